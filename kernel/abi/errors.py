@@ -1,0 +1,71 @@
+"""Every refusal and every fault, numbered once.
+
+A *refusal* is a value: the trap changed nothing and the caller goes on. A *fault* is a broken contract: the
+caller is ended and the kernel keeps a record. A *panic* is the kernel's own bug; it has no number, because it
+is never sent to a caller. Numbers are grouped by subsystem, with gaps.
+"""
+
+from enum import IntEnum
+
+
+class Refusal(IntEnum):
+    """A number that comes back from a trap, with its meaning."""
+
+    text: str
+
+    def __new__(cls, number: int, text: str) -> "Refusal":
+        """Make a member that is its number and carries its text."""
+        member = int.__new__(cls, number)
+        member._value_ = number
+        member.text = text
+        return member
+
+    # arguments
+    BAD_ARGUMENT = 1, "an argument is outside its range"
+    BAD_DESCRIPTORS = 2, "the descriptors passed are not those the trap takes"
+    # capabilities
+    BAD_HANDLE = 16, "the handle names no slot of the caller's table"
+    STALE_HANDLE = 17, "the handle is of an earlier generation: what it named was dropped or revoked"
+    WRONG_KIND = 18, "the capability is to another kind of thing"
+    MISSING_RIGHT = 19, "the capability does not carry the right the trap needs"
+    TABLE_FULL = 20, "the capability table has no free slot"
+    # memory
+    NO_FRAMES = 32, "no free run of that many frames in the range"
+    FRAME_BUSY = 33, "a frame of the range is already carved"
+    NOT_WHOLE = 34, "an extent is mapped and passed on whole: carve smaller ones instead"
+    # threads
+    NO_SUCH_THREAD = 48, "no thread has that number"
+    STALE_THREAD = 49, "the thread was restarted: look its new id up by name"
+    MAY_NOT_BIND = 50, "the caller's environment may not call that thread"
+    UNKNOWN_TOKEN = 51, "no binding to the caller carries that token"
+    TOO_MANY_BINDINGS = 52, "the caller holds as many bindings as an environment may"
+    NO_SUCH_MESSAGE = 53, "the kernel thread waits for no answer from the caller"
+    # environments
+    TOO_MANY_ENVIRONMENTS = 64, "the system holds as many environments as it can"
+    STILL_ALIVE = 65, "the environment to succeed is still alive"
+    NAME_TAKEN = 66, "another living environment carries that name"
+    GONE = 67, "the environment has ended"
+    # processors
+    BAD_SLICE = 80, "a slice names no scheduled thread of this processor, or no time"
+    # interrupts
+    LINE_BUSY = 96, "another thread handles that interrupt line"
+
+
+class Fault(IntEnum):
+    """A broken contract between a caller and the kernel; the caller is ended."""
+
+    text: str
+
+    def __new__(cls, number: int, text: str) -> "Fault":
+        """Make a member that is its number and carries its text."""
+        member = int.__new__(cls, number)
+        member._value_ = number
+        member.text = text
+        return member
+
+    MALFORMED_TRAP = 1, "the bytes sent through the gate are no trap"
+    TOO_LONG = 2, "the trap is longer than a trap may be"
+    EXTRA_DESCRIPTORS = 3, "descriptors came with a trap that takes none"
+    GATE_OVERRUN = 4, "the caller does not read its replies"
+    NOT_STARTED = 5, "the program could not be started"
+    OVERRAN_SLICE = 6, "the environment would not leave its processor"

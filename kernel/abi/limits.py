@@ -1,0 +1,36 @@
+"""Every bound of the interface, with what it bounds."""
+
+FRAME_SIZE = 4096
+"""Bytes in a frame."""
+MAX_TRAP_BYTES = 64 * 1024
+"""A trap, encoded."""
+MAX_TRAP_DESCRIPTORS = 16
+"""Descriptors that may come with one trap."""
+MAX_BATCH = 64
+"""Traps in one batch."""
+MAX_ENVIRONMENTS = 1024
+"""Environments at one time: rows of the environment table."""
+MAX_HANDLES = 4096
+"""Capabilities of one environment."""
+MAX_BINDINGS = 1024
+"""Bindings one environment may hold as a sender."""
+MAX_NAMES = 512
+"""Names published at one time."""
+MAX_NAME = 31
+"""Bytes of a name in UTF-8."""
+MAX_CPUS = 16
+"""Processors of a machine."""
+MAX_SLICES = 256
+"""Slices of a plan."""
+MIN_SLICE_US = 500
+"""The shortest slice, in microseconds: about ten times what a switch costs on the host."""
+MAX_SLICE_US = 10_000_000
+"""The longest slice, in microseconds."""
+MAX_INTERRUPTS = 64
+"""Interrupt lines; equal to SYSTEM_BASE."""
+MAX_WORDS = 63
+"""Words of a message after its tag (X.2: MR1..MR63)."""
+MAX_STRING = 4 << 20
+"""Bytes of one string item (X.2: 22 bits)."""
+TRACE_RECORDS = 16384
+"""Records the event ring keeps."""

@@ -1,0 +1,68 @@
+"""What the machine and its nursery say to each other.
+
+The nursery is the pre-imported parent every program is forked from. Requests and reports travel over one
+sequenced-packet socket; the descriptors a program starts with come along with its `Launch`, the gate first.
+"""
+
+from typing import Final
+
+import msgspec
+
+from kernel.abi.limits import MAX_TRAP_BYTES
+from kernel.abi.traps import Program
+
+MAX_REQUEST: Final = MAX_TRAP_BYTES + 16 * 1024
+"""Bytes of a request: what a trap may bring, and the run directory's path."""
+MAX_REPORT: Final = 8 * 1024
+"""Bytes of a report."""
+MAX_REASON: Final = 2 * 1024
+"""Characters of the reason in a `Failed`."""
+
+
+class Launch(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Fork a program, confine it, run it. Descriptors: its gate, then those of `program.roles`."""
+
+    number: int
+    """Names the launch in every report: counted up, for an environment's number is used again at once."""
+    name: str
+    program: Program
+    uid: int
+    run: str
+    """The run directory, EXO_RUN of the program."""
+    core: int
+    """Host core it is bound to, -1: any."""
+    held: bool
+    """Start stopped: it belongs to a plan."""
+    may_lack: tuple[str, ...]
+    """Confinement layers it may start without."""
+
+
+class Reap(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Collect the host process of a program that ended: its id may then be used again."""
+
+    number: int
+
+
+class Launched(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The program runs. Descriptor: its pidfd."""
+
+    number: int
+    pid: int
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The program could not be started."""
+
+    number: int
+    reason: str
+
+
+class Exited(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """The program ended: `status` as `os.waitstatus_to_exitcode` counts (negative: the signal)."""
+
+    number: int
+    status: int
+
+
+Request = Launch | Reap
+Report = Launched | Failed | Exited
