@@ -1,0 +1,299 @@
+"""Capabilities: who may do what to which thing.
+
+Every capability sits in one slot of one environment's table and has at most one parent: the capability it was
+derived from. Taking one away takes everything derived from it. The trees span environments; walks over them
+are loops, not recursion, because a caller decides how deep they get.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from kernel.abi import traps
+from kernel.abi.errors import Refusal
+from kernel.abi.ids import ANY_FRAME, Handle, handle, handle_generation, handle_slot
+from kernel.abi.kip import Counter
+from kernel.abi.limits import MAX_HANDLES
+from kernel.abi.messages import Label
+from kernel.abi.rights import ALL_RIGHTS, Rights
+from kernel.dispatch import Call, handles
+from kernel.errors import Refused
+from kernel.frames import Extent, part_of, passed_on
+from kernel.thing import Thing
+
+if TYPE_CHECKING:
+    from kernel.environment import Environment
+    from kernel.kernel import Kernel
+
+_SPARE_SLOTS = 64
+"""Free slots kept back before one is used again, so that a stale handle stays stale for long."""
+
+
+class Capability:
+    """A right to one thing, in one slot of one table."""
+
+    __slots__ = ("children", "handle", "holder", "mapped", "origin", "parent", "rights", "thing")
+
+    def __init__(self, thing: Thing, rights: Rights, parent: "Capability | None", origin: int = 0) -> None:
+        """Make a capability that sits nowhere yet."""
+        self.thing = thing
+        self.rights = rights
+        self.parent = parent
+        self.origin = origin
+        self.children: dict[Capability, None] = {}
+        self.holder: Environment
+        self.handle: Handle
+        self.mapped = False
+        """Its holder has, or had, a descriptor of the memory."""
+
+    def __repr__(self) -> str:
+        """Show what it is to, its rights and its holder."""
+        return f"<Capability {self.thing!r} {self.rights!r} of {self.holder!r}>"
+
+    def descendants(self) -> "Iterator[Capability]":
+        """Yield everything derived from it, children after their parents."""
+        waiting = deque(self.children)
+        while waiting:
+            capability = waiting.popleft()
+            waiting.extend(capability.children)
+            yield capability
+
+
+class Table:
+    """The capabilities of one environment, by slot; slot 0 stays empty."""
+
+    def __init__(self) -> None:
+        """Make an empty table."""
+        self._slots: list[Capability | None] = [None]
+        self._generations = [0]
+        self._free: deque[int] = deque()
+        self.used = 0
+
+    def __iter__(self) -> Iterator[Capability]:
+        """Yield the capabilities in slot order."""
+        return (capability for capability in self._slots if capability is not None)
+
+    def lookup(self, name: int) -> Capability:
+        """Return what handle *name* stands for. Raises Refused."""
+        slot = handle_slot(name)
+        if not 0 < slot < len(self._slots):
+            raise Refused(Refusal.BAD_HANDLE, f"handle {name:#x}")
+        capability = self._slots[slot]
+        if capability is None or self._generations[slot] != handle_generation(name):
+            raise Refused(Refusal.STALE_HANDLE, f"handle {name:#x}")
+        return capability
+
+    def insert(self, capability: Capability, holder: "Environment") -> Handle:
+        """Put *capability* into a free slot and return its handle. Raises Refused when there is none."""
+        if self.used >= MAX_HANDLES:
+            raise Refused(Refusal.TABLE_FULL, f"{holder.name} holds {self.used} capabilities")
+        if len(self._free) > _SPARE_SLOTS:
+            slot = self._free.popleft()
+        else:
+            slot = len(self._slots)
+            self._slots.append(None)
+            self._generations.append(0)
+        self._slots[slot] = capability
+        self.used += 1
+        capability.holder = holder
+        capability.handle = handle(slot, self._generations[slot])
+        return capability.handle
+
+    def __contains__(self, capability: Capability) -> bool:
+        """Say whether *capability* sits in this table."""
+        slot = handle_slot(capability.handle)
+        return slot < len(self._slots) and self._slots[slot] is capability
+
+    def remove(self, capability: Capability) -> None:
+        """Empty the slot of *capability*; its handle is stale from now on."""
+        slot = handle_slot(capability.handle)
+        self._slots[slot] = None
+        self._generations[slot] = (self._generations[slot] + 1) & 0xFFFF
+        self._free.append(slot)
+        self.used -= 1
+
+
+def give(kernel: "Kernel", holder: "Environment", thing: Thing, rights: Rights = ALL_RIGHTS) -> Capability:
+    """Give *holder* a first capability to *thing*."""
+    return _place(kernel, Capability(thing, rights, None), holder)
+
+
+def derive(
+    kernel: "Kernel", parent: Capability, holder: "Environment", rights: Rights, thing: Thing | None = None
+) -> Capability:
+    """Give *holder* a capability derived from *parent*, to the same thing or to *thing*, a part of it."""
+    origin = parent.holder.thread if parent.holder is not holder else 0
+    return _place(kernel, Capability(thing or parent.thing, rights, parent, origin), holder)
+
+
+def _place(kernel: "Kernel", capability: Capability, holder: "Environment") -> Capability:
+    holder.table.insert(capability, holder)
+    if capability.parent is not None:
+        capability.parent.children[capability] = None
+    capability.thing.gained(capability)
+    kernel.kip.show(holder)
+    return capability
+
+
+def take(kernel: "Kernel", capability: Capability, *, itself: bool, by: "Environment | None") -> list[Capability]:
+    """Take away everything derived from *capability*, and *itself* if so asked; return what was taken.
+
+    Losers other than *by* are told. A thing loses its capabilities one by one and cleans up at the last.
+    """
+    taken = list(capability.descendants())
+    if itself:
+        taken.insert(0, capability)
+    if itself and capability.parent is not None:
+        del capability.parent.children[capability]
+    if not itself:
+        capability.children.clear()
+    for lost in reversed(taken):
+        if lost not in lost.holder.table:
+            continue  # went with a dead environment whose last watcher was taken above
+        lost.holder.table.remove(lost)
+        if lost.holder is not by:
+            lost.holder.repossess(lost)
+            kernel.tell(lost.holder, Label.REVOKED, (lost.handle,))
+        lost.thing.lost(kernel, lost)
+        kernel.kip.show(lost.holder)
+    return taken
+
+
+def require(call: Call[Any], right: Rights) -> None:
+    """Refuse the call unless its capability carries *right*."""
+    if right & ~call.capability.rights:
+        raise Refused(Refusal.MISSING_RIGHT, f"needs {right!r}, has {call.capability.rights!r}")
+
+
+def narrowed(call: Call[Any], bits: int) -> Rights:
+    """Return *bits* as rights of a derivative. Raises Refused if they are not among those of the capability."""
+    if bits > ALL_RIGHTS:
+        raise Refused(Refusal.BAD_ARGUMENT, f"rights {bits:#x} are none")
+    rights = Rights(bits)
+    require(call, rights)
+    return rights
+
+
+@handles(traps.Derive)
+def _derive(kernel: "Kernel", call: Call[traps.Derive]) -> int:
+    trap, parent = call.trap, call.capability
+    rights = narrowed(call, trap.rights)
+    part = part_of(parent.thing, trap.first, trap.count) if _narrows(trap) else None
+    return derive(kernel, parent, call.caller, rights, part).handle
+
+
+def _narrows(trap: traps.Derive) -> bool:
+    return trap.first != ANY_FRAME or trap.count != 0
+
+
+@handles(traps.Transfer)
+def _transfer(kernel: "Kernel", call: Call[traps.Transfer]) -> int:
+    trap, capability = call.trap, call.capability
+    rights = narrowed(call, trap.rights)
+    receiver = kernel.threads.living(trap.to)
+    if not receiver.calls(call.caller):
+        call.caller.check_may_bind(receiver)
+    kernel.count(Counter.TRANSFERS)
+    if not trap.grant:
+        given = derive(kernel, capability, receiver, rights)
+    else:
+        given = _grant(kernel, capability, receiver, rights)
+    passed_on(kernel, given)
+    return given.handle
+
+
+def _grant(kernel: "Kernel", old: Capability, receiver: "Environment", rights: Rights) -> Capability:
+    """Move *old* to *receiver*, with what was derived from it; the giver keeps no mapping."""
+    new = Capability(old.thing, rights, old.parent, old.holder.thread)
+    _place(kernel, new, receiver)
+    new.children = old.children
+    for child in new.children:
+        child.parent = new
+    if old.parent is not None:
+        del old.parent.children[old]
+    old.holder.table.remove(old)
+    old.thing.lost(kernel, old)
+    kernel.kip.show(old.holder)
+    settle(kernel, [old], keeper=None)
+    return new
+
+
+@handles(traps.Revoke)
+def _revoke(kernel: "Kernel", call: Call[traps.Revoke]) -> int:
+    capability, microseconds = call.capability, call.trap.microseconds
+    if not microseconds:
+        return _revoke_now(kernel, capability, call)
+    asked = list(capability.descendants())
+    for wanted in asked:
+        if wanted.holder is not call.caller:
+            kernel.tell(wanted.holder, Label.REVOKE, (wanted.handle, microseconds))
+    deadline = kernel.machine.clock.now() + microseconds * 1000
+    name, owner = capability.handle, call.caller
+    kernel.machine.clock.alarm(deadline, lambda: _revoke_at_deadline(kernel, owner, name))
+    return len(asked)
+
+
+def _revoke_at_deadline(kernel: "Kernel", owner: "Environment", name: Handle) -> None:
+    """The deadline passed: take what is left, unless the capability itself went meanwhile."""
+    try:
+        capability = owner.table.lookup(name)
+    except Refused:
+        return
+    _revoke_now(kernel, capability, None)
+
+
+def _revoke_now(kernel: "Kernel", capability: Capability, call: "Call[traps.Revoke] | None") -> int:
+    taken = take(kernel, capability, itself=False, by=capability.holder)
+    kernel.count(Counter.REVOCATIONS)
+    extent = capability.thing
+    moved = settle(kernel, taken, keeper=capability if call is not None else None)
+    if isinstance(extent, Extent) and extent.leaked and not moved:
+        extent.move(kernel, keeper=capability if call is not None else None)
+        moved = True
+    if call is not None and moved and capability.mapped and isinstance(extent, Extent):
+        call.gives.append(extent.descriptor(capability))
+    return len(taken)
+
+
+def settle(kernel: "Kernel", taken: list[Capability], *, keeper: Capability | None) -> bool:
+    """Give each extent that a loser of *taken* had mapped new backing; say whether any had to be.
+
+    A mapping cannot be taken from one holder only. Those who still hold the extent are told to map it again;
+    *keeper* is not told, because its reply carries the new descriptor.
+    """
+    extents = {lost.thing: None for lost in taken if lost.mapped and isinstance(lost.thing, Extent)}
+    for extent in extents:
+        if extent.held():
+            extent.move(kernel, keeper)
+    return bool(extents)
+
+
+@handles(traps.Drop)
+def _drop(kernel: "Kernel", call: Call[traps.Drop]) -> None:
+    dropped = call.capability
+    taken = take(kernel, dropped, itself=True, by=call.caller)
+    settle(kernel, taken[1:], keeper=None)
+    if dropped.mapped and isinstance(dropped.thing, Extent):
+        dropped.thing.leaked = True
+
+
+@handles(traps.Inspect)
+def _inspect(_kernel: "Kernel", call: Call[traps.Inspect]) -> traps.Inspection:
+    capability = call.capability
+    first, count, status, fault, text = capability.thing.describe()
+    return traps.Inspection(
+        kind=capability.thing.kind,
+        rights=capability.rights,
+        origin=capability.origin,
+        first=first,
+        count=count,
+        status=status,
+        fault=fault,
+        text=text,
+        holders=tuple(traps.Holder(c.holder.thread, c.rights) for c in capability.children),
+    )
+
+
+@handles(traps.Inventory)
+def _inventory(_kernel: "Kernel", call: Call[traps.Inventory]) -> tuple[int, ...]:
+    return tuple(capability.handle for capability in call.caller.table)

@@ -1,0 +1,355 @@
+"""Processors: a host core that runs one environment of its plan at a time.
+
+*Theory of operation.* The plan is a vector of slices that the kernel walks round and round. A slice is CPU
+time by the host's own account: when the alarm rings early, because something else used the core, the slice goes
+on; what was used too much or too little is carried into the next slice of the same environment. A member that
+sleeps is not stopped: it is left to wake by itself, its slices are skipped, and when it used time again it is
+back in the walk. While nobody competes, nothing is stopped and no alarm runs.
+
+Who wrote the plan is the scheduler, and is told what happens by preemption messages. When it is gone, or does
+not answer, the kernel walks a fixed round robin over all members and says so: no policy can wedge the system.
+"""
+
+from typing import TYPE_CHECKING
+
+from kernel.abi import traps
+from kernel.abi.errors import Refusal
+from kernel.abi.events import Event
+from kernel.abi.kip import Counter, EnvironmentState, Page
+from kernel.abi.limits import MAX_SLICE_US, MIN_SLICE_US
+from kernel.abi.messages import Label, Preemption
+from kernel.abi.rights import Kind
+from kernel.dispatch import Call, handles
+from kernel.errors import Refused
+from kernel.thing import Lasting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwmodel.machine import Alarm
+    from kernel.environment import Environment
+    from kernel.kernel import Kernel
+
+_MS = 1_000_000
+TICK = 2 * _MS
+"""How often a slice is looked at while others wait for the core: bounds what a sleeper wastes."""
+WAKE_POLL = 5 * _MS
+"""How often sleepers are looked at while somebody competes; doubles up to MAX_WAKE_POLL while nobody does."""
+MAX_WAKE_POLL = 40 * _MS
+GRAIN = 100_000
+"""A rest of a slice shorter than this is not worth another alarm: it is carried."""
+WOKE = 20_000
+"""CPU time that a sleeper must use to count as awake: less is the host's own work for a stopped sleeper."""
+CRITICAL = 1 * _MS
+"""How long a critical section may defer the end of a slice."""
+ANSWER_TIME = 1000 * _MS
+"""How long the scheduler may take to plan a new member before the kernel falls back to round robin."""
+FALLBACK_SLICE_US = 10_000
+EVENT_DELAY = 1 * _MS
+"""Preemption events are collected this long and sent as one message."""
+_EVENTS_PER_MESSAGE = 21
+
+
+class Member:
+    """An environment under the plan of a processor."""
+
+    __slots__ = ("asleep", "carry", "environment", "mark")
+
+    def __init__(self, environment: "Environment") -> None:
+        """Start with nothing carried."""
+        self.environment = environment
+        self.carry = 0
+        """CPU time owed to it (positive) or overrun by it (negative), in ns."""
+        self.mark = environment.body.consumed()
+        """What it had consumed when its slice began, or when it went to sleep."""
+        self.asleep = False
+
+
+class Processor(Lasting):
+    """One processor; also the thing a CPU capability is to."""
+
+    kind = Kind.CPU
+
+    def __init__(self, kernel: "Kernel", number: int, core: int) -> None:
+        """Make processor *number* of host core *core*, with an empty plan."""
+        self.number = number
+        self.core = core
+        self.scheduler: Environment | None = None
+        self._kernel = kernel
+        self._clock = kernel.machine.clock
+        self._members: dict[Environment, Member] = {}
+        self._plan: list[tuple[Environment, int]] = []
+        self._position = -1
+        self._current: Member | None = None
+        self._budget = 0
+        self._looked_at = (0, 0)
+        self._directed = False
+        self._deferred = False
+        self._alone = False
+        """Nobody competed at the last look: the current slice has no end."""
+        self._poll = WAKE_POLL
+        self._alarm: Alarm | None = None
+        self._watchdog: Alarm | None = None
+        self._events: list[int] = []
+
+    def __repr__(self) -> str:
+        """Show number and members."""
+        return f"<Processor {self.number} core {self.core} {len(self._members)} members>"
+
+    def describe(self) -> tuple[int, int, int, int, str]:
+        """Return the processor's number."""
+        return self.number, 1, 0, 0, ""
+
+    # ------------------------------------------------------------------------------------------- membership
+
+    def admit(self, environment: "Environment") -> None:
+        """Take *environment*, which was started paused, under the plan."""
+        self._members[environment] = Member(environment)
+        self._say(Preemption.READY, environment)
+        if self.scheduler is None:
+            self._fall_back("no scheduler")
+        elif self._watchdog is None:
+            self._watchdog = self._clock.alarm(self._clock.now() + ANSWER_TIME, self._no_answer)
+
+    def remove(self, environment: "Environment") -> None:
+        """*environment* is gone."""
+        member = self._members.pop(environment, None)
+        if member is None:
+            return
+        self._set_plan([entry for entry in self._plan if entry[0] is not environment])
+        self._say(Preemption.EXIT, environment)
+        if self._current is member:
+            self._current = None
+        self._walk()
+
+    def scheduler_gone(self, environment: "Environment") -> None:
+        """*environment* is gone: if it was the scheduler, the kernel walks a round robin until the next."""
+        if environment is self.scheduler:
+            self.scheduler = None
+            self._events.clear()
+            self._fall_back("the scheduler is gone")
+
+    def _no_answer(self) -> None:
+        self._watchdog = None
+        planned = {environment for environment, _ in self._plan}
+        if self.scheduler is not None and not planned.issuperset(self._members):
+            self._fall_back("the scheduler does not answer")
+
+    def _fall_back(self, reason: str) -> None:
+        self._kernel.count(Counter.WATCHDOG_FALLBACKS)
+        self._kernel.trace.record(Event.FALLBACK, 0, self.number)
+        self._kernel.log(f"processor {self.number}: {reason}: round robin by the kernel")
+        self._set_plan([(environment, FALLBACK_SLICE_US) for environment in self._members])
+        self._walk()
+
+    # -------------------------------------------------------------------------------------------------- plan
+
+    def install(self, scheduler: "Environment", plan: "Sequence[tuple[Environment, int]]") -> None:
+        """Walk *plan* from now on; the slice that runs is finished first, if its owner is still planned."""
+        self.scheduler = scheduler
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+        self._set_plan(list(plan))
+        current = self._current
+        if current is not None and all(environment is not current.environment for environment, _ in plan):
+            self._end_slice()
+        self._walk()
+
+    def switch(self, scheduler: "Environment", environment: "Environment", microseconds: int) -> None:
+        """Run *environment* for *microseconds* now, then go on with the plan."""
+        self.scheduler = scheduler
+        if self._current is not None:
+            self._end_slice()
+        self._begin(self._members[environment], microseconds, directed=True)
+
+    def member(self, thread: int) -> "Environment":
+        """Return the member whose thread is *thread*. Raises Refused."""
+        environment = self._kernel.threads.living(thread)
+        if environment not in self._members:
+            raise Refused(Refusal.BAD_SLICE, f"{environment.name} is not under processor {self.number}")
+        return environment
+
+    def _set_plan(self, plan: "list[tuple[Environment, int]]") -> None:
+        self._plan = plan
+        self._position = min(self._position, len(plan) - 1)
+        self._kernel.kip.show_plan(self, plan)
+
+    # ------------------------------------------------------------------------------------------------- walk
+
+    def _walk(self) -> None:
+        """Give the core to whoever is next, unless a slice is running; set the next alarm."""
+        if self._current is None:
+            entry = self._next()
+            if entry is not None:
+                self._begin(*entry)
+        self._set_alarm()
+
+    def _next(self) -> tuple[Member, int] | None:
+        """Return the next slice of a member that is awake, skipping those of sleepers."""
+        for step in range(1, len(self._plan) + 1):
+            position = (self._position + step) % len(self._plan)
+            environment, microseconds = self._plan[position]
+            member = self._members[environment]
+            if not member.asleep:
+                self._position = position
+                return member, microseconds
+            self._kernel.count(Counter.SLICES_SKIPPED)
+        return None
+
+    def _begin(self, member: Member, microseconds: int, *, directed: bool = False) -> None:
+        environment = member.environment
+        self._current, self._directed, self._deferred = member, directed, False
+        self._budget = max(microseconds * 1000 + member.carry, GRAIN)
+        member.asleep, member.mark = False, environment.body.consumed()
+        self._looked_at = (self._clock.now(), member.mark)
+        environment.page[Page.SLICES] += 1
+        self._show(environment, EnvironmentState.RUNNING)
+        environment.body.resume()
+        self._kernel.count(Counter.SWITCHES)
+        self._kernel.trace.record(Event.SWITCHED, environment.number, microseconds, self.number)
+        if directed:
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        delay = self._next_look()
+        if delay:
+            self._alarm = self._clock.alarm(self._clock.now() + delay, self._look)
+
+    def _next_look(self) -> int:
+        """Return how long nothing needs a look, in ns; 0: until something else happens."""
+        member = self._current
+        sleepers = any(other.asleep for other in self._members.values())
+        if member is None:
+            return self._poll if sleepers else 0
+        if not self._directed and not self._contended():
+            self._alone = True
+            return WAKE_POLL if sleepers else 0
+        if self._alone:
+            self._alone = False
+            member.mark = member.environment.body.consumed()
+        return max(min(self._budget - self._used(member), TICK), GRAIN)
+
+    def _contended(self) -> bool:
+        """Say whether a member other than the current one wants the core and has a slice."""
+        return any(not self._members[e].asleep and self._members[e] is not self._current for e, _ in self._plan)
+
+    def _used(self, member: Member) -> int:
+        return member.environment.body.consumed() - member.mark
+
+    def _look(self) -> None:
+        """The alarm rang: has anybody woken, is the slice over, does its owner sleep?"""
+        self._alarm = None
+        woken = self._find_woken()
+        member = self._current
+        if member is not None and (self._directed or self._contended() or woken):
+            if self._budget - self._used(member) <= GRAIN:
+                self._end_or_defer(member)
+            elif self._sleeps(member):
+                self._put_to_sleep(member)
+        self._poll = WAKE_POLL if woken or self._current else min(2 * self._poll, MAX_WAKE_POLL)
+        self._walk()
+
+    def _find_woken(self) -> bool:
+        woken = [m for m in self._members.values() if m.asleep and self._used(m) > WOKE]
+        for member in woken:
+            member.asleep = False
+            member.environment.body.pause()
+            self._show(member.environment, EnvironmentState.READY)
+            self._say(Preemption.READY, member.environment)
+        return bool(woken)
+
+    def _sleeps(self, member: Member) -> bool:
+        """Say whether *member* used next to nothing since the last look, and its main thread waits."""
+        at, consumed = self._looked_at
+        now, latest = self._clock.now(), member.environment.body.consumed()
+        self._looked_at = (now, latest)
+        return (latest - consumed) * 16 < now - at and member.environment.body.asleep()
+
+    def _put_to_sleep(self, member: Member) -> None:
+        member.asleep, member.carry, member.mark = True, 0, member.environment.body.consumed()
+        self._current = None
+        self._show(member.environment, EnvironmentState.BLOCKED)
+        self._say(Preemption.BLOCKED, member.environment)
+
+    def _end_or_defer(self, member: Member) -> None:
+        """End the slice; a critical section may defer that once, for a bounded time."""
+        page = member.environment.page
+        if page[Page.CRITICAL] and not self._deferred:
+            self._deferred = True
+            page[Page.OVERDUE] = 1
+            self._budget += CRITICAL
+            return
+        self._end_slice()
+
+    def _end_slice(self) -> None:
+        member = self._current
+        assert member is not None
+        slice_ns, used = self._budget - (CRITICAL if self._deferred else 0), self._used(member)
+        member.carry = max(min(slice_ns - used, slice_ns), -slice_ns)
+        self._current = None
+        following = self._peek()
+        if following is not member:
+            member.environment.body.pause()
+            self._kernel.count(Counter.PREEMPTIONS)
+            self._kernel.trace.record(Event.PREEMPTED, member.environment.number, used, self.number)
+            self._show(member.environment, EnvironmentState.READY)
+        if self._directed:
+            self._directed = False
+            self._say(Preemption.SLICE_END, member.environment)
+
+    def _peek(self) -> Member | None:
+        """Return whose slice would come next."""
+        position = self._position
+        entry = self._next()
+        self._position = position
+        return entry[0] if entry is not None else None
+
+    # --------------------------------------------------------------------------------------------- telling
+
+    def _show(self, environment: "Environment", state: EnvironmentState) -> None:
+        environment.state = state
+        self._kernel.kip.show(environment)
+        running = self._current.environment if self._current is not None else None
+        self._kernel.kip.show_running(self, running)
+
+    def _say(self, what: Preemption, environment: "Environment") -> None:
+        if self.scheduler is None:
+            return
+        if not self._events:
+            self._clock.alarm(self._clock.now() + EVENT_DELAY, self._send_events)
+        consumed = environment.body.consumed() if environment.alive else 0
+        self._events += (what, environment.thread, consumed)
+
+    def _send_events(self) -> None:
+        words, self._events = self._events, []
+        if self.scheduler is None:
+            return
+        size = 3 * _EVENTS_PER_MESSAGE
+        for at in range(0, len(words), size):
+            self._kernel.tell(self.scheduler, Label.PREEMPTION, tuple(words[at : at + size]))
+
+
+def _check_slice(microseconds: int) -> int:
+    if not MIN_SLICE_US <= microseconds <= MAX_SLICE_US:
+        raise Refused(Refusal.BAD_SLICE, f"{microseconds} us is not in {MIN_SLICE_US}..{MAX_SLICE_US}")
+    return microseconds
+
+
+@handles(traps.ThreadSwitch)
+def _switch(_kernel: "Kernel", call: Call[traps.ThreadSwitch]) -> None:
+    trap, processor = call.trap, call.capability.thing
+    assert isinstance(processor, Processor)
+    microseconds = _check_slice(trap.microseconds)
+    processor.switch(call.caller, processor.member(trap.thread), microseconds)
+
+
+@handles(traps.Plan)
+def _plan(_kernel: "Kernel", call: Call[traps.Plan]) -> None:
+    processor = call.capability.thing
+    assert isinstance(processor, Processor)
+    plan = [(processor.member(s.thread), _check_slice(s.microseconds)) for s in call.trap.slices]
+    processor.install(call.caller, plan)

@@ -1,0 +1,46 @@
+"""The table from traps to handlers, filled by the modules that own the objects."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from kernel.abi.traps import Trap
+from kernel.errors import Panic
+
+if TYPE_CHECKING:
+    from hwmodel.machine import Descriptor
+    from kernel.capability import Capability
+    from kernel.environment import Environment
+    from kernel.kernel import Kernel
+
+T = TypeVar("T", bound=Trap)
+
+
+class Call(Generic[T]):
+    """One trap on its way: who called, with what, and what goes back beside the result."""
+
+    __slots__ = ("caller", "capability", "descriptors", "gives", "trap")
+
+    def __init__(self, caller: "Environment", trap: T, descriptors: "list[Descriptor]") -> None:
+        """Start a call; `capability` is set when the trap's first argument is a handle."""
+        self.caller = caller
+        self.trap = trap
+        self.descriptors = descriptors
+        self.gives: list[Descriptor] = []
+        self.capability: Capability = NO_CAPABILITY
+
+
+Handler = Callable[["Kernel", Call[Any]], Any]
+HANDLERS: dict[type[Trap], Handler] = {}
+NO_CAPABILITY: "Capability" = None  # type: ignore[assignment]  # read only by handlers of traps that need one
+
+
+def handles(trap: type[Trap]) -> Callable[[Handler], Handler]:
+    """Make a function the handler of *trap*."""
+
+    def register(function: Handler) -> Handler:
+        if trap in HANDLERS:
+            raise Panic(f"{trap.__name__} has two handlers")
+        HANDLERS[trap] = function
+        return function
+
+    return register

@@ -1,0 +1,186 @@
+"""The table of environments: how they come to be, how they end, and what of them remains."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kernel.abi.errors import Fault, Refusal
+from kernel.abi.events import Event
+from kernel.abi.ids import ThreadId
+from kernel.abi.kip import Counter, EnvironmentState
+from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS
+from kernel.abi.messages import Label
+from kernel.abi.traps import Program
+from kernel.capability import settle, take
+from kernel.environment import Environment
+from kernel.errors import Refused
+
+if TYPE_CHECKING:
+    from hwmodel.machine import Body, Descriptor
+    from kernel.kernel import Kernel
+
+
+class Environments:
+    """All environments, by number: the rows of the exposed table."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        """Start with none."""
+        self._kernel = kernel
+        self._rows: dict[int, Environment] = {}
+        self._free = deque(range(MAX_ENVIRONMENTS))
+        self._by_body: dict[Body, Environment] = {}
+
+    def __iter__(self) -> Iterator[Environment]:
+        """Iterate over a copy: environments may end meanwhile."""
+        return iter(list(self._rows.values()))
+
+    def of(self, body: "Body") -> Environment | None:
+        """Return the environment whose body *body* is."""
+        return self._by_body.get(body)
+
+    def named(self, name: str) -> Environment | None:
+        """Return the living environment called *name*."""
+        return next((e for e in self._rows.values() if e.alive and e.name == name), None)
+
+    def create(  # noqa: PLR0913 - one call, all that an environment starts with
+        self,
+        name: str,
+        program: Program,
+        descriptors: "list[Descriptor]",
+        *,
+        cpu: int = -1,
+        may_bind: frozenset[int] = frozenset(),
+        number: int | None = None,
+    ) -> Environment:
+        """Create an environment and start its program; *number* asks for a thread number."""
+        environment = self._enter(name, cpu, may_bind, number)
+        return self._launch(environment, program, descriptors)
+
+    def succeed(self, dead: Environment, program: Program, descriptors: "list[Descriptor]") -> Environment:
+        """Start the successor of *dead*: its thread with the next version, its capabilities, its settings."""
+        return self._launch(self._inherit(dead), program, descriptors)
+
+    def _inherit(self, dead: Environment) -> Environment:
+        kernel = self._kernel
+        heir = self._enter(dead.name, dead.cpu, dead.may_bind, None, kernel.threads.renew(dead.thread))
+        heir.keeps, heir.table, heir.frames = True, dead.table, dead.frames
+        for capability in heir.table:
+            capability.holder = heir
+            capability.mapped = False
+            capability.thing.inherited(kernel, dead, heir)
+        dead.keeps, dead.frames, dead.table = False, 0, type(dead.table)()
+        kernel.count(Counter.RESTARTS)
+        return heir
+
+    def adopt(self, body: "Body", name: str, number: int | None, may_bind: frozenset[int]) -> Environment:
+        """Make an environment of a body that attached by itself; it succeeds a dead one that left its all."""
+        dead = next((e for e in self._rows.values() if e.keeps and not e.alive and e.name == name), None)
+        environment = self._enter(name, -1, may_bind, number) if dead is None else self._inherit(dead)
+        self._embody(environment, body)
+        self.started(environment)
+        return environment
+
+    def _enter(
+        self, name: str, cpu: int, may_bind: frozenset[int], number: int | None, thread: ThreadId | None = None
+    ) -> Environment:
+        """Take a row and a thread id for a new environment. Raises Refused."""
+        if not self._free:
+            raise Refused(Refusal.TOO_MANY_ENVIRONMENTS, f"{MAX_ENVIRONMENTS} exist")
+        if self._kernel.kip.owner(name):
+            raise Refused(Refusal.NAME_TAKEN, name)
+        thread = thread if thread is not None else self._kernel.threads.allocate(number)
+        environment = Environment(self._free.popleft(), name, thread, cpu, may_bind)
+        environment.shared = self._kernel.machine.page(f"environment {name}", FRAME_SIZE)
+        environment.page = environment.shared.buffer.cast("Q")
+        self._rows[environment.number] = environment
+        return environment
+
+    def _launch(self, environment: Environment, program: Program, descriptors: "list[Descriptor]") -> Environment:
+        machine, e = self._kernel.machine, environment
+        given, descriptors[:] = list(descriptors), []
+        self._embody(e, machine.launch(e.number, e.name, program, given, cpu=e.cpu))
+        return e
+
+    def _embody(self, environment: Environment, body: "Body") -> None:
+        kernel = self._kernel
+        environment.body = body
+        self._by_body[body] = environment
+        kernel.threads.enter(environment)
+        kernel.kip.publish(environment.name, environment.thread)
+        kernel.count(Counter.ENVIRONMENTS_CREATED)
+        kernel.trace.record(Event.CREATED, environment.number, environment.thread)
+        kernel.kip.show(environment)
+
+    def started(self, environment: Environment) -> None:
+        """The program runs."""
+        environment.state = EnvironmentState.READY
+        environment.started = self._kernel.machine.clock.now()
+        self._kernel.trace.record(Event.STARTED, environment.number, environment.pid)
+        self._kernel.kip.show(environment)
+        if environment.cpu >= 0:
+            self._kernel.processors[environment.cpu].admit(environment)
+
+    def fault(self, environment: Environment, fault: Fault, detail: str) -> None:
+        """End *environment* because it broke the contract."""
+        if environment.fault or not environment.alive:
+            return
+        environment.fault, environment.detail = fault, detail
+        self._kernel.count(Counter.FAULTS)
+        self._kernel.trace.record(Event.FAULT, environment.number, fault)
+        self._kernel.log(f"{environment.name}: fault: {fault.text}: {detail}")
+        environment.body.kill()
+
+    def end(self, environment: Environment, status: int) -> None:
+        """*environment* ended: everything it had returns."""
+        kernel = self._kernel
+        if not environment.alive:
+            return
+        environment.state, environment.status = EnvironmentState.DEAD, status
+        del self._by_body[environment.body]
+        if environment.cpu >= 0:
+            kernel.processors[environment.cpu].remove(environment)
+        for processor in kernel.processors:
+            processor.scheduler_gone(environment)
+        kernel.interrupts.release(environment)
+        kernel.kip.withdraw(environment.thread)
+        kernel.bindings.fall(environment)
+        kernel.threads.leave(environment)
+        environment.backlog.clear()
+        environment.body.discard()
+        if not environment.keeps:
+            self._strip(environment)
+        self._close_page(environment)
+        kernel.count(Counter.ENVIRONMENTS_ENDED)
+        kernel.trace.record(Event.ENDED, environment.number, status + 256, environment.fault)
+        self._announce(environment)
+
+    def _strip(self, environment: Environment) -> None:
+        """Take every capability, with what was derived from it."""
+        kernel = self._kernel
+        for capability in list(environment.table):
+            if capability.holder is environment and capability in environment.table:
+                lost = take(kernel, capability, itself=True, by=environment)
+                settle(kernel, [c for c in lost if c.holder is not environment], keeper=None)
+        kernel.threads.release(environment)
+
+    def _close_page(self, environment: Environment) -> None:
+        environment.page.release()
+        environment.shared.close()
+
+    def _announce(self, environment: Environment) -> None:
+        kernel, e = self._kernel, environment
+        kernel.kip.show(e)
+        for watcher in list(e.watchers):
+            kernel.tell(watcher.holder, Label.DEATH, (e.thread, e.number, e.status & 0xFFFF, e.fault), e.detail)
+        kernel.on_ended(e)
+        if not e.watchers:
+            self.forget(e)
+
+    def forget(self, environment: Environment) -> None:
+        """Nobody asks how *environment* ended any more: its row is free."""
+        if environment.keeps:
+            environment.keeps = False
+            self._strip(environment)
+        if self._rows.pop(environment.number, None) is not None:
+            self._kernel.kip.clear(environment.number)
+            self._free.append(environment.number)

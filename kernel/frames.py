@@ -1,0 +1,184 @@
+"""Physical RAM: ranges of frames that may be carved, and extents, the runs that were.
+
+The kernel knows which frames are free and whose extents the others are; which to take is the caller's choice
+(first fit when it has none). An extent becomes memory of its own, so what a program can map is exactly what it
+was given. The last capability to an extent takes its frames back to RAM.
+"""
+
+from typing import TYPE_CHECKING
+
+from kernel.abi.errors import Refusal
+from kernel.abi.events import Event
+from kernel.abi.ids import ANY_FRAME
+from kernel.abi.messages import Label
+from kernel.abi.rights import Kind, Rights
+from kernel.errors import Refused
+from kernel.runs import FreeRuns
+from kernel.thing import Lasting, Thing
+
+if TYPE_CHECKING:
+    from hwmodel.machine import Backing, Descriptor
+    from kernel.capability import Capability
+    from kernel.environment import Environment
+    from kernel.kernel import Kernel
+
+
+class Ram(Lasting):
+    """A range of frames whose holder may carve it. Extents carved from it are derived from it."""
+
+    kind = Kind.RAM
+
+    def __init__(self, first: int, count: int) -> None:
+        """Name frames *first* .. *first* + *count* - 1."""
+        self.first = first
+        self.count = count
+
+    def __repr__(self) -> str:
+        """Show the range."""
+        return f"<Ram {self.first}+{self.count}>"
+
+    def describe(self) -> tuple[int, int, int, int, str]:
+        """Return the range."""
+        return self.first, self.count, 0, 0, ""
+
+    def part(self, first: int, count: int) -> "Ram":
+        """Return a part of the range; *count* 0 means to its end. Raises Refused."""
+        first = self.first if first == ANY_FRAME else first
+        count = count or self.first + self.count - first
+        if first < self.first or count < 1 or first + count > self.first + self.count:
+            raise Refused(Refusal.BAD_ARGUMENT, f"{first}+{count} is not inside {self.first}+{self.count}")
+        return Ram(first, count)
+
+
+class Extent:
+    """A run of frames that was carved: memory of its own."""
+
+    kind = Kind.EXTENT
+
+    def __init__(self, first: int, count: int, backing: "Backing") -> None:
+        """Wrap *backing*, the memory of *count* frames from *first*."""
+        self.first = first
+        self.count = count
+        self.leaked = False
+        """Somebody gave its capability up by itself, and may still have the memory mapped."""
+        self._backing = backing
+        self._capabilities: dict[Capability, None] = {}
+        self._user: Environment | None = None
+
+    def __repr__(self) -> str:
+        """Show the run."""
+        return f"<Extent {self.first}+{self.count}>"
+
+    def describe(self) -> tuple[int, int, int, int, str]:
+        """Return the run."""
+        return self.first, self.count, 0, 0, ""
+
+    def held(self) -> bool:
+        """Say whether anybody holds a capability to it."""
+        return bool(self._capabilities)
+
+    def descriptor(self, capability: "Capability") -> "Descriptor":
+        """Return what the holder of *capability* maps it by."""
+        capability.mapped = True
+        return self._backing.descriptor(writable=bool(capability.rights & Rights.WRITE))
+
+    def gained(self, capability: "Capability") -> None:
+        """Remember the holder."""
+        self._capabilities[capability] = None
+
+    def inherited(self, kernel: "Kernel", dead: "Environment", heir: "Environment") -> None:
+        """The successor is the user now."""
+        if self._user is dead:
+            self._user = heir
+            kernel.kip.show_frames(self.first, self.count, heir)
+
+    def lost(self, kernel: "Kernel", capability: "Capability") -> None:
+        """Forget the holder; at the last one, the frames go back to RAM."""
+        del self._capabilities[capability]
+        if not self._capabilities:
+            self.free(kernel)
+        elif capability.holder is self._user:
+            self.account(kernel, next(iter(self._capabilities)).holder)
+
+    def free(self, kernel: "Kernel") -> None:
+        """Take the memory from everybody and give the frames back to RAM."""
+        self.account(kernel, None)
+        self._backing.release()
+        kernel.frames.give_back(self)
+
+    def move(self, kernel: "Kernel", keeper: "Capability | None") -> None:
+        """Copy the contents to new memory and take the old from all; holders but *keeper* are told."""
+        self._backing.replace()
+        self.leaked = False
+        for capability in self._capabilities:
+            if capability.mapped and capability is not keeper:
+                kernel.tell(capability.holder, Label.MOVED, (capability.handle,))
+
+    def account(self, kernel: "Kernel", user: "Environment | None") -> None:
+        """Show the frames as those of *user* from now on."""
+        for environment, change in ((self._user, -self.count), (user, self.count)):
+            if environment is not None:
+                environment.frames += change
+                kernel.kip.show(environment)
+        self._user = user
+        kernel.kip.show_frames(self.first, self.count, user)
+
+
+class Frames:
+    """All frames of the machine."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        """Start with every frame of the machine free."""
+        self._kernel = kernel
+        self.total = kernel.machine.memory.frames
+        self._runs = FreeRuns(self.total)
+
+    @property
+    def free(self) -> int:
+        """How many frames are in no extent."""
+        return self._runs.free
+
+    def carve(self, ram: Ram, count: int, first: int, *, zero: bool) -> Extent:
+        """Make an extent of free frames of *ram*. Raises Refused."""
+        if count < 1:
+            raise Refused(Refusal.BAD_ARGUMENT, f"{count} frames")
+        at = self._choose(ram, count, first)
+        backing = self._kernel.machine.memory.carve(at, count, zero=zero)
+        self._runs.take(at, count)
+        self._kernel.kip.show_free(self.free)
+        return Extent(at, count, backing)
+
+    def _choose(self, ram: Ram, count: int, first: int) -> int:
+        if first != ANY_FRAME:
+            ram.part(first, count)
+            if not self._runs.covers(first, count):
+                raise Refused(Refusal.FRAME_BUSY, f"{first}+{count}")
+            return first
+        found = self._runs.find(count, ram.first, ram.first + ram.count)
+        if found is None:
+            raise Refused(Refusal.NO_FRAMES, f"{count} frames asked for, {self.free} free in all RAM")
+        return found
+
+    def give_back(self, extent: Extent) -> None:
+        """Make the frames of *extent* free again."""
+        self._runs.give(extent.first, extent.count)
+        self._kernel.kip.show_free(self.free)
+        self._kernel.trace.record(Event.TOOK, 0, extent.first, Kind.EXTENT)
+
+
+def part_of(thing: Thing, first: int, count: int) -> Ram:
+    """Return a part of *thing*, which must be RAM to have parts. Raises Refused."""
+    if not isinstance(thing, Ram):
+        raise Refused(Refusal.NOT_WHOLE, f"{thing!r} has no parts")
+    return thing.part(first, count)
+
+
+def passed_on(kernel: "Kernel", given: "Capability") -> None:
+    """Account an extent to whom its carver gave it; passing it on further changes nothing."""
+    extent, root = given.thing, given
+    if not isinstance(extent, Extent):
+        return
+    if root.parent is not None and isinstance(root.parent.thing, Extent):
+        root = root.parent
+    if root.parent is None or isinstance(root.parent.thing, Ram):
+        extent.account(kernel, given.holder)

@@ -1,0 +1,110 @@
+"""Interrupt lines: an interrupt is a message from the line's thread; the answer unmasks the line (X.2)."""
+
+from typing import TYPE_CHECKING
+
+from kernel.abi import traps
+from kernel.abi.errors import Refusal
+from kernel.abi.events import Event
+from kernel.abi.ids import SYSTEM_BASE, show_thread, thread_id, thread_number
+from kernel.abi.kip import Counter
+from kernel.abi.messages import Label
+from kernel.abi.rights import Kind
+from kernel.dispatch import Call, handles
+from kernel.errors import Refused
+from kernel.thing import Lasting
+
+if TYPE_CHECKING:
+    from kernel.environment import Environment
+    from kernel.kernel import Kernel
+
+
+class Line(Lasting):
+    """One interrupt line."""
+
+    kind = Kind.INTERRUPT
+
+    def __init__(self, number: int) -> None:
+        """Name line *number*; nobody handles it."""
+        self.number = number
+        self.handler: Environment | None = None
+        self.unanswered = False
+
+    def describe(self) -> tuple[int, int, int, int, str]:
+        """Return the line's number."""
+        return self.number, 1, 0, 0, ""
+
+
+class InterruptLines:
+    """All lines of the machine."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        """Take the interrupts of the machine."""
+        self._kernel = kernel
+        self._controller = kernel.machine.interrupts
+        self.lines = [Line(number) for number in range(self._controller.lines)]
+        self._controller.connect(self._arrived)
+
+    def _arrived(self, number: int) -> None:
+        line = self.lines[number]
+        self._controller.mask(number)
+        if line.handler is None:
+            return
+        line.unanswered = True
+        self._kernel.count(Counter.INTERRUPTS)
+        self._kernel.trace.record(Event.INTERRUPT, line.handler.number, number)
+        self._kernel.tell(line.handler, Label.INTERRUPT, (), sender=thread_id(number))
+
+    def bind(self, line: Line, handler: "Environment") -> None:
+        """Send the line's interrupts to *handler*. Raises Refused when another has it."""
+        if line.handler not in (None, handler):
+            raise Refused(Refusal.LINE_BUSY, f"line {line.number}")
+        line.handler, line.unanswered = handler, False
+        self._controller.unmask(line.number)
+
+    def unbind(self, line: Line) -> None:
+        """Nobody handles the line any more."""
+        line.handler, line.unanswered = None, False
+        self._controller.mask(line.number)
+
+    def mask(self, line: Line, *, masked: bool) -> None:
+        """Hold the line back or let it through."""
+        (self._controller.mask if masked else self._controller.unmask)(line.number)
+
+    def answer(self, thread: int, answerer: "Environment") -> None:
+        """The handler answered the interrupt message of *thread*: unmask. Raises Refused."""
+        number = thread_number(thread)
+        if number >= min(SYSTEM_BASE, len(self.lines)) or thread != thread_id(number):
+            raise Refused(Refusal.NO_SUCH_THREAD, f"{show_thread(thread)} is no interrupt thread")
+        line = self.lines[number]
+        if line.handler is not answerer or not line.unanswered:
+            raise Refused(Refusal.NO_SUCH_MESSAGE, f"line {number} waits for no answer from {answerer.name}")
+        line.unanswered = False
+        self._controller.unmask(number)
+
+    def release(self, environment: "Environment") -> None:
+        """*environment* is gone: its lines have no handler."""
+        for line in self.lines:
+            if line.handler is environment:
+                self.unbind(line)
+
+
+@handles(traps.Acknowledge)
+def _acknowledge(kernel: "Kernel", call: Call[traps.Acknowledge]) -> None:
+    kernel.interrupts.answer(call.trap.thread, call.caller)
+
+
+@handles(traps.InterruptBind)
+def _bind(kernel: "Kernel", call: Call[traps.InterruptBind]) -> None:
+    line = call.capability.thing
+    assert isinstance(line, Line)
+    if call.trap.bind:
+        kernel.interrupts.bind(line, call.caller)
+    elif line.handler is call.caller:
+        kernel.interrupts.unbind(line)
+
+
+@handles(traps.InterruptMask)
+def _mask(kernel: "Kernel", call: Call[traps.InterruptMask]) -> None:
+    line = call.capability.thing
+    assert isinstance(line, Line)
+    kernel.interrupts.mask(line, masked=call.trap.masked)

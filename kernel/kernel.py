@@ -1,0 +1,108 @@
+"""The kernel: its objects, and what the machine tells it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kernel import lifecycle, memory  # noqa: F401 - their handlers enter the dispatch table
+from kernel.abi.errors import Fault
+from kernel.abi.ids import ThreadId
+from kernel.abi.kip import Counter
+from kernel.abi.messages import Label
+from kernel.bindings import Bindings
+from kernel.cpu import Processor
+from kernel.environment import Environment
+from kernel.environments import Environments
+from kernel.frames import Frames
+from kernel.gate import Gate
+from kernel.interrupts import InterruptLines
+from kernel.kip import Kip
+from kernel.threads import Threads
+from kernel.tracing import Trace
+from kernel.upcalls import Upcalls
+
+if TYPE_CHECKING:
+    from hwmodel.machine import Body, Descriptor, Machine
+
+
+class Kernel:
+    """One object of each kind; `Supervisor` of the machine it runs on."""
+
+    def __init__(self, machine: "Machine", log: Callable[[str], None]) -> None:
+        """Build the kernel on *machine*; *log* takes lines for the operator."""
+        self.machine = machine
+        self.log = log
+        self.trace = Trace(machine)
+        self.kip = Kip(machine)
+        self.frames = Frames(self)
+        self.environments = Environments(self)
+        self.threads = Threads(self)
+        self.bindings = Bindings(self)
+        self.processors = [Processor(self, number, core) for number, core in enumerate(machine.cores)]
+        self.interrupts = InterruptLines(self)
+        self.upcalls = Upcalls(self)
+        self.gate = Gate(self)
+        self.on_ended: Callable[[Environment], None] = lambda _environment: None
+        """Called when an environment ended; the boot loader watches the root task by it."""
+        self.on_attach: Callable[[Body, bytes], None] = lambda body, _data: body.kill()
+        """Called when somebody wants to attach; the boot loader knows who may."""
+
+    def count(self, counter: Counter) -> None:
+        """Add one to *counter*."""
+        self.kip.count(counter)
+
+    def tell(
+        self, to: Environment, label: Label, words: tuple[int, ...], text: str = "", sender: ThreadId | None = None
+    ) -> None:
+        """Send *to* a message from a kernel thread."""
+        self.upcalls.send(to, label, words, text, sender)
+
+    def close(self) -> None:
+        """Free what the kernel itself holds on the machine."""
+        self.threads.close()
+        self.trace.close()
+        self.kip.close()
+
+    # What the machine tells.
+
+    def trap(self, body: "Body", data: bytes, descriptors: "list[Descriptor]") -> None:
+        """A packet came through a gate."""
+        caller = self.environments.of(body)
+        if caller is None or caller.fault:
+            for descriptor in descriptors:
+                descriptor.close()
+            return
+        self.gate.enter(caller, data, descriptors)
+
+    def overlong(self, body: "Body") -> None:
+        """A packet was longer than a trap may be."""
+        caller = self.environments.of(body)
+        if caller is not None:
+            self.environments.fault(caller, Fault.TOO_LONG, "")
+
+    def started(self, body: "Body") -> None:
+        """A program runs."""
+        environment = self.environments.of(body)
+        if environment is not None:
+            self.environments.started(environment)
+
+    def failed(self, body: "Body", reason: str) -> None:
+        """A program could not be started."""
+        environment = self.environments.of(body)
+        if environment is not None:
+            environment.fault, environment.detail = Fault.NOT_STARTED, reason
+            self.log(f"{environment.name}: {reason}")
+            self.environments.end(environment, 127)
+
+    def ended(self, body: "Body", status: int) -> None:
+        """A body ended, however it came."""
+        environment = self.environments.of(body)
+        if environment is not None:
+            self.environments.end(environment, status)
+
+    def attached(self, body: "Body", data: bytes) -> None:
+        """Somebody wants to attach."""
+        self.on_attach(body, data)
+
+    def stop(self) -> None:
+        """The host asks the system to end."""
+        self.machine.stop()

@@ -1,0 +1,169 @@
+"""The writer of the kernel interface page: what the kernel exposes to all. Layout: `kernel.abi.kip`."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from kernel.abi.ids import SYSTEM_BASE, USER_BASE
+from kernel.abi.kip import (
+    ABI_LEVEL,
+    API_FLAGS,
+    API_VERSION,
+    ENVIRONMENT,
+    ENVIRONMENTS,
+    FRAMES,
+    MAGIC,
+    NAME,
+    NAMES,
+    PLAN_HEAD,
+    PLAN_SIZE,
+    PLAN_SLICE,
+    PLANS,
+    X2,
+    Counter,
+    Head,
+    SystemState,
+    kip_size,
+)
+from kernel.abi.limits import MAX_NAMES
+from kernel.abi.errors import Refusal
+from kernel.errors import Refused
+
+if TYPE_CHECKING:
+    from hwmodel.machine import Descriptor, Machine
+    from kernel.cpu import Processor
+    from kernel.environment import Environment
+
+_TRAPS_WORD = 5
+"""Where in a row of the environment table the trap count stands, in words."""
+
+
+class Kip:
+    """The kernel interface page and its tables."""
+
+    def __init__(self, machine: "Machine") -> None:
+        """Lay the page out on *machine* and publish it."""
+        self.size = kip_size(machine.memory.frames)
+        self._page = machine.page("kip", self.size)
+        machine.publish("kip", self._page)
+        self._buffer = self._page.buffer
+        self._words = self._buffer.cast("Q")
+        self._names: dict[str, int] = {}
+        self._free_names = list(range(MAX_NAMES - 1, -1, -1))
+        self._lay_out(machine)
+
+    def _lay_out(self, machine: "Machine") -> None:
+        words = self._words
+        words[X2.MAGIC], words[X2.API_VERSION], words[X2.API_FLAGS] = MAGIC, API_VERSION, API_FLAGS
+        words[X2.CLOCK_INFO] = 1 | 1 << 16
+        words[X2.THREAD_INFO] = 18 | SYSTEM_BASE << 8 | USER_BASE << 20
+        words[X2.PAGE_INFO] = 7 | 4 << 10
+        words[X2.PROCESSOR_INFO] = len(machine.cores) - 1 | 4 << 60
+        words[Head.ABI_LEVEL] = ABI_LEVEL
+        words[Head.BOOT_NS] = machine.clock.now()
+        words[Head.FRAME_COUNT] = words[Head.FREE_FRAMES] = machine.memory.frames
+        words[Head.CPU_COUNT] = len(machine.cores)
+
+    def set_head(self, word: Head, value: int) -> None:
+        """Write one word of the head."""
+        self._words[word] = value
+
+    def set_state(self, state: SystemState) -> None:
+        """Say how far the system is."""
+        self._words[Head.STATE] = state
+
+    def raise_epoch(self) -> None:
+        """Make every receiver forget whom it identified."""
+        self._words[Head.BINDING_EPOCH] += 1
+
+    def count(self, counter: Counter) -> None:
+        """Add one to *counter*."""
+        self._words[Head.COUNTERS + counter] += 1
+
+    def counter(self, counter: Counter) -> int:
+        """Return *counter*."""
+        return self._words[Head.COUNTERS + counter]
+
+    def count_trap(self, number: int) -> None:
+        """Count a trap, for all and for environment *number*."""
+        words = self._words
+        words[Head.COUNTERS + Counter.TRAPS] += 1
+        words[(ENVIRONMENTS + number * ENVIRONMENT.size) // 8 + _TRAPS_WORD] += 1
+
+    @contextmanager
+    def _writing(self, sequence: Head) -> Iterator[None]:
+        self._words[sequence] += 1
+        yield
+        self._words[sequence] += 1
+
+    def show(self, e: "Environment") -> None:
+        """Write the row of *e*."""
+        at = ENVIRONMENTS + e.number * ENVIRONMENT.size
+        traps = self._words[at // 8 + _TRAPS_WORD]
+        row = (e.state, e.uid, e.pid, e.cpu, e.thread, e.started, e.consumed, traps, e.frames, e.table.used)
+        with self._writing(Head.ENVIRONMENT_SEQUENCE):
+            ENVIRONMENT.pack_into(self._buffer, at, *row, e.fault, e.name.encode())
+
+    def clear(self, number: int) -> None:
+        """Empty row *number*."""
+        at = ENVIRONMENTS + number * ENVIRONMENT.size
+        with self._writing(Head.ENVIRONMENT_SEQUENCE):
+            self._buffer[at : at + ENVIRONMENT.size] = bytes(ENVIRONMENT.size)
+
+    def show_frames(self, first: int, count: int, user: "Environment | None") -> None:
+        """Show frames *first*.. as those of *user*, as its number plus one; 0: free."""
+        number = user.number + 1 if user is not None else 0
+        self._buffer[FRAMES + first * 4 : FRAMES + (first + count) * 4] = number.to_bytes(4, "little") * count
+
+    def show_free(self, free: int) -> None:
+        """Say how many frames are free."""
+        self._words[Head.FREE_FRAMES] = free
+
+    def owner(self, name: str) -> int:
+        """Return the thread *name* is published for, or 0."""
+        slot = self._names.get(name)
+        return 0 if slot is None else int(NAME.unpack_from(self._buffer, NAMES + slot * NAME.size)[0])
+
+    def publish(self, name: str, thread: int) -> None:
+        """Publish *name* for *thread*; 0 withdraws it. Raises Refused when the table is full."""
+        slot = self._names.get(name)
+        if slot is None:
+            if not thread:
+                return
+            if not self._free_names:
+                raise Refused(Refusal.TABLE_FULL, f"{MAX_NAMES} names are published")
+            slot = self._names[name] = self._free_names.pop()
+        with self._writing(Head.NAME_SEQUENCE):
+            NAME.pack_into(self._buffer, NAMES + slot * NAME.size, thread, name.encode() if thread else b"")
+        if not thread:
+            del self._names[name]
+            self._free_names.append(slot)
+
+    def withdraw(self, thread: int) -> None:
+        """Withdraw every name of *thread*."""
+        for name in [name for name in self._names if self.owner(name) == thread]:
+            self.publish(name, 0)
+
+    def show_plan(self, processor: "Processor", plan: Sequence[tuple["Environment", int]]) -> None:
+        """Write the plan of *processor* and who runs there."""
+        at = PLANS + processor.number * PLAN_SIZE
+        with self._writing(Head.PLAN_SEQUENCE):
+            PLAN_HEAD.pack_into(self._buffer, at, processor.core, len(plan), 0, 0)
+            for index, (environment, microseconds) in enumerate(plan):
+                offset = at + PLAN_HEAD.size + index * PLAN_SLICE.size
+                PLAN_SLICE.pack_into(self._buffer, offset, environment.number, microseconds)
+
+    def show_running(self, processor: "Processor", environment: "Environment | None") -> None:
+        """Say who has the processor."""
+        at = PLANS + processor.number * PLAN_SIZE + 8
+        number = environment.number + 1 if environment is not None else 0
+        self._buffer[at : at + 4] = number.to_bytes(4, "little")
+
+    def descriptor(self) -> "Descriptor":
+        """Return what readers map it by."""
+        return self._page.descriptor(writable=False)
+
+    def close(self) -> None:
+        """Free the page."""
+        self._words.release()
+        self._page.close()

@@ -1,0 +1,79 @@
+"""Messages of the kernel to environments: through the gate, in order, never waited for."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kernel.abi.events import Event
+from kernel.abi.ids import KERNEL_CPUS, KERNEL_ENVIRONMENTS, KERNEL_MEMORY, KERNEL_THREADS, ThreadId
+from kernel.abi.kip import Counter, Page
+from kernel.abi.messages import Label
+from kernel.abi.traps import Status, Upcall
+
+if TYPE_CHECKING:
+    from hwmodel.machine import Alarm
+    from kernel.environment import Environment
+    from kernel.kernel import Kernel
+
+BACKLOG = 4096
+"""Upcalls kept for an environment whose gate is full; more are dropped, counted and traced."""
+RETRY = 5_000_000
+"""How often a full gate is tried again, in ns."""
+
+_SENDERS = {
+    Label.PARTNER_GONE: KERNEL_THREADS,
+    Label.DEATH: KERNEL_ENVIRONMENTS,
+    Label.ENDING: KERNEL_ENVIRONMENTS,
+    Label.REVOKE: KERNEL_MEMORY,
+    Label.REVOKED: KERNEL_MEMORY,
+    Label.MOVED: KERNEL_MEMORY,
+    Label.PREEMPTION: KERNEL_CPUS,
+}
+_PREFIX = bytes([Status.UPCALL])
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+class Upcalls:
+    """Sends them, and keeps what a gate cannot take yet."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        """Start with nothing kept."""
+        self._kernel = kernel
+        self._full: dict[Environment, None] = {}
+        self._alarm: Alarm | None = None
+
+    def send(
+        self, to: "Environment", label: Label, words: tuple[int, ...], text: str = "", sender: ThreadId | None = None
+    ) -> None:
+        """Tell *to* something; a dead environment is told nothing."""
+        if not to.alive:
+            return
+        thread = sender if sender is not None else _SENDERS[label]
+        data = _PREFIX + _ENCODER.encode(Upcall(thread, int(label), words, text))
+        self._kernel.count(Counter.UPCALLS)
+        if not to.backlog and to.body.port.send(data):
+            return
+        if len(to.backlog) >= BACKLOG:
+            self._kernel.count(Counter.UPCALLS_DROPPED)
+            self._kernel.trace.record(Event.UPCALL_DROPPED, to.number, int(label))
+            return
+        to.backlog.append(data)
+        self._keep(to)
+
+    def _keep(self, environment: "Environment") -> None:
+        environment.page[Page.PENDING] = len(environment.backlog)
+        self._full[environment] = None
+        if self._alarm is None:
+            clock = self._kernel.machine.clock
+            self._alarm = clock.alarm(clock.now() + RETRY, self._retry)
+
+    def _retry(self) -> None:
+        self._alarm = None
+        waiting, self._full = self._full, {}
+        for environment in waiting:
+            while environment.backlog and environment.body.port.send(environment.backlog[0]):
+                environment.backlog.popleft()
+            if environment.backlog:
+                self._keep(environment)
+            elif environment.alive:
+                environment.page[Page.PENDING] = 0
