@@ -1,0 +1,12 @@
+"""libexo: the library OS that programs link.
+
+    import libexo
+    from libexo import ipc, vm
+
+    env = libexo.attach()
+"""
+
+from libexo.environment import Environment, attach, run_directory
+from libexo.extent import Extent
+
+__all__ = ["Environment", "Extent", "attach", "run_directory"]

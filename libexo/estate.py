@@ -1,0 +1,67 @@
+"""An estate: a little state of a server that outlives it.
+
+The kernel keeps the capabilities of a dead server for its successor, and memory with them. An estate is one
+extent in which a server keeps what it promised; its successor finds it among its capabilities. Two slots are
+written in turn, each with a sequence number and a checksum, so a kill in the middle of a write loses nothing.
+"""
+
+import struct
+import zlib
+from typing import TYPE_CHECKING
+
+from kernel.abi.rights import Kind
+from libexo.errors import ExoError
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+
+_HEAD = struct.Struct("<QII")
+"""Sequence, length, CRC-32 of the content."""
+
+
+class Estate:
+    """The surviving state of the calling server: one blob of bytes."""
+
+    def __init__(self, view: memoryview) -> None:
+        """Keep the state in *view*, which is the memory of an extent of one's own."""
+        self._slots = (view[: len(view) // 2], view[len(view) // 2 :])
+        self._sequence = max(_HEAD.unpack_from(slot)[0] for slot in self._slots if _valid(slot)) if self else 0
+
+    def __bool__(self) -> bool:
+        """Whether there is any state."""
+        return any(_valid(slot) for slot in self._slots)
+
+    def load(self) -> bytes:
+        """Return the last state stored, or nothing."""
+        valid = [slot for slot in self._slots if _valid(slot)]
+        if not valid:
+            return b""
+        latest = max(valid, key=lambda slot: int(_HEAD.unpack_from(slot)[0]))
+        return _content(latest)
+
+    def store(self, state: bytes) -> None:
+        """Replace the state. Raises ExoError when it does not fit."""
+        self._sequence += 1
+        slot = self._slots[self._sequence % 2]
+        if len(state) > len(slot) - _HEAD.size:
+            raise ExoError(f"the estate holds {len(slot) - _HEAD.size} bytes, not {len(state)}")
+        slot[_HEAD.size : _HEAD.size + len(state)] = state
+        _HEAD.pack_into(slot, 0, self._sequence, len(state), zlib.crc32(state))
+
+
+def inherited(environment: "Environment") -> int:
+    """Return the handle of the extent a predecessor left, or 0."""
+    for handle in environment.sys.inventory():
+        if environment.sys.inspect(handle).kind == Kind.EXTENT:
+            return handle
+    return 0
+
+
+def _content(slot: memoryview) -> bytes:
+    _, length, _ = _HEAD.unpack_from(slot)
+    return bytes(slot[_HEAD.size : _HEAD.size + length])
+
+
+def _valid(slot: memoryview) -> bool:
+    sequence, length, crc = _HEAD.unpack_from(slot)
+    return bool(sequence) and length <= len(slot) - _HEAD.size and zlib.crc32(_content(slot)) == crc

@@ -1,0 +1,35 @@
+"""An extent, as programs pass it around: a handle to memory, and which frames it is."""
+
+import msgspec
+
+from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.rights import Rights
+
+
+class Extent(msgspec.Struct, array_like=True):
+    """A run of frames its holder may map. In a typed call it travels as a Map item: the receiver gets its own."""
+
+    handle: int
+    """In the table of whoever holds this object."""
+    pages: int
+    first: int
+    """Number of the first frame: names the extent between programs, where handles differ."""
+    rights: int = int(Rights.READ | Rights.WRITE | Rights.TRANSFER)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.pages * FRAME_SIZE
+
+    @property
+    def writable(self) -> bool:
+        """Whether it can be mapped for writing."""
+        return bool(self.rights & Rights.WRITE)
+
+    def read_only(self) -> "Extent":
+        """Return the same extent, to be shared without the right to write."""
+        return Extent(self.handle, self.pages, self.first, int(Rights.READ))
+
+
+class GrantedExtent(Extent, array_like=True):
+    """As a result: the extent itself goes to the caller, and the server keeps no capability to it."""

@@ -1,0 +1,217 @@
+"""The host layer of a program on the simulated machine.
+
+libexo does not import the machine: what it stands on is the `Ground`, the part of a simulated body that its
+own program sees. Every wait and trap hands the baton on; nothing here blocks a host thread otherwise.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from kernel.abi.traps import Program, Status
+from libexo.errors import GateClosed
+from libexo.host.base import Descriptor, Source
+from libexo.transport.base import Transport
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+
+GATE_KEY = 0
+"""What `fileno` of a gate returns; the keys of transports start above."""
+
+
+class Counter(Protocol):
+    """What a ticket's descriptor leads to."""
+
+    value: int
+
+
+class Ground(Protocol):
+    """The body of a simulated program, as the program sees it."""
+
+    number: int
+    name: str
+    program: Program
+
+    @property
+    def closed(self) -> bool:
+        """Whether the kernel is gone from the other end of the gate."""
+
+    def send(self, data: bytes, descriptors: Sequence[object] = ()) -> None:
+        """Send a packet to the kernel, which takes it when the program waits."""
+
+    def receive(self) -> tuple[bytes, Sequence[object]] | None:
+        """Return the next packet from the kernel, or None."""
+
+    def arrived(self) -> bool:
+        """Say whether `receive` would return something, or never will again."""
+
+    def leave(self) -> None:
+        """Close the gate."""
+
+    def wait(self, ready: Callable[[], bool], deadline: int | None) -> None:
+        """Hand over until *ready*, or until *deadline*."""
+
+    def burn(self, nanoseconds: int) -> None:
+        """Compute for that long."""
+
+    def now(self) -> int:
+        """Read the clock."""
+
+    def map(self, descriptor: object, size: int, *, writable: bool) -> memoryview:
+        """Map memory."""
+
+    def remap(self, view: memoryview, descriptor: object, *, writable: bool) -> None:
+        """Put new memory where *view* is."""
+
+    def unmap(self, view: memoryview) -> None:
+        """End a mapping."""
+
+    def ticket(self, descriptor: object) -> Counter:
+        """Return the counter a descriptor leads to."""
+
+    def given(self, role: int) -> object | None:
+        """Return the descriptor it was started with for *role*, if any."""
+
+
+class SimulatedGate:
+    """The program's end of the trap gate. Implements `libexo.host.base.Gate`."""
+
+    def __init__(self, ground: Ground) -> None:
+        """Trap through *ground*."""
+        self._ground = ground
+        self._upcalls: deque[bytes] = deque()
+
+    def trap(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> tuple[bytes, list[Descriptor]]:
+        """Send one trap and return the answer with its descriptors."""
+        self._ground.send(data, descriptors)
+        while True:
+            packet = self._ground.receive()
+            if packet is None:
+                if self._ground.closed:
+                    raise GateClosed("the kernel closed the gate")
+                self._ground.wait(self._ground.arrived, None)
+            elif packet[0][0] == Status.UPCALL:
+                self._upcalls.append(packet[0])
+            else:
+                return packet[0], list(packet[1])
+
+    def upcalls(self) -> list[bytes]:
+        """Return the packets of upcalls that have arrived, without waiting. Raises GateClosed at the end."""
+        while (packet := self._ground.receive()) is not None:
+            self._upcalls.append(packet[0])
+        arrived = list(self._upcalls)
+        self._upcalls.clear()
+        if not arrived and self._ground.closed:
+            raise GateClosed("the kernel closed the gate")
+        return arrived
+
+    def ready(self) -> bool:
+        """Say whether `upcalls` has something to say."""
+        return bool(self._upcalls) or self._ground.arrived()
+
+    def fileno(self) -> int:
+        """Return the key of the gate."""
+        return GATE_KEY
+
+    def close(self) -> None:
+        """Leave."""
+        self._ground.leave()
+
+
+class SimulatedTicket:
+    """One end of a ticket. Implements `libexo.host.base.Ticket`."""
+
+    def __init__(self, counter: Counter) -> None:
+        """Count in *counter*, which the other end shares."""
+        self._counter = counter
+
+    def post(self, sequence: int) -> None:
+        """Put message *sequence* up."""
+        self._counter.value += sequence
+
+    def claim(self) -> int:
+        """Take what is posted, or 0."""
+        value, self._counter.value = self._counter.value, 0
+        return value
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class SimulatedHost:
+    """One program's ground. Implements `libexo.host.base.Host`."""
+
+    def __init__(self, ground: Ground, transport: Transport, ready: Callable[[int], bool]) -> None:
+        """Stand on *ground*; *transport* carries its messages, *ready* says whether one of its keys is."""
+        self._ground = ground
+        self._ready = ready
+        self.gate = SimulatedGate(ground)
+        self.environment: Environment | None = None
+        self._transport = transport
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The environ the program was started with."""
+        return dict(self._ground.program.environ)
+
+    @property
+    def transport(self) -> Transport:
+        """What carries this program's messages."""
+        return self._transport
+
+    @property
+    def program(self) -> Program:
+        """What the program was started with: arguments and environment variables."""
+        return self._ground.program
+
+    @property
+    def name(self) -> str:
+        """The name it was started under."""
+        return self._ground.name
+
+    def given(self, role: int) -> Descriptor | None:
+        """Return the descriptor the program was started with for *role*, if any."""
+        return self._ground.given(role)
+
+    def now(self) -> int:
+        """Return virtual time in nanoseconds."""
+        return self._ground.now()
+
+    def burn(self, nanoseconds: int) -> None:
+        """Compute for that long: the simulated machine's stand-in for a loop."""
+        self._ground.burn(nanoseconds)
+
+    def map(self, descriptor: Descriptor, size: int, *, writable: bool) -> memoryview:
+        """Map *size* bytes; the descriptor is consumed."""
+        return self._ground.map(descriptor, size, writable=writable)
+
+    def remap(self, view: memoryview, descriptor: Descriptor, *, writable: bool) -> None:
+        """Put new memory where *view* is; the descriptor is consumed."""
+        self._ground.remap(view, descriptor, writable=writable)
+
+    def unmap(self, view: memoryview) -> None:
+        """End a mapping."""
+        self._ground.unmap(view)
+
+    def ticket(self, descriptor: Descriptor) -> SimulatedTicket:
+        """Return the ticket a descriptor stands for; the descriptor is consumed."""
+        return SimulatedTicket(self._ground.ticket(descriptor))
+
+    def close_descriptor(self, descriptor: Descriptor) -> None:
+        """Close a descriptor that is not wanted."""
+        close = getattr(descriptor, "close", None)
+        if close is None:
+            raise TypeError(f"{descriptor!r} is no descriptor")
+        close()
+
+    def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
+        """Hand over until one of *sources* has something, or until *deadline*."""
+        keys = [source.fileno() for source in sources]
+        self._ground.wait(lambda: any(self._has(key) for key in keys), deadline)
+
+    def _has(self, key: int) -> bool:
+        return self.gate.ready() if key == GATE_KEY else self._ready(key)

@@ -1,0 +1,152 @@
+"""The kernel interface page, read: who runs, what is free, what was counted. No trap is made here.
+
+`Kip(view)` reads a mapped page; `read(path)` opens the one a system publishes in its run directory, so that
+tools need not attach.
+"""
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from kernel.abi.kip import (
+    ABI_LEVEL,
+    ENVIRONMENT,
+    ENVIRONMENTS,
+    FRAMES,
+    MAGIC,
+    NAME,
+    NAMES,
+    PLAN_HEAD,
+    PLAN_SIZE,
+    PLAN_SLICE,
+    PLANS,
+    X2,
+    Counter,
+    EnvironmentState,
+    Head,
+    SystemState,
+)
+from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_NAMES
+from libexo.errors import ExoError
+
+_ATTEMPTS = 1000
+"""How often a table that is being written is read again before giving up."""
+
+
+class EnvironmentRow(NamedTuple):
+    """One environment, as the kernel shows it. Times in nanoseconds."""
+
+    number: int
+    state: EnvironmentState
+    uid: int
+    pid: int
+    cpu: int
+    thread: int
+    started: int
+    consumed: int
+    traps: int
+    frames: int
+    handles: int
+    fault: int
+    name: str
+
+
+class PlanView(NamedTuple):
+    """The plan of one processor: who runs, and the slices as (environment number, microseconds)."""
+
+    core: int
+    running: int
+    """Environment number, -1: nobody."""
+    slices: tuple[tuple[int, int], ...]
+
+
+class Kip:
+    """A reader of the page."""
+
+    def __init__(self, view: memoryview) -> None:
+        """Read *view*. Raises ExoError when it is no KIP, or of another ABI level."""
+        self._view = view.toreadonly()
+        self._words = self._view.cast("Q")
+        if self._words[X2.MAGIC] & 0xFFFF_FFFF != MAGIC:
+            raise ExoError("this is no kernel interface page: wrong magic")
+        if self._words[Head.ABI_LEVEL] != ABI_LEVEL:
+            raise ExoError(
+                f"the system speaks ABI level {self._words[Head.ABI_LEVEL]}, this library {ABI_LEVEL}: "
+                "use the library that came with the system"
+            )
+
+    @property
+    def epoch(self) -> int:
+        """The binding epoch: changed, a receiver forgets whom it identified."""
+        return self._words[Head.BINDING_EPOCH]
+
+    def head(self, word: Head) -> int:
+        """Return one word of the head."""
+        return self._words[word]
+
+    @property
+    def state(self) -> SystemState:
+        """How far the system is."""
+        return SystemState(self._words[Head.STATE])
+
+    def counters(self) -> dict[str, int]:
+        """Return what was counted since boot, by name."""
+        return {c.name.lower(): self._words[Head.COUNTERS + c] for c in Counter}
+
+    def lookup(self, name: str) -> int:
+        """Return the thread *name* is published for, or 0."""
+        return self.names().get(name, 0)
+
+    def names(self) -> dict[str, int]:
+        """Return every published name with its thread."""
+        table = self._stable(Head.NAME_SEQUENCE, NAMES, NAMES + MAX_NAMES * NAME.size)
+        return {_text(name): thread for thread, name in NAME.iter_unpack(table) if thread}
+
+    def environments(self) -> list[EnvironmentRow]:
+        """Return every environment, dead ones whose record is kept included."""
+        end = ENVIRONMENTS + MAX_ENVIRONMENTS * ENVIRONMENT.size
+        table = self._stable(Head.ENVIRONMENT_SEQUENCE, ENVIRONMENTS, end)
+        return list(_rows(table))
+
+    def plans(self) -> list[PlanView]:
+        """Return the plan of every processor."""
+        count = self._words[Head.CPU_COUNT]
+        table = self._stable(Head.PLAN_SEQUENCE, PLANS, PLANS + count * PLAN_SIZE)
+        return [_plan(table, number * PLAN_SIZE) for number in range(count)]
+
+    def frame_users(self) -> memoryview:
+        """Return one 32-bit word a frame: 0 free, else the number of its environment plus one."""
+        return self._view[FRAMES : FRAMES + 4 * self._words[Head.FRAME_COUNT]].cast("I")
+
+    def _stable(self, sequence: Head, start: int, end: int) -> bytes:
+        """Copy a table at a moment when it was not being written."""
+        for _ in range(_ATTEMPTS):
+            before = self._words[sequence]
+            copy = bytes(self._view[start:end])
+            if not before & 1 and self._words[sequence] == before:
+                return copy
+        raise ExoError(f"the {sequence.name.split('_')[0].lower()} table never stood still: is the kernel stuck?")
+
+
+def read(path: Path) -> Kip:
+    """Open the KIP a system publishes at *path*. Raises OSError, ExoError."""
+    with path.open("rb") as file:
+        return Kip(memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)))
+
+
+def _text(raw: bytes) -> str:
+    return raw.rstrip(b"\0").decode(errors="replace")
+
+
+def _rows(table: bytes) -> Iterator[EnvironmentRow]:
+    for number, row in enumerate(ENVIRONMENT.iter_unpack(table)):
+        if row[0] != EnvironmentState.FREE:
+            yield EnvironmentRow(number, EnvironmentState(row[0]), *row[1:-1], _text(row[-1]))
+
+
+def _plan(table: bytes, at: int) -> PlanView:
+    core, count, running, _ = PLAN_HEAD.unpack_from(table, at)
+    start = at + PLAN_HEAD.size
+    slices = tuple(PLAN_SLICE.iter_unpack(table[start : start + count * PLAN_SLICE.size]))
+    return PlanView(core, running - 1, slices)

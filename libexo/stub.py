@@ -1,0 +1,372 @@
+"""Typed interfaces: one class is the operations, the client's stub and the server's dispatch.
+
+    class Counter(Interface, label=0x41):
+        @operation(1)
+        def add(self, n: int) -> int: ...
+
+    class CounterServer(Counter):            # the server: implement the methods
+        total = 0
+        def add(self, n: int) -> int:
+            self.total += n
+            return self.total
+
+    serve(CounterServer(), name="counter")
+    Counter.connect(env, "counter").add(2)   # the client: the same class, connected
+
+On the wire a request is a message of the interface's label: word 1 is the operation's number, a string item
+the msgpack of its arguments. The answer's word 1 is 0 and its string the result, or 1 and (exception, text).
+An `Extent` as an argument or a result travels as a Map item: the receiver gets a capability of its own.
+"""
+
+import heapq
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+
+import msgspec
+
+from kernel.abi.ids import ANY_THREAD, USER_BASE, show_thread, thread_number
+from libexo import environment as environments
+from libexo.errors import ExoError, IpcTimeout, NoPartner, RemoteError
+from libexo.extent import Extent, GrantedExtent
+from libexo.message import GrantItem, Item, MapItem, Message
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+    from libexo.host.base import Source
+    from libexo.ipc import Thread
+
+DONE, FAILED = 0, 1
+PATIENCE = 5.0
+"""How long a stub waits for a server that is being restarted to be back under its name, in seconds."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+_ENCODE = msgspec.msgpack.Encoder().encode
+_FAILURE = msgspec.msgpack.Decoder(tuple[str, str])
+
+
+class Operation:
+    """One operation: its number, and how its arguments and its result are encoded."""
+
+    def __init__(self, function: Callable[..., Any], number: int, *, repeatable: bool) -> None:
+        """Read the signature of *function*. Raises TypeError when a parameter has no annotation."""
+        self.number = number
+        self.name = function.__name__
+        self.repeatable = repeatable
+        self.signature = inspect.signature(function)
+        self._function = function
+
+    def prepare(self) -> None:
+        """Resolve the annotations; later than the decorator, so that they may name what stands further down."""
+        hints = typing.get_type_hints(self._function, include_extras=True)
+        names = list(self.signature.parameters)[1:]
+        missing = [name for name in (*names, "return") if name not in hints]
+        if missing:
+            raise TypeError(f"operation {self._function.__qualname__}: no annotation for {', '.join(missing)}")
+        kinds = tuple(hints[name] for name in names)
+        self.extents = tuple(index for index, kind in enumerate(kinds) if kind is Extent)
+        self.gives_extent = hints["return"] is Extent
+        self.arguments = msgspec.msgpack.Decoder(tuple[kinds] if kinds else tuple[()])  # type: ignore[valid-type]
+        self.result = msgspec.msgpack.Decoder(hints["return"])
+
+
+def operation(number: int, *, repeatable: bool = False) -> Callable[[F], F]:
+    """Make a method operation *number* (from 1) of its interface.
+
+    A *repeatable* one may be done twice without harm, so a stub repeats it when the server was restarted
+    during the call; the caller of any other gets NoPartner, for it may or may not have been done.
+    """
+
+    def mark(function: F) -> F:
+        function.__operation__ = Operation(function, number, repeatable=repeatable)  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+class Interface:
+    """The base of interfaces. Subclass with `label=` to define one; subclass that to implement it."""
+
+    label: ClassVar[int]
+    default_name: ClassVar[str] = ""
+    operations: ClassVar[dict[int, Operation]]
+    environment: "Environment"
+    """Where it runs: the client's, in a stub; the server's own, in an implementation."""
+    call: "Call"
+    """In an implementation, during an operation: who asked."""
+    _stub: ClassVar[type]
+
+    def __init_subclass__(cls, *, label: int | None = None, name: str = "", **rest: object) -> None:
+        """Collect the operations of an interface; an implementation is a plain subclass."""
+        super().__init_subclass__(**rest)
+        if label is None:
+            return
+        found = [getattr(member, "__operation__", None) for member in vars(cls).values()]
+        inherited = dict(getattr(cls, "operations", {}))
+        cls.label, cls.default_name = label, name
+        cls.operations = inherited | _by_number(cls, [each for each in found if each is not None])
+        cls._stub = type(cls.__name__, (cls,), {"__init__": _connect, **_methods(cls.operations)})
+
+    @classmethod
+    def connect(cls, environment: "Environment", name: str = "", *, timeout: float | None = None) -> Self:
+        """Return a stub for the server published under *name* (default: the interface's own).
+
+        *timeout* bounds each call, in seconds. The server is looked up at the first call.
+        """
+        stub: Self = cls._stub(environment, name or cls.default_name, timeout)
+        return stub
+
+
+def _by_number(cls: type, found: list[Operation]) -> dict[int, Operation]:
+    operations: dict[int, Operation] = {}
+    for each in found:
+        if operations.setdefault(each.number, each) is not each:
+            raise TypeError(f"{cls.__name__}: operations {operations[each.number].name} and {each.name} share a number")
+    return operations
+
+
+# ------------------------------------------------------------------------------------------------- the client
+
+
+def _connect(self: Any, environment: "Environment", name: str, timeout: float | None) -> None:  # noqa: ANN401
+    for each in self.operations.values():
+        each.prepare()
+    self.environment = environment
+    self._remote = Remote(environment, self.label, name, timeout)
+
+
+def _methods(operations: dict[int, Operation]) -> dict[str, Callable[..., Any]]:
+    return {each.name: _method(each) for each in operations.values()}
+
+
+def _method(operation: Operation) -> Callable[..., Any]:
+    """Return the stub method of *operation*."""
+    bind = operation.signature.bind
+
+    def method(self: Any, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - any operation
+        if named or len(arguments) != len(operation.signature.parameters) - 1:
+            bound = bind(self, *arguments, **named)
+            bound.apply_defaults()
+            arguments = tuple(bound.arguments.values())[1:]
+        return self._remote.call(operation, arguments)
+
+    method.__name__ = operation.name
+    method.__doc__ = operation._function.__doc__
+    return method
+
+
+class Remote:
+    """A server somewhere, found by name; found again when it was restarted."""
+
+    def __init__(self, environment: "Environment", label: int, name: str, timeout: float | None) -> None:
+        """Call the server called *name* with messages of *label*."""
+        self._environment = environment
+        self._label = label
+        self._name = name
+        self._timeout = timeout
+        self._thread = 0
+
+    def call(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401 - any operation
+        """Do *operation* there. Raises RemoteError, NoPartner, IpcTimeout, NotFound."""
+        items: tuple[Item, ...] = (_ENCODE(arguments),)
+        if operation.extents:
+            items += tuple(_item(arguments[index]) for index in operation.extents)
+        request = Message(self._label, (operation.number,), items)
+        return self._result(operation, self._exchange(operation, request))
+
+    def _exchange(self, operation: Operation, request: Message) -> Message:
+        """Call; a server that was restarted before it got the request is found again, and asked."""
+        thread = self._environment.thread
+        while True:
+            known = self._thread or self._find()
+            try:
+                return thread.call(known, request, self._timeout)
+            except NoPartner as gone:
+                self._thread = 0
+                if gone.phase and not operation.repeatable:
+                    raise
+
+    def _find(self) -> int:
+        self._thread = self._environment.lookup(self._name, PATIENCE)
+        return self._thread
+
+    def _result(self, operation: Operation, reply: Message) -> Any:  # noqa: ANN401 - any operation
+        if len(reply.words) != 1 or not reply.items or not isinstance(reply.items[0], bytes):
+            raise RemoteError("BadAnswer", f"{self._name} does not speak this interface")
+        if reply.words[0] != DONE:
+            raise RemoteError(*_FAILURE.decode(reply.items[0]))
+        result = operation.result.decode(reply.items[0])
+        if operation.gives_extent:
+            _adopt(result, reply.items[1:])
+        return result
+
+
+def _item(extent: Extent) -> MapItem | GrantItem:
+    kind = GrantItem if isinstance(extent, GrantedExtent) else MapItem
+    return kind(extent.handle, extent.rights)
+
+
+def _adopt(extent: Extent, items: Sequence[Item]) -> None:
+    """Give *extent*, which came in a message, the handle that came with it."""
+    if not items or not isinstance(items[0], MapItem | GrantItem):
+        raise RemoteError("BadAnswer", "an extent without its capability")
+    extent.handle, extent.rights = items[0].handle, items[0].rights
+
+
+# ------------------------------------------------------------------------------------------------- the server
+
+
+class Deferred:
+    """What an operation returns whose answer comes later, by the `Call` it kept."""
+
+
+DEFERRED: Any = Deferred()
+
+
+class Call:
+    """One request being served: who asked, and the way to answer."""
+
+    def __init__(self, thread: "Thread", operation: Operation, sender: int, message: Message) -> None:
+        """Serve *message* of *sender*."""
+        self.sender = sender
+        self._thread = thread
+        self._operation = operation
+        self._message = message
+
+    def answer(self, result: Any) -> None:  # noqa: ANN401 - any operation
+        """Send the result. A caller that is gone is no error."""
+        items: tuple[Item, ...] = (_ENCODE(result),)
+        if self._operation.gives_extent:
+            items += (_item(result),)
+        self._send(Message(self._message.label, (DONE,), items))
+
+    def fail(self, error: BaseException) -> None:
+        """Send *error*: the caller's stub raises it as a RemoteError."""
+        refused = (type(error).__name__, str(error))
+        self._send(Message(self._message.label, (FAILED,), (_ENCODE(refused),)))
+
+    def _send(self, message: Message) -> None:
+        try:
+            self._thread.reply(self._message, message)
+        except NoPartner:
+            self._thread.core.statistics["unanswered"] += 1
+
+
+class KernelListener(Protocol):
+    """An implementation that wants to hear the kernel: preemption, deaths, interrupts."""
+
+    def kernel_message(self, sender: int, message: Message) -> None:
+        """A kernel thread said *message*."""
+
+
+class Server:
+    """Serves one implementation: its thread's loop, one request at a time."""
+
+    def __init__(self, environment: "Environment", implementation: Interface) -> None:
+        """Serve *implementation*, which gets `environment` and, during an operation, `call`."""
+        self.environment = environment
+        self._implementation: Any = implementation
+        self._stopping = False
+        for each in implementation.operations.values():
+            each.prepare()
+        self._implementation.environment = environment
+        self._watched: dict[Source, Callable[[], None]] = {}
+        self._alarms: list[tuple[int, int, Callable[[], None]]] = []
+        self._serial = count()
+
+    def watch(self, source: "Source", ready: Callable[[], None]) -> None:
+        """Call *ready* whenever *source* may have something, between requests."""
+        self._watched[source] = ready
+
+    def unwatch(self, source: "Source") -> None:
+        """Look at *source* no more."""
+        self._watched.pop(source, None)
+
+    def after(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call *callback* in *seconds*, between requests."""
+        at = self.environment.host.now() + int(seconds * 1e9)
+        heapq.heappush(self._alarms, (at, next(self._serial), callback))
+
+    def _ring(self) -> float | None:
+        """Call what is due; return how long until the next alarm, in seconds."""
+        now = self.environment.host.now()
+        while self._alarms and self._alarms[0][0] <= now:
+            heapq.heappop(self._alarms)[2]()
+        return max(0.0, (self._alarms[0][0] - now) / 1e9) if self._alarms else None
+
+    def stop(self) -> None:
+        """Make `run` return after the current request."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Serve until `stop`, or until the kernel is gone (GateClosed)."""
+        thread = self.environment.thread
+        while not self._stopping:
+            try:
+                received = thread.receive_or_watch(ANY_THREAD, tuple(self._watched), self._ring())
+            except IpcTimeout:
+                continue
+            if received is not None:
+                self._handle(*received)
+            for ready in tuple(self._watched.values()):
+                ready()
+
+    def _handle(self, sender: int, message: Message) -> None:
+        if thread_number(sender) < USER_BASE:
+            listener = getattr(self._implementation, "kernel_message", None)
+            if listener is not None:
+                listener(sender, message)
+            return
+        operation = self._implementation.operations.get(message.words[0]) if message.words else None
+        if message.label != self._implementation.label or operation is None:
+            self._refuse(sender, message)
+            return
+        call = Call(self.environment.thread, operation, sender, message)
+        self._serve(call, operation, message)
+
+    def _serve(self, call: Call, operation: Operation, message: Message) -> None:
+        """Do *operation*. What it raises is the caller's to hear, and no reason to stop."""
+        self._implementation.call = call
+        try:
+            arguments = _arguments(operation, message)
+            result = getattr(self._implementation, operation.name)(*arguments)
+            if result is not DEFERRED:
+                call.answer(result)
+        except Exception as error:  # noqa: BLE001 - whatever an implementation raises
+            call.fail(error)
+
+    def _refuse(self, sender: int, message: Message) -> None:
+        """Answer what is no operation of ours, so that nobody waits for ever."""
+        self.environment.thread.core.statistics["no_operation"] += 1
+        if message.origin is None or not message.origin.answers:
+            return
+        text = f"{type(self._implementation).__name__} has no operation {message.words[:1]} of label {message.label:#x}"
+        refused = _ENCODE(("NoSuchOperation", f"{text}, asked for by {show_thread(sender)}"))
+        self.environment.thread.reply(message, Message(message.label, (FAILED,), (refused,)))
+
+
+def _arguments(operation: Operation, message: Message) -> tuple[Any, ...]:
+    if not message.items or not isinstance(message.items[0], bytes):
+        raise ExoError(f"{operation.name}: the arguments are missing")
+    arguments: tuple[Any, ...] = operation.arguments.decode(message.items[0])
+    for place, index in enumerate(operation.extents):
+        _adopt(arguments[index], message.items[1 + place : 2 + place])
+    return arguments
+
+
+def serve(implementation: Interface, name: str = "", environment: "Environment | None" = None) -> None:
+    """Serve *implementation* under *name* (default: the interface's own) until the system ends."""
+    environment = environment or environments.attach()
+    name = name or implementation.default_name
+    if name and environment.kip.lookup(name) != environment.thread.id:
+        publish(environment, name)
+    Server(environment, implementation).run()
+
+
+def publish(environment: "Environment", name: str) -> None:
+    """Have the process server publish *name* for the calling thread. Raises RemoteError when it is taken."""
+    from servers.process.api import Processes  # noqa: PLC0415 - the name registry is a server like any other
+
+    Processes.connect(environment).register(name)

@@ -1,0 +1,157 @@
+"""The traps, one stub each, in the order of `kernel.abi.traps`. What may go wrong stands there.
+
+Stubs whose trap hands descriptors over return them as they came: the caller owns and closes them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from kernel.abi import traps
+from kernel.abi.ids import ANY_FRAME
+from kernel.abi.traps import Status, Trap
+from libexo.errors import TrapRefused
+from libexo.host.base import Descriptor, Gate
+
+_ENCODER = msgspec.msgpack.Encoder()
+_REFUSED = msgspec.msgpack.Decoder(traps.Refused)
+_RESULTS = {trap: msgspec.msgpack.Decoder(trap.result) for trap in traps.TRAPS.values() if trap.result}
+
+
+class Sys:
+    """Every trap, through one gate."""
+
+    def __init__(self, gate: Gate) -> None:
+        """Trap through *gate*."""
+        self._gate = gate
+
+    def trap(self, trap: Trap, descriptors: Sequence[Descriptor] = ()) -> tuple[Any, list[Descriptor]]:
+        """Do *trap*; return its result and the descriptors that came. Raises TrapRefused, GateClosed."""
+        answer, given = self._gate.trap(_ENCODER.encode(trap), descriptors)
+        return _result(trap, answer), given
+
+    def _do(self, trap: Trap) -> Any:  # noqa: ANN401 - each stub knows its result
+        return self.trap(trap)[0]
+
+    def kernel_interface(self) -> tuple[traps.Interface, list[Descriptor]]:
+        """Say who the caller is; descriptors: KIP, environment page, event ring."""
+        return self.trap(traps.KernelInterface())
+
+    def environment_create(
+        self, create: traps.EnvironmentCreate, descriptors: Sequence[Descriptor] = ()
+    ) -> traps.Created:
+        """Create an environment and start its program."""
+        result: traps.Created = self.trap(create, descriptors)[0]
+        return result
+
+    def environment_destroy(self, environment: int) -> None:
+        """End an environment at once."""
+        self._do(traps.EnvironmentDestroy(environment))
+
+    def environment_signal(self, environment: int, signal: int) -> None:
+        """Send a host signal to an environment's program."""
+        self._do(traps.EnvironmentSignal(environment, signal))
+
+    def name_publish(self, factory: int, name: str, thread: int) -> None:
+        """Publish *name* for *thread*; 0 withdraws it."""
+        self._do(traps.NamePublish(factory, name, thread))
+
+    def endpoint(self) -> tuple[int, Descriptor]:
+        """Return the caller's thread number and its listening socket."""
+        number, (descriptor,) = self.trap(traps.Endpoint())
+        return number, descriptor
+
+    def bind(self, thread: int) -> tuple[traps.Bound, Descriptor]:
+        """Bind to *thread*; descriptor: the ticket."""
+        bound, (ticket,) = self.trap(traps.Bind(thread))
+        return bound, ticket
+
+    def identify(self, token: bytes) -> tuple[traps.Identified, Descriptor]:
+        """Say whose binding *token* is; descriptor: the ticket."""
+        identified, (ticket,) = self.trap(traps.Identify(token))
+        return identified, ticket
+
+    def unbind(self, token: bytes) -> None:
+        """Give a binding up."""
+        self._do(traps.Unbind(token))
+
+    def acknowledge(self, thread: int, words: tuple[int, ...] = ()) -> None:
+        """Answer a message of a kernel thread."""
+        self._do(traps.Acknowledge(thread, words))
+
+    def thread_switch(self, cpu: int, thread: int, microseconds: int) -> None:
+        """Run *thread* on the processor now, for *microseconds*."""
+        self._do(traps.ThreadSwitch(cpu, thread, microseconds))
+
+    def plan(self, cpu: int, slices: Sequence[traps.Slice]) -> None:
+        """Install the plan of the processor."""
+        self._do(traps.Plan(cpu, tuple(slices)))
+
+    def derive(self, capability: int, rights: int, first: int = ANY_FRAME, count: int = 0) -> int:
+        """Return a capability with fewer rights, or to part of the RAM."""
+        handle: int = self._do(traps.Derive(capability, int(rights), first, count))
+        return handle
+
+    def transfer(self, capability: int, to: int, rights: int, *, grant: bool = False) -> int:
+        """Give thread *to* a derivative (map) or the capability itself (grant); return its handle there."""
+        handle: int = self._do(traps.Transfer(capability, to, int(rights), grant))
+        return handle
+
+    def revoke(self, capability: int, microseconds: int = 0) -> tuple[int, list[Descriptor]]:
+        """Take back what was derived; return how many. Descriptor: new backing, where it was replaced."""
+        return self.trap(traps.Revoke(capability, microseconds))
+
+    def drop(self, capability: int) -> None:
+        """Give a capability up."""
+        self._do(traps.Drop(capability))
+
+    def inspect(self, capability: int) -> traps.Inspection:
+        """Say what a capability is to, and who holds what was derived from it."""
+        inspection: traps.Inspection = self._do(traps.Inspect(capability))
+        return inspection
+
+    def inventory(self) -> tuple[int, ...]:
+        """List the handles of the caller's table."""
+        handles: tuple[int, ...] = self._do(traps.Inventory())
+        return handles
+
+    def carve(self, ram: int, count: int, first: int = ANY_FRAME, *, zero: bool = True) -> traps.Carved:
+        """Make free frames of RAM into an extent."""
+        carved: traps.Carved = self._do(traps.Carve(ram, count, first, zero))
+        return carved
+
+    def map_extent(self, extent: int) -> tuple[traps.Mapped, Descriptor]:
+        """Return how an extent may be mapped, and the descriptor to map it by."""
+        mapped, (descriptor,) = self.trap(traps.MapExtent(extent))
+        return mapped, descriptor
+
+    def interrupt_bind(self, interrupt: int, *, bind: bool = True) -> None:
+        """Take the line's interrupts, or stop taking them."""
+        self._do(traps.InterruptBind(interrupt, bind))
+
+    def interrupt_mask(self, interrupt: int, *, masked: bool) -> None:
+        """Mask or unmask the line."""
+        self._do(traps.InterruptMask(interrupt, masked))
+
+    def batch(self, batch: Sequence[Trap]) -> tuple[list[Any], list[Descriptor]]:
+        """Do several traps in one crossing; a refused one's result is its TrapRefused."""
+        answers, given = self.trap(traps.Batch(tuple(batch)))  # type: ignore[arg-type]
+        return [_outcome(trap, answer) for trap, answer in zip(batch, answers, strict=True)], given
+
+
+def _result(trap: Trap, answer: bytes) -> Any:  # noqa: ANN401 - each trap has its own result
+    if answer[0] == Status.REFUSED:
+        refused = _REFUSED.decode(answer[1:])
+        raise TrapRefused(type(trap).__name__, refused.refusal, refused.detail)
+    decoder = _RESULTS.get(type(trap))
+    return decoder.decode(memoryview(answer)[1:]) if decoder is not None else None
+
+
+def _outcome(trap: Trap, answer: bytes) -> Any:  # noqa: ANN401 - as _result
+    try:
+        return _result(trap, answer)
+    except TrapRefused as refused:
+        return refused
+
+

@@ -1,0 +1,1 @@
+"""What carries messages between threads: one interface, several ways. Open `base.py` first."""

@@ -1,0 +1,204 @@
+"""A transport that loses, delays, repeats and cuts messages, by a seed. It wraps any other.
+
+One draw a message decides its fate, so a run is repeated exactly by its seed as long as the same messages are
+sent in the same order. Every message sent through the wrapped transport is subject to it, answers too.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from libexo.host.base import Descriptor
+from libexo.transport.base import Channel, Frames, Inbox, Transport
+
+Later = Callable[[int, Callable[[], None]], object]
+"""Calls a function after so many nanoseconds: a machine's alarm."""
+
+
+@dataclass(frozen=True)
+class Odds:
+    """The probability of each fault, for each message; they exclude one another."""
+
+    drop: float = 0.0
+    delay: float = 0.0
+    duplicate: float = 0.0
+    cut: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check that they are probabilities."""
+        each = (self.drop, self.delay, self.duplicate, self.cut)
+        if min(each) < 0 or sum(each) > 1:
+            raise ValueError(f"{self}: probabilities are 0 or more and add up to 1 at most")
+
+
+class Fate:
+    """The schedule: what happens to each message, and the count of what did."""
+
+    def __init__(self, seed: int, odds: Odds) -> None:
+        """Draw from *seed*."""
+        self._random = random.Random(f"{seed}/faults")
+        self._odds = odds
+        self.did: Counter[str] = Counter()
+        """Messages by their fate: passed, dropped, delayed, duplicated, cut."""
+        self.history: list[str] = []
+        """The fate of each message, in order."""
+
+    def next(self) -> str:
+        """Decide the next message's fate."""
+        draw, odds = self._random.random(), self._odds
+        shares = {"dropped": odds.drop, "delayed": odds.delay, "duplicated": odds.duplicate, "cut": odds.cut}
+        fate, edge = "passed", 0.0
+        for name, share in shares.items():
+            if edge <= draw < edge + share:
+                fate = name
+            edge += share
+        self.did[fate] += 1
+        self.history.append(fate)
+        return fate
+
+    def cut(self, frames: Frames) -> list[bytes]:
+        """Return *frames* with an end missing: of the last frames, or of one frame's bytes."""
+        kept = [bytes(frame) for frame in frames]
+        if len(kept) > 1 and self._random.random() < 1 / 2:
+            return kept[: self._random.randrange(1, len(kept))]
+        victim = self._random.randrange(len(kept))
+        kept[victim] = kept[victim][: self._random.randrange(max(1, len(kept[victim])))]
+        return kept
+
+    def span(self, most: int) -> int:
+        """Draw from 1 to *most*."""
+        return self._random.randint(1, most)
+
+
+class FaultyTransport:
+    """Wraps a transport. Implements `libexo.transport.base.Transport`.
+
+    A delayed message goes out after up to *operations* later operations of this transport; with *later*,
+    after up to *nanoseconds*, whatever anybody does.
+    """
+
+    def __init__(
+        self,
+        inner: Transport,
+        *,
+        seed: int = 0,
+        odds: Odds | None = None,
+        operations: int = 8,
+        later: Later | None = None,
+        nanoseconds: int = 10_000_000,
+    ) -> None:
+        """Wrap *inner*."""
+        self.fate = Fate(seed, odds or Odds())
+        self._inner = inner
+        self._operations = operations
+        self._later = later
+        self._nanoseconds = nanoseconds
+        self._now = 0
+        self._held: list[tuple[int, Callable[[], bool]]] = []
+
+    def channel(self, number: int, token: bytes) -> "FaultyChannel":
+        """Open the sending end of a binding to thread *number*."""
+        return FaultyChannel(self, self._inner.channel(number, token))
+
+    def inbox(self, number: int, descriptor: Descriptor) -> "FaultyInbox":
+        """Open the receiving end of thread *number*."""
+        return FaultyInbox(self, self._inner.inbox(number, descriptor))
+
+    def close(self) -> None:
+        """Close everything; what is held back is lost."""
+        self._held.clear()
+        self._inner.close()
+
+    @property
+    def held(self) -> int:
+        """How many messages are held back now."""
+        return len(self._held)
+
+    def operate(self) -> None:
+        """Count one operation, and let out what was held back long enough."""
+        self._now += 1
+        due = [put for at, put in self._held if at <= self._now]
+        self._held = [(at, put) for at, put in self._held if at > self._now]
+        for put in due:
+            put()
+
+    def pass_on(self, frames: Frames, put: Callable[[Frames], bool]) -> bool:
+        """Send *frames* by *put*, or do to them what their fate is. False only when *put* says so."""
+        self.operate()
+        fate = self.fate.next()
+        if fate == "dropped":
+            return True
+        if fate == "delayed":
+            self._hold(frames, put)
+            return True
+        if fate == "cut":
+            return put(self.fate.cut(frames))
+        sent = put(frames)
+        if sent and fate == "duplicated":
+            put(frames)
+        return sent
+
+    def _hold(self, frames: Frames, put: Callable[[Frames], bool]) -> None:
+        """Keep a copy of *frames* for a while."""
+        kept = [bytes(frame) for frame in frames]
+        if self._later is not None:
+            self._later(self.fate.span(self._nanoseconds), lambda: _ignore(put(kept)))
+        else:
+            self._held.append((self._now + self.fate.span(self._operations), lambda: put(kept)))
+
+
+class FaultyChannel:
+    """A sender's end. Implements `libexo.transport.base.Channel`."""
+
+    def __init__(self, transport: FaultyTransport, inner: Channel) -> None:
+        """Wrap *inner*."""
+        self._transport = transport
+        self._inner = inner
+
+    def send(self, frames: Frames) -> bool:
+        """Send a message, or what its fate leaves of it."""
+        return self._transport.pass_on(frames, self._inner.send)
+
+    def receive(self) -> list[bytes] | None:
+        """Return the next answer, or None."""
+        self._transport.operate()
+        return self._inner.receive()
+
+    def fileno(self) -> int:
+        """Return what to wait on."""
+        return self._inner.fileno()
+
+    def close(self) -> None:
+        """End the binding's use."""
+        self._inner.close()
+
+
+class FaultyInbox:
+    """A receiver's end. Implements `libexo.transport.base.Inbox`."""
+
+    def __init__(self, transport: FaultyTransport, inner: Inbox) -> None:
+        """Wrap *inner*."""
+        self._transport = transport
+        self._inner = inner
+
+    def receive(self) -> tuple[bytes, list[bytes]] | None:
+        """Return the next message under its token, or None."""
+        self._transport.operate()
+        return self._inner.receive()
+
+    def send(self, token: bytes, frames: Frames) -> bool:
+        """Send an answer back, or what its fate leaves of it."""
+        return self._transport.pass_on(frames, lambda kept: self._inner.send(token, kept))
+
+    def fileno(self) -> int:
+        """Return what to wait on."""
+        return self._inner.fileno()
+
+    def close(self) -> None:
+        """Stop receiving."""
+        self._inner.close()
+
+
+def _ignore(_sent: bool) -> None:  # noqa: FBT001 - nobody is left to tell
+    """A delayed message met a full or closed queue: one more way to be lost."""

@@ -1,0 +1,54 @@
+"""What the memory server does for its callers."""
+
+import msgspec
+
+from libexo.extent import Extent
+from libexo.stub import Interface, operation
+
+
+class Usage(msgspec.Struct, array_like=True):
+    """What one environment has of RAM, in frames."""
+
+    thread: int
+    name: str
+    frames: int
+    quota: int
+
+
+class Statistics(msgspec.Struct, array_like=True):
+    """All of RAM, in frames."""
+
+    total: int
+    free: int
+    users: list[Usage]
+
+
+class Memory(Interface, label=0x42, name="memory"):
+    """Allocation of RAM."""
+
+    @operation(1)
+    def allocate(self, pages: int, first: int = -1) -> Extent:
+        """Return an extent of zeroed memory, all the caller's: *pages* frames, from frame *first* or anywhere.
+
+        Fails with OutOfMemory (nothing that large is free), QuotaExceeded, FrameBusy (*first* is taken).
+        """
+        ...
+
+    @operation(2, repeatable=True)
+    def statistics(self) -> Statistics:
+        """Return who has how much."""
+        ...
+
+    @operation(3, repeatable=True)
+    def set_quota(self, thread: int, frames: int) -> None:
+        """Let *thread*'s environment have up to *frames*. Servers and operators only; fails with NotAllowed."""
+        ...
+
+    def free(self, extent: Extent) -> None:
+        """Give *extent* back. Needs no server: with its last capability its frames go back to RAM."""
+        self.environment.sys.drop(extent.handle)
+
+    def share(self, extent: Extent, to: int, *, writable: bool = False) -> int:
+        """Let thread *to* map *extent* too; return its handle there. Needs no server either."""
+        rights = extent.rights if writable else extent.read_only().rights
+        return self.environment.sys.transfer(extent.handle, to, rights)

@@ -1,0 +1,1 @@
+"""The process server: the root task."""

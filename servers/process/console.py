@@ -1,0 +1,181 @@
+"""The operators' console: a socket for people's tools, so that `exo run` needs neither ZeroMQ nor a gate.
+
+Each connection is a conversation of JSON packets (SOCK_SEQPACKET); the descriptors a program is to start with
+come along with the request. Who may speak is decided by SO_PEERCRED.
+
+    {"op": "run", "kind": 1, "argv": [...], "name": "", "environ": [[k, v]...], "share": 1, "restart": "never",
+     "roles": [0, 1, 2, ...], "detach": false}             -> {"ok": {"thread": ..., "name": ...}}
+                                       and when it ended   -> {"exit": {"status": ..., "fault": ..., "text": ...}}
+    {"op": "signal", "signal": 2}      to what this connection runs
+    {"op": "kill", "name": ..., "signal": 15}              -> {"ok": {}}
+    {"op": "end", "name": ...}         end it for good     -> {"ok": {}}
+
+What a connection runs ends with the connection, unless it was detached.
+"""
+
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from libexo.errors import ExoError
+from servers.process.api import Exit, ProgramSpec, Restart
+from servers.process.policy import ProcessRefused
+
+if TYPE_CHECKING:
+    from servers.process.server import Child, ProcessServer
+
+MAX_REQUEST = 128 * 1024
+MAX_DESCRIPTORS = 16
+_CREDENTIALS = struct.Struct("iII")
+
+
+class _Request(msgspec.Struct, tag_field="op", forbid_unknown_fields=True):
+    """What an operator asks for."""
+
+
+class Run(_Request, tag="run"):
+    """Start a program."""
+
+    kind: int
+    argv: tuple[str, ...]
+    name: str = ""
+    environ: tuple[tuple[str, str], ...] = ()
+    share: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 1
+    restart: Restart = "never"
+    roles: tuple[int, ...] = ()
+    detach: bool = False
+
+
+class Signal(_Request, tag="signal"):
+    """Send a signal to what this connection runs."""
+
+    signal: int
+
+
+class Kill(_Request, tag="kill"):
+    """Send a signal to a program by name."""
+
+    name: str
+    signal: int = 15
+
+
+class End(_Request, tag="end"):
+    """End a program by name, for good."""
+
+    name: str
+
+
+_DECODER = msgspec.json.Decoder(Run | Signal | Kill | End)
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class Console:
+    """The listening socket."""
+
+    def __init__(self, server: "ProcessServer", descriptor: int) -> None:
+        """Let operators in through *descriptor*."""
+        self._server = server
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.setblocking(False)
+        server.server.watch(self._socket, self._accept)
+
+    def _accept(self) -> None:
+        """Let in who waits and may."""
+        try:
+            peer, _ = self._socket.accept()
+        except BlockingIOError:
+            return
+        _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        if uid in self._server.operators:
+            Conversation(self._server, peer)
+            return
+        peer.send(_ENCODE({"error": f"uid {uid} is no operator of this system: see attach.operators in system.toml"}))
+        peer.close()
+
+
+class Conversation:
+    """One operator's connection."""
+
+    def __init__(self, server: "ProcessServer", peer: socket.socket) -> None:
+        """Talk to *peer*."""
+        self._server = server
+        self._peer = peer
+        self._child: Child | None = None
+        self._detached = False
+        peer.setblocking(False)
+        server.server.watch(peer, self._hear)
+
+    def _hear(self) -> None:
+        """Do the next request, if there is one."""
+        try:
+            data, descriptors, flags, _ = socket.recv_fds(self._peer, MAX_REQUEST, MAX_DESCRIPTORS)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._leave()
+            return
+        if not data:
+            self._leave()
+            return
+        try:
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise ExoError(f"a request has at most {MAX_REQUEST} bytes and {MAX_DESCRIPTORS} descriptors")
+            answer = self._do(_DECODER.decode(data), descriptors)
+            if answer is not None:
+                self._say({"ok": answer})
+        except (ExoError, ProcessRefused, msgspec.DecodeError) as error:
+            self._say({"error": str(error)})
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _do(self, request: _Request, descriptors: list[int]) -> dict[str, Any] | None:
+        server = self._server
+        match request:
+            case Run():
+                return self._run(request, descriptors)
+            case Signal():
+                if self._child is not None:
+                    server.signal(self._child, request.signal)
+                return None
+            case Kill():
+                server.signal(server.named(request.name), request.signal)
+                return {}
+            case End():
+                server.end(server.named(request.name))
+                return {}
+        return {}
+
+    def _run(self, run: Run, descriptors: list[int]) -> dict[str, Any]:
+        if self._child is not None:
+            raise ExoError("this connection runs a program already")
+        spec = ProgramSpec(run.kind, run.argv, run.name, run.environ, run.share, run.restart)
+        given: list[object] = list(descriptors)
+        descriptors.clear()
+        child = self._server.start(spec, given, run.roles, spawner=0)
+        self._detached = run.detach
+        if not run.detach:
+            self._child = child
+            self._server.when_ended(child.thread, self._ended)
+        return {"thread": child.thread, "name": child.spec.name}
+
+    def _ended(self, exited: Exit) -> None:
+        self._child = None
+        self._say({"exit": {"status": exited.status, "fault": exited.fault, "text": exited.text}})
+
+    def _say(self, what: dict[str, Any]) -> None:
+        try:
+            self._peer.send(_ENCODE(what))
+        except OSError:
+            self._leave()
+
+    def _leave(self) -> None:
+        """The operator is gone: end what it ran."""
+        self._server.server.unwatch(self._peer)
+        self._peer.close()
+        if self._child is not None:
+            child, self._child = self._child, None
+            self._server.end(child)

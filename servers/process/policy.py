@@ -1,0 +1,60 @@
+"""The process server's decisions: names, and when what ended is started again. Pure."""
+
+from collections.abc import Collection
+from pathlib import PurePath
+
+from kernel.abi.limits import MAX_NAME
+from kernel.abi.traps import ProgramKind
+
+MIN_RUN_TIME = 1.0
+"""Seconds a program must have run for its end to count as bad luck; one that ends sooner is likely to do so again."""
+FIRST_DELAY = 0.0
+"""Seconds before a restart after a long enough run: clients are waiting."""
+BACKOFF_DELAY = 0.05
+"""Seconds before the restart after a short run; doubled at each further one."""
+MAX_DELAY = 5.0
+"""The longest delay: somebody who repairs the cause should not have to wait long."""
+WAIT_MEMORY = 256
+"""Ended programs whose exit is remembered for a late `wait`."""
+
+
+class ProcessRefused(Exception):
+    """The base of what the server refuses for."""
+
+
+class SpawnRefused(ProcessRefused):
+    """The program cannot be started."""
+
+
+class NoSuchProgram(ProcessRefused):
+    """No program has, or had, that thread."""
+
+
+class NotYours(ProcessRefused):
+    """Another program started it."""
+
+
+class NameTaken(ProcessRefused):
+    """Another thread carries that name."""
+
+
+def must_restart(rule: str, status: int) -> bool:
+    """Say whether a program under *rule* that ended with *status* is started again."""
+    return rule == "always" or (rule == "on-failure" and status != 0)
+
+
+def delay(short_runs: int) -> float:
+    """Return how long to wait before a restart after *short_runs* short runs in a row, in seconds."""
+    return min(MAX_DELAY, BACKOFF_DELAY * 2 ** (short_runs - 1)) if short_runs else FIRST_DELAY
+
+
+def choose_name(kind: int, program: str, taken: Collection[str]) -> str:
+    """Return a free name for *program*: its last part, with a number behind where that is taken."""
+    if kind == ProgramKind.SERVER:
+        stem = program.partition(":")[0].rpartition(".")[2]
+    else:
+        stem = PurePath(program).name.removesuffix(".py")
+    stem = "".join(c if c.isalnum() or c in "._-" else "-" for c in stem)[: MAX_NAME - 5] or "program"
+    if stem not in taken:
+        return stem
+    return next(f"{stem}-{n}" for n in range(2, len(taken) + 3) if f"{stem}-{n}" not in taken)

@@ -1,0 +1,269 @@
+"""The process server, the root task: starts programs, says how they ended, restarts what is to be restarted.
+
+It holds a capability to every environment it started, and to the servers of the topology. When it is itself
+restarted it finds them among its capabilities; what it cannot find there, the programs it promised to restart,
+it keeps in its estate. Names are published by the kernel in the KIP, so they outlive it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+
+from kernel.abi.errors import Refusal
+from kernel.abi.messages import Label
+from kernel.abi.rights import Kind
+from kernel.abi.topology import Topology
+from kernel.abi.traps import EnvironmentCreate, Inspection, Program, ProgramKind
+from libexo import attach
+from libexo.environment import Environment
+from libexo.errors import ExoError, TrapRefused
+from libexo.estate import Estate, inherited
+from libexo.message import Message
+from libexo.stub import DEFERRED, Call, Server
+from servers.memory.api import Memory
+from servers.process import policy
+from servers.process.api import Exit, Processes, ProgramSpec
+from servers.process.policy import NameTaken, NoSuchProgram, NotYours, SpawnRefused
+from servers.scheduler.api import Scheduler
+
+ESTATE_PAGES = 16
+
+Descriptors = list[object]
+
+
+class Child(msgspec.Struct, array_like=True):
+    """A program this server answers for."""
+
+    spec: ProgramSpec
+    thread: int
+    handle: int
+    spawner: int
+    """Thread that started it; 0: an operator, or the boot loader."""
+    started: int = 0
+    short_runs: int = 0
+
+
+class ProcessServer(Processes):
+    """Serves `Processes`, and operators through the console."""
+
+    def __init__(self, environment: Environment, topology: Topology) -> None:
+        """Take over what the kernel gave, or a predecessor left."""
+        self.environment = environment
+        self.server = Server(environment, self)
+        self._topology = topology
+        self.operators = {0, *topology.attach.operators}
+        """Uids that may speak through the console."""
+        self._children: dict[int, Child] = {}
+        self._waiting: dict[int, list[Callable[[Exit], None]]] = {}
+        self._exits: OrderedDict[int, Exit] = OrderedDict()
+        self._factory = self._find_factory()
+        self._estate: Estate | None = None
+        handle = inherited(environment)
+        if handle:
+            self._estate = Estate(environment.views.map(handle))
+            self._take_over(self._estate.load())
+        self._adopt_servers()
+
+    # ------------------------------------------------------------------------------------------- operations
+
+    def spawn(self, program: ProgramSpec) -> int:
+        """Start it for the caller."""
+        return self.start(program, [], (), spawner=self.call.sender).thread
+
+    def wait(self, thread: int) -> Exit:
+        """Answer at once if it ended, else when it does."""
+        if thread in self._exits:
+            return self._exits[thread]
+        if thread not in self._children:
+            raise NoSuchProgram(f"thread {thread:#x}")
+        call: Call = self.call
+        self.when_ended(thread, call.answer)
+        later: Exit = DEFERRED
+        return later
+
+    def kill(self, thread: int, signal: int = 9) -> None:
+        """Send the signal, for the one who started it."""
+        child = self._children.get(thread)
+        if child is None:
+            raise NoSuchProgram(f"thread {thread:#x}")
+        if child.spawner != self.call.sender:
+            raise NotYours(child.spec.name)
+        self.signal(child, signal)
+
+    def register(self, name: str) -> None:
+        """Publish it."""
+        try:
+            self.environment.sys.name_publish(self._factory, name, self.call.sender)
+        except TrapRefused as refused:
+            raise NameTaken(str(refused)) from refused
+
+    def kernel_message(self, _sender: int, message: Message) -> None:
+        """Hear of deaths."""
+        if message.label != Label.DEATH:
+            return
+        thread, _, status, fault = message.words[:4]
+        text = message.items[0].decode(errors="replace") if message.items and isinstance(message.items[0], bytes) else ""
+        self._ended(thread, Exit(_signed(status), fault, text))
+
+    # ---------------------------------------------------------------------------------------- for the console
+
+    def start(self, spec: ProgramSpec, descriptors: Descriptors, roles: tuple[int, ...], *, spawner: int) -> Child:
+        """Start a program; its descriptors are consumed. Raises SpawnRefused."""
+        if not spec.argv:
+            raise SpawnRefused("no program: argv is empty")
+        names = self.environment.kip.names()
+        if spec.name in names:
+            raise SpawnRefused(f"the name {spec.name!r} is taken")
+        spec.name = spec.name or policy.choose_name(spec.kind, spec.argv[0], names)
+        program = Program(spec.kind, spec.argv, spec.environ, roles)
+        create = EnvironmentCreate(
+            self._factory, spec.name, program, cpu=0 if spec.share else -1, keeps=spec.restart != "never"
+        )
+        child = self._create(create, descriptors, spec, spawner)
+        if spec.share > 1:
+            Scheduler.connect(self.environment).set_share(child.thread, spec.share)
+        if spec.restart != "never":
+            self._keep()
+        return child
+
+    def when_ended(self, thread: int, tell: Callable[[Exit], None]) -> None:
+        """Call *tell* when *thread*'s environment has ended."""
+        self._waiting.setdefault(thread, []).append(tell)
+
+    def signal(self, child: Child, signal: int) -> None:
+        """Send a host signal; to one that just ended it is no error."""
+        try:
+            self.environment.sys.environment_signal(child.handle, signal)
+        except TrapRefused as refused:
+            if refused.refusal != Refusal.GONE:
+                raise
+
+    def named(self, name: str) -> Child:
+        """Return the program called *name*. Raises NoSuchProgram."""
+        for child in self._children.values():
+            if child.spec.name == name:
+                return child
+        raise NoSuchProgram(f"nobody is called {name!r}")
+
+    def end(self, child: Child) -> None:
+        """End a program for good: it is not restarted."""
+        child.spec.restart = "never"
+        self._keep()
+        self.signal(child, 9)
+
+    # ----------------------------------------------------------------------------------------------- children
+
+    def _create(self, create: EnvironmentCreate, descriptors: Descriptors, spec: ProgramSpec, spawner: int) -> Child:
+        try:
+            created = self.environment.sys.environment_create(create, descriptors)
+        except TrapRefused as refused:
+            raise SpawnRefused(str(refused)) from refused
+        child = Child(spec, created.thread, created.environment, spawner, self.environment.host.now())
+        self._children[child.thread] = child
+        return child
+
+    def _ended(self, thread: int, exited: Exit) -> None:
+        """A program ended: tell those who wait, and start it again if that is its rule."""
+        child = self._children.pop(thread, None)
+        if child is None:
+            return
+        self._exits[thread] = exited
+        while len(self._exits) > policy.WAIT_MEMORY:
+            self._exits.popitem(last=False)
+        for tell in self._waiting.pop(thread, ()):
+            tell(exited)
+        if policy.must_restart(child.spec.restart, exited.status):
+            self._restart(child)
+        else:
+            self.environment.sys.drop(child.handle)
+        if child.spec.restart != "never":
+            self._keep()
+
+    def _restart(self, child: Child) -> None:
+        if self._attaches(child.spec.name):
+            self._children[child.thread] = child
+            return
+        ran = (self.environment.host.now() - child.started) / 1e9
+        child.short_runs = 0 if ran >= policy.MIN_RUN_TIME else child.short_runs + 1
+        delay = policy.delay(child.short_runs)
+        if delay:
+            self.server.after(delay, lambda: self._succeed(child))
+        else:
+            self._succeed(child)
+
+    def _succeed(self, child: Child) -> None:
+        program = Program(child.spec.kind, child.spec.argv, child.spec.environ)
+        create = EnvironmentCreate(self._factory, child.spec.name, program, succeeds=child.handle)
+        successor = self._create(create, [], child.spec, child.spawner)
+        successor.short_runs = child.short_runs
+        self.environment.sys.drop(child.handle)
+        self._keep()
+
+    # --------------------------------------------------------------------------------------- surviving a restart
+
+    def _find_factory(self) -> int:
+        for handle, _ in self._holdings(Kind.FACTORY):
+            return handle
+        raise SystemExit('the process server may not create environments: give it holds = ["factory"]')
+
+    def _holdings(self, kind: Kind) -> list[tuple[int, Inspection]]:
+        sys = self.environment.sys
+        found = [(handle, sys.inspect(handle)) for handle in sys.inventory()]
+        return [(handle, inspection) for handle, inspection in found if inspection.kind == kind]
+
+    def _adopt_servers(self) -> None:
+        """Answer for the servers the boot loader started; those that ended meanwhile are restarted."""
+        for handle, inspection in self._holdings(Kind.ENVIRONMENT):
+            name = inspection.text.partition(":")[0]
+            server = self._topology.server.get(name)
+            if inspection.first in self._children or server is None:
+                continue
+            spec = ProgramSpec(int(ProgramKind.SERVER), (server.module,), name, share=0, restart=server.restart)
+            self._children[inspection.first] = Child(spec, inspection.first, handle, 0)
+        for handle, inspection in self._holdings(Kind.ENVIRONMENT):
+            if not inspection.count and inspection.first in self._children:
+                self._ended(inspection.first, Exit(inspection.status, inspection.fault, inspection.text))
+
+    def _take_over(self, state: bytes) -> None:
+        """Take the children over that a predecessor wrote down, as far as they are among our capabilities."""
+        held = {handle for handle, _ in self._holdings(Kind.ENVIRONMENT)}
+        for child in msgspec.msgpack.decode(state, type=list[Child]) if state else ():
+            if child.handle in held:
+                self._children[child.thread] = child
+
+    def _attaches(self, name: str) -> bool:
+        server = self._topology.server.get(name)
+        return server is not None and server.start == "attach"
+
+    def _keep(self) -> None:
+        """Write every child down."""
+        if self._estate is None:
+            extent = Memory.connect(self.environment).allocate(ESTATE_PAGES)
+            self._estate = Estate(self.environment.views.map(extent.handle))
+        self._estate.store(msgspec.msgpack.encode(list(self._children.values())))
+
+
+def _signed(status: int) -> int:
+    """Return the exit status that travelled as 16 bits."""
+    return status - 0x1_0000 if status & 0x8000 else status
+
+
+def topology_of(environment: Environment) -> Topology:
+    """Return the topology the boot loader passed on. Raises ExoError when there is none."""
+    text = environment.host.variables.get("EXO_TOPOLOGY")
+    if text is None:
+        raise ExoError("EXO_TOPOLOGY is not set: the process server is started by the boot loader")
+    return msgspec.json.decode(text, type=Topology)
+
+
+def main() -> None:
+    """Serve until the system ends."""
+    environment = attach()
+    server = ProcessServer(environment, topology_of(environment))
+    console = environment.host.variables.get("EXO_CONSOLE_FD")
+    if console is not None:
+        from servers.process.console import Console  # noqa: PLC0415 - the simulated machine has no console
+
+        Console(server, int(console))
+    server.server.run()

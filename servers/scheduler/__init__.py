@@ -1,0 +1,1 @@
+"""The scheduler server: holds all processors."""

@@ -1,0 +1,30 @@
+"""What the scheduler server does for its callers."""
+
+import msgspec
+
+from libexo.stub import Interface, operation
+
+
+class Planned(msgspec.Struct, array_like=True):
+    """One slice of a plan, as it was installed."""
+
+    cpu: int
+    thread: int
+    microseconds: int
+
+
+class Scheduler(Interface, label=0x43, name="scheduler"):
+    """The division of CPU time."""
+
+    @operation(1, repeatable=True)
+    def set_share(self, thread: int, share: int) -> None:
+        """Give *thread*'s environment *share* parts of its processor (1..1000); others have one part each.
+
+        Servers and operators may set anybody's, a program its own. Fails with NotAllowed, BadShare.
+        """
+        ...
+
+    @operation(2, repeatable=True)
+    def plan(self) -> list[Planned]:
+        """Return the plans in force."""
+        ...
