@@ -28,7 +28,9 @@ class Binding:
 
     __slots__ = ("receiver", "sender", "ticket", "token")
 
-    def __init__(self, token: bytes, sender: "Environment", receiver: "Environment", ticket: "Descriptor") -> None:
+    def __init__(
+        self, token: bytes, sender: "Environment", receiver: "Environment", ticket: "Descriptor"
+    ) -> None:
         """Bind *sender* to *receiver*."""
         self.token = token
         self.sender = sender

@@ -1,4 +1,4 @@
-"""Boot, in order: the machine is there, the kernel on it, then the servers of the topology, each an environment.
+"""Boot, in order: the machine, the kernel on it, then the servers of the topology, each an environment.
 
     machine      RAM, processors, clock, interrupt lines        hwmodel.machine
     trace        the event ring                                 kernel.tracing
@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kernel.abi.errors import Refusal
+from kernel.abi.gate import Attach, Status
+from kernel.abi.gate import Refused as RefusedAnswer
 from kernel.abi.kip import Head, SystemState
+from kernel.abi.program import Program, ProgramKind, Role
 from kernel.abi.topology import AttachConfig, ServerConfig, Topology
-from kernel.abi.traps import Attach, Program, ProgramKind, Refused as RefusedAnswer, Role, Status
 from kernel.capability import give
 from kernel.environment import Environment
 from kernel.errors import Refused

@@ -135,7 +135,9 @@ def _place(kernel: "Kernel", capability: Capability, holder: "Environment") -> C
     return capability
 
 
-def take(kernel: "Kernel", capability: Capability, *, itself: bool, by: "Environment | None") -> list[Capability]:
+def take(
+    kernel: "Kernel", capability: Capability, *, itself: bool, by: "Environment | None"
+) -> list[Capability]:
     """Take away everything derived from *capability*, and *itself* if so asked; return what was taken.
 
     Losers other than *by* are told. A thing loses its capabilities one by one and cleans up at the last.

@@ -235,13 +235,15 @@ class Processor(Lasting):
 
     def _contended(self) -> bool:
         """Say whether a member other than the current one wants the core and has a slice."""
-        return any(not self._members[e].asleep and self._members[e] is not self._current for e, _ in self._plan)
+        return any(
+            not self._members[e].asleep and self._members[e] is not self._current for e, _ in self._plan
+        )
 
     def _used(self, member: Member) -> int:
         return member.environment.body.consumed() - member.mark
 
     def _look(self) -> None:
-        """The alarm rang: has anybody woken, is the slice over, does its owner sleep?"""
+        """The alarm rang: see who woke, whether the slice is over, whether its owner sleeps."""
         self._alarm = None
         woken = self._find_woken()
         member = self._current

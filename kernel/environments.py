@@ -10,7 +10,7 @@ from kernel.abi.ids import ThreadId
 from kernel.abi.kip import Counter, EnvironmentState
 from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS
 from kernel.abi.messages import Label
-from kernel.abi.traps import Program
+from kernel.abi.program import Program
 from kernel.capability import settle, take
 from kernel.environment import Environment
 from kernel.errors import Refused
@@ -42,7 +42,7 @@ class Environments:
         """Return the living environment called *name*."""
         return next((e for e in self._rows.values() if e.alive and e.name == name), None)
 
-    def create(  # noqa: PLR0913 - one call, all that an environment starts with
+    def create(
         self,
         name: str,
         program: Program,
@@ -81,7 +81,12 @@ class Environments:
         return environment
 
     def _enter(
-        self, name: str, cpu: int, may_bind: frozenset[int], number: int | None, thread: ThreadId | None = None
+        self,
+        name: str,
+        cpu: int,
+        may_bind: frozenset[int],
+        number: int | None,
+        thread: ThreadId | None = None,
     ) -> Environment:
         """Take a row and a thread id for a new environment. Raises Refused."""
         if not self._free:
@@ -95,7 +100,9 @@ class Environments:
         self._rows[environment.number] = environment
         return environment
 
-    def _launch(self, environment: Environment, program: Program, descriptors: "list[Descriptor]") -> Environment:
+    def _launch(
+        self, environment: Environment, program: Program, descriptors: "list[Descriptor]"
+    ) -> Environment:
         machine, e = self._kernel.machine, environment
         given, descriptors[:] = list(descriptors), []
         self._embody(e, machine.launch(e.number, e.name, program, given, cpu=e.cpu))
@@ -171,7 +178,9 @@ class Environments:
         kernel, e = self._kernel, environment
         kernel.kip.show(e)
         for watcher in list(e.watchers):
-            kernel.tell(watcher.holder, Label.DEATH, (e.thread, e.number, e.status & 0xFFFF, e.fault), e.detail)
+            kernel.tell(
+                watcher.holder, Label.DEATH, (e.thread, e.number, e.status & 0xFFFF, e.fault), e.detail
+            )
         kernel.on_ended(e)
         if not e.watchers:
             self.forget(e)

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kernel.abi import traps
+from kernel.abi import gate, traps
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
+from kernel.abi.gate import Status
 from kernel.abi.kip import Counter
-from kernel.abi.traps import Status
 from kernel.dispatch import HANDLERS, Call, handles
 from kernel.errors import Faulted, Refused
 
@@ -49,7 +49,11 @@ class Gate:
                 descriptor.close()
 
     def perform(
-        self, caller: "Environment", trap: traps.Trap, descriptors: "list[Descriptor]", gives: "list[Descriptor]"
+        self,
+        caller: "Environment",
+        trap: traps.Trap,
+        descriptors: "list[Descriptor]",
+        gives: "list[Descriptor]",
     ) -> bytes:
         """Do *trap* and return the answer; *gives* collects the descriptors that go with it."""
         kind = type(trap)
@@ -71,7 +75,7 @@ class Gate:
     def _refuse(self, caller: "Environment", kind: type[traps.Trap], refused: Refused) -> bytes:
         self._kernel.count(Counter.REFUSALS)
         self._kernel.trace.record(Event.TRAP, caller.number, _NUMBER[kind], refused.refusal)
-        return _REFUSED + _ENCODER.encode(traps.Refused(int(refused.refusal), refused.detail))
+        return _REFUSED + _ENCODER.encode(gate.Refused(int(refused.refusal), refused.detail))
 
 
 def _decode(data: bytes) -> traps.Trap:

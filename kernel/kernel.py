@@ -51,7 +51,12 @@ class Kernel:
         self.kip.count(counter)
 
     def tell(
-        self, to: Environment, label: Label, words: tuple[int, ...], text: str = "", sender: ThreadId | None = None
+        self,
+        to: Environment,
+        label: Label,
+        words: tuple[int, ...],
+        text: str = "",
+        sender: ThreadId | None = None,
     ) -> None:
         """Send *to* a message from a kernel thread."""
         self.upcalls.send(to, label, words, text, sender)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from kernel.abi.errors import Refusal
 from kernel.abi.ids import SYSTEM_BASE, USER_BASE
 from kernel.abi.kip import (
     ABI_LEVEL,
@@ -26,7 +27,6 @@ from kernel.abi.kip import (
     kip_size,
 )
 from kernel.abi.limits import MAX_NAMES
-from kernel.abi.errors import Refusal
 from kernel.errors import Refused
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import NIL_HANDLE
 from kernel.abi.limits import MAX_NAME
+from kernel.abi.program import Program, ProgramKind, Role
 from kernel.abi.rights import Kind
 from kernel.capability import give
 from kernel.dispatch import Call, handles
@@ -32,14 +33,14 @@ def check_name(name: str) -> str:
     return name
 
 
-def _check_program(program: traps.Program, descriptors: int) -> None:
-    if program.kind not in tuple(traps.ProgramKind) or not program.argv:
+def _check_program(program: Program, descriptors: int) -> None:
+    if program.kind not in tuple(ProgramKind) or not program.argv:
         raise Refused(Refusal.BAD_ARGUMENT, f"program kind {program.kind}, {len(program.argv)} arguments")
     if any("\0" in text for pair in program.environ for text in pair) or "\0" in "".join(program.argv):
         raise Refused(Refusal.BAD_ARGUMENT, "a null byte in the arguments or the environ")
     if any(not key or "=" in key for key, _ in program.environ):
         raise Refused(Refusal.BAD_ARGUMENT, "a name in the environ is empty or holds '='")
-    known = all(role in tuple(traps.Role) for role in program.roles)
+    known = all(role in tuple(Role) for role in program.roles)
     if len(program.roles) != descriptors or not known or len(set(program.roles)) != descriptors:
         raise Refused(Refusal.BAD_DESCRIPTORS, f"{descriptors} came, roles are {program.roles}")
 

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from kernel.abi import traps
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import USER_BASE, ThreadId, next_version, show_thread, thread_id, thread_number, thread_version
+from kernel.abi.ids import (
+    USER_BASE,
+    ThreadId,
+    next_version,
+    show_thread,
+    thread_id,
+    thread_number,
+    thread_version,
+)
 from kernel.abi.limits import MAX_ENVIRONMENTS
 from kernel.dispatch import Call, handles
 from kernel.errors import Panic, Refused

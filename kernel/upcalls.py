@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kernel.abi.events import Event
+from kernel.abi.gate import Status, Upcall
 from kernel.abi.ids import KERNEL_CPUS, KERNEL_ENVIRONMENTS, KERNEL_MEMORY, KERNEL_THREADS, ThreadId
 from kernel.abi.kip import Counter, Page
 from kernel.abi.messages import Label
-from kernel.abi.traps import Status, Upcall
 
 if TYPE_CHECKING:
     from hwmodel.machine import Alarm
@@ -43,7 +43,12 @@ class Upcalls:
         self._alarm: Alarm | None = None
 
     def send(
-        self, to: "Environment", label: Label, words: tuple[int, ...], text: str = "", sender: ThreadId | None = None
+        self,
+        to: "Environment",
+        label: Label,
+        words: tuple[int, ...],
+        text: str = "",
+        sender: ThreadId | None = None,
     ) -> None:
         """Tell *to* something; a dead environment is told nothing."""
         if not to.alive:

@@ -1,9 +1,9 @@
 """libexo: the library OS that programs link.
 
-    import libexo
-    from libexo import ipc, vm
+import libexo
+from libexo import ipc, vm
 
-    env = libexo.attach()
+env = libexo.attach()
 """
 
 from libexo.environment import Environment, attach, run_directory

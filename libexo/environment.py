@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from kernel.abi import traps
+from kernel.abi.gate import Upcall
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.messages import Label
 from libexo.errors import ExoError, NotFound
@@ -18,7 +18,7 @@ from libexo.vm import Views
 _LOOK_AGAIN = 5_000_000
 """How often a name that is not there yet is looked up again, in ns."""
 
-UpcallHandler = Callable[[traps.Upcall], object]
+UpcallHandler = Callable[[Upcall], object]
 
 
 class Environment:
@@ -58,7 +58,7 @@ class Environment:
         """Call *handler* for upcalls of *label*, in the middle of whatever IPC is going on, instead of queueing."""
         self._handlers[label] = handler
 
-    def upcall(self, upcall: traps.Upcall) -> bool:
+    def upcall(self, upcall: Upcall) -> bool:
         """Handle *upcall* if it has a handler; False: it is to be received as a message."""
         handler = self._handlers.get(upcall.label)
         if handler is None:

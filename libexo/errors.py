@@ -1,4 +1,4 @@
-"""Everything libexo raises, by what went wrong:
+"""Everything libexo raises, by what went wrong.
 
 - ExoError
     - TrapRefused: the kernel refused a trap; `refusal` is the number

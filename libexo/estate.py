@@ -25,7 +25,9 @@ class Estate:
     def __init__(self, view: memoryview) -> None:
         """Keep the state in *view*, which is the memory of an extent of one's own."""
         self._slots = (view[: len(view) // 2], view[len(view) // 2 :])
-        self._sequence = max(_HEAD.unpack_from(slot)[0] for slot in self._slots if _valid(slot)) if self else 0
+        self._sequence = (
+            max(_HEAD.unpack_from(slot)[0] for slot in self._slots if _valid(slot)) if self else 0
+        )
 
     def __bool__(self) -> bool:
         """Whether there is any state."""

@@ -99,7 +99,9 @@ class Thread:
             del self._waiting_for[origin.sender]
         self.core.answer(origin, message)
 
-    def reply_wait(self, to: "int | Message", message: Message, timeout: float | None = None) -> tuple[int, Message]:
+    def reply_wait(
+        self, to: "int | Message", message: Message, timeout: float | None = None
+    ) -> tuple[int, Message]:
         """Answer *to*, then receive from anybody: the loop of a server. A caller that is gone is no error."""
         try:
             self.reply(to, message)
@@ -123,24 +125,25 @@ class Thread:
 
     def _keep_bound(self, sender: int) -> None:
         """Bind to the one partner of a closed receive, so that the kernel says when it is gone."""
-        if sender != ANY_THREAD and sender != self.id and thread_number(sender) >= USER_BASE:
+        if sender not in (ANY_THREAD, self.id) and thread_number(sender) >= USER_BASE:
             self.core.link(sender)
 
     def _finish(self, exchange: Exchange, timeout: float | None) -> None:
         """Wait until *exchange* has ended. Raises its error, or IpcTimeout."""
         core, link, deadline = self.core, exchange.link, self._deadline(timeout)
         sources = (link.channel, self._gate)
-        while not exchange.done:
+        woken = False
+        while True:
             core.pump_link(link)
+            if woken and not exchange.done:
+                core.pump_gate()
             if exchange.done:
                 break
             if deadline is not None and self._host.now() >= deadline:
                 deadline = self._give_up(exchange, timeout)
                 continue
             self._host.wait(sources, deadline)
-            core.pump_link(link)
-            if not exchange.done:
-                core.pump_gate()
+            woken = True
         if exchange.error is not None:
             raise exchange.error
 
@@ -151,7 +154,9 @@ class Thread:
             raise IpcTimeout(Phase.SEND, f"thread {who} did not take the message within {timeout} s")
         if exchange.kind == PacketKind.CALL and exchange.rechecked:
             self.core.abandon(exchange)
-            raise IpcTimeout(Phase.RECEIVE, f"thread {who} took the message, but did not answer within {timeout} s")
+            raise IpcTimeout(
+                Phase.RECEIVE, f"thread {who} took the message, but did not answer within {timeout} s"
+            )
         exchange.rechecked = True
         return self._host.now() + RECHECK
 

@@ -126,7 +126,9 @@ class Kip:
             copy = bytes(self._view[start:end])
             if not before & 1 and self._words[sequence] == before:
                 return copy
-        raise ExoError(f"the {sequence.name.split('_')[0].lower()} table never stood still: is the kernel stuck?")
+        raise ExoError(
+            f"the {sequence.name.split('_')[0].lower()} table never stood still: is the kernel stuck?"
+        )
 
 
 def read(path: Path) -> Kip:
@@ -142,7 +144,8 @@ def _text(raw: bytes) -> str:
 def _rows(table: bytes) -> Iterator[EnvironmentRow]:
     for number, row in enumerate(ENVIRONMENT.iter_unpack(table)):
         if row[0] != EnvironmentState.FREE:
-            yield EnvironmentRow(number, EnvironmentState(row[0]), *row[1:-1], _text(row[-1]))
+            state, *fields, name = row
+            yield EnvironmentRow._make((number, EnvironmentState(state), *fields, _text(name)))
 
 
 def _plan(table: bytes, at: int) -> PlanView:

@@ -75,4 +75,6 @@ def check_items(items: Sequence[Item]) -> None:
     """Raise ValueError when one of *items* cannot be sent."""
     for item in items:
         if isinstance(item, bytes | bytearray | memoryview) and len(item) > MAX_STRING:
-            raise ValueError(f"a string item of {len(item)} bytes: at most {MAX_STRING}; share an extent instead")
+            raise ValueError(
+                f"a string item of {len(item)} bytes: at most {MAX_STRING}; share an extent instead"
+            )

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kernel.abi import traps
+from kernel.abi.gate import Upcall
 from kernel.abi.ids import ANY_THREAD, show_thread
 from kernel.abi.messages import (
     GrantPart,
@@ -51,10 +52,10 @@ PENDING = 4096
 SWEEP = 32
 """Peers of an earlier epoch that make a sweep worth its trap."""
 
-_ANSWER = {PacketKind.CALL: PacketKind.REPLY, PacketKind.SEND: PacketKind.TAKEN}
+_ANSWER: dict[int, int] = {PacketKind.CALL: PacketKind.REPLY, PacketKind.SEND: PacketKind.TAKEN}
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder(Packet).decode
-_UPCALL = msgspec.msgpack.Decoder(traps.Upcall)
+_UPCALL = msgspec.msgpack.Decoder(Upcall)
 _TIMED = int(PacketFlags.TIMED)
 
 
@@ -144,7 +145,9 @@ class Rendezvous:
             link.ticket.post(exchange.sequence)
         link.exchanges[exchange.sequence] = exchange
         if not link.channel.send((_ENCODE(packet), *strings)):
-            self._fail(exchange, IpcError(IpcCode.OVERFLOW, Phase.SEND, f"queue to {show_thread(to)} is full"))
+            self._fail(
+                exchange, IpcError(IpcCode.OVERFLOW, Phase.SEND, f"queue to {show_thread(to)} is full")
+            )
         return exchange
 
     def link(self, to: int, *, timed: bool = False) -> Link:
@@ -257,16 +260,18 @@ class Rendezvous:
         if peer is None or peer.epoch != self._environment.kip.epoch:
             peer = self._identify(token, peer)
         if peer is None:
-            return self._throw_away("unknown_token")
+            self._throw_away("unknown_token")
+            return None
         try:
             packet = _DECODE(frames[0])
             items = self._items(packet, frames, peer.thread) if packet.parts or len(frames) > 1 else ()
         except (msgspec.DecodeError, ValueError, IndexError, TrapRefused):
-            return self._throw_away("malformed")
-        if packet.kind not in (PacketKind.SEND, PacketKind.CALL):
-            return self._throw_away("malformed")
-        if packet.sequence <= peer.last:
-            return self._throw_away("duplicate")
+            self._throw_away("malformed")
+            return None
+        is_message = packet.kind in (PacketKind.SEND, PacketKind.CALL)
+        if not is_message or packet.sequence <= peer.last:
+            self._throw_away("duplicate" if is_message else "malformed")
+            return None
         peer.last = packet.sequence
         answers, timed = packet.kind == PacketKind.CALL, bool(packet.flags & _TIMED)
         origin = Origin(peer, peer.thread, packet.sequence, answers, timed)
@@ -381,7 +386,7 @@ class Rendezvous:
             elif not self._environment.upcall(upcall):
                 self._hold(upcall)
 
-    def _hold(self, upcall: traps.Upcall) -> None:
+    def _hold(self, upcall: Upcall) -> None:
         """Keep a message of the kernel until somebody receives it."""
         if len(self._held) >= PENDING:
             self._throw_away("kernel_message")

@@ -55,16 +55,28 @@ class Operation:
         self.number = number
         self.name = function.__name__
         self.repeatable = repeatable
-        self.signature = inspect.signature(function)
+        self.doc = function.__doc__
         self._function = function
+        self._signature = inspect.signature(function)
+        self._arity = len(self._signature.parameters) - 1
+
+    def arguments_of(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        """Return the arguments of a call in order, defaults filled in. Raises TypeError as Python would."""
+        if not named and len(arguments) == self._arity:
+            return arguments
+        bound = self._signature.bind(None, *arguments, **named)
+        bound.apply_defaults()
+        return bound.args[1:]
 
     def prepare(self) -> None:
         """Resolve the annotations; later than the decorator, so that they may name what stands further down."""
         hints = typing.get_type_hints(self._function, include_extras=True)
-        names = list(self.signature.parameters)[1:]
+        names = list(self._signature.parameters)[1:]
         missing = [name for name in (*names, "return") if name not in hints]
         if missing:
-            raise TypeError(f"operation {self._function.__qualname__}: no annotation for {', '.join(missing)}")
+            raise TypeError(
+                f"operation {self._function.__qualname__}: no annotation for {', '.join(missing)}"
+            )
         kinds = tuple(hints[name] for name in names)
         self.extents = tuple(index for index, kind in enumerate(kinds) if kind is Extent)
         self.gives_extent = hints["return"] is Extent
@@ -123,7 +135,9 @@ def _by_number(cls: type, found: list[Operation]) -> dict[int, Operation]:
     operations: dict[int, Operation] = {}
     for each in found:
         if operations.setdefault(each.number, each) is not each:
-            raise TypeError(f"{cls.__name__}: operations {operations[each.number].name} and {each.name} share a number")
+            raise TypeError(
+                f"{cls.__name__}: operations {operations[each.number].name} and {each.name} share a number"
+            )
     return operations
 
 
@@ -143,17 +157,12 @@ def _methods(operations: dict[int, Operation]) -> dict[str, Callable[..., Any]]:
 
 def _method(operation: Operation) -> Callable[..., Any]:
     """Return the stub method of *operation*."""
-    bind = operation.signature.bind
 
     def method(self: Any, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - any operation
-        if named or len(arguments) != len(operation.signature.parameters) - 1:
-            bound = bind(self, *arguments, **named)
-            bound.apply_defaults()
-            arguments = tuple(bound.arguments.values())[1:]
-        return self._remote.call(operation, arguments)
+        return self._remote.call(operation, operation.arguments_of(arguments, named))
 
     method.__name__ = operation.name
-    method.__doc__ = operation._function.__doc__
+    method.__doc__ = operation.doc
     return method
 
 
@@ -162,37 +171,43 @@ class Remote:
 
     def __init__(self, environment: "Environment", label: int, name: str, timeout: float | None) -> None:
         """Call the server called *name* with messages of *label*."""
+        self.timeout = timeout
         self._environment = environment
         self._label = label
         self._name = name
-        self._timeout = timeout
         self._thread = 0
 
     def call(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401 - any operation
         """Do *operation* there. Raises RemoteError, NoPartner, IpcTimeout, NotFound."""
+        request = self.request(operation, arguments)
+        while True:
+            known = self._thread or self.find(PATIENCE)
+            try:
+                reply = self._environment.thread.call(known, request, self.timeout)
+            except NoPartner as gone:
+                self.lost(operation, gone)
+            else:
+                return self.result(operation, reply)
+
+    def request(self, operation: Operation, arguments: tuple[Any, ...]) -> Message:
+        """Return the message that asks for *operation*."""
         items: tuple[Item, ...] = (_ENCODE(arguments),)
         if operation.extents:
             items += tuple(_item(arguments[index]) for index in operation.extents)
-        request = Message(self._label, (operation.number,), items)
-        return self._result(operation, self._exchange(operation, request))
+        return Message(self._label, (operation.number,), items)
 
-    def _exchange(self, operation: Operation, request: Message) -> Message:
-        """Call; a server that was restarted before it got the request is found again, and asked."""
-        thread = self._environment.thread
-        while True:
-            known = self._thread or self._find()
-            try:
-                return thread.call(known, request, self._timeout)
-            except NoPartner as gone:
-                self._thread = 0
-                if gone.phase and not operation.repeatable:
-                    raise
-
-    def _find(self) -> int:
-        self._thread = self._environment.lookup(self._name, PATIENCE)
+    def find(self, timeout: float = 0) -> int:
+        """Return the server's thread, waiting up to *timeout* seconds for its name. Raises NotFound."""
+        self._thread = self._thread or self._environment.lookup(self._name, timeout)
         return self._thread
 
-    def _result(self, operation: Operation, reply: Message) -> Any:  # noqa: ANN401 - any operation
+    def lost(self, operation: Operation, gone: NoPartner) -> None:
+        """The server is gone: it is looked for again, unless it may have done what must not be repeated."""
+        self._thread = 0
+        if gone.phase and not operation.repeatable:
+            raise gone
+
+    def result(self, operation: Operation, reply: Message) -> Any:  # noqa: ANN401 - any operation
         if len(reply.words) != 1 or not reply.items or not isinstance(reply.items[0], bytes):
             raise RemoteError("BadAnswer", f"{self._name} does not speak this interface")
         if reply.words[0] != DONE:
@@ -236,8 +251,12 @@ class Call:
         self._message = message
 
     def answer(self, result: Any) -> None:  # noqa: ANN401 - any operation
-        """Send the result. A caller that is gone is no error."""
-        items: tuple[Item, ...] = (_ENCODE(result),)
+        """Send the result. A caller that is gone is no error; a result that cannot be sent is the server's."""
+        try:
+            items: tuple[Item, ...] = (_ENCODE(result),)
+        except (TypeError, ValueError) as error:
+            self.fail(error)
+            return
         if self._operation.gives_extent:
             items += (_item(result),)
         self._send(Message(self._message.label, (DONE,), items))
@@ -314,36 +333,41 @@ class Server:
                 ready()
 
     def _handle(self, sender: int, message: Message) -> None:
+        """Serve one message."""
+        begun = self.begin(sender, message)
+        if begun is not None and begun[1] is not DEFERRED:
+            begun[0].answer(begun[1])
+
+    def begin(self, sender: int, message: Message) -> tuple[Call, Any] | None:
+        """Do what *message* asks for, and return the call with its result; None: nothing is left to answer.
+
+        What an operation raises is its caller's to hear, and no reason to stop.
+        """
         if thread_number(sender) < USER_BASE:
             listener = getattr(self._implementation, "kernel_message", None)
             if listener is not None:
                 listener(sender, message)
-            return
+            return None
         operation = self._implementation.operations.get(message.words[0]) if message.words else None
         if message.label != self._implementation.label or operation is None:
             self._refuse(sender, message)
-            return
-        call = Call(self.environment.thread, operation, sender, message)
-        self._serve(call, operation, message)
-
-    def _serve(self, call: Call, operation: Operation, message: Message) -> None:
-        """Do *operation*. What it raises is the caller's to hear, and no reason to stop."""
-        self._implementation.call = call
+            return None
+        call = self._implementation.call = Call(self.environment.thread, operation, sender, message)
         try:
             arguments = _arguments(operation, message)
-            result = getattr(self._implementation, operation.name)(*arguments)
-            if result is not DEFERRED:
-                call.answer(result)
+            return call, getattr(self._implementation, operation.name)(*arguments)
         except Exception as error:  # noqa: BLE001 - whatever an implementation raises
             call.fail(error)
+            return None
 
     def _refuse(self, sender: int, message: Message) -> None:
         """Answer what is no operation of ours, so that nobody waits for ever."""
         self.environment.thread.core.statistics["no_operation"] += 1
         if message.origin is None or not message.origin.answers:
             return
-        text = f"{type(self._implementation).__name__} has no operation {message.words[:1]} of label {message.label:#x}"
-        refused = _ENCODE(("NoSuchOperation", f"{text}, asked for by {show_thread(sender)}"))
+        server, what = type(self._implementation).__name__, f"{message.words[:1]} of label {message.label:#x}"
+        text = f"{server} has no operation {what}, asked for by {show_thread(sender)}"
+        refused = _ENCODE(("NoSuchOperation", text))
         self.environment.thread.reply(message, Message(message.label, (FAILED,), (refused,)))
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 
 from kernel.abi import traps
+from kernel.abi.gate import Refused, Status
 from kernel.abi.ids import ANY_FRAME
-from kernel.abi.traps import Status, Trap
+from kernel.abi.traps import Trap
 from libexo.errors import TrapRefused
 from libexo.host.base import Descriptor, Gate
 
 _ENCODER = msgspec.msgpack.Encoder()
-_REFUSED = msgspec.msgpack.Decoder(traps.Refused)
+_REFUSED = msgspec.msgpack.Decoder(Refused)
 _RESULTS = {trap: msgspec.msgpack.Decoder(trap.result) for trap in traps.TRAPS.values() if trap.result}
 
 
@@ -153,5 +154,3 @@ def _outcome(trap: Trap, answer: bytes) -> Any:  # noqa: ANN401 - as _result
         return _result(trap, answer)
     except TrapRefused as refused:
         return refused
-
-

@@ -6,19 +6,24 @@ is never sent to a caller. Numbers are grouped by subsystem, with gaps.
 """
 
 from enum import IntEnum
+from typing import Self
 
 
-class Refusal(IntEnum):
-    """A number that comes back from a trap, with its meaning."""
+class Numbered(IntEnum):
+    """A number with a meaning in words, `text`."""
 
     text: str
 
-    def __new__(cls, number: int, text: str) -> "Refusal":
+    def __new__(cls, number: int, text: str = "") -> Self:
         """Make a member that is its number and carries its text."""
         member = int.__new__(cls, number)
         member._value_ = number
         member.text = text
         return member
+
+
+class Refusal(Numbered):
+    """A number that comes back from a trap, with its meaning."""
 
     # arguments
     BAD_ARGUMENT = 1, "an argument is outside its range"
@@ -51,17 +56,8 @@ class Refusal(IntEnum):
     LINE_BUSY = 96, "another thread handles that interrupt line"
 
 
-class Fault(IntEnum):
+class Fault(Numbered):
     """A broken contract between a caller and the kernel; the caller is ended."""
-
-    text: str
-
-    def __new__(cls, number: int, text: str) -> "Fault":
-        """Make a member that is its number and carries its text."""
-        member = int.__new__(cls, number)
-        member._value_ = number
-        member.text = text
-        return member
 
     MALFORMED_TRAP = 1, "the bytes sent through the gate are no trap"
     TOO_LONG = 2, "the trap is longer than a trap may be"

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from kernel.abi.limits import MAX_TRAP_BYTES
-from kernel.abi.traps import Program
+from kernel.abi.program import Program
 
 MAX_REQUEST: Final = MAX_TRAP_BYTES + 16 * 1024
 """Bytes of a request: what a trap may bring, and the run directory's path."""

@@ -99,11 +99,15 @@ def check(topology: Topology, where: str = "topology") -> None:
     if topology.machine.frames() < 1:
         raise TopologyError(f"{where}: machine.memory is less than one frame of {FRAME_SIZE} bytes")
     if not 1 <= len(topology.machine.cpus) <= MAX_CPUS:
-        raise TopologyError(f"{where}: machine.cpus names {len(topology.machine.cpus)} cores, 1..{MAX_CPUS} can be")
+        raise TopologyError(
+            f"{where}: machine.cpus names {len(topology.machine.cpus)} cores, 1..{MAX_CPUS} can be"
+        )
     numbers: dict[int, str] = {}
     for name, server in topology.server.items():
         if (other := numbers.setdefault(server.thread, name)) != name:
-            raise TopologyError(f"{where}: servers {other} and {name} both have thread number {server.thread}")
+            raise TopologyError(
+                f"{where}: servers {other} and {name} both have thread number {server.thread}"
+            )
         for callee in server.calls:
             _check_call(where, name, server, callee, topology)
 
@@ -112,7 +116,9 @@ def _check_call(where: str, name: str, server: ServerConfig, callee: str, topolo
     """A call goes to a server there is, and uphill: never to a less important one."""
     target = topology.server.get(callee)
     if target is None:
-        raise TopologyError(f"{where}: server.{name} calls {callee!r}, which is no server: add [server.{callee}]")
+        raise TopologyError(
+            f"{where}: server.{name} calls {callee!r}, which is no server: add [server.{callee}]"
+        )
     if target.importance >= server.importance:
         raise TopologyError(
             f"{where}: server.{name} (importance {server.importance}) may not call {callee} "

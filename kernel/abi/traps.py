@@ -2,65 +2,25 @@
 
 Dispatch in the kernel, the stubs of libexo, the names in traces and the reference page are made from these
 classes. On the wire a trap is a msgpack array: number, then the fields in order. An answer is one status byte
-(`Status`) and then the result, or the refusal and its detail. No trap waits.
+(`gate.Status`) and then the result, or the refusal and its detail. No trap waits.
 """
 
-from enum import IntEnum
 from typing import Annotated, Any, ClassVar, get_args
 
 import msgspec
 
 from kernel.abi.errors import Refusal
+from kernel.abi.gate import Name, Record, Small, Word
 from kernel.abi.ids import ANY_FRAME, NIL_HANDLE
-from kernel.abi.limits import MAX_BATCH, MAX_NAME, MAX_SLICES, MAX_WORDS
+from kernel.abi.limits import MAX_BATCH, MAX_SLICES, MAX_WORDS
+from kernel.abi.program import Program
 from kernel.abi.rights import Kind, Rights
 
-Word = Annotated[int, msgspec.Meta(ge=0)]
-Small = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 Frame = Annotated[int, msgspec.Meta(ge=ANY_FRAME, lt=1 << 40)]
-Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 Token = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 
 
-class Status(IntEnum):
-    """The first byte of everything the kernel sends through a gate."""
-
-    DONE = 0
-    """The result of the trap follows."""
-    REFUSED = 1
-    """A `Refused` follows."""
-    UPCALL = 2
-    """Not an answer: an `Upcall` follows."""
-
-
-class _Record(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """A positional record; unknown or missing fields are an error."""
-
-
-class Refused(_Record):
-    """Why a trap was not done."""
-
-    refusal: int
-    detail: str
-
-
-class Upcall(_Record):
-    """A message from a kernel thread: `sender` is its thread id, `label` one of `messages.Label`."""
-
-    sender: Word
-    label: Word
-    words: tuple[Word, ...] = ()
-    text: str = ""
-
-
-class Attach(_Record):
-    """The first packet of a program that was started elsewhere and connects to the gate by itself."""
-
-    name: Name
-    """The server of the topology to be, or a free name for a plain program."""
-
-
-class Trap(_Record):
+class Trap(Record):
     """The base of all traps."""
 
     result: ClassVar[Any] = None
@@ -77,7 +37,7 @@ HANDLE_REFUSALS = (Refusal.BAD_HANDLE, Refusal.STALE_HANDLE, Refusal.WRONG_KIND,
 # ---------------------------------------------------------------------------------------------- information
 
 
-class Interface(_Record):
+class Interface(Record):
     """Who the caller is, and how large the pages are that it may read."""
 
     thread: int
@@ -96,42 +56,7 @@ class KernelInterface(Trap, tag=0x01):
 # ---------------------------------------------------------------------------------------------- environment
 
 
-class Role(IntEnum):
-    """What a descriptor that comes with `EnvironmentCreate` is for."""
-
-    STDIN = 0
-    STDOUT = 1
-    STDERR = 2
-    DIRECTORY = 3
-    """Working directory, and first on the import path."""
-    SOURCE = 4
-    """The program text of a Python program."""
-    CONSOLE = 5
-    """The listening socket of the operators' console, named by EXO_CONSOLE_FD."""
-
-
-class ProgramKind(IntEnum):
-    """How a program is started."""
-
-    PYTHON = 1
-    """argv[0] is the path of Python source; its text comes as Role.SOURCE, or is read by the new uid."""
-    SERVER = 2
-    """argv[0] is `module:Class` of a server, or a package that has a `__main__`."""
-    FOREIGN = 3
-    """argv[0] is an executable."""
-
-
-class Program(_Record):
-    """What an environment runs."""
-
-    kind: Small
-    argv: tuple[str, ...]
-    environ: tuple[tuple[str, str], ...] = ()
-    roles: tuple[Small, ...] = ()
-    """The role of each descriptor that comes along, in order."""
-
-
-class Created(_Record):
+class Created(Record):
     """A new environment."""
 
     environment: int
@@ -212,7 +137,7 @@ class Endpoint(Trap, tag=0x20):
     gives_descriptors = "listening socket"
 
 
-class Bound(_Record):
+class Bound(Record):
     """A binding: the receiver's thread number names its socket, the token is the sender's routing id."""
 
     number: int
@@ -233,7 +158,7 @@ class Bind(Trap, tag=0x21):
     )
 
 
-class Identified(_Record):
+class Identified(Record):
     """Whose binding a token is."""
 
     thread: int
@@ -267,7 +192,7 @@ class Acknowledge(Trap, tag=0x24):
 # ------------------------------------------------------------------------------------------------ processor
 
 
-class Slice(_Record):
+class Slice(Record):
     """A span of CPU time for a thread's environment."""
 
     thread: Word
@@ -358,14 +283,14 @@ class Drop(Trap, tag=0x43):
     refusals = (*HANDLE_REFUSALS[:2],)
 
 
-class Holder(_Record):
+class Holder(Record):
     """One direct derivative of a capability."""
 
     thread: int
     rights: int
 
 
-class Inspection(_Record):
+class Inspection(Record):
     """What a capability is to. Fields that do not apply to its kind are zero."""
 
     kind: int
@@ -403,7 +328,7 @@ class Inventory(Trap, tag=0x45):
 # --------------------------------------------------------------------------------------------------- memory
 
 
-class Carved(_Record):
+class Carved(Record):
     """A new extent."""
 
     extent: int
@@ -431,7 +356,7 @@ class Carve(Trap, tag=0x50):
     )
 
 
-class Mapped(_Record):
+class Mapped(Record):
     """How many frames the descriptor covers, and whether it is writable."""
 
     count: int

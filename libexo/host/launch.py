@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from kernel.abi.nursery import MAX_REASON, Launch
-from kernel.abi.traps import ProgramKind, Role
+from kernel.abi.program import ProgramKind, Role
 from libexo.host.confine import Layer, Policy, Prepared, apply, execute, prepare
 
 CONFINED = b"+"

@@ -36,7 +36,7 @@ from kernel.abi.nursery import (
     Report,
     Request,
 )
-from kernel.abi.traps import ProgramKind
+from kernel.abi.program import ProgramKind
 from libexo.host import imports, launch
 from libexo.host.confine import ConfinementError, Prepared, prepare, probe
 from libexo.host.confine.credentials import PR_SET_DUMPABLE, prctl

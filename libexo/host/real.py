@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from kernel.abi.gate import Attach, Status
 from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
-from kernel.abi.traps import Attach, Status
 from libexo.errors import ExoError, GateClosed
 from libexo.host.base import Descriptor, Source
 from libexo.transport.base import Transport

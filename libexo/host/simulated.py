@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from kernel.abi.traps import Program, Status
+from kernel.abi.gate import Status
+from kernel.abi.program import Program
 from libexo.errors import GateClosed
 from libexo.host.base import Descriptor, Source
 from libexo.transport.base import Transport

@@ -18,8 +18,8 @@ from hwmodel.failures import Failures
 from hwmodel.simulated.bodies import SimulatedBody
 from hwmodel.simulated.machine import Chooser, Happening, Outcome, SimulatedMachine
 from kernel.abi.ids import show_thread
+from kernel.abi.program import Program, ProgramKind
 from kernel.abi.topology import MachineConfig, Topology
-from kernel.abi.traps import Program, ProgramKind
 from kernel.boot import Loader, boot
 from kernel.capability import Capability, give
 from kernel.environment import Environment as KernelEnvironment

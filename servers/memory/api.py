@@ -32,17 +32,14 @@ class Memory(Interface, label=0x42, name="memory"):
 
         Fails with OutOfMemory (nothing that large is free), QuotaExceeded, FrameBusy (*first* is taken).
         """
-        ...
 
     @operation(2, repeatable=True)
     def statistics(self) -> Statistics:
         """Return who has how much."""
-        ...
 
     @operation(3, repeatable=True)
     def set_quota(self, thread: int, frames: int) -> None:
         """Let *thread*'s environment have up to *frames*. Servers and operators only; fails with NotAllowed."""
-        ...
 
     def free(self, extent: Extent) -> None:
         """Give *extent* back. Needs no server: with its last capability its frames go back to RAM."""

@@ -108,9 +108,11 @@ class MemoryServer(Memory):
 
 def _first_ram(environment: Environment) -> int:
     """Return the capability to all RAM: the kernel gave it first, pools are derived from it."""
-    rams = [handle for handle in environment.sys.inventory() if environment.sys.inspect(handle).kind == Kind.RAM]
+    rams = [
+        handle for handle in environment.sys.inventory() if environment.sys.inspect(handle).kind == Kind.RAM
+    ]
     if not rams:
-        raise SystemExit("the memory server holds no RAM: give it holds = [\"ram\"] in system.toml")
+        raise SystemExit('the memory server holds no RAM: give it holds = ["ram"] in system.toml')
     return rams[0]
 
 

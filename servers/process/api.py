@@ -14,7 +14,7 @@ class ProgramSpec(msgspec.Struct, array_like=True):
     """A program to run."""
 
     kind: Annotated[int, msgspec.Meta(ge=1, le=3)]
-    """A `kernel.abi.traps.ProgramKind`."""
+    """A `kernel.abi.program.ProgramKind`."""
     argv: tuple[str, ...]
     name: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
     """What it is called; empty: after its program, with a number where that is taken."""
@@ -41,21 +41,15 @@ class Processes(Interface, label=0x44, name="process"):
     @operation(1)
     def spawn(self, program: ProgramSpec) -> int:
         """Start a program and return its thread id. Its streams are the log. Fails with SpawnRefused."""
-        ...
 
     @operation(2, repeatable=True)
     def wait(self, thread: int) -> Exit:
         """Return how *thread*'s environment ended, waiting until it has. Fails with NoSuchProgram."""
-        ...
 
     @operation(3, repeatable=True)
     def kill(self, thread: int, signal: int = 9) -> None:
         """Send host signal *signal* to a program the caller started. Fails with NoSuchProgram, NotYours."""
-        ...
 
     @operation(4, repeatable=True)
     def register(self, name: str) -> None:
         """Publish *name* for the caller's thread. Fails with NameTaken."""
-        ...
-
-

@@ -88,12 +88,24 @@ class Console:
             peer, _ = self._socket.accept()
         except BlockingIOError:
             return
-        _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        _, uid, _ = _CREDENTIALS.unpack(
+            peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
         if uid in self._server.operators:
             Conversation(self._server, peer)
             return
-        peer.send(_ENCODE({"error": f"uid {uid} is no operator of this system: see attach.operators in system.toml"}))
+        peer.send(
+            _ENCODE(
+                {"error": f"uid {uid} is no operator of this system: see attach.operators in system.toml"}
+            )
+        )
         peer.close()
+
+
+def _check_whole(flags: int) -> None:
+    """Raise ExoError when the host cut a request."""
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        raise ExoError(f"a request has at most {MAX_REQUEST} bytes and {MAX_DESCRIPTORS} descriptors")
 
 
 class Conversation:
@@ -121,8 +133,7 @@ class Conversation:
             self._leave()
             return
         try:
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-                raise ExoError(f"a request has at most {MAX_REQUEST} bytes and {MAX_DESCRIPTORS} descriptors")
+            _check_whole(flags)
             answer = self._do(_DECODER.decode(data), descriptors)
             if answer is not None:
                 self._say({"ok": answer})

@@ -4,10 +4,10 @@ from collections.abc import Collection
 from pathlib import PurePath
 
 from kernel.abi.limits import MAX_NAME
-from kernel.abi.traps import ProgramKind
+from kernel.abi.program import ProgramKind
 
 MIN_RUN_TIME = 1.0
-"""Seconds a program must have run for its end to count as bad luck; one that ends sooner is likely to do so again."""
+"""Seconds after which a program's end counts as bad luck; one that ends sooner will likely do so again."""
 FIRST_DELAY = 0.0
 """Seconds before a restart after a long enough run: clients are waiting."""
 BACKOFF_DELAY = 0.05

@@ -12,9 +12,10 @@ import msgspec
 
 from kernel.abi.errors import Refusal
 from kernel.abi.messages import Label
+from kernel.abi.program import Program, ProgramKind
 from kernel.abi.rights import Kind
 from kernel.abi.topology import Topology
-from kernel.abi.traps import EnvironmentCreate, Inspection, Program, ProgramKind
+from kernel.abi.traps import EnvironmentCreate, Inspection
 from libexo import attach
 from libexo.environment import Environment
 from libexo.errors import ExoError, TrapRefused
@@ -103,12 +104,18 @@ class ProcessServer(Processes):
         if message.label != Label.DEATH:
             return
         thread, _, status, fault = message.words[:4]
-        text = message.items[0].decode(errors="replace") if message.items and isinstance(message.items[0], bytes) else ""
+        text = (
+            message.items[0].decode(errors="replace")
+            if message.items and isinstance(message.items[0], bytes)
+            else ""
+        )
         self._ended(thread, Exit(_signed(status), fault, text))
 
     # ---------------------------------------------------------------------------------------- for the console
 
-    def start(self, spec: ProgramSpec, descriptors: Descriptors, roles: tuple[int, ...], *, spawner: int) -> Child:
+    def start(
+        self, spec: ProgramSpec, descriptors: Descriptors, roles: tuple[int, ...], *, spawner: int
+    ) -> Child:
         """Start a program; its descriptors are consumed. Raises SpawnRefused."""
         if not spec.argv:
             raise SpawnRefused("no program: argv is empty")
@@ -154,7 +161,9 @@ class ProcessServer(Processes):
 
     # ----------------------------------------------------------------------------------------------- children
 
-    def _create(self, create: EnvironmentCreate, descriptors: Descriptors, spec: ProgramSpec, spawner: int) -> Child:
+    def _create(
+        self, create: EnvironmentCreate, descriptors: Descriptors, spec: ProgramSpec, spawner: int
+    ) -> Child:
         try:
             created = self.environment.sys.environment_create(create, descriptors)
         except TrapRefused as refused:
@@ -219,9 +228,11 @@ class ProcessServer(Processes):
             server = self._topology.server.get(name)
             if inspection.first in self._children or server is None:
                 continue
-            spec = ProgramSpec(int(ProgramKind.SERVER), (server.module,), name, share=0, restart=server.restart)
+            spec = ProgramSpec(
+                int(ProgramKind.SERVER), (server.module,), name, share=0, restart=server.restart
+            )
             self._children[inspection.first] = Child(spec, inspection.first, handle, 0)
-        for handle, inspection in self._holdings(Kind.ENVIRONMENT):
+        for _, inspection in self._holdings(Kind.ENVIRONMENT):
             if not inspection.count and inspection.first in self._children:
                 self._ended(inspection.first, Exit(inspection.status, inspection.fault, inspection.text))
 

@@ -22,9 +22,7 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
 
         Servers and operators may set anybody's, a program its own. Fails with NotAllowed, BadShare.
         """
-        ...
 
     @operation(2, repeatable=True)
     def plan(self) -> list[Planned]:
         """Return the plans in force."""
-        ...

@@ -78,7 +78,9 @@ class SchedulerServer(Scheduler):
 
     def _members(self, cpu: int) -> Iterator[int]:
         waiting = (EnvironmentState.STARTING, EnvironmentState.DEAD)
-        rows = [row for row in self.environment.kip.environments() if row.cpu == cpu and row.state not in waiting]
+        rows = [
+            row for row in self.environment.kip.environments() if row.cpu == cpu and row.state not in waiting
+        ]
         return (row.thread for row in sorted(rows, key=lambda row: row.started))
 
     def _inherit_shares(self) -> dict[int, int]:

@@ -1,0 +1,63 @@
+"""A schedule of failures to inject: which body to kill when, which start to fail, which port to cut.
+
+A machine asks `due` at each such point and does what is due. A schedule is data: it can be written out by a
+test, or drawn from a seed, and `injected` says afterwards what really happened.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import NamedTuple, Self
+
+
+class FailureKind(Enum):
+    """What can be made to fail."""
+
+    KILL = "kill"
+    """The body is killed when it hands over for the n-th time."""
+    FAIL_LAUNCH = "fail launch"
+    """The n-th start of the environment fails."""
+    DROP_PORT = "drop port"
+    """The gate is cut when the body hands over for the n-th time: neither side reaches the other."""
+
+
+class Failure(NamedTuple):
+    """One failure: *kind*, for environment *number*, the *at*-th time (from 1) it could happen."""
+
+    kind: FailureKind
+    number: int
+    at: int
+
+
+class Failures:
+    """A schedule of failures, each injected once."""
+
+    def __init__(self, failures: Iterable[Failure] = ()) -> None:
+        """Plan *failures*."""
+        self._planned = set(failures)
+        self.injected: list[Failure] = []
+        """What was made to fail, in order."""
+
+    @classmethod
+    def drawn(cls, seed: int, numbers: Sequence[int], count: int, within: int) -> Self:
+        """Draw *count* kills among environments *numbers*, each within its first *within* handovers."""
+        generator = random.Random(seed)
+        failures = [
+            Failure(FailureKind.KILL, generator.choice(numbers), generator.randint(1, within))
+            for _ in range(count)
+        ]
+        return cls(failures)
+
+    @property
+    def planned(self) -> frozenset[Failure]:
+        """What has not happened yet."""
+        return frozenset(self._planned)
+
+    def due(self, kind: FailureKind, number: int, at: int) -> bool:
+        """Say whether *kind* is due for *number* at its *at*-th occasion; then it is done with."""
+        failure = Failure(kind, number, at)
+        if failure not in self._planned:
+            return False
+        self._planned.discard(failure)
+        self.injected.append(failure)
+        return True

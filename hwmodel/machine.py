@@ -1,0 +1,237 @@
+"""What a machine is, for the kernel: RAM, processors, a clock, interrupt lines, and bodies to run programs in.
+
+Two machines stand behind these interfaces: `hwmodel.real` (memfds, host processes, signals, epoll) and
+`hwmodel.simulated` (byte arrays, threads of which one runs at a time, a virtual clock, a seed). The kernel
+never learns which one it has.
+
+*Descriptor* is whatever the machine lets a program hold and pass on: a host file descriptor on the real
+machine, an object on the simulated one. Who gets a descriptor from a method here owns it and closes it;
+`Port.send` consumes those it is given.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from kernel.abi.program import Program
+
+
+class Descriptor(Protocol):
+    """A right the host enforces."""
+
+    def close(self) -> None:
+        """Give it up. Closing twice is harmless."""
+
+    def duplicate(self) -> "Descriptor":
+        """Return another descriptor of the same thing."""
+
+
+class Alarm(Protocol):
+    """A call that will happen."""
+
+    def cancel(self) -> None:
+        """Make it not happen. Harmless afterwards."""
+
+
+class Clock(Protocol):
+    """Monotonic time in nanoseconds."""
+
+    def now(self) -> int:
+        """Return the time."""
+
+    def alarm(self, at: int, callback: Callable[[], None]) -> Alarm:
+        """Call *callback* once, from the machine's loop, when the time is *at* or later."""
+
+
+class Page(Protocol):
+    """Memory of the kernel that programs may map: the KIP, environment pages, the event ring."""
+
+    @property
+    def buffer(self) -> memoryview:
+        """The bytes, writable."""
+
+    def descriptor(self, *, writable: bool) -> Descriptor:
+        """Return a descriptor to map it by; without *writable* it cannot be mapped for writing."""
+
+    def close(self) -> None:
+        """Free it."""
+
+
+class Backing(Protocol):
+    """The memory of one extent."""
+
+    def descriptor(self, *, writable: bool) -> Descriptor:
+        """Return a descriptor to map it by; without *writable* it cannot be mapped for writing."""
+
+    def replace(self) -> None:
+        """Copy the contents to new memory and take the old from everybody who has it mapped (SIGBUS)."""
+
+    def release(self) -> None:
+        """Take the memory from everybody who has it mapped, and free it."""
+
+
+class Memory(Protocol):
+    """Physical RAM: numbered frames."""
+
+    @property
+    def frames(self) -> int:
+        """How many there are."""
+
+    def carve(self, first: int, count: int, *, zero: bool) -> Backing:
+        """Make frames *first*.. into memory of its own: zeros, or junk where a frame was used before."""
+
+
+class Endpoint(Protocol):
+    """The listening socket of a thread: it outlives the thread's incarnations."""
+
+    def descriptor(self) -> Descriptor:
+        """Return a descriptor of the listening socket."""
+
+    def close(self) -> None:
+        """Remove it."""
+
+
+class Interrupts(Protocol):
+    """The interrupt controller: numbered lines. A line that is raised while masked stays pending."""
+
+    @property
+    def lines(self) -> int:
+        """How many there are."""
+
+    def connect(self, handler: Callable[[int], None]) -> None:
+        """Call *handler* with the line's number for each interrupt that gets through."""
+
+    def mask(self, line: int) -> None:
+        """Hold the line's interrupts back. All lines start masked."""
+
+    def unmask(self, line: int) -> None:
+        """Let them through; a pending one follows at once."""
+
+    def trigger(self, line: int) -> None:
+        """Raise the line, as its device does."""
+
+
+class Port(Protocol):
+    """The kernel's end of one gate."""
+
+    def send(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> bool:
+        """Send one packet, without waiting; the descriptors are consumed. False: the peer does not read."""
+
+    def close(self) -> None:
+        """Close this end."""
+
+
+class Body(Protocol):
+    """What an environment is on the machine: a host process, or a simulated thread."""
+
+    port: Port
+    uid: int
+    pid: int
+    """Host process id; 0 until it is started."""
+    owned: bool
+    """The machine started it, and ends it; otherwise it attached by itself."""
+
+    def pause(self) -> None:
+        """Take its processor away until `resume`."""
+
+    def resume(self) -> None:
+        """Let it run."""
+
+    def signal(self, number: int) -> None:
+        """Send host signal *number*."""
+
+    def kill(self) -> None:
+        """End it, whatever it is doing; `Supervisor.ended` follows for an owned one."""
+
+    def consumed(self) -> int:
+        """Return the CPU time it used, in nanoseconds, by the host's own account."""
+
+    def asleep(self) -> bool:
+        """Whether its main thread waits for something, rather than runs or wants to."""
+
+    def discard(self) -> None:
+        """Forget it: its port is closed, its process id and uid may be used again."""
+
+
+class Supervisor(Protocol):
+    """The kernel, as the machine sees it. All calls come from the machine's loop, one at a time."""
+
+    def trap(self, body: Body, data: bytes, descriptors: list[Descriptor]) -> None:
+        """A packet came through the gate of *body*. The kernel owns the descriptors."""
+
+    def overlong(self, body: Body) -> None:
+        """A packet longer than a trap may be came, and was thrown away."""
+
+    def started(self, body: Body) -> None:
+        """The program of *body* runs; its `pid` is known."""
+
+    def failed(self, body: Body, reason: str) -> None:
+        """The program of *body* could not be started."""
+
+    def ended(self, body: Body, status: int) -> None:
+        """*body* ended; *status* as `os.waitstatus_to_exitcode` counts."""
+
+    def attached(self, body: Body, data: bytes) -> None:
+        """Somebody connected to the gate and sent its first packet; `body.uid` is who, by the host."""
+
+    def stop(self) -> None:
+        """The host asks the system to end."""
+
+
+class Machine(Protocol):
+    """The whole machine."""
+
+    uid: int
+    """The host's user id of the kernel itself."""
+    pid: int
+    """The host's process id of the kernel itself."""
+
+    @property
+    def clock(self) -> Clock:
+        """Its clock."""
+
+    @property
+    def memory(self) -> Memory:
+        """Its RAM."""
+
+    @property
+    def interrupts(self) -> Interrupts:
+        """Its interrupt controller."""
+
+    @property
+    def cores(self) -> Sequence[int]:
+        """The host core of each processor; its index is the processor's number."""
+
+    def page(self, name: str, size: int) -> Page:
+        """Return zeroed memory of the kernel."""
+
+    def publish(self, name: str, page: Page) -> None:
+        """Let everybody on the host read *page* under *name* in the run directory."""
+
+    def endpoint(self, number: int) -> Endpoint:
+        """Return the listening socket of thread *number*."""
+
+    def console(self) -> Descriptor:
+        """Return the listening socket that operators connect to: `console` in the run directory."""
+
+    def ticket(self) -> Descriptor:
+        """Return a new ticket: a counter from which exactly one party takes what was posted."""
+
+    def token(self) -> bytes:
+        """Return 16 unguessable bytes, the first not zero."""
+
+    def launch(
+        self, number: int, name: str, program: Program, descriptors: list[Descriptor], *, cpu: int
+    ) -> Body:
+        """Start a program as environment *number*; under a plan (*cpu* >= 0) it starts paused.
+
+        Returns at once; `Supervisor.started` or `failed` follows. The descriptors are consumed.
+        """
+
+    def run(self, supervisor: Supervisor) -> None:
+        """Run until `stop`."""
+
+    def stop(self) -> None:
+        """Make `run` return."""
+
+    def close(self) -> None:
+        """End every body and remove every trace of the machine from the host."""

@@ -1,0 +1,1 @@
+"""The real machine: host processes, memory files, sockets and signals. `machine` is its table of contents."""

@@ -1,0 +1,42 @@
+"""A host file descriptor with an owner."""
+
+import contextlib
+import os
+
+
+class RealDescriptor:
+    """A right the host enforces; see `hwmodel.machine.Descriptor`. It closes with its last reference."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        """The host's number, -1 once closed."""
+
+    def close(self) -> None:
+        """Give it up. Closing twice is harmless."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            # What a device has to say at its closing is not about us: the number is free either way.
+            with contextlib.suppress(OSError):
+                os.close(number)
+
+    def duplicate(self) -> "RealDescriptor":
+        """Return another descriptor of the same thing."""
+        return RealDescriptor(os.dup(self.number))
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<RealDescriptor {self.number if self.number >= 0 else 'closed'}>"
+
+
+def own_copy(number: int, *, writable: bool) -> RealDescriptor:
+    """Return a descriptor of the file behind *number*; without *writable*, one opened for reading only.
+
+    The file's mode (0600, ours) keeps its holder from opening it again for writing.
+    """
+    if writable:
+        return RealDescriptor(os.dup(number))
+    return RealDescriptor(os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_CLOEXEC))

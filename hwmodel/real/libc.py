@@ -1,0 +1,104 @@
+"""The host calls that Python has no name for: prctl, timers as descriptors, a mapping at a given place."""
+
+import ctypes
+import mmap
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = _libc.prctl
+_timerfd_create = _libc.timerfd_create
+_timerfd_settime = _libc.timerfd_settime
+_mmap = _libc.mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+]
+
+# linux/prctl.h, linux/time.h, sys/timerfd.h, asm-generic/mman-common.h
+PR_GET_DUMPABLE = 3
+PR_SET_DUMPABLE = 4
+PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
+CLOCK_MONOTONIC = 1
+TFD_TIMER_ABSTIME = 1
+MAP_FIXED = 0x10
+_MAP_FAILED = ctypes.c_void_p(-1).value
+SECOND = 1_000_000_000
+
+
+class _Times(ctypes.Structure):
+    """struct itimerspec: the interval, which we leave zero, and the first expiration."""
+
+    _fields_ = (
+        ("interval_s", ctypes.c_long),
+        ("interval_ns", ctypes.c_long),
+        ("seconds", ctypes.c_long),
+        ("nanoseconds", ctypes.c_long),
+    )
+
+
+def check(result: int) -> int:
+    """Return *result*, or raise what the host says went wrong."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def prctl(option: int, value: int = 0) -> int:
+    """Do what prctl does with one argument."""
+    zero = ctypes.c_ulong(0)
+    return check(_prctl(option, ctypes.c_ulong(value), zero, zero, zero))
+
+
+def is_subreaper() -> bool:
+    """Whether orphans below this process become its children."""
+    answer = ctypes.c_int(0)
+    check(_prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0))
+    return bool(answer.value)
+
+
+def map_over(address: int, size: int, descriptor: int) -> None:
+    """Put a shared, writable mapping of *descriptor* in the place of the *size* bytes at *address*."""
+    place = _mmap(
+        address,
+        size,
+        mmap.PROT_READ | mmap.PROT_WRITE,
+        mmap.MAP_SHARED | MAP_FIXED,
+        descriptor,
+        0,
+    )
+    if place == _MAP_FAILED:
+        check(-1)
+
+
+def address_of(memory: mmap.mmap) -> int:
+    """Return where *memory* lies."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+
+class Timer:
+    """A descriptor that becomes readable at a time of the monotonic clock, to the nanosecond.
+
+    The timeout of epoll counts milliseconds, which is too coarse for slices of 500 µs.
+    """
+
+    def __init__(self) -> None:
+        flags = os.O_CLOEXEC | os.O_NONBLOCK
+        self.descriptor = check(_timerfd_create(CLOCK_MONOTONIC, flags))
+        self._times = _Times()
+        self._reference = ctypes.byref(self._times)
+
+    def set(self, at: int) -> None:
+        """Be readable from *at* (ns) on; 0: never. What was set before is forgotten."""
+        self._times.seconds, self._times.nanoseconds = divmod(at, SECOND)
+        check(_timerfd_settime(self.descriptor, TFD_TIMER_ABSTIME, self._reference, None))
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.descriptor)

@@ -1,0 +1,218 @@
+"""The real machine, assembled: read `RealMachine.__init__` as a table of contents."""
+
+import os
+import socket
+import weakref
+from collections.abc import Callable, Sequence
+
+from hwmodel.machine import Descriptor, Page, Supervisor
+from hwmodel.real.body import RealBody
+from hwmodel.real.descriptor import RealDescriptor
+from hwmodel.real.endpoint import BACKLOG, RealEndpoint, listen
+from hwmodel.real.gate import Gate, Peer
+from hwmodel.real.interrupts import MILLISECOND, RealInterrupts, Ticker
+from hwmodel.real.loop import Loop
+from hwmodel.real.memory import RealMemory
+from hwmodel.real.nursery import Nursery
+from hwmodel.real.page import RealPage
+from hwmodel.real.port import RealPort, close_all
+from hwmodel.real.process import Process
+from hwmodel.real.run import Run
+from hwmodel.real.uids import Uids
+from kernel.abi.nursery import Exited, Failed, Launch, Launched, Report
+from kernel.abi.program import Program, ProgramKind
+from kernel.abi.topology import Topology, TopologyError
+
+TOKEN_BYTES = 16
+
+
+class RealMachine:
+    """A machine on this host; see `hwmodel.machine.Machine`.
+
+    It takes the run directory *run_dir* and removes it at its end. *log* is told, a line each, what nobody
+    is there to be told otherwise.
+    """
+
+    def __init__(self, topology: Topology, run_dir: str, *, log: Callable[[str], None]) -> None:
+        self.uid = os.geteuid()
+        self.pid = os.getpid()
+        self._log = log
+        self._may_lack = topology.confinement.may_lack
+        self._cores = choose_cores(topology.machine.cpus, os.sched_getaffinity(0))
+        self._bodies: dict[int, RealBody] = {}
+        self._attached: set[RealBody] = set()
+        self._launches = 0
+        self._closables: weakref.WeakSet[RealPage | RealEndpoint] = weakref.WeakSet()
+        self._supervisor: Supervisor | None = None
+        self._run = Run(run_dir)  # first: it refuses if a living system is there
+        self._loop = self.clock = Loop()
+        self._nursery = Nursery(self._loop, self._run)  # early: its imports take longer than all of ours
+        self._process = Process()  # after the nursery, which is to inherit none of it
+        self._uids = Uids()
+        self.memory = RealMemory(topology.machine.frames())
+        self.interrupts = RealInterrupts()
+        period = topology.machine.tick_ms * MILLISECOND
+        self._ticker = Ticker(self.clock, self.interrupts, period) if period else None
+        self._gate = Gate(self._loop, self._run.at("gate"), self._attach, log)
+
+    @property
+    def cores(self) -> Sequence[int]:
+        """The host core of each processor."""
+        return self._cores
+
+    def page(self, name: str, size: int) -> RealPage:
+        """Return zeroed memory of the kernel."""
+        page = RealPage(name, size)
+        self._closables.add(page)
+        return page
+
+    def publish(self, name: str, page: Page) -> None:
+        """Let everybody on the host read *page* under *name* in the run directory."""
+        if not isinstance(page, RealPage):
+            raise TypeError("a page of another machine")
+        page.publish(self._run.at(name))
+
+    def endpoint(self, number: int) -> RealEndpoint:
+        """Return the listening socket of thread *number*."""
+        endpoint = RealEndpoint(self._run.at("ipc", str(number)))
+        self._closables.add(endpoint)
+        return endpoint
+
+    def console(self) -> RealDescriptor:
+        """Return the listening socket that operators connect to; who they are, its holder asks the host."""
+        with listen(self._run.at("console"), socket.SOCK_SEQPACKET, BACKLOG) as listener:
+            return RealDescriptor(listener.detach())
+
+    def ticket(self) -> RealDescriptor:
+        """Return a new ticket: an eventfd, which one read empties."""
+        return RealDescriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+
+    def token(self) -> bytes:
+        """Return 16 unguessable bytes, the first not zero."""
+        while not (token := os.getrandom(TOKEN_BYTES))[0]:
+            pass
+        return token
+
+    def launch(
+        self, number: int, name: str, program: Program, descriptors: list[Descriptor], *, cpu: int
+    ) -> RealBody:
+        """Start a program; see `hwmodel.machine.Machine.launch`."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        uid = self._uids.take()
+        held = cpu >= 0
+        is_foreign = program.kind == ProgramKind.FOREIGN
+        body = RealBody(RealPort(self._loop, ours), uid, owned=True, group=is_foreign, paused=held)
+        # An environment's number is used again at once, and a report about its last bearer may be on its way.
+        self._launches = launch = self._launches + 1
+        self._bodies[launch] = body
+        body.on_discard = lambda: self._discard(launch, uid)
+        core = self._cores[cpu] if held else -1
+        request = Launch(launch, name, program, uid, self._run.path, core, held, self._may_lack)
+        self._nursery.launch(request, [RealDescriptor(theirs.detach()), *descriptors])
+        return body
+
+    def run(self, supervisor: Supervisor) -> None:
+        """Run until `stop`."""
+        if self._supervisor is None:
+            self._nursery.watch(self._report, self._bereave)
+        self._supervisor = supervisor
+        self._loop.run(supervisor.stop)
+
+    def stop(self) -> None:
+        """Make `run` return."""
+        self._loop.stop()
+
+    def close(self) -> None:
+        """End every body and remove every trace of the machine from the host."""
+        self._gate.close()
+        if self._ticker is not None:
+            self._ticker.stop()
+        for body in self._bodies.values():
+            body.kill()
+        self._nursery.close()
+        for body in [*self._bodies.values(), *self._attached]:
+            if body.owned and body.pid:
+                _collect(body.pid)
+            body.discard()
+        for closable in list(self._closables):
+            closable.close()
+        self._uids.close()
+        self._loop.close()
+        self._run.close()
+        self._process.restore()
+
+    def _report(self, report: Report, descriptors: list[Descriptor]) -> None:
+        """Pass on what became of a launch, unless it has been discarded since."""
+        body = self._bodies.get(report.number)
+        supervisor = self._supervisor
+        if body is None or supervisor is None:
+            close_all(descriptors)
+            return
+        match report:
+            case Launched(_, pid):
+                process = descriptors[0]
+                assert isinstance(process, RealDescriptor)
+                body.start(pid, process)
+                # Its gate is read from now on, so that the kernel never hears a program before its start.
+                # That the gate closes is no end: a program may do without one.
+                body.open(supervisor, lambda: None)
+                supervisor.started(body)
+            case Failed(_, reason):
+                supervisor.failed(body, reason)
+            case Exited(_, status):
+                supervisor.ended(body, status)
+
+    def _attach(self, connection: socket.socket, peer: Peer, data: bytes) -> None:
+        """Make a body of somebody who connected, and present him."""
+        supervisor = self._supervisor
+        assert supervisor is not None
+        body = RealBody(RealPort(self._loop, connection), peer.uid, owned=False, group=False, paused=False)
+        body.start(peer.pid, peer.process)
+        self._attached.add(body)
+        process = peer.process.number
+
+        def discard() -> None:
+            self._loop.unwatch(process)
+            self._attached.discard(body)
+
+        def ended() -> None:
+            if body in self._attached:
+                self._loop.unwatch(process)
+                supervisor.ended(body, 0)
+
+        body.on_discard = discard
+        body.open(supervisor, ended)
+        # It may die while somebody else holds its end of the gate open.
+        self._loop.watch(process, lambda _events: ended())
+        supervisor.attached(body, data)
+
+    def _bereave(self) -> None:
+        """The nursery died: nothing can be started any more, and the host kills what it started."""
+        self._log("the nursery has died, and every program with it: the system stops")
+        if self._supervisor is not None:
+            self._supervisor.stop()
+
+    def _discard(self, launch: int, uid: int) -> None:
+        """Have a process collected, and only then use its uid again: requests are done in order."""
+        del self._bodies[launch]
+        self._nursery.reap(launch)
+        self._uids.put_back(uid)
+
+
+def choose_cores(wanted: Sequence[int], allowed: set[int]) -> list[int]:
+    """Return the host core of each processor; a negative number counts from the last we may use."""
+    cores = sorted(allowed)
+    chosen = []
+    for number in wanted:
+        if number < -len(cores) or (number >= 0 and number not in allowed):
+            raise TopologyError(f"machine.cpus names core {number}, but the host lets us use {cores}")
+        chosen.append(number if number >= 0 else cores[number])
+    return chosen
+
+
+def _collect(pid: int) -> None:
+    """Collect a program that came to us, because the nursery died before it could."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        return

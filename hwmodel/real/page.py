@@ -1,0 +1,73 @@
+"""Memory of the kernel that programs may map: the KIP, the event ring, environment pages."""
+
+import contextlib
+import fcntl
+import mmap
+import os
+
+from hwmodel.real.descriptor import RealDescriptor, own_copy
+from hwmodel.real.libc import address_of, map_over
+from hwmodel.real.memory import memory_file
+
+SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+"""The kernel writes to it: a holder who could cut it short would have the kernel die of a bus error."""
+
+
+class RealPage:
+    """Pages the kernel has mapped for writing; see `hwmodel.machine.Page`."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self._size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._number = memory_file(f"exo-{name}", self._size, SEALS)
+        self._map = mmap.mmap(self._number, self._size)
+        self._buffer = memoryview(self._map)[:size]
+        self._path = ""
+
+    @property
+    def buffer(self) -> memoryview:
+        """The bytes, writable."""
+        return self._buffer
+
+    def descriptor(self, *, writable: bool) -> RealDescriptor:
+        """Return a descriptor to map it by; without *writable* it cannot be mapped for writing."""
+        if writable and self._path:
+            raise ValueError(f"{self._path} is read by everybody, and written by the kernel only")
+        return own_copy(self._number, writable=writable)
+
+    def publish(self, path: str) -> None:
+        """Become the file *path*, which everybody may read; comes before any descriptor is handed out.
+
+        A memory file cannot be given a path, so the pages move into an ordinary one, below the buffer that
+        the kernel holds. Its blocks are allocated here and now: a full file system is an error at boot and
+        not a bus error later.
+        """
+        partial = f"{path}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        number = os.open(partial, flags, 0o600)
+        try:
+            os.posix_fallocate(number, 0, self._size)
+            os.pwrite(number, self._map[:], 0)
+            os.fchmod(number, 0o644)
+            map_over(address_of(self._map), self._size, number)
+            os.rename(partial, path)
+        except BaseException:
+            os.close(number)
+            raise
+        os.close(self._number)
+        self._number, self._path = number, path
+
+    def close(self) -> None:
+        """Free it, and remove its path. Twice is harmless."""
+        if self._number < 0:
+            return
+        self._buffer.release()
+        # Somebody may still hold a part of the buffer: the mapping then goes with him.
+        with contextlib.suppress(BufferError):
+            self._map.close()
+        os.close(self._number)
+        self._number = -1
+        if self._path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)

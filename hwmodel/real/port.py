@@ -1,0 +1,106 @@
+"""The kernel's end of one gate: packets in, packets out, and the descriptors that come along."""
+
+import array
+import socket
+from collections.abc import Callable, Iterable, Sequence
+
+from hwmodel.machine import Body, Descriptor, Supervisor
+from hwmodel.real.descriptor import RealDescriptor
+from hwmodel.real.loop import GONE, Loop
+from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
+
+ANCILLARY = socket.CMSG_SPACE(MAX_TRAP_DESCRIPTORS * array.array("i").itemsize)
+RECEIVE_FLAGS = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+Ancillary = Iterable[tuple[int, int, bytes]]
+
+
+class RealPort:
+    """One gate; see `hwmodel.machine.Port`.
+
+    It is read from `open` on, one packet in a turn of the loop: who floods his gate keeps nobody from theirs.
+    """
+
+    def __init__(self, loop: Loop, end: socket.socket) -> None:
+        self._loop = loop
+        self._socket = end
+        self._send = end.send
+        self._receive = end.recvmsg
+
+    def open(self, body: Body, supervisor: Supervisor, ended: Callable[[], None]) -> None:
+        """Hand every packet to *supervisor* as one of *body*; call *ended* when the other end is closed."""
+        self._body = body
+        self._trap = supervisor.trap
+        self._overlong = supervisor.overlong
+        self._ended = ended
+        self._loop.watch(self._socket.fileno(), self._readable)
+
+    def send(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> bool:
+        """Send one packet, without waiting; the descriptors are consumed. False: the peer does not read."""
+        try:
+            if descriptors:
+                send_packet(self._socket, data, descriptors)
+            else:
+                self._send(data, SEND_FLAGS)
+        except OSError:
+            return False
+        finally:
+            for descriptor in descriptors:
+                descriptor.close()
+        return True
+
+    def close(self) -> None:
+        """Close this end. Twice is harmless."""
+        self._loop.unwatch(self._socket.fileno())
+        self._socket.close()
+
+    def _readable(self, events: int) -> None:
+        """Take one packet."""
+        try:
+            data, ancillary, flags, _ = self._receive(MAX_TRAP_BYTES, ANCILLARY, RECEIVE_FLAGS)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close_down()
+            return
+        descriptors = take_descriptors(ancillary) if ancillary else []
+        # An empty packet looks like the end; it is one only when the other side has closed.
+        if not data and events & GONE:
+            close_all(descriptors)
+            self._close_down()
+            return
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            # More descriptors than a trap may bring are as good as none: which of them are missing is
+            # unknown, and the trap that needs them will say so.
+            close_all(descriptors)
+            descriptors = []
+        if flags & socket.MSG_TRUNC:
+            self._overlong(self._body)
+        else:
+            self._trap(self._body, data, descriptors)
+
+    def _close_down(self) -> None:
+        """Listen no more: a closed peer would wake the loop for ever."""
+        self._loop.unwatch(self._socket.fileno())
+        self._ended()
+
+
+def send_packet(end: socket.socket, data: bytes, descriptors: Sequence[Descriptor]) -> None:
+    """Send one packet with *descriptors*, which stay open here; raises OSError rather than wait."""
+    numbers = array.array("i", [d.number for d in descriptors if isinstance(d, RealDescriptor)])
+    end.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)], SEND_FLAGS)
+
+
+def take_descriptors(ancillary: Ancillary) -> list[Descriptor]:
+    """Return an owner for each descriptor that came with a packet."""
+    numbers = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    return [RealDescriptor(number) for number in numbers]
+
+
+def close_all(descriptors: Iterable[Descriptor]) -> None:
+    """Close what nobody wants."""
+    for descriptor in descriptors:
+        descriptor.close()

@@ -1,0 +1,1 @@
+"""The simulated machine: one process, virtual time, a seed. Open `machine.py` first."""

@@ -1,0 +1,385 @@
+"""Bodies of the simulated machine: threads, of which exactly one runs, and only while it has the baton.
+
+A body hands the baton back wherever its program traps, waits or computes; between two such points nothing
+else happens in the whole machine. A kill takes effect there too: the program's next call into its host raises
+Killed, and so does every later one while it unwinds.
+"""
+
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from hwmodel.machine import Port
+from hwmodel.simulated.descriptors import KERNEL, MemoryThing, SimulatedDescriptor, TicketThing
+from hwmodel.simulated.mmu import Mapping, is_bus_error
+from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.program import Program
+
+if TYPE_CHECKING:
+    from hwmodel.simulated.machine import SimulatedMachine
+
+STEP_NS = 1_000
+"""CPU time of every trap and every wait."""
+LOOK_NS = 100
+"""CPU time of reading the clock."""
+LOOKS_PER_STEP = 10
+"""Reading the clock this often without a step between is one: a program that spins on it lets others run."""
+PORT_PACKETS = 256
+"""Packets a gate holds before its program counts as one that does not read."""
+_IGNORED = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
+_STOPPING = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+
+T = TypeVar("T", MemoryThing, TicketThing)
+Packet = tuple[bytes, list[SimulatedDescriptor]]
+
+
+class Killed(BaseException):
+    """The host ended this program. Not an Exception: programs do not handle it."""
+
+
+class SimulatedPort:
+    """The kernel's end of a gate. Implements `hwmodel.machine.Port`."""
+
+    def __init__(self, owner: str) -> None:
+        """Open the gate of *owner*."""
+        self._owner = owner
+        self.to_program: deque[Packet] = deque()
+        self.to_kernel: deque[Packet] = deque()
+        self.closed = False
+        """The kernel closed its end."""
+        self.cut = False
+        """A failure cut it, or the program left."""
+
+    def send(self, data: bytes, descriptors: Sequence[object] = ()) -> bool:
+        """Send one packet; the descriptors are consumed."""
+        given = [d for d in descriptors if isinstance(d, SimulatedDescriptor)]
+        if self.closed or self.cut or len(self.to_program) >= PORT_PACKETS:
+            for descriptor in given:
+                descriptor.close()
+            return False
+        for descriptor in given:
+            descriptor.owner = self._owner
+        self.to_program.append((data, given))
+        return True
+
+    def close(self) -> None:
+        """Close this end; packets on the way to the program still arrive."""
+        self.closed = True
+        self.drain()
+
+    def drain(self) -> None:
+        """Throw away what the kernel will not read any more."""
+        while self.to_kernel:
+            for descriptor in self.to_kernel.popleft()[1]:
+                descriptor.close()
+
+
+class SimulatedBody:
+    """One program on the machine: `hwmodel.machine.Body` to the kernel, the ground to its own host layer."""
+
+    def __init__(
+        self,
+        machine: "SimulatedMachine",
+        number: int,
+        name: str,
+        entry: Callable[[], object],
+        *,
+        program: Program,
+        owned: bool = True,
+        uid: int = 0,
+    ) -> None:
+        """Make the body of environment *number*; `start` lets it run."""
+        self._machine = machine
+        self.number = number
+        self.name = name
+        self.program = program
+        self.owned = owned
+        self.uid = uid
+        self.pid = 0
+        self.holder = f"{number}:{name}"
+        """As the ledger of descriptors names it."""
+        self.pipe = SimulatedPort(self.holder)
+        self.port: Port = self.pipe
+        self.error: BaseException | None = None
+        """What the program raised, if it ended that way."""
+        self.result: object = None
+        """What the program returned."""
+        self.status: int | None = None
+        """How it ended, once it did."""
+        self.attached = False
+        """Not owned: its first packet was delivered."""
+        self.discarded = False
+        self.handovers = 0
+        self.paused = False
+        self.killer = 0
+        """The signal that ends it at its next handover."""
+        self.dying: list[Callable[[], None]] = []
+        """Called when it is killed: what the host closes at once, while the program still unwinds."""
+        self.deadline: int | None = None
+        self.remaining = 0
+        self._ready: Callable[[], bool] | None = None
+        self._used = 0
+        self._looks = 0
+        self.entry = entry
+        self._turn = threading.Lock()
+        self._turn.acquire()
+        self._thread = threading.Thread(target=self._main, name=self.holder, daemon=True)
+        self._mappings: list[Mapping] = []
+        self._given: dict[int, SimulatedDescriptor] = {}
+
+    def __repr__(self) -> str:
+        """Show number, name and state."""
+        return f"<body {self.holder} {'running' if self.status is None else self.status}>"
+
+    # ----------------------------------------------------------------------------------- the kernel's side
+
+    def pause(self) -> None:
+        """Take its processor away until `resume`."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Let it run."""
+        self.paused = False
+
+    def signal(self, number: int) -> None:
+        """Do what the host's signal does to a program that handles none."""
+        if number in _STOPPING:
+            self.pause()
+        elif number == signal.SIGCONT:
+            self.resume()
+        elif number not in _IGNORED:
+            self._end(number)
+
+    def kill(self) -> None:
+        """End it, whatever it is doing."""
+        self._end(signal.SIGKILL)
+
+    def consumed(self) -> int:
+        """Return the CPU time it used, in nanoseconds."""
+        return self._used
+
+    def asleep(self) -> bool:
+        """Say whether it waits for something, rather than runs or wants to."""
+        return self.status is not None or not (self.remaining or self._awake(self._machine.virtual.now()))
+
+    def discard(self) -> None:
+        """Forget it."""
+        self.port.close()
+        self._machine.forget(self)
+
+    def _end(self, number: int) -> None:
+        if self.status is not None or self.killer:
+            return
+        self.killer = number
+        for close in self.dying:
+            close()
+        if not self.pid:  # it never ran: nothing will unwind
+            self._machine.never_ran(self)
+
+    # ----------------------------------------------------------------------------------- the machine's side
+
+    def give(self, descriptors: Sequence[SimulatedDescriptor]) -> None:
+        """Make it the owner of what it starts with."""
+        for role, descriptor in zip(self.program.roles, descriptors, strict=True):
+            descriptor.owner = self.holder
+            self._given[role] = descriptor
+
+    def start(self, pid: int) -> None:
+        """Give it a thread; it runs when it gets the baton."""
+        self.pid = pid
+        self._thread.start()
+
+    def can_run(self, now: int) -> bool:
+        """Say whether it would do something with the baton."""
+        if self.status is not None or not self.pid:
+            return False
+        if self.killer:
+            return True
+        return not self.paused and not self.remaining and self._awake(now)
+
+    def _awake(self, now: int) -> bool:
+        """Say whether what it waits for is there."""
+        return self._ready is None or (self.deadline is not None and self.deadline <= now) or self._ready()
+
+    def next_event(self, now: int) -> int | None:
+        """Return when it can run by the passing of time alone, or None."""
+        if self.paused or self.status is not None:
+            return None
+        return now + self.remaining if self.remaining else self.deadline
+
+    def compute(self, nanoseconds: int) -> None:
+        """Account time that passed while it had its processor, if it computes."""
+        if not self.paused and self.status is None:
+            done = min(nanoseconds, self.remaining)
+            self.remaining -= done
+            self._used += done
+
+    def lend_baton(self) -> None:
+        """Let it run until it hands back."""
+        self._turn.release()
+        self._machine.await_baton(self)
+
+    def finish(self) -> None:
+        """Collect its thread, and take what the host takes from an ended program."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        self.pipe.cut = True
+        for mapping in self._mappings:
+            mapping.revoke()
+        self._mappings.clear()
+        self._machine.ledger.close_all(self.holder)
+
+    def _main(self) -> None:
+        """Run the program; the whole life of the thread."""
+        self._turn.acquire()
+        status = 0
+        try:
+            self._check()
+            with self._machine.enter(self):
+                self.result = self.entry()
+        except Killed:
+            status = -self.killer
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException as error:  # noqa: BLE001 - as a process: whatever it was, it ends this program only
+            self.error = error
+            status = -signal.SIGBUS if is_bus_error(error) else 1
+            error.add_note(f"in program {self.holder} of the simulated machine")
+            self._machine.log.append("".join(traceback.format_exception(error)))
+        if self.killer:
+            status = -self.killer
+        self._ready, self.remaining, self.deadline = None, 0, None
+        self.status = status
+        self._machine.give_baton()
+
+    # ----------------------------------------------------------------------------------- the program's side
+
+    def given(self, role: int) -> SimulatedDescriptor | None:
+        """Return the descriptor it was started with for *role*, if any."""
+        return self._given.get(role)
+
+    @property
+    def closed(self) -> bool:
+        """Say whether the kernel is gone from the other end of the gate."""
+        return self.pipe.closed or self.pipe.cut
+
+    def send(self, data: bytes, descriptors: Sequence[object] = ()) -> None:
+        """Put a packet into the gate; the kernel takes it when the program waits."""
+        self._check()
+        given = [d for d in descriptors if isinstance(d, SimulatedDescriptor)]
+        for descriptor in given:
+            descriptor.owner = KERNEL
+        self.pipe.to_kernel.append((data, given))
+        if self.closed:
+            self.pipe.drain()
+
+    def receive(self) -> Packet | None:
+        """Return the next packet from the kernel, or None."""
+        self._check()
+        return self.pipe.to_program.popleft() if self.pipe.to_program else None
+
+    def arrived(self) -> bool:
+        """Say whether `receive` would return something, or never will again."""
+        return bool(self.pipe.to_program) or self.closed
+
+    def leave(self) -> None:
+        """Close the program's end of the gate."""
+        self.pipe.cut = True
+
+    def wait(self, ready: Callable[[], bool], deadline: int | None) -> None:
+        """Hand over until *ready*, or until *deadline*."""
+        self._check()
+        self._hand_over(ready, deadline)
+
+    def burn(self, nanoseconds: int) -> None:
+        """Compute for that long; a plan takes the processor away meanwhile as it takes it from anybody."""
+        self._check()
+        self.remaining = nanoseconds
+        self._hand_over(lambda: True)
+
+    def now(self) -> int:
+        """Read the clock, which costs a little, so that spinning on it comes to an end."""
+        self._check()
+        self._spend(LOOK_NS)
+        self._looks += 1
+        if self._looks >= LOOKS_PER_STEP:
+            self._hand_over(lambda: True)
+        return self._machine.virtual.now()
+
+    def map(self, descriptor: object, size: int, *, writable: bool) -> memoryview:
+        """Map memory; the descriptor is consumed."""
+        self._check()
+        thing = self._consume(descriptor, MemoryThing, writable=writable)
+        mapping = thing.region.map(_whole_frames(size, len(thing.region.data)), writable=writable)
+        self._mappings = [known for known in self._mappings if known.used]
+        self._mappings.append(mapping)
+        view = mapping.take()
+        return view if len(view) == size else view[:size]
+
+    def remap(self, view: memoryview, descriptor: object, *, writable: bool) -> None:
+        """Put new memory where *view* is; the descriptor is consumed."""
+        self._check()
+        thing = self._consume(descriptor, MemoryThing, writable=writable)
+        self._find(view).move(thing.region, writable=writable)
+
+    def unmap(self, view: memoryview) -> None:
+        """End a mapping: every view of it raises from now on."""
+        mapping = self._find(view)
+        mapping.revoke()
+        self._mappings.remove(mapping)
+
+    def ticket(self, descriptor: object) -> TicketThing:
+        """Return the counter a descriptor stands for; the descriptor is consumed."""
+        self._check()
+        return self._consume(descriptor, TicketThing, writable=False)
+
+    def _consume(self, descriptor: object, kind: type[T], *, writable: bool) -> T:
+        """Close *descriptor* and return what it led to, checked as the host checks."""
+        if not isinstance(descriptor, SimulatedDescriptor):
+            raise TypeError(f"{descriptor!r} is no descriptor of this machine")
+        thing = descriptor.use()
+        descriptor.close()
+        if not isinstance(thing, kind):
+            raise OSError(22, f"a {thing.kind} descriptor does not lead to {kind.kind}")
+        if writable and not descriptor.writable:
+            raise PermissionError(13, f"{descriptor!r} does not allow writing")
+        return thing
+
+    def _find(self, view: memoryview) -> Mapping:
+        for mapping in self._mappings:
+            if mapping.covers(view):
+                return mapping
+        raise ValueError("the view is of no mapping of this program")
+
+    def _check(self) -> None:
+        if self.killer:
+            raise Killed
+
+    def _spend(self, nanoseconds: int) -> None:
+        self._used += nanoseconds
+        self._machine.pass_time(self._machine.virtual.now() + nanoseconds)
+
+    def _hand_over(self, ready: Callable[[], bool], deadline: int | None = None) -> None:
+        """Give the baton back; return when it is this body's turn and *ready* or *deadline* holds."""
+        self._spend_step()
+        self._ready, self.deadline = ready, deadline
+        self.handovers += 1
+        self._machine.handed_over(self)
+        self._machine.give_baton()
+        self._turn.acquire()
+        self._ready, self.deadline = None, None
+        self._check()
+
+    def _spend_step(self) -> None:
+        self._looks = 0
+        remaining, self.remaining = self.remaining, 0
+        self._spend(STEP_NS)
+        self.remaining = remaining
+
+
+def _whole_frames(size: int, there: int) -> int:
+    """Return *size* rounded up to frames, as hosts map, but not past the end of what is *there*."""
+    return max(size, min(there, -(-size // FRAME_SIZE) * FRAME_SIZE))

@@ -1,0 +1,360 @@
+"""The simulated machine: the same kernel, servers and programs, in one process, from a seed.
+
+Its loop does one thing at a time: of everything that could happen next (a trap that waits in a gate, a
+program that could go on, news of a start or an end) the chooser picks one. When nothing can happen, time
+jumps to the next alarm, deadline or end of a computation; when there is none, the machine is idle. Every body
+outside a plan has a processor to itself; under a plan it computes while it is resumed.
+"""
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from enum import Enum
+from typing import NamedTuple
+
+from hwmodel.failures import FailureKind, Failures
+from hwmodel.interrupts import InterruptController
+from hwmodel.machine import Clock, Descriptor, Interrupts, Memory, Page, Supervisor
+from hwmodel.simulated.bodies import SimulatedBody
+from hwmodel.simulated.clock import VirtualClock
+from hwmodel.simulated.descriptors import (
+    ConsoleThing,
+    EndpointThing,
+    Ledger,
+    SimulatedDescriptor,
+    TicketThing,
+)
+from hwmodel.simulated.memory import SimulatedMemory, SimulatedPage
+from hwmodel.simulated.programs import Entry, NoProgramError, Serve, resolve
+from kernel.abi.limits import MAX_TRAP_BYTES
+from kernel.abi.program import Program, ProgramKind
+from kernel.abi.topology import Topology
+
+STUCK_SECONDS = 60.0
+"""Real time after which a body that holds the baton counts as stuck in an endless loop."""
+FIRST_UID = 100_000
+FIRST_PID = 1_000
+
+Chooser = Callable[[int], int]
+"""Given how many things could happen next (at least 2), returns the index of the one that does."""
+
+
+class Outcome(Enum):
+    """Why `drive` returned."""
+
+    STOPPED = "stopped"
+    """`stop` was called."""
+    DONE = "done"
+    """The condition holds."""
+    IDLE = "idle"
+    """Nothing can ever happen again by itself."""
+    LIMIT = "limit"
+    """The time is up."""
+
+
+class Happening(NamedTuple):
+    """One entry of the trace: what the machine did, for which environment, and when."""
+
+    time: int
+    what: str
+    number: int
+
+
+class SimulatedEndpoint:
+    """The listening socket of a thread. Implements `hwmodel.machine.Endpoint`."""
+
+    def __init__(self, machine: "SimulatedMachine", number: int) -> None:
+        """Listen as thread *number*."""
+        self._machine = machine
+        self._thing = EndpointThing(number)
+
+    def descriptor(self) -> SimulatedDescriptor:
+        """Return a descriptor of it."""
+        return SimulatedDescriptor(self._machine.ledger, self._thing)
+
+    def close(self) -> None:
+        """Remove it; what waits in it is lost."""
+        if not self._thing.closed:
+            self._thing.closed = True
+            self._machine.endpoints.pop(self._thing.number, None)
+            self._machine.endpoint_removed(self._thing.number)
+
+
+class SimulatedMachine:
+    """One machine. Implements `hwmodel.machine.Machine`."""
+
+    def __init__(
+        self,
+        topology: Topology | None = None,
+        *,
+        seed: int = 0,
+        choose: Chooser | None = None,
+        failures: Failures | None = None,
+        enter: Callable[[SimulatedBody], AbstractContextManager[object]] | None = None,
+        serve: Serve | None = None,
+    ) -> None:
+        """Make the machine *topology* describes; *enter* wraps every program, in its thread."""
+        config = (topology or Topology()).machine
+        self.virtual = VirtualClock()
+        self.clock: Clock = self.virtual
+        self.ledger = Ledger()
+        self.ram = SimulatedMemory(config.frames(), self.ledger)
+        self.memory: Memory = self.ram
+        self.interrupts: Interrupts = InterruptController()
+        self.uid = 0
+        self.pid = FIRST_PID
+        self.failures = failures or Failures()
+        self.programs: dict[str, Entry] = {}
+        """Functions by the name that a program's argv[0] calls them."""
+        self.published: dict[str, Page] = {}
+        self.endpoints: dict[int, SimulatedEndpoint] = {}
+        self.bodies: list[SimulatedBody] = []
+        """Every body that was not discarded, oldest first."""
+        self.trace: list[Happening] = []
+        """Everything that happened, in order: two runs of one seed have the same."""
+        self.log: list[str] = []
+        """Tracebacks of programs that raised."""
+        self.endpoint_removed: Callable[[int], object] = lambda number: None
+        """Told the number of every end point that goes: the transport drops its queue."""
+        self.enter = enter or (lambda body: nullcontext())
+        self._serve = serve
+        self._cores = tuple(range(len(config.cpus)))
+        self._choose = choose or random.Random(f"{seed}/choices").randrange
+        self._entropy = random.Random(f"{seed}/tokens")
+        self._tick_ns = config.tick_ms * 1_000_000
+        self._baton = threading.Lock()
+        self._baton.acquire()
+        self._news: deque[tuple[str, SimulatedBody, Callable[[Supervisor], None]]] = deque()
+        self._pids = FIRST_PID
+        self._launches: dict[int, int] = {}
+        self._stopping = False
+        if self._tick_ns:
+            self.clock.alarm(self._tick_ns, self._tick)
+
+    # ----------------------------------------------------------------------------------- what the kernel asks
+
+    @property
+    def cores(self) -> Sequence[int]:
+        """The core of each processor."""
+        return self._cores
+
+    def page(self, name: str, size: int) -> SimulatedPage:
+        """Return zeroed memory of the kernel."""
+        return SimulatedPage(name, size, self.ledger)
+
+    def publish(self, name: str, page: Page) -> None:
+        """Keep *page* for everybody to read."""
+        self.published[name] = page
+
+    def endpoint(self, number: int) -> SimulatedEndpoint:
+        """Return the listening socket of thread *number*."""
+        if number in self.endpoints:
+            raise ValueError(f"thread {number} has an end point already")
+        self.endpoints[number] = SimulatedEndpoint(self, number)
+        return self.endpoints[number]
+
+    def console(self) -> SimulatedDescriptor:
+        """Return the listening socket that operators connect to."""
+        return SimulatedDescriptor(self.ledger, ConsoleThing())
+
+    def ticket(self) -> SimulatedDescriptor:
+        """Return a new ticket."""
+        return SimulatedDescriptor(self.ledger, TicketThing())
+
+    def token(self) -> bytes:
+        """Return 16 bytes that the seed decides, the first not zero."""
+        return bytes([self._entropy.randint(1, 255)]) + self._entropy.randbytes(15)
+
+    def launch(
+        self, number: int, name: str, program: Program, descriptors: Sequence[Descriptor], *, cpu: int
+    ) -> SimulatedBody:
+        """Start a program as environment *number*."""
+        body = SimulatedBody(self, number, name, _nothing, program=program, uid=FIRST_UID + number)
+        body.paused = cpu >= 0
+        body.give([d for d in descriptors if isinstance(d, SimulatedDescriptor)])
+        self.bodies.append(body)
+        self._launches[number] = self._launches.get(number, 0) + 1
+        if self.failures.due(FailureKind.FAIL_LAUNCH, number, self._launches[number]):
+            self._fail(body, "a failure was injected")
+            return body
+        try:
+            body.entry = resolve(program, name, self.programs, self._serve)
+        except NoProgramError as error:
+            self._fail(body, str(error))
+        else:
+            self._news.append(("start", body, lambda supervisor: self._start(body, supervisor)))
+        return body
+
+    def attach(self, name: str, entry: Entry, *, uid: int) -> SimulatedBody:
+        """Start a program beside the kernel; its first packet says who it is, and the host says its *uid*."""
+        program = Program(kind=ProgramKind.PYTHON, argv=(name,))
+        body = SimulatedBody(self, -1, name, entry, program=program, owned=False, uid=uid)
+        self.bodies.append(body)
+        self._pids += 1
+        body.start(self._pids)
+        return body
+
+    def open_descriptors(self) -> list[SimulatedDescriptor]:
+        """Return every open descriptor, oldest first: the leak test's view."""
+        return self.ledger.all()
+
+    def stop(self) -> None:
+        """Make `run` return."""
+        self._stopping = True
+
+    def _stopped(self) -> bool:
+        return self._stopping
+
+    def close(self) -> None:
+        """End every body and forget everything."""
+        for body in self.bodies:
+            body.kill()
+        for body in self.bodies:
+            while body.pid and body.status is None:
+                body.lend_baton()
+            body.finish()
+        self.bodies.clear()
+        self._news.clear()
+        for descriptor in self.ledger.all():
+            descriptor.close()
+
+    # ----------------------------------------------------------------------------------- the loop
+
+    def run(self, supervisor: Supervisor) -> None:
+        """Run until `stop`, or until the machine is idle."""
+        self.drive(supervisor)
+
+    def drive(
+        self, supervisor: Supervisor, *, until: Callable[[], bool] | None = None, limit: int | None = None
+    ) -> Outcome:
+        """Run until *until* holds, the clock reaches *limit*, `stop` is called, or nothing is left to do."""
+        self._stopping = False
+        while not self._stopped():
+            self.virtual.ring()
+            if until is not None and until():
+                return Outcome.DONE
+            if self._stopped():
+                break
+            if not self._step(supervisor) and (end := self._jump(limit)) is not None:
+                return end
+        return Outcome.STOPPED
+
+    def _step(self, supervisor: Supervisor) -> bool:
+        """Do one of the things that could happen now. False: there is none."""
+        choices = self._choices()
+        if not choices:
+            return False
+        what, body = choices[self._choose(len(choices)) if len(choices) > 1 else 0]
+        self.trace.append(Happening(self.clock.now(), what, body.number))
+        if what == "run":
+            self._run(body)
+        elif what == "trap":
+            self._trap(body, supervisor)
+        else:
+            self._news.popleft()[2](supervisor)
+        return True
+
+    def _choices(self) -> list[tuple[str, SimulatedBody]]:
+        now = self.clock.now()
+        choices = [(what, body) for what, body, _ in list(self._news)[:1]]
+        choices += [("trap", body) for body in self.bodies if body.pipe.to_kernel]
+        return choices + [("run", body) for body in self.bodies if body.can_run(now)]
+
+    def _jump(self, limit: int | None) -> Outcome | None:
+        """Move the clock to when something can happen, if anything ever will, and not after *limit*."""
+        now = self.clock.now()
+        times = [self.virtual.next(), *(body.next_event(now) for body in self.bodies)]
+        known = [time for time in times if time is not None]
+        if not known:
+            return Outcome.IDLE
+        if limit is not None and min(known) > limit:
+            self.pass_time(limit)
+            return Outcome.LIMIT
+        self.pass_time(min(known))
+        return None
+
+    def _run(self, body: SimulatedBody) -> None:
+        body.lend_baton()
+        if body.status is not None:
+            self._collect(body, body.status)
+
+    def _collect(self, body: SimulatedBody, status: int) -> None:
+        """Take back what *body* had, and tell the kernel unless it ended it itself or does not care."""
+        body.finish()
+        if body.discarded:
+            self.bodies.remove(body)
+        elif body.owned or not body.killer:
+            self._news.append(("end", body, lambda supervisor: supervisor.ended(body, status)))
+
+    def _trap(self, body: SimulatedBody, supervisor: Supervisor) -> None:
+        data, descriptors = body.pipe.to_kernel.popleft()
+        if len(data) > MAX_TRAP_BYTES:
+            for descriptor in descriptors:
+                descriptor.close()
+            supervisor.overlong(body)
+        elif body.owned or body.attached:
+            supervisor.trap(body, data, list(descriptors))
+        else:
+            body.attached = True
+            supervisor.attached(body, data)
+
+    def _start(self, body: SimulatedBody, supervisor: Supervisor) -> None:
+        if body.status is None:
+            self._pids += 1
+            body.start(self._pids)
+            supervisor.started(body)
+
+    def _fail(self, body: SimulatedBody, reason: str) -> None:
+        body.status = 1
+        body.finish()
+        self._news.append(("fail", body, lambda supervisor: supervisor.failed(body, reason)))
+
+    def _tick(self) -> None:
+        self.interrupts.trigger(0)
+        self.clock.alarm(self.clock.now() + self._tick_ns, self._tick)
+
+    # ----------------------------------------------------------------------------------- what bodies call
+
+    def pass_time(self, to: int) -> None:
+        """Move the clock, and account the time to every body that computes."""
+        passed = max(0, to - self.clock.now())
+        for body in self.bodies:
+            body.compute(passed)
+        self.virtual.advance(to)
+
+    def handed_over(self, body: SimulatedBody) -> None:
+        """Inject what is due at this handover of *body*."""
+        if self.failures.due(FailureKind.DROP_PORT, body.number, body.handovers):
+            body.pipe.cut = True
+            body.pipe.drain()
+        if self.failures.due(FailureKind.KILL, body.number, body.handovers):
+            body.kill()
+
+    def never_ran(self, body: SimulatedBody) -> None:
+        """*body* was killed before its start: it ends without having lived."""
+        body.status = -body.killer
+        self._collect(body, body.status)
+
+    def give_baton(self) -> None:
+        """Called by the body that has it: back to the loop."""
+        self._baton.release()
+
+    def await_baton(self, body: SimulatedBody) -> None:
+        """Wait until *body* gives it back."""
+        if not self._baton.acquire(timeout=STUCK_SECONDS):
+            raise RuntimeError(f"{body!r} does not hand over: a program that computes must call burn")
+
+    def forget(self, body: SimulatedBody) -> None:
+        """Forget *body* when it has ended; one the machine started is ended now."""
+        body.discarded = True
+        if body.status is None:
+            if body.owned:
+                body.kill()
+        elif body in self.bodies:
+            self.bodies.remove(body)
+
+
+def _nothing() -> None:
+    """Stand in for a program until it is resolved."""

@@ -1,0 +1,114 @@
+"""Physical RAM of the simulated machine, and the kernel's own pages.
+
+As on the real machine, frames become memory of their own when they are carved (a byte array each), so that
+whatever a program kept of an old mapping can never reach the frames' next owner.
+"""
+
+from hwmodel.simulated.descriptors import Ledger, MemoryThing, SimulatedDescriptor
+from hwmodel.simulated.mmu import JUNK, Region
+from kernel.abi.limits import FRAME_SIZE
+
+
+class SimulatedBacking:
+    """The memory of one extent. Implements `hwmodel.machine.Backing`."""
+
+    def __init__(self, memory: "SimulatedMemory", first: int, region: Region) -> None:
+        """Stand for frames *first*.., whose bytes are in *region*."""
+        self._memory = memory
+        self._first = first
+        self._region = region
+
+    def __repr__(self) -> str:
+        """Show the frames."""
+        return f"<backing of {self._first}+{len(self._region.data) // FRAME_SIZE}>"
+
+    @property
+    def data(self) -> bytearray:
+        """The bytes, for devices and tests."""
+        return self._region.data
+
+    def descriptor(self, *, writable: bool) -> SimulatedDescriptor:
+        """Return a descriptor to map it by."""
+        return SimulatedDescriptor(self._memory.ledger, MemoryThing(self._region), writable=writable)
+
+    def replace(self) -> None:
+        """Copy the contents to new memory and take the old from everybody who has it mapped."""
+        new = Region(0)
+        new.data += self._region.data
+        self._region.revoke()
+        self._region = new
+
+    def release(self) -> None:
+        """Take the memory from everybody who has it mapped, and free it."""
+        if not self._region.revoked:
+            self._memory.free(self._first, len(self._region.data) // FRAME_SIZE, self)
+            self._region.revoke()
+
+
+class SimulatedMemory:
+    """Numbered frames. Implements `hwmodel.machine.Memory`."""
+
+    def __init__(self, frames: int, ledger: Ledger) -> None:
+        """Make RAM of *frames* frames, none used before."""
+        self._frames = frames
+        self._used = bytearray(frames)
+        self._carved: dict[int, SimulatedBacking] = {}
+        self.ledger = ledger
+
+    @property
+    def frames(self) -> int:
+        """How many there are."""
+        return self._frames
+
+    def carve(self, first: int, count: int, *, zero: bool) -> SimulatedBacking:
+        """Make frames *first*.. into memory of its own: zeros, or junk where a frame was used before."""
+        if first < 0 or count < 1 or first + count > self._frames:
+            raise ValueError(f"frames {first}+{count} are not inside RAM")
+        if not self._carved.keys().isdisjoint(range(first, first + count)):
+            raise ValueError(f"frames {first}+{count} are in use: the kernel's accounts are wrong")
+        region = Region(count * FRAME_SIZE)
+        for frame in range(count) if not zero else ():
+            if self._used[first + frame]:
+                region.data[frame * FRAME_SIZE : (frame + 1) * FRAME_SIZE] = bytes([JUNK]) * FRAME_SIZE
+        self._used[first : first + count] = b"\1" * count
+        backing = SimulatedBacking(self, first, region)
+        self._carved.update(dict.fromkeys(range(first, first + count), backing))
+        return backing
+
+    def free(self, first: int, count: int, backing: SimulatedBacking) -> None:
+        """Take frames back from *backing*."""
+        for frame in range(first, first + count):
+            if self._carved.pop(frame, None) is not backing:
+                raise ValueError(f"frame {frame} was not {backing!r}'s")
+
+    def carved(self) -> int:
+        """Return how many frames are in use."""
+        return len(self._carved)
+
+    def frames_in_use(self) -> list[int]:
+        """Return the numbers of the frames in use."""
+        return sorted(self._carved)
+
+
+class SimulatedPage:
+    """Memory of the kernel that programs may map. Implements `hwmodel.machine.Page`."""
+
+    def __init__(self, name: str, size: int, ledger: Ledger) -> None:
+        """Make *size* zeroed bytes."""
+        self.name = name
+        self._ledger = ledger
+        self._region = Region(size)
+        self._buffer = self._region.map(size, writable=True).take()
+
+    @property
+    def buffer(self) -> memoryview:
+        """The bytes, writable."""
+        return self._buffer
+
+    def descriptor(self, *, writable: bool) -> SimulatedDescriptor:
+        """Return a descriptor to map it by."""
+        return SimulatedDescriptor(self._ledger, MemoryThing(self._region), writable=writable)
+
+    def close(self) -> None:
+        """Free it. Who has it mapped keeps it, as with a host file that was closed."""
+        self._buffer.release()

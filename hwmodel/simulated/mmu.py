@@ -1,0 +1,163 @@
+"""The MMU of the simulated machine: mappings that can be taken away while programs hold them.
+
+A program gets a plain memoryview, and slices and casts it as it likes. The real machine takes memory away
+with `ftruncate`, and the next access is a SIGBUS; here the next access is a ValueError from Python,
+"operation forbidden on released memoryview object" (`is_bus_error` knows it). `memoryview.release` cannot do
+that: it spares the views derived from the one released, and it is final, while `remap` must revive a view. So
+this module writes what CPython keeps in a memoryview (unchanged since 3.3; checked at import): the RELEASED
+flag is the "present" bit, the buffer address is the frame. All views of one mapping share one managed buffer,
+by which the collector finds them.
+
+What an array library copied out of a view (a NumPy array's pointer) is out of reach. It keeps seeing the old
+bytes, which are junk by then and belong to nobody else: it can break nothing but its own program.
+"""
+
+import ctypes
+import gc
+import sys
+import weakref
+
+JUNK = 0xA5
+"""What freed memory is filled with."""
+_RELEASED = 1
+
+
+class _View(ctypes.Structure):
+    """CPython's PyMemoryViewObject, up to the fields used here."""
+
+    _fields_ = (
+        ("references", ctypes.c_ssize_t),
+        ("type", ctypes.c_void_p),
+        ("size", ctypes.c_ssize_t),
+        ("managed", ctypes.c_void_p),
+        ("hash", ctypes.c_ssize_t),
+        ("flags", ctypes.c_int),
+        ("exports", ctypes.c_ssize_t),
+        ("address", ctypes.c_void_p),
+        ("object", ctypes.c_void_p),
+        ("length", ctypes.c_ssize_t),
+        ("item", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+    )
+
+
+class BusError(ValueError):
+    """The memory was taken away. A ValueError, as the access through a released memoryview raises."""
+
+
+def is_bus_error(error: BaseException) -> bool:
+    """Say whether *error* stands for an access to memory that was taken away."""
+    return isinstance(error, ValueError) and (isinstance(error, BusError) or "released memory" in str(error))
+
+
+class Region:
+    """Memory that is mapped and taken away as a whole."""
+
+    def __init__(self, size: int, fill: int = 0) -> None:
+        """Make *size* bytes."""
+        self.data = bytearray(size) if fill == 0 else bytearray([fill]) * size
+        self.revoked = False
+        self._mappings: list[Mapping] = []
+
+    def map(self, size: int, *, writable: bool) -> "Mapping":
+        """Map the first *size* bytes. Raises BusError when they are not there."""
+        self.check(size)
+        self._mappings = [mapping for mapping in self._mappings if mapping.used]
+        mapping = Mapping(self, size, writable=writable)
+        self._mappings.append(mapping)
+        return mapping
+
+    def check(self, size: int) -> None:
+        """Raise BusError unless *size* bytes are there."""
+        if self.revoked or size > len(self.data):
+            raise BusError(f"{size} bytes mapped of {0 if self.revoked else len(self.data)}")
+
+    def adopt(self, mapping: "Mapping") -> None:
+        """Take over a mapping that was moved here."""
+        self._mappings.append(mapping)
+
+    def revoke(self) -> None:
+        """Take the memory from everybody who has it mapped, and fill it with junk."""
+        self.revoked = True
+        for mapping in self._mappings:
+            mapping.revoke()
+        self._mappings.clear()
+        self.data[:] = bytes([JUNK]) * len(self.data)
+
+
+class Mapping:
+    """One mapping of a region: the view handed out, and all that were derived from it."""
+
+    def __init__(self, region: Region, size: int, *, writable: bool) -> None:
+        """Map; `view` hands out the one view of it."""
+        self._region = region
+        self._size = size
+        self._root = memoryview(region.data)[:size]
+        self._managed: object = gc.get_referents(self._root)[0]
+        self._idle = sys.getrefcount(self._managed)
+        self._revoked: list[weakref.ref[memoryview]] = []
+        self._first = self._root[:] if writable else self._root.toreadonly()
+
+    def take(self) -> memoryview:
+        """Hand the view out; the mapping keeps no hold on it."""
+        view = self._first
+        del self._first
+        return view
+
+    @property
+    def used(self) -> bool:
+        """Say whether any view of it is still held."""
+        return sys.getrefcount(self._managed) > self._idle
+
+    def covers(self, view: memoryview) -> bool:
+        """Say whether *view* is one of its views, even if taken away."""
+        return gc.get_referents(view)[0] is self._managed
+
+    def revoke(self) -> None:
+        """Take it away: every view raises from now on."""
+        if not self.used:
+            return
+        views = self._present()
+        for view in views:
+            state = _View.from_address(id(view))
+            state.flags |= _RELEASED
+            if state.exports:  # an array was made of it: its pointer must stay valid for ever
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._region.data))
+        self._revoked += [weakref.ref(view) for view in views]
+
+    def move(self, region: Region, *, writable: bool) -> None:
+        """Put *region* where the mapping is: its views, even if taken away, go on with that memory."""
+        region.check(self._size)
+        distance = _address(region.data) - _address(self._region.data)
+        views = self._present() + [view for known in self._revoked if (view := known()) is not None]
+        for view in [self._root, *views]:
+            state = _View.from_address(id(view))
+            state.flags &= ~_RELEASED
+            state.address += distance
+            state.readonly |= not writable and view is not self._root
+        self._revoked.clear()
+        self._region = region
+        region.adopt(self)
+
+    def _present(self) -> list[memoryview]:
+        """Return the views that can be used; one that its program released itself stays released."""
+        found = [view for view in gc.get_referrers(self._managed) if type(view) is memoryview]
+        return [v for v in found if v is not self._root and not _View.from_address(id(v)).flags & _RELEASED]
+
+
+def _address(data: bytearray) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(data))
+
+
+def _check_layout() -> None:
+    """Make sure that this Python's memoryview is laid out as `_View` says."""
+    data = bytearray(8)
+    view = memoryview(data)[2:].toreadonly()
+    state = _View.from_address(id(view))
+    found = (state.managed, state.address, state.length, state.readonly, state.flags & _RELEASED)
+    view.release()
+    if found != (id(gc.get_referents(view)[0]), _address(data) + 2, 6, 1, 0) or not state.flags & _RELEASED:
+        raise RuntimeError(f"{sys.version}: memoryview has another layout: teach it to this module")
+
+
+_check_layout()

@@ -1,0 +1,41 @@
+"""What a simulated body runs: a function registered under the program's name, or a server."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+from kernel.abi.program import Program, ProgramKind
+
+Entry = Callable[[], object]
+Serve = Callable[[object, str], object]
+"""Serves an instance of a server class under a name until it ends; `libexo.stub.serve` is one."""
+
+
+class NoProgramError(Exception):
+    """The program cannot be started; the text says why."""
+
+
+def resolve(program: Program, name: str, known: Mapping[str, Entry], serve: Serve | None) -> Entry:
+    """Return the function that is *program*. Raises NoProgramError."""
+    if not program.argv:
+        raise NoProgramError("no program: argv is empty")
+    first = program.argv[0]
+    if first in known:
+        return known[first]
+    if program.kind != ProgramKind.SERVER:
+        raise NoProgramError(f"no program {first!r}: register it in SimulatedMachine.programs")
+    try:
+        return _server(first, name, serve)
+    except (ImportError, AttributeError) as error:
+        raise NoProgramError(f"server {first!r}: {error}") from error
+
+
+def _server(target: str, name: str, serve: Serve | None) -> Entry:
+    """Return the entry of a server: `module:Class`, or the `main` of a package's `server` module."""
+    module, _, attribute = target.partition(":")
+    if not attribute:
+        main: Entry = import_module(f"{module}.server").main
+        return main
+    made: Callable[[], object] = getattr(import_module(module), attribute)
+    if serve is None:
+        raise NoProgramError(f"server {target!r}: this machine was not told how to serve a class")
+    return lambda: serve(made(), name)

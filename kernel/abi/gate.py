@@ -1,0 +1,50 @@
+"""What travels through a gate beside traps: the status of an answer, upcalls, who attaches."""
+
+from enum import IntEnum
+from typing import Annotated
+
+import msgspec
+
+from kernel.abi.limits import MAX_NAME
+
+Word = Annotated[int, msgspec.Meta(ge=0)]
+Small = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+
+
+class Status(IntEnum):
+    """The first byte of everything the kernel sends through a gate."""
+
+    DONE = 0
+    """The result of the trap follows."""
+    REFUSED = 1
+    """A `Refused` follows."""
+    UPCALL = 2
+    """Not an answer: an `Upcall` follows."""
+
+
+class Record(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A positional record; unknown or missing fields are an error."""
+
+
+class Refused(Record):
+    """Why a trap was not done."""
+
+    refusal: int
+    detail: str
+
+
+class Upcall(Record):
+    """A message from a kernel thread: `sender` is its thread id, `label` one of `messages.Label`."""
+
+    sender: Word
+    label: Word
+    words: tuple[Word, ...] = ()
+    text: str = ""
+
+
+class Attach(Record):
+    """The first packet of a program that was started elsewhere and connects to the gate by itself."""
+
+    name: Name
+    """The server of the topology to be, or a free name for a plain program."""

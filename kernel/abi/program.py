@@ -1,0 +1,40 @@
+"""What an environment runs, and the descriptors it starts with."""
+
+from enum import IntEnum
+
+from kernel.abi.gate import Record, Small
+
+
+class Role(IntEnum):
+    """What a descriptor that comes with `EnvironmentCreate` is for."""
+
+    STDIN = 0
+    STDOUT = 1
+    STDERR = 2
+    DIRECTORY = 3
+    """Working directory, and first on the import path."""
+    SOURCE = 4
+    """The program text of a Python program."""
+    CONSOLE = 5
+    """The listening socket of the operators' console, named by EXO_CONSOLE_FD."""
+
+
+class ProgramKind(IntEnum):
+    """How a program is started."""
+
+    PYTHON = 1
+    """argv[0] is the path of Python source; its text comes as Role.SOURCE, or is read by the new uid."""
+    SERVER = 2
+    """argv[0] is `module:Class` of a server, or a package that has a `__main__`."""
+    FOREIGN = 3
+    """argv[0] is an executable."""
+
+
+class Program(Record):
+    """What an environment runs."""
+
+    kind: Small
+    argv: tuple[str, ...]
+    environ: tuple[tuple[str, str], ...] = ()
+    roles: tuple[Small, ...] = ()
+    """The role of each descriptor that comes along, in order."""
