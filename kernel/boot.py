@@ -27,7 +27,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.gate import Attach, Status
 from kernel.abi.gate import Refused as RefusedAnswer
 from kernel.abi.kip import Head, SystemState
-from kernel.abi.program import Program, ProgramKind, Role
+from kernel.abi.program import Program, ProgramKind
 from kernel.abi.topology import AttachConfig, ServerConfig, Topology
 from kernel.capability import give
 from kernel.environment import Environment
@@ -37,7 +37,7 @@ from kernel.kernel import Kernel
 from kernel.lifecycle import Factory, check_name
 
 if TYPE_CHECKING:
-    from hwmodel.machine import Body, Descriptor, Machine
+    from hwmodel.machine import Body, Machine
     from kernel.thing import Thing
 
 ROOT_RESTARTS = 5
@@ -72,6 +72,9 @@ class Loader:
         self._root_ends: deque[int] = deque(maxlen=ROOT_RESTARTS)
         kernel.on_ended = self._ended
         kernel.on_attach = self._attach
+        operators = (kernel.machine.uid, *topology.attach.operators)
+        known = msgspec.structs.replace(topology, attach=AttachConfig(operators=operators))
+        kernel.boot_info = msgspec.json.encode(known)
 
     def start(self) -> None:
         """Start every server that is started at boot, in the order of the topology."""
@@ -80,7 +83,7 @@ class Loader:
                 environment = self.kernel.environments.create(
                     name,
                     self._program(server),
-                    self._descriptors(server),
+                    [],
                     may_bind=self._may_bind(server),
                     number=server.thread,
                 )
@@ -89,17 +92,7 @@ class Loader:
         self.kernel.kip.set_state(SystemState.UP)
 
     def _program(self, server: ServerConfig) -> Program:
-        """Return what runs *server*; the root task is told the topology, for it restarts the others."""
-        if "factory" not in server.holds:
-            return Program(kind=ProgramKind.SERVER, argv=(server.module,))
-        operators = (self.kernel.machine.uid, *self._topology.attach.operators)
-        known = msgspec.structs.replace(self._topology, attach=AttachConfig(operators=operators))
-        topology = msgspec.json.encode(known).decode()
-        environ = (("EXO_TOPOLOGY", topology),)
-        return Program(ProgramKind.SERVER, (server.module,), environ, (Role.CONSOLE,))
-
-    def _descriptors(self, server: ServerConfig) -> "list[Descriptor]":
-        return [self.kernel.machine.console()] if "factory" in server.holds else []
+        return Program(ProgramKind.SERVER, (server.module,))
 
     def _may_bind(self, server: ServerConfig) -> frozenset[int]:
         """Whom the server may call: those the topology names, and itself."""
@@ -130,9 +123,7 @@ class Loader:
         self._root_ends.append(now)
         self.kernel.log(f"{environment.name} ended ({environment.status}): restarted")
         server = self._topology.server[environment.name]
-        self._root = self.kernel.environments.succeed(
-            environment, self._program(server), self._descriptors(server)
-        )
+        self._root = self.kernel.environments.succeed(environment, self._program(server), [])
 
     def _attach(self, body: "Body", data: bytes) -> None:
         """Let a program in that was started elsewhere, by who it is."""

@@ -100,6 +100,12 @@ def _signal(_kernel: "Kernel", call: Call[traps.EnvironmentSignal]) -> None:
     _living(call).body.signal(call.trap.signal)
 
 
+@handles(traps.BootInfo)
+def _boot_info(kernel: "Kernel", call: Call[traps.BootInfo]) -> bytes:
+    call.gives.append(kernel.machine.console())
+    return kernel.boot_info
+
+
 @handles(traps.NamePublish)
 def _publish(kernel: "Kernel", call: Call[traps.NamePublish]) -> None:
     name, thread = check_name(call.trap.name), call.trap.thread

@@ -58,6 +58,11 @@ class Sys:
         """Publish *name* for *thread*; 0 withdraws it."""
         self._do(traps.NamePublish(factory, name, thread))
 
+    def boot_info(self, factory: int) -> tuple[bytes, Descriptor]:
+        """Return the topology as JSON, and the listening socket of the console."""
+        topology, (console,) = self.trap(traps.BootInfo(factory))
+        return topology, console
+
     def endpoint(self) -> tuple[int, Descriptor]:
         """Return the caller's thread number and its listening socket."""
         number, (descriptor,) = self.trap(traps.Endpoint())

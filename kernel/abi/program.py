@@ -15,8 +15,6 @@ class Role(IntEnum):
     """Working directory, and first on the import path."""
     SOURCE = 4
     """The program text of a Python program."""
-    CONSOLE = 5
-    """The listening socket of the operators' console, named by EXO_CONSOLE_FD."""
 
 
 class ProgramKind(IntEnum):

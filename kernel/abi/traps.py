@@ -127,6 +127,16 @@ class NamePublish(Trap, tag=0x13):
     )
 
 
+class BootInfo(Trap, tag=0x14):
+    """Hand over what boot leaves to the root task: the topology as JSON, and the console people's tools use."""
+
+    factory: Small
+    result = bytes
+    needs = (Kind.FACTORY, Rights.CONTROL)
+    gives_descriptors = "listening socket of the console"
+    refusals = HANDLE_REFUSALS
+
+
 # --------------------------------------------------------------------------------------------------- thread
 
 
@@ -402,6 +412,7 @@ Single = (
     | EnvironmentDestroy
     | EnvironmentSignal
     | NamePublish
+    | BootInfo
     | Endpoint
     | Bind
     | Identify

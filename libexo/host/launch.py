@@ -141,8 +141,6 @@ def _arrange(birth: Birth, nest: Nest) -> None:
     _close_others(keep, nest.descriptors[1] if 0 < nest.descriptors[1] < MAX_DESCRIPTORS else MAX_DESCRIPTORS)
     # The program's own first: it cannot pass for another one.
     environ = {**dict(launch.program.environ), **_names(launch)}
-    if Role.CONSOLE in birth.roles:
-        environ["EXO_CONSOLE_FD"] = str(birth.roles[Role.CONSOLE])
     os.environ.clear()
     os.environ.update(environ)
 

@@ -3,7 +3,8 @@
 A `Hub` takes the host's place between the parties: it keeps a mailbox for every thread number, which takes
 messages before anybody listens, as a listening socket's backlog does. Each party has a transport of its own,
 so that all it opened goes when it ends. What an inbox had not taken when it closed is lost, and counted, as
-what lay in a dead process's socket would be; what is sent later waits for the next one.
+what lay in a dead process's socket would be; what is sent later waits for the next one, as long as its
+sender does.
 """
 
 import threading
@@ -29,6 +30,14 @@ class _Mailbox:
     """How many of them each token has."""
     channels: "dict[bytes, InprocessChannel]" = field(default_factory=dict)
     inbox: "InprocessInbox | None" = None
+
+    def drop(self, token: bytes) -> int:
+        """Forget the messages of *token*, whose sender is gone before anybody listened; return how many."""
+        kept = [message for message in self.waiting if message[0] != token]
+        dropped = len(self.waiting) - len(kept)
+        self.waiting = deque(kept)
+        del self.queued[token]
+        return dropped
 
 
 class Hub:
@@ -118,10 +127,14 @@ class InprocessChannel:
         return self._key
 
     def close(self) -> None:
-        """End the binding's use; what was sent still arrives, what was answered is dropped."""
+        """End the binding's use; what was sent to an open inbox still arrives, what was answered is dropped."""
         with self._hub.lock:
+            if self._closed:
+                return
             self._closed = True
             self.answers.clear()
+            if self._mailbox.inbox is None:
+                self._hub.lost += self._mailbox.drop(self._token)
             if self._mailbox.channels.get(self._token) is self:
                 del self._mailbox.channels[self._token]
             self._hub.leave(self._key)

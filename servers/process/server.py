@@ -18,7 +18,7 @@ from kernel.abi.topology import Topology
 from kernel.abi.traps import EnvironmentCreate, Inspection
 from libexo import attach
 from libexo.environment import Environment
-from libexo.errors import ExoError, TrapRefused
+from libexo.errors import TrapRefused
 from libexo.estate import Estate, inherited
 from libexo.message import Message
 from libexo.stub import DEFERRED, Call, Server
@@ -48,17 +48,19 @@ class Child(msgspec.Struct, array_like=True):
 class ProcessServer(Processes):
     """Serves `Processes`, and operators through the console."""
 
-    def __init__(self, environment: Environment, topology: Topology) -> None:
+    def __init__(self, environment: Environment) -> None:
         """Take over what the kernel gave, or a predecessor left."""
         self.environment = environment
         self.server = Server(environment, self)
-        self._topology = topology
-        self.operators = {0, *topology.attach.operators}
+        self._factory = self._find_factory()
+        topology, self.console = environment.sys.boot_info(self._factory)
+        """The listening socket that people's tools connect to, a descriptor of the host."""
+        self._topology = msgspec.json.decode(topology, type=Topology)
+        self.operators = {0, *self._topology.attach.operators}
         """Uids that may speak through the console."""
         self._children: dict[int, Child] = {}
         self._waiting: dict[int, list[Callable[[Exit], None]]] = {}
         self._exits: OrderedDict[int, Exit] = OrderedDict()
-        self._factory = self._find_factory()
         self._estate: Estate | None = None
         handle = inherited(environment)
         if handle:
@@ -260,21 +262,12 @@ def _signed(status: int) -> int:
     return status - 0x1_0000 if status & 0x8000 else status
 
 
-def topology_of(environment: Environment) -> Topology:
-    """Return the topology the boot loader passed on. Raises ExoError when there is none."""
-    text = environment.host.variables.get("EXO_TOPOLOGY")
-    if text is None:
-        raise ExoError("EXO_TOPOLOGY is not set: the process server is started by the boot loader")
-    return msgspec.json.decode(text, type=Topology)
-
-
 def main() -> None:
     """Serve until the system ends."""
     environment = attach()
-    server = ProcessServer(environment, topology_of(environment))
-    console = environment.host.variables.get("EXO_CONSOLE_FD")
-    if console is not None:
+    server = ProcessServer(environment)
+    if isinstance(server.console, int):
         from servers.process.console import Console  # noqa: PLC0415 - the simulated machine has no console
 
-        Console(server, int(console))
+        Console(server, server.console)
     server.server.run()

@@ -1,0 +1,202 @@
+"""Memory of the real machine: what a holder can do to it, and what he cannot."""
+
+import faulthandler
+import mmap
+import os
+import signal
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hwmodel.real.descriptor import RealDescriptor
+from hwmodel.real.memory import JUNK, RealMemory
+from hwmodel.real.page import RealPage
+from kernel.abi.limits import FRAME_SIZE
+
+pytestmark = pytest.mark.system
+NOBODY = 65534
+
+
+def mapped(descriptor: RealDescriptor, size: int, *, writable: bool = True) -> mmap.mmap:
+    """Map, as a program does: the descriptor is consumed."""
+    try:
+        return mmap.mmap(descriptor.number, size, prot=mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0))
+    finally:
+        descriptor.close()
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Do *work* in a child; return its exit status, or minus the signal it died of."""
+    pid = os.fork()
+    if pid == 0:
+        faulthandler.disable()
+        code = 0
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 - any failure is a status
+            code = 1
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def as_nobody(work: Callable[[], object]) -> int:
+    def change_and_work() -> None:
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        work()
+
+    return in_child(change_and_work)
+
+
+def test_all_holders_see_the_same_bytes() -> None:
+    """Two mappings of one extent are one memory."""
+    extent = RealMemory(4).carve(0, 2, zero=True)
+    with mapped(extent.descriptor(writable=True), 2 * FRAME_SIZE) as one:
+        with mapped(extent.descriptor(writable=False), 2 * FRAME_SIZE, writable=False) as other:
+            one[FRAME_SIZE] = 7
+
+            assert other[FRAME_SIZE] == 7
+
+
+def test_a_read_only_descriptor_cannot_be_mapped_for_writing() -> None:
+    """The host refuses the mapping."""
+    extent = RealMemory(1).carve(0, 1, zero=True)
+
+    with pytest.raises(PermissionError):
+        mapped(extent.descriptor(writable=False), FRAME_SIZE)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second uid")
+def test_another_uid_cannot_open_a_read_only_descriptor_again_for_writing() -> None:
+    """The way round through /proc/self/fd is shut by the file's owner and mode."""
+    extent = RealMemory(1).carve(0, 1, zero=True)
+    descriptor = extent.descriptor(writable=False)
+
+    status = as_nobody(lambda: os.open(f"/proc/self/fd/{descriptor.number}", os.O_RDWR))
+
+    assert status == 1
+    descriptor.close()
+
+
+def test_a_holder_cannot_make_an_extent_grow() -> None:
+    """Neither by its size nor by writing behind its end."""
+    extent = RealMemory(1).carve(0, 1, zero=True)
+    descriptor = extent.descriptor(writable=True)
+
+    with pytest.raises(PermissionError):
+        os.ftruncate(descriptor.number, 1 << 30)
+    with pytest.raises(PermissionError):
+        os.pwrite(descriptor.number, b"x", FRAME_SIZE)
+    descriptor.close()
+
+
+def test_released_memory_is_a_bus_error_for_every_holder() -> None:
+    """Forced revocation needs no help of the holder's."""
+    extent = RealMemory(1).carve(0, 1, zero=True)
+    with mapped(extent.descriptor(writable=True), FRAME_SIZE) as memory:
+        memory[0] = 1
+        extent.release()
+
+        assert in_child(lambda: memory[0]) == -signal.SIGBUS
+
+
+def test_replaced_memory_keeps_its_contents_and_loses_its_holders() -> None:
+    """A new mapping reads what was there; the old one is a bus error."""
+    extent = RealMemory(1024).carve(0, 1024, zero=True)
+    size = 1024 * FRAME_SIZE
+    with mapped(extent.descriptor(writable=True), size) as old:
+        old[5 * FRAME_SIZE : 5 * FRAME_SIZE + 3] = b"abc"
+        old[size - 1] = 9
+        extent.replace()
+        with mapped(extent.descriptor(writable=True), size) as new:
+            found = new[5 * FRAME_SIZE : 5 * FRAME_SIZE + 3], new[size - 1], new[0]
+
+        assert found == (b"abc", 9, 0)
+        assert in_child(lambda: old[0]) == -signal.SIGBUS
+
+
+def test_memory_that_a_holder_cut_short_can_still_be_replaced() -> None:
+    """What he cut off reads as zeros."""
+    extent = RealMemory(2).carve(0, 2, zero=True)
+    descriptor = extent.descriptor(writable=True)
+    os.ftruncate(descriptor.number, FRAME_SIZE)
+    descriptor.close()
+
+    extent.replace()
+
+    with mapped(extent.descriptor(writable=True), 2 * FRAME_SIZE) as memory:
+        assert memory[2 * FRAME_SIZE - 1] == 0
+
+
+def test_only_frames_that_were_used_before_hold_junk() -> None:
+    """Frame 1 was used, its neighbours were not; with zero, nobody can tell."""
+    memory = RealMemory(3)
+    memory.carve(1, 1, zero=True).release()
+
+    carved = memory.carve(0, 3, zero=False)
+    with mapped(carved.descriptor(writable=False), 3 * FRAME_SIZE, writable=False) as found:
+        frames = [found[n * FRAME_SIZE : (n + 1) * FRAME_SIZE] for n in range(3)]
+    again = memory.carve(1, 1, zero=True)
+    with mapped(again.descriptor(writable=False), FRAME_SIZE, writable=False) as found:
+        zeroed = found[:]
+
+    assert frames == [bytes(FRAME_SIZE), JUNK * FRAME_SIZE, bytes(FRAME_SIZE)]
+    assert zeroed == bytes(FRAME_SIZE)
+
+
+@pytest.mark.parametrize(("first", "count"), [(-1, 1), (0, 0), (3, 2), (5, 1)])
+def test_frames_that_are_not_there_cannot_be_carved(first: int, count: int) -> None:
+    """A range outside RAM is an error of the caller's."""
+    with pytest.raises(ValueError, match="no frames"):
+        RealMemory(4).carve(first, count, zero=True)
+
+
+def test_a_writable_page_cannot_be_cut_short() -> None:
+    """Else a program could have the kernel die of a bus error in its own environment page."""
+    page = RealPage("environment", FRAME_SIZE)
+    descriptor = page.descriptor(writable=True)
+
+    with pytest.raises(PermissionError):
+        os.ftruncate(descriptor.number, 0)
+    with mapped(descriptor, FRAME_SIZE) as theirs:
+        theirs[8] = 5
+        assert page.buffer[8] == 5
+    page.close()
+
+
+def test_a_published_page_is_a_file_everybody_may_read(tmp_path: Path) -> None:
+    """What the kernel writes later, through the buffer it had before, is seen; writing is its own."""
+    page = RealPage("kip", 3 * FRAME_SIZE)
+    buffer = page.buffer
+    buffer[0] = 1
+    path = tmp_path / "kip"
+
+    page.publish(str(path))
+    struct.pack_into("<Q", buffer, FRAME_SIZE, 77)
+
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as reader:
+        assert (reader[0], *struct.unpack_from("<Q", reader, FRAME_SIZE)) == (1, 77)
+    with mapped(page.descriptor(writable=False), 3 * FRAME_SIZE, writable=False) as reader:
+        assert reader[FRAME_SIZE] == 77
+    assert path.stat().st_mode & 0o777 == 0o644
+    with pytest.raises(ValueError, match="kernel only"):
+        page.descriptor(writable=True)
+    page.close()
+    assert not path.exists()
+
+
+def test_a_descriptor_closes_once() -> None:
+    """Its number may be somebody else's after the first time."""
+    reading, writing = os.pipe()
+    descriptor = RealDescriptor(reading)
+    copy = descriptor.duplicate()
+    descriptor.close()
+    other = os.dup(writing)
+
+    descriptor.close()
+
+    assert os.fstat(other)
+    copy.close()
+    os.close(other)
+    os.close(writing)

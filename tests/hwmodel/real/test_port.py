@@ -1,0 +1,285 @@
+"""Gates of the real machine, against peers that do all they should not."""
+
+import array
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import hwmodel.real.gate
+from hwmodel.machine import Body, Descriptor
+from hwmodel.real.body import RealBody
+from hwmodel.real.descriptor import RealDescriptor
+from hwmodel.real.gate import Gate, Peer
+from hwmodel.real.loop import Loop
+from hwmodel.real.port import RealPort, close_all
+from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
+
+pytestmark = pytest.mark.system
+
+
+@dataclass
+class Recorder:
+    """A supervisor that notes what comes, and ends the loop when there is enough of it."""
+
+    loop: Loop
+    events: list[tuple[str, Body, bytes, int]] = field(default_factory=list)
+    wanted: int = 0
+
+    def run(self, events: int) -> None:
+        """Run until *events* more came, or two seconds have passed."""
+        self.wanted = len(self.events) + events
+        limit = self.loop.alarm(self.loop.now() + 2_000_000_000, self.loop.stop)
+        self.loop.run(self.stop)
+        limit.cancel()
+        assert len(self.events) == self.wanted
+
+    def note(self, what: str, body: Body, data: bytes = b"", descriptors: int = 0) -> None:
+        self.events.append((what, body, data, descriptors))
+        if len(self.events) >= self.wanted:
+            self.loop.stop()
+
+    def trap(self, body: Body, data: bytes, descriptors: list[Descriptor]) -> None:
+        self.note("trap", body, data, len(descriptors))
+        close_all(descriptors)
+
+    def overlong(self, body: Body) -> None:
+        self.note("overlong", body)
+
+    def started(self, body: Body) -> None:
+        raise AssertionError
+
+    def failed(self, body: Body, reason: str) -> None:
+        raise AssertionError
+
+    def ended(self, body: Body, status: int) -> None:
+        self.note("ended", body)
+
+    def attached(self, body: Body, data: bytes) -> None:
+        raise AssertionError
+
+    def stop(self) -> None:
+        raise AssertionError
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def recorder(loop: Loop) -> Recorder:
+    return Recorder(loop)
+
+
+@dataclass
+class Line:
+    """A gate and its other end."""
+
+    body: RealBody
+    peer: socket.socket
+
+
+@pytest.fixture
+def lines(loop: Loop, recorder: Recorder) -> Iterator[list[Line]]:
+    made = []
+    for _ in range(2):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        body = RealBody(RealPort(loop, ours), 0, owned=True, group=False, paused=False)
+        body.open(recorder, lambda body=body: recorder.ended(body, 0))  # type: ignore[misc]
+        made.append(Line(body, theirs))
+    yield made
+    for line in made:
+        line.body.discard()
+        line.peer.close()
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def send_pipes(peer: socket.socket, count: int) -> None:
+    """Send *count* descriptors with one packet."""
+    reading, writing = os.pipe()
+    try:
+        rights = array.array("i", [reading] * count)
+        peer.sendmsg([b"take these"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_packets_and_descriptors_go_both_ways(lines: list[Line], recorder: Recorder) -> None:
+    """A trap with a descriptor comes in; the answer carries one, which its sender no longer has."""
+    send_pipes(lines[0].peer, 2)
+    recorder.run(1)
+    sent = RealDescriptor(os.memfd_create("answer"))
+
+    answered = lines[0].body.port.send(b"answer", [sent])
+    data, numbers, _, _ = socket.recv_fds(lines[0].peer, 100, 4)
+
+    assert recorder.events == [("trap", lines[0].body, b"take these", 2)]
+    assert (answered, data, len(numbers), sent.number) == (True, b"answer", 1, -1)
+    os.close(numbers[0])
+
+
+def test_a_packet_longer_than_a_trap_is_told_and_thrown_away(lines: list[Line], recorder: Recorder) -> None:
+    """The longest one passes; one byte more does not."""
+    lines[0].peer.send(b"x" * MAX_TRAP_BYTES)
+    lines[0].peer.send(b"x" * (MAX_TRAP_BYTES + 1))
+    lines[0].peer.send(b"next")
+
+    recorder.run(3)
+
+    assert [(what, len(data)) for what, _, data, _ in recorder.events] == [
+        ("trap", MAX_TRAP_BYTES),
+        ("overlong", 0),
+        ("trap", 4),
+    ]
+
+
+def test_descriptors_beyond_the_limit_are_all_closed(lines: list[Line], recorder: Recorder) -> None:
+    """As many as a trap may bring come through; with one more, none do, and none stay open."""
+    before = open_descriptors()
+    send_pipes(lines[0].peer, MAX_TRAP_DESCRIPTORS)
+    send_pipes(lines[0].peer, MAX_TRAP_DESCRIPTORS + 1)
+    send_pipes(lines[0].peer, 200)
+
+    recorder.run(3)
+
+    assert [count for _, _, _, count in recorder.events] == [MAX_TRAP_DESCRIPTORS, 0, 0]
+    assert open_descriptors() == before
+
+
+def test_an_empty_packet_is_a_packet_and_not_the_end(lines: list[Line], recorder: Recorder) -> None:
+    """On such a socket both read as nothing."""
+    lines[0].peer.send(b"")
+    recorder.run(1)
+    lines[0].peer.close()
+    recorder.run(1)
+
+    assert [what for what, *_ in recorder.events] == ["trap", "ended"]
+
+
+def test_what_was_sent_before_the_end_comes_before_it(lines: list[Line], recorder: Recorder) -> None:
+    """The peer is gone, its last packets are not."""
+    lines[0].peer.send(b"one")
+    lines[0].peer.send(b"two")
+    lines[0].peer.close()
+
+    recorder.run(3)
+
+    assert [(what, data) for what, _, data, _ in recorder.events] == [
+        ("trap", b"one"),
+        ("trap", b"two"),
+        ("ended", b""),
+    ]
+
+
+def test_who_floods_his_gate_keeps_nobody_from_theirs(lines: list[Line], recorder: Recorder) -> None:
+    """Packets of two gates are taken in turn, however many wait at one of them."""
+    for _ in range(50):
+        lines[0].peer.send(b"flood")
+    lines[1].peer.send(b"once")
+
+    recorder.run(4)
+
+    assert b"once" in [data for _, _, data, _ in recorder.events]
+
+
+def test_a_peer_that_does_not_read_is_noticed_without_waiting(lines: list[Line]) -> None:
+    """Sending says so, and the descriptors are closed all the same."""
+    port = lines[0].body.port
+    while port.send(b"x" * 4096):
+        pass
+    descriptor = RealDescriptor(os.memfd_create("late"))
+
+    assert not port.send(b"late", [descriptor])
+    assert descriptor.number == -1
+    lines[0].peer.close()
+    assert not port.send(b"x")
+
+
+@dataclass
+class Door:
+    """A listening gate, and whom it admitted."""
+
+    path: Path
+    admitted: list[tuple[Peer, bytes]]
+
+    def knock(self) -> socket.socket:
+        visitor = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        visitor.settimeout(2)
+        visitor.connect(str(self.path))
+        return visitor
+
+
+@pytest.fixture
+def door(loop: Loop) -> Iterator[Door]:
+    with tempfile.TemporaryDirectory() as folder:
+        door = Door(Path(folder) / "gate", [])
+
+        def admit(connection: socket.socket, peer: Peer, data: bytes) -> None:
+            door.admitted.append((peer, data))
+            connection.close()
+            peer.process.close()
+            loop.stop()
+
+        gate = Gate(loop, str(door.path), admit, lambda _line: None)
+        yield door
+        gate.close()
+
+
+def turn(loop: Loop, milliseconds: int = 0) -> None:
+    """Run the loop for a while; at least through everything that is ready."""
+    limit = loop.alarm(loop.now() + milliseconds * 1_000_000 + 20_000_000, loop.stop)
+    loop.run(lambda: None)
+    limit.cancel()
+
+
+def test_a_visitor_is_who_the_host_says(door: Door, loop: Loop) -> None:
+    """His process id and uid come from the connection; descriptors he brings are closed."""
+    visitor = door.knock()
+    before = open_descriptors()
+    send_pipes(visitor, 3)
+
+    turn(loop)
+
+    [(peer, data)] = door.admitted
+    assert (peer.pid, peer.uid, data) == (os.getpid(), os.getuid(), b"take these")
+    assert open_descriptors() == before
+    visitor.close()
+
+
+def test_silent_visitors_are_dropped(door: Door, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After their time, or when one uid has too many of them, the oldest first."""
+    monkeypatch.setattr(hwmodel.real.gate, "PATIENCE_NS", 50_000_000)
+    monkeypatch.setattr(hwmodel.real.gate, "MAX_VISITORS_OF_UID", 2)
+    visitors = [door.knock() for _ in range(3)]
+    turn(loop)
+    visitors[1].send(b"hello")
+    turn(loop)
+    turn(loop, 50)
+
+    assert [visitor.recv(10) for visitor in visitors] == [b"", b"", b""]
+    assert [data for _, data in door.admitted] == [b"hello"]
+    for visitor in visitors:
+        visitor.close()
+
+
+def test_a_visitor_who_sends_too_much_is_dropped(door: Door, loop: Loop) -> None:
+    """His first packet is bounded like any other."""
+    visitor = door.knock()
+    visitor.send(b"x" * (MAX_TRAP_BYTES + 1))
+
+    turn(loop)
+
+    assert visitor.recv(10) == b""
+    assert door.admitted == []
+    visitor.close()

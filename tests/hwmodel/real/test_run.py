@@ -1,0 +1,130 @@
+"""The run directory and the uids: what two systems on one host must not share."""
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hwmodel.real.endpoint import RealEndpoint
+from hwmodel.real.run import Run, RunError
+from hwmodel.real.uids import BLOCK, Uids
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="exo-") as folder:
+        yield Path(folder) / "run"
+
+
+def test_it_is_made_with_its_modes_and_removed(place: Path) -> None:
+    """Others may pass through it and its ipc, and list neither."""
+    run = Run(str(place))
+
+    modes = {name: (place / name).stat().st_mode & 0o777 for name in (".", "ipc", "log")}
+    run.close()
+    run.close()
+
+    assert modes == {".": 0o711, "ipc": 0o711, "log": 0o755}
+    assert not place.exists()
+
+
+def test_a_living_system_is_left_alone(place: Path) -> None:
+    """The second one is refused by name, and the first goes on."""
+    first = Run(str(place))
+
+    with pytest.raises(RunError, match=f"process {os.getpid()}"):
+        Run(str(place))
+
+    assert (place / "ipc").is_dir()
+    first.close()
+
+
+def test_the_remains_of_a_dead_system_are_cleared(place: Path) -> None:
+    """Its sockets and files go, whatever they are called."""
+    (place / "ipc").mkdir(parents=True)
+    (place / "lock").write_text("exokernel 1\n")
+    (place / "kip").write_text("old")
+    RealEndpoint(str(place / "ipc" / "96")).close()
+
+    run = Run(str(place))
+
+    assert sorted(os.listdir(place)) == ["ipc", "lock", "log"]
+    run.close()
+
+
+@pytest.mark.parametrize("name", ["precious", "lock"])
+def test_a_directory_of_somebody_elses_is_refused(place: Path, name: str) -> None:
+    """It is neither used nor emptied, even if a file in it is called lock."""
+    place.mkdir()
+    (place / name).write_text("not ours")
+    (place / "other").write_text("")
+
+    with pytest.raises(RunError, match="no run directory"):
+        Run(str(place))
+
+    assert (place / name).read_text() == "not ours"
+
+
+def test_a_link_is_refused(place: Path) -> None:
+    """Whoever may make links must not choose what we empty."""
+    target = place.with_name("target")
+    target.mkdir()
+    place.symlink_to(target)
+
+    with pytest.raises(RunError, match="no directory"):
+        Run(str(place))
+
+
+def test_a_path_too_long_for_sockets_is_refused_with_the_excess(place: Path) -> None:
+    """At boot, and not at the first thread with a long number."""
+    with pytest.raises(RunError, match="bytes too long"):
+        Run(str(place / ("x" * 100)))
+
+
+def test_an_empty_directory_is_used(place: Path) -> None:
+    """As a container's volume is."""
+    place.mkdir()
+
+    Run(str(place)).close()
+
+
+def test_two_systems_never_have_the_same_uid() -> None:
+    """Each claims a block; a uid rests while the others are used."""
+    if os.geteuid() != 0:
+        pytest.skip("only root has uids to give")
+    one, other = Uids(), Uids()
+    first, second = one.take(), one.take()
+
+    one.put_back(first)
+    later = [one.take() for _ in range(BLOCK - 1)]
+
+    assert first != second
+    assert first not in later[:-1]
+    assert later[-1] == first
+    assert abs(other.take() - first) >= BLOCK
+    one.close()
+    other.close()
+
+
+def test_connections_wait_at_an_end_point_for_whoever_accepts(place: Path) -> None:
+    """Its descriptor is a listening socket that outlives the one it is handed to."""
+    place.mkdir()
+    path = place / "96"
+    endpoint = RealEndpoint(str(path))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        held = endpoint.descriptor()
+        with socket.socket(fileno=os.dup(held.number)) as server:
+            connection, _ = server.accept()
+        held.close()
+        connection.close()
+        mode = path.stat().st_mode & 0o777
+    endpoint.close()
+
+    assert mode == 0o666
+    assert not path.exists()

@@ -1,0 +1,76 @@
+"""RAM of the simulated machine: zeros, junk, replacement, and refusals that mean the kernel is wrong."""
+
+import pytest
+
+from hwmodel.simulated.descriptors import Ledger, MemoryThing, SimulatedDescriptor
+from hwmodel.simulated.memory import SimulatedMemory
+from kernel.abi.limits import FRAME_SIZE
+
+
+def region_of(descriptor: SimulatedDescriptor) -> memoryview:
+    thing = descriptor.use()
+    assert isinstance(thing, MemoryThing)
+    return thing.region.map(FRAME_SIZE, writable=True).take()
+
+
+def test_new_frames_are_zero() -> None:
+    """Frames nobody used before read as zeros, asked or not."""
+    backing = SimulatedMemory(4, Ledger()).carve(0, 4, zero=False)
+    assert not any(backing.data)
+
+
+def test_used_frames_are_junk_unless_zeroed() -> None:
+    """Frames used before hold junk, and zeros on request; never what was in them."""
+    memory = SimulatedMemory(4, Ledger())
+    first = memory.carve(1, 1, zero=True)
+    first.data[:6] = b"secret"
+    first.release()
+    again = memory.carve(0, 2, zero=False)
+    assert (set(again.data[:FRAME_SIZE]), set(again.data[FRAME_SIZE:])) == ({0}, {0xA5})
+    again.release()
+    assert not any(memory.carve(1, 1, zero=True).data)
+
+
+def test_replace_keeps_contents_and_ends_mappings() -> None:
+    """After a replacement old mappings raise, and new ones see the same bytes."""
+    backing = SimulatedMemory(1, Ledger()).carve(0, 1, zero=True)
+    old = region_of(backing.descriptor(writable=True))
+    old[0] = 42
+    backing.replace()
+    with pytest.raises(ValueError, match="released"):
+        bytes(old)
+    assert region_of(backing.descriptor(writable=True))[0] == 42
+
+
+def test_release_ends_mappings_and_frees_frames() -> None:
+    """Released frames can be carved again, and their old mappings raise. Twice is harmless."""
+    memory = SimulatedMemory(1, Ledger())
+    backing = memory.carve(0, 1, zero=True)
+    view = region_of(backing.descriptor(writable=True))
+    backing.release()
+    backing.release()
+    with pytest.raises(ValueError, match="released"):
+        bytes(view)
+    assert memory.carved() == 0
+
+
+@pytest.mark.parametrize(("first", "count"), [(-1, 1), (0, 0), (3, 2), (1, 1)])
+def test_wrong_carve_is_the_kernels_fault(first: int, count: int) -> None:
+    """Frames outside RAM, or carved already, are refused loudly."""
+    memory = SimulatedMemory(4, Ledger())
+    memory.carve(1, 1, zero=True)
+    with pytest.raises(ValueError, match="frames"):
+        memory.carve(first, count, zero=True)
+
+
+def test_ledger_names_open_descriptors() -> None:
+    """The ledger lists what is open, duplicates too, until closed; closing twice is harmless."""
+    ledger = Ledger()
+    first = SimulatedMemory(1, ledger).carve(0, 1, zero=True).descriptor(writable=False)
+    second = first.duplicate()
+    first.close()
+    first.close()
+    assert [str(entry) for entry in ledger.all()] == ["<memory descriptor 2 of kernel>"]
+    assert not second.writable
+    with pytest.raises(OSError, match="closed"):
+        first.duplicate()
