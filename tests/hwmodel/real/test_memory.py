@@ -52,11 +52,13 @@ def as_nobody(work: Callable[[], object]) -> int:
 def test_all_holders_see_the_same_bytes() -> None:
     """Two mappings of one extent are one memory."""
     extent = RealMemory(4).carve(0, 2, zero=True)
-    with mapped(extent.descriptor(writable=True), 2 * FRAME_SIZE) as one:
-        with mapped(extent.descriptor(writable=False), 2 * FRAME_SIZE, writable=False) as other:
-            one[FRAME_SIZE] = 7
+    with (
+        mapped(extent.descriptor(writable=True), 2 * FRAME_SIZE) as one,
+        mapped(extent.descriptor(writable=False), 2 * FRAME_SIZE, writable=False) as other,
+    ):
+        one[FRAME_SIZE] = 7
 
-            assert other[FRAME_SIZE] == 7
+        assert other[FRAME_SIZE] == 7
 
 
 def test_a_read_only_descriptor_cannot_be_mapped_for_writing() -> None:

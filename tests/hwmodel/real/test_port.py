@@ -101,7 +101,7 @@ def lines(loop: Loop, recorder: Recorder) -> Iterator[list[Line]]:
 
 
 def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def send_pipes(peer: socket.socket, count: int) -> None:

@@ -53,7 +53,7 @@ def test_the_remains_of_a_dead_system_are_cleared(place: Path) -> None:
 
     run = Run(str(place))
 
-    assert sorted(os.listdir(place)) == ["ipc", "lock", "log"]
+    assert sorted(entry.name for entry in place.iterdir()) == ["ipc", "lock", "log"]
     run.close()
 
 
