@@ -7,7 +7,11 @@ machine's loop. A line latches: raised three times while masked, it interrupts o
 from collections import Counter
 from collections.abc import Callable
 
+from hwmodel.machine import Clock
 from kernel.abi.limits import MAX_INTERRUPTS
+
+TIMER_LINE = 0
+MILLISECOND = 1_000_000
 
 
 class InterruptController:
@@ -60,3 +64,25 @@ class InterruptController:
         if not 0 <= line < self._lines:
             raise ValueError(f"there is no interrupt line {line}: the machine has {self._lines}")
         return line
+
+
+class Ticker:
+    """The device on line 0: raises it every *period* nanoseconds, on a grid that does not drift."""
+
+    def __init__(self, clock: Clock, interrupts: InterruptController, period: int) -> None:
+        self._clock = clock
+        self._interrupts = interrupts
+        self._period = period
+        self._next = clock.now()
+        self._tick()
+
+    def _tick(self) -> None:
+        now = self._clock.now()
+        if now >= self._next + self._period:
+            self._interrupts.trigger(TIMER_LINE)
+        self._next += (now - self._next) // self._period * self._period
+        self._alarm = self._clock.alarm(self._next + self._period, self._tick)
+
+    def stop(self) -> None:
+        """Raise it no more."""
+        self._alarm.cancel()

@@ -52,6 +52,7 @@ class Environment:
             if now >= deadline:
                 raise NotFound(f"nobody is called {name!r}; there are: {', '.join(sorted(self.kip.names()))}")
             self.host.wait((self.gate,), min(deadline, now + _LOOK_AGAIN))
+            self.thread.core.pump_gate()
         return thread
 
     def on(self, label: Label, handler: UpcallHandler) -> None:

@@ -5,12 +5,12 @@ import socket
 import weakref
 from collections.abc import Callable, Sequence
 
+from hwmodel.interrupts import MILLISECOND, InterruptController, Ticker
 from hwmodel.machine import Descriptor, Page, Supervisor
 from hwmodel.real.body import RealBody
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.endpoint import BACKLOG, RealEndpoint, listen
 from hwmodel.real.gate import Gate, Peer
-from hwmodel.real.interrupts import MILLISECOND, RealInterrupts, Ticker
 from hwmodel.real.loop import Loop
 from hwmodel.real.memory import RealMemory
 from hwmodel.real.nursery import Nursery
@@ -19,11 +19,10 @@ from hwmodel.real.port import RealPort, close_all
 from hwmodel.real.process import Process
 from hwmodel.real.run import Run
 from hwmodel.real.uids import Uids
+from kernel.abi.limits import TOKEN_BYTES
 from kernel.abi.nursery import Exited, Failed, Launch, Launched, Report
 from kernel.abi.program import Program, ProgramKind
 from kernel.abi.topology import Topology, TopologyError
-
-TOKEN_BYTES = 16
 
 
 class RealMachine:
@@ -50,7 +49,7 @@ class RealMachine:
         self._process = Process()  # after the nursery, which is to inherit none of it
         self._uids = Uids()
         self.memory = RealMemory(topology.machine.frames())
-        self.interrupts = RealInterrupts()
+        self.interrupts = InterruptController()
         period = topology.machine.tick_ms * MILLISECOND
         self._ticker = Ticker(self.clock, self.interrupts, period) if period else None
         self._gate = Gate(self._loop, self._run.at("gate"), self._attach, log)

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from hwmodel.failures import FailureKind, Failures
-from hwmodel.interrupts import InterruptController
+from hwmodel.interrupts import MILLISECOND, InterruptController, Ticker
 from hwmodel.machine import Clock, Descriptor, Interrupts, Memory, Page, Supervisor
 from hwmodel.simulated.bodies import SimulatedBody
 from hwmodel.simulated.clock import VirtualClock
@@ -123,15 +123,14 @@ class SimulatedMachine:
         self._cores = tuple(range(len(config.cpus)))
         self._choose = choose or random.Random(f"{seed}/choices").randrange
         self._entropy = random.Random(f"{seed}/tokens")
-        self._tick_ns = config.tick_ms * 1_000_000
         self._baton = threading.Lock()
         self._baton.acquire()
         self._news: deque[tuple[str, SimulatedBody, Callable[[Supervisor], None]]] = deque()
         self._pids = FIRST_PID
         self._launches: dict[int, int] = {}
         self._stopping = False
-        if self._tick_ns:
-            self.clock.alarm(self._tick_ns, self._tick)
+        if config.tick_ms:
+            Ticker(self.clock, self.interrupts, config.tick_ms * MILLISECOND)
 
     # ----------------------------------------------------------------------------------- what the kernel asks
 
@@ -310,10 +309,6 @@ class SimulatedMachine:
         body.status = 1
         body.finish()
         self._news.append(("fail", body, lambda supervisor: supervisor.failed(body, reason)))
-
-    def _tick(self) -> None:
-        self.interrupts.trigger(0)
-        self.clock.alarm(self.clock.now() + self._tick_ns, self._tick)
 
     # ----------------------------------------------------------------------------------- what bodies call
 

@@ -142,8 +142,7 @@ def share(env: libexo.Environment) -> bytes:
     view = vm.map(env, extent)
     view[0] = 7
     env.thread.call(env.lookup("borrower", 1), Message(items=(MapItem(extent.handle, int(Rights.READ)),)))
-    [descriptor] = env.sys.revoke(extent.handle)[1]
-    env.host.remap(view, descriptor, writable=True)
+    vm.revoke(env, extent)
     return bytes(view[:1])
 
 

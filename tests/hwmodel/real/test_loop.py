@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hwmodel.real.interrupts import RealInterrupts, Ticker
+from hwmodel.interrupts import InterruptController, Ticker
 from hwmodel.real.loop import Loop
 
 pytestmark = pytest.mark.system
@@ -129,28 +129,9 @@ def test_a_signal_to_end_is_taken_in_the_loop(loop: Loop, number: signal.Signals
     assert signal.getsignal(number) is before
 
 
-def test_a_masked_line_stays_pending_and_comes_through_once() -> None:
-    """All lines start masked; raised twice while masked is one interrupt."""
-    lines = RealInterrupts(4)
-    got: list[int] = []
-    lines.connect(got.append)
-    lines.trigger(2)
-    lines.trigger(2)
-    while_masked = list(got)
-
-    lines.unmask(2)
-    lines.unmask(2)
-    lines.trigger(2)
-    lines.mask(2)
-    lines.trigger(2)
-
-    assert while_masked == []
-    assert got == [2, 2]
-
-
 def test_the_timer_raises_line_0_again_and_again(loop: Loop) -> None:
     """Every period, until it is stopped."""
-    lines = RealInterrupts()
+    lines = InterruptController()
     count = 0
 
     def interrupt(line: int) -> None:

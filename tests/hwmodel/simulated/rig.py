@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from hwmodel.machine import Body, Descriptor
 from hwmodel.simulated.bodies import SimulatedBody
 from hwmodel.simulated.machine import Outcome, SimulatedMachine
-from kernel.abi.topology import MachineConfig, Topology
 from kernel.abi.program import Program, ProgramKind
+from kernel.abi.topology import MachineConfig, Topology
 
 MS = 1_000_000
 
