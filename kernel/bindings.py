@@ -64,13 +64,11 @@ class Bindings:
 
     def fall(self, environment: "Environment") -> None:
         """End every binding of *environment*, which is gone; its callers are told."""
-        for binding in list(environment.outgoing.values()):
-            self.unbind(binding)
-        callers = {binding.sender: None for binding in environment.incoming.values()}
-        for binding in list(environment.incoming.values()):
-            self.unbind(binding)
-        for caller in callers:
+        # Who sees the new epoch finds the reason in his gate.
+        for caller in {binding.sender: None for binding in environment.incoming.values()}:
             self._kernel.tell(caller, Label.PARTNER_GONE, (environment.thread,))
+        for binding in (environment.outgoing | environment.incoming).values():
+            self.unbind(binding)
 
 
 @handles(traps.Bind)

@@ -113,7 +113,7 @@ class Loader:
             give(self.kernel, self._root, environment)
 
     def _ended(self, environment: Environment) -> None:
-        if environment is not self._root:
+        if environment is not self._root or self._topology.server[environment.name].start == "attach":
             return
         now = self.kernel.machine.clock.now()
         if len(self._root_ends) == ROOT_RESTARTS and now - self._root_ends[0] < ROOT_WINDOW:
@@ -123,7 +123,7 @@ class Loader:
         self._root_ends.append(now)
         self.kernel.log(f"{environment.name} ended ({environment.status}): restarted")
         server = self._topology.server[environment.name]
-        self._root = self.kernel.environments.succeed(environment, self._program(server), [])
+        self._root = self.kernel.environments.succeed(environment, self._program(server))
 
     def _attach(self, body: "Body", data: bytes) -> None:
         """Let a program in that was started elsewhere, by who it is."""
@@ -139,14 +139,21 @@ class Loader:
         server = self._topology.server.get(name)
         if server is not None:
             if body.uid != server.uid and not self._is_operator(body.uid):
-                raise Refused(Refusal.MAY_NOT_BIND, f"uid {body.uid} is not {name}'s: see server.{name}.uid")
+                raise Refused(
+                    Refusal.MAY_NOT_ATTACH, f"uid {body.uid} is not {name}'s: see server.{name}.uid"
+                )
             environment = self.kernel.environments.adopt(body, name, server.thread, self._may_bind(server))
             if not environment.table.used:
                 self._settle(environment, server)
-        elif self._is_operator(body.uid):
+            elif "factory" in server.holds:
+                self._root = environment
+        elif self._is_operator(body.uid) or body.uid in self._members():
             self.kernel.environments.adopt(body, name, None, frozenset())
         else:
-            raise Refused(Refusal.MAY_NOT_BIND, f"uid {body.uid} is no operator: see attach.operators")
+            raise Refused(Refusal.MAY_NOT_ATTACH, f"uid {body.uid} may not attach: see attach.members")
+
+    def _members(self) -> set[int | None]:
+        return {server.uid for server in self._topology.server.values()} | {*self._topology.attach.members}
 
     def _is_operator(self, uid: int) -> bool:
         return uid in (0, self.kernel.machine.uid, *self._topology.attach.operators)

@@ -83,10 +83,14 @@ class Table:
             raise Refused(Refusal.STALE_HANDLE, f"handle {name:#x}")
         return capability
 
-    def insert(self, capability: Capability, holder: "Environment") -> Handle:
-        """Put *capability* into a free slot and return its handle. Raises Refused when there is none."""
+    def check_room(self, holder: "Environment") -> None:
+        """Refuse unless there is a free slot."""
         if self.used >= MAX_HANDLES:
             raise Refused(Refusal.TABLE_FULL, f"{holder.name} holds {self.used} capabilities")
+
+    def insert(self, capability: Capability, holder: "Environment") -> Handle:
+        """Put *capability* into a free slot and return its handle. Raises Refused when there is none."""
+        self.check_room(holder)
         if len(self._free) > _SPARE_SLOTS:
             slot = self._free.popleft()
         else:
@@ -156,8 +160,8 @@ def take(
         if lost.holder is not by:
             lost.holder.repossess(lost)
             kernel.tell(lost.holder, Label.REVOKED, (lost.handle,))
-        lost.thing.lost(kernel, lost)
         kernel.kip.show(lost.holder)
+        lost.thing.lost(kernel, lost)
     return taken
 
 
@@ -230,18 +234,14 @@ def _revoke(kernel: "Kernel", call: Call[traps.Revoke]) -> int:
         if wanted.holder is not call.caller:
             kernel.tell(wanted.holder, Label.REVOKE, (wanted.handle, microseconds))
     deadline = kernel.machine.clock.now() + microseconds * 1000
-    name, owner = capability.handle, call.caller
-    kernel.machine.clock.alarm(deadline, lambda: _revoke_at_deadline(kernel, owner, name))
+    kernel.machine.clock.alarm(deadline, lambda: _revoke_at_deadline(kernel, capability))
     return len(asked)
 
 
-def _revoke_at_deadline(kernel: "Kernel", owner: "Environment", name: Handle) -> None:
+def _revoke_at_deadline(kernel: "Kernel", capability: Capability) -> None:
     """The deadline passed: take what is left, unless the capability itself went meanwhile."""
-    try:
-        capability = owner.table.lookup(name)
-    except Refused:
-        return
-    _revoke_now(kernel, capability, None)
+    if capability in capability.holder.table:
+        _revoke_now(kernel, capability, None)
 
 
 def _revoke_now(kernel: "Kernel", capability: Capability, call: "Call[traps.Revoke] | None") -> int:

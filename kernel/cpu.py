@@ -61,7 +61,7 @@ class Member:
         self.carry = 0
         """CPU time owed to it (positive) or overrun by it (negative), in ns."""
         self.mark = environment.body.consumed()
-        """What it had consumed when its slice began, or when it went to sleep."""
+        """What it had consumed when its slice began; then when it ended, or when it went to sleep."""
         self.asleep = False
 
 
@@ -91,6 +91,7 @@ class Processor(Lasting):
         self._alarm: Alarm | None = None
         self._watchdog: Alarm | None = None
         self._events: list[int] = []
+        kernel.kip.show_plan(self, ())
 
     def __repr__(self) -> str:
         """Show number and members."""
@@ -116,10 +117,10 @@ class Processor(Lasting):
         member = self._members.pop(environment, None)
         if member is None:
             return
-        self._set_plan([entry for entry in self._plan if entry[0] is not environment])
-        self._say(Preemption.EXIT, environment)
         if self._current is member:
             self._current = None
+        self._set_plan([entry for entry in self._plan if entry[0] is not environment])
+        self._say(Preemption.EXIT, environment)
         self._walk()
 
     def scheduler_gone(self, environment: "Environment") -> None:
@@ -153,15 +154,16 @@ class Processor(Lasting):
         self._set_plan(list(plan))
         current = self._current
         if current is not None and all(environment is not current.environment for environment, _ in plan):
-            self._end_slice()
+            self._end_slice(self._peek())
         self._walk()
 
     def switch(self, scheduler: "Environment", environment: "Environment", microseconds: int) -> None:
         """Run *environment* for *microseconds* now, then go on with the plan."""
         self.scheduler = scheduler
+        member = self._members[environment]
         if self._current is not None:
-            self._end_slice()
-        self._begin(self._members[environment], microseconds, directed=True)
+            self._end_slice(member)
+        self._begin(member, microseconds, directed=True)
 
     def member(self, thread: int) -> "Environment":
         """Return the member whose thread is *thread*. Raises Refused."""
@@ -174,6 +176,7 @@ class Processor(Lasting):
         self._plan = plan
         self._position = min(self._position, len(plan) - 1)
         self._kernel.kip.show_plan(self, plan)
+        self._show_running()
 
     # ------------------------------------------------------------------------------------------------- walk
 
@@ -200,10 +203,12 @@ class Processor(Lasting):
     def _begin(self, member: Member, microseconds: int, *, directed: bool = False) -> None:
         environment = member.environment
         self._current, self._directed, self._deferred = member, directed, False
-        self._budget = max(microseconds * 1000 + member.carry, GRAIN)
-        member.asleep, member.mark = False, environment.body.consumed()
+        consumed = environment.body.consumed()
+        # While it ran the host's account was late, by up to a tick; since it stood still it is exact.
+        self._budget = max(microseconds * 1000 + member.carry - (consumed - member.mark), GRAIN)
+        member.asleep, member.mark = False, consumed
         self._looked_at = (self._clock.now(), member.mark)
-        environment.page[Page.SLICES] += 1
+        environment.add(Page.SLICES)
         self._show(environment, EnvironmentState.RUNNING)
         environment.body.resume()
         self._kernel.count(Counter.SWITCHES)
@@ -285,15 +290,16 @@ class Processor(Lasting):
             page[Page.OVERDUE] = 1
             self._budget += CRITICAL
             return
-        self._end_slice()
+        self._end_slice(self._peek())
 
-    def _end_slice(self) -> None:
+    def _end_slice(self, following: Member | None) -> None:
+        """The slice is over; its owner is stopped unless the processor is its own again at once."""
         member = self._current
         assert member is not None
         slice_ns, used = self._budget - (CRITICAL if self._deferred else 0), self._used(member)
         member.carry = max(min(slice_ns - used, slice_ns), -slice_ns)
+        member.mark += used
         self._current = None
-        following = self._peek()
         if following is not member:
             member.environment.body.pause()
             self._kernel.count(Counter.PREEMPTIONS)
@@ -305,16 +311,18 @@ class Processor(Lasting):
 
     def _peek(self) -> Member | None:
         """Return whose slice would come next."""
-        position = self._position
-        entry = self._next()
-        self._position = position
-        return entry[0] if entry is not None else None
+        at = self._position + 1
+        members = (self._members[environment] for environment, _ in self._plan[at:] + self._plan[:at])
+        return next((member for member in members if not member.asleep), None)
 
     # --------------------------------------------------------------------------------------------- telling
 
     def _show(self, environment: "Environment", state: EnvironmentState) -> None:
         environment.state = state
         self._kernel.kip.show(environment)
+        self._show_running()
+
+    def _show_running(self) -> None:
         running = self._current.environment if self._current is not None else None
         self._kernel.kip.show_running(self, running)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kernel.kernel import Kernel
 
 _REPOSSESSED = FRAME_SIZE // 8 - Page.REPOSSESSED_LIST
+_WORD = (1 << 64) - 1
 
 
 class Environment(Lasting):
@@ -48,6 +49,11 @@ class Environment(Lasting):
         self.fault = 0
         self.detail = ""
         self.started = 0
+        self.roles: tuple[int, ...] = ()
+        self.descriptors: list[machine.Descriptor] = []
+        """What its program was started with, for a successor."""
+        self.over = False
+        """Its end is done with: from now on only its watchers keep the record."""
         self.watchers: dict[Capability, None] = {}
         self.body: machine.Body
         self.shared: machine.Page
@@ -91,8 +97,8 @@ class Environment(Lasting):
     def lost(self, kernel: "Kernel", capability: Capability) -> None:
         """One watcher less; with the last, the record of a dead environment goes."""
         del self.watchers[capability]
-        if not self.watchers and not self.alive:
-            kernel.environments.forget(self)
+        if self.over:
+            kernel.environments.review(self)
 
     def check_may_bind(self, other: "Environment") -> None:
         """Refuse unless this environment may call *other*. Answers go back over the caller's binding."""
@@ -109,4 +115,8 @@ class Environment(Lasting):
             return
         count = self.page[Page.REPOSSESSED]
         self.page[Page.REPOSSESSED_LIST + count % _REPOSSESSED] = capability.handle
-        self.page[Page.REPOSSESSED] = count + 1
+        self.add(Page.REPOSSESSED)
+
+    def add(self, word: Page) -> None:
+        """Count in *word* of the environment page; the program writes there too, whatever it likes."""
+        self.page[word] = (self.page[word] + 1) & _WORD

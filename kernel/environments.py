@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from hwmodel.machine import Body, Descriptor
     from kernel.kernel import Kernel
 
+_KILLED = -9
+"""The status of what the kernel ended."""
+
 
 class Environments:
     """All environments, by number: the rows of the exposed table."""
@@ -29,6 +32,7 @@ class Environments:
         self._rows: dict[int, Environment] = {}
         self._free = deque(range(MAX_ENVIRONMENTS))
         self._by_body: dict[Body, Environment] = {}
+        self._forgotten: deque[Environment] = deque()
 
     def __iter__(self) -> Iterator[Environment]:
         """Iterate over a copy: environments may end meanwhile."""
@@ -51,14 +55,21 @@ class Environments:
         cpu: int = -1,
         may_bind: frozenset[int] = frozenset(),
         number: int | None = None,
+        keeps: bool = False,
     ) -> Environment:
         """Create an environment and start its program; *number* asks for a thread number."""
         environment = self._enter(name, cpu, may_bind, number)
+        environment.keeps = keeps
+        if keeps:
+            environment.roles = program.roles
+            environment.descriptors = [descriptor.duplicate() for descriptor in descriptors]
         return self._launch(environment, program, descriptors)
 
-    def succeed(self, dead: Environment, program: Program, descriptors: "list[Descriptor]") -> Environment:
-        """Start the successor of *dead*: its thread with the next version, its capabilities, its settings."""
-        return self._launch(self._inherit(dead), program, descriptors)
+    def succeed(self, dead: Environment, program: Program) -> Environment:
+        """Start the successor of *dead*: its thread with the next version, its capabilities, its descriptors."""
+        heir = self._inherit(dead)
+        again = [descriptor.duplicate() for descriptor in heir.descriptors]
+        return self._launch(heir, Program(program.kind, program.argv, program.environ, heir.roles), again)
 
     def _inherit(self, dead: Environment) -> Environment:
         kernel = self._kernel
@@ -68,7 +79,9 @@ class Environments:
             capability.holder = heir
             capability.mapped = False
             capability.thing.inherited(kernel, dead, heir)
-        dead.keeps, dead.frames, dead.table = False, 0, type(dead.table)()
+        heir.roles, heir.descriptors = dead.roles, dead.descriptors
+        dead.keeps, dead.frames, dead.table, dead.descriptors = False, 0, type(dead.table)(), []
+        kernel.kip.show(dead)
         kernel.count(Counter.RESTARTS)
         return heir
 
@@ -78,7 +91,18 @@ class Environments:
         environment = self._enter(name, -1, may_bind, number) if dead is None else self._inherit(dead)
         self._embody(environment, body)
         self.started(environment)
+        if dead is not None:
+            self._pass_on(dead, environment)
         return environment
+
+    def _pass_on(self, dead: Environment, heir: Environment) -> None:
+        """Whoever watched *dead* did not ask for its successor: make their capabilities those to *heir*."""
+        for watcher in list(dead.watchers):
+            watcher.thing = heir
+            heir.gained(watcher)
+            self._kernel.tell(watcher.holder, Label.SUCCEEDED, (dead.thread, heir.thread))
+        dead.watchers.clear()
+        self.review(dead)
 
     def _enter(
         self,
@@ -93,9 +117,12 @@ class Environments:
             raise Refused(Refusal.TOO_MANY_ENVIRONMENTS, f"{MAX_ENVIRONMENTS} exist")
         if self._kernel.kip.owner(name):
             raise Refused(Refusal.NAME_TAKEN, name)
+        self._kernel.kip.check_room()
+        self._kernel.threads.check_free(number)
+        shared = self._kernel.machine.page(f"environment {name}", FRAME_SIZE)
         thread = thread if thread is not None else self._kernel.threads.allocate(number)
         environment = Environment(self._free.popleft(), name, thread, cpu, may_bind)
-        environment.shared = self._kernel.machine.page(f"environment {name}", FRAME_SIZE)
+        environment.shared = shared
         environment.page = environment.shared.buffer.cast("Q")
         self._rows[environment.number] = environment
         return environment
@@ -132,10 +159,18 @@ class Environments:
         if environment.fault or not environment.alive:
             return
         environment.fault, environment.detail = fault, detail
+        self._kernel.kip.show(environment)
         self._kernel.count(Counter.FAULTS)
         self._kernel.trace.record(Event.FAULT, environment.number, fault)
         self._kernel.log(f"{environment.name}: fault: {fault.text}: {detail}")
+        self.kill(environment)
+
+    def kill(self, environment: Environment) -> None:
+        """End *environment* at once. Of one that attached by itself the machine says no more."""
         environment.body.kill()
+        if not environment.body.owned:
+            clock = self._kernel.machine.clock
+            clock.alarm(clock.now(), lambda: self.end(environment, _KILLED))
 
     def end(self, environment: Environment, status: int) -> None:
         """*environment* ended: everything it had returns."""
@@ -167,7 +202,11 @@ class Environments:
         for capability in list(environment.table):
             if capability.holder is environment and capability in environment.table:
                 lost = take(kernel, capability, itself=True, by=environment)
-                settle(kernel, [c for c in lost if c.holder is not environment], keeper=None)
+                # What its own host process had mapped is gone with that, unless it only left the system.
+                gone = environment.body.owned
+                settle(kernel, [c for c in lost if not gone or c.holder is not environment], keeper=None)
+        for descriptor in environment.descriptors:
+            descriptor.close()
         kernel.threads.release(environment)
 
     def _close_page(self, environment: Environment) -> None:
@@ -182,11 +221,40 @@ class Environments:
                 watcher.holder, Label.DEATH, (e.thread, e.number, e.status & 0xFFFF, e.fault), e.detail
             )
         kernel.on_ended(e)
-        if not e.watchers:
-            self.forget(e)
+        e.over = True
+        for watched in [c.thing for c in e.table if isinstance(c.thing, Environment) and c.thing.over]:
+            self.review(watched)
+        self.review(e)
+
+    def review(self, ended: Environment) -> None:
+        """Forget *ended*, with others of its kind, if nobody alive can ask how it ended, or succeed it.
+
+        One that left its capabilities to a successor may itself be watched by such a one, even by itself.
+        """
+        group, seen = [ended], {ended}
+        for each in group:
+            for watcher in each.watchers:
+                if not watcher.holder.over:
+                    return
+                if watcher.holder not in seen:
+                    seen.add(watcher.holder)
+                    group.append(watcher.holder)
+        for each in group:
+            self.forget(each)
 
     def forget(self, environment: Environment) -> None:
-        """Nobody asks how *environment* ended any more: its row is free."""
+        """Nobody asks how *environment* ended any more: its row is free.
+
+        What is stripped then may be the last that watched others: they follow, one after another.
+        """
+        self._forgotten.append(environment)
+        if len(self._forgotten) > 1:
+            return
+        while self._forgotten:
+            self._erase(self._forgotten[0])
+            self._forgotten.popleft()
+
+    def _erase(self, environment: Environment) -> None:
         if environment.keeps:
             environment.keeps = False
             self._strip(environment)

@@ -97,7 +97,7 @@ class Extent:
         del self._capabilities[capability]
         if not self._capabilities:
             self.free(kernel)
-        elif capability.holder is self._user:
+        elif all(other.holder is not self._user for other in self._capabilities):
             self.account(kernel, next(iter(self._capabilities)).holder)
 
     def free(self, kernel: "Kernel") -> None:
@@ -174,11 +174,11 @@ def part_of(thing: Thing, first: int, count: int) -> Ram:
 
 
 def passed_on(kernel: "Kernel", given: "Capability") -> None:
-    """Account an extent to whom its carver gave it; passing it on further changes nothing."""
-    extent, root = given.thing, given
-    if not isinstance(extent, Extent):
+    """Account an extent to whom its carver gave it, or who got it whole; sharing it on changes nothing."""
+    extent, parent = given.thing, given.parent
+    if not isinstance(extent, Extent) or parent is None:
         return
-    if root.parent is not None and isinstance(root.parent.thing, Extent):
-        root = root.parent
-    if root.parent is None or isinstance(root.parent.thing, Ram):
+    whole = isinstance(parent.thing, Ram)
+    from_carver = not whole and parent.origin == 0 and isinstance(getattr(parent.parent, "thing", None), Ram)
+    if whole or from_carver:
         extent.account(kernel, given.holder)

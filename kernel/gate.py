@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from hwmodel.machine import Exhausted
 from kernel.abi import gate, traps
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
@@ -63,7 +64,7 @@ class Gate:
         self._kernel.kip.count_trap(caller.number)
         try:
             _check_capability(call)
-            result = HANDLERS[kind](self._kernel, call)
+            result = _handle(self._kernel, call)
         except Refused as refused:
             for descriptor in call.gives:
                 descriptor.close()
@@ -76,6 +77,14 @@ class Gate:
         self._kernel.count(Counter.REFUSALS)
         self._kernel.trace.record(Event.TRAP, caller.number, _NUMBER[kind], refused.refusal)
         return _REFUSED + _ENCODER.encode(gate.Refused(int(refused.refusal), refused.detail))
+
+
+def _handle(kernel: "Kernel", call: Call[Any]) -> Any:  # noqa: ANN401 - each trap has its own result
+    """Do a trap. Raises Refused, also for want of what the host would have to lend."""
+    try:
+        return HANDLERS[type(call.trap)](kernel, call)
+    except Exhausted as exhausted:
+        raise Refused(Refusal.HOST_FULL, str(exhausted)) from exhausted
 
 
 def _decode(data: bytes) -> traps.Trap:

@@ -67,8 +67,11 @@ class InterruptLines:
         self._controller.mask(line.number)
 
     def mask(self, line: Line, *, masked: bool) -> None:
-        """Hold the line back or let it through."""
-        (self._controller.mask if masked else self._controller.unmask)(line.number)
+        """Hold the line back or let it through; while nobody handles it, it waits for who does."""
+        if masked or line.handler is None:
+            self._controller.mask(line.number)
+        else:
+            self._controller.unmask(line.number)
 
     def answer(self, thread: int, answerer: "Environment") -> None:
         """The handler answered the interrupt message of *thread*: unmask. Raises Refused."""

@@ -45,12 +45,12 @@ class Kip:
         """Lay the page out on *machine* and publish it."""
         self.size = kip_size(machine.memory.frames)
         self._page = machine.page("kip", self.size)
-        machine.publish("kip", self._page)
         self._buffer = self._page.buffer
         self._words = self._buffer.cast("Q")
         self._names: dict[str, int] = {}
         self._free_names = list(range(MAX_NAMES - 1, -1, -1))
         self._lay_out(machine)
+        machine.publish("kip", self._page)
 
     def _lay_out(self, machine: "Machine") -> None:
         words = self._words
@@ -124,14 +124,18 @@ class Kip:
         slot = self._names.get(name)
         return 0 if slot is None else int(NAME.unpack_from(self._buffer, NAMES + slot * NAME.size)[0])
 
+    def check_room(self) -> None:
+        """Refuse unless one more name can be published."""
+        if not self._free_names:
+            raise Refused(Refusal.TABLE_FULL, f"{MAX_NAMES} names are published")
+
     def publish(self, name: str, thread: int) -> None:
         """Publish *name* for *thread*; 0 withdraws it. Raises Refused when the table is full."""
         slot = self._names.get(name)
         if slot is None:
             if not thread:
                 return
-            if not self._free_names:
-                raise Refused(Refusal.TABLE_FULL, f"{MAX_NAMES} names are published")
+            self.check_room()
             slot = self._names[name] = self._free_names.pop()
         with self._writing(Head.NAME_SEQUENCE):
             NAME.pack_into(self._buffer, NAMES + slot * NAME.size, thread, name.encode() if thread else b"")

@@ -49,6 +49,7 @@ def _check_program(program: Program, descriptors: int) -> None:
 def _create(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> traps.Created:
     trap, creator = call.trap, call.caller
     _check_program(trap.program, len(call.descriptors))
+    creator.table.check_room(creator)
     if trap.succeeds != NIL_HANDLE:
         environment = _succeed(kernel, call)
     else:
@@ -60,14 +61,9 @@ def _create(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> traps.Crea
             call.descriptors,
             cpu=trap.cpu,
             may_bind=frozenset(trap.may_bind),
+            keeps=trap.keeps,
         )
-        environment.keeps = trap.keeps
-    try:
-        handle = give(kernel, creator, environment).handle
-    except Refused:
-        environment.keeps = False
-        environment.body.kill()
-        raise
+    handle = give(kernel, creator, environment).handle
     return traps.Created(environment=handle, thread=environment.thread)
 
 
@@ -77,7 +73,9 @@ def _succeed(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environme
         raise Refused(Refusal.WRONG_KIND, f"handle {call.trap.succeeds:#x} is to no environment")
     if dead.alive or not dead.keeps:
         raise Refused(Refusal.STILL_ALIVE, f"{dead.name} lives, or left nothing to a successor")
-    return kernel.environments.succeed(dead, call.trap.program, call.descriptors)
+    if call.descriptors:
+        raise Refused(Refusal.BAD_DESCRIPTORS, "a successor starts with those of its predecessor")
+    return kernel.environments.succeed(dead, call.trap.program)
 
 
 def _living(call: Call[traps.EnvironmentDestroy] | Call[traps.EnvironmentSignal]) -> Environment:
@@ -89,8 +87,8 @@ def _living(call: Call[traps.EnvironmentDestroy] | Call[traps.EnvironmentSignal]
 
 
 @handles(traps.EnvironmentDestroy)
-def _destroy(_kernel: "Kernel", call: Call[traps.EnvironmentDestroy]) -> None:
-    _living(call).body.kill()
+def _destroy(kernel: "Kernel", call: Call[traps.EnvironmentDestroy]) -> None:
+    kernel.environments.kill(_living(call))
 
 
 @handles(traps.EnvironmentSignal)

@@ -43,6 +43,11 @@ class Threads:
         self._free = deque(range(_FIRST_FREE, _FIRST_FREE + MAX_ENVIRONMENTS))
         self._endpoints: dict[int, Endpoint] = {}
 
+    def check_free(self, number: int | None) -> None:
+        """Refuse a *number* whose thread lives."""
+        if number is not None and (other := self._living.get(number)) is not None:
+            raise Refused(Refusal.NAME_TAKEN, f"thread number {number} is {other.name}'s")
+
     def allocate(self, number: int | None) -> ThreadId:
         """Return the id of a new incarnation of thread *number*, or of any free one."""
         number = self._free.popleft() if number is None else number

@@ -23,6 +23,7 @@ RETRY = 5_000_000
 _SENDERS = {
     Label.PARTNER_GONE: KERNEL_THREADS,
     Label.DEATH: KERNEL_ENVIRONMENTS,
+    Label.SUCCEEDED: KERNEL_ENVIRONMENTS,
     Label.ENDING: KERNEL_ENVIRONMENTS,
     Label.REVOKE: KERNEL_MEMORY,
     Label.REVOKED: KERNEL_MEMORY,
@@ -56,7 +57,7 @@ class Upcalls:
         thread = sender if sender is not None else _SENDERS[label]
         data = _PREFIX + _ENCODER.encode(Upcall(thread, int(label), words, text))
         self._kernel.count(Counter.UPCALLS)
-        if not to.backlog and to.body.port.send(data):
+        if not to.backlog and to.body.port.offer(data):
             return
         if len(to.backlog) >= BACKLOG:
             self._kernel.count(Counter.UPCALLS_DROPPED)
@@ -76,7 +77,7 @@ class Upcalls:
         self._alarm = None
         waiting, self._full = self._full, {}
         for environment in waiting:
-            while environment.backlog and environment.body.port.send(environment.backlog[0]):
+            while environment.backlog and environment.body.port.offer(environment.backlog[0]):
                 environment.backlog.popleft()
             if environment.backlog:
                 self._keep(environment)

@@ -28,6 +28,7 @@ class Refusal(Numbered):
     # arguments
     BAD_ARGUMENT = 1, "an argument is outside its range"
     BAD_DESCRIPTORS = 2, "the descriptors passed are not those the trap takes"
+    HOST_FULL = 3, "the host lends the machine no more descriptors or memory"
     # capabilities
     BAD_HANDLE = 16, "the handle names no slot of the caller's table"
     STALE_HANDLE = 17, "the handle is of an earlier generation: what it named was dropped or revoked"
@@ -50,6 +51,7 @@ class Refusal(Numbered):
     STILL_ALIVE = 65, "the environment to succeed is still alive"
     NAME_TAKEN = 66, "another living environment carries that name"
     GONE = 67, "the environment has ended"
+    MAY_NOT_ATTACH = 68, "that user of the host may not attach under that name"
     # processors
     BAD_SLICE = 80, "a slice names no scheduled thread of this processor, or no time"
     # interrupts

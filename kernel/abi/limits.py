@@ -14,6 +14,8 @@ MAX_HANDLES = 4096
 """Capabilities of one environment."""
 MAX_BINDINGS = 1024
 """Bindings one environment may hold as a sender."""
+TOKEN_BYTES = 16
+"""Bytes of a binding's token."""
 MAX_NAMES = 512
 """Names published at one time."""
 MAX_NAME = 31

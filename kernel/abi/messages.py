@@ -10,6 +10,8 @@ from typing import Annotated
 
 import msgspec
 
+from kernel.abi.limits import MAX_WORDS
+
 Word = Annotated[int, msgspec.Meta(ge=0)]
 
 LABEL_BITS = 48
@@ -43,6 +45,8 @@ class Label(IntEnum):
     """Handle that was taken."""
     MOVED = kernel_label(-68)
     """Handle of an extent whose backing was replaced: map it again."""
+    SUCCEEDED = kernel_label(-70)
+    """Thread that ended, thread that took its place by attaching: capabilities to the old are to the new."""
     ENDING = kernel_label(-69)
     """The system is going down: microseconds left."""
 
@@ -128,6 +132,6 @@ class Packet(msgspec.Struct, frozen=True, array_like=True, gc=False):
     kind: int
     sequence: Word
     label: Word = 0
-    words: tuple[Word, ...] = ()
+    words: Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_WORDS)] = ()
     parts: tuple[Part, ...] = ()
     flags: int = 0

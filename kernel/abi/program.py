@@ -12,9 +12,11 @@ class Role(IntEnum):
     STDOUT = 1
     STDERR = 2
     DIRECTORY = 3
-    """Working directory, and first on the import path."""
+    """Working directory."""
     SOURCE = 4
     """The program text of a Python program."""
+    IMPORTS = 5
+    """First on the import path."""
 
 
 class ProgramKind(IntEnum):

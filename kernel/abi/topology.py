@@ -45,6 +45,8 @@ class AttachConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     operators: tuple[int, ...] = ()
     """Uids beside root and the kernel's own that may attach and command the system."""
+    members: tuple[int, ...] = ()
+    """Uids that may attach as plain programs, beside operators and the uids of servers."""
 
 
 class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -12,12 +12,12 @@ import msgspec
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Name, Record, Small, Word
 from kernel.abi.ids import ANY_FRAME, NIL_HANDLE
-from kernel.abi.limits import MAX_BATCH, MAX_SLICES, MAX_WORDS
+from kernel.abi.limits import MAX_BATCH, MAX_SLICES, MAX_WORDS, TOKEN_BYTES
 from kernel.abi.program import Program
 from kernel.abi.rights import Kind, Rights
 
 Frame = Annotated[int, msgspec.Meta(ge=ANY_FRAME, lt=1 << 40)]
-Token = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+Token = Annotated[bytes, msgspec.Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
 
 
 class Trap(Record):
@@ -68,7 +68,7 @@ class EnvironmentCreate(Trap, tag=0x10):
 
     `cpu` is the processor whose plan it runs under, or -1: outside all plans. `keeps` says that its
     capabilities outlive it until a successor takes them; `succeeds` is the handle of such a dead
-    environment, whose thread number (with the next version), capabilities and settings the new one takes.
+    environment, whose thread number (with the next version), capabilities and descriptors the new one takes.
     `may_bind` lists the thread numbers it may call; empty: any.
     """
 
@@ -87,6 +87,7 @@ class EnvironmentCreate(Trap, tag=0x10):
         Refusal.BAD_ARGUMENT,
         Refusal.BAD_DESCRIPTORS,
         Refusal.TABLE_FULL,
+        Refusal.HOST_FULL,
         Refusal.TOO_MANY_ENVIRONMENTS,
         Refusal.STILL_ALIVE,
         Refusal.NAME_TAKEN,
@@ -165,6 +166,7 @@ class Bind(Trap, tag=0x21):
         Refusal.STALE_THREAD,
         Refusal.MAY_NOT_BIND,
         Refusal.TOO_MANY_BINDINGS,
+        Refusal.HOST_FULL,
     )
 
 
@@ -216,7 +218,7 @@ class ThreadSwitch(Trap, tag=0x30):
     thread: Word
     microseconds: Small
     needs = (Kind.CPU, Rights.CONTROL)
-    refusals = (*HANDLE_REFUSALS, Refusal.BAD_SLICE)
+    refusals = (*HANDLE_REFUSALS, Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.BAD_SLICE)
 
 
 class Plan(Trap, tag=0x31):
@@ -225,7 +227,7 @@ class Plan(Trap, tag=0x31):
     cpu: Small
     slices: Annotated[tuple[Slice, ...], msgspec.Meta(max_length=MAX_SLICES)]
     needs = (Kind.CPU, Rights.CONTROL)
-    refusals = (*HANDLE_REFUSALS, Refusal.BAD_SLICE)
+    refusals = (*HANDLE_REFUSALS, Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.BAD_SLICE)
 
 
 # ----------------------------------------------------------------------------------------------- capability
@@ -360,6 +362,7 @@ class Carve(Trap, tag=0x50):
     refusals = (
         *HANDLE_REFUSALS,
         Refusal.BAD_ARGUMENT,
+        Refusal.HOST_FULL,
         Refusal.NO_FRAMES,
         Refusal.FRAME_BUSY,
         Refusal.TABLE_FULL,

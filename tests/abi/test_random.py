@@ -1,0 +1,42 @@
+"""Ten thousand random traps and messages leave the kernel in order, and nothing behind."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from libexo.testing import System
+from tests.abi.chaos import Chaos
+from tests.kernel.puppets import theatre
+
+STEPS = 10_000
+
+
+def leftovers(system: System) -> list[str]:
+    return [repr(e) for e in system.kernel.environments]
+
+
+@pytest.mark.slow
+def test_ten_thousand(seed: int) -> None:
+    """After random traps, messages and deaths every invariant holds, and when all have ended nothing is left."""
+    with theatre(seed=seed) as stage:
+        chaos = Chaos(stage, seed)
+        chaos.play(STEPS)
+        assert min(chaos.did[what] for what in ("done", "refused", "sent", "received")) > STEPS / 100
+        stage.end()
+
+        assert (leftovers(stage.system), stage.kernel.frames.free) == ([], stage.kernel.frames.total)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_for_long(seed: int, soak_seconds: float, record_property: Callable[[str, object], None]) -> None:
+    """The same from one seed after another, for as long as there is time."""
+    end, runs = time.monotonic() + soak_seconds, 0
+    while time.monotonic() < end:
+        with theatre(seed=seed + runs) as stage:
+            Chaos(stage, seed + runs).play(STEPS)
+            stage.end()
+            assert leftovers(stage.system) == [], f"seed {seed + runs}"
+        runs += 1
+    record_property("runs", runs)

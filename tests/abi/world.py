@@ -1,0 +1,124 @@
+"""A caller with one of everything, and for each trap the arguments with which it would be done."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from hwmodel.simulated.bodies import SimulatedBody
+from kernel.abi import traps
+from kernel.abi.gate import Refused, Status
+from kernel.abi.ids import ANY_THREAD, KERNEL_MEMORY, thread_id
+from libexo import attach
+from tests.kernel.puppets import Puppet, Theatre, wait_for_ever
+
+LINE = 5
+NUMBER = {trap: number for number, trap in traps.TRAPS.items()}
+PROGRAM = [1, ["child"], [], []]
+GARBAGE: list[object] = [
+    *(0, 1, 31, 32, 256, (1 << 16) + 1, (1 << 32) - 1, 1 << 32, 1 << 40, 1 << 63, (1 << 64) - 1),
+    *(-1, -2, -(1 << 31), -(1 << 63)),
+    *(None, True, False, 1.5, "", "text", "x" * 32, "\0", b"", b"x" * 16, b"x" * 17),
+    *([], [1], [[]], [[1, 2]], [[1, 1000]] * 300, [0] * 64, {}, {"a": 1}),
+]
+"""Values of every type and size; for any argument, nearly all of them are wrong."""
+
+
+class World:
+    """A stage with a witness, a victim, a member of the processor, and callers one after another."""
+
+    def __init__(self, stage: Theatre) -> None:
+        self.stage = stage
+        stage.machine.programs["child"] = lambda: wait_for_ever(attach())
+        self.witness = stage.puppet("witness")
+        self.member = stage.puppet("member", cpu=0, work=compute)
+        self.gone = stage.puppet("gone")
+        stage.kill(self.gone)
+        self.keep = list(stage.kernel.environments)
+        self.caller: Puppet
+        self.victim: Puppet
+
+    def renew(self) -> Puppet:
+        """End the caller, if there is one, and all it created; start the next, with one of everything."""
+        self.stage.kill(*(p for p in self.stage.puppets if p.environment not in self.keep))
+        for e in self.stage.kernel.environments:
+            if e not in self.keep:
+                e.body.kill()
+        self.stage.settle()
+        self.stage.puppets[:] = [p for p in self.stage.puppets if p.environment in self.keep]
+        self.victim = self.stage.puppet("victim", holds=("ram",))
+        self.caller = caller = self.stage.puppet("caller", holds=("ram", "cpus", "factory"))
+        self.ram, self.cpu, self.factory = caller.handles
+        give = self.stage.system.give
+        self.environment = give(caller.task, self.victim.environment).handle
+        self.interrupt = give(caller.task, self.stage.kernel.interrupts.lines[LINE]).handle
+        self.extent = caller.sys.carve(self.ram, 1).extent
+        self.stale = caller.sys.derive(self.ram, 0)
+        caller.sys.drop(self.stale)
+        self.weak = [caller.sys.derive(handle, 0) for handle in [c.handle for c in caller.caps]]
+        self.mine, self.theirs = token(caller, self.victim), token(self.victim, caller)
+        caller.sys.interrupt_bind(self.interrupt)
+        self.stage.machine.interrupts.trigger(LINE)
+        return caller
+
+    def arguments(self, trap: type[traps.Trap]) -> list[Any]:
+        """Return arguments with which *trap* is done."""
+        table: dict[type[traps.Trap], Callable[[], list[Any]]] = {
+            traps.EnvironmentCreate: lambda: [self.factory, "child", PROGRAM, -1, False, 0, []],
+            traps.EnvironmentDestroy: lambda: [self.environment],
+            traps.EnvironmentSignal: lambda: [self.environment, 18],
+            traps.NamePublish: lambda: [self.factory, "alias", self.caller.thread],
+            traps.BootInfo: lambda: [self.factory],
+            traps.Bind: lambda: [self.victim.thread],
+            traps.Identify: lambda: [self.theirs],
+            traps.Unbind: lambda: [self.mine],
+            traps.Acknowledge: lambda: [thread_id(LINE), []],
+            traps.ThreadSwitch: lambda: [self.cpu, self.member.thread, 1000],
+            traps.Plan: lambda: [self.cpu, [[self.member.thread, 1000]]],
+            traps.Derive: lambda: [self.ram, 4, -1, 0],
+            traps.Transfer: lambda: [self.extent, self.victim.thread, 4, False],
+            traps.Revoke: lambda: [self.extent, 0],
+            traps.Drop: lambda: [self.extent],
+            traps.Inspect: lambda: [self.extent],
+            traps.Carve: lambda: [self.ram, 1, -1, True],
+            traps.MapExtent: lambda: [self.extent],
+            traps.InterruptBind: lambda: [self.interrupt, True],
+            traps.InterruptMask: lambda: [self.interrupt, False],
+            traps.Batch: lambda: [[[NUMBER[traps.Inventory]]]],
+        }
+        return table.get(trap, list)()
+
+    def wrong_names(self) -> list[object]:
+        """Handles and threads that exist or did, but are not what an argument wants, or not the caller's."""
+        handles = [c.handle for c in self.caller.caps] + [c.handle + 100 for c in self.victim.caps]
+        threads = [self.gone.thread, self.member.thread, thread_id(LINE), thread_id(70), ANY_THREAD]
+        return [self.stale, *handles, *threads, KERNEL_MEMORY, thread_id(96), self.caller.thread]
+
+    def send(self, trap: type[traps.Trap], arguments: list[Any], descriptors: int = 0) -> bytes | None:
+        given = [self.stage.machine.ticket() for _ in range(descriptors)]
+        return self.caller.raw(msgspec.msgpack.encode([NUMBER[trap], *arguments]), given)
+
+    def check(self) -> None:
+        """The kernel goes on, for another and in itself."""
+        assert self.witness.sys.inventory() == ()
+        self.stage.check()
+
+
+def compute(body: SimulatedBody) -> None:
+    """Compute for ever."""
+    body.burn(10**15)
+
+
+def token(sender: Puppet, receiver: Puppet) -> bytes:
+    """Bind *sender* to *receiver*."""
+    bound, ticket = sender.sys.bind(receiver.thread)
+    sender.host.close_descriptor(ticket)
+    return bound.token
+
+
+def refusal_of(answer: bytes) -> int | None:
+    """Return the refusal in an answer, or None when it was done."""
+    if answer[0] == Status.DONE:
+        return None
+    assert answer[0] == Status.REFUSED
+    return msgspec.msgpack.decode(answer[1:], type=Refused).refusal

@@ -1,0 +1,238 @@
+"""What must be true of the kernel between any two traps, checked from all its records against one another."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from hwmodel.simulated.machine import SimulatedMachine
+from kernel.abi.ids import thread_number
+from kernel.abi.kip import (
+    ENVIRONMENT,
+    ENVIRONMENTS,
+    FRAMES,
+    NAME,
+    NAMES,
+    PLAN_HEAD,
+    PLAN_SIZE,
+    PLAN_SLICE,
+    PLANS,
+    EnvironmentState,
+    Head,
+)
+from kernel.abi.limits import MAX_BINDINGS, MAX_ENVIRONMENTS, MAX_HANDLES, MAX_NAMES
+from kernel.abi.rights import Rights
+from kernel.capability import Capability
+from kernel.environment import Environment
+from kernel.frames import Extent, Ram
+from kernel.kernel import Kernel
+
+
+def violations(kernel: Kernel, machine: SimulatedMachine) -> list[str]:
+    """Return a line for each invariant that is broken."""
+    rows = list(kernel.environments)
+    capabilities = [capability for e in rows for capability in e.table]
+    return [
+        *(line for e in rows for line in _table(e)),
+        *_tree(capabilities),
+        *_things(capabilities, rows),
+        *_frames(kernel, machine, capabilities),
+        *_environments(kernel, machine, rows),
+        *_bindings(rows),
+        *_kip_rows(kernel, rows),
+        *_kip_names(kernel),
+        *_kip_plans(kernel),
+        *(f"{word.name} is odd" for word in Head if "SEQUENCE" in word.name and kernel.kip._words[word] % 2),
+    ]
+
+
+def _table(e: Environment) -> Iterator[str]:
+    table = e.table
+    free = list(table._free)
+    taken = {slot for slot, capability in enumerate(table._slots) if capability is not None}
+    if table.used != len(taken) or table.used > MAX_HANDLES:
+        yield f"{e} counts {table.used} handles, has {len(taken)}"
+    if (
+        len(set(free)) != len(free)
+        or taken & set(free)
+        or taken | set(free) | {0} != set(range(len(table._slots)))
+    ):
+        yield f"{e}: slots are lost or used twice"
+    for capability in table:
+        if capability.holder is not e or table.lookup(capability.handle) is not capability:
+            yield f"{capability} sits in the table of {e}"
+    if not e.alive and not e.keeps and taken:
+        yield f"{e} ended and still holds {len(taken)} capabilities"
+
+
+def _tree(capabilities: list[Capability]) -> Iterator[str]:
+    known = set(capabilities)
+    for capability in capabilities:
+        parent = capability.parent
+        if parent is not None and (parent not in known or capability not in parent.children):
+            yield f"{capability} has a parent that does not know it"
+        for child in capability.children:
+            if child not in known or child.parent is not capability:
+                yield f"{capability} has a child that does not know it"
+        steps = 0
+        while parent is not None and steps <= len(capabilities):
+            parent, steps = parent.parent, steps + 1
+        if steps > len(capabilities):
+            yield f"{capability} is its own ancestor"
+
+
+def _things(capabilities: list[Capability], rows: list[Environment]) -> Iterator[str]:
+    for capability in capabilities:
+        thing, parent = capability.thing, capability.parent
+        if parent is None:
+            continue
+        above = parent.thing
+        part = isinstance(above, Ram) and isinstance(thing, Ram | Extent)
+        if thing is not above and not part:
+            yield f"{capability} is derived from {parent}"
+        if isinstance(above, Ram) and isinstance(thing, Ram | Extent):
+            inside = above.first <= thing.first and thing.first + thing.count <= above.first + above.count
+            if not inside:
+                yield f"{capability} is outside {parent}"
+    for e in rows:
+        if set(e.watchers) != {c for c in capabilities if c.thing is e}:
+            yield f"{e} is watched by others than hold it"
+        if not e.alive and not e.watchers:
+            yield f"nobody watches {e}, which ended"
+
+
+def rights_grow(capabilities: list[Capability]) -> list[str]:
+    """Say who holds more rights than what its capability was derived from (EXECUTE comes with carving)."""
+    return [
+        f"{c} of {c.parent}"
+        for c in capabilities
+        if c.parent is not None and c.rights & ~(c.parent.rights | Rights.EXECUTE)
+    ]
+
+
+def _frames(kernel: Kernel, machine: SimulatedMachine, capabilities: list[Capability]) -> Iterator[str]:
+    extents: dict[Extent, list[Capability]] = {}
+    for capability in capabilities:
+        if isinstance(capability.thing, Extent):
+            extents.setdefault(capability.thing, []).append(capability)
+    runs = kernel.frames._runs
+    spans = sorted(
+        [(s, e) for s, e in zip(runs._starts, runs._ends, strict=True)]
+        + [(x.first, x.first + x.count) for x in extents]
+    )
+    edges = [0, *(edge for span in spans for edge in span), kernel.frames.total]
+    if any(a != b for a, b in zip(edges[::2], edges[1::2], strict=True)):
+        yield f"free runs and extents do not make up RAM: {spans}"
+    if any(a >= b for a, b in pairwise(runs._starts)) or runs.free != sum(
+        e - s for s, e in zip(runs._starts, runs._ends, strict=True)
+    ):
+        yield "the free runs are out of order, or counted wrong"
+    if machine.ram.carved() != kernel.frames.total - kernel.frames.free:
+        yield f"{machine.ram.carved()} frames carved, {kernel.frames.free} free of {kernel.frames.total}"
+    if kernel.kip._words[Head.FREE_FRAMES] != kernel.frames.free:
+        yield "the KIP shows another number of free frames"
+    yield from _users(kernel, extents)
+
+
+def _users(kernel: Kernel, extents: dict[Extent, list[Capability]]) -> Iterator[str]:
+    shown = [0] * kernel.frames.total
+    used: dict[Environment, int] = {}
+    for extent, holders in extents.items():
+        user = extent._user
+        if set(extent._capabilities) != set(holders):
+            yield f"{extent} knows others than hold it"
+        if user is None or all(c.holder is not user for c in holders):
+            yield f"{extent} is accounted to {user}, who does not hold it"
+            continue
+        used[user] = used.get(user, 0) + extent.count
+        shown[extent.first : extent.first + extent.count] = [user.number + 1] * extent.count
+    for e in kernel.environments:
+        if e.frames != used.get(e, 0):
+            yield f"{e} is said to have {e.frames} frames, has {used.get(e, 0)}"
+    table = kernel.kip._buffer[FRAMES : FRAMES + 4 * kernel.frames.total].cast("I")
+    if table.tolist() != shown:
+        yield "the KIP shows other users of frames"
+
+
+def _environments(kernel: Kernel, machine: SimulatedMachine, rows: list[Environment]) -> Iterator[str]:
+    environments, threads = kernel.environments, kernel.threads
+    alive = {e for e in rows if e.alive}
+    if sorted([*(e.number for e in rows), *environments._free]) != list(range(MAX_ENVIRONMENTS)):
+        yield "rows of environments are lost or used twice"
+    if set(environments._by_body.values()) != alive:
+        yield "bodies and living environments differ"
+    if {e: number for number, e in threads._living.items()} != {e: thread_number(e.thread) for e in alive}:
+        yield "threads and living environments differ"
+    kept = {thread_number(e.thread) for e in rows if e.alive or e.keeps}
+    if len(set(threads._free)) != len(threads._free) or kept & set(threads._free):
+        yield "thread numbers are free twice, or free and in use"
+    if set(threads._endpoints) - kept or set(threads._endpoints) != set(machine.endpoints):
+        yield "end points of nobody"
+    for line in kernel.interrupts.lines:
+        if line.handler is not None and line.handler not in alive:
+            yield f"line {line.number} is handled by {line.handler}"
+    for processor in kernel.processors:
+        members = set(processor._members)
+        if not members <= alive or {e for e, _ in processor._plan} - members:
+            yield f"{processor} plans others than its members"
+        awake = [m for e, m in processor._members.items() if not m.asleep and not _paused(e)]
+        if len(awake) > 1 or any(m is not processor._current for m in awake):
+            yield f"{processor} runs {[m.environment.name for m in awake]}"
+
+
+def _paused(e: Environment) -> bool:
+    return bool(getattr(e.body, "paused", False))
+
+
+def _bindings(rows: list[Environment]) -> Iterator[str]:
+    for e in rows:
+        if len(e.outgoing) > MAX_BINDINGS or (not e.alive and (e.outgoing or e.incoming or e.backlog)):
+            yield f"{e} has bindings it cannot have"
+        for token, binding in e.outgoing.items():
+            if (binding.token, binding.sender, binding.receiver.incoming.get(token)) != (token, e, binding):
+                yield f"{e} has a binding its receiver does not know"
+        for token, binding in e.incoming.items():
+            if (binding.receiver, binding.sender.outgoing.get(token)) != (e, binding):
+                yield f"{e} has a binding its sender does not know"
+
+
+def _kip_rows(kernel: Kernel, rows: list[Environment]) -> Iterator[str]:
+    size = ENVIRONMENT.size
+    table = bytes(kernel.kip._buffer[ENVIRONMENTS : ENVIRONMENTS + MAX_ENVIRONMENTS * size])
+    expected = {e.number: e for e in rows}
+    for number, row in enumerate(ENVIRONMENT.iter_unpack(table)):
+        e = expected.get(number)
+        if e is None:
+            if row[0] != EnvironmentState.FREE:
+                yield f"row {number} shows {row[-1]!r}, which is no more"
+            continue
+        state, _, _, cpu, thread, started, _, _, frames, handles, fault, name = row
+        shown = (state, cpu, thread, started, frames, handles, fault, name.rstrip(b"\0").decode())
+        true = (e.state, e.cpu, e.thread, e.started, e.frames, e.table.used, e.fault, e.name)
+        if shown != true:
+            yield f"row {number} shows {shown}, not {true}"
+
+
+def _kip_names(kernel: Kernel) -> Iterator[str]:
+    table = bytes(kernel.kip._buffer[NAMES : NAMES + MAX_NAMES * NAME.size])
+    shown = {n.rstrip(b"\0").decode(): thread for thread, n in NAME.iter_unpack(table) if thread}
+    if set(shown) != set(kernel.kip._names):
+        yield "the names shown are not those kept"
+    living = {e.thread for e in kernel.environments if e.alive}
+    if not set(shown.values()) <= living:
+        yield f"names of threads that are gone: {shown}"
+    slots = sorted([*kernel.kip._names.values(), *kernel.kip._free_names])
+    if slots != list(range(MAX_NAMES)):
+        yield "slots of the name table are lost or used twice"
+
+
+def _kip_plans(kernel: Kernel) -> Iterator[str]:
+    for processor in kernel.processors:
+        at = PLANS + processor.number * PLAN_SIZE
+        core, count, running, _ = PLAN_HEAD.unpack_from(kernel.kip._buffer, at)
+        start = at + PLAN_HEAD.size
+        table = bytes(kernel.kip._buffer[start : start + count * PLAN_SLICE.size])
+        current = processor._current
+        expected = (processor.core, current.environment.number + 1 if current else 0)
+        if (core, running) != expected:
+            yield f"{processor} shows core and runner {(core, running)}, not {expected}"
+        if list(PLAN_SLICE.iter_unpack(table)) != [(e.number, us) for e, us in processor._plan]:
+            yield f"{processor} shows another plan"

@@ -1,0 +1,278 @@
+"""Boot: what the topology says is what there is; the root task's restart; who may attach."""
+
+import msgspec
+import pytest
+
+from hwmodel.simulated.bodies import SimulatedBody
+from hwmodel.simulated.machine import Outcome
+from kernel.abi.errors import Refusal
+from kernel.abi.gate import Attach, Refused, Status
+from kernel.abi.ids import thread_id
+from kernel.abi.kip import Head, SystemState
+from kernel.abi.rights import Kind, Rights
+from kernel.abi.topology import AttachConfig, MachineConfig, ServerConfig, Topology
+from kernel.boot import ROOT_RESTARTS, ROOT_WINDOW
+from kernel.environment import Environment
+from libexo.testing import System, Task, simulated
+from tests.kernel.invariants import violations
+from tests.kernel.puppets import Puppet, faults, theatre
+
+IDLE = "tests.kernel.idle_server:Idle"
+OPERATOR, STRANGER, MAIL, MEMBER = 1001, 1002, 1003, 1004
+TOPOLOGY = Topology(
+    MachineConfig(memory="1 MiB", cpus=(0, 1)),
+    attach=AttachConfig(operators=(OPERATOR,), members=(MEMBER,)),
+    server={
+        "ram": ServerConfig(IDLE, 96, 1, holds=("ram",)),
+        "root": ServerConfig(IDLE, 98, 3, holds=("factory",), calls=("ram",)),
+        "cpu": ServerConfig(IDLE, 99, 2, holds=("cpus", "interrupts"), restart="never"),
+        "mail": ServerConfig(IDLE, 100, 4, holds=("ram",), start="attach", uid=MAIL),
+    },
+)
+
+
+def named(system: System, name: str) -> Environment:
+    """Return the newest environment called *name*."""
+    return [e for e in system.kernel.environments if e.name == name][-1]
+
+
+def settle(system: System) -> Outcome:
+    outcome = system.machine.drive(system.kernel, limit=system.machine.clock.now())
+    assert violations(system.kernel, system.machine) == []
+    return outcome
+
+
+def attach(system: System, packet: bytes, uid: int) -> tuple[SimulatedBody, list[bytes]]:
+    """Have a program of *uid* connect, say *packet*, and wait; return what it is sent."""
+    heard: list[bytes] = []
+
+    def program() -> None:
+        body.send(packet)
+        body.wait(body.arrived, None)
+        while (received := body.receive()) is not None:
+            heard.append(received[0])
+
+    body = system.machine.attach("outsider", program, uid=uid)
+    settle(system)
+    return body, heard
+
+
+def refused(heard: list[bytes]) -> Refusal:
+    assert heard[0][0] == Status.REFUSED
+    return Refusal(msgspec.msgpack.decode(heard[0][1:], type=Refused).refusal)
+
+
+def hello(name: str) -> bytes:
+    return msgspec.msgpack.encode(Attach(name))
+
+
+def kinds(environment: Environment) -> list[Kind]:
+    return [capability.thing.kind for capability in environment.table]
+
+
+def test_the_topology_is_there() -> None:
+    """Each server of the topology that starts at boot runs, under its name and thread number."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+
+        assert {e.name: e.thread for e in system.kernel.environments} == {
+            "ram": thread_id(96),
+            "root": thread_id(98),
+            "cpu": thread_id(99),
+        }
+        assert system.kernel.kip._words[Head.STATE] == SystemState.UP
+
+
+def test_each_holds_what_it_shall() -> None:
+    """Servers hold what the topology says; the root task holds a capability to each other server."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+
+        assert kinds(named(system, "ram")) == [Kind.RAM]
+        assert kinds(named(system, "root")) == [Kind.FACTORY, Kind.ENVIRONMENT, Kind.ENVIRONMENT]
+        assert kinds(named(system, "cpu")) == [Kind.CPU] * 2 + [Kind.INTERRUPT] * 64
+
+
+def test_each_may_call_whom_it_shall() -> None:
+    """A server may call those the topology names, and itself."""
+    with simulated(TOPOLOGY) as system:
+        assert named(system, "root").may_bind == {96, 98}
+        assert named(system, "ram").may_bind == {96}
+
+
+def test_who_keeps_its_things() -> None:
+    """Servers that are restarted keep their capabilities for that; others do not."""
+    with simulated(TOPOLOGY) as system:
+        assert [named(system, name).keeps for name in ("ram", "root", "cpu")] == [True, True, False]
+
+
+def test_the_root_task_is_restarted() -> None:
+    """When the root task ends, it is started again with what it had, in its next version."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        held = kinds(named(system, "root"))
+        named(system, "root").body.kill()
+        settle(system)
+
+        root = named(system, "root")
+        assert (root.thread, kinds(root), root.alive) == (thread_id(98, 3), held, True)
+        assert system.log == ["root ended (-9): restarted"]
+
+
+def test_others_are_not() -> None:
+    """Any other server is the root task's to restart."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        named(system, "ram").body.kill()
+        settle(system)
+
+        assert (named(system, "ram").alive, named(system, "ram").keeps) == (False, True)
+
+
+def test_a_root_task_that_keeps_ending() -> None:
+    """After so many ends in a row, something is wrong that a restart does not mend: the system stops."""
+    with simulated(TOPOLOGY) as system:
+        outcomes = []
+        for _ in range(ROOT_RESTARTS + 1):
+            settle(system)
+            named(system, "root").body.kill()
+            outcomes.append(settle(system))
+
+        assert [o is Outcome.STOPPED for o in outcomes] == [False] * ROOT_RESTARTS + [True]
+        assert system.log[-1] == f"root ended {ROOT_RESTARTS + 1} times in a row: the system stops"
+
+
+def test_a_root_task_that_ends_now_and_then() -> None:
+    """Ends with time between them are each mended."""
+    with simulated(TOPOLOGY) as system:
+        for _ in range(ROOT_RESTARTS * 2):
+            settle(system)
+            named(system, "root").body.kill()
+            settle(system)
+            system.pass_time(ROOT_WINDOW / 1e9 / ROOT_RESTARTS + 0.1)
+
+        assert named(system, "root").alive
+
+
+def test_a_server_attaches() -> None:
+    """A server of the topology comes in by its uid, and gets its number and what it holds."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        attach(system, hello("mail"), MAIL)
+
+        mail = named(system, "mail")
+        assert (mail.thread, kinds(mail), mail.uid) == (thread_id(100), [Kind.RAM], MAIL)
+        assert kinds(named(system, "root"))[-1] == Kind.ENVIRONMENT
+
+
+def test_a_server_attaches_again() -> None:
+    """A server that left and comes back has its capabilities, and its next version."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        body, _ = attach(system, hello("mail"), MAIL)
+        body._ready = lambda: True  # its program returns
+        settle(system)
+        attach(system, hello("mail"), MAIL)
+
+        mail = named(system, "mail")
+        assert (mail.thread, kinds(mail)) == (thread_id(100, 3), [Kind.RAM])
+
+
+@pytest.mark.parametrize("uid", [MEMBER, MAIL])
+def test_members_attach(uid: int) -> None:
+    """Members, and the uids of servers, attach as plain programs, with nothing in hand."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        attach(system, hello("shell"), uid)
+
+        assert (kinds(named(system, "shell")), named(system, "shell").uid) == ([], uid)
+
+
+@pytest.mark.parametrize("uid", [0, OPERATOR])
+def test_operators_attach(uid: int) -> None:
+    """Operators attach under any free name, with nothing in hand; they may stand in for servers too."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        attach(system, hello("shell"), uid)
+        attach(system, hello("mail"), uid)
+
+        assert (kinds(named(system, "shell")), named(system, "shell").may_bind) == ([], frozenset())
+        assert named(system, "mail").thread == thread_id(100)
+
+
+@pytest.mark.parametrize(
+    ("name", "uid", "expected"),
+    [
+        ("shell", STRANGER, Refusal.MAY_NOT_ATTACH),
+        ("mail", STRANGER, Refusal.MAY_NOT_ATTACH),
+        ("ram", MAIL, Refusal.MAY_NOT_ATTACH),
+        ("ram", OPERATOR, Refusal.NAME_TAKEN),
+        ("", OPERATOR, Refusal.BAD_ARGUMENT),
+        (" x", OPERATOR, Refusal.BAD_ARGUMENT),
+    ],
+)
+def test_who_may_not_attach(name: str, uid: int, expected: Refusal) -> None:
+    """Who is neither operator nor that server is sent away with the reason, as is one with a bad name."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        _, heard = attach(system, hello(name), uid)
+
+        assert refused(heard) == expected
+        assert len(list(system.kernel.environments)) == 3
+
+
+@pytest.mark.parametrize(
+    "packet", [b"", b"\xc1", msgspec.msgpack.encode([1]), hello("x" * 32), b"\x91" * 9000]
+)
+def test_packets_that_are_no_greeting(packet: bytes) -> None:
+    """Whatever the first packet is, it is answered, and the system goes on."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        _, heard = attach(system, packet, OPERATOR)
+
+        assert refused(heard) == Refusal.BAD_ARGUMENT
+
+
+def test_attached_ones_that_are_ended() -> None:
+    """An environment that attached by itself ends when the kernel ends it, and all it had returns."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        body, _ = attach(system, hello("shell"), OPERATOR)
+        system.kernel.overlong(body)
+        settle(system)
+
+        assert [e.name for e in system.kernel.environments] == ["ram", "root", "cpu"]
+
+
+def test_a_thread_number_that_lives() -> None:
+    """A server whose name was withdrawn while it lives keeps its thread number to itself."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        system.kernel.kip.publish("ram", 0)
+        _, heard = attach(system, hello("ram"), OPERATOR)
+
+        assert refused(heard) == Refusal.NAME_TAKEN
+
+
+def test_the_host_ends_the_system() -> None:
+    """Asked to stop, the machine's loop returns; closed, the KIP says so to those who still read it."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        system.machine.clock.alarm(system.machine.clock.now(), system.kernel.stop)
+
+        assert settle(system) is Outcome.STOPPED
+
+
+def test_who_left_keeps_no_memory() -> None:
+    """Memory that others share is taken from an attached program that leaves, even if it lives on."""
+    with theatre(TOPOLOGY) as stage:
+        owner = stage.puppet("owner", holds=("ram",))
+        body, _ = attach(stage.system, hello("shell"), OPERATOR)
+        extent = owner.sys.carve(owner.handles[0], 1).extent
+        view = owner.env.views.map(extent)
+        shell = Puppet(stage, Task(stage.system, named(stage.system, "shell")))
+        theirs = shell.env.views.map(owner.sys.transfer(extent, shell.thread, Rights.READ))
+        stage.kernel.ended(body, 0)
+        owner.env.thread.core.pump_gate()
+
+        assert (faults(theirs), view[0]) == (True, 0)
