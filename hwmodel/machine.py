@@ -15,6 +15,10 @@ from typing import Protocol
 from kernel.abi.program import Program
 
 
+class Exhausted(Exception):
+    """The host lends no more of what was asked for; nothing has changed."""
+
+
 class Descriptor(Protocol):
     """A right the host enforces."""
 
@@ -115,6 +119,9 @@ class Port(Protocol):
 
     def send(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> bool:
         """Send one packet, without waiting; the descriptors are consumed. False: the peer does not read."""
+
+    def offer(self, data: bytes) -> bool:
+        """Send one packet that may wait: only while half of the room is left, for answers. False: not now."""
 
     def close(self) -> None:
         """Close this end."""

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kernel.abi.ids import ANY_THREAD, show_thread
 from kernel.abi.messages import PacketKind, Phase
 from libexo.errors import GateClosed, IpcTimeout, NoPartner, NotFound
+from libexo.exchange import Exchange
 from libexo.ipc import READY, RECHECK
 from libexo.message import Message
-from libexo.rendezvous import Exchange
 from libexo.stub import DEFERRED, PATIENCE, Interface, Operation, Remote, Server
 
 if TYPE_CHECKING:

@@ -33,6 +33,11 @@ class Estate:
         """Whether there is any state."""
         return any(_valid(slot) for slot in self._slots)
 
+    @property
+    def room(self) -> int:
+        """How many bytes it can hold."""
+        return len(self._slots[0]) - _HEAD.size
+
     def load(self) -> bytes:
         """Return the last state stored, or nothing."""
         valid = [slot for slot in self._slots if _valid(slot)]
@@ -45,8 +50,8 @@ class Estate:
         """Replace the state. Raises ExoError when it does not fit."""
         self._sequence += 1
         slot = self._slots[self._sequence % 2]
-        if len(state) > len(slot) - _HEAD.size:
-            raise ExoError(f"the estate holds {len(slot) - _HEAD.size} bytes, not {len(state)}")
+        if len(state) > self.room:
+            raise ExoError(f"the estate holds {self.room} bytes, not {len(state)}")
         slot[_HEAD.size : _HEAD.size + len(state)] = state
         _HEAD.pack_into(slot, 0, self._sequence, len(state), zlib.crc32(state))
 

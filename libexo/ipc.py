@@ -6,6 +6,9 @@
 
 Time-outs are in seconds: None waits for ever, 0 asks for a partner that is ready. `send` returns when the
 receiver has taken the message. A failed IPC raises an `IpcError` with the X.2 code and phase.
+
+A channel or inbox that *shows all* is one into which `Host.wait` itself looks: nothing it holds can be missed by
+waiting for it. Any other is tried before it is waited for, because its descriptor may tell of news only.
 """
 
 from collections.abc import Sequence
@@ -14,8 +17,9 @@ from typing import TYPE_CHECKING
 from kernel.abi.ids import ANY_THREAD, USER_BASE, show_thread, thread_number
 from kernel.abi.messages import PacketKind, Phase
 from libexo.errors import IpcTimeout, NoPartner
+from libexo.exchange import Exchange
 from libexo.message import GrantItem, Item, MapItem, Message, Origin
-from libexo.rendezvous import Exchange, Rendezvous
+from libexo.rendezvous import Rendezvous
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -74,14 +78,17 @@ class Thread:
         self, sender: int, watch: Sequence["Source"], timeout: float | None = None
     ) -> tuple[int, Message] | None:
         """Receive, or return None when one of *watch* may have something. For servers that serve more than IPC."""
-        core, deadline, woken = self.core, self._deadline(timeout), False
-        self._keep_bound(sender)
+        core, woken = self.core, False
+        deadline = None if timeout is None else self._deadline(timeout)
+        bound = sender != ANY_THREAD and self._keep_bound(sender)
         while True:
             core.pump_gate()
-            received = core.take(sender)
+            received = core.take(sender) if woken or core.must_look() else None
             if received is not None:
                 self._remember(*received)
                 return received
+            if bound and not core.linked(sender):
+                raise NoPartner(Phase.RECEIVE, f"thread {show_thread(sender)} ended meanwhile")
             if woken and watch:
                 return None
             if deadline is not None and self._host.now() >= deadline:
@@ -95,7 +102,7 @@ class Thread:
         if origin is None:
             who = "that message" if isinstance(to, Message) else f"thread {show_thread(to)}"
             raise NoPartner(Phase.SEND, f"{who} waits for no answer")
-        if self._waiting_for.get(origin.sender) == origin:
+        if self._waiting_for.get(origin.sender) is origin:
             del self._waiting_for[origin.sender]
         self.core.answer(origin, message)
 
@@ -123,18 +130,22 @@ class Thread:
         if message.origin is not None and message.origin.answers:
             self._waiting_for[sender] = message.origin
 
-    def _keep_bound(self, sender: int) -> None:
+    def _keep_bound(self, sender: int) -> bool:
         """Bind to the one partner of a closed receive, so that the kernel says when it is gone."""
-        if sender not in (ANY_THREAD, self.id) and thread_number(sender) >= USER_BASE:
-            self.core.link(sender)
+        if sender == self.id or thread_number(sender) < USER_BASE:
+            return False
+        self.core.link(sender)
+        return True
 
     def _finish(self, exchange: Exchange, timeout: float | None) -> None:
         """Wait until *exchange* has ended. Raises its error, or IpcTimeout."""
-        core, link, deadline = self.core, exchange.link, self._deadline(timeout)
+        core, link = self.core, exchange.link
+        deadline = None if timeout is None else self._deadline(timeout)
         sources = (link.channel, self._gate)
         woken = False
         while True:
-            core.pump_link(link)
+            if woken or not link.shows_all:
+                core.pump_link(link)
             if woken and not exchange.done:
                 core.pump_gate()
             if exchange.done:
@@ -160,7 +171,5 @@ class Thread:
         exchange.rechecked = True
         return self._host.now() + RECHECK
 
-    def _deadline(self, timeout: float | None) -> int | None:
-        if timeout is None:
-            return None
+    def _deadline(self, timeout: float) -> int:
         return self._host.now() + int(max(timeout, READY) * _SECOND)

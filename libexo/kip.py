@@ -30,8 +30,8 @@ from kernel.abi.kip import (
 from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_NAMES
 from libexo.errors import ExoError
 
-_ATTEMPTS = 1000
-"""How often a table that is being written is read again before giving up."""
+_ATTEMPTS = 100_000
+"""How often a table that is being written is read again: on a busy host the kernel may be kept waiting."""
 
 
 class EnvironmentRow(NamedTuple):
@@ -68,6 +68,8 @@ class Kip:
         """Read *view*. Raises ExoError when it is no KIP, or of another ABI level."""
         self._view = view.toreadonly()
         self._words = self._view.cast("Q")
+        self._places: dict[int, int] = {}
+        """Row numbers of environments by thread, as last seen."""
         if self._words[X2.MAGIC] & 0xFFFF_FFFF != MAGIC:
             raise ExoError("this is no kernel interface page: wrong magic")
         if self._words[Head.ABI_LEVEL] != ABI_LEVEL:
@@ -109,6 +111,18 @@ class Kip:
         table = self._stable(Head.ENVIRONMENT_SEQUENCE, ENVIRONMENTS, end)
         return list(_rows(table))
 
+    def environment_of(self, thread: int) -> EnvironmentRow | None:
+        """Return the environment of *thread*, or None. Quick: where it was found last is looked at first."""
+        number = self._places.get(thread)
+        if number is not None:
+            at = ENVIRONMENTS + number * ENVIRONMENT.size
+            row = self._stable(Head.ENVIRONMENT_SEQUENCE, at, at + ENVIRONMENT.size)
+            for found in _rows(row, number):
+                if found.thread == thread:
+                    return found
+        self._places = {row.thread: row.number for row in self.environments()}
+        return self.environment_of(thread) if thread in self._places else None
+
     def plans(self) -> list[PlanView]:
         """Return the plan of every processor."""
         count = self._words[Head.CPU_COUNT]
@@ -141,8 +155,8 @@ def _text(raw: bytes) -> str:
     return raw.rstrip(b"\0").decode(errors="replace")
 
 
-def _rows(table: bytes) -> Iterator[EnvironmentRow]:
-    for number, row in enumerate(ENVIRONMENT.iter_unpack(table)):
+def _rows(table: bytes, first: int = 0) -> Iterator[EnvironmentRow]:
+    for number, row in enumerate(ENVIRONMENT.iter_unpack(table), first):
         if row[0] != EnvironmentState.FREE:
             state, *fields, name = row
             yield EnvironmentRow._make((number, EnvironmentState(state), *fields, _text(name)))

@@ -9,7 +9,7 @@ from kernel.abi.messages import LABEL_BITS
 from kernel.abi.rights import MAP_READ
 
 if TYPE_CHECKING:
-    from libexo.rendezvous import Peer
+    from libexo.exchange import Peer
 
 _WORD_LIMIT = 1 << 64
 

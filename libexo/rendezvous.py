@@ -16,8 +16,8 @@ Everything else in a packet is the sender's claim: what does not decode is count
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,6 +25,7 @@ import msgspec
 from kernel.abi import traps
 from kernel.abi.gate import Upcall
 from kernel.abi.ids import ANY_THREAD, show_thread
+from kernel.abi.limits import TOKEN_BYTES
 from kernel.abi.messages import (
     GrantPart,
     IpcCode,
@@ -39,12 +40,13 @@ from kernel.abi.messages import (
 )
 from libexo import message as messages
 from libexo.errors import GateClosed, IpcError, NoPartner, TrapRefused
+from libexo.exchange import Exchange, Link, Peer
 from libexo.message import GrantItem, Item, MapItem, Message, Origin
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
-    from libexo.host.base import Source, Ticket
-    from libexo.transport.base import Channel, Inbox
+    from libexo.host.base import Source
+    from libexo.transport.base import Inbox
 
 PENDING = 4096
 """Messages held for later receives while a closed one looks for its own; beyond, the oldest sender waits."""
@@ -52,66 +54,15 @@ PENDING = 4096
 SWEEP = 32
 """Peers of an earlier epoch that make a sweep worth its trap."""
 
-_ANSWER: dict[int, int] = {PacketKind.CALL: PacketKind.REPLY, PacketKind.SEND: PacketKind.TAKEN}
+# Plain numbers: msgspec writes them faster than members of an enum, and Python compares them faster.
+_SEND, _CALL, _REPLY, _TAKEN = (
+    int(kind) for kind in (PacketKind.SEND, PacketKind.CALL, PacketKind.REPLY, PacketKind.TAKEN)
+)
+_ANSWER = {_CALL: _REPLY, _SEND: _TAKEN}
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder(Packet).decode
 _UPCALL = msgspec.msgpack.Decoder(Upcall)
 _TIMED = int(PacketFlags.TIMED)
-
-
-class Link:
-    """A binding of ours: the way to one partner."""
-
-    __slots__ = ("channel", "exchanges", "partner", "sequence", "ticket", "timed", "token")
-
-    def __init__(self, partner: int, token: bytes, channel: "Channel", ticket: "Ticket") -> None:
-        """Send to *partner* through *channel*."""
-        self.partner = partner
-        self.token = token
-        self.channel = channel
-        self.ticket = ticket
-        self.sequence = count(1)
-        self.exchanges: dict[int, Exchange] = {}
-        self.timed = False
-        """The ticket is up for a message: a second one that may be withdrawn needs another link."""
-
-
-class Peer:
-    """Somebody's binding to us, identified."""
-
-    __slots__ = ("epoch", "last", "thread", "ticket", "token")
-
-    def __init__(self, thread: int, token: bytes, ticket: "Ticket") -> None:
-        """The messages under *token* are from *thread*."""
-        self.thread = thread
-        self.token = token
-        self.ticket = ticket
-        self.epoch = 0
-        """The binding epoch it was identified in."""
-        self.last = 0
-        """The highest sequence number taken: what comes at or below it is a duplicate."""
-
-
-class Exchange:
-    """A message of ours under way."""
-
-    __slots__ = ("error", "given", "kind", "link", "rechecked", "reply", "sequence", "timed")
-
-    def __init__(self, link: Link, kind: int, *, timed: bool, given: tuple[int, ...]) -> None:
-        """Follow a message on *link*; *given* are the capabilities derived for it."""
-        self.link = link
-        self.kind = kind
-        self.sequence = next(link.sequence)
-        self.timed = timed
-        self.given = given
-        self.rechecked = False
-        self.reply: Message | None = None
-        self.error: IpcError | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended, well or not."""
-        return self.reply is not None or self.error is not None
 
 
 class Rendezvous:
@@ -126,6 +77,8 @@ class Rendezvous:
         self._host = environment.host
         self._links: dict[int, list[Link]] = {}
         self._inbox: Inbox | None = None
+        self._shows_all = False
+        self._epoch = 0
         self._peers: dict[bytes, Peer] = {}
         self._held: deque[tuple[int, Message]] = deque()
         """Messages that arrived while another was looked for, and messages of the kernel."""
@@ -136,10 +89,11 @@ class Rendezvous:
         """Send *message* on its way. Raises NoPartner, ValueError, TrapRefused (for its capabilities)."""
         messages.check(message)
         link = self.link(to, timed=timed)
-        parts, strings, given = self._parts(message, to)
+        parts, strings, given = self._parts(message, to, timed=timed)
+        link.given += given
         exchange = Exchange(link, kind, timed=timed, given=given)
         flags = _TIMED if timed else 0
-        packet = Packet(kind, exchange.sequence, message.label, message.words, parts, flags)
+        packet = Packet(exchange.kind, exchange.sequence, message.label, message.words, parts, flags)
         if timed:
             link.timed = True
             link.ticket.post(exchange.sequence)
@@ -152,12 +106,20 @@ class Rendezvous:
 
     def link(self, to: int, *, timed: bool = False) -> Link:
         """Return a link to thread *to*, binding if need be; a *timed* message wants one with a free ticket."""
+        if self._epoch != self._environment.kip.epoch:
+            # A binding fell, perhaps that to a server just restarted: better to know before a message is sent.
+            self._epoch = self._environment.kip.epoch
+            self.pump_gate(surely=True)
         links = self._links.get(to)
         if links is not None:
             for link in links:
                 if not (timed and link.timed):
                     return link
         return self._bind(to)
+
+    def linked(self, to: int) -> bool:
+        """Say whether there is a link to thread *to*: one that ended has none."""
+        return to in self._links
 
     def _bind(self, to: int) -> Link:
         try:
@@ -176,6 +138,7 @@ class Rendezvous:
             return False
         self._close(exchange)
         for handle in exchange.given:
+            exchange.link.given.remove(handle)
             self._environment.sys.drop(handle)
         return True
 
@@ -191,28 +154,34 @@ class Rendezvous:
         messages.check(message)
         if not origin.answers or self._inbox is None:
             raise NoPartner(Phase.SEND, f"thread {show_thread(origin.sender)} waits for no answer")
-        parts, strings, _ = self._parts(message, origin.sender)
-        packet = Packet(PacketKind.REPLY, origin.sequence, message.label, message.words, parts)
+        parts, strings, _ = self._parts(message, origin.sender, timed=False)
+        packet = Packet(_REPLY, origin.sequence, message.label, message.words, parts)
         if not self._inbox.send(origin.peer.token, (_ENCODE(packet), *strings)):
             raise NoPartner(Phase.SEND, f"thread {show_thread(origin.sender)} is gone")
 
-    def _parts(self, message: Message, to: int) -> tuple[tuple[Part, ...], list[bytes], tuple[int, ...]]:
+    def _parts(
+        self, message: Message, to: int, *, timed: bool
+    ) -> tuple[tuple[Part, ...], Sequence[bytes], tuple[int, ...]]:
         """Return the parts for *message*'s items, its strings, and the capabilities derived for it.
 
-        What is mapped goes through a derivative of our own, so that a withdrawn message can be undone.
+        What a *timed* message maps goes through a derivative of our own, so that it can be withdrawn.
         """
-        if not message.items:
-            return (), [], ()
+        items = message.items
+        if not items:
+            return (), (), ()
+        if len(items) == 1 and type(items[0]) is bytes:  # what stubs send, nearly always
+            return (StringPart(len(items[0])),), (items[0],), ()
         parts: list[Part] = []
         strings: list[bytes] = []
         given: list[int] = []
         sys = self._environment.sys
-        for item in message.items:
+        for item in items:
             if isinstance(item, MapItem):
-                rights = sys.inspect(item.handle).rights
-                mine = sys.derive(item.handle, rights)
-                given.append(mine)
-                parts.append(MapPart(sys.transfer(mine, to, item.rights)))
+                through = item.handle
+                if timed:
+                    through = sys.derive(item.handle, sys.inspect(item.handle).rights)
+                    given.append(through)
+                parts.append(MapPart(sys.transfer(through, to, item.rights)))
             elif isinstance(item, GrantItem):
                 parts.append(GrantPart(sys.transfer(item.handle, to, item.rights, grant=True)))
             else:
@@ -238,21 +207,29 @@ class Rendezvous:
                 self._held.append(received)
         return None
 
+    def must_look(self) -> bool:
+        """Whether there may be a message that waiting would not show."""
+        return not self._shows_all or bool(self._held)
+
     def open_inbox(self) -> "Inbox":
         """Open the receiving end, if it is not open yet."""
         if self._inbox is None:
             number, descriptor = self._environment.sys.endpoint()
             self._inbox = self._host.transport.inbox(number, descriptor)
+            self._shows_all = getattr(self._inbox, "shows_all", False)
         return self._inbox
 
     def _take_held(self, sender: int) -> tuple[int, Message] | None:
-        for index, (source, message) in enumerate(self._held):
-            if sender in (ANY_THREAD, source):
-                del self._held[index]
-                if self._claim(message):
-                    return source, message
-                return self._take_held(sender)
-        return None
+        kept: deque[tuple[int, Message]] = deque()
+        found = None
+        while self._held and found is None:
+            source, message = self._held.popleft()
+            if sender not in (ANY_THREAD, source):
+                kept.append((source, message))
+            elif self._claim(message):
+                found = source, message
+        self._held.extendleft(reversed(kept))
+        return found
 
     def _accept(self, token: bytes, frames: list[bytes]) -> tuple[int, Message] | None:
         """Check what arrived under *token*; return it as a message, or count and drop it."""
@@ -268,13 +245,13 @@ class Rendezvous:
         except (msgspec.DecodeError, ValueError, IndexError, TrapRefused):
             self._throw_away("malformed")
             return None
-        is_message = packet.kind in (PacketKind.SEND, PacketKind.CALL)
+        is_call = packet.kind == _CALL
+        is_message = is_call or packet.kind == _SEND
         if not is_message or packet.sequence <= peer.last:
             self._throw_away("duplicate" if is_message else "malformed")
             return None
         peer.last = packet.sequence
-        answers, timed = packet.kind == PacketKind.CALL, bool(packet.flags & _TIMED)
-        origin = Origin(peer, peer.thread, packet.sequence, answers, timed)
+        origin = Origin(peer, peer.thread, packet.sequence, is_call, bool(packet.flags & _TIMED))
         return peer.thread, Message(packet.label, packet.words, items, origin)
 
     def _throw_away(self, why: str) -> None:
@@ -283,6 +260,8 @@ class Rendezvous:
     def _identify(self, token: bytes, peer: Peer | None) -> Peer | None:
         """Ask the kernel whose binding *token* is; *peer* is what it was in an earlier epoch."""
         epoch = self._environment.kip.epoch
+        if len(token) != TOKEN_BYTES:
+            return None  # chosen by a sender that has no binding: to ask the kernel about it would be a fault
         try:
             identified, ticket = self._environment.sys.identify(token)
         except (TrapRefused, GateClosed):
@@ -317,8 +296,13 @@ class Rendezvous:
 
     def _items(self, packet: Packet, frames: list[bytes], sender: int) -> tuple[Item, ...]:
         """Return the items of *packet*. Raises ValueError when a part is not what it says."""
+        parts = packet.parts
+        if len(parts) == 1 and len(frames) == 2 and type(parts[0]) is StringPart:  # noqa: PLR2004 - packet, string
+            if len(frames[1]) != parts[0].size:
+                raise ValueError("a string was cut")
+            return (frames[1],)
         strings = iter(frames[1:])
-        items = tuple(self._item(part, strings, sender) for part in packet.parts)
+        items = tuple(self._item(part, strings, sender) for part in parts)
         if next(strings, None) is not None:
             raise ValueError("a frame that no part speaks of")
         return items
@@ -348,7 +332,7 @@ class Rendezvous:
                 self._throw_away("withdrawn")
                 return False
         if not origin.answers:
-            self._inbox.send(origin.peer.token, (_ENCODE(Packet(PacketKind.TAKEN, origin.sequence)),))
+            self._inbox.send(origin.peer.token, (_ENCODE(Packet(_TAKEN, origin.sequence)),))
         return True
 
     # ------------------------------------------------------------------------------------------------ pumping
@@ -374,12 +358,12 @@ class Rendezvous:
             if exchange is None or packet.kind != _ANSWER[exchange.kind]:
                 self._throw_away("unexpected_answer")
                 continue
-            exchange.reply = Message(packet.label, packet.words, items)
+            exchange.reply, exchange.done = Message(packet.label, packet.words, items), True
             self._close(exchange)
 
-    def pump_gate(self) -> None:
-        """Take in the upcalls that have arrived. Raises GateClosed."""
-        for data in self._environment.gate.upcalls():
+    def pump_gate(self, *, surely: bool = False) -> None:
+        """Take in the upcalls that have arrived, *surely* all of them. Raises GateClosed."""
+        for data in self._environment.gate.upcalls(surely=surely):
             upcall = _UPCALL.decode(memoryview(data)[1:])
             if upcall.label == Label.PARTNER_GONE:
                 self._partner_gone(upcall.words[0])
@@ -402,11 +386,14 @@ class Rendezvous:
             for exchange in list(link.exchanges.values()):
                 phase = Phase.RECEIVE if exchange.kind == PacketKind.CALL else Phase.SEND
                 self._fail(exchange, NoPartner(phase, f"thread {show_thread(thread)} ended meanwhile"))
+            for handle in link.given:
+                with suppress(TrapRefused):  # it went with what it was derived from
+                    self._environment.sys.drop(handle)
             link.channel.close()
             link.ticket.close()
 
     def _fail(self, exchange: Exchange, error: IpcError) -> None:
-        exchange.error = error
+        exchange.error, exchange.done = error, True
         self._close(exchange)
 
     def _close(self, exchange: Exchange) -> None:

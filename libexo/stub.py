@@ -45,6 +45,7 @@ PATIENCE = 5.0
 F = TypeVar("F", bound=Callable[..., Any])
 _ENCODE = msgspec.msgpack.Encoder().encode
 _FAILURE = msgspec.msgpack.Decoder(tuple[str, str])
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Operation:
@@ -58,12 +59,10 @@ class Operation:
         self.doc = function.__doc__
         self._function = function
         self._signature = inspect.signature(function)
-        self._arity = len(self._signature.parameters) - 1
+        self.arity = len(self._signature.parameters) - 1
 
     def arguments_of(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         """Return the arguments of a call in order, defaults filled in. Raises TypeError as Python would."""
-        if not named and len(arguments) == self._arity:
-            return arguments
         bound = self._signature.bind(None, *arguments, **named)
         bound.apply_defaults()
         return bound.args[1:]
@@ -77,6 +76,9 @@ class Operation:
             raise TypeError(
                 f"operation {self._function.__qualname__}: no annotation for {', '.join(missing)}"
             )
+        odd = [each.name for each in self._signature.parameters.values() if each.kind not in _BY_PLACE]
+        if odd:
+            raise TypeError(f"operation {self._function.__qualname__}: {', '.join(odd)} cannot go by place")
         kinds = tuple(hints[name] for name in names)
         self.extents = tuple(index for index, kind in enumerate(kinds) if kind is Extent)
         self.gives_extent = hints["return"] is Extent
@@ -122,12 +124,20 @@ class Interface:
         cls._stub = type(cls.__name__, (cls,), {"__init__": _connect, **_methods(cls.operations)})
 
     @classmethod
-    def connect(cls, environment: "Environment", name: str = "", *, timeout: float | None = None) -> Self:
+    def connect(
+        cls,
+        environment: "Environment",
+        name: str = "",
+        *,
+        timeout: float | None = None,
+        patience: float = PATIENCE,
+    ) -> Self:
         """Return a stub for the server published under *name* (default: the interface's own).
 
-        *timeout* bounds each call, in seconds. The server is looked up at the first call.
+        *timeout* bounds each call, in seconds; *patience* how long a server that is being restarted is
+        waited for. The server is looked up at the first call.
         """
-        stub: Self = cls._stub(environment, name or cls.default_name, timeout)
+        stub: Self = cls._stub(environment, name or cls.default_name, timeout, patience)
         return stub
 
 
@@ -144,11 +154,17 @@ def _by_number(cls: type, found: list[Operation]) -> dict[int, Operation]:
 # ------------------------------------------------------------------------------------------------- the client
 
 
-def _connect(self: Any, environment: "Environment", name: str, timeout: float | None) -> None:  # noqa: ANN401
+def _connect(
+    self: Any,  # noqa: ANN401 - a stub of any interface
+    environment: "Environment",
+    name: str,
+    timeout: float | None,
+    patience: float,
+) -> None:
     for each in self.operations.values():
         each.prepare()
     self.environment = environment
-    self._remote = Remote(environment, self.label, name, timeout)
+    self._remote = Remote(environment, self.label, name, timeout, patience)
 
 
 def _methods(operations: dict[int, Operation]) -> dict[str, Callable[..., Any]]:
@@ -157,9 +173,12 @@ def _methods(operations: dict[int, Operation]) -> dict[str, Callable[..., Any]]:
 
 def _method(operation: Operation) -> Callable[..., Any]:
     """Return the stub method of *operation*."""
+    arity = operation.arity
 
     def method(self: Any, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - any operation
-        return self._remote.call(operation, operation.arguments_of(arguments, named))
+        if named or len(arguments) != arity:
+            arguments = operation.arguments_of(arguments, named)
+        return self._remote.call(operation, arguments)
 
     method.__name__ = operation.name
     method.__doc__ = operation.doc
@@ -169,9 +188,17 @@ def _method(operation: Operation) -> Callable[..., Any]:
 class Remote:
     """A server somewhere, found by name; found again when it was restarted."""
 
-    def __init__(self, environment: "Environment", label: int, name: str, timeout: float | None) -> None:
+    def __init__(
+        self,
+        environment: "Environment",
+        label: int,
+        name: str,
+        timeout: float | None,
+        patience: float = PATIENCE,
+    ) -> None:
         """Call the server called *name* with messages of *label*."""
         self.timeout = timeout
+        self._patience = patience
         self._environment = environment
         self._label = label
         self._name = name
@@ -181,7 +208,7 @@ class Remote:
         """Do *operation* there. Raises RemoteError, NoPartner, IpcTimeout, NotFound."""
         request = self.request(operation, arguments)
         while True:
-            known = self._thread or self.find(PATIENCE)
+            known = self._thread or self.find(self._patience)
             try:
                 reply = self._environment.thread.call(known, request, self.timeout)
             except NoPartner as gone:
@@ -310,6 +337,8 @@ class Server:
 
     def _ring(self) -> float | None:
         """Call what is due; return how long until the next alarm, in seconds."""
+        if not self._alarms:
+            return None
         now = self.environment.host.now()
         while self._alarms and self._alarms[0][0] <= now:
             heapq.heappop(self._alarms)[2]()
@@ -324,13 +353,15 @@ class Server:
         thread = self.environment.thread
         while not self._stopping:
             try:
-                received = thread.receive_or_watch(ANY_THREAD, tuple(self._watched), self._ring())
+                timeout = self._ring() if self._alarms else None
+                received = thread.receive_or_watch(ANY_THREAD, tuple(self._watched), timeout)
             except IpcTimeout:
                 continue
             if received is not None:
                 self._handle(*received)
-            for ready in tuple(self._watched.values()):
-                ready()
+            if self._watched:
+                for ready in tuple(self._watched.values()):
+                    ready()
 
     def _handle(self, sender: int, message: Message) -> None:
         """Serve one message."""

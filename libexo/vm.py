@@ -22,13 +22,14 @@ class Views:
     def __init__(self, environment: "Environment") -> None:
         """Start with none."""
         self._environment = environment
-        self._views: dict[int, weakref.ref[memoryview]] = {}
+        self._views: dict[int, tuple[weakref.ref[memoryview], bool]] = {}
+        """By handle: the view, and whether it is writable."""
 
     def map(self, handle: int) -> memoryview:
         """Map the extent of *handle*, whole."""
         mapped, descriptor = self._environment.sys.map_extent(handle)
         view = self._environment.host.map(descriptor, mapped.count * FRAME_SIZE, writable=mapped.writable)
-        self._views[handle] = weakref.ref(view)
+        self._views[handle] = weakref.ref(view), mapped.writable
         return view
 
     def moved(self, handle: int) -> None:
@@ -44,15 +45,15 @@ class Views:
         if view is None:
             self._environment.host.close_descriptor(descriptor)
         else:
-            self._environment.host.remap(view, descriptor, writable=not view.readonly)
+            self._environment.host.remap(view, descriptor, writable=self._views[handle][1])
 
     def forget(self, handle: int) -> None:
         """The handle is gone."""
         self._views.pop(handle, None)
 
     def _view(self, handle: int) -> memoryview | None:
-        reference = self._views.get(handle)
-        return reference() if reference is not None else None
+        known = self._views.get(handle)
+        return known[0]() if known is not None else None
 
 
 def map(environment: "Environment", extent: Extent) -> memoryview:  # noqa: A001 - the field's word

@@ -2,6 +2,21 @@
 
 import contextlib
 import os
+import resource
+
+from hwmodel.machine import Exhausted
+
+RESERVE = 64
+"""Descriptors that are not lent out: what the kernel needs itself, for a moment or to end somebody."""
+
+
+def lendable(number: int) -> int:
+    """Return *number*, which is new and to be kept for somebody. Raises Exhausted when hardly any are left."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= limit <= number + RESERVE:
+        os.close(number)
+        raise Exhausted(f"{limit} descriptors: raise the limit of the kernel (ulimit -n)")
+    return number
 
 
 class RealDescriptor:

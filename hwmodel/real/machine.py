@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from hwmodel.interrupts import MILLISECOND, InterruptController, Ticker
 from hwmodel.machine import Descriptor, Page, Supervisor
 from hwmodel.real.body import RealBody
-from hwmodel.real.descriptor import RealDescriptor
+from hwmodel.real.descriptor import RealDescriptor, lendable
 from hwmodel.real.endpoint import BACKLOG, RealEndpoint, listen
 from hwmodel.real.gate import Gate, Peer
 from hwmodel.real.loop import Loop
@@ -84,7 +84,7 @@ class RealMachine:
 
     def ticket(self) -> RealDescriptor:
         """Return a new ticket: an eventfd, which one read empties."""
-        return RealDescriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        return RealDescriptor(lendable(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)))
 
     def token(self) -> bytes:
         """Return 16 unguessable bytes, the first not zero."""

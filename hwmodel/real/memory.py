@@ -9,7 +9,7 @@ import fcntl
 import os
 import re
 
-from hwmodel.real.descriptor import RealDescriptor, own_copy
+from hwmodel.real.descriptor import RealDescriptor, lendable, own_copy
 from kernel.abi.limits import FRAME_SIZE
 
 JUNK = b"\xa5"
@@ -21,7 +21,7 @@ _junk = memoryview(JUNK * CHUNK)
 
 def memory_file(name: str, size: int, seals: int) -> int:
     """Return the descriptor of a new memory file of zeros that only we may open again."""
-    number = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    number = lendable(os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
     try:
         os.fchmod(number, 0o600)
         os.ftruncate(number, size)

@@ -1,7 +1,9 @@
 """The kernel's end of one gate: packets in, packets out, and the descriptors that come along."""
 
 import array
+import fcntl
 import socket
+import termios
 from collections.abc import Callable, Iterable, Sequence
 
 from hwmodel.machine import Body, Descriptor, Supervisor
@@ -26,6 +28,9 @@ class RealPort:
         self._socket = end
         self._send = end.send
         self._receive = end.recvmsg
+        self._room = end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        self._unread = array.array("i", [0])
+        """What the peer has not read, as the host counts it."""
 
     def open(self, body: Body, supervisor: Supervisor, ended: Callable[[], None]) -> None:
         """Hand every packet to *supervisor* as one of *body*; call *ended* when the other end is closed."""
@@ -48,6 +53,11 @@ class RealPort:
             for descriptor in descriptors:
                 descriptor.close()
         return True
+
+    def offer(self, data: bytes) -> bool:
+        """Send one packet while half of the room is left for answers. False: not now."""
+        fcntl.ioctl(self._socket, termios.TIOCOUTQ, self._unread)
+        return self._unread[0] < self._room // 2 and self.send(data)
 
     def close(self) -> None:
         """Close this end. Twice is harmless."""

@@ -65,6 +65,10 @@ class SimulatedPort:
         self.to_program.append((data, given))
         return True
 
+    def offer(self, data: bytes) -> bool:
+        """Send one packet while half of the room is left for answers."""
+        return len(self.to_program) < PORT_PACKETS // 2 and self.send(data)
+
     def close(self) -> None:
         """Close this end; packets on the way to the program still arrive."""
         self.closed = True

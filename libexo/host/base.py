@@ -45,8 +45,11 @@ class Gate(Protocol):
         Upcalls that arrive meanwhile are kept for `upcalls`. Raises GateClosed when the kernel is gone.
         """
 
-    def upcalls(self) -> list[bytes]:
-        """Return the packets of upcalls that have arrived, without waiting."""
+    def upcalls(self, *, surely: bool = False) -> list[bytes]:
+        """Return the packets of upcalls that have arrived, without waiting.
+
+        Unless *surely*, one that arrived just now may be left for next time.
+        """
 
     def fileno(self) -> int:
         """Return what to wait on for upcalls."""

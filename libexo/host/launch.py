@@ -82,8 +82,8 @@ def policy(launch: Launch, places: Iterable[str | int], kept: Sequence[int]) -> 
 
 
 def own_places(launch: Launch, roles: Mapping[int, int]) -> list[str | int]:
-    """Return what only this program may read: its directory, and its own file. Its uid must allow it too."""
-    places: list[str | int] = [roles[Role.DIRECTORY]] if Role.DIRECTORY in roles else []
+    """Return what only this program may read: its directories, and its own file. Its uid must allow it too."""
+    places: list[str | int] = [roles[role] for role in (Role.DIRECTORY, Role.IMPORTS) if role in roles]
     own = launch.program.argv[0]
     if launch.program.kind != ProgramKind.SERVER and os.path.isabs(own) and os.path.isfile(own):
         places.append(own)
@@ -224,8 +224,8 @@ def _run(birth: Birth) -> int:
     gc.enable()
     program = birth.launch.program
     sys.argv[:] = program.argv
-    if Role.DIRECTORY in birth.roles:
-        sys.path.insert(0, f"/proc/self/fd/{birth.roles[Role.DIRECTORY]}")
+    if Role.IMPORTS in birth.roles:
+        sys.path.insert(0, f"/proc/self/fd/{birth.roles[Role.IMPORTS]}")
     try:
         if program.kind == ProgramKind.SERVER:
             _serve(program.argv[0], birth.launch.name)
@@ -250,7 +250,7 @@ def _open_streams() -> None:
 
 def _interpret(path: str, roles: Mapping[int, int]) -> None:
     """Run Python source as `__main__`."""
-    if Role.DIRECTORY not in roles:
+    if Role.IMPORTS not in roles:
         sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     with open(roles.get(Role.SOURCE, path), "rb") as file:
         if file.seekable():

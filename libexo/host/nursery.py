@@ -47,6 +47,8 @@ PR_SET_CHILD_SUBREAPER = 36
 ANCILLARY = socket.CMSG_SPACE(32 * 4)
 ORPHANS_EVERY = 1.0
 """Seconds between looks for processes that foreign programs left behind, while there are such programs."""
+LOOKS, LOOK_AGAIN = 3, 0.02
+"""How often, and after how many seconds, there must be no orphans for them to be all gone."""
 LOCK = "lock"
 
 
@@ -75,6 +77,8 @@ class Nursery:
         self._run = run
         self._children: dict[int, Child] = {}
         self._watched: dict[int, Child] = {}
+        self._looks = 0
+        """How often orphans are still to be looked for: each may leave its own, and the list of them has gaps."""
         self._prepared: dict[tuple[bool, tuple[str, ...]], Prepared] = {}
         self._decode = msgspec.msgpack.Decoder(Request).decode
         self._encode = msgspec.msgpack.Encoder().encode
@@ -86,12 +90,12 @@ class Nursery:
         control = self._control.fileno()
         while True:
             has_foreign = any(c.launch.program.kind == ProgramKind.FOREIGN for c in self._children.values())
-            events = self._epoll.poll(ORPHANS_EVERY if has_foreign else None)
+            events = self._epoll.poll(LOOK_AGAIN if self._looks else ORPHANS_EVERY if has_foreign else None)
             # What children did comes first: a request must not find them in a state the kernel has not seen.
             for descriptor, _ in events:
                 if (child := self._watched.get(descriptor)) is not None:
                     self._attend(child, descriptor)
-            if has_foreign:
+            if has_foreign or self._looks:
                 self._end_orphans()
             if any(descriptor == control for descriptor, _ in events) and not self._request():
                 return
@@ -196,6 +200,8 @@ class Nursery:
             self._unwatch(child.process)
             self._kill(child)
             self._end_orphans()
+            if child.launch.program.kind == ProgramKind.FOREIGN:
+                self._looks = LOOKS
             self._report(Exited(child.launch.number, _how(child)))
 
     def _hear(self, child: Child) -> None:
@@ -250,10 +256,14 @@ class Nursery:
         known = {child.pid for child in self._children.values()}
         groups = {child.pid for child in self._children.values() if not child.exited}
         orphans = [pid for pid in _children_of_ours() if pid not in known]
+        self._looks = max(0, self._looks - 1)
         for pid in orphans:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
-                if ended is None and os.getpgid(pid) not in groups:
+                if ended is None and os.getpgid(pid) in groups:
+                    continue
+                self._looks = LOOKS
+                if ended is None:
                     os.kill(pid, signal.SIGKILL)
         return bool(orphans)
 
@@ -332,7 +342,7 @@ def _nest() -> launch.Nest:
         # One that cannot be imported fails in the program that wants it, where somebody reads why.
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    held = imports.hold(sys.path) if os.geteuid() == 0 else {}
+    held = imports.hold(sys.path)
     host = probe()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))

@@ -1,6 +1,7 @@
 """The host layer of a real process: a socket to the kernel, mmap, poll, eventfd."""
 
 import array
+import contextlib
 import ctypes
 import os
 import select
@@ -19,19 +20,26 @@ from kernel.abi.gate import Attach, Status
 from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
 from libexo.errors import ExoError, GateClosed
 from libexo.host.base import Descriptor, Source
-from libexo.transport.base import Transport
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
+    from libexo.transport.zmq import Poll, ZmqTransport
 
 _ANSWER_BYTES = 4 * MAX_TRAP_BYTES
 _ANCILLARY = socket.CMSG_SPACE(4 * 2 * MAX_TRAP_DESCRIPTORS)
 _UPCALL = int(Status.UPCALL)
+SPARED = 32
+"""Messages that may be handled between two looks at the gate, where no wait looks at it."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+# Not by `signal.pthread_sigmask`, which makes a set of enum members of each mask: ten times the cost.
+_SIG_SETMASK = 2
+_SignalSet = ctypes.c_ulong * 16
+_ALL_SIGNALS = _SignalSet(*[ctypes.c_ulong(-1).value] * 16)
+_set_mask = ctypes.PyDLL(None).pthread_sigmask
 _PROT_READ, _PROT_WRITE, _MAP_SHARED, _MAP_FIXED = 1, 2, 1, 16
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
@@ -42,48 +50,54 @@ class RealGate:
     def __init__(self, gate: socket.socket) -> None:
         """Trap through *gate*."""
         self._socket = gate
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may trap, too
         self._upcalls: list[bytes] = []
         self._buffer = bytearray(_ANSWER_BYTES)
         self._view = memoryview(self._buffer)
-        self._owed = 0
-        """Answers to traps whose caller was interrupted (by a signal's exception) before they came."""
+        self.spared = 0
+        """How often `upcalls` need not look: a wait has just found nothing here, and the next one looks again."""
+        self._mask = _SignalSet()
+        _set_mask(_SIG_SETMASK, None, self._mask)
 
     def trap(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> tuple[bytes, list[Descriptor]]:
         """Send one trap and return the answer with its descriptors."""
         with self._lock:
             try:
-                self._send(data, cast("Sequence[int]", descriptors))
-                self._owed += 1
+                # A handler that raises between a question and its answer would leave them out of step.
+                _set_mask(_SIG_SETMASK, _ALL_SIGNALS, self._mask)
+                with contextlib.suppress(BrokenPipeError):  # why the kernel closed it can still be read
+                    self._send(data, cast("Sequence[int]", descriptors))
                 return self._answer()
             except OSError as error:
                 raise GateClosed(f"the kernel closed the gate: {error.strerror}") from error
+            finally:
+                _set_mask(_SIG_SETMASK, self._mask, None)
 
     def _send(self, data: bytes, descriptors: Sequence[int]) -> None:
         if not descriptors:
             self._socket.send(data)
             return
-        socket.send_fds(self._socket, [data], list(descriptors))
-        for descriptor in descriptors:
-            os.close(descriptor)
+        try:
+            socket.send_fds(self._socket, [data], list(descriptors))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def _answer(self) -> tuple[bytes, list[Descriptor]]:
         while True:
             data, descriptors = self._receive(0)
-            if data[0] == _UPCALL:
-                self._upcalls.append(data)
-                continue
-            self._owed -= 1
-            if not self._owed:
+            if data[0] != _UPCALL:
                 return data, descriptors
-            for descriptor in descriptors:
-                os.close(cast("int", descriptor))
+            self._upcalls.append(data)
 
     def _receive(self, flags: int) -> tuple[bytes, list[Descriptor]]:
         """Receive one packet. Raises OSError; BlockingIOError when told not to wait and there is none."""
-        size, ancillary, _, _ = self._socket.recvmsg_into(
-            (self._buffer,), _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC
-        )
+        receive = self._socket.recvmsg_into
+        try:
+            size, ancillary, _, _ = receive((self._buffer,), _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            # The host tells first that what we sent was not read, and then what the kernel had said before.
+            size, ancillary, _, _ = receive((self._buffer,), _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
         descriptors = array.array("i")
         for _, _, content in ancillary:
             descriptors.frombytes(content[: len(content) // 4 * 4])
@@ -91,11 +105,14 @@ class RealGate:
             raise GateClosed("the kernel is gone, or ended this environment")
         return bytes(self._view[:size]), list(descriptors)
 
-    def upcalls(self) -> list[bytes]:
+    def upcalls(self, *, surely: bool = False) -> list[bytes]:
         """Return the upcalls that have arrived, without waiting."""
+        if self.spared and not self._upcalls and not surely:
+            self.spared -= 1
+            return []
         with self._lock:
             try:
-                while not self._owed:
+                while True:
                     self._upcalls.append(self._receive(socket.MSG_DONTWAIT)[0])
             except BlockingIOError:
                 pass
@@ -103,6 +120,11 @@ class RealGate:
                 raise GateClosed(f"the kernel closed the gate: {error.strerror}") from error
             arrived, self._upcalls = self._upcalls, []
             return arrived
+
+    @property
+    def keeps(self) -> bool:
+        """Whether upcalls came in with the answers to traps, so that the socket will not tell of them again."""
+        return bool(self._upcalls)
 
     def fileno(self) -> int:
         """Return what to wait on for upcalls."""
@@ -146,7 +168,8 @@ class RealHost:
         self.gate = RealGate(gate)
         self.run = run
         self.environment: Environment | None = None
-        self._polls: dict[tuple[int, ...], select.poll] = {}
+        self._polls: dict[tuple[Source, ...], Poll | select.poll] = {}
+        self._at_gate = self.gate.fileno()
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -154,7 +177,7 @@ class RealHost:
         return os.environ
 
     @cached_property
-    def transport(self) -> Transport:
+    def transport(self) -> "ZmqTransport":
         """ZeroMQ over Unix sockets in the run directory; imported when first used."""
         from libexo.transport.zmq import ZmqTransport  # noqa: PLC0415
 
@@ -191,19 +214,27 @@ class RealHost:
 
     def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
         """Sleep until one of *sources* may have something, or until *deadline*."""
-        key = tuple(source.fileno() for source in sources)
+        if self.gate.keeps and self.gate in sources:
+            self.gate.spared = 0
+            return
+        key = tuple(sources)
         poll = self._polls.get(key) or self._new_poll(key)
         if deadline is None:
-            poll.poll()
-            return
-        poll.poll(max(0, -(-(deadline - time.monotonic_ns()) // 1_000_000)))
+            ready = poll.poll()
+        else:
+            ready = poll.poll(max(0, -(-(deadline - time.monotonic_ns()) // 1_000_000)))
+        is_silent = not ready or self._at_gate not in dict(ready)
+        self.gate.spared = SPARED if is_silent and self.gate in key else 0
 
-    def _new_poll(self, key: tuple[int, ...]) -> select.poll:
+    def _new_poll(self, key: tuple[Source, ...]) -> "Poll | select.poll":
         if len(self._polls) > 256:  # noqa: PLR2004 - sets of sources that were closed long ago
             self._polls.clear()
+        if "transport" in vars(self):
+            self._polls[key] = self.transport.poll(key)
+            return self._polls[key]
         poll = self._polls[key] = select.poll()
-        for descriptor in key:
-            poll.register(descriptor, select.POLLIN)
+        for source in key:
+            poll.register(source.fileno(), select.POLLIN)
         return poll
 
 

@@ -100,7 +100,7 @@ class SimulatedGate:
             else:
                 return packet[0], list(packet[1])
 
-    def upcalls(self) -> list[bytes]:
+    def upcalls(self, *, surely: bool = False) -> list[bytes]:
         """Return the packets of upcalls that have arrived, without waiting. Raises GateClosed at the end."""
         while (packet := self._ground.receive()) is not None:
             self._upcalls.append(packet[0])

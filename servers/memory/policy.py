@@ -11,6 +11,10 @@ class OutOfMemory(MemoryRefused):
     """Nothing that large is free."""
 
 
+class FrameBusy(MemoryRefused):
+    """One of the frames asked for by number is taken."""
+
+
 class QuotaExceeded(MemoryRefused):
     """The caller has as much as it may."""
 

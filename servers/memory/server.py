@@ -19,7 +19,7 @@ from libexo.extent import Extent, GrantedExtent
 from libexo.kip import EnvironmentRow
 from libexo.stub import serve
 from servers.memory.api import Memory, Statistics, Usage
-from servers.memory.policy import NotAllowed, OutOfMemory, Quotas
+from servers.memory.policy import FrameBusy, NotAllowed, OutOfMemory, Quotas
 
 SERVERS_BELOW = USER_BASE + 64
 """Thread numbers below are servers of the topology: they may set quotas."""
@@ -65,7 +65,9 @@ class MemoryServer(Memory):
         try:
             carved = self.environment.sys.carve(self._pool(caller), pages, first)
         except TrapRefused as refused:
-            if refused.refusal in (Refusal.NO_FRAMES, Refusal.FRAME_BUSY):
+            if refused.refusal == Refusal.FRAME_BUSY:
+                raise FrameBusy(refused.detail) from refused
+            if refused.refusal in (Refusal.NO_FRAMES, Refusal.HOST_FULL):
                 raise OutOfMemory(refused.detail) from refused
             raise
         return GrantedExtent(carved.extent, pages, carved.first, int(ALL_RIGHTS))
@@ -89,8 +91,8 @@ class MemoryServer(Memory):
         return Usage(row.thread, row.name, row.frames, self._quotas.quota(row.thread))
 
     def _frames_of(self, thread: int) -> int:
-        rows = self.environment.kip.environments()
-        return next((row.frames for row in rows if row.thread == thread), 0)
+        row = self.environment.kip.environment_of(thread)
+        return row.frames if row is not None else 0
 
     def _pool(self, thread: int) -> int:
         """Return the capability to RAM for *thread*'s extents."""
@@ -103,7 +105,9 @@ class MemoryServer(Memory):
     def _drop_dead_pools(self) -> None:
         living = {row.thread for row in self.environment.kip.environments()}
         for thread in [thread for thread in self._pools if thread not in living]:
-            self.environment.sys.drop(self._pools.pop(thread))
+            # Its extents may have gone to a successor, or have been given away: then they are not ours to take.
+            if not self.environment.sys.inspect(self._pools[thread]).holders:
+                self.environment.sys.drop(self._pools.pop(thread))
 
 
 def _first_ram(environment: Environment) -> int:

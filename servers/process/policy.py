@@ -14,6 +14,8 @@ BACKOFF_DELAY = 0.05
 """Seconds before the restart after a short run; doubled at each further one."""
 MAX_DELAY = 5.0
 """The longest delay: somebody who repairs the cause should not have to wait long."""
+ASK_AGAIN = 0.05
+"""Seconds until a server that is being restarted is asked again."""
 WAIT_MEMORY = 256
 """Ended programs whose exit is remembered for a late `wait`."""
 
@@ -45,7 +47,8 @@ def must_restart(rule: str, status: int) -> bool:
 
 def delay(short_runs: int) -> float:
     """Return how long to wait before a restart after *short_runs* short runs in a row, in seconds."""
-    return min(MAX_DELAY, BACKOFF_DELAY * 2 ** (short_runs - 1)) if short_runs else FIRST_DELAY
+    doublings = min(short_runs - 1, 64)  # by then it is the longest, and no number too large
+    return min(MAX_DELAY, BACKOFF_DELAY * 2**doublings) if short_runs else FIRST_DELAY
 
 
 def choose_name(kind: int, program: str, taken: Collection[str]) -> str:
@@ -54,7 +57,8 @@ def choose_name(kind: int, program: str, taken: Collection[str]) -> str:
         stem = program.partition(":")[0].rpartition(".")[2]
     else:
         stem = PurePath(program).name.removesuffix(".py")
-    stem = "".join(c if c.isalnum() or c in "._-" else "-" for c in stem)[: MAX_NAME - 5] or "program"
+    stem = "".join(c if c.isalnum() or c in "._-" else "-" for c in stem)
+    stem = stem.encode()[: MAX_NAME - 5].decode(errors="ignore") or "program"
     if stem not in taken:
         return stem
     return next(f"{stem}-{n}" for n in range(2, len(taken) + 3) if f"{stem}-{n}" not in taken)

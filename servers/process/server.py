@@ -11,6 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from kernel.abi.errors import Refusal
+from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.messages import Label
 from kernel.abi.program import Program, ProgramKind
 from kernel.abi.rights import Kind
@@ -18,8 +19,8 @@ from kernel.abi.topology import Topology
 from kernel.abi.traps import EnvironmentCreate, Inspection
 from libexo import attach
 from libexo.environment import Environment
-from libexo.errors import TrapRefused
-from libexo.estate import Estate, inherited
+from libexo.errors import IpcTimeout, NoPartner, NotFound, TrapRefused
+from libexo.estate import Estate
 from libexo.message import Message
 from libexo.stub import DEFERRED, Call, Server
 from servers.memory.api import Memory
@@ -29,6 +30,7 @@ from servers.process.policy import NameTaken, NoSuchProgram, NotYours, SpawnRefu
 from servers.scheduler.api import Scheduler
 
 ESTATE_PAGES = 16
+"""The estate at first; it doubles until everything fits."""
 
 Descriptors = list[object]
 
@@ -62,9 +64,9 @@ class ProcessServer(Processes):
         self._waiting: dict[int, list[Callable[[Exit], None]]] = {}
         self._exits: OrderedDict[int, Exit] = OrderedDict()
         self._estate: Estate | None = None
-        handle = inherited(environment)
-        if handle:
-            self._estate = Estate(environment.views.map(handle))
+        self._estate_extent = self._find_estate()
+        if self._estate_extent:
+            self._estate = Estate(environment.views.map(self._estate_extent))
             self._take_over(self._estate.load())
         self._adopt_servers()
 
@@ -102,7 +104,9 @@ class ProcessServer(Processes):
             raise NameTaken(str(refused)) from refused
 
     def kernel_message(self, _sender: int, message: Message) -> None:
-        """Hear of deaths."""
+        """Hear of deaths, and of servers that attached again."""
+        if message.label == Label.SUCCEEDED:
+            self._succeeded(*message.words[:2])
         if message.label != Label.DEATH:
             return
         thread, _, status, fault = message.words[:4]
@@ -131,9 +135,8 @@ class ProcessServer(Processes):
         )
         child = self._create(create, descriptors, spec, spawner)
         if spec.share > 1:
-            Scheduler.connect(self.environment).set_share(child.thread, spec.share)
-        if spec.restart != "never":
-            self._keep()
+            self._set_share(child)
+        self._keep()
         return child
 
     def when_ended(self, thread: int, tell: Callable[[Exit], None]) -> None:
@@ -174,6 +177,14 @@ class ProcessServer(Processes):
         self._children[child.thread] = child
         return child
 
+    def _set_share(self, child: Child) -> None:
+        """Have the scheduler give a program its share; one that is being restarted, by us, is asked later."""
+        scheduler = Scheduler.connect(self.environment, timeout=1, patience=0)
+        try:
+            scheduler.set_share(child.thread, child.spec.share)
+        except (NotFound, NoPartner, IpcTimeout):
+            self.server.after(policy.ASK_AGAIN, lambda: self._set_share(child))
+
     def _ended(self, thread: int, exited: Exit) -> None:
         """A program ended: tell those who wait, and start it again if that is its rule."""
         child = self._children.pop(thread, None)
@@ -188,8 +199,7 @@ class ProcessServer(Processes):
             self._restart(child)
         else:
             self.environment.sys.drop(child.handle)
-        if child.spec.restart != "never":
-            self._keep()
+        self._keep()
 
     def _restart(self, child: Child) -> None:
         if self._attaches(child.spec.name):
@@ -197,6 +207,7 @@ class ProcessServer(Processes):
             return
         ran = (self.environment.host.now() - child.started) / 1e9
         child.short_runs = 0 if ran >= policy.MIN_RUN_TIME else child.short_runs + 1
+        self._children[child.thread] = child
         delay = policy.delay(child.short_runs)
         if delay:
             self.server.after(delay, lambda: self._succeed(child))
@@ -204,12 +215,25 @@ class ProcessServer(Processes):
             self._succeed(child)
 
     def _succeed(self, child: Child) -> None:
+        """Start the successor of a program that ended, with the descriptors it had, which the kernel kept."""
+        del self._children[child.thread]
+        if child.spec.restart == "never":
+            self.environment.sys.drop(child.handle)
+            return
         program = Program(child.spec.kind, child.spec.argv, child.spec.environ)
         create = EnvironmentCreate(self._factory, child.spec.name, program, succeeds=child.handle)
         successor = self._create(create, [], child.spec, child.spawner)
         successor.short_runs = child.short_runs
         self.environment.sys.drop(child.handle)
         self._keep()
+
+    def _succeeded(self, thread: int, heir: int) -> None:
+        """A server that starts by attaching is back: our capability is to its new incarnation."""
+        child = self._children.pop(thread, None)
+        if child is not None:
+            child.thread, child.started = heir, self.environment.host.now()
+            self._children[heir] = child
+            self._keep()
 
     # --------------------------------------------------------------------------------------- surviving a restart
 
@@ -250,11 +274,45 @@ class ProcessServer(Processes):
         return server is not None and server.start == "attach"
 
     def _keep(self) -> None:
-        """Write every child down."""
-        if self._estate is None:
-            extent = Memory.connect(self.environment).allocate(ESTATE_PAGES)
-            self._estate = Estate(self.environment.views.map(extent.handle))
-        self._estate.store(msgspec.msgpack.encode(list(self._children.values())))
+        """Write every child down: what it takes to answer for it and, where it is restarted, to do that."""
+        state = msgspec.msgpack.encode([_essence(child) for child in self._children.values()])
+        try:
+            if self._estate is None or len(state) > self._estate.room:
+                self._grow(len(state))
+        except (NotFound, NoPartner, IpcTimeout):
+            self.server.after(policy.ASK_AGAIN, self._keep)
+            return
+        assert self._estate is not None
+        self._estate.store(state)
+
+    def _grow(self, needed: int) -> None:
+        """Get an estate with room for *needed* bytes; the old one is given up when it is there.
+
+        It does not wait for a memory server that is being restarted, for it is we who restart it.
+        """
+        pages = ESTATE_PAGES
+        while pages * FRAME_SIZE < 4 * needed:
+            pages *= 2
+        memory = Memory.connect(self.environment, timeout=1, patience=0)
+        old, self._estate_extent = self._estate_extent, memory.allocate(pages).handle
+        state = self._estate.load() if self._estate is not None else b""
+        self._estate = Estate(self.environment.views.map(self._estate_extent))
+        self._estate.store(state)
+        if old:
+            self.environment.sys.drop(old)
+
+    def _find_estate(self) -> int:
+        """Return the estate a predecessor left: the largest, if it died while it changed over to a larger one."""
+        extents = [(inspection.count, handle) for handle, inspection in self._holdings(Kind.EXTENT)]
+        return max(extents, default=(0, 0))[1]
+
+
+def _essence(child: Child) -> Child:
+    """Return what must be remembered of *child*."""
+    if child.spec.restart != "never":
+        return child
+    spec = ProgramSpec(child.spec.kind, (), child.spec.name, share=child.spec.share)
+    return Child(spec, child.thread, child.handle, child.spawner)
 
 
 def _signed(status: int) -> int:

@@ -1,0 +1,242 @@
+"""IPC that waits, between programs, over many schedules: what holds must hold in every order."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+import libexo
+from kernel.abi.ids import thread_id
+from kernel.abi.messages import IpcCode, Phase
+from libexo.errors import IpcError, IpcTimeout, NoPartner
+from libexo.ipc import Message
+from libexo.testing import Failure, FailureKind, Failures, simulated
+from libexo.transport.faulty import FaultyTransport, Odds
+
+Program = Callable[[libexo.Environment], object]
+
+
+def failure_of(action: Callable[[], object]) -> tuple[IpcCode, Phase] | None:
+    """Return code and phase of the IPC error that *action* ends with."""
+    try:
+        action()
+    except IpcError as error:
+        return error.code, error.phase
+    return None
+
+
+def echo(env: libexo.Environment) -> None:
+    """Answer every message with its own words."""
+    sender, message = env.thread.wait()
+    while True:
+        sender, message = env.thread.reply_wait(sender, Message(words=message.words))
+
+
+def mute(env: libexo.Environment) -> None:
+    """Take one message, and never answer."""
+    env.thread.wait()
+    env.thread.sleep(5)
+
+
+def lazy(env: libexo.Environment) -> list[tuple[int, ...]]:
+    """Receive only after a while; then take what is there."""
+    env.thread.sleep(1)
+    taken: list[tuple[int, ...]] = []
+    while failure_of(lambda: taken.append(env.thread.wait(timeout=0.5)[1].words)) is None:
+        pass
+    return taken
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_time_out_in_the_send_phase(seed: int) -> None:
+    """A message nobody takes in time is reported so, in the send phase, and is never delivered later."""
+    with simulated(seed=seed) as system:
+        receiver = system.spawn(lazy, "lazy")
+        sender = system.spawn(
+            lambda env: failure_of(
+                lambda: env.thread.send(env.lookup("lazy", 1), Message(words=(1,)), timeout=0.1)
+            )
+        )
+        system.run()
+
+        assert (sender.result, receiver.result) == ((IpcCode.TIMEOUT, Phase.SEND), [])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_time_out_in_the_receive_phase(seed: int) -> None:
+    """A call that was taken and not answered in time is reported so, in the receive phase."""
+    with simulated(seed=seed) as system:
+        system.spawn(mute, "mute")
+        caller = system.spawn(
+            lambda env: failure_of(lambda: env.thread.call(env.lookup("mute", 1), Message(), timeout=0.5))
+        )
+        system.run(caller)
+
+        assert caller.result == (IpcCode.TIMEOUT, Phase.RECEIVE)
+
+
+def test_time_out_of_a_receive() -> None:
+    """A receive that nothing comes to ends after its time, and not before."""
+
+    def program(env: libexo.Environment) -> tuple[bool, float]:
+        start = env.host.now()
+        with pytest.raises(IpcTimeout):
+            env.thread.wait(timeout=2)
+        return True, (env.host.now() - start) / 1e9
+
+    with simulated() as system:
+        task = system.spawn(program)
+        system.run()
+
+        assert task.result == (True, pytest.approx(2, abs=0.01))
+
+
+def racing_sender(env: libexo.Environment) -> list[int]:
+    """Send numbers, each with little time; return those that are reported as taken."""
+    to = env.lookup("receiver", 1)
+
+    def send(n: int) -> None:
+        env.thread.send(to, Message(words=(n,)), timeout=0.002)
+
+    return [n for n in range(1, 13) if failure_of(partial(send, n)) is None]
+
+
+def racing_receiver(env: libexo.Environment) -> list[int]:
+    """Take numbers at about the pace at which they are given up."""
+    taken: list[int] = []
+    for _ in range(40):
+        env.thread.sleep(0.0019)
+        failure_of(lambda: taken.append(env.thread.wait(timeout=0)[1].words[0]))
+    return taken
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_both_sides_agree(seed: int) -> None:
+    """In every race of taking and giving up, the two sides agree on each message: taken, or timed out."""
+    with simulated(seed=seed) as system:
+        receiver = system.spawn(racing_receiver, "receiver")
+        sender = system.spawn(racing_sender)
+        system.run()
+
+        assert sender.result == receiver.result
+
+
+@pytest.mark.parametrize("at", range(1, 24))
+def test_a_partner_that_ends(at: int) -> None:
+    """Wherever a server is killed, its caller gets the answer or learns that nobody answers; it never hangs."""
+    with simulated(seed=at, failures=Failures([Failure(FailureKind.KILL, 0, at)])) as system:
+        server = system.spawn(echo, "echo")
+        caller = system.spawn(lambda env: failure_of(lambda: env.thread.call(server.thread, Message())))
+        system.run(caller, errors=False, seconds=5)
+
+        assert caller.result in (None, (IpcCode.NO_PARTNER, Phase.SEND), (IpcCode.NO_PARTNER, Phase.RECEIVE))
+
+
+def test_a_closed_receive_from_the_dead() -> None:
+    """Who waits for one partner only learns when that one ends."""
+    with simulated() as system:
+        dying = system.spawn(lambda env: env.thread.sleep(1), "dying")
+        waiting = system.spawn(lambda env: failure_of(lambda: env.thread.receive(dying.thread)))
+        system.run()
+
+        assert waiting.result == (IpcCode.NO_PARTNER, Phase.RECEIVE)
+
+
+def test_nobody_is_there() -> None:
+    """Sending to a thread that never was, or to an earlier version, fails at once in the send phase."""
+    with simulated() as system:
+        task = system.spawn(
+            lambda env: [
+                failure_of(lambda t=t: env.thread.call(t, Message()))  # type: ignore[misc]
+                for t in (thread_id(5000), thread_id(3), 0)
+            ]
+        )
+        system.run()
+
+        assert task.result == [(IpcCode.NO_PARTNER, Phase.SEND)] * 3
+
+
+def test_nobody_waits() -> None:
+    """A reply to a thread that waits for none is refused."""
+    with simulated() as system:
+        task = system.spawn(lambda env: failure_of(lambda: env.thread.reply(env.thread.id, Message())))
+        system.run()
+
+        assert task.result == (IpcCode.NO_PARTNER, Phase.SEND)
+
+
+def test_reply_by_message() -> None:
+    """Two calls of one caller thread are each answered by their message, in any order of the callers."""
+
+    def server(env: libexo.Environment) -> None:
+        received = [env.thread.wait()[1] for _ in range(2)]
+        for message in reversed(received):
+            env.thread.reply(message, Message(words=message.words))
+
+    with simulated() as system:
+        server_task = system.spawn(server, "server")
+        tasks = [
+            system.spawn(lambda env, n=n: env.thread.call(server_task.thread, Message(words=(n,))).words)  # type: ignore[misc]
+            for n in range(2)
+        ]
+        system.run()
+
+        assert [task.result for task in tasks] == [(0,), (1,)]
+
+
+def test_no_message() -> None:
+    """What cannot be a message is refused before anything is sent, with the limit it breaks."""
+    bad = (
+        Message(label=1 << 48),
+        Message(label=-1),
+        Message(words=(1 << 64,)),
+        Message(words=(-1,)),
+        Message(words=(0,) * 64),
+        Message(items=(bytes((4 << 20) + 1),)),
+    )
+
+    def program(env: libexo.Environment) -> int:
+        for message in bad:
+            with pytest.raises(ValueError, match=r"label|word|string"):
+                env.thread.send(env.thread.id, message)
+        return len(bad)
+
+    with simulated() as system:
+        task = system.spawn(program)
+        system.run()
+
+        assert task.result == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_over_a_bad_line(seed: int) -> None:
+    """Over a line that loses, repeats, delays and cuts, calls end in their own answer or in an error."""
+
+    def caller(env: libexo.Environment) -> list[int]:
+        to, wrong = env.lookup("echo", 1), []
+        for n in range(40):
+            try:
+                answer = env.thread.call(to, Message(words=(n,)), timeout=0.05)
+            except IpcError:
+                continue
+            wrong += [n] * (answer.words != (n,))
+        return wrong
+
+    odds = Odds(drop=0.1, delay=0.15, duplicate=0.15, cut=0.1)
+    with simulated(seed=seed, wrap=lambda plain, _: FaultyTransport(plain, seed=seed, odds=odds)) as system:
+        system.spawn(echo, "echo")
+        task = system.spawn(caller)
+        system.run(task)
+
+        assert task.result == []
+
+
+def test_errors_say_what_happened() -> None:
+    """No-partner errors name the thread as people read it."""
+    with simulated() as system:
+        task = system.spawn(lambda env: env.thread.call(thread_id(5000), Message()))
+        with pytest.raises(NoPartner, match=r"5000\.1"):
+            system.run()
+        assert task.error is not None
