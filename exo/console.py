@@ -1,0 +1,131 @@
+"""The operators' console of a running system, this end: JSON packets, with descriptors.
+
+`_socket` and not `socket`, and `json` only when something was received: while a program is being started we
+import, which costs nothing then. The protocol is described in `servers/process/console.py`.
+"""
+
+import os
+import struct
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socket
+
+from exo.system import Trouble, no_system
+
+TYPE_CHECKING = False  # as typing has it, which takes 4 ms to import
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, TypeAlias
+
+    Value: TypeAlias = str | int | bool | Sequence["Value"]
+
+MAX_ANSWER = 64 * 1024
+PAUSE = 0.005
+TRIES = 1000
+"""How often, and with what pause, one calls who is being started: five seconds in all."""
+
+
+class Console:
+    """One conversation with the process server of the system at *run*."""
+
+    def __init__(self, run: str) -> None:
+        """Connect. Raises Trouble when nobody is there, or it does not let us in."""
+        self._socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+        tries = 0
+        try:
+            while not self._connect(f"{run}/console"):
+                tries += 1
+                _wait(run, tries)
+        except OSError as error:
+            self.close()
+            raise Trouble(f"cannot reach the system at {run}: {error.strerror or error}") from None
+        except Trouble:
+            self.close()
+            raise
+
+    def _connect(self, path: str) -> bool:
+        """Connect; False when nobody listens there now."""
+        try:
+            self._socket.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            return False
+        return True
+
+    def send(self, op: str, /, descriptors: "Sequence[int]" = (), **request: "Value") -> None:
+        """Send one request. Raises Trouble when it is too long, or nobody is there any more."""
+        rights = struct.pack(f"{len(descriptors)}i", *descriptors)
+        ancillary = [(SOL_SOCKET, SCM_RIGHTS, rights)] if descriptors else []
+        try:
+            self._socket.sendmsg([encode({"op": op, **request}).encode(errors="surrogateescape")], ancillary)
+        except BrokenPipeError:
+            return  # what it still had to say, such as why, can be received
+        except OSError as error:
+            raise Trouble(f"the request could not be sent: {error.strerror or error}") from None
+
+    def receive(self) -> "dict[str, Any] | None":
+        """Return the next packet, waiting for it; None when the conversation is over."""
+        import json
+
+        try:
+            data = self._socket.recv(MAX_ANSWER)
+        except ConnectionResetError:
+            return None
+        answer: dict[str, Any] | None = json.loads(data) if data else None
+        return answer
+
+    def ask(self, op: str, /, descriptors: "Sequence[int]" = (), **request: "Value") -> "dict[str, Any]":
+        """Send a request and return what it brought. Raises Trouble with the reason when it was refused."""
+        self.send(op, descriptors, **request)
+        answer = self.receive()
+        if answer is None:
+            raise Trouble("the process server is gone: 'exo status' says whether it is back")
+        if "error" in answer:
+            raise Trouble(answer["error"])
+        result: dict[str, Any] = answer["ok"]
+        return result
+
+    def close(self) -> None:
+        """End the conversation, and what it runs."""
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """Return what to wait on."""
+        return self._socket.fileno()
+
+
+def _wait(run: str, tries: int) -> None:
+    """Wait a moment for a process server that is being started. Raises Trouble when there is no hope."""
+    if not os.path.exists(f"{run}/kip"):  # noqa: PTH110 - pathlib takes 7 ms to import
+        raise no_system(run)
+    if tries > TRIES:
+        raise Trouble(f"nobody answers at {run}: 'exo status' and 'exo logs process' say more")
+    import time
+
+    time.sleep(PAUSE)
+
+
+def encode(value: "Value | dict[str, Value]") -> str:
+    """Return *value* as JSON. Not by `json`, which imports `re`: 7 ms before the program is even asked for."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case str():
+            return f'"{value}"' if _is_plain(value) else _quote(value)
+        case dict():
+            return "{" + ",".join(f"{encode(key)}:{encode(each)}" for key, each in value.items()) + "}"
+    return "[" + ",".join(encode(each) for each in value) + "]"
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
+
+
+def _quote(text: str) -> str:
+    """Quote a string; bytes that are no text go as they came, for the receiver to refuse or to use."""
+    escaped = {'"': '\\"', "\\": "\\\\"}
+    return '"' + "".join(escaped.get(c) or (f"\\u{ord(c):04x}" if c < " " else c) for c in text) + '"'
+
+
+def own_directory(path: str = ".") -> int:
+    """Return a descriptor of *path*, for a program to work in or to import from."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

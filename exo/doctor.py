@@ -1,0 +1,233 @@
+"""Say which protections and features this host gives, and how to get those that are missing.
+
+Protections are tried out, each in a process forked for it: what keeps one environment out of every other.
+Without one of them the system refuses to boot, unless told to go without: 'exo up --degraded', or may_lack in
+system.toml. Features marked "no" cost speed or comfort only.
+"""
+
+import ctypes
+import os
+import platform
+import resource
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from exo import view
+from exo.system import run_directory
+
+ARGUMENTS = "[--json]"
+EXAMPLES = """\
+  exo doctor
+  exo doctor --json | jq '.[] | select(.available | not) | .name'"""
+
+LINUX = (5, 14)
+DESCRIPTORS = 4096
+"""Enough for some 500 environments."""
+SOCKET_PATH = 107 - len("/ipc/4294967295")
+"""The longest path of a run directory, in bytes."""
+USERFAULTFD = {"x86_64": 323, "aarch64": 282}
+"""The number of the system call, by machine."""
+USER_MODE_ONLY = 1
+PERF_FOR_ALL = 2
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing the host has or has not."""
+
+    name: str
+    group: str
+    required: bool
+    available: bool
+    detail: str
+    remedy: str
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the options of `doctor`."""
+    view.add_json(parser)
+
+
+def main(options: Namespace) -> int:
+    """Print the table; 1 when something that is needed is missing."""
+    checks = [*host(run_directory(options.run)), *protections(), *features()]
+    if options.json:
+        view.print_json([asdict(check) for check in checks])
+    else:
+        print(text(checks))
+    return int(any(check.required and not check.available for check in checks))
+
+
+def text(checks: list[Check]) -> str:
+    """Return the table, and below it what can be done."""
+    rows = [(check.group, check.name, _mark(check), check.detail) for check in checks]
+    lines = [view.table(("", "WHAT", "HERE", ""), rows)]
+    missing = [check for check in checks if not check.available]
+    if missing:
+        width = max(len(check.name) for check in missing)
+        lines += [
+            "",
+            "to get the missing:",
+            *(f"  {check.name:{width}}  {check.remedy}" for check in missing),
+        ]
+    needed = [check for check in missing if check.required]
+    if not needed:
+        lines += [
+            "",
+            "every protection is there" if not missing else "every protection is there; the rest is comfort",
+        ]
+    elif all(check.group == "protection" for check in needed):
+        lines += ["", "'exo up --degraded' boots without the missing protections"]
+    return "\n".join(lines)
+
+
+def _mark(check: Check) -> str:
+    if check.available:
+        return "yes"
+    return "MISSING" if check.required else "no"
+
+
+# --------------------------------------------------------------------------------------------------- checks
+
+
+def host(run: str) -> list[Check]:
+    """Return what nothing runs without."""
+    release = platform.release()
+    version = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdecimal())
+    place = _first_there(run)
+    return [
+        _need("Linux", version >= LINUX, release, "boot Linux 5.14 or newer"),
+        _need("memory files", *_try(_memory_file), "boot a kernel with CONFIG_MEMFD_CREATE"),
+        _need("process descriptors", *_try(_process), "use a container profile that passes pidfd_open"),
+        _need("ZeroMQ", *_try(_zeromq), "pip install pyzmq"),
+        _need(
+            "run directory",
+            os.access(place, os.W_OK) and len(os.fsencode(run)) <= SOCKET_PATH,
+            run,
+            f"set EXO_RUN to a path below {SOCKET_PATH} bytes that you may write to",
+        ),
+    ]
+
+
+def protections() -> list[Check]:
+    """Return the layers of confinement, each tried out."""
+    from libexo.host.confine import probe
+
+    return [
+        Check(
+            layer.name,
+            "protection",
+            required=True,
+            available=layer.available,
+            detail=layer.detail,
+            remedy=layer.remedy,
+        )
+        for layer in probe()
+    ]
+
+
+def features() -> list[Check]:
+    """Return what makes things faster, or possible at all that are beside the point for most."""
+    cores = len(os.sched_getaffinity(0))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = hard if hard != resource.RLIM_INFINITY else max(soft, DESCRIPTORS)
+    return [
+        _feature("two cores", cores >= 2, f"{cores} to use", "give it two: servers run beside the plans"),  # noqa: PLR2004
+        _feature(
+            "descriptors", limit >= DESCRIPTORS, f"up to {limit}", "raise 'ulimit -Hn' for many environments"
+        ),
+        _feature(
+            "userfaultfd",
+            *_try(_userfaultfd),
+            "sysctl vm.unprivileged_userfaultfd=1, or give access to /dev/userfaultfd",
+        ),
+        _feature("perf events", *_try(_perf), "sysctl kernel.perf_event_paranoid=2, or be root"),
+        _feature(
+            "cgroup v2",
+            *_try(_cgroup),
+            "mount cgroup2 at /sys/fs/cgroup, writable: systemd-run --user --scope does",
+        ),
+        _feature("TAP devices", *_try(_tap), "load the module tun, and give access to /dev/net/tun"),
+    ]
+
+
+def _need(name: str, available: bool, detail: str, remedy: str) -> Check:  # noqa: FBT001 - a row of a table
+    return Check(name, "host", required=True, available=available, detail=detail, remedy=remedy)
+
+
+def _feature(name: str, available: bool, detail: str, remedy: str) -> Check:  # noqa: FBT001 - a row of a table
+    return Check(name, "feature", required=False, available=available, detail=detail, remedy=remedy)
+
+
+def _try(check: Callable[[], str]) -> tuple[bool, str]:
+    """Return whether *check* went well, and what it says."""
+    try:
+        return True, check()
+    except (OSError, ImportError) as error:
+        return False, getattr(error, "strerror", None) or str(error)
+
+
+def _first_there(run: str) -> Path:
+    """Return the deepest directory on the way to *run* that there is."""
+    path = Path(run)
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _memory_file() -> str:
+    os.close(os.memfd_create("exo-doctor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+    return "memfd_create, with seals"
+
+
+def _process() -> str:
+    os.close(os.pidfd_open(os.getpid()))
+    return "pidfd_open"
+
+
+def _zeromq() -> str:
+    import zmq
+
+    return f"pyzmq {zmq.__version__}, libzmq {zmq.zmq_version()}"
+
+
+def _userfaultfd() -> str:
+    with suppress(OSError):
+        os.close(os.open("/dev/userfaultfd", os.O_RDWR | os.O_CLOEXEC))
+        return "/dev/userfaultfd"
+    number = USERFAULTFD.get(platform.machine())
+    if number is None:
+        raise OSError(0, f"unknown on {platform.machine()}")
+    os.close(_call(number, os.O_CLOEXEC | USER_MODE_ONLY))
+    return "for faults of user mode"
+
+
+def _perf() -> str:
+    level = int(Path("/proc/sys/kernel/perf_event_paranoid").read_text(encoding="ascii"))
+    if level > PERF_FOR_ALL and os.geteuid():
+        raise PermissionError(0, f"perf_event_paranoid is {level}")
+    return f"perf_event_paranoid is {level}"
+
+
+def _cgroup() -> str:
+    root = Path("/sys/fs/cgroup")
+    controllers = (root / "cgroup.controllers").read_text(encoding="ascii").split()
+    if not os.access(root, os.W_OK):
+        raise PermissionError(0, "mounted, not writable")
+    return " ".join(controllers) or "no controllers"
+
+
+def _tap() -> str:
+    os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+    return "/dev/net/tun"
+
+
+def _call(number: int, argument: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    result: int = libc.syscall(ctypes.c_long(number), ctypes.c_long(argument))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result

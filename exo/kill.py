@@ -1,0 +1,90 @@
+"""Send a signal to programs and servers, by name.
+
+A server, or a program started with a restart rule, is back soon after it was killed: that is what the rule
+is for. --end ends it for good.
+"""
+
+import os
+import signal
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+
+from exo.console import Console
+from exo.system import Trouble, run_directory
+
+ARGUMENTS = "[-s SIGNAL | --end] NAME..."
+EXAMPLES = """\
+  exo kill web                           ask it to end (SIGTERM)
+  exo kill -s KILL scheduler             and see it come back: exo ps
+  exo kill --end counter                 end a server that would be restarted"""
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the options of `kill`."""
+    parser.add_argument(
+        "-s",
+        "--signal",
+        type=number,
+        default=int(signal.SIGTERM),
+        metavar="SIGNAL",
+        help="name or number (default: TERM)",
+    )
+    parser.add_argument("--end", action="store_true", help="end it for good: it is not restarted")
+    parser.add_argument("names", nargs="+", metavar="NAME", help="as 'exo ps' shows it")
+
+
+def number(text: str) -> int:
+    """Return the signal *text* means: ``9``, ``KILL``, ``SIGKILL``, ``kill``."""
+    if text.isdecimal() and 0 < int(text) < signal.NSIG:
+        return int(text)
+    name = "SIG" + text.upper().removeprefix("SIG")
+    if name in signal.Signals.__members__:
+        return int(signal.Signals[name])
+    raise ArgumentTypeError(f"{text!r} is no signal; 'kill -l' lists them")
+
+
+def main(options: Namespace) -> int:
+    """Send it to each; go on after one that could not be found."""
+    failed = []
+    for name in options.names:
+        try:
+            send(run_directory(options.run), name, options.signal, for_good=options.end)
+        except Trouble as trouble:
+            failed.append(str(trouble))
+    if failed:
+        raise Trouble("; ".join(failed))
+    return 0
+
+
+def send(run: str, name: str, signal_number: int, *, for_good: bool = False) -> None:
+    """Have the process server signal *name*; what is not the process server's own, the host signals."""
+    console = Console(run)
+    try:
+        if for_good:
+            console.ask("end", name=name)
+        else:
+            console.ask("kill", name=name, signal=signal_number)
+    except Trouble as trouble:
+        pid = 0 if for_good else _pid(run, name)
+        if not pid:
+            raise
+        _signal(pid, name, signal_number, trouble)
+    finally:
+        console.close()
+
+
+def _pid(run: str, name: str) -> int:
+    """Return the process of *name* by the kernel's own table: of the root task, or of one that attached."""
+    from libexo.kip import read
+
+    rows = read(Path(run, "kip")).environments()
+    return next((row.pid for row in rows if row.name == name), 0)
+
+
+def _signal(pid: int, name: str, signal_number: int, trouble: Trouble) -> None:
+    try:
+        os.kill(pid, signal_number)
+    except ProcessLookupError:
+        raise trouble from None
+    except PermissionError:
+        raise Trouble(f"{name} (process {pid}) belongs to another user: be root, or that user") from None

@@ -1,0 +1,4 @@
+"""An endless loop: it never gives the processor up by itself."""
+
+while True:
+    pass

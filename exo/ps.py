@@ -1,0 +1,53 @@
+"""List the environments: servers, programs, and those that ended but are to be restarted.
+
+CPU is what the environment used of it, by the host's nanoseconds. MEMORY is what it holds of the system's
+RAM, HANDLES its capabilities, TRAPS its calls into the kernel. Nothing is asked of the kernel for this: it
+all stands in the kernel interface page, which everybody may read.
+"""
+
+from argparse import ArgumentParser, Namespace
+
+from exo import view
+
+ARGUMENTS = "[--json | --names]"
+EXAMPLES = """\
+  exo ps
+  exo ps --json | jq '.[] | select(.state == "running") | .name'"""
+
+HEAD = ("NAME", "THREAD", "PID", "UID", "STATE", "CPU", "MEMORY", "HANDLES", "TRAPS", "AGE")
+RIGHT = frozenset(HEAD) - {"NAME", "THREAD", "STATE"}
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the options of `ps`."""
+    view.add_json(parser)
+    parser.add_argument("--names", action="store_true", help="print the names only, a line each")
+
+
+def main(options: Namespace) -> int:
+    """Print the list."""
+    found = view.environments(view.open_kip(options.run))
+    if options.json:
+        view.print_json(found)
+    elif options.names:
+        print("\n".join(str(each["name"]) for each in found))
+    else:
+        print(listing(found))
+    return 0
+
+
+def listing(found: list[view.Json]) -> str:
+    """Return the table of *found* environments, with the faults of those that had one below."""
+    lines = [view.table(HEAD, map(_row, found), RIGHT)]
+    lines += [f"{each['name']} was ended by the kernel: {each['fault']}" for each in found if each["fault"]]
+    return "\n".join(lines)
+
+
+def _row(each: view.Json) -> tuple[object, ...]:
+    cpu, frames, age = each["cpu_ns"], each["frames"], each["age_ns"]
+    assert isinstance(cpu, int)
+    assert isinstance(frames, int)
+    assert isinstance(age, int)
+    head = [each[key] for key in ("name", "thread", "pid", "uid", "state")]
+    counts = (view.size(frames), each["handles"], each["traps"], view.duration(age))
+    return (*head, view.duration(cpu), *counts)

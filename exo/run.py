@@ -1,0 +1,257 @@
+"""Run a program in an environment of its own, and be to it what a shell would be.
+
+PROGRAM.py is Python, started by a fork from a parent that has libexo imported already; anything else is an
+executable, looked for along PATH. Its standard streams are ours, it starts in our directory with our
+variables, signals sent to us reach it, and its exit status becomes ours: 128+N if signal N ended it, 125 if
+the kernel did (the fault is printed), 126 or 127 if it could not be started.
+"""
+
+import _signal  # type: ignore[import-not-found]  # under `signal`, which brings enum along: 4 ms
+import os
+import sys
+
+from exo.console import Console, own_directory
+from exo.system import Trouble, run_directory
+
+TYPE_CHECKING = False  # as typing has it, which takes 4 ms to import
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
+    from typing import Any
+
+ARGUMENTS = "[--name N] [--share N] [-d] [--env K=V]... [--] PROGRAM [ARG]..."
+EXAMPLES = """\
+  exo run -- hello.py                    Python, with libexo loaded already
+  exo run -- sort -u names.txt           any other program
+  exo run --share 3 -- burn.py           three parts of the processor, where others have one
+  exo run -d --name web -- web.py        in the background: 'exo logs web', 'exo kill web'"""
+
+PYTHON, FOREIGN = 1, 3
+STREAMS = (0, 1, 2)
+DIRECTORY, SOURCE, IMPORTS = 3, 4, 5
+FAULT_NOT_STARTED = 5
+"""These are numbers of `kernel.abi`, which would take 30 ms to import; a test compares them."""
+
+FAULTED, NOT_EXECUTABLE, NOT_FOUND, BY_SIGNAL = 125, 126, 127, 128
+FORWARDED = (
+    _signal.SIGINT,
+    _signal.SIGTERM,
+    _signal.SIGHUP,
+    _signal.SIGQUIT,
+    _signal.SIGUSR1,
+    _signal.SIGUSR2,
+    _signal.SIGWINCH,
+)
+OWN_VARIABLES = ("EXO_RUN", "EXO_TRAP_FD", "EXO_NAME")
+
+
+class Request:
+    """What is to be run, and how."""
+
+    def __init__(self) -> None:
+        """Start with nothing to run."""
+        self.system: str | None = None
+        self.name = ""
+        self.share = 1
+        self.detach = False
+        self.environ: list[str] = []
+        self.argv: list[str] = []
+
+
+def quick(words: list[str]) -> Request | None:
+    """Read a command line without argparse; None for one that needs help, or to be told what is wrong."""
+    request = Request()
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            request.argv = list(rest)
+        elif not word.startswith("-") or word == "-":
+            request.argv = [word, *rest]
+        elif word in ("-d", "--detach"):
+            request.detach = True
+        else:
+            option, equals, value = word.partition("=")
+            if not _set(request, option, value if equals else next(rest, None)):
+                return None
+    return request if request.argv and all("=" in variable for variable in request.environ) else None
+
+
+def _set(request: Request, option: str, value: str | None) -> bool:
+    """Set one option; whether that was possible."""
+    if value is None:
+        return False
+    match option:
+        case "--run":
+            request.system = value
+        case "--name":
+            request.name = value
+        case "--env":
+            request.environ.append(value)
+        case "--share" if value.isascii() and value.isdecimal() and int(value) <= 1000:  # noqa: PLR2004
+            request.share = int(value)
+        case _:
+            return False
+    return True
+
+
+def configure(parser: "ArgumentParser") -> None:
+    """Add the options of `run`."""
+    parser.add_argument(
+        "--name", metavar="N", default="", help="what to call it (default: after its program)"
+    )
+    parser.add_argument(
+        "--share",
+        metavar="N",
+        type=_share,
+        default=1,
+        help="parts of the processor, 0..1000; 0: outside the plan",
+    )
+    parser.add_argument(
+        "-d", "--detach", action="store_true", help="leave it running, its output in the log; print its name"
+    )
+    parser.add_argument(
+        "--env", metavar="K=V", action="append", type=_variable, default=[], help="set a variable"
+    )
+    parser.add_argument("program", metavar="PROGRAM")
+    parser.add_argument("arguments", metavar="ARG", nargs="...")
+
+
+def _share(text: str) -> int:
+    if not text.isdecimal() or int(text) > 1000:  # noqa: PLR2004 - the bound is the console's
+        raise ValueError(text)
+    return int(text)
+
+
+def _variable(text: str) -> str:
+    if "=" not in text:
+        raise ValueError(text)
+    return text
+
+
+def main(options: "Namespace") -> int:
+    """Run what argparse read."""
+    request = Request()
+    request.system, request.name, request.share = options.run, options.name, options.share
+    request.detach, request.environ = options.detach, options.env
+    request.argv = [options.program, *options.arguments]
+    return start(request)
+
+
+def start(request: Request) -> int:
+    """Start the program, and stay until it has ended unless it was detached; return our exit status."""
+    console = Console(run_directory(request.system))
+    handlers: dict[int, Any] = {}
+    try:
+        # The program may run before we come to the next line: a signal waits until it can be passed on.
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, FORWARDED)
+        try:
+            _ask(console, request)
+            if not request.detach:
+                _forward(console, handlers)
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, FORWARDED)
+        answer = console.receive()
+        if answer is None:
+            raise Trouble("the process server is gone: 'exo status' says whether it is back", FAULTED)
+        if "error" in answer:
+            raise Trouble(f"{request.argv[0]} was not started: {answer['error']}", NOT_FOUND)
+        if not request.detach:
+            return _wait(console, answer["ok"]["name"])
+        print(answer["ok"]["name"])
+        return 0
+    finally:
+        for number, handler in handlers.items():
+            _signal.signal(number, handler)
+        console.close()
+
+
+def _ask(console: Console, request: Request) -> None:
+    """Send the request, with what the program is to have of ours."""
+    kind, argv, descriptors, roles = _program(request.argv)
+    streams = [] if request.detach else [number for number in STREAMS if _is_open(number)]
+    try:
+        console.send(
+            "run",
+            [*streams, *descriptors],
+            kind=kind,
+            argv=argv,
+            name=request.name,
+            environ=variables(request.environ),
+            share=request.share,
+            roles=[*streams, *roles],
+            detach=request.detach,
+        )
+    finally:
+        for number in descriptors:
+            os.close(number)
+
+
+def _forward(console: Console, handlers: "dict[int, Any]") -> None:
+    """Pass signals on, from now on."""
+    for number in FORWARDED:
+        handlers[number] = _signal.signal(number, lambda number, _: console.send("signal", signal=number))
+
+
+def _wait(console: Console, name: str) -> int:
+    """Return the exit status that the end of the program means."""
+    answer = console.receive()
+    while answer is not None and "exit" not in answer:  # a signal could not be sent
+        print(f"exo: {answer.get('error')}", file=sys.stderr)
+        answer = console.receive()
+    if answer is None:
+        raise Trouble(f"the system ended, or its process server, while {name} ran: see 'exo status'", FAULTED)
+    return _status(name, **answer["exit"])
+
+
+def _status(name: str, status: int, fault: int, text: str) -> int:
+    """Return the exit status a shell would give; say what a shell would not know."""
+    if fault == FAULT_NOT_STARTED:
+        raise Trouble(f"{name} was not started: {text}", NOT_FOUND)
+    if fault:
+        raise Trouble(f"{name} was ended by the kernel: {text}", FAULTED)
+    return BY_SIGNAL - status if status < 0 else status
+
+
+def _program(argv: list[str]) -> "tuple[int, list[str], list[int], list[int]]":
+    """Return kind, arguments, descriptors and their roles."""
+    if not argv[0].endswith(".py"):
+        return FOREIGN, [find(argv[0]), *argv[1:]], [own_directory()], [DIRECTORY]
+    try:
+        source = os.open(argv[0], os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        status = NOT_EXECUTABLE if isinstance(error, PermissionError) else NOT_FOUND
+        raise Trouble(f"cannot read {argv[0]}: {error.strerror}", status) from None
+    beside = own_directory(os.path.dirname(argv[0]) or ".")  # noqa: PTH120 - pathlib is slow to import
+    return PYTHON, argv, [own_directory(), source, beside], [DIRECTORY, SOURCE, IMPORTS]
+
+
+def find(name: str) -> str:
+    """Return the path of the executable *name*, along PATH unless it names a directory itself."""
+    places = [""] if "/" in name else os.environ.get("PATH", os.defpath).split(":")
+    found = [path for place in places if os.path.isfile(path := os.path.join(place, name))]  # noqa: PTH113, PTH118
+    for path in found:
+        if os.access(path, os.X_OK):
+            return os.path.abspath(path)  # noqa: PTH100 - as everywhere here: pathlib takes 7 ms to import
+    if found:
+        raise Trouble(
+            f"{found[0]} is not executable: 'chmod +x' it, or call it .py if it is Python", NOT_EXECUTABLE
+        )
+    where = "no such file" if "/" in name else "not found along PATH"
+    raise Trouble(f"{name}: {where}", NOT_FOUND)
+
+
+def variables(added: "Sequence[str]") -> list[tuple[str, str]]:
+    """Return our variables and those *added*; not those which tell a program where it is."""
+    environ = {name: value for name, value in os.environ.items() if name not in OWN_VARIABLES}
+    for text in added:
+        name, _, value = text.partition("=")
+        environ[name] = value
+    return list(environ.items())
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True

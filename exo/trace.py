@@ -1,0 +1,175 @@
+"""Show what happened in the kernel: traps and their refusals, starts, ends, bindings, switches, what was taken.
+
+The kernel writes each event into a ring that everybody may read, so looking on costs it nothing. Of one that
+falls behind, the ring says how many events it lost.
+"""
+
+import mmap
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from exo import view
+from exo.system import no_system, run_directory
+from kernel.abi.errors import Fault, Refusal
+from kernel.abi.events import RECORD, Event
+from kernel.abi.ids import show_thread
+from kernel.abi.kip import Head
+from kernel.abi.limits import FRAME_SIZE, TRACE_RECORDS
+from kernel.abi.messages import Label
+from kernel.abi.rights import Kind
+from kernel.abi.traps import TRAPS
+
+ARGUMENTS = "[-f] [--count N] [--json]"
+EXAMPLES = """\
+  exo trace                              the last 40 events
+  exo trace -f                           and those to come
+  exo trace --count 10000 --json | jq -r .event | sort | uniq -c"""
+
+PAUSE = 0.05
+
+
+class Record(NamedTuple):
+    """One event."""
+
+    number: int
+    ns: int
+    event: int
+    environment: int
+    a: int
+    b: int
+
+
+class Ring:
+    """A reader of the event ring."""
+
+    def __init__(self, view_of_ring: memoryview) -> None:
+        """Read *view_of_ring*, from its beginning."""
+        self._ring = view_of_ring
+        self._head = view_of_ring[:8].cast("Q")
+        self.next = 0
+        self.lost = 0
+
+    def read(self) -> Iterator[Record]:
+        """Yield what was written since the last time. What was overwritten before it was read is counted."""
+        written = self._head[0]
+        while self.next < written:
+            number = max(self.next, self._head[0] - TRACE_RECORDS + 1)
+            ns, event, _, environment, a, b = RECORD.unpack_from(
+                self._ring, FRAME_SIZE + number % TRACE_RECORDS * RECORD.size
+            )
+            if self._head[0] - number >= TRACE_RECORDS:
+                continue  # the kernel may have been writing there
+            self.lost += number - self.next
+            self.next = number + 1
+            yield Record(number, ns, event, environment, a, b)
+
+    def skip(self, keep: int) -> None:
+        """Go on with the last *keep* events."""
+        self.next = max(self.next, self._head[0] - min(keep, TRACE_RECORDS - 1), 0)
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the options of `trace`."""
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with the events to come")
+    parser.add_argument(
+        "--count", type=int, default=40, metavar="N", help="how many of the past (default: 40)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, an object a line")
+
+
+def main(options: Namespace) -> int:
+    """Print the events."""
+    kip = view.open_kip(options.run)
+    ring = open_ring(Path(run_directory(options.run), "trace"))
+    ring.skip(max(0, options.count))
+    booted = kip.head(Head.BOOT_NS)
+    names: dict[int, str] = {}
+    while True:
+        names |= {row.number: row.name for row in kip.environments()}
+        lost = ring.lost
+        for record in ring.read():
+            shown = decode(record, names, booted)
+            _print(shown, as_json=options.json)
+        if ring.lost > lost and not options.json:
+            print(f"({ring.lost - lost} events were overwritten before they were read)")
+        if not options.follow or not view.is_alive(view.kernel_pid(kip)):
+            return 0
+        time.sleep(PAUSE)
+
+
+def open_ring(path: Path) -> Ring:
+    """Map the ring a system publishes. Raises Trouble when there is none."""
+    try:
+        with path.open("rb") as file:
+            return Ring(memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)))
+    except FileNotFoundError:
+        raise no_system(str(path.parent)) from None
+
+
+def _print(shown: view.Json, *, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        print(json.dumps(shown), flush=True)
+        return
+    ms = shown["us"]
+    assert isinstance(ms, int)
+    print(
+        f"{ms / 1000:>12.3f} ms  {shown['environment']!s:16} {shown['event']!s:15} {shown['text']}",
+        flush=True,
+    )
+
+
+def decode(record: Record, names: dict[int, str], booted: int) -> view.Json:
+    """Return an event with names for its numbers, and its time since the boot."""
+    known = record.event in tuple(Event)
+    return {
+        "number": record.number,
+        "us": (record.ns - booted) // 1000,
+        "environment": names.get(record.environment, f"#{record.environment}"),
+        "event": Event(record.event).name.lower() if known else f"event {record.event}",
+        "a": record.a,
+        "b": record.b,
+        "text": _text(record) if known else f"{record.a:#x} {record.b:#x}",
+    }
+
+
+def _text(record: Record) -> str:
+    a, b = record.a, record.b
+    match Event(record.event):
+        case Event.TRAP:
+            name = TRAPS[a].__name__ if a in TRAPS else f"trap {a:#x}"
+            return name if not b else f"{name} refused: {_named(Refusal, b)}"
+        case Event.FAULT:
+            return _named(Fault, a)
+        case Event.ENDED:
+            status = a - 256
+            fault = f", {_named(Fault, b)}" if b else ""
+            return (f"by signal {-status}" if status < 0 else f"with status {status}") + fault
+        case Event.CREATED | Event.BOUND:
+            return f"thread {show_thread(a)}"
+        case Event.STARTED:
+            return f"process {a}"
+        case Event.SWITCHED:
+            return f"{a} us on processor {b}"
+        case Event.PREEMPTED:
+            return f"after {a / 1e6:.3f} ms on processor {b}"
+        case Event.FALLBACK:
+            return f"processor {a} has no scheduler: round robin"
+        case Event.INTERRUPT:
+            return f"line {a}"
+        case Event.TOOK:
+            return f"{_named(Kind, b)} {a}"
+        case Event.UPCALL_DROPPED:
+            return _named(Label, a)
+
+
+def _named(kind: type[Refusal | Fault | Kind | Label], number: int) -> str:
+    """Return what *number* means among *kind*."""
+    if number not in tuple(int(each) for each in kind):
+        return f"{kind.__name__.lower()} {number}"
+    member = kind(number)
+    return str(getattr(member, "text", member.name.lower()))

@@ -1,0 +1,247 @@
+"""Boot a system: the kernel, its processors and memory, and the servers of its topology.
+
+In the foreground it stays, shows a line about the system, and ends it on Ctrl-C, on SIGTERM and when the
+terminal closes. With -d it returns when every server is ready. The kernel's log stands beside the run
+directory until the system is ended properly, so that after a crash it can be read.
+"""
+
+import os
+import select
+import signal
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from exo import view
+from exo.booting import (
+    Kernel,
+    boot_servers,
+    command,
+    default_config,
+    failure,
+    link_log,
+    open_log,
+    refuse_second,
+)
+from exo.system import Trouble, log_path, run_directory
+from kernel.abi.kip import Counter, EnvironmentState, Head
+
+if TYPE_CHECKING:
+    from libexo.kip import Kip
+
+ARGUMENTS = "[-d | --profile] [--config FILE] [--degraded]"
+EXAMPLES = """\
+  exo up                                 in front of you; Ctrl-C ends it
+  exo up -d && exo run -- hello.py; exo down
+  exo up -d --run /tmp/second            a second system beside the first
+  exo up --config my-system.toml         with your own servers
+  exo up --degraded                      without protections that this host cannot give: exo doctor"""
+
+REFRESH = 1.0
+"""Seconds between two status lines."""
+BOOTING = 0.003
+"""And between looks at a system that is booting."""
+PHASE = "phase: "
+"""What the kernel's lines about its boot begin with."""
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the options of `up`."""
+    parser.add_argument(
+        "-d", "--detach", action="store_true", help="return when the system is up, and leave it running"
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="the topology (default: the system.toml that comes with exo)"
+    )
+    parser.add_argument(
+        "--degraded",
+        action="store_true",
+        help="where the host cannot give a layer of confinement, go without it",
+    )
+    parser.add_argument("--profile", action="store_true", help="say how long each phase of the boot took")
+
+
+def main(options: Namespace) -> int:
+    """Boot."""
+    if options.detach and options.profile:
+        raise Trouble("--profile looks on while the system boots: leave out -d", 2)
+    run = run_directory(options.run)
+    refuse_second(run)
+    with default_config(options.config) as config:
+        servers = boot_servers(config)
+        words = command(config, run, degraded=options.degraded, profile=options.profile)
+        log = open_log(run)
+        try:
+            return (
+                detached(run, words, servers, log)
+                if options.detach
+                else Foreground(run, words, servers, log).main()
+            )
+        finally:
+            os.close(log)
+
+
+def detached(run: str, words: list[str], servers: list[str], log: int) -> int:
+    """Boot a system that outlives us."""
+    kernel = Kernel(run, words, log, tied=False)
+    try:
+        kernel.wait_ready(servers, lambda: os.pread(log, 1 << 16, 0).decode(errors="replace"))
+    finally:
+        kernel.close()
+    link_log(run)
+    took = view.duration(time.monotonic_ns() - kernel.started)
+    print(f"the system is up at {run} after {took}: kernel is process {kernel.pid}")
+    print("'exo run -- PROGRAM' runs a program, 'exo ps' lists them, 'exo down' ends it")
+    return 0
+
+
+class Foreground:
+    """A system in front of somebody: its kernel's words, and a status line below them."""
+
+    def __init__(self, run: str, words: list[str], servers: list[str], log: int) -> None:
+        """Be ready to boot *words*."""
+        self._run = run
+        self._words = words
+        self._servers = servers
+        self._log = log
+        self._out: TextIO = sys.stdout
+        self._is_terminal = self._out.isatty()
+        self._kip: Kip | None = None
+        self._is_up = False
+        self._asked = 0
+        self._tail = b""
+        self._phases: list[tuple[str, int]] = []
+        self._traps = (0, 0)
+
+    def main(self) -> int:
+        """Boot, look on, and return how it ended."""
+        reading, writing = os.pipe()
+        self._kernel = kernel = Kernel(self._run, self._words, writing, tied=True)
+        os.close(writing)
+        os.set_blocking(reading, False)
+        before = {
+            number: signal.signal(number, self._end)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
+        try:
+            self._attend(reading)
+        finally:
+            if not kernel.has_ended():
+                kernel.end()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(reading)
+            kernel.close()
+        return self._result()
+
+    def _result(self) -> int:
+        status = self._kernel.status
+        if self._asked and self._asked < 2 and status == 0:  # noqa: PLR2004 - asked once
+            with suppress(OSError):
+                Path(log_path(self._run)).unlink()
+            return 0
+        if not self._is_up and not self._asked:
+            raise failure("the system did not boot", os.pread(self._log, 1 << 16, 0).decode(errors="replace"))
+        if status:
+            raise Trouble(f"the kernel ended with status {status}: its log is {log_path(self._run)}")
+        return 0
+
+    def _end(self, _number: int, _frame: object) -> None:
+        """Pass on that it is to end; whoever asks twice gets it at once."""
+        self._asked += 1
+        self._kernel.signal(signal.SIGTERM if self._asked == 1 else signal.SIGKILL)
+
+    def _attend(self, reading: int) -> None:
+        poll = select.poll()
+        poll.register(reading, select.POLLIN)
+        poll.register(self._kernel.process, select.POLLIN)
+        due = 0.0
+        while True:
+            ready = poll.poll((REFRESH if self._is_up else BOOTING) * 1000)
+            if any(number == reading for number, _ in ready) and not self._hear(reading):
+                poll.unregister(reading)
+            if any(number == self._kernel.process for number, _ in ready):
+                self._hear(reading)
+                self._say("")
+                return
+            if not self._is_up:
+                self._look()
+            if self._is_up and self._is_terminal and time.monotonic() >= due:
+                self._say("", self._line())
+                due = time.monotonic() + REFRESH
+
+    # ------------------------------------------------------------------------------------------ what is seen
+
+    def _hear(self, reading: int) -> bool:
+        """Pass on what the kernel wrote; False at its end."""
+        try:
+            data = os.read(reading, 1 << 16)
+        except BlockingIOError:
+            return True
+        os.write(self._log, data)
+        *lines, self._tail = (self._tail + data).split(b"\n")
+        if not data and self._tail:
+            lines, self._tail = [self._tail], b""
+        for line in (each.decode(errors="replace") for each in lines):
+            if line.startswith(PHASE):
+                self._phase(line.removeprefix(PHASE))
+            elif self._is_up:
+                self._say(f"{line}\n")
+        return bool(data)
+
+    def _look(self) -> None:
+        """See how far it is."""
+        self._kip = self._kip or self._kernel.kip()
+        if self._kip is None:
+            return
+        known = {name for name, _ in self._phases}
+        for row in self._kip.environments():
+            if row.state != EnvironmentState.STARTING and f"{row.name} ready" not in known:
+                self._phase(f"{row.name} ready")
+        if view.is_ready(self._kip, self._servers):
+            self._is_up = True
+            link_log(self._run)
+            self._announce()
+
+    def _announce(self) -> None:
+        booted = os.pread(self._log, 1 << 16, 0).decode(errors="replace").splitlines()
+        said = [line for line in booted if not line.startswith(PHASE)]
+        took = view.duration(time.monotonic_ns() - self._kernel.started)
+        if "--profile" in self._words:
+            said.append(profile(self._phases, self._kernel.started))
+        said.append(
+            f"the system is up at {self._run} after {took}: kernel is process {self._kernel.pid}; Ctrl-C ends it"
+        )
+        self._say("\n".join(said) + "\n")
+
+    def _phase(self, name: str) -> None:
+        self._phases.append((name, time.monotonic_ns()))
+
+    def _line(self) -> str:
+        kip = self._kip
+        assert kip is not None
+        now, traps = time.monotonic_ns(), kip.counters()[Counter.TRAPS.name.lower()]
+        before, counted = self._traps
+        self._traps = now, traps
+        rate = (traps - counted) * 1e9 / (now - before) if before else 0.0
+        free = view.size(kip.head(Head.FREE_FRAMES))
+        return f"{len(kip.environments())} environments · {free} free · {rate:.0f} traps/s"
+
+    def _say(self, text: str, line: str = "") -> None:
+        """Write *text*, and below it the status *line*. A terminal that is gone hears nothing."""
+        with suppress(OSError):
+            self._out.write(f"\r\x1b[K{text}{line}" if self._is_terminal else text)
+            self._out.flush()
+
+
+def profile(phases: list[tuple[str, int]], started: int) -> str:
+    """Return a table of *phases*: what was reached, after how long, and how long it took itself."""
+    rows = []
+    before = started
+    for name, at in phases:
+        rows.append((name, f"{(at - started) / 1e6:.1f}", f"{(at - before) / 1e6:.1f}"))
+        before = at
+    return view.table(("REACHED", "AFTER ms", "TOOK ms"), rows, ("AFTER ms", "TOOK ms"))

@@ -1,0 +1,158 @@
+"""What the verbs that show something share: the open system, its environments, tables, sizes, times."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exo.system import Trouble, no_system, run_directory
+from kernel.abi.errors import Fault
+from kernel.abi.ids import show_thread
+from kernel.abi.kip import EnvironmentState, Head, SystemState
+from kernel.abi.limits import FRAME_SIZE
+from libexo import kip as interface
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+    from libexo.kip import EnvironmentRow, Kip
+
+BAR = 48
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+Json = dict[str, object]
+
+
+def open_kip(chosen: str | None) -> "Kip":
+    """Map the kernel interface page of the system meant. Raises Trouble when none runs."""
+    run = run_directory(chosen)
+    try:
+        return interface.read(Path(run, "kip"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise no_system(run) from None
+    except ValueError as error:  # an empty file cannot be mapped
+        raise Trouble(f"{run}/kip is no kernel interface page: {error}") from None
+
+
+def kernel_pid(kip: "Kip") -> int:
+    """Return the kernel's process id, 0 while it boots."""
+    return kip.head(Head.KERNEL_PID)
+
+
+def is_ready(kip: "Kip", names: Iterable[str] = ()) -> bool:
+    """Whether the system is up, with *names* and all that is there ready to be called."""
+    rows = kip.environments()
+    return (
+        kip.state == SystemState.UP
+        and all(row.state != EnvironmentState.STARTING for row in rows)
+        and {row.name for row in rows if row.state != EnvironmentState.DEAD}.issuperset(names)
+    )
+
+
+def environments(kip: "Kip") -> list[Json]:
+    """Return every environment as `ps --json` has it; these keys are kept stable."""
+    now = time.monotonic_ns()
+    return [_environment(row, now) for row in sorted(kip.environments(), key=lambda row: row.thread)]
+
+
+def _environment(row: "EnvironmentRow", now: int) -> Json:
+    return {
+        "name": row.name,
+        "thread": show_thread(row.thread),
+        "pid": row.pid,
+        "uid": row.uid,
+        "state": row.state.name.lower(),
+        "processor": row.cpu if row.cpu >= 0 else None,
+        "cpu_ns": consumed(row),
+        "frames": row.frames,
+        "handles": row.handles,
+        "traps": row.traps,
+        "age_ns": max(0, now - row.started),
+        "fault": fault_text(row.fault),
+    }
+
+
+def consumed(row: "EnvironmentRow") -> int:
+    """Return the CPU time of an environment: the kernel's account under a plan, else the host's own."""
+    if row.cpu < 0 and row.pid and row.state != EnvironmentState.DEAD:
+        with suppress(OSError):  # it ended meanwhile
+            return time.clock_gettime_ns(
+                ~row.pid << 3 | 2
+            )  # CPUCLOCK_SCHED of a process: linux/posix-timers.h
+    return row.consumed
+
+
+def fault_text(number: int) -> str | None:
+    """Return what a fault number says; None for no fault."""
+    if not number:
+        return None
+    return Fault(number).text if number in tuple(Fault) else f"fault {number}"
+
+
+# ----------------------------------------------------------------------------------------------------- text
+
+
+def add_json(parser: "ArgumentParser") -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help="print JSON, with keys that are kept stable")
+
+
+def print_json(value: object) -> None:
+    """Print *value* for another program to read."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[str] = ()) -> str:
+    """Lay out columns under *head*; those named in *right* have their text at the right."""
+    lines = [list(head), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    fit: list[Callable[[str, int], str]] = [str.rjust if name in right else str.ljust for name in head]
+    return "\n".join(
+        "  ".join(put(cell, width) for put, cell, width in zip(fit, line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def size(frames: int) -> str:
+    """Return *frames* as people read it."""
+    amount = float(frames * FRAME_SIZE)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:  # noqa: PLR2004 - a kibi
+            return f"{amount:.3g} {unit}"
+        amount /= 1024
+    return f"{amount:.4g} GiB"
+
+
+def duration(nanoseconds: int) -> str:
+    """Return a time as people read it: ``1.50 ms``, ``2.0 s``, ``3m05``, ``2h10m``, ``4d03h``."""
+    seconds = nanoseconds / 1e9
+    if seconds < 1:
+        return f"{seconds * 1e3:.2f} ms"
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d{hour:02}h"
+    return f"{hour}h{minute:02}m" if hour else f"{minute}m{second:02}"
+
+
+def bar(part: float, width: int = BAR) -> str:
+    """Return a bar of *part* (0..1) of *width*; what is there at all is seen."""
+    filled = min(width, max(round(part * width), 1 if part > 0 else 0))
+    return "█" * filled + "·" * (width - filled)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process *pid*."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,152 @@
+"""What ps, status, mem, sched and top print of a system laid out by the test."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from exo.__main__ import main
+from kernel.abi.kip import Counter, EnvironmentState, Head
+from tests.exo.conftest import Pages
+
+Print = Callable[..., str]
+
+
+@pytest.fixture
+def printed(run: Path, pages: Pages, capsys: pytest.CaptureFixture[str]) -> Print:
+    """What a command line prints, of a system with two servers and two programs."""
+    for number, name in enumerate(("memory", "process")):
+        pages.environment(number, name, traps=10 + number)
+    pages.environment(
+        2, "burn", EnvironmentState.RUNNING, cpu=0, thread=160 << 32 | 1, consumed=3_000_000, frames=16
+    )
+    pages.environment(3, "gone", EnvironmentState.DEAD, thread=161 << 32 | 1, fault=6)
+    pages.frames(0, 16, 2)
+    pages.frames(900, 1, 0)
+    pages.head(Head.FREE_FRAMES, 1007)
+    pages.head(Head.COUNTERS + Counter.TRAPS, 21)
+    pages.plan(1, 2, (2, 30_000), (0, 10_000))
+    pages.publish()
+
+    def call(*words: str) -> str:
+        assert main(["--run", str(run), *words]) == 0
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_ps_lists_them_by_thread(printed: Print) -> None:
+    """A row each, and the fault of one that had one below."""
+    lines = printed("ps").splitlines()
+
+    assert lines[0].split()[:5] == ["NAME", "THREAD", "PID", "UID", "STATE"]
+    assert [line.split()[0] for line in lines[1:5]] == ["memory", "process", "burn", "gone"]
+    assert lines[3].split()[:8] == ["burn", "160.1", "0", "1002", "running", "3.00", "ms", "64"]
+    assert lines[5] == "gone was ended by the kernel: the environment would not leave its processor"
+
+
+def test_ps_gives_names_for_completion(printed: Print) -> None:
+    """One a line."""
+    assert printed("ps", "--names") == "memory\nprocess\nburn\ngone\n"
+
+
+def test_status_has_stable_keys(printed: Print, run: Path) -> None:
+    """Scripts rely on them."""
+    found = json.loads(printed("status", "--json"))
+
+    assert set(found) == {
+        "run",
+        "state",
+        "pid",
+        "uptime_ns",
+        "processors",
+        "frames",
+        "free_frames",
+        "environments",
+        "servers",
+        "counters",
+    }
+    assert found["run"] == str(run)
+    assert found["servers"] == {"memory": "ready", "process": "ready"}
+    assert found["counters"]["traps"] == 21
+
+
+def test_status_sums_up(printed: Print) -> None:
+    """Servers, living programs, memory."""
+    text = printed("status")
+
+    assert (
+        "servers     memory ready, process ready\nprograms    1\nmemory      3.93 MiB of 4 MiB free" in text
+    )
+    assert "21 traps" in text
+
+
+def test_status_of_a_system_that_is_not_ready_is_1(
+    run: Path, pages: Pages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that a script can wait for it."""
+    pages.environment(0, "memory", EnvironmentState.STARTING)
+    pages.publish()
+
+    assert main(["--run", str(run), "status"]) == 1
+    assert "memory starting" in capsys.readouterr().out
+
+
+def test_mem_says_who_has_what_and_where(printed: Print) -> None:
+    """Most first; a letter in the picture for each stretch of frames."""
+    text = printed("mem")
+
+    assert [line.split()[:3] for line in text.splitlines()[1:4]] == [
+        ["A", "burn", "16"],
+        ["B", "memory", "1"],
+        ["·", "free", "1007"],
+    ]
+    assert "       0  AAAAAAAA·····" in text
+    assert text.splitlines()[-2].endswith("B" + "·" * 61) or "·B·" in text
+    assert json.loads(printed("mem", "--json")) == {
+        "frames": 1024,
+        "free_frames": 1007,
+        "users": [{"name": "burn", "frames": 16}, {"name": "memory", "frames": 1}],
+    }
+
+
+def test_sched_draws_the_plan(printed: Print) -> None:
+    """Lengths as the slices are."""
+    text = printed("sched")
+
+    assert text.startswith(
+        "processor 0 (host core 1): burn has it; a round is 40 ms\n|" + "A" * 48 + "|" + "B" * 16 + "|"
+    )
+    assert "A  burn    30 ms  75.0 %" in text
+    assert json.loads(printed("sched", "--json")) == [
+        {
+            "processor": 0,
+            "core": 1,
+            "running": "burn",
+            "slices": [{"name": "burn", "us": 30000}, {"name": "memory", "us": 10000}],
+        }
+    ]
+
+
+def test_an_empty_plan_is_told(run: Path, pages: Pages, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is nothing to draw."""
+    pages.publish()
+
+    assert main(["--run", str(run), "sched"]) == 0
+    assert capsys.readouterr().out == "processor 0 (host core 0): nobody has it; the plan is empty\n"
+
+
+def test_top_prints_once_into_a_pipe(printed: Print) -> None:
+    """Without a second look there is no rate."""
+    lines = printed("top").splitlines()
+
+    assert lines[0].startswith("up for ")
+    assert lines[3].split()[:3] == ["memory", "ready", "-"]
+
+
+def test_top_shows_what_came_since(printed: Print) -> None:
+    """Asked to look twice, it knows rates."""
+    lines = printed("top", "--count", "2", "--interval", "0.01").splitlines()
+
+    assert [line.split()[2] for line in lines[-4:]] == ["0.0"] * 4

@@ -1,0 +1,121 @@
+"""The event ring, read and put into words."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from exo.__main__ import main
+from exo.trace import Ring, decode, open_ring
+from kernel.abi.errors import Fault, Refusal
+from kernel.abi.events import Event
+from kernel.abi.limits import TRACE_RECORDS
+from kernel.abi.messages import Label
+from kernel.abi.rights import Kind
+from kernel.abi.traps import Carve
+from tests.exo.conftest import Pages
+
+CARVE = Carve.__struct_config__.tag
+
+
+def ring_of(pages: Pages) -> Ring:
+    return Ring(memoryview(pages.trace))
+
+
+def test_events_come_once_in_order(pages: Pages) -> None:
+    """A second read has only what is new."""
+    ring = ring_of(pages)
+    pages.event(Event.CREATED)
+    pages.event(Event.ENDED)
+    first = [record.event for record in ring.read()]
+    pages.event(Event.TOOK)
+
+    assert first == [Event.CREATED, Event.ENDED]
+    assert [record.event for record in ring.read()] == [Event.TOOK]
+    assert ring.lost == 0
+
+
+def test_what_was_overwritten_is_counted(pages: Pages) -> None:
+    """Nothing is lost silently: one that may be being written counts as gone."""
+    ring = ring_of(pages)
+    for number in range(TRACE_RECORDS + 10):
+        pages.event(Event.TRAP, a=number)
+
+    found = list(ring.read())
+
+    assert found[0].a == ring.lost == 11
+    assert len(found) == TRACE_RECORDS - 1
+    assert found[-1].a == TRACE_RECORDS + 9
+
+
+def test_the_past_can_be_cut(pages: Pages) -> None:
+    """The last few are kept; what was skipped is not lost."""
+    ring = ring_of(pages)
+    for number in range(5):
+        pages.event(Event.TRAP, a=number)
+    ring.skip(2)
+
+    assert [record.a for record in ring.read()] == [3, 4]
+    assert ring.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("event", "a", "b", "text"),
+    [
+        (Event.TRAP, CARVE, 0, "Carve"),
+        (Event.TRAP, CARVE, Refusal.NO_FRAMES, f"Carve refused: {Refusal.NO_FRAMES.text}"),
+        (Event.TRAP, 0xFFF, 999, "trap 0xfff refused: refusal 999"),
+        (Event.FAULT, Fault.TOO_LONG, 0, Fault.TOO_LONG.text),
+        (Event.CREATED, 97 << 32 | 3, 0, "thread 97.3"),
+        (Event.STARTED, 123, 0, "process 123"),
+        (Event.ENDED, 256, 0, "with status 0"),
+        (Event.ENDED, 247, Fault.MALFORMED_TRAP, f"by signal 9, {Fault.MALFORMED_TRAP.text}"),
+        (Event.BOUND, 96 << 32 | 1, 0, "thread 96.1"),
+        (Event.SWITCHED, 10_000, 1, "10000 us on processor 1"),
+        (Event.PREEMPTED, 2_500_000, 0, "after 2.500 ms on processor 0"),
+        (Event.FALLBACK, 0, 0, "processor 0 has no scheduler: round robin"),
+        (Event.INTERRUPT, 4, 0, "line 4"),
+        (Event.TOOK, 7, Kind.EXTENT, "extent 7"),
+        (Event.UPCALL_DROPPED, Label.REVOKE, 0, "revoke"),
+    ],
+)
+def test_every_event_is_put_into_words(event: Event, a: int, b: int, text: str, pages: Pages) -> None:
+    """With names for numbers, and the number where there is no name."""
+    pages.event(event, 1, a, b, ns=5_000_000)
+    (record,) = ring_of(pages).read()
+
+    shown = decode(record, {1: "web"}, booted=1_000_000)
+
+    assert (shown["us"], shown["environment"], shown["event"]) == (4000, "web", event.name.lower())
+    assert shown["text"] == text
+
+
+def test_an_event_of_a_later_kernel_is_shown_by_its_number(pages: Pages) -> None:
+    """Rather that than nothing."""
+    pages.event(99, 5, 1, 2)
+    (record,) = ring_of(pages).read()
+
+    assert decode(record, {}, 0)["event"] == "event 99"
+    assert decode(record, {}, 0)["environment"] == "#5"
+
+
+def test_trace_prints_the_last_ones(run: Path, pages: Pages, capsys: pytest.CaptureFixture[str]) -> None:
+    """As text, and as JSON, an object a line."""
+    pages.environment(1, "web")
+    for number in range(50):
+        pages.event(Event.STARTED, 1, number)
+    pages.publish()
+
+    assert main(["--run", str(run), "trace", "--count", "2"]) == 0
+    assert [line.split()[2:] for line in capsys.readouterr().out.splitlines()] == [
+        ["web", "started", "process", "48"],
+        ["web", "started", "process", "49"],
+    ]
+    assert main(["--run", str(run), "trace", "--count", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] == "process 49"
+
+
+def test_a_ring_that_is_not_there_is_told(run: Path) -> None:
+    """As any system that is not there."""
+    with pytest.raises(Exception, match="no system runs"):
+        open_ring(run / "trace")
