@@ -1,0 +1,193 @@
+"""The machinery: subjects, workers, interleaved runs.
+
+A *subject* gives samples; so does each *reference*. A *measure* is a subject, its references and, where there
+is one, the goal of the ratio. They take turns in blocks, a round at a time, each round in the other order, so
+that whatever the host does meanwhile happens to all of them. The first blocks warm up and are thrown away.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+import msgspec
+import psutil
+
+from bench.errors import BenchError
+from bench.figures import Block, Ratio, Summary, compare, summarize
+
+ROOT = Path(__file__).resolve().parent.parent
+_SAMPLES = msgspec.json.Decoder(list[int])
+
+
+class Subject(Protocol):
+    """Something that can be measured."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables and pictures."""
+
+    def sample(self, count: int) -> list[int]:
+        """Take *count* samples, in nanoseconds."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A subject and what it is compared with."""
+
+    key: str
+    """Names it in JSON and on the command line."""
+    title: str
+    subject: Subject
+    references: Sequence[Subject]
+    """The first one is what the goal is about."""
+    block: int
+    """Samples of a round."""
+    goal: float | None = None
+    """The largest ratio of p50s that is good enough."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference's part of a result."""
+
+    name: str
+    blocks: Sequence[Block]
+    figures: Summary
+    ratio: Ratio
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out of a measure."""
+
+    measure: Measure
+    blocks: Sequence[Block]
+    figures: Summary
+    references: Sequence[Reference]
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal was met; None without a goal."""
+        if self.measure.goal is None:
+            return None
+        return self.references[0].ratio.value <= self.measure.goal
+
+
+def run(measure: Measure, rounds: int) -> Result:
+    """Run *measure* for *rounds* rounds, and one more to warm up."""
+    subjects = (measure.subject, *measure.references)
+    taken: list[list[Block]] = [[] for _ in subjects]
+    for number in range(rounds + 1):
+        order = range(len(subjects)) if number % 2 else reversed(range(len(subjects)))
+        for index in order:
+            block = subjects[index].sample(measure.block)
+            if number:
+                taken[index].append(block)
+    own, *others = taken
+    references = [
+        Reference(reference.name, blocks, summarize(blocks), compare(own, blocks))
+        for reference, blocks in zip(measure.references, others, strict=True)
+    ]
+    return Result(measure, own, summarize(own), references)
+
+
+# ---------------------------------------------------------------------------------------------------- workers
+
+
+class Worker:
+    """A process that measures: see `bench.worker` for its side."""
+
+    def __init__(self, told: IO[bytes], says: IO[bytes], pid: int, end: Callable[[], None]) -> None:
+        """Talk to process *pid* over its stdin *told* and its stdout *says*; *end* ends it."""
+        self.pid = pid
+        self._told = told
+        self._says = says
+        self._end = end
+        self._read()
+
+    def sample(self, name: str, count: int) -> list[int]:
+        """Have it take *count* samples of *name*."""
+        try:
+            self._told.write(f"{name} {count}\n".encode())
+            self._told.flush()
+        except BrokenPipeError:
+            raise BenchError(f"process {self.pid}, which measures, is gone: its error is above") from None
+        return _SAMPLES.decode(self._read())
+
+    def _read(self) -> bytes:
+        line = self._says.readline()
+        if not line:
+            raise BenchError(f"process {self.pid}, which measures, ended: its error is above")
+        return line
+
+    def close(self) -> None:
+        """End it."""
+        with contextlib.suppress(BrokenPipeError):
+            self._told.close()
+        self._end()
+        self._says.close()
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One thing a worker measures, as a subject."""
+
+    name: str
+    worker: Worker
+    what: str
+
+    def sample(self, count: int) -> list[int]:
+        """Have the worker take them."""
+        return self.worker.sample(self.what, count)
+
+
+@contextlib.contextmanager
+def reference(module: str, *arguments: str, cores: Sequence[int] = ()) -> Iterator[Worker]:
+    """Run *module* as a plain process that measures, and everything it starts, on *cores* (none: anywhere)."""
+    environ = {**os.environ, "PYTHONPATH": import_path()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environ,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.closing(
+        Worker(process.stdin, process.stdout, process.pid, lambda: _wait(process))
+    ) as worker:
+        place([process.pid, *(child.pid for child in psutil.Process(process.pid).children())], cores)
+        yield worker
+
+
+def _wait(process: "subprocess.Popen[bytes]") -> None:
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def place(pids: Sequence[int], cores: Sequence[int]) -> None:
+    """Keep every thread of *pids* on *cores*; none: where the host puts them."""
+    if not cores:
+        return
+    threads = [thread.id for pid in pids for thread in psutil.Process(pid).threads()]
+    try:
+        for thread in threads:
+            os.sched_setaffinity(thread, cores)
+    except OSError as error:
+        raise BenchError(
+            f"cannot keep threads on cores {cores}: {error}; run as root, or without --cores"
+        ) from None
+
+
+def import_path() -> str:
+    """Return a PYTHONPATH on which `bench` and the system are found."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,0 +1,1 @@
+"""Programs of the benchmarks that run as environments."""

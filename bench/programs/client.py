@@ -1,0 +1,112 @@
+"""The measuring side of the system: an environment like any other, which times what it does itself."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic_ns
+
+import libexo
+from bench.programs.echo import Echo
+from bench.worker import Sampler, timed, work
+from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.program import ProgramKind
+from libexo import vm
+from libexo.environment import Environment
+from libexo.message import Message
+from servers.memory.api import Memory
+from servers.process.api import Processes, ProgramSpec
+
+PAYLOAD = bytes(range(64))
+WORDS = tuple(range(1, 9))
+PAGES = 16
+
+
+def main() -> None:
+    """Measure what is asked for until stdin ends."""
+    environment = libexo.attach()
+    work(
+        {
+            "stub": lambda: _stub(environment),
+            "words": lambda: _words(environment),
+            "null": lambda: timed(lambda: environment.sys.batch(())),
+            "bind": lambda: _bind(environment),
+            "memory": lambda: _memory(environment),
+            "spawn": lambda: _Spawner(environment).sample,
+        }
+    )
+
+
+def _stub(environment: Environment) -> Sampler:
+    echo = Echo.connect(environment, os.environ["BENCH_ECHO"])
+    assert echo.echo(PAYLOAD) == PAYLOAD
+    return timed(lambda: echo.echo(PAYLOAD))
+
+
+def _words(environment: Environment) -> Sampler:
+    thread, to, message = (
+        environment.thread,
+        environment.lookup(os.environ["BENCH_MIRROR"], 5),
+        Message(1, WORDS),
+    )
+    assert thread.call(to, message).words == WORDS
+    return timed(lambda: thread.call(to, message))
+
+
+def _bind(environment: Environment) -> Sampler:
+    sys, to, close = (
+        environment.sys,
+        environment.lookup(os.environ["BENCH_MIRROR"], 5),
+        environment.host.close_descriptor,
+    )
+
+    def bind() -> None:
+        bound, ticket = sys.bind(to)
+        close(ticket)
+        sys.unbind(bound.token)
+
+    return timed(bind)
+
+
+def _memory(environment: Environment) -> Sampler:
+    memory = Memory.connect(environment)
+    made = []
+
+    def make() -> None:
+        extent = memory.allocate(PAGES)
+        view = vm.map(environment, extent)
+        for page in range(0, PAGES * FRAME_SIZE, FRAME_SIZE):
+            view[page] = 1
+        made.append((extent, view))
+
+    def free() -> None:
+        extent, view = made.pop()
+        vm.unmap(environment, view)
+        memory.free(extent)
+
+    return timed(make, free)
+
+
+class _Spawner:
+    """Spawns a program that says when its first instruction ran, on the clock all processes share."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._thread = environment.thread
+        self._processes = Processes.connect(environment)
+        environ: Mapping[str, str] = {"BENCH_PARENT": str(environment.thread.id)}
+        program = str(Path(os.environ["BENCH_PROGRAMS"]) / "first.py")
+        self._spec = ProgramSpec(int(ProgramKind.PYTHON), (program,), environ=tuple(environ.items()), share=0)
+
+    def sample(self, count: int) -> list[int]:
+        """Spawn *count* programs, one after the other."""
+        return [self._one() for _ in range(count)]
+
+    def _one(self) -> int:
+        start = monotonic_ns()
+        child = self._processes.spawn(self._spec)
+        _, message = self._thread.receive(child, 10)
+        self._processes.wait(child)
+        return message.words[0] - start
+
+
+if __name__ == "__main__":
+    main()

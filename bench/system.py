@@ -1,0 +1,128 @@
+"""A system to measure: the one at EXO_RUN if it is up, else one of our own, booted for the run and ended after."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.harness import ROOT, Worker, import_path, place
+from exo.console import Console
+from kernel.abi.kip import Head, SystemState
+from kernel.abi.program import ProgramKind, Role
+from libexo import kip
+from libexo.environment import run_directory
+from libexo.errors import ExoError
+
+PROGRAMS = ROOT / "bench" / "programs"
+PATIENCE = 30.0
+"""Seconds a system may take to boot, a program to start, and a system to end."""
+PAUSE = 0.02
+
+
+class System:
+    """A running system, reached as an operator reaches it: through its console and its published KIP."""
+
+    def __init__(self, run: Path, booted: bool) -> None:  # noqa: FBT001
+        """Use the system at *run*; *booted*: it is ours."""
+        self.run = run
+        self.booted = booted
+        self.kip = kip.read(run / "kip")
+        self._open = contextlib.ExitStack()
+
+    def start(
+        self, module: str, name: str, *, environ: Mapping[str, str] | None = None, streams: Sequence[int] = ()
+    ) -> int:
+        """Start *module* as an environment outside the plans, with *streams* as its first descriptors.
+
+        Return its process id. It ends with `close`. Raises Trouble, BenchError.
+        """
+        console = Console(str(self.run))
+        self._open.callback(console.close)
+        roles = [int(role) for role in (Role.STDIN, Role.STDOUT, Role.STDERR)][: len(streams)]
+        console.ask(
+            "run", streams, kind=int(ProgramKind.SERVER), argv=[module], name=name, share=0,
+            environ=list((environ or {}).items()), roles=roles,
+        )  # fmt: skip
+        return self._pid(name)
+
+    def _pid(self, name: str) -> int:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for row in self.kip.environments():
+                if row.name == name and row.pid:
+                    return row.pid
+            time.sleep(PAUSE)
+        raise BenchError(f"{name} did not start: see {self.run / 'log'}")
+
+    def worker(self, module: str, name: str, environ: Mapping[str, str] | None = None) -> Worker:
+        """Start *module*, an environment that measures."""
+        inside_in, told = os.pipe()
+        says, inside_out = os.pipe()
+        try:
+            pid = self.start(module, name, environ=environ, streams=(inside_in, inside_out, 2))
+        finally:
+            os.close(inside_in)
+            os.close(inside_out)
+        worker = Worker(os.fdopen(told, "wb"), os.fdopen(says, "rb"), pid, lambda: None)
+        self._open.callback(worker.close)
+        return worker
+
+    def place(self, pids: Sequence[int], cores: Sequence[int]) -> None:
+        """Keep environments on *cores*, and with them the kernel, if it is ours."""
+        kernel = [self.kip.head(Head.KERNEL_PID)] if self.booted else []
+        place([*pids, *kernel], cores)
+
+    def close(self) -> None:
+        """End what was started here."""
+        self._open.close()
+
+
+@contextlib.contextmanager
+def running() -> Iterator[System]:
+    """Give the system at EXO_RUN (or its default place), or a new one in a directory of its own."""
+    if _is_up(run_directory()):
+        with contextlib.closing(System(run_directory(), booted=False)) as system:
+            yield system
+        return
+    with tempfile.TemporaryDirectory(prefix="exo-bench-") as directory, _boot(Path(directory) / "run") as run:
+        # The way to the sockets must be open to the uids of environments.
+        Path(directory).chmod(0o711)
+        with contextlib.closing(System(run, booted=True)) as system:
+            yield system
+
+
+def _is_up(run: Path) -> bool:
+    try:
+        state = kip.read(run / "kip").state
+    except (OSError, ValueError, ExoError):
+        return False
+    return state == SystemState.UP and (run / "console").exists()
+
+
+@contextlib.contextmanager
+def _boot(run: Path) -> Iterator[Path]:
+    """Boot a kernel at *run*; end it after. Its last words are shown when it does not come up."""
+    command = [sys.executable, "-m", "kernel", "--config", str(ROOT / "system.toml"), "--run", str(run)]
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("EXO_")}
+    environ["PYTHONPATH"] = import_path()
+    process = subprocess.Popen(command, env=environ, start_new_session=True)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not _is_up(run):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise BenchError(f"the system did not boot ({process.poll()}): {' '.join(command)}")
+            time.sleep(PAUSE)
+        yield run
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
