@@ -109,7 +109,8 @@ def test_a_program_runs_as_main_from_its_directory(system: System, tmp_path: Pat
     tmp_path.chmod(0o755)
     directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
 
-    body = system.start("main.py", roles={Role.DIRECTORY: directory})
+    places = {Role.DIRECTORY: directory, Role.IMPORTS: os.dup(directory)}
+    body = system.start("main.py", roles=places)
 
     assert (system.wait("ended", body), system.output()) == (0, f"5 __main__ {tmp_path}\n")
 
