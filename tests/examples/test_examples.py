@@ -1,0 +1,169 @@
+"""Each example runs on a real system, and prints what it is said to print."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from kernel.abi.program import ProgramKind, Role
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+EXPECTED = Path(__file__).parent / "expected"
+PATIENCE = 30
+"""Seconds a system may take to be up, and an example to end."""
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+
+class Conversation:
+    """One connection to the console of a running system."""
+
+    def __init__(self, console: Path) -> None:
+        self.peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.peer.settimeout(PATIENCE)
+        try:
+            self.peer.connect(str(console))
+        except OSError:
+            self.peer.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.peer.close()
+
+    def ask(self, descriptors: list[int], **request: object) -> dict[str, Any]:
+        socket.send_fds(self.peer, [json.dumps(request).encode()], descriptors)
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.peer.recv(1 << 16))
+        assert "error" not in answer, answer
+        return answer
+
+
+class RunningSystem:
+    """A system booted from a topology, and what `exo run` and `exo serve` ask of it."""
+
+    def __init__(self, run: Path) -> None:
+        self.console = run / "console"
+
+    def run(self, example: Path) -> tuple[int, str]:
+        """Run a program to its end; return its exit status and what it wrote."""
+        with contextlib.ExitStack() as opened:
+            output = opened.enter_context(tempfile.TemporaryFile("w+"))
+            directory, source = os.open(ROOT, os.O_PATH), os.open(example, os.O_RDONLY)
+            opened.callback(os.close, directory)
+            opened.callback(os.close, source)
+            talk = opened.enter_context(Conversation(self.console))
+            roles = (Role.STDOUT, Role.STDERR, Role.DIRECTORY, Role.SOURCE)
+            request = {"kind": ProgramKind.PYTHON, "argv": [str(example)], "roles": roles}
+            talk.ask([output.fileno(), output.fileno(), directory, source], op="run", **request)
+            status = talk.answer()["exit"]["status"]
+            output.seek(0)
+            return status, output.read()
+
+    @contextlib.contextmanager
+    def serving(self, server: str) -> Iterator[None]:
+        """Serve `module:Class` meanwhile."""
+        directory = os.open(ROOT, os.O_PATH)
+        try:
+            with Conversation(self.console) as talk:
+                request = {"kind": ProgramKind.SERVER, "argv": [server], "share": 0, "restart": "always"}
+                talk.ask([directory, directory], op="run", roles=[Role.DIRECTORY, Role.IMPORTS], **request)
+                yield
+        finally:
+            os.close(directory)
+
+
+@contextlib.contextmanager
+def booted(config: Path) -> Iterator[RunningSystem]:
+    """Boot the system of *config*, and end it. Its directory is one that every uid can walk to."""
+    run = Path(tempfile.mkdtemp(prefix="exo-", dir="/tmp"))
+    command = [sys.executable, "-m", "kernel", "--config", str(config), "--run", str(run)]
+    with subprocess.Popen(command, cwd=ROOT) as kernel:
+        try:
+            yield RunningSystem(_await_console(run))
+        finally:
+            kernel.terminate()
+
+
+def _await_console(run: Path) -> Path:
+    """Return *run* once operators can connect there: a poll, for the socket's maker is another process."""
+    for _ in range(PATIENCE * 100):
+        with contextlib.suppress(OSError), Conversation(run / "console"):
+            return run
+        time.sleep(0.01)
+    raise AssertionError(f"no system came up at {run}")
+
+
+def expected(example: str) -> str:
+    return (EXPECTED / f"{example}.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def system() -> Iterator[RunningSystem]:
+    """The system of system.toml."""
+    with booted(ROOT / "system.toml") as running:
+        yield running
+
+
+@pytest.mark.parametrize("example", ["hello", "memory", "share", "restart"])
+def test_example(system: RunningSystem, example: str) -> None:
+    """An example of one file prints what it is said to print."""
+    status, output = system.run(EXAMPLES / f"{example}.py")
+
+    assert output == expected(example)
+    assert status == 0
+
+
+def test_counter(system: RunningSystem) -> None:
+    """The counter is served by one program and called by another; its total outlives its clients."""
+    with system.serving("examples.counter:CounterServer"):
+        first = system.run(EXAMPLES / "counter.py")
+        second = system.run(EXAMPLES / "counter.py")
+
+    assert first == (0, expected("counter"))
+    assert second == (0, "add   1: the total is 322\nadd  20: the total is 342\nadd 300: the total is 642\n")
+
+
+def test_scheduler() -> None:
+    """A policy of one's own plans the whole system when the topology says so."""
+    with booted(EXAMPLES / "scheduler.toml") as running:
+        status, output = running.run(EXAMPLES / "scheduler.py")
+
+    assert output == expected("scheduler")
+    assert status == 0
+
+
+def test_scheduler_topology_differs_in_one_line() -> None:
+    """examples/scheduler.toml is system.toml with another scheduler."""
+    plain = tomllib.loads((ROOT / "system.toml").read_text(encoding="utf-8"))
+    changed = tomllib.loads((EXAMPLES / "scheduler.toml").read_text(encoding="utf-8"))
+    plain["server"]["scheduler"]["module"] = "examples.scheduler:YoungFirstServer"
+
+    assert changed == plain
+
+
+def test_every_example_is_tested() -> None:
+    """No example without an expected output, and none of those without its example."""
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {path.stem for path in EXPECTED.glob("*.txt")}
+
+
+def test_ladder_lists_every_example() -> None:
+    """The table of examples/README.md names each example."""
+    ladder = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+
+    assert not [path.name for path in EXAMPLES.glob("*.py") if f"[{path.stem}]({path.name})" not in ladder]

@@ -1,0 +1,311 @@
+#!/usr/bin/env python3
+"""Write docs/traps.md and docs/errors.md from kernel/abi: the reference of the interface, never by hand.
+
+    python tools/create_reference.py            write them
+    python tools/create_reference.py --check    exit with 1 if they are not what would be written
+
+What a page says comes from the classes themselves: number, arguments, result, refusals and the right a trap
+needs from their attributes, the words from their docstrings. tests/tools/test_create_reference.py checks.
+"""
+
+import ast
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import IntEnum
+from pathlib import Path
+from types import ModuleType, NoneType
+
+import msgspec
+
+from kernel.abi import errors, events, gate, kip, limits, messages, program, rights, traps
+from libexo import errors as libexo_errors
+
+ROOT = Path(__file__).resolve().parent.parent
+GENERATED = "<!-- Made by tools/create_reference.py from kernel/abi: change it there. -->"
+RECORDS = (
+    traps.Interface,
+    traps.Created,
+    traps.Bound,
+    traps.Identified,
+    traps.Slice,
+    traps.Holder,
+    traps.Inspection,
+    traps.Carved,
+    traps.Mapped,
+    program.Program,
+)
+SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_GROUP = re.compile(r"^# -+ (\w+)$")
+_SMALLEST_POWER = 1 << 15
+
+
+# ----------------------------------------------------------------------------------------- what the ABI says
+
+
+def groups() -> Iterator[tuple[str, list[type[traps.Trap]]]]:
+    """Return the traps by object, in the order of the file: its section comments name the objects."""
+    lines = inspect.getsource(traps).splitlines()
+    starts = [(number, match[1]) for number, line in enumerate(lines) if (match := _GROUP.match(line))]
+    by_line = {inspect.getsourcelines(trap)[1]: trap for trap in traps.TRAPS.values()}
+    ends = [number for number, _ in starts[1:]] + [len(lines)]
+    for (start, name), end in zip(starts, ends, strict=True):
+        yield name, [trap for line, trap in sorted(by_line.items()) if start < line <= end]
+
+
+def number(trap: type[traps.Trap]) -> int:
+    """Return the number of *trap*."""
+    tag = trap.__struct_config__.tag
+    assert isinstance(tag, int)
+    return tag
+
+
+def notes(module: ModuleType, name: str) -> dict[str, str]:
+    """Return the sentence that stands below each member of class *name*, or of *module* itself when empty."""
+    tree = ast.parse(inspect.getsource(module))
+    body: Sequence[ast.stmt] = tree.body
+    if name:
+        body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    found = {}
+    for node, following in zip(body, [*body[1:], ast.Pass()], strict=True):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name):
+                found[target.id] = _sentence(following)
+    return found
+
+
+def _sentence(node: ast.stmt) -> str:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return " ".join(str(node.value.value).split())
+    return ""
+
+
+# ------------------------------------------------------------------------------------------------- as text
+
+
+def show_type(annotation: object) -> str:
+    """Return a type as the reference writes it: ``int 0..2³²-1``, ``tuple of Slice, at most 256``."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        inner, *metas = typing.get_args(annotation)
+        return show_type(inner) + "".join(_bounds(m) for m in metas if isinstance(m, msgspec.Meta))
+    if typing.get_origin(annotation) is tuple:
+        items = typing.get_args(annotation)
+        if items[-1] is Ellipsis:
+            inside = show_type(items[0]) if items[0] != traps.Single else "traps"
+            return f"tuple of {inside}"
+        return f"({', '.join(map(show_type, items))})"
+    if annotation in (None, NoneType):
+        return "nothing"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _bounds(meta: msgspec.Meta) -> str:
+    low = meta.ge
+    high = None if meta.lt is None else int(meta.lt) - 1
+    if meta.max_length is not None:
+        exact = meta.max_length == meta.min_length
+        return f", {meta.max_length} long" if exact else f", at most {meta.max_length}"
+    if low is not None and high is not None:
+        return f" {_show(int(low))}..{_show(high)}"
+    return f" ≥ {_show(int(low))}" if low is not None else ""
+
+
+def _show(value: int) -> str:
+    """Return *value*; one less than a power of two as such."""
+    above = value + 1
+    if above >= _SMALLEST_POWER and above & value == 0:
+        return f"2{str(value.bit_length()).translate(SUPERSCRIPT)}-1"
+    return str(value)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Return the lines of a Markdown table."""
+    yield f"| {' | '.join(head)} |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |"
+    yield ""
+
+
+def fields(record: type[msgspec.Struct]) -> Iterator[str]:
+    """Return the table of the fields of a trap or record."""
+    hints = typing.get_type_hints(record, include_extras=True)
+    said = notes(sys.modules[record.__module__], record.__name__)
+    rows = []
+    for field in msgspec.structs.fields(record):
+        default = "" if field.default is msgspec.NODEFAULT else repr(field.default)
+        rows.append((f"`{field.name}`", show_type(hints[field.name]), default, said.get(field.name, "")))
+    said_something = any(row[3] for row in rows)
+    width = 4 if said_something else 3
+    yield from table(("field", "type", "default", "means")[:width], [row[:width] for row in rows])
+
+
+def needs(trap: type[traps.Trap]) -> str:
+    """Say which capability the first argument must name, and with which rights."""
+    if trap.needs is None:
+        return ""
+    kind, right = trap.needs
+    what = kind.name if kind is not None else "any capability"
+    return f"{what} with {right.name}" if right else what
+
+
+# ------------------------------------------------------------------------------------------------- the pages
+
+
+def trap_page() -> Iterator[str]:
+    """Return the lines of docs/traps.md."""
+    yield from ("# Traps, rights, upcalls", "", GENERATED, "")
+    yield from (inspect.getdoc(traps) or "").splitlines()
+    yield from ("", f"There are {len(traps.TRAPS)} of at most 40. ABI level {kip.ABI_LEVEL}.")
+    yield "A trap that is not decodable, too long, or brings descriptors it does not take is no refusal but a"
+    yield from ("[fault](errors.md#faults): its caller is ended.", "")
+    rows = [
+        (f"{number(trap):#04x}", f"[{trap.__name__}](#{trap.__name__.lower()})", needs(trap), group)
+        for group, members in groups()
+        for trap in members
+    ]
+    yield from table(("number", "trap", "needs", "object"), rows)
+    for group, members in groups():
+        yield from (f"## {group.capitalize()}", "")
+        for trap in members:
+            yield from _trap(trap)
+    yield from _records()
+    yield from _rights()
+    yield from _upcalls()
+    yield from _tables()
+
+
+def _trap(trap: type[traps.Trap]) -> Iterator[str]:
+    yield from (f"### {trap.__name__}", "", f"Number {number(trap):#04x}.", "")
+    yield from (inspect.getdoc(trap) or "").splitlines()
+    yield ""
+    if trap.__struct_fields__:
+        yield from fields(trap)
+    facts = {
+        "Needs": needs(trap),
+        "Result": show_type(trap.result),
+        "Descriptors taken": "one for each of the program's roles" if trap.takes_descriptors else "",
+        "Descriptors given": trap.gives_descriptors,
+        "Refusals": ", ".join(f"[{r.name}](errors.md#refusals)" for r in trap.refusals),
+    }
+    yield from (f"- **{name}:** {fact}" for name, fact in facts.items() if fact)
+    yield ""
+
+
+def _records() -> Iterator[str]:
+    yield from ("## Records", "", "What results and arguments are made of.", "")
+    for record in RECORDS:
+        yield from (f"### {record.__name__}", "", inspect.getdoc(record) or "", "")
+        yield from fields(record)
+    yield from ("### Roles and kinds of program", "")
+    yield from _members(program, program.Role, "role")
+    yield from _members(program, program.ProgramKind, "kind")
+
+
+def _rights() -> Iterator[str]:
+    yield from ("## Kinds and rights", "", inspect.getdoc(rights) or "", "")
+    yield from _members(rights, rights.Kind, "kind")
+    said = notes(rights, "Rights")
+    yield from (inspect.getdoc(rights.Rights) or "", "")
+    yield from table(
+        ("bit", "right", "means"), [(int(r), f"`{r.name}`", said.get(str(r.name), "")) for r in rights.Rights]
+    )
+
+
+def _upcalls() -> Iterator[str]:
+    yield from ("## Upcalls", "", "Messages from a kernel thread: label, then words.", "")
+    yield from _members(messages, messages.Label, "label", lambda value: f"{value:#014x}")
+    yield from ("The events of a PREEMPTION message:", "")
+    yield from _members(messages, messages.Preemption, "event")
+    yield from ("The first byte of everything that comes through a gate:", "")
+    yield from _members(gate, gate.Status, "status")
+
+
+def _tables() -> Iterator[str]:
+    yield from ("## The event ring", "", inspect.getdoc(events) or "", "")
+    yield from _members(events, events.Event, "event")
+    yield from ("## States of an environment", "")
+    yield from _members(kip, kip.EnvironmentState, "state")
+    yield from ("## Counters", "", "In the kernel interface page, counted since boot, in this order:", "")
+    yield from (", ".join(f"`{c.name.lower()}`" for c in kip.Counter) + ".", "")
+    yield from ("## Limits", "")
+    said = notes(limits, "")
+    yield from table(
+        ("limit", "value", "bounds"),
+        [(f"`{name}`", f"{vars(limits)[name]:,}", said[name]) for name in said if name.isupper()],
+    )
+
+
+def _members(
+    module: ModuleType, enum: type[IntEnum], what: str, show: Callable[[int], str] = str
+) -> Iterator[str]:
+    said = notes(module, enum.__name__)
+    yield from table(
+        ("number", what, "means"), [(show(m.value), f"`{m.name}`", said.get(m.name, "")) for m in enum]
+    )
+
+
+def error_page() -> Iterator[str]:
+    """Return the lines of docs/errors.md."""
+    yield from ("# Errors", "", GENERATED, "")
+    yield from (inspect.getdoc(errors) or "").splitlines()[2:]
+    yield from ("", "## Refusals", "", "The trap changed nothing, and the caller goes on.")
+    yield from ("`libexo.sys` raises `TrapRefused` with the number as `refusal`.", "")
+    rows = [(r.value, f"`{r.name}`", r.text, _refused_by(r)) for r in errors.Refusal]
+    yield from table(("number", "refusal", "condition", "of"), rows)
+    yield from ("## Faults", "", "The caller is ended; the kernel keeps the record for who watches it.", "")
+    yield from table(
+        ("number", "fault", "condition"), [(f.value, f"`{f.name}`", f.text) for f in errors.Fault]
+    )
+    yield from (
+        "## IPC",
+        "",
+        "An `IpcError` has a code and a phase; `word` is both, as L4 X.2 packs them.",
+        "",
+    )
+    raised = {messages.IpcCode.TIMEOUT: "IpcTimeout", messages.IpcCode.NO_PARTNER: "NoPartner"}
+    yield from table(
+        ("code", "name", "raised as"),
+        [(c.value, f"`{c.name}`", f"`{raised.get(c, 'IpcError')}`") for c in messages.IpcCode],
+    )
+    yield from table(("phase", "name"), [(p.value, f"`{p.name}`") for p in messages.Phase])
+    yield from ("## Exceptions of libexo", "")
+    yield from (inspect.getdoc(libexo_errors) or "").splitlines()
+
+
+def _refused_by(refusal: errors.Refusal) -> str:
+    """Say which traps return *refusal*; one that none returns answers somebody who wants to attach."""
+    by = [trap for trap in traps.TRAPS.values() if refusal in trap.refusals]
+    if by == [trap for trap in traps.TRAPS.values() if trap.needs is not None]:
+        return "every trap that needs a capability"
+    return ", ".join(f"[{trap.__name__}](traps.md#{trap.__name__.lower()})" for trap in by) or "attaching"
+
+
+PAGES: dict[str, Callable[[], Iterator[str]]] = {"docs/traps.md": trap_page, "docs/errors.md": error_page}
+
+
+def render(path: str) -> str:
+    """Return the text of the page at *path*."""
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(PAGES[path]())).rstrip() + "\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the pages, or check them; return the exit status."""
+    stale = [
+        path for path in PAGES if not (ROOT / path).exists() or (ROOT / path).read_text() != render(path)
+    ]
+    if "--check" in arguments:
+        for path in stale:
+            print(f"{path} is not current: run python tools/create_reference.py")
+        return int(bool(stale))
+    for path in stale:
+        (ROOT / path).write_text(render(path))
+        print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
