@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from libexo.environment import Environment
 
 _HEAD = struct.Struct("<QII")
-"""Sequence, length, CRC-32 of the content."""
+"""Sequence, length, CRC-32 of the sequence and the content."""
 
 
 class Estate:
@@ -48,12 +48,12 @@ class Estate:
 
     def store(self, state: bytes) -> None:
         """Replace the state. Raises ExoError when it does not fit."""
-        self._sequence += 1
-        slot = self._slots[self._sequence % 2]
         if len(state) > self.room:
             raise ExoError(f"the estate holds {self.room} bytes, not {len(state)}")
+        self._sequence += 1
+        slot = self._slots[self._sequence % 2]
         slot[_HEAD.size : _HEAD.size + len(state)] = state
-        _HEAD.pack_into(slot, 0, self._sequence, len(state), zlib.crc32(state))
+        _HEAD.pack_into(slot, 0, self._sequence, len(state), _checksum(self._sequence, state))
 
 
 def inherited(environment: "Environment") -> int:
@@ -71,4 +71,9 @@ def _content(slot: memoryview) -> bytes:
 
 def _valid(slot: memoryview) -> bool:
     sequence, length, crc = _HEAD.unpack_from(slot)
-    return bool(sequence) and length <= len(slot) - _HEAD.size and zlib.crc32(_content(slot)) == crc
+    fits = bool(sequence) and length <= len(slot) - _HEAD.size
+    return fits and _checksum(sequence, _content(slot)) == crc
+
+
+def _checksum(sequence: int, state: bytes) -> int:
+    return zlib.crc32(state, sequence & 0xFFFF_FFFF)

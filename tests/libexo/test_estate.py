@@ -20,12 +20,17 @@ def test_what_was_stored_is_found() -> None:
     assert Estate(memory).load() == b"state 4"
 
 
-def test_killed_in_the_middle_of_a_write() -> None:
+@pytest.mark.parametrize("refused", [0, 1])
+def test_killed_in_the_middle_of_a_write(refused: int) -> None:
     """Whatever byte of a write was the last, the successor finds the new state or the one before."""
     memory = bytearray(SIZE)
-    Estate(memoryview(memory)).store(b"old")
+    estate = Estate(memoryview(memory))
+    estate.store(b"old")
     before = bytes(memory)
-    Estate(memoryview(memory)).store(b"new state")
+    for _ in range(refused):
+        with pytest.raises(ExoError):
+            estate.store(bytes(SIZE))
+    estate.store(b"new state")
     changed = [at for at in range(SIZE) if memory[at] != before[at]]
     for cut in range(len(changed) + 1):
         torn = bytearray(before)

@@ -217,7 +217,7 @@ def test_the_scheduler_is_killed(planned: tuple[System, list[int]]) -> None:
 
     assert wait_until(lambda: system.kip.counters()["watchdog_fallbacks"] > 0)
     assert wait_until(lambda: system.server("scheduler").pid != before.pid)
-    assert wait_until(lambda: slices(system) == [30_000, 10_000]), slices(system)
+    assert wait_until(lambda: sorted(slices(system)) == [10_000, 30_000]), slices(system)
     runs = (measure(system, pids, 1.0) for _ in range(ATTEMPTS))
     measured = best(runs, lambda m: abs(m.shares[0] - 75) <= 3)
     assert abs(measured.shares[0] - 75) <= 3, str(measured)
