@@ -67,7 +67,7 @@ class Console:
         try:
             data = self._socket.recv(MAX_ANSWER)
         except ConnectionResetError:
-            return None
+            data = self._socket.recv(MAX_ANSWER)  # what it said before it closed, without reading all of ours
         answer: dict[str, Any] | None = json.loads(data) if data else None
         return answer
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from exo import view
 from exo.system import run_directory
-from kernel.abi.ids import SIGMA0, thread_number
 from kernel.abi.kip import EnvironmentState, Head
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ ARGUMENTS = "[--json]"
 EXAMPLES = """\
   exo status
   exo status --json | jq .counters.traps"""
-
-LAST_SERVER = SIGMA0 + 64
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -53,9 +50,7 @@ def gather(kip: "Kip", run: str) -> view.Json:
         "frames": kip.head(Head.FRAME_COUNT),
         "free_frames": kip.head(Head.FREE_FRAMES),
         "environments": len(rows),
-        "servers": {
-            row.name: row.state.name.lower() for row in rows if thread_number(row.thread) < LAST_SERVER
-        },
+        "servers": {row.name: row.state.name.lower() for row in rows if view.is_server(row)},
         "counters": kip.counters(),
     }
 
@@ -64,7 +59,7 @@ def _text(kip: "Kip", found: view.Json) -> str:
     rows = kip.environments()
     total, free = kip.head(Head.FRAME_COUNT), kip.head(Head.FREE_FRAMES)
     dead = sum(row.state == EnvironmentState.DEAD for row in rows)
-    servers = [row for row in rows if thread_number(row.thread) < LAST_SERVER]
+    servers = [row for row in rows if view.is_server(row)]
     age = view.duration(time.monotonic_ns() - kip.head(Head.BOOT_NS))
     cores = ", ".join(str(plan.core) for plan in kip.plans())
     counted = [f"{value} {name.replace('_', ' ')}" for name, value in kip.counters().items() if value]

@@ -12,6 +12,7 @@ VERBS = {
     "up": "boot a system, in front of you or detached",
     "down": "end the system",
     "status": "say how the system is",
+    "ping": "ask servers whether they serve",
     "run": "run a program in an environment of its own",
     "serve": "start a server",
     "kill": "send a signal to programs and servers, by name",

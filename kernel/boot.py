@@ -113,7 +113,7 @@ class Loader:
             give(self.kernel, self._root, environment)
 
     def _ended(self, environment: Environment) -> None:
-        if environment is not self._root or self._topology.server[environment.name].start == "attach":
+        if environment is not self._root or not self._is_ours_to_restart(environment):
             return
         now = self.kernel.machine.clock.now()
         if len(self._root_ends) == ROOT_RESTARTS and now - self._root_ends[0] < ROOT_WINDOW:
@@ -124,6 +124,10 @@ class Loader:
         self.kernel.log(f"{environment.name} ended ({environment.status}): restarted")
         server = self._topology.server[environment.name]
         self._root = self.kernel.environments.succeed(environment, self._program(server))
+
+    def _is_ours_to_restart(self, root: Environment) -> bool:
+        """Say whether *root* is to be restarted, and by the kernel: not by whoever attached it."""
+        return root.keeps and self._topology.server[root.name].start == "boot"
 
     def _attach(self, body: "Body", data: bytes) -> None:
         """Let a program in that was started elsewhere, by who it is."""

@@ -8,7 +8,7 @@ from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
 from kernel.abi.ids import ThreadId
 from kernel.abi.kip import Counter, EnvironmentState
-from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS
+from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS, RESERVED_ENVIRONMENTS
 from kernel.abi.messages import Label
 from kernel.abi.program import Program
 from kernel.capability import settle, take
@@ -113,8 +113,8 @@ class Environments:
         thread: ThreadId | None = None,
     ) -> Environment:
         """Take a row and a thread id for a new environment. Raises Refused."""
-        if not self._free:
-            raise Refused(Refusal.TOO_MANY_ENVIRONMENTS, f"{MAX_ENVIRONMENTS} exist")
+        if len(self._free) <= (0 if thread is not None else RESERVED_ENVIRONMENTS):
+            raise Refused(Refusal.TOO_MANY_ENVIRONMENTS, f"{len(self._rows)} exist")
         if self._kernel.kip.owner(name):
             raise Refused(Refusal.NAME_TAKEN, name)
         self._kernel.kip.check_room()

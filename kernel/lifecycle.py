@@ -7,7 +7,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.ids import NIL_HANDLE
 from kernel.abi.limits import MAX_NAME
 from kernel.abi.program import Program, ProgramKind, Role
-from kernel.abi.rights import Kind
+from kernel.abi.rights import Kind, Rights
 from kernel.capability import give
 from kernel.dispatch import Call, handles
 from kernel.environment import Environment
@@ -68,9 +68,12 @@ def _create(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> traps.Crea
 
 
 def _succeed(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environment:
-    dead = call.caller.table.lookup(call.trap.succeeds).thing
+    capability = call.caller.table.lookup(call.trap.succeeds)
+    dead = capability.thing
     if not isinstance(dead, Environment):
         raise Refused(Refusal.WRONG_KIND, f"handle {call.trap.succeeds:#x} is to no environment")
+    if not capability.rights & Rights.CONTROL:
+        raise Refused(Refusal.MISSING_RIGHT, f"handle {call.trap.succeeds:#x} only watches")
     if dead.alive or not dead.keeps:
         raise Refused(Refusal.STILL_ALIVE, f"{dead.name} lives, or left nothing to a successor")
     if call.descriptors:

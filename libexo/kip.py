@@ -30,6 +30,8 @@ from kernel.abi.kip import (
 from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_NAMES
 from libexo.errors import ExoError
 
+_NAME_AT = 8
+"""Where in a row of the name table the name stands: behind the thread."""
 _ATTEMPTS = 100_000
 """How often a table that is being written is read again: on a busy host the kernel may be kept waiting."""
 
@@ -98,12 +100,20 @@ class Kip:
 
     def lookup(self, name: str) -> int:
         """Return the thread *name* is published for, or 0."""
-        return self.names().get(name, 0)
+        row = name.encode().ljust(NAME.size - _NAME_AT, b"\0")
+        table = self._name_table()
+        at = table.find(row)
+        while at >= 0 and at % NAME.size != _NAME_AT:
+            at = table.find(row, at + 1)
+        return int(NAME.unpack_from(table, at - _NAME_AT)[0]) if at >= 0 else 0
 
     def names(self) -> dict[str, int]:
         """Return every published name with its thread."""
-        table = self._stable(Head.NAME_SEQUENCE, NAMES, NAMES + MAX_NAMES * NAME.size)
+        table = self._name_table()
         return {_text(name): thread for thread, name in NAME.iter_unpack(table) if thread}
+
+    def _name_table(self) -> bytes:
+        return self._stable(Head.NAME_SEQUENCE, NAMES, NAMES + MAX_NAMES * NAME.size)
 
     def environments(self) -> list[EnvironmentRow]:
         """Return every environment, dead ones whose record is kept included."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kernel.abi.limits import FRAME_SIZE
 from libexo.extent import Extent
+from libexo.message import GrantItem, MapItem
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -56,8 +57,8 @@ class Views:
         return known[0]() if known is not None else None
 
 
-def map(environment: "Environment", extent: Extent) -> memoryview:  # noqa: A001 - the field's word
-    """Map *extent*; return its bytes, writable if it is. Raises TrapRefused, OSError."""
+def map(environment: "Environment", extent: Extent | MapItem | GrantItem) -> memoryview:  # noqa: A001 - the field's word
+    """Map *extent*, or what came in a message; return its bytes, writable if it is. Raises TrapRefused, OSError."""
     return environment.views.map(extent.handle)
 
 

@@ -66,4 +66,3 @@ class Fault(Numbered):
     EXTRA_DESCRIPTORS = 3, "descriptors came with a trap that takes none"
     GATE_OVERRUN = 4, "the caller does not read its replies"
     NOT_STARTED = 5, "the program could not be started"
-    OVERRAN_SLICE = 6, "the environment would not leave its processor"

@@ -10,14 +10,16 @@ MAX_BATCH = 64
 """Traps in one batch."""
 MAX_ENVIRONMENTS = 1024
 """Environments at one time: rows of the environment table."""
+RESERVED_ENVIRONMENTS = 8
+"""Rows only successors get, so that a full table keeps no server from being restarted."""
 MAX_HANDLES = 4096
 """Capabilities of one environment."""
 MAX_BINDINGS = 1024
 """Bindings one environment may hold as a sender."""
 TOKEN_BYTES = 16
 """Bytes of a binding's token."""
-MAX_NAMES = 512
-"""Names published at one time."""
+MAX_NAMES = 2048
+"""Names published at one time: one for each environment, and as many again."""
 MAX_NAME = 31
 """Bytes of a name in UTF-8."""
 MAX_CPUS = 16

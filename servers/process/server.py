@@ -5,6 +5,7 @@ restarted it finds them among its capabilities; what it cannot find there, the p
 it keeps in its estate. Names are published by the kernel in the KIP, so they outlive it.
 """
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -45,6 +46,13 @@ class Child(msgspec.Struct, array_like=True):
     """Thread that started it; 0: an operator, or the boot loader."""
     started: int = 0
     short_runs: int = 0
+
+
+class State(msgspec.Struct, array_like=True):
+    """What outlives this server, in its estate."""
+
+    children: list[Child]
+    exits: dict[int, Exit]
 
 
 class ProcessServer(Processes):
@@ -216,13 +224,19 @@ class ProcessServer(Processes):
 
     def _succeed(self, child: Child) -> None:
         """Start the successor of a program that ended, with the descriptors it had, which the kernel kept."""
-        del self._children[child.thread]
         if child.spec.restart == "never":
+            del self._children[child.thread]
             self.environment.sys.drop(child.handle)
             return
         program = Program(child.spec.kind, child.spec.argv, child.spec.environ)
         create = EnvironmentCreate(self._factory, child.spec.name, program, succeeds=child.handle)
-        successor = self._create(create, [], child.spec, child.spawner)
+        try:
+            successor = self._create(create, [], child.spec, child.spawner)
+        except SpawnRefused as refused:
+            print(f"{child.spec.name} is not back yet: {refused}", file=sys.stderr)
+            self.server.after(policy.MAX_DELAY, lambda: self._succeed(child))
+            return
+        del self._children[child.thread]
         successor.short_runs = child.short_runs
         self.environment.sys.drop(child.handle)
         self._keep()
@@ -263,19 +277,22 @@ class ProcessServer(Processes):
                 self._ended(inspection.first, Exit(inspection.status, inspection.fault, inspection.text))
 
     def _take_over(self, state: bytes) -> None:
-        """Take the children over that a predecessor wrote down, as far as they are among our capabilities."""
+        """Take over what a predecessor wrote down: the children still among our capabilities, and the exits."""
+        if not state:
+            return
+        known = msgspec.msgpack.decode(state, type=State)
         held = {handle for handle, _ in self._holdings(Kind.ENVIRONMENT)}
-        for child in msgspec.msgpack.decode(state, type=list[Child]) if state else ():
-            if child.handle in held:
-                self._children[child.thread] = child
+        self._children.update((child.thread, child) for child in known.children if child.handle in held)
+        self._exits.update(known.exits)
 
     def _attaches(self, name: str) -> bool:
         server = self._topology.server.get(name)
         return server is not None and server.start == "attach"
 
     def _keep(self) -> None:
-        """Write every child down: what it takes to answer for it and, where it is restarted, to do that."""
-        state = msgspec.msgpack.encode([_essence(child) for child in self._children.values()])
+        """Write down every child, with what it takes to answer for it, and how the last ones ended."""
+        children = [_essence(child) for child in self._children.values()]
+        state = msgspec.msgpack.encode(State(children, dict(self._exits)))
         try:
             if self._estate is None or len(state) > self._estate.room:
                 self._grow(len(state))

@@ -21,7 +21,7 @@ def printed(run: Path, pages: Pages, capsys: pytest.CaptureFixture[str]) -> Prin
     pages.environment(
         2, "burn", EnvironmentState.RUNNING, cpu=0, thread=160 << 32 | 1, consumed=3_000_000, frames=16
     )
-    pages.environment(3, "gone", EnvironmentState.DEAD, thread=161 << 32 | 1, fault=6)
+    pages.environment(3, "gone", EnvironmentState.DEAD, thread=161 << 32 | 1, fault=4)
     pages.frames(0, 16, 2)
     pages.frames(900, 1, 0)
     pages.head(Head.FREE_FRAMES, 1007)
@@ -43,7 +43,7 @@ def test_ps_lists_them_by_thread(printed: Print) -> None:
     assert lines[0].split()[:5] == ["NAME", "THREAD", "PID", "UID", "STATE"]
     assert [line.split()[0] for line in lines[1:5]] == ["memory", "process", "burn", "gone"]
     assert lines[3].split()[:8] == ["burn", "160.1", "0", "1002", "running", "3.00", "ms", "64"]
-    assert lines[5] == "gone was ended by the kernel: the environment would not leave its processor"
+    assert lines[5] == "gone was ended by the kernel: the caller does not read its replies"
 
 
 def test_ps_gives_names_for_completion(printed: Print) -> None:

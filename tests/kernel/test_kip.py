@@ -146,7 +146,7 @@ def test_the_table_of_names_is_bounded() -> None:
             kip.publish(f"n{n}", thread)
         kip.publish("n0", thread)
 
-        with pytest.raises(Refused, match="512 names"):
+        with pytest.raises(Refused, match=f"{MAX_NAMES} names"):
             kip.publish("more", thread)
 
 

@@ -1,0 +1,103 @@
+"""Ask servers whether they serve.
+
+Each is sent a message that asks for no operation; whatever it answers, it is up, takes messages and answers
+them, which a look at its process or its socket would not tell. Without names every server of the topology is
+asked. The exit status is 0 when all answered, and 1 otherwise.
+"""
+
+import os
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+from exo import view
+from exo.system import Trouble, run_directory
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+
+ARGUMENTS = "[--timeout SECONDS] [--json] [NAME]..."
+EXAMPLES = """\
+  exo ping                               every server of the system
+  exo ping --timeout 2 memory            the health check of a container
+  exo ping counter --json | jq '.[].round_trip_ns'"""
+
+TIMEOUT = 1.0
+HEAD = ("NAME", "THREAD", "ROUND TRIP")
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the options of `ping`."""
+    view.add_json(parser)
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help=f"how long each may take (default: {TIMEOUT:g})",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="as 'exo ps' shows it (default: all servers)")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ArgumentTypeError(f"{text!r}: a number of seconds, more than 0")
+    return seconds
+
+
+def main(options: Namespace) -> int:
+    """Ask each; raise Trouble that names those who did not answer."""
+    import libexo
+
+    names = options.names or servers(options.run)
+    environment = libexo.attach(run_directory(options.run), f"ping-{os.getpid()}")
+    try:
+        answers = [ask(environment, name, options.timeout) for name in names]
+    finally:
+        environment.close()
+    if options.json:
+        view.print_json(answers)
+    elif heard := [answer for answer in answers if not answer["error"]]:
+        print(view.table(HEAD, map(_row, heard), {"ROUND TRIP"}))
+    if silent := [f"{answer['name']} ({answer['error']})" for answer in answers if answer["error"]]:
+        raise Trouble(f"no answer from {', '.join(silent)}")
+    return 0
+
+
+def servers(run: str | None) -> list[str]:
+    """Return the names of the servers of the topology. Raises Trouble when none is there, or no system."""
+    kip = view.open_kip(run)
+    names = [row.name for row in sorted(kip.environments(), key=lambda row: row.thread) if view.is_server(row)]
+    if not names:
+        raise Trouble("the system has no server yet: 'exo status' says how far it is")
+    return names
+
+
+def ask(environment: "Environment", name: str, timeout: float) -> view.Json:
+    """Send *name* a message and wait for any answer; these keys are kept stable."""
+    from kernel.abi.ids import show_thread
+    from libexo.errors import ExoError
+    from libexo.message import Message
+
+    thread = None
+    try:
+        thread = environment.lookup(name)
+        environment.thread.core.link(thread)  # not part of the round trip: done once
+        started = monotonic_ns()
+        environment.thread.call(thread, Message(), timeout)
+    except ExoError as error:
+        text, took = str(error), None
+    else:
+        text, took = None, monotonic_ns() - started
+    shown = show_thread(thread) if thread is not None else None
+    return {"name": name, "thread": shown, "round_trip_ns": took, "error": text}
+
+
+def _row(answer: view.Json) -> tuple[object, ...]:
+    took = answer["round_trip_ns"]
+    assert isinstance(took, int)
+    return (answer["name"], answer["thread"], view.duration(took))
