@@ -75,7 +75,11 @@ class RealGate:
 
     def _send(self, data: bytes, descriptors: Sequence[int]) -> None:
         if not descriptors:
-            self._socket.send(data)
+            try:
+                self._socket.send(data)
+            except BlockingIOError:
+                self._until(select.POLLOUT)  # as in `_answer`
+                self._socket.send(data)
             return
         try:
             socket.send_fds(self._socket, [data], list(descriptors))
@@ -85,10 +89,20 @@ class RealGate:
 
     def _answer(self) -> tuple[bytes, list[Descriptor]]:
         while True:
-            data, descriptors = self._receive(0)
+            try:
+                data, descriptors = self._receive(0)
+            except BlockingIOError:
+                # An event loop that watches the gate (uvloop) made it one that does not wait.
+                self._until(select.POLLIN)
+                continue
             if data[0] != _UPCALL:
                 return data, descriptors
             self._upcalls.append(data)
+
+    def _until(self, event: int) -> None:
+        poll = select.poll()
+        poll.register(self._socket, event)
+        poll.poll()
 
     def _receive(self, flags: int) -> tuple[bytes, list[Descriptor]]:
         """Receive one packet. Raises OSError; BlockingIOError when told not to wait and there is none."""
