@@ -26,7 +26,7 @@ test: setup  ## run the test suite
 	@$(BIN)/pytest $(ARGS)
 
 soak: setup  ## run the long campaigns: make soak SOAK=minutes
-	@$(BIN)/pytest -m soak --soak=$(SOAK) --timeout=0 $(ARGS)
+	@$(BIN)/pytest -m soak --soak=$(SOAK) --timeout=0 -o faulthandler_timeout=0 $(ARGS)
 
 bench: setup  ## run the benchmarks, each beside its outside reference
 	@$(BIN)/exo bench ipc $(ARGS)

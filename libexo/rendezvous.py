@@ -25,7 +25,7 @@ import msgspec
 from kernel.abi import traps
 from kernel.abi.gate import Upcall
 from kernel.abi.ids import ANY_THREAD, show_thread
-from kernel.abi.limits import TOKEN_BYTES
+from kernel.abi.limits import SHORT_STRING, TOKEN_BYTES
 from kernel.abi.messages import (
     GrantPart,
     IpcCode,
@@ -36,6 +36,7 @@ from kernel.abi.messages import (
     PacketKind,
     Part,
     Phase,
+    ShortPart,
     StringPart,
 )
 from libexo import message as messages
@@ -169,8 +170,8 @@ class Rendezvous:
         items = message.items
         if not items:
             return (), (), ()
-        if len(items) == 1 and type(items[0]) is bytes:  # what stubs send, nearly always
-            return (StringPart(len(items[0])),), (items[0],), ()
+        if len(items) == 1 and type(items[0]) is bytes and len(items[0]) <= SHORT_STRING:
+            return (ShortPart(items[0]),), (), ()  # what stubs send, nearly always
         parts: list[Part] = []
         strings: list[bytes] = []
         given: list[int] = []
@@ -184,6 +185,8 @@ class Rendezvous:
                 parts.append(MapPart(sys.transfer(through, to, item.rights)))
             elif isinstance(item, GrantItem):
                 parts.append(GrantPart(sys.transfer(item.handle, to, item.rights, grant=True)))
+            elif len(item) <= SHORT_STRING:
+                parts.append(ShortPart(bytes(item)))
             else:
                 parts.append(StringPart(len(item)))
                 strings.append(item)
@@ -297,10 +300,8 @@ class Rendezvous:
     def _items(self, packet: Packet, frames: list[bytes], sender: int) -> tuple[Item, ...]:
         """Return the items of *packet*. Raises ValueError when a part is not what it says."""
         parts = packet.parts
-        if len(parts) == 1 and len(frames) == 2 and type(parts[0]) is StringPart:  # noqa: PLR2004 - packet, string
-            if len(frames[1]) != parts[0].size:
-                raise ValueError("a string was cut")
-            return (frames[1],)
+        if len(parts) == 1 and len(frames) == 1 and type(parts[0]) is ShortPart:
+            return (parts[0].string,)
         strings = iter(frames[1:])
         items = tuple(self._item(part, strings, sender) for part in parts)
         if next(strings, None) is not None:
@@ -313,6 +314,8 @@ class Rendezvous:
             if string is None or len(string) != part.size:
                 raise ValueError("a string was cut")
             return string
+        if isinstance(part, ShortPart):
+            return part.string
         inspection = self._environment.sys.inspect(part.handle)
         if inspection.origin != sender:
             raise ValueError(f"capability {part.handle:#x} did not come from the sender")

@@ -34,6 +34,8 @@ MAX_INTERRUPTS = 64
 """Interrupt lines; equal to SYSTEM_BASE."""
 MAX_WORDS = 63
 """Words of a message after its tag (X.2: MR1..MR63)."""
+SHORT_STRING = 512
+"""Bytes of a string item that travels inside the packet."""
 MAX_STRING = 4 << 20
 """Bytes of one string item (X.2: 22 bits)."""
 TRACE_RECORDS = 16384

@@ -1,8 +1,8 @@
 """What travels between threads: the packet, its items, the labels of kernel messages, the IPC error codes.
 
-A packet is the first frame of a ZeroMQ message; each string item follows as a frame of its own, in order, and
-is not copied into the packet. The kernel takes no part in this exchange, but its own messages (upcalls) have
-the same labels and words, so a receiver does not care which way one came.
+A packet is the first frame of a ZeroMQ message. A short string item is in the packet; a longer one follows as a
+frame of its own, in order, and is not copied. The kernel takes no part in this exchange, but its own messages
+(upcalls) have the same labels and words, so a receiver does not care which way one came.
 """
 
 from enum import IntEnum, IntFlag
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from kernel.abi.limits import MAX_WORDS
+from kernel.abi.limits import MAX_WORDS, SHORT_STRING
 
 Word = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -111,6 +111,12 @@ class StringPart(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     size: Word
 
 
+class ShortPart(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+    """A string item of at most SHORT_STRING bytes: it costs less in the packet than in a frame of its own."""
+
+    string: Annotated[bytes, msgspec.Meta(max_length=SHORT_STRING)]
+
+
 class MapPart(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     """A capability derived for the receiver: *handle* in its own table; the sender keeps its own."""
 
@@ -123,7 +129,7 @@ class GrantPart(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     handle: Word
 
 
-Part = StringPart | MapPart | GrantPart
+Part = StringPart | ShortPart | MapPart | GrantPart
 
 
 class Packet(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -30,6 +30,7 @@ from kernel.abi.messages import (
     PacketKind,
     Phase,
     Preemption,
+    ShortPart,
     StringPart,
 )
 from kernel.abi.program import Program, Role
@@ -75,6 +76,7 @@ RECORDS: list[tuple[object, str]] = [
         Packet(PacketKind.CALL, 1, 0x40, (1, 2), (StringPart(3), MapPart(4), GrantPart(5)), 1),
         "960201409201029392010392020492030501",
     ),
+    (Packet(PacketKind.REPLY, 1, 0x40, (), (ShortPart(b"abc"),)), "9603014090919204c40361626300"),
 ]
 """Every record that travels, with its bytes."""
 NUMBERS: list[tuple[int, int]] = [

@@ -7,6 +7,7 @@ import pytest
 
 import libexo
 from kernel.abi.ids import thread_id
+from kernel.abi.limits import SHORT_STRING
 from kernel.abi.messages import IpcCode, Phase
 from libexo.errors import IpcError, IpcTimeout, NoPartner
 from libexo.ipc import Message
@@ -45,6 +46,23 @@ def lazy(env: libexo.Environment) -> list[tuple[int, ...]]:
     while failure_of(lambda: taken.append(env.thread.wait(timeout=0.5)[1].words)) is None:
         pass
     return taken
+
+
+@pytest.mark.parametrize("size", [0, 1, SHORT_STRING, SHORT_STRING + 1, 100_000])
+def test_strings(size: int) -> None:
+    """A string item arrives as it was sent, whether it fits into the packet or has a frame of its own."""
+
+    def mirror(env: libexo.Environment) -> None:
+        _, message = env.thread.wait()
+        env.thread.reply(message, Message(items=(*message.items, b"end")))
+
+    with simulated(seed=1) as system:
+        system.spawn(mirror, "mirror")
+        asked = Message(items=(bytes(size), b"between"))
+        client = system.spawn(lambda env: env.thread.call(env.lookup("mirror", 1), asked).items)
+        system.run(client)
+
+        assert client.result == (bytes(size), b"between", b"end")
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -7,7 +7,18 @@ import pytest
 
 from kernel.abi.ids import ANY_THREAD, KERNEL_ENVIRONMENTS
 from kernel.abi.kip import Counter
-from kernel.abi.messages import IpcCode, Label, MapPart, Packet, PacketFlags, PacketKind, Phase, StringPart
+from kernel.abi.limits import SHORT_STRING
+from kernel.abi.messages import (
+    IpcCode,
+    Label,
+    MapPart,
+    Packet,
+    PacketFlags,
+    PacketKind,
+    Phase,
+    ShortPart,
+    StringPart,
+)
 from kernel.abi.rights import Rights
 from libexo.errors import IpcError, NoPartner
 from libexo.exchange import Exchange
@@ -200,6 +211,8 @@ def test_duplicates_are_thrown_away() -> None:
         (Packet(SEND, 1, parts=(StringPart(3),)), []),
         (Packet(SEND, 1, parts=(StringPart(3),)), [b"ab"]),
         (Packet(SEND, 1), [b"too much"]),
+        (Packet(SEND, 1, parts=(ShortPart(bytes(SHORT_STRING + 1)),)), []),
+        (Packet(SEND, 1, parts=(ShortPart(b"a"),)), [b"too much"]),
         (Packet(SEND, 1, parts=(MapPart(99),)), []),
         (Packet(PacketKind.REPLY, 1), []),
         (Packet(77, 1), []),
