@@ -36,7 +36,9 @@ def configure(parser: ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"how long each may take (default: {TIMEOUT:g})",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="as 'exo ps' shows it (default: all servers)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="as 'exo ps' shows it (default: all servers)"
+    )
 
 
 def _seconds(text: str) -> float:
@@ -71,7 +73,9 @@ def main(options: Namespace) -> int:
 def servers(run: str | None) -> list[str]:
     """Return the names of the servers of the topology. Raises Trouble when none is there, or no system."""
     kip = view.open_kip(run)
-    names = [row.name for row in sorted(kip.environments(), key=lambda row: row.thread) if view.is_server(row)]
+    names = [
+        row.name for row in sorted(kip.environments(), key=lambda row: row.thread) if view.is_server(row)
+    ]
     if not names:
         raise Trouble("the system has no server yet: 'exo status' says how far it is")
     return names
@@ -83,18 +87,17 @@ def ask(environment: "Environment", name: str, timeout: float) -> view.Json:
     from libexo.errors import ExoError
     from libexo.message import Message
 
-    thread = None
+    answer: view.Json = {"name": name, "thread": None, "round_trip_ns": None, "error": None}
     try:
         thread = environment.lookup(name)
+        answer["thread"] = show_thread(thread)
         environment.thread.core.link(thread)  # not part of the round trip: done once
         started = monotonic_ns()
         environment.thread.call(thread, Message(), timeout)
+        answer["round_trip_ns"] = monotonic_ns() - started
     except ExoError as error:
-        text, took = str(error), None
-    else:
-        text, took = None, monotonic_ns() - started
-    shown = show_thread(thread) if thread is not None else None
-    return {"name": name, "thread": shown, "round_trip_ns": took, "error": text}
+        answer["error"] = str(error)
+    return answer
 
 
 def _row(answer: view.Json) -> tuple[object, ...]:

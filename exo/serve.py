@@ -1,7 +1,9 @@
 """Start a server.
 
 module:Class is a server of your own: a class that implements an interface of libexo.stub. It runs in an
-environment of its own, detached, beside the plans as servers do; modules of this directory are found.
+environment of its own, detached, beside the plans as servers do; modules of this directory are found. With
+--here it runs in this very process instead, which attaches to the system: in a container of its own, say. The
+uid must be an operator's, or be listed in attach.members of the system's topology.
 
 NAME is a server of the topology with start = "attach": it runs in this very process, which attaches to the
 system. So a server runs in a container, under a debugger, or in a terminal beside the system.
@@ -9,18 +11,25 @@ system. So a server runs in a container, under a debugger, or in a terminal besi
 
 import os
 import runpy
+import sys
 from argparse import ArgumentParser, Namespace
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exo.booting import default_config
 from exo.console import Console, own_directory
 from exo.run import DIRECTORY, IMPORTS, variables
-from exo.system import Trouble, run_directory
+from exo.system import Trouble, Usage, run_directory
 
-ARGUMENTS = "[--name N] [--restart RULE] [--config FILE] NAME | module:Class"
+if TYPE_CHECKING:
+    from libexo.stub import Interface
+
+ARGUMENTS = "[--name N] [--restart RULE | --here] [--config FILE] NAME | module:Class"
 EXAMPLES = """\
   exo serve counter:CounterServer --name counter --restart always
   exo logs -f counter
+  exo serve --here counter:CounterServer in this process, until it or the system ends
   exo serve memory                       in this process; system.toml says start = "attach" """
 
 SERVER = 2
@@ -35,8 +44,11 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--restart",
         choices=("always", "on-failure", "never"),
-        default="never",
+        default="",
         help="what to do when it ends; 'exo kill --end' ends it for good (default: never)",
+    )
+    parser.add_argument(
+        "--here", action="store_true", help="in this very process, which whoever started it restarts"
     )
     parser.add_argument(
         "--config", metavar="FILE", help="the topology in which NAME stands (default: that of 'exo up')"
@@ -47,8 +59,12 @@ def configure(parser: ArgumentParser) -> None:
 def main(options: Namespace) -> int:
     """Start it."""
     run = run_directory(options.run)
+    if options.here:
+        if ":" not in options.server or options.restart:
+            raise Usage("--here is for module:Class, and whoever starts it restarts it: leave out --restart")
+        return here(run, options.server, options.name)
     if ":" in options.server:
-        print(spawn(run, options.server, options.name, options.restart))
+        print(spawn(run, options.server, options.name, options.restart or "never"))
         return 0
     with default_config(options.config) as config:
         return attach(run, options.server, config)
@@ -77,6 +93,38 @@ def spawn(run: str, server: str, name: str = "", restart: str = "never") -> str:
     return str(answer["name"])
 
 
+def here(run: str, server: str, name: str = "") -> int:
+    """Serve ``module:Class`` in this process, attached to the system, until the system ends."""
+    import libexo
+    from exo import view
+    from libexo.errors import GateClosed
+    from libexo.stub import serve
+
+    view.open_kip(run)
+    made = load_class(server)
+    name = name or made.default_name or server.partition(":")[0].rpartition(".")[2]
+    try:
+        serve(made(), name, libexo.attach(run, name))
+    except GateClosed:
+        print(f"exo: the system ended, or ended {name}")
+    return 0
+
+
+def load_class(server: str) -> "type[Interface]":
+    """Return the class that ``module:Class`` names; modules of this directory are found. Raises Trouble."""
+    from libexo.stub import Interface
+
+    module, _, attribute = server.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise Trouble(f"cannot serve {server}: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, Interface)):
+        raise Trouble(f"cannot serve {server}: it is no class that implements an interface of libexo.stub")
+    return found
+
+
 def attach(run: str, name: str, config: str) -> int:
     """Be the server *name* of the topology, until the system ends."""
     import libexo
@@ -94,12 +142,9 @@ def attach(run: str, name: str, config: str) -> int:
     try:
         environment = libexo.attach(run, name)
         if ":" in server.module:
-            module, _, attribute = server.module.partition(":")
-            from importlib import import_module
-
             from libexo.stub import serve
 
-            serve(getattr(import_module(module), attribute)(), name, environment)
+            serve(load_class(server.module)(), name, environment)
         else:
             runpy.run_module(server.module, run_name="__main__", alter_sys=True)
     except GateClosed:

@@ -158,7 +158,7 @@ def test_image_is_pinned() -> None:
 
 def test_image_has_the_libraries_that_running_needs() -> None:
     """Of the lock the image takes the run-time dependencies with what they need, and no tool."""
-    script = runpy.run_path(str(ROOT / "docker" / "runtime_lock.py"))
+    script = runpy.run_path(str(ROOT / "docker" / "select_lock.py"))
     project, lock = ((ROOT / name).read_text("utf-8") for name in ("pyproject.toml", "requirements.lock"))
     selected = script["select"](project, lock)
 
@@ -170,7 +170,7 @@ def test_image_has_the_libraries_that_running_needs() -> None:
 
 def test_missing_library_is_named() -> None:
     """A dependency the lock lacks stops the build, and is named."""
-    script = ROOT / "docker" / "runtime_lock.py"
+    script = ROOT / "docker" / "select_lock.py"
     command = [sys.executable, str(script), str(ROOT / "pyproject.toml"), "/dev/null"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
