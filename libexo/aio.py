@@ -19,7 +19,7 @@ from kernel.abi.ids import ANY_THREAD, show_thread
 from kernel.abi.messages import PacketKind, Phase
 from libexo.errors import GateClosed, IpcTimeout, NoPartner, NotFound
 from libexo.exchange import Exchange
-from libexo.ipc import READY, RECHECK
+from libexo.ipc import READY, give_up
 from libexo.message import Message
 from libexo.stub import DEFERRED, PATIENCE, Interface, Operation, Remote, Server
 
@@ -106,7 +106,7 @@ class Thread:
             while not exchange.done:
                 await asyncio.wait([future], timeout=patience)
                 if not exchange.done:
-                    patience = self._give_up(exchange, timeout)
+                    patience = give_up(self.core, exchange, timeout) / 1e9
         except asyncio.CancelledError:
             if not (exchange.timed and self.core.withdraw(exchange)):
                 self.core.abandon(exchange)
@@ -115,19 +115,6 @@ class Thread:
             del self._exchanges[exchange]
         if exchange.error is not None:
             raise exchange.error
-
-    def _give_up(self, exchange: Exchange, timeout: float | None) -> float:
-        """The time is up: as `libexo.ipc` does."""
-        who = show_thread(exchange.link.partner)
-        if self.core.withdraw(exchange):
-            raise IpcTimeout(Phase.SEND, f"thread {who} did not take the message within {timeout} s")
-        if exchange.kind == PacketKind.CALL and exchange.rechecked:
-            self.core.abandon(exchange)
-            raise IpcTimeout(
-                Phase.RECEIVE, f"thread {who} took the message, but did not answer within {timeout} s"
-            )
-        exchange.rechecked = True
-        return RECHECK / 1e9
 
     def _pump(self) -> None:
         """Something may have arrived: take it in, wake who waited for it, and look at what to watch next."""

@@ -151,25 +151,26 @@ class Thread:
             if exchange.done:
                 break
             if deadline is not None and self._host.now() >= deadline:
-                deadline = self._give_up(exchange, timeout)
+                deadline = self._host.now() + give_up(core, exchange, timeout)
                 continue
             self._host.wait(sources, deadline)
             woken = True
         if exchange.error is not None:
             raise exchange.error
 
-    def _give_up(self, exchange: Exchange, timeout: float | None) -> int:
-        """The time is up: withdraw the message, or find that it was taken. Returns a new deadline, or raises."""
-        who = show_thread(exchange.link.partner)
-        if self.core.withdraw(exchange):
-            raise IpcTimeout(Phase.SEND, f"thread {who} did not take the message within {timeout} s")
-        if exchange.kind == PacketKind.CALL and exchange.rechecked:
-            self.core.abandon(exchange)
-            raise IpcTimeout(
-                Phase.RECEIVE, f"thread {who} took the message, but did not answer within {timeout} s"
-            )
-        exchange.rechecked = True
-        return self._host.now() + RECHECK
-
     def _deadline(self, timeout: float) -> int:
         return self._host.now() + int(max(timeout, READY) * _SECOND)
+
+
+def give_up(core: Rendezvous, exchange: Exchange, timeout: float | None) -> int:
+    """The time is up: withdraw the message, or find that it was taken. Returns how long to wait on, or raises."""
+    who = show_thread(exchange.link.partner)
+    if core.withdraw(exchange):
+        raise IpcTimeout(Phase.SEND, f"thread {who} did not take the message within {timeout} s")
+    if exchange.kind == PacketKind.CALL and exchange.rechecked:
+        core.abandon(exchange)
+        raise IpcTimeout(
+            Phase.RECEIVE, f"thread {who} took the message, but did not answer within {timeout} s"
+        )
+    exchange.rechecked = True
+    return RECHECK
