@@ -113,6 +113,9 @@ class Loader:
             give(self.kernel, self._root, environment)
 
     def _ended(self, environment: Environment) -> None:
+        server = self._topology.server.get(environment.name)
+        if server is not None and server.start == "attach":
+            self.kernel.log(f"{environment.name} ended ({environment.status}): it is to attach again")
         if environment is not self._root or not self._is_ours_to_restart(environment):
             return
         now = self.kernel.machine.clock.now()
@@ -151,6 +154,7 @@ class Loader:
                 self._settle(environment, server)
             elif "factory" in server.holds:
                 self._root = environment
+            self.kernel.log(f"{name} attached: uid {body.uid}, process {body.pid}")
         elif self._is_operator(body.uid) or body.uid in self._members():
             self.kernel.environments.adopt(body, name, None, frozenset())
         else:

@@ -115,7 +115,7 @@ class Environments:
         """Take a row and a thread id for a new environment. Raises Refused."""
         if len(self._free) <= (0 if thread is not None else RESERVED_ENVIRONMENTS):
             raise Refused(Refusal.TOO_MANY_ENVIRONMENTS, f"{len(self._rows)} exist")
-        if self._kernel.kip.owner(name):
+        if self._kernel.kip.owner(name) or (thread is None and self._awaits_successor(name)):
             raise Refused(Refusal.NAME_TAKEN, name)
         self._kernel.kip.check_room()
         self._kernel.threads.check_free(number)
@@ -126,6 +126,10 @@ class Environments:
         environment.page = environment.shared.buffer.cast("Q")
         self._rows[environment.number] = environment
         return environment
+
+    def _awaits_successor(self, name: str) -> bool:
+        """Say whether *name* is that of a dead environment that left its all to a successor."""
+        return any(e.name == name and e.keeps and not e.alive for e in self._rows.values())
 
     def _launch(
         self, environment: Environment, program: Program, descriptors: "list[Descriptor]"

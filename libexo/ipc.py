@@ -51,6 +51,7 @@ class Thread:
 
     def call(self, to: int, message: Message, timeout: float | None = None) -> Message:
         """Send *message* to *to* and return its answer; *timeout* bounds both phases together."""
+        self._check_other(to)
         exchange = self.core.post(to, message, PacketKind.CALL, timed=timeout is not None)
         self._finish(exchange, timeout)
         assert exchange.reply is not None
@@ -62,6 +63,7 @@ class Thread:
         if origin is not None:
             self.core.answer(origin, message)
             return
+        self._check_other(to)
         self._finish(self.core.post(to, message, PacketKind.SEND, timed=timeout is not None), timeout)
 
     def wait(self, timeout: float | None = None) -> tuple[int, Message]:
@@ -125,6 +127,11 @@ class Thread:
     def close(self) -> None:
         """Close its links and its inbox."""
         self.core.close()
+
+    def _check_other(self, to: int) -> None:
+        """Raise NoPartner when *to* is this very thread, which would wait for itself for ever."""
+        if to == self.id:
+            raise NoPartner(Phase.SEND, f"thread {show_thread(to)} is the caller itself")
 
     def _remember(self, sender: int, message: Message) -> None:
         if message.origin is not None and message.origin.answers:

@@ -133,7 +133,8 @@ class ProcessServer(Processes):
         """Start a program; its descriptors are consumed. Raises SpawnRefused."""
         if not spec.argv:
             raise SpawnRefused("no program: argv is empty")
-        names = self.environment.kip.names()
+        # Those that are being restarted have no thread just now, and keep their names all the same.
+        names = {*self.environment.kip.names(), *(child.spec.name for child in self._children.values())}
         if spec.name in names:
             raise SpawnRefused(f"the name {spec.name!r} is taken")
         spec.name = spec.name or policy.choose_name(spec.kind, spec.argv[0], names)
@@ -161,6 +162,8 @@ class ProcessServer(Processes):
 
     def named(self, name: str) -> Child:
         """Return the program called *name*. Raises NoSuchProgram."""
+        if self._attaches(name):
+            self._adopt_servers()  # it may have come after us
         for child in self._children.values():
             if child.spec.name == name:
                 return child
@@ -262,7 +265,7 @@ class ProcessServer(Processes):
         return [(handle, inspection) for handle, inspection in found if inspection.kind == kind]
 
     def _adopt_servers(self) -> None:
-        """Answer for the servers the boot loader started; those that ended meanwhile are restarted."""
+        """Answer for the servers of the topology; those that ended meanwhile are restarted."""
         for handle, inspection in self._holdings(Kind.ENVIRONMENT):
             name = inspection.text.partition(":")[0]
             server = self._topology.server.get(name)

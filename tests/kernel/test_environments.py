@@ -382,6 +382,19 @@ def test_too_many() -> None:
         assert found == Refusal.TOO_MANY_ENVIRONMENTS
 
 
+def test_the_name_of_one_that_keeps_waits_for_its_successor() -> None:
+    """Nobody else can take the name of a dead environment that left its all to a successor."""
+    with theatre() as stage:
+        root = creator(stage)
+        first, handle = child(stage, root, keeps=True)
+        stage.kill(first)
+        taken = refusal(create, root)
+        heir = create(root, succeeds=handle)
+
+        assert taken == Refusal.NAME_TAKEN
+        assert stage.kernel.kip.owner("child") == heir.thread
+
+
 def test_names_follow_their_thread() -> None:
     """A name is published for one living thread, is withdrawn on demand, and goes with its thread."""
     with theatre() as stage:

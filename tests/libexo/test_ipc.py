@@ -162,17 +162,17 @@ def test_a_closed_receive_from_the_dead() -> None:
 
 
 def test_nobody_is_there() -> None:
-    """Sending to a thread that never was, or to an earlier version, fails at once in the send phase."""
+    """Sending to one that never was, to an earlier version, or to oneself fails at once in the send phase."""
     with simulated() as system:
         task = system.spawn(
             lambda env: [
                 failure_of(lambda t=t: env.thread.call(t, Message()))  # type: ignore[misc]
-                for t in (thread_id(5000), thread_id(3), 0)
+                for t in (thread_id(5000), thread_id(3), 0, env.thread.id)
             ]
         )
         system.run()
 
-        assert task.result == [(IpcCode.NO_PARTNER, Phase.SEND)] * 3
+        assert task.result == [(IpcCode.NO_PARTNER, Phase.SEND)] * 4
 
 
 def test_nobody_waits() -> None:
@@ -217,7 +217,7 @@ def test_no_message() -> None:
     def program(env: libexo.Environment) -> int:
         for message in bad:
             with pytest.raises(ValueError, match=r"label|word|string"):
-                env.thread.send(env.thread.id, message)
+                env.thread.send(thread_id(5000), message)
         return len(bad)
 
     with simulated() as system:
