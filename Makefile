@@ -10,10 +10,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test soak bench lint format clean
+.PHONY: help setup run test containers soak bench lint format clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  (PYTHON=python3.12 picks another interpreter, ARGS='-k name' goes to pytest or to the benchmarks)"
 
 setup: $(VENV)/.installed  ## create .venv from requirements.lock; free when nothing changed
@@ -24,6 +24,9 @@ run: setup  ## boot an embedded system, take the tour, shut down
 
 test: setup  ## run the test suite
 	@$(BIN)/pytest $(ARGS)
+
+containers: setup  ## build the images and test the system as containers, where an engine runs
+	@tools/containers.sh $(ARGS)
 
 soak: setup  ## run the long campaigns: make soak SOAK=minutes
 	@$(BIN)/pytest -m soak --soak=$(SOAK) --timeout=0 -o faulthandler_timeout=0 $(ARGS)

@@ -15,6 +15,7 @@ from exo.system import Trouble, run_directory
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
+    from libexo.kip import Kip
 
 ARGUMENTS = "[--timeout SECONDS] [--json] [NAME]..."
 EXAMPLES = """\
@@ -55,7 +56,8 @@ def main(options: Namespace) -> int:
     """Ask each; raise Trouble that names those who did not answer."""
     import libexo
 
-    names = options.names or servers(options.run)
+    kip = view.open_kip(options.run)
+    names = options.names or servers(kip)
     environment = libexo.attach(run_directory(options.run), f"ping-{os.getpid()}")
     try:
         answers = [ask(environment, name, options.timeout) for name in names]
@@ -70,9 +72,8 @@ def main(options: Namespace) -> int:
     return 0
 
 
-def servers(run: str | None) -> list[str]:
-    """Return the names of the servers of the topology. Raises Trouble when none is there, or no system."""
-    kip = view.open_kip(run)
+def servers(kip: "Kip") -> list[str]:
+    """Return the names of the servers of the topology. Raises Trouble when none is there."""
     names = [
         row.name for row in sorted(kip.environments(), key=lambda row: row.thread) if view.is_server(row)
     ]

@@ -97,6 +97,7 @@ def here(run: str, server: str, name: str = "") -> int:
     """Serve ``module:Class`` in this process, attached to the system, until the system ends."""
     import libexo
     from exo import view
+    from kernel.abi.ids import show_thread
     from libexo.errors import GateClosed
     from libexo.stub import serve
 
@@ -104,7 +105,11 @@ def here(run: str, server: str, name: str = "") -> int:
     made = load_class(server)
     name = name or made.default_name or server.partition(":")[0].rpartition(".")[2]
     try:
-        serve(made(), name, libexo.attach(run, name))
+        environment = libexo.attach(run, name)
+        print(
+            f"exo: {name} is thread {show_thread(environment.thread.id)} of the system at {run}", flush=True
+        )
+        serve(made(), name, environment)
     except GateClosed:
         print(f"exo: the system ended, or ended {name}")
     return 0
@@ -129,6 +134,7 @@ def attach(run: str, name: str, config: str) -> int:
     """Be the server *name* of the topology, until the system ends."""
     import libexo
     from exo import view
+    from kernel.abi.ids import show_thread
     from kernel.abi.topology import load
     from libexo.errors import GateClosed
 
@@ -141,6 +147,9 @@ def attach(run: str, name: str, config: str) -> int:
     view.open_kip(run)
     try:
         environment = libexo.attach(run, name)
+        print(
+            f"exo: {name} is thread {show_thread(environment.thread.id)} of the system at {run}", flush=True
+        )
         if ":" in server.module:
             from libexo.stub import serve
 

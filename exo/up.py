@@ -167,8 +167,11 @@ class Foreground:
                 self._hear(reading)
                 self._say("")
                 return
-            if not self._is_up:
-                self._look()
+            if not self._is_up and self._look():
+                self._hear(reading)  # what it said before the last server was ready
+                self._is_up = True
+                link_log(self._run)
+                self._announce()
             if self._is_up and self._is_terminal and time.monotonic() >= due:
                 self._say("", self._line())
                 due = time.monotonic() + REFRESH
@@ -192,19 +195,16 @@ class Foreground:
                 self._say(f"{line}\n")
         return bool(data)
 
-    def _look(self) -> None:
-        """See how far it is."""
+    def _look(self) -> bool:
+        """See how far it is; whether all are ready."""
         self._kip = self._kip or self._kernel.kip()
         if self._kip is None:
-            return
+            return False
         known = {name for name, _ in self._phases}
         for row in self._kip.environments():
             if row.state != EnvironmentState.STARTING and f"{row.name} ready" not in known:
                 self._phase(f"{row.name} ready")
-        if view.is_ready(self._kip, self._servers):
-            self._is_up = True
-            link_log(self._run)
-            self._announce()
+        return view.is_ready(self._kip, self._servers)
 
     def _announce(self) -> None:
         booted = os.pread(self._log, 1 << 16, 0).decode(errors="replace").splitlines()

@@ -1,6 +1,7 @@
 """What docker-compose.yml rests on, without an engine: a kernel with three capabilities, servers as plain users."""
 
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,15 @@ def wait_until_ready(run: Path, names: set[str]) -> dict[str, kip.EnvironmentRow
                 return ready
         time.sleep(0.01)
     raise AssertionError(f"{', '.join(names)} were not ready within {PATIENCE} s")
+
+
+def is_gone(pid: int) -> bool:
+    """Wait for the end of a process."""
+    process = os.pidfd_open(pid)
+    try:
+        return bool(select.select([process], [], [], PATIENCE)[0])
+    finally:
+        os.close(process)
 
 
 @pytest.fixture
@@ -92,6 +102,17 @@ def test_programs_run_there(attached: Path) -> None:
 
     assert done.stdout == (ROOT / "tests/examples/expected/share.txt").read_text(encoding="utf-8")
     assert done.returncode == 0
+
+
+def test_an_operator_kills_a_server_that_came_late(attached: Path) -> None:
+    """The process server answers also for who attached after it, and ends it for an operator who could not."""
+    before = wait_until_ready(attached, set())["scheduler"]
+    (operator,) = load(CONFIG).attach.operators
+    command = [*as_user(operator), "-m", "exo", "--run", str(attached), "kill", "-s", "KILL", "scheduler"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert is_gone(before.pid)
 
 
 def test_another_uid_is_turned_away(attached: Path) -> None:

@@ -11,14 +11,20 @@ import msgspec
 import pytest
 import yaml
 
-from kernel.abi.topology import ServerConfig, Topology, load
+from kernel.abi.topology import AttachConfig, ServerConfig, Topology, load
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-SERVERS = {name: service for name, service in SERVICES.items() if name != "kernel"}
+TOOLS = ("shell", "tests")
+SERVERS = {name: service for name, service in SERVICES.items() if name not in ("kernel", *TOOLS)}
+EXTRA: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.counter.yml").read_text(encoding="utf-8"))
+COUNTER: dict[str, Any] = EXTRA["services"]["counter"]
+LOCKED_UP = {name: service for name, service in SERVICES.items() if name != "tests"} | {"counter": COUNTER}
+ATTACHED = {name: service for name, service in LOCKED_UP.items() if name != "kernel"}
 CONFIG = "/opt/exokernel/docker/system.toml"
 KERNEL_CAPABILITIES = ("KILL", "SETUID", "SETGID")
+TEST_CAPABILITIES = (*KERNEL_CAPABILITIES, "SETPCAP", "SYS_PTRACE", "DAC_OVERRIDE")
 FORBIDDEN = ("privileged", "ipc", "userns_mode", "cgroup_parent", "volumes_from", "ports", "env_file")
 FIRST_PROGRAM_UID = 200_000
 
@@ -27,19 +33,51 @@ def topology() -> Topology:
     return load(ROOT / "docker" / "system.toml")
 
 
-def comment_of(line_start: str) -> str:
-    """Return the comment on the one line of the file that begins so."""
+def comments_of(line_start: str) -> list[str]:
+    """Return the comment on each line of the file that begins so."""
     lines = (ROOT / "docker-compose.yml").read_text(encoding="utf-8").splitlines()
-    (line,) = [line for line in lines if line.strip().startswith(line_start)]
-    return line.partition("#")[2].strip()
+    return [line.partition("#")[2].strip() for line in lines if line.strip().startswith(line_start)]
 
 
 # ------------------------------------------------------------------------------------ the topology
 
 
 def test_every_server_is_a_service() -> None:
-    """Services and servers have the same names; the kernel is the one service besides."""
+    """Services and servers have the same names; besides there are the kernel and the tools."""
     assert SERVERS.keys() == topology().server.keys()
+
+
+def test_up_starts_no_tool() -> None:
+    """The shell and the tests are there when asked for, and everything else is there always."""
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["tools"]} == set(TOOLS)
+    assert not [name for name in ("kernel", *SERVERS) if "profiles" in SERVICES[name]]
+
+
+@pytest.mark.parametrize("name", [*SERVERS, "counter"])
+def test_health_is_an_answer(name: str) -> None:
+    """A server is healthy when it answers a message, and not when its process or its socket is there."""
+    test = ATTACHED[name]["healthcheck"]["test"]
+
+    assert test[:3] == ["CMD", "exo", "ping"]
+    assert test[-1] == name
+
+
+def test_the_shell_is_an_operators() -> None:
+    """Its uid may command the system; it waits until there is one, and every server answers."""
+    shell = SERVICES["shell"]
+
+    assert int(shell["user"].partition(":")[0]) in topology().attach.operators
+    assert shell["depends_on"] == {name: {"condition": "service_healthy"} for name in ("kernel", *SERVERS)}
+    assert (ROOT / "docker" / Path(shell["command"][-1]).name).is_file()
+
+
+def test_a_service_of_ones_own_is_a_member() -> None:
+    """The example attaches as a uid that may, and that may not command."""
+    uid = int(COUNTER["user"].partition(":")[0])
+
+    assert uid in topology().attach.members
+    assert uid not in topology().attach.operators
+    assert COUNTER["command"][:3] == ["exo", "serve", "--here"]
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -58,10 +96,12 @@ def test_user_is_the_uid_the_kernel_expects(name: str) -> None:
 
 
 def test_uids_are_nobody_elses() -> None:
-    """No two servers share a uid, and none has one that the kernel gives to programs."""
-    uids = [server.uid for server in topology().server.values() if server.uid is not None]
+    """No two of those who attach share a uid, and none has one that the kernel gives to programs."""
+    servers = [server.uid for server in topology().server.values() if server.uid is not None]
+    uids = [*servers, *topology().attach.operators, *topology().attach.members]
 
-    assert len(set(uids)) == len(topology().server)
+    assert len(servers) == len(topology().server)
+    assert len(set(uids)) == len(uids)
     assert all(0 < uid < FIRST_PROGRAM_UID for uid in uids)
 
 
@@ -75,7 +115,8 @@ def test_topology_is_that_of_system_toml() -> None:
 
     assert {name: embedded(server) for name, server in contained.server.items()} == plain.server
     assert all(server.start == "attach" for server in contained.server.values())
-    assert msgspec.structs.replace(contained, server={}) == msgspec.structs.replace(plain, server={})
+    bare = {"server": {}, "attach": AttachConfig()}
+    assert msgspec.structs.replace(contained, **bare) == msgspec.structs.replace(plain, **bare)
 
 
 def test_kernel_boots_that_topology_in_the_volume() -> None:
@@ -84,36 +125,36 @@ def test_kernel_boots_that_topology_in_the_volume() -> None:
 
     assert command[command.index("--config") + 1] == CONFIG
     assert SERVICES["kernel"]["volumes"] == [f"run:{command[command.index('--run') + 1]}"]
-    assert all(service["volumes"] == ["run:/run/exo:ro"] for service in SERVERS.values())
+    assert all(service["volumes"] == ["run:/run/exo:ro"] for service in ATTACHED.values())
     assert COMPOSE["volumes"] == {"run": {}}
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", ATTACHED)
 def test_server_is_in_sight_of_the_kernel(name: str) -> None:
     """The kernel can name a server's process, and is there before it."""
-    assert SERVERS[name]["pid"] == "service:kernel"
-    assert SERVERS[name]["depends_on"] == {"kernel": {"condition": "service_healthy"}}
+    assert ATTACHED[name]["pid"] == "service:kernel"
+    assert ATTACHED[name]["depends_on"]["kernel"] == {"condition": "service_healthy"}
 
 
 # ------------------------------------------------------------------------------------- what is asked of the host
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", [*LOCKED_UP, "tests"])
 def test_service_is_locked_up(name: str) -> None:
-    """Every container gives all capabilities up, cannot gain any, writes to no file system, has no network."""
-    service = SERVICES[name]
+    """Every container gives all capabilities up, cannot gain any, has no network; all but one write nowhere."""
+    service = LOCKED_UP.get(name) or SERVICES[name]
 
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["read_only"] is True
+    assert service["read_only"] is (name != "tests")
     assert service["network_mode"] == "none"
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", [*LOCKED_UP, "tests"])
 def test_service_takes_nothing_from_the_host(name: str) -> None:
     """No container is privileged, sees the host's namespaces, mounts its files, or opens a port."""
-    service = SERVICES[name]
-    named = [volume.partition(":")[0] for volume in service["volumes"]]
+    service = LOCKED_UP.get(name) or SERVICES[name]
+    named = [volume.partition(":")[0] for volume in service.get("volumes", [])]
 
     assert not [key for key in FORBIDDEN if key in service]
     assert service.get("pid") in (None, "service:kernel")
@@ -121,26 +162,28 @@ def test_service_takes_nothing_from_the_host(name: str) -> None:
 
 
 def test_only_the_kernel_keeps_capabilities() -> None:
-    """They are three, and the file gives the reason for each."""
+    """They are three, and what the tests have besides is named; the file gives the reason for each."""
     assert SERVICES["kernel"]["cap_add"] == list(KERNEL_CAPABILITIES)
-    assert not [name for name, service in SERVERS.items() if "cap_add" in service]
-    assert all(comment_of(f"- {capability}") for capability in KERNEL_CAPABILITIES)
+    assert SERVICES["tests"]["cap_add"] == list(TEST_CAPABILITIES)
+    assert not [name for name, service in ATTACHED.items() if "cap_add" in service]
+    assert all(all(comments_of(f"- {capability}")) for capability in TEST_CAPABILITIES)
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", ATTACHED)
 def test_server_is_an_ordinary_user(name: str) -> None:
-    """Only the kernel is root, for it gives uids away."""
+    """Of the system only the kernel is root, for it gives uids away."""
     assert SERVICES["kernel"]["user"] == "0:0"
-    assert not SERVERS[name]["user"].startswith("0")
+    assert not ATTACHED[name]["user"].startswith("0")
 
 
-def test_older_compose_reads_it() -> None:
-    """docker-compose, where it is installed, finds the file valid."""
+@pytest.mark.parametrize("files", [[], ["-f", "docker-compose.yml", "-f", "docker-compose.counter.yml"]])
+def test_older_compose_reads_it(files: list[str]) -> None:
+    """docker-compose, where it is installed, finds the file valid, and with the example beside it."""
     program = shutil.which("docker-compose")
     if program is None:
         pytest.skip("docker-compose is not installed")
 
-    subprocess.run([program, "config", "--quiet"], cwd=ROOT, check=True)
+    subprocess.run([program, *files, "config", "--quiet"], cwd=ROOT, check=True)
 
 
 # ------------------------------------------------------------------------------------------------- the image
@@ -149,11 +192,19 @@ def test_older_compose_reads_it() -> None:
 def test_image_is_pinned() -> None:
     """The image comes from Debian alone, and takes libraries by hash, as wheels."""
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    bases = [line.split()[1] for line in text.splitlines() if line.startswith("FROM")]
+    stages = [line.split()[1::2] for line in text.splitlines() if line.startswith("FROM")]
 
-    assert bases == ["debian:bookworm-slim"] * 2
-    assert "--require-hashes" in text
-    assert "--only-binary :all:" in text
+    assert {base for base, _ in stages} - {name for _, name in stages} == {"debian:bookworm-slim"}
+    assert text.count("--require-hashes") == text.count("--only-binary :all:") == text.count("/bin/pip ") == 2
+
+
+@pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+def test_image_is_a_stage_of_the_dockerfile(service: dict[str, Any]) -> None:
+    """Every container runs the same image, but for the tests, which run that with their tools."""
+    target = service["build"]["target"]
+
+    assert service["image"] == {"system": "exokernel", "tests": "exokernel-tests"}[target]
+    assert f"AS {target}\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
 def test_image_has_the_libraries_that_running_needs() -> None:

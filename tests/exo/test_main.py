@@ -54,6 +54,8 @@ def test_a_wrong_call_ends_with_2_and_a_hint(
     "words",
     [
         ["ps"],
+        ["ping"],
+        ["ping", "memory"],
         ["status"],
         ["mem", "--json"],
         ["sched"],
