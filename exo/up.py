@@ -200,11 +200,12 @@ class Foreground:
         self._kip = self._kip or self._kernel.kip()
         if self._kip is None:
             return False
+        are_ready = view.is_ready(self._kip, self._servers)  # first: whoever is ready then is named below
         known = {name for name, _ in self._phases}
         for row in self._kip.environments():
             if row.state != EnvironmentState.STARTING and f"{row.name} ready" not in known:
                 self._phase(f"{row.name} ready")
-        return view.is_ready(self._kip, self._servers)
+        return are_ready
 
     def _announce(self) -> None:
         booted = os.pread(self._log, 1 << 16, 0).decode(errors="replace").splitlines()
