@@ -233,9 +233,13 @@ class Foreground:
 
     def _say(self, text: str, line: str = "") -> None:
         """Write *text*, and below it the status *line*. A terminal that is gone hears nothing."""
-        with suppress(OSError):
+        try:
             self._out.write(f"\r\x1b[K{text}{line}" if self._is_terminal else text)
             self._out.flush()
+        except OSError:
+            # What is still in the buffer is written at our exit, which would fail, and be our exit status.
+            with Path(os.devnull).open("w", encoding="ascii") as nowhere:
+                os.dup2(nowhere.fileno(), self._out.fileno())
 
 
 def profile(phases: list[tuple[str, int]], started: int) -> str:
