@@ -1,7 +1,7 @@
 """The scheduler's decisions: from members and their shares to a plan. Pure: plain numbers in and out.
 
 A policy is a class with one method, `plan`. To try one of your own, subclass `Policy` and serve
-`SchedulerServer(environment, MyPolicy())`: see examples/06_scheduler.
+`SchedulerServer(environment, MyPolicy())`: see examples/scheduler.py.
 """
 
 from collections.abc import Mapping
