@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from exo.system import Trouble, no_system, run_directory
 from kernel.abi.errors import Fault
-from kernel.abi.ids import SIGMA0, show_thread, thread_number
+from kernel.abi.ids import FIRST_PROGRAM, show_thread, thread_number
 from kernel.abi.kip import EnvironmentState, Head, SystemState
 from kernel.abi.limits import FRAME_SIZE
 from libexo import kip as interface
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 BAR = 48
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-LAST_SERVER = SIGMA0 + 64
-"""Thread numbers below are for servers of topologies."""
 
 Json = dict[str, object]
 
@@ -57,7 +54,7 @@ def is_ready(kip: "Kip", names: Iterable[str] = ()) -> bool:
 
 def is_server(row: "EnvironmentRow") -> bool:
     """Whether this is a server of the topology, and no program."""
-    return thread_number(row.thread) < LAST_SERVER
+    return thread_number(row.thread) < FIRST_PROGRAM
 
 
 def environments(kip: "Kip") -> list[Json]:

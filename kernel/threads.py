@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import (
-    USER_BASE,
+    FIRST_PROGRAM,
     ThreadId,
     next_version,
     show_thread,
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from kernel.environment import Environment
     from kernel.kernel import Kernel
 
-_FIRST_FREE = USER_BASE + 64
-"""Thread numbers below are for servers: the topology gives them out."""
-
 
 class Threads:
     """All threads of environments, by number."""
@@ -40,7 +37,7 @@ class Threads:
         self._kernel = kernel
         self._living: dict[int, Environment] = {}
         self._versions: dict[int, int] = {}
-        self._free = deque(range(_FIRST_FREE, _FIRST_FREE + MAX_ENVIRONMENTS))
+        self._free = deque(range(FIRST_PROGRAM, FIRST_PROGRAM + MAX_ENVIRONMENTS))
         self._endpoints: dict[int, Endpoint] = {}
 
     def check_free(self, number: int | None) -> None:
@@ -73,7 +70,7 @@ class Threads:
         endpoint = self._endpoints.pop(number, None)
         if endpoint is not None:
             endpoint.close()
-        if number >= _FIRST_FREE:
+        if number >= FIRST_PROGRAM:
             self._free.append(number)
 
     def living(self, thread: int) -> "Environment":

@@ -40,7 +40,6 @@ class Environment:
             Label.MOVED: lambda upcall: self.views.moved(upcall.words[0]),
             Label.REVOKED: lambda upcall: self.views.forget(upcall.words[0]),
             Label.REVOKE: lambda upcall: None,
-            Label.ENDING: lambda upcall: None,
         }
         self.thread = Thread(self, interface.thread)
 

@@ -57,11 +57,13 @@ class Estate:
 
 
 def inherited(environment: "Environment") -> int:
-    """Return the handle of the extent a predecessor left, or 0."""
-    for handle in environment.sys.inventory():
-        if environment.sys.inspect(handle).kind == Kind.EXTENT:
-            return handle
-    return 0
+    """Return the handle of the extent a predecessor left, or 0.
+
+    The largest, if there are several: it died while it changed over to a larger one.
+    """
+    held = ((handle, environment.sys.inspect(handle)) for handle in environment.sys.inventory())
+    extents = [(inspection.count, handle) for handle, inspection in held if inspection.kind == Kind.EXTENT]
+    return max(extents, default=(0, 0))[1]
 
 
 def _content(slot: memoryview) -> bytes:

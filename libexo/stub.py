@@ -23,7 +23,7 @@ import inspect
 import typing
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import msgspec
 
@@ -298,13 +298,6 @@ class Call:
             self._thread.reply(self._message, message)
         except NoPartner:
             self._thread.core.statistics["unanswered"] += 1
-
-
-class KernelListener(Protocol):
-    """An implementation that wants to hear the kernel: preemption, deaths, interrupts."""
-
-    def kernel_message(self, sender: int, message: Message) -> None:
-        """A kernel thread said *message*."""
 
 
 class Server:

@@ -78,6 +78,5 @@ KERNEL_MEMORY = thread_id(SYSTEM_BASE + 2)
 KERNEL_CPUS = thread_id(SYSTEM_BASE + 3)
 """Says what became of slices: preemption messages."""
 
-# Well-known thread numbers, after X.2: sigma0 is the first user thread, the root task the third.
-SIGMA0 = USER_BASE
-ROOT_TASK = USER_BASE + 2
+FIRST_PROGRAM = USER_BASE + 64
+"""User threads below are servers of the topology, which gives their numbers out; sigma0 is the first (X.2)."""

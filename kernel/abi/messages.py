@@ -47,8 +47,6 @@ class Label(IntEnum):
     """Handle of an extent whose backing was replaced: map it again."""
     SUCCEEDED = kernel_label(-70)
     """Thread that ended, thread that took its place by attaching: capabilities to the old are to the new."""
-    ENDING = kernel_label(-69)
-    """The system is going down: microseconds left."""
 
 
 class Preemption(IntEnum):

@@ -32,7 +32,5 @@ class Rights(IntFlag):
     """Pass it on, by map or by grant."""
 
 
-NO_RIGHTS = Rights(0)
 ALL_RIGHTS = Rights(31)
 MAP_READ = Rights.READ
-MAP_WRITE = Rights.READ | Rights.WRITE

@@ -8,7 +8,7 @@ rebuilt after a restart but the quotas that were set, which are kept in its esta
 import msgspec
 
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import USER_BASE, thread_number
+from kernel.abi.ids import FIRST_PROGRAM, thread_number
 from kernel.abi.kip import Head
 from kernel.abi.rights import ALL_RIGHTS, Kind
 from libexo import attach
@@ -20,9 +20,6 @@ from libexo.kip import EnvironmentRow
 from libexo.stub import serve
 from servers.memory.api import Memory, Statistics, Usage
 from servers.memory.policy import FrameBusy, NotAllowed, OutOfMemory, Quotas
-
-SERVERS_BELOW = USER_BASE + 64
-"""Thread numbers below are servers of the topology: they may set quotas."""
 
 _QUOTAS = msgspec.msgpack.Decoder(dict[int, int])
 
@@ -80,7 +77,7 @@ class MemoryServer(Memory):
 
     def set_quota(self, thread: int, frames: int) -> None:
         """Set it, and keep it."""
-        if thread_number(self.call.sender) >= SERVERS_BELOW:
+        if thread_number(self.call.sender) >= FIRST_PROGRAM:
             raise NotAllowed("quotas are set by servers")
         living = {row.thread for row in self.environment.kip.environments()}
         own = {of: quota for of, quota in self._quotas.own.items() if of in living}

@@ -21,7 +21,7 @@ from kernel.abi.traps import EnvironmentCreate, Inspection
 from libexo import attach
 from libexo.environment import Environment
 from libexo.errors import IpcTimeout, NoPartner, NotFound, TrapRefused
-from libexo.estate import Estate
+from libexo.estate import Estate, inherited
 from libexo.message import Message
 from libexo.stub import DEFERRED, Call, Server
 from servers.memory.api import Memory
@@ -72,7 +72,7 @@ class ProcessServer(Processes):
         self._waiting: dict[int, list[Callable[[Exit], None]]] = {}
         self._exits: OrderedDict[int, Exit] = OrderedDict()
         self._estate: Estate | None = None
-        self._estate_extent = self._find_estate()
+        self._estate_extent = inherited(environment)
         if self._estate_extent:
             self._estate = Estate(environment.views.map(self._estate_extent))
             self._take_over(self._estate.load())
@@ -320,11 +320,6 @@ class ProcessServer(Processes):
         self._estate.store(state)
         if old:
             self.environment.sys.drop(old)
-
-    def _find_estate(self) -> int:
-        """Return the estate a predecessor left: the largest, if it died while it changed over to a larger one."""
-        extents = [(inspection.count, handle) for handle, inspection in self._holdings(Kind.EXTENT)]
-        return max(extents, default=(0, 0))[1]
 
 
 def _essence(child: Child) -> Child:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from kernel.abi.ids import USER_BASE, thread_number
+from kernel.abi.ids import FIRST_PROGRAM, thread_number
 from kernel.abi.kip import EnvironmentState
 from kernel.abi.messages import Label, Preemption
 from kernel.abi.rights import Kind
@@ -22,9 +22,6 @@ from libexo.stub import serve
 from servers.memory.api import Memory
 from servers.scheduler.api import Planned, Scheduler
 from servers.scheduler.policy import NotAllowed, Policy, RoundRobin, check_share
-
-SERVERS_BELOW = USER_BASE + 64
-"""Thread numbers below are servers of the topology: they may set anybody's share."""
 
 _SHARES = msgspec.msgpack.Decoder(dict[int, int])
 
@@ -48,7 +45,7 @@ class SchedulerServer(Scheduler):
 
     def set_share(self, thread: int, share: int) -> None:
         """Keep it, and plan anew."""
-        if thread != self.call.sender and thread_number(self.call.sender) >= SERVERS_BELOW:
+        if thread != self.call.sender and thread_number(self.call.sender) >= FIRST_PROGRAM:
             raise NotAllowed("a program sets its own share only")
         self._shares[thread] = check_share(share)
         self._keep()
