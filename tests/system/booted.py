@@ -180,11 +180,17 @@ class System:
         return next((r for r in rows if r.name == name and r.state != EnvironmentState.DEAD), None)
 
     def server(self, name: str) -> EnvironmentRow:
-        """Return the row of a server, waiting for it to be back."""
-        wait_until(lambda: (row := self.row(name)) is not None and row.pid and row.state)
-        row = self.row(name)
-        assert row is not None, f"{name} is not there"
-        return row
+        """Return the row of a server, waiting for it to be back: the very row that was found, not a later look."""
+        found: list[EnvironmentRow] = []
+
+        def is_back() -> bool:
+            row = self.row(name)
+            if row is not None and row.pid and row.state:
+                found.append(row)
+            return bool(found)
+
+        assert wait_until(is_back), f"{name} is not there"
+        return found[0]
 
     def start(
         self,
