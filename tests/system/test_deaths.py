@@ -46,6 +46,11 @@ def kill(system: System, name: str) -> int:
     return before.thread
 
 
+def held(system: System) -> dict[str, int]:
+    """Return how many frames each environment holds."""
+    return {row.name: row.frames for row in system.kip.environments()}
+
+
 @pytest.fixture
 def client(own: System) -> Iterator[Running]:
     """A client of every server, that does what it is told."""
@@ -80,13 +85,14 @@ def test_the_calls_of_clients_go_on(own: System, client: Running, name: str) -> 
 @pytest.mark.parametrize("name", SERVERS)
 def test_what_a_killed_server_held_is_still_held(own: System, client: Running, name: str) -> None:
     """Frames, handles and children are those of before; memory is allocated and freed as before."""
-    frames = {row.name: row.frames for row in own.kip.environments()}
+    assert wait_until(lambda: "true" not in held(own)), "a program that ended is still in the tables"
+    before = held(own)
 
     kill(own, name)
 
     assert client.ask("bytes(view[:4])") == "b'mine'"
     assert client.ask("memory.free(memory.allocate(7))") == "None"
-    assert wait_until(lambda: {row.name: row.frames for row in own.kip.environments()} == frames)
+    assert wait_until(lambda: held(own) == before), (before, held(own))
 
 
 def test_programs_outlive_the_process_server(own: System, client: Running) -> None:
