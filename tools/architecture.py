@@ -55,6 +55,9 @@ ALLOWED: Mapping[tuple[str, str], str] = {  # who, what: the reason
     ("hwmodel.simulated", "random"): "so is the order in which its environments run",
     ("hwmodel.simulated", "threading"): "its environments are threads, of which one runs at a time",
     ("libexo.kip", "mmap"): "tools read the published page of a system that they do not attach to",
+    ("libexo.environment", "threading"): "whose thread calls, and a lock for what they share",
+    ("libexo.l4", "threading"): "each thread of execution has virtual registers of its own",
+    ("libexo.l4.exceptions", "signal"): "only the numbers, by which exceptions are told",
     ("servers.process.console", "socket"): "people's tools connect to the console by a socket of the host",
     ("hwmodel.simulated", "signal"): "only the numbers: with which signal a program would have ended",
 }

@@ -10,6 +10,7 @@ needs from their attributes, the words from their docstrings. tests/tools/test_c
 
 import ast
 import inspect
+import itertools
 import re
 import sys
 import typing
@@ -34,11 +35,11 @@ RECORDS = (
     traps.Holder,
     traps.Inspection,
     traps.Carved,
+    traps.Accepted,
     traps.Mapped,
     program.Program,
 )
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-_GROUP = re.compile(r"^# -+ (\w+)$")
 _SMALLEST_POWER = 1 << 15
 
 
@@ -46,13 +47,12 @@ _SMALLEST_POWER = 1 << 15
 
 
 def groups() -> Iterator[tuple[str, list[type[traps.Trap]]]]:
-    """Return the traps by object, in the order of the file: its section comments name the objects."""
-    lines = inspect.getsource(traps).splitlines()
-    starts = [(number, match[1]) for number, line in enumerate(lines) if (match := _GROUP.match(line))]
-    by_line = {inspect.getsourcelines(trap)[1]: trap for trap in traps.TRAPS.values()}
-    ends = [number for number, _ in starts[1:]] + [len(lines)]
-    for (start, name), end in zip(starts, ends, strict=True):
-        yield name, [trap for line, trap in sorted(by_line.items()) if start < line <= end]
+    """Return the traps by object, in the order of their union: each object has a module."""
+    for module, members in itertools.groupby(traps.TRAPS.values(), lambda trap: trap.__module__):
+        yield (
+            module.removeprefix(f"{traps.__name__}.") if module != traps.__name__ else "batch",
+            list(members),
+        )
 
 
 def number(trap: type[traps.Trap]) -> int:
@@ -64,10 +64,12 @@ def number(trap: type[traps.Trap]) -> int:
 
 def notes(module: ModuleType, name: str) -> dict[str, str]:
     """Return the sentence that stands below each member of class *name*, or of *module* itself when empty."""
-    tree = ast.parse(inspect.getsource(module))
-    body: Sequence[ast.stmt] = tree.body
-    if name:
-        body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    if name:  # the class may come from a module of a package
+        [definition] = ast.parse(inspect.getsource(getattr(module, name))).body
+        assert isinstance(definition, ast.ClassDef)
+        body: Sequence[ast.stmt] = definition.body
+    else:
+        body = ast.parse(inspect.getsource(module)).body
     found = {}
     for node, following in zip(body, [*body[1:], ast.Pass()], strict=True):
         if isinstance(node, ast.Assign | ast.AnnAssign):

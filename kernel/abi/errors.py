@@ -35,6 +35,7 @@ class Refusal(Numbered):
     WRONG_KIND = 18, "the capability is to another kind of thing"
     MISSING_RIGHT = 19, "the capability does not carry the right the trap needs"
     TABLE_FULL = 20, "the capability table has no free slot"
+    NO_SUCH_OFFER = 21, "the thread offers the caller no such capability, or has taken it back"
     # memory
     NO_FRAMES = 32, "no free run of that many frames in the range"
     FRAME_BUSY = 33, "a frame of the range is already carved"
@@ -46,6 +47,12 @@ class Refusal(Numbered):
     UNKNOWN_TOKEN = 51, "no binding to the caller carries that token"
     TOO_MANY_BINDINGS = 52, "the caller holds as many bindings as an environment may"
     NO_SUCH_MESSAGE = 53, "the kernel thread waits for no answer from the caller"
+    NO_PRIVILEGE = 54, "only an environment that may create environments may do that (X.2: NoPrivilege)"
+    NO_SUCH_SPACE = 55, "the space specifier names no thread, or a space that is not initialised"
+    BAD_SCHEDULER = 56, "a new thread needs a scheduler that exists"
+    BAD_UTCB = 57, "the UTCB location is taken, not aligned, or outside the space's UTCB area"
+    BAD_KIP_AREA = 58, "the KIP area is too small, outside user addresses, or overlaps the UTCB area"
+    NO_REDIRECTOR = 59, "the redirector of the caller's space is gone: its messages wait for another"
     # environments
     TOO_MANY_ENVIRONMENTS = 64, "the system holds as many environments as it can"
     STILL_ALIVE = 65, "the environment to succeed is still alive"

@@ -35,12 +35,16 @@ class Refused(Record):
 
 
 class Upcall(Record):
-    """A message from a kernel thread: `sender` is its thread id, `label` one of `messages.Label`."""
+    """A message from a kernel thread: `sender` is its thread id, `label` one of `messages.Label`.
+
+    `thread` is the thread of the environment it is for; 0: the environment as a whole, so its first thread.
+    """
 
     sender: Word
     label: Word
     words: tuple[Word, ...] = ()
     text: str = ""
+    thread: Word = 0
 
 
 class Attach(Record):

@@ -13,6 +13,8 @@ Handle = NewType("Handle", int)
 
 NIL_THREAD = ThreadId(0)
 ANY_THREAD = ThreadId((1 << 64) - 1)
+ANY_LOCAL_THREAD = ThreadId((1 << 64) - 64)
+"""Any thread of the caller's own environment: all ones, with the low six bits zero as in every local id."""
 NIL_HANDLE = Handle(0)
 ANY_FRAME = -1
 """As the first frame of a carve: any free run of the right length."""
@@ -23,6 +25,7 @@ USER_BASE = 96
 """Thread numbers from SYSTEM_BASE up to here are the kernel's own (X.2: ThreadInfo.UserBase)."""
 
 _VERSION_MASK = (1 << 32) - 1
+_LOCAL_BITS = 63
 _SLOT_MASK = (1 << 16) - 1
 
 
@@ -44,6 +47,11 @@ def thread_version(thread: int) -> int:
 def next_version(version: int) -> int:
     """Return the version after *version*: odd, so never with its low six bits zero; wraps to 1."""
     return (version + 2) & _VERSION_MASK | 1
+
+
+def is_local(thread: int) -> bool:
+    """Say whether *thread* is a local id: the address of a UTCB, so its low six bits are zero; nil is none."""
+    return bool(thread) and not thread & _LOCAL_BITS
 
 
 def show_thread(thread: int) -> str:

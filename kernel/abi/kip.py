@@ -1,35 +1,86 @@
 """The kernel interface page: the layout every reader shares.
 
-Page 0 holds the L4 X.2 fields (64-bit words); the exposed tables follow, each at a fixed offset. The kernel is
-the only writer. A table's readers compare its sequence word before and after (odd: being written), so that
-no row is read torn. `FRAMES` has one 32-bit word a frame and is last, because its length is the machine's.
+Page 0 holds the L4 X.2 fields (64-bit words), in its first half, with what they point to: the kernel's, the
+processors' and the memory descriptors. Its second half is a head of our own; the exposed tables follow, each
+at a fixed offset. The kernel is the only writer. A table's readers compare its sequence word before and after
+(odd: being written), so that no row is read torn. `FRAMES` has one 32-bit word a frame and is last, because
+its length is the machine's.
 """
 
 import struct
 from enum import IntEnum
 from typing import Final
 
-from kernel.abi.limits import FRAME_SIZE, MAX_CPUS, MAX_ENVIRONMENTS, MAX_NAMES, MAX_SLICES
+from kernel.abi.limits import FRAME_SIZE, MAX_CPUS, MAX_ENVIRONMENTS, MAX_NAMES, MAX_SLICES, MAX_THREADS
 
 MAGIC: Final = 0x4B_E6_34_4C
 """Bytes 'L' '4' 0xE6 'K', as X.2 has them."""
 API_VERSION: Final = 0x84_05_0000
 API_FLAGS: Final = 0b01_00
 """Little endian, 64-bit words."""
+KERNEL_ID: Final = 0x45_01_0000
+"""Kernel id 0x45 in bits 31..24, subid 1 in bits 23..16: no other X.2 kernel has that id (Pistachio has 4.2)."""
+GENERATED: Final = (2026, 11, 22)
+"""Year, month, day this interface was made: the generation date of the kernel descriptor."""
+VERSION: Final = (0, 1, 0)
+"""Version, subversion, subsubversion of the kernel: those of the distribution."""
+SUPPLIER: Final = b"EXO "
+VERSION_TEXT: Final = "exokernel {}.{}.{}"
+FEATURES: Final = ("exokernel",)
+"""Extensions of X.2 by name: `exokernel` says that the head and the tables of this module follow."""
 ABI_LEVEL: Final = 1
 """Level of our own tables and traps: raised by every incompatible change."""
 
+UTCB_ALIGN_LOG2: Final = 10
+UTCB_SIZE: Final = 1 << UTCB_ALIGN_LOG2
+"""Bytes of a UTCB."""
+UTCB_AREA_LOG2: Final = 12
+"""The smallest UTCB area: one page, four threads."""
+READ_PRECISION_US: Final = 1
+"""Microseconds between two readings of the clock that differ."""
+SCHEDULE_PRECISION_US: Final = 50
+"""Microseconds by which a slice, or the end of a time-out, may be late on an idle host: what a switch costs."""
+PAGE_RIGHTS: Final = 6
+"""The rights of an fpage that the host tells apart: r 4 and w 2. What can be read can be executed."""
+
 
 class X2(IntEnum):
-    """Word indices of the X.2 fields we fill."""
+    """Word indices of the X.2 fields."""
 
     MAGIC = 0
     API_VERSION = 1
     API_FLAGS = 2
+    KERN_DESC = 3
+    """Byte offset of the kernel descriptor."""
+    SIGMA0 = 8
+    """SP, IP, low, high; SIGMA1 and ROOT_TASK likewise. All zero: they are programs of the host, no images."""
+    SIGMA1 = 12
+    ROOT_TASK = 16
+    MEMORY_INFO = 21
+    """Memory descriptors: how many in the low half, byte offset of the first in the high half."""
+    UTCB_INFO = 42
+    KIP_AREA_INFO = 43
+    BOOT_INFO = 46
+    """Byte offset of the boot information, from the start of the KIP."""
+    PROC_DESC = 47
+    """Byte offset of the processor descriptors."""
     CLOCK_INFO = 48
     THREAD_INFO = 49
     PAGE_INFO = 50
     PROCESSOR_INFO = 51
+    SPACE_CONTROL = 52
+    """From here on, each call of X.2: there is no code to jump to, so it is the number of the trap that is this
+    call, or 0 where the library does it without the kernel or by several traps."""
+    THREAD_CONTROL = 53
+    PROCESSOR_CONTROL = 54
+    MEMORY_CONTROL = 55
+    IPC = 56
+    LIPC = 57
+    UNMAP = 58
+    EXCHANGE_REGISTERS = 59
+    SYSTEM_CLOCK = 60
+    THREAD_SWITCH = 61
+    SCHEDULE = 62
 
 
 class Head(IntEnum):
@@ -49,8 +100,31 @@ class Head(IntEnum):
     ENVIRONMENT_SEQUENCE = 264
     NAME_SEQUENCE = 265
     PLAN_SEQUENCE = 266
+    THREAD_SEQUENCE = 267
     COUNTERS = 288
     """The first of the counters, in the order of `Counter`."""
+
+
+class MemoryType(IntEnum):
+    """What a memory descriptor says of its range: bits 3..0 of its first word."""
+
+    UNDEFINED = 0
+    CONVENTIONAL = 1
+    RESERVED = 2
+    """The kernel's own."""
+    DEDICATED = 3
+    SHARED = 4
+    BOOT_LOADER = 14
+    """With a `BootMemory` in bits 7..4."""
+    ARCHITECTURE = 15
+
+
+class BootMemory(IntEnum):
+    """What of the boot loader's stands in a range."""
+
+    TABLES = 1
+    SERVERS = 2
+    MODULES = 3
 
 
 class SystemState(IntEnum):
@@ -100,6 +174,14 @@ class EnvironmentState(IntEnum):
     """It ended; its capabilities wait for a successor or its record for a reader."""
 
 
+class ThreadState(IntEnum):
+    """What a thread is, as the table shows it."""
+
+    INACTIVE = 1
+    """It has a number and a space, but nobody started it."""
+    ACTIVE = 2
+
+
 # state, uid, pid, cpu (-1: no plan), thread, started ns, consumed ns, traps, frames, handles, fault, name
 ENVIRONMENT = struct.Struct("<IIIiQQQQIIi4x32s")
 NAME = struct.Struct("<Q32s")
@@ -107,12 +189,31 @@ NAME = struct.Struct("<Q32s")
 PLAN_HEAD = struct.Struct("<IIII")
 PLAN_SLICE = struct.Struct("<II")
 """Environment number, microseconds."""
+# thread id, number of its environment + 1 (0: no such thread), state, pager, scheduler, redirector of its space
+THREAD = struct.Struct("<QIIQQQ")
+KERNEL = struct.Struct("<QQQ4s4x")
+"""Kernel id, generation date, version, supplier; then the version, then the features, each with a zero byte
+behind it, and one more."""
+PROCESSOR = struct.Struct("<QQ16x")
+"""External and internal frequency, in kHz; 0: unknown."""
+PROCESSOR_LOG2: Final = 5
+"""Of the bytes of a processor descriptor."""
+MEMORY = struct.Struct("<QQ")
+"""Type, subtype << 4, virtual << 9, and in bits 10.. the first byte; in bits 10.. the last byte."""
 PLAN_SIZE: Final = PLAN_HEAD.size + MAX_SLICES * PLAN_SLICE.size
 
+KERN_DESC: Final = 0x240
+"""The first byte behind the X.2 words."""
+PROC_DESC: Final = 0x380
+MEMORY_DESC: Final = PROC_DESC + MAX_CPUS * PROCESSOR.size
 ENVIRONMENTS: Final = FRAME_SIZE
 NAMES: Final = ENVIRONMENTS + MAX_ENVIRONMENTS * ENVIRONMENT.size
 PLANS: Final = NAMES + MAX_NAMES * NAME.size
-FRAMES: Final = -(-(PLANS + MAX_CPUS * PLAN_SIZE) // FRAME_SIZE) * FRAME_SIZE
+THREADS: Final = PLANS + MAX_CPUS * PLAN_SIZE
+BOOT: Final = -(-(THREADS + MAX_THREADS * THREAD.size) // FRAME_SIZE) * FRAME_SIZE
+"""The boot records, in pages of their own: layout in `kernel.abi.bootinfo`."""
+BOOT_SIZE: Final = 2 * FRAME_SIZE
+FRAMES: Final = BOOT + BOOT_SIZE
 
 
 def kip_size(frames: int) -> int:
@@ -133,4 +234,8 @@ class Page(IntEnum):
     """Set by the kernel: the slice ended inside a critical section; give it up at its end."""
     REPOSSESSED = 4
     """How many handles follow: what was taken by force, newest last."""
+    EXCEPTION_HANDLER = 5
+    """Set by the program: the thread that is told, as of an exception, how the environment ended."""
+    PREEMPTIONS = 6
+    """How often the processor was taken away: slices that were over before the program had nothing to do."""
     REPOSSESSED_LIST = 8

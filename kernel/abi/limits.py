@@ -10,10 +10,16 @@ MAX_BATCH = 64
 """Traps in one batch."""
 MAX_ENVIRONMENTS = 1024
 """Environments at one time: rows of the environment table."""
+MAX_THREADS = 4096
+"""Thread numbers, those of the kernel and of interrupt lines included: rows of the thread table."""
+MAX_SPACE_THREADS = 256
+"""Threads of one environment: what an X.2 UTCB area of 256 KiB holds."""
 RESERVED_ENVIRONMENTS = 8
 """Rows only successors get, so that a full table keeps no server from being restarted."""
 MAX_HANDLES = 4096
 """Capabilities of one environment."""
+MAX_OFFERS = 64
+"""Capabilities one environment may have on offer to one other; the oldest offer falls to make room."""
 MAX_BINDINGS = 1024
 """Bindings one environment may hold as a sender."""
 TOKEN_BYTES = 16

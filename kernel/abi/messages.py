@@ -23,7 +23,7 @@ def kernel_label(number: int) -> int:
 
 
 class Label(IntEnum):
-    """Labels of kernel messages; the first five have the numbers of L4 X.2, the rest are ours."""
+    """Labels of kernel messages: those of L4 X.2, then ours."""
 
     INTERRUPT = kernel_label(-1)
     """No words. The answer acknowledges and unmasks the line."""
@@ -31,10 +31,16 @@ class Label(IntEnum):
     """Fault address, instruction pointer."""
     PREEMPTION = kernel_label(-3)
     """Per event three words: event, thread, CPU time consumed in nanoseconds."""
+    SYSTEM_EXCEPTION = kernel_label(-4)
+    """A preemption that overran its delay: the clock in two words; the answer resumes."""
     EXCEPTION = kernel_label(-5)
-    """Generic register layout."""
+    """Instruction pointer, stack pointer, flags, exception number (a signal), error code, local id."""
     SIGMA0 = kernel_label(-6)
     """A request to sigma0."""
+    IO_FAULT = kernel_label(-8)
+    """As PAGE_FAULT, for an I/O port."""
+    SIGMA0_EXTENDED = kernel_label(-1001)
+    """Verbosity, or a dump of its pools."""
     PARTNER_GONE = kernel_label(-64)
     """The thread that ended, and the one that took its name, if any."""
     DEATH = kernel_label(-65)
@@ -48,6 +54,10 @@ class Label(IntEnum):
     SUCCEEDED = kernel_label(-70)
     """Thread that ended, thread that took its place by attaching: capabilities to the old are to the new."""
 
+    THREAD = kernel_label(-71)
+    """A thread of this environment was activated, changed or deleted: its id before (0: it is new), its id now
+    (0: it is gone), pager, scheduler, UTCB location."""
+
 
 class Preemption(IntEnum):
     """What happened to an environment, as its scheduler is told."""
@@ -59,7 +69,7 @@ class Preemption(IntEnum):
     SLICE_END = 3
     """Its slice is over."""
     EXIT = 4
-    """It ended."""
+    """It ended, or was moved to another processor."""
 
 
 class PacketKind(IntEnum):
@@ -74,7 +84,11 @@ class PacketKind(IntEnum):
     TAKEN = 4
     """The message was received."""
     REFUSED = 5
-    """The message was not received; the first word is an IpcCode."""
+    """The message was cut: the first word is the X.2 error word, offset included."""
+    TURN = 6
+    """To the sender of a CALL: the answer will come from the thread in the first word instead."""
+    TURNED = 7
+    """The sender of the CALL waits for that thread now."""
 
 
 class IpcCode(IntEnum):
@@ -100,7 +114,16 @@ class PacketFlags(IntFlag):
     """Bits of a packet."""
 
     TIMED = 1
-    """The sender may withdraw the message: take its claim from the ticket before taking the message."""
+    """The sender may withdraw. Claim the send ticket to take the message, and post the answer ticket of a call
+    then; claim that to answer."""
+    TELLS = 2
+    """The sender of a CALL wants TAKEN beside the answer; the sender of a REPLY wants TAKEN or REFUSED."""
+    PROPAGATED = 4
+    """Sent for the thread in `virtual` (X.2: p); dropped where its sender may not speak for it."""
+
+
+XFER_AT = 16
+"""Bits 31..16 beside the flags: how long page faults may hold up its strings (X.2 Time; 0: Never)."""
 
 
 class StringPart(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -116,18 +139,27 @@ class ShortPart(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
 
 
 class MapPart(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
-    """A capability derived for the receiver: *handle* in its own table; the sender keeps its own."""
+    """A capability to derive for the receiver: it accepts *offer*, a handle of the sender's."""
 
-    handle: Word
+    offer: Word
 
 
 class GrantPart(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
-    """A capability moved to the receiver: *handle* in its own table."""
+    """A capability to move to the receiver: it accepts *offer*, a handle of the sender's."""
 
-    handle: Word
+    offer: Word
 
 
-Part = StringPart | ShortPart | MapPart | GrantPart
+class FpagePart(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
+    """What an X.2 map or grant item carries: the extents of its fpage.
+
+    Of each: where it begins, in bytes from the fpage's base, its size in bytes, and the offer of it.
+    """
+
+    extents: tuple[tuple[Word, Word, Word], ...]
+
+
+Part = StringPart | ShortPart | MapPart | GrantPart | FpagePart
 
 
 class Packet(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -137,5 +169,15 @@ class Packet(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sequence: Word
     label: Word = 0
     words: Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_WORDS)] = ()
+    """Untyped words, then typed ones."""
     parts: tuple[Part, ...] = ()
+    """What its items carry: of X.2 items, one part each string, map and grant item, in order."""
     flags: int = 0
+    typed: int = 0
+    """How many of the words are typed: the descriptors of X.2 items."""
+    sent: Word = 0
+    """When it was sent, by the sender's clock: messages that wait together are taken in this order."""
+    virtual: Word = 0
+    """With PROPAGATED: for which thread it is sent."""
+    intended: Word = 0
+    """Under a redirected binding: for which thread it was meant."""

@@ -1,18 +1,25 @@
 """`system.toml`: the machine, the servers, who may call whom, and when an ended server is restarted."""
 
+import json
 import re
+import shlex
 import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from kernel.abi.bootinfo import MAX_COMMANDS, MAX_MODULES
 from kernel.abi.ids import USER_BASE
-from kernel.abi.limits import FRAME_SIZE, MAX_CPUS, MAX_NAME
+from kernel.abi.limits import FRAME_SIZE, MAX_CPUS, MAX_NAME, MAX_THREADS
 
 _SIZES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.-]*$", max_length=MAX_NAME)]
+
+Right = Literal["ram", "cpus", "factory", "interrupts"]
+"""What a server may hold from the start."""
 
 
 class TopologyError(ValueError):
@@ -53,17 +60,44 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """One server."""
 
     module: str
-    """Package with a `__main__`, or `module:Class`."""
-    thread: Annotated[int, msgspec.Meta(ge=USER_BASE, lt=1 << 18)]
+    """Package with a `__main__`, or `module:Class`, or the absolute path of a Python file."""
+    thread: Annotated[int, msgspec.Meta(ge=USER_BASE, lt=MAX_THREADS)]
     """Thread number."""
     importance: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Servers call only more important ones (a smaller number): calls cannot go round in a circle."""
-    holds: tuple[Literal["ram", "cpus", "factory", "interrupts"], ...] = ()
+    holds: tuple[Right, ...] = ()
     calls: tuple[Name, ...] = ()
     restart: Literal["always", "never"] = "always"
     start: Literal["boot", "attach"] = "boot"
     uid: int | None = None
     """The uid it attaches with, when started elsewhere."""
+    arguments: tuple[str, ...] = ()
+    """Its arguments, behind the module on its command line."""
+    imports: str = ""
+    """The absolute path of a directory whose modules it finds before all others."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether its module is the path of a Python file."""
+        return "/" in self.module
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """What it finds in `sys.argv`."""
+        return (self.module, *self.arguments)
+
+    @property
+    def command(self) -> str:
+        """Its command line, as the boot records have it: packages by their path, as `kickstart` takes them."""
+        module = self.module if self.is_file or ":" in self.module else self.module.replace(".", "/")
+        return shlex.join((module, *self.arguments))
+
+
+class BootConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What the boot loader leaves behind."""
+
+    records: bool = True
+    """Boot records in the kernel interface page: a module for each server, with its command line."""
 
 
 class Topology(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -72,6 +106,7 @@ class Topology(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     machine: MachineConfig = MachineConfig()
     confinement: Confinement = Confinement()
     attach: AttachConfig = AttachConfig()
+    boot: BootConfig = BootConfig()
     server: dict[Name, ServerConfig] = {}
 
 
@@ -104,6 +139,7 @@ def check(topology: Topology, where: str = "topology") -> None:
         raise TopologyError(
             f"{where}: machine.cpus names {len(topology.machine.cpus)} cores, 1..{MAX_CPUS} can be"
         )
+    _check_modules(where, topology)
     numbers: dict[int, str] = {}
     for name, server in topology.server.items():
         if (other := numbers.setdefault(server.thread, name)) != name:
@@ -112,6 +148,29 @@ def check(topology: Topology, where: str = "topology") -> None:
             )
         for callee in server.calls:
             _check_call(where, name, server, callee, topology)
+
+
+def booted(topology: Topology) -> dict[str, ServerConfig]:
+    """Return the servers the boot loader starts, by name, in their order."""
+    return {name: server for name, server in topology.server.items() if server.start == "boot"}
+
+
+def _check_modules(where: str, topology: Topology) -> None:
+    """What is booted fits into the boot records."""
+    commands = [server.command for server in booted(topology).values()]
+    size = sum(len(command.encode()) + 1 for command in commands)
+    if len(commands) > MAX_MODULES:
+        raise TopologyError(f"{where}: {len(commands)} servers start at boot, at most {MAX_MODULES} can")
+    if size > MAX_COMMANDS:
+        raise TopologyError(
+            f"{where}: the command lines of what is booted have {size} bytes, at most {MAX_COMMANDS} fit"
+        )
+    for name, server in topology.server.items():
+        if "\0" in "".join((server.module, *server.arguments, server.imports)):
+            raise TopologyError(f"{where}: server.{name} has a zero byte in its module or arguments")
+        for path in filter(None, (server.module if server.is_file else "", server.imports)):
+            if not path.startswith("/"):
+                raise TopologyError(f"{where}: server.{name} names {path!r}: a path begins with /")
 
 
 def _check_call(where: str, name: str, server: ServerConfig, callee: str, topology: Topology) -> None:
@@ -126,3 +185,23 @@ def _check_call(where: str, name: str, server: ServerConfig, callee: str, topolo
             f"{where}: server.{name} (importance {server.importance}) may not call {callee} "
             f"(importance {target.importance}): calls go to a smaller importance only"
         )
+
+
+def dump(topology: Topology) -> str:
+    """Return *topology* as text which `load` reads as the same again."""
+    return "\n".join(_tables("", msgspec.to_builtins(topology))) + "\n"
+
+
+def _tables(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of one TOML table, then those of the tables in it."""
+    if name:
+        yield f"[{name}]"
+    for key, value in table.items():
+        if value is not None and not isinstance(value, dict):
+            # JSON's strings, numbers, booleans and lists are TOML's too, but for one character.
+            text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            yield f"{key} = {text}"
+    for key, value in table.items():
+        if isinstance(value, dict):
+            quoted = json.dumps(key)
+            yield from _tables(f"{name}.{quoted}" if name else quoted, value)

@@ -21,9 +21,14 @@ from tests.kernel.puppets import Puppet, Theatre, wait_for_ever
 ACTORS, CROWD = 6, 24
 ENCODE = msgspec.msgpack.encode
 ARGUMENTS: dict[str, str] = {
-    **dict.fromkeys(("factory", "environment", "cpu", "capability", "ram", "extent", "interrupt"), "handle"),
-    **dict.fromkeys(("thread", "to"), "thread"),
+    **dict.fromkeys(
+        ("factory", "environment", "cpu", "capability", "ram", "extent", "interrupt", "offer"), "handle"
+    ),
+    **dict.fromkeys(("thread", "to", "sender", "receiver"), "thread"),
+    **dict.fromkeys(("space", "scheduler", "pager", "redirector"), "thread"),
     **dict.fromkeys(("rights", "count", "first", "signal", "microseconds"), "small"),
+    **dict.fromkeys(("processor", "internal", "external", "voltage"), "small"),
+    **dict.fromkeys(("utcb", "control", "kip_area", "utcb_area"), "small"),
     **dict.fromkeys(("grant", "zero", "bind", "masked", "keeps"), "flag"),
     "token": "token",
     "succeeds": "handle",
@@ -48,6 +53,7 @@ class Chaos:
             (self.trap, 280),
             (self.message, 64),
             (self.receive, 24),
+            (self.forge, 24),
             (self.garbage, 1),
             (self.pass_time, 12),
             (self.interrupt, 8),
@@ -98,8 +104,10 @@ class Chaos:
 
     def fields(self, actor: Puppet) -> list[Any]:
         kinds: list[type[traps.Trap]] = [t for t in traps.TRAPS.values() if t is not traps.Batch]
-        kinds += (traps.Carve, traps.Transfer, traps.Derive, traps.Bind) * 3
+        kinds += (traps.Carve, traps.Transfer, traps.Accept, traps.Derive, traps.Bind) * 3
         kind = self.random.choice(kinds)
+        if kind is traps.Accept and (offers := self.offers(actor)):
+            return [NUMBER[kind], *self.random.choice(offers), self.random.choice((0, 4, 31, 31))]
         return [NUMBER[kind], *(self.argument(kind, field, actor) for field in kind.__struct_fields__)]
 
     def argument(self, kind: type[traps.Trap], field: str, actor: Puppet) -> Any:  # noqa: ANN401 - any argument
@@ -113,6 +121,7 @@ class Chaos:
             (traps.EnvironmentCreate, "cpu"): self.random.choice((-1, 0)),
             (traps.EnvironmentCreate, "program"): PROGRAM,
             (traps.EnvironmentCreate, "may_bind"): [],
+            (traps.ThreadControl, "program"): self.random.choice((None, PROGRAM)),
             (traps.Acknowledge, "words"): [],
             (traps.Acknowledge, "thread"): thread_id(self.random.randrange(4)),
             (traps.Plan, "slices"): [[self.thread(), 1000]] * self.random.randrange(3),
@@ -134,10 +143,19 @@ class Chaos:
             case "flag":
                 return self.random.random() < 0.5
             case "token":
-                return self.random.choice(
-                    [*actor.environment.incoming, *actor.environment.outgoing, *self.tokens]
-                )
+                environment = actor.environment
+                incoming = [token for thread in environment.threads.values() for token in thread.incoming]
+                return self.random.choice([*incoming, *environment.outgoing, *self.tokens])
         return f"n{self.random.randrange(40)}"
+
+    def offers(self, actor: Puppet) -> list[tuple[int, int]]:
+        """Makers and handles of the offers to *actor*, and of a few that are not its own to take."""
+        return [
+            (e.thread, c.handle)
+            for e in self.stage.kernel.environments
+            for c in e.table
+            if c.offer is not None and (c.offer.receiver is actor.environment or self.random.random() < 0.02)
+        ]
 
     def dead(self, actor: Puppet) -> list[int]:
         """Handles of *actor* to environments that have ended."""
@@ -146,7 +164,9 @@ class Chaos:
 
     def thread(self) -> int:
         everybody = [e.thread for e in self.stage.kernel.environments]
-        return self.random.choice([*everybody, self.random.getrandbits(38)])
+        living = [t.id for e in self.stage.kernel.environments for t in e.threads.values()]
+        chosen = thread_id(1000 + self.random.randrange(6), self.random.choice((1, 3)))
+        return self.random.choice([*everybody, *living, chosen, self.random.getrandbits(38)])
 
     def message(self) -> None:
         """Send a message, sometimes with capabilities, and do not wait."""
@@ -158,27 +178,59 @@ class Chaos:
         message = Message(self.random.randrange(99), (1, 2), tuple(items))
         timed = self.random.random() < 0.3
         how = self.random.choice((PacketKind.CALL, PacketKind.SEND))
+        speak = self.thread() if self.random.random() < 0.2 else 0
+        core = actor.env.thread.core
         try:
-            exchange = actor.env.thread.core.post(to, message, how, timed=timed)
+            exchange = core.post(
+                to, message, how, timed=timed, tells=self.random.random() < 0.2, virtual=speak
+            )
             if timed and self.random.random() < 0.5:
-                actor.env.thread.core.withdraw(exchange)
+                core.withdraw(exchange)
+            elif self.random.random() < 0.1:
+                core.abandon(exchange)
             self.did["sent"] += 1
         except ExoError:
             self.did["not sent"] += 1
 
     def receive(self) -> None:
-        """Take what has arrived, and answer it."""
+        """Take what has arrived, and answer it, or turn its sender to somebody else."""
         actor = self.actor()
         core = actor.env.thread.core
         core.pump()
         while (received := core.take(ANY_THREAD)) is not None:
             self.did["received"] += 1
             origin = received[1].origin
-            if origin is not None and origin.peer is not None and origin.answers:
-                try:
-                    core.answer(origin, Message(words=(3,)))
-                except ExoError:
-                    self.did["not answered"] += 1
+            if origin is None or origin.peer is None or not origin.answers:
+                continue
+            if self.random.random() < 0.2:
+                core.receiving.turn(origin, self.thread())
+                continue
+            try:
+                core.receiving.answer(origin, Message(words=(3,)), tells=self.random.random() < 0.2)
+            except ExoError:
+                self.did["not answered"] += 1
+
+    def forge(self) -> None:
+        """Send a packet made by hand, to somebody we are bound to or back to somebody who is bound to us."""
+        core = self.actor().env.thread.core
+        links = [link for links in core.sending._links.values() for link in links]
+        tokens = list(core.receiving._peers)
+        data = ENCODE([self.random.choice((*range(9), -1)), *(self.forged() for _ in range(2)), *self.rest()])
+        if links and self.random.random() < 0.5:
+            self.random.choice(links).channel.send((data,))
+        elif tokens and core.receiving.inbox is not None:
+            core.receiving.inbox.send(self.random.choice(tokens), (data,))
+        self.did["forged"] += 1
+
+    def forged(self) -> int:
+        return self.random.choice((0, 1, 2, 7, self.random.randrange(40), self.thread(), (1 << 64) - 1))
+
+    def rest(self) -> list[Any]:
+        """Words, parts and what follows them in a packet."""
+        offer = self.random.choice((1, 1 << 40, *(each for _, each in self.offers(self.actor()))))
+        parts = [[self.random.choice((2, 3)), offer], [5, [[0, 4096, offer]] * 2], [4, b"x"], [1, 3]]
+        chosen = [each for each in parts if self.random.random() < 0.3]
+        return [[self.forged()] * self.random.randrange(3), chosen, *(self.forged() for _ in range(5))]
 
     def garbage(self) -> None:
         """Bytes of no meaning, or too many of them."""

@@ -64,7 +64,7 @@ def test_wrong(world: World, trap: type[traps.Trap], at: int) -> None:
 
 @pytest.mark.parametrize("trap", HANDLES, ids=name)
 def test_wrong_handles(world: World, trap: type[traps.Trap]) -> None:
-    """A handle that is zero, foreign, stale, of another kind or too weak is refused by what is wrong with it."""
+    """A handle that is zero, foreign, stale, of another kind, too weak, or an offer is refused as what it is."""
     kind, rights = trap.needs or (None, 0)
 
     def refused(handle: int) -> int | None:
@@ -77,6 +77,8 @@ def test_wrong_handles(world: World, trap: type[traps.Trap]) -> None:
         assert refused(capability.handle) == Refusal.WRONG_KIND
     for capability in [c for c in world.caller.caps if c.thing.kind is kind and rights & ~c.rights]:
         assert refused(capability.handle) == Refusal.MISSING_RIGHT
+    for offer in world.offers:
+        assert refused(offer) == (None if trap.takes_offers else Refusal.WRONG_KIND)
 
 
 @pytest.mark.parametrize("trap", TRAPS, ids=name)

@@ -5,11 +5,15 @@ from collections.abc import Callable
 
 import pytest
 
+from kernel.abi.kip import Counter
+from kernel.abi.topology import MachineConfig, Topology
 from libexo.testing import System
 from tests.abi.chaos import Chaos
 from tests.kernel.puppets import theatre
 
 STEPS = 10_000
+TWO = Topology(MachineConfig(memory="1 MiB", cpus=(0, 1)))
+"""Two processors, so that environments are moved between plans."""
 
 
 def leftovers(system: System) -> list[str]:
@@ -19,10 +23,11 @@ def leftovers(system: System) -> list[str]:
 @pytest.mark.slow
 def test_ten_thousand(seed: int) -> None:
     """After random traps, messages and deaths every invariant holds, and when all have ended nothing is left."""
-    with theatre(seed=seed) as stage:
+    with theatre(TWO, seed=seed) as stage:
         chaos = Chaos(stage, seed)
         chaos.play(STEPS)
         assert min(chaos.did[what] for what in ("done", "refused", "sent", "received")) > STEPS / 100
+        assert stage.kernel.kip.counter(Counter.TRANSFERS) > STEPS / 1000
         stage.end()
 
         assert (leftovers(stage.system), stage.kernel.frames.free) == ([], stage.kernel.frames.total)
@@ -34,7 +39,7 @@ def test_for_long(seed: int, soak_seconds: float, record_property: Callable[[str
     """The same from one seed after another, for as long as there is time."""
     end, runs = time.monotonic() + soak_seconds, 0
     while time.monotonic() < end:
-        with theatre(seed=seed + runs) as stage:
+        with theatre(TWO, seed=seed + runs) as stage:
             Chaos(stage, seed + runs).play(STEPS)
             stage.end()
             assert leftovers(stage.system) == [], f"seed {seed + runs}"

@@ -9,10 +9,14 @@ from hwmodel.simulated.bodies import SimulatedBody
 from kernel.abi import traps
 from kernel.abi.gate import Refused, Status
 from kernel.abi.ids import ANY_THREAD, KERNEL_MEMORY, thread_id
+from kernel.abi.kip import UTCB_SIZE
+from kernel.abi.rights import Rights
+from kernel.abi.space import UTCB_AREA
 from libexo import attach
 from tests.kernel.puppets import Puppet, Theatre, wait_for_ever
 
 LINE = 5
+UTCB = UTCB_AREA.stop - UTCB_SIZE
 NUMBER = {trap: number for number, trap in traps.TRAPS.items()}
 PROGRAM = [1, ["child"], [], []]
 GARBAGE: list[object] = [
@@ -42,8 +46,8 @@ class World:
         """End the caller, if there is one, and all it created; start the next, with one of everything."""
         self.stage.kill(*(p for p in self.stage.puppets if p.environment not in self.keep))
         for e in self.stage.kernel.environments:
-            if e not in self.keep:
-                e.body.kill()
+            if e not in self.keep and e.alive:
+                self.stage.kernel.environments.kill(e)
         self.stage.settle()
         self.stage.puppets[:] = [p for p in self.stage.puppets if p.environment in self.keep]
         self.victim = self.stage.puppet("victim", holds=("ram",))
@@ -55,7 +59,10 @@ class World:
         self.extent = caller.sys.carve(self.ram, 1).extent
         self.stale = caller.sys.derive(self.ram, 0)
         caller.sys.drop(self.stale)
+        self.offer = self.victim.sys.transfer(self.victim.handles[0], caller.thread, 4)
         self.weak = [caller.sys.derive(handle, 0) for handle in [c.handle for c in caller.caps]]
+        passable = [c for c in caller.caps if c.rights & Rights.TRANSFER]
+        self.offers = [caller.sys.transfer(c.handle, self.victim.thread, c.rights) for c in passable]
         self.mine, self.theirs = token(caller, self.victim), token(self.victim, caller)
         caller.sys.interrupt_bind(self.interrupt)
         self.stage.machine.interrupts.trigger(LINE)
@@ -69,17 +76,30 @@ class World:
             traps.EnvironmentSignal: lambda: [self.environment, 18],
             traps.NamePublish: lambda: [self.factory, "alias", self.caller.thread],
             traps.BootInfo: lambda: [self.factory],
-            traps.Bind: lambda: [self.victim.thread],
-            traps.Identify: lambda: [self.theirs],
+            traps.Endpoint: lambda: [0],
+            traps.Bind: lambda: [self.victim.thread, 0],
+            traps.Identify: lambda: [self.theirs, 0],
             traps.Unbind: lambda: [self.mine],
             traps.Acknowledge: lambda: [thread_id(LINE), []],
-            traps.ThreadSwitch: lambda: [self.cpu, self.member.thread, 1000],
+            traps.ThreadControl: lambda: [
+                thread_id(1000),
+                self.victim.thread,
+                *[self.caller.thread] * 2,
+                UTCB,
+                None,
+            ],
+            traps.SpaceControl: lambda: [self.victim.thread, 0, 0, 0, self.caller.thread],
+            traps.ThreadSwitch: lambda: [self.cpu, self.member.thread, 1000, 0],
             traps.Plan: lambda: [self.cpu, [[self.member.thread, 1000]]],
+            traps.Migrate: lambda: [self.cpu, self.victim.thread],
+            traps.ProcessorControl: lambda: [0, 1, 1, 1],
+            traps.Expire: lambda: [self.cpu, self.member.thread],
             traps.Derive: lambda: [self.ram, 4, -1, 0],
             traps.Transfer: lambda: [self.extent, self.victim.thread, 4, False],
             traps.Revoke: lambda: [self.extent, 0],
             traps.Drop: lambda: [self.extent],
             traps.Inspect: lambda: [self.extent],
+            traps.Accept: lambda: [self.victim.thread, self.offer, 31],
             traps.Carve: lambda: [self.ram, 1, -1, True],
             traps.MapExtent: lambda: [self.extent],
             traps.InterruptBind: lambda: [self.interrupt, True],
@@ -111,8 +131,9 @@ def compute(body: SimulatedBody) -> None:
 
 def token(sender: Puppet, receiver: Puppet) -> bytes:
     """Bind *sender* to *receiver*."""
-    bound, ticket = sender.sys.bind(receiver.thread)
-    sender.host.close_descriptor(ticket)
+    bound, tickets = sender.sys.bind(receiver.thread)
+    for ticket in tickets:
+        sender.host.close_descriptor(ticket)
     return bound.token
 
 

@@ -8,6 +8,7 @@ import pytest
 from kernel.abi import traps
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.gate import Small, Word
+from kernel.abi.trap import Token
 from tools.create_reference import PAGES, ROOT, groups, main, notes, render, show_type
 
 
@@ -51,7 +52,7 @@ def test_every_refusal_can_happen() -> None:
         (None, "nothing"),
         (Small, "int 0..2³²-1"),
         (Word, "int ≥ 0"),
-        (traps.Token, "bytes, 16 long"),
+        (Token, "bytes, 16 long"),
         (tuple[int, ...], "tuple of int"),
         (Annotated[str, msgspec.Meta(max_length=31)], "str, at most 31"),
     ],

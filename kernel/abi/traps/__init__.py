@@ -1,0 +1,140 @@
+"""Every trap: its number, arguments, result, refusals and the right it needs. One class, one trap.
+
+One module an object. Dispatch in the kernel, the stubs of libexo, the names in traces and the reference page are
+made from these classes. On the wire a trap is a msgpack array: number, then the fields in order. An answer is
+one status byte (`gate.Status`) and then the result, or the refusal and its detail. No trap waits.
+"""
+
+from typing import Annotated, get_args
+
+import msgspec
+
+from kernel.abi.limits import MAX_BATCH
+from kernel.abi.trap import Trap
+from kernel.abi.traps.capability import (
+    Accept,
+    Accepted,
+    Derive,
+    Drop,
+    Holder,
+    Inspect,
+    Inspection,
+    Inventory,
+    Revoke,
+    Transfer,
+)
+from kernel.abi.traps.device import InterruptBind, InterruptMask
+from kernel.abi.traps.environment import (
+    BootInfo,
+    Created,
+    EnvironmentCreate,
+    EnvironmentDestroy,
+    EnvironmentSignal,
+    NamePublish,
+)
+from kernel.abi.traps.information import Interface, KernelInterface
+from kernel.abi.traps.memory import Carve, Carved, MapExtent, Mapped
+from kernel.abi.traps.processor import Expire, Migrate, Plan, ProcessorControl, Slice, ThreadSwitch
+from kernel.abi.traps.thread import (
+    Acknowledge,
+    Bind,
+    Bound,
+    Endpoint,
+    Identified,
+    Identify,
+    SpaceControl,
+    ThreadControl,
+    Unbind,
+)
+
+__all__ = [
+    "TRAPS",
+    "Accept",
+    "Accepted",
+    "Acknowledge",
+    "AnyTrap",
+    "Batch",
+    "Bind",
+    "BootInfo",
+    "Bound",
+    "Carve",
+    "Carved",
+    "Created",
+    "Derive",
+    "Drop",
+    "Endpoint",
+    "EnvironmentCreate",
+    "EnvironmentDestroy",
+    "EnvironmentSignal",
+    "Expire",
+    "Holder",
+    "Identified",
+    "Identify",
+    "Inspect",
+    "Inspection",
+    "Interface",
+    "InterruptBind",
+    "InterruptMask",
+    "Inventory",
+    "KernelInterface",
+    "MapExtent",
+    "Mapped",
+    "Migrate",
+    "NamePublish",
+    "Plan",
+    "ProcessorControl",
+    "Revoke",
+    "Single",
+    "Slice",
+    "SpaceControl",
+    "ThreadControl",
+    "ThreadSwitch",
+    "Transfer",
+    "Trap",
+    "Unbind",
+]
+
+Single = (
+    KernelInterface
+    | EnvironmentCreate
+    | EnvironmentDestroy
+    | EnvironmentSignal
+    | NamePublish
+    | BootInfo
+    | Endpoint
+    | Bind
+    | Identify
+    | Unbind
+    | Acknowledge
+    | ThreadControl
+    | SpaceControl
+    | ThreadSwitch
+    | Plan
+    | Migrate
+    | ProcessorControl
+    | Expire
+    | Derive
+    | Transfer
+    | Revoke
+    | Drop
+    | Inspect
+    | Inventory
+    | Accept
+    | Carve
+    | MapExtent
+    | InterruptBind
+    | InterruptMask
+)
+
+
+class Batch(Trap, tag=0x02):
+    """Do several traps in one crossing, in order; each has its own answer. An empty one is the null trap."""
+
+    traps: Annotated[tuple[Single, ...], msgspec.Meta(max_length=MAX_BATCH)]
+    result = tuple[bytes, ...]
+    gives_descriptors = "those of its traps, in order"
+
+
+AnyTrap = Single | Batch
+TRAPS: dict[int, type[Trap]] = {t.__struct_config__.tag: t for t in get_args(AnyTrap)}
+"""Every trap by its number, object by object."""

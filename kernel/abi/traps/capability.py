@@ -1,0 +1,142 @@
+"""Traps on capabilities: derive, offer and accept, revoke, drop."""
+
+from kernel.abi.errors import Refusal
+from kernel.abi.gate import Record, Small, Word
+from kernel.abi.ids import ANY_FRAME
+from kernel.abi.rights import ALL_RIGHTS, Rights
+from kernel.abi.trap import HANDLE_REFUSALS, Frame, Trap
+
+
+class Derive(Trap, tag=0x40):
+    """Make a capability with fewer rights, or (RAM only) to part of the range. `count` 0: to the end."""
+
+    capability: Small
+    rights: Small
+    first: Frame = ANY_FRAME
+    count: Word = 0
+    result = int
+    needs = (None, Rights(0))
+    refusals = (
+        *HANDLE_REFUSALS,
+        Refusal.BAD_ARGUMENT,
+        Refusal.NOT_WHOLE,
+        Refusal.TABLE_FULL,
+    )
+
+
+class Transfer(Trap, tag=0x41):
+    """Offer the receiver a derived capability (map), or the capability itself (grant).
+
+    The result is the handle of the offer in the caller's own table; the receiver takes it by Accept. Dropping
+    the offer takes it back, and so does taking the capability it is of, or granting that by another offer. An
+    offer can be inspected and dropped; for every other trap it is of the wrong kind.
+    """
+
+    capability: Small
+    to: Word
+    rights: Small
+    grant: bool = False
+    result = int
+    needs = (None, Rights.TRANSFER)
+    refusals = (
+        *HANDLE_REFUSALS,
+        Refusal.NO_SUCH_THREAD,
+        Refusal.STALE_THREAD,
+        Refusal.MAY_NOT_BIND,
+        Refusal.TABLE_FULL,
+        Refusal.BAD_ARGUMENT,
+    )
+
+
+class Revoke(Trap, tag=0x42):
+    """Take back everything derived from the capability; the caller keeps the capability itself.
+
+    With `microseconds` the holders are asked first and what is left at the deadline is taken. Mappings
+    cannot be taken from one holder only, so an extent that a loser has mapped gets new backing: the reply
+    carries its descriptor (the caller maps it again), and everybody's old mapping ends in SIGBUS.
+    """
+
+    capability: Small
+    microseconds: Small = 0
+    result = int
+    needs = (None, Rights(0))
+    gives_descriptors = "new backing of the extent, where it was replaced"
+    refusals = (*HANDLE_REFUSALS[:3],)
+
+
+class Drop(Trap, tag=0x43):
+    """Give a capability up, and everything derived from it; the last one to an extent frees its frames.
+
+    An offer is taken back by it.
+    """
+
+    capability: Small
+    needs = (None, Rights(0))
+    takes_offers = True
+    refusals = (*HANDLE_REFUSALS[:2],)
+
+
+class Holder(Record):
+    """One direct derivative of a capability."""
+
+    thread: int
+    rights: int
+
+
+class Inspection(Record):
+    """What a capability is to. Fields that do not apply to its kind are zero."""
+
+    kind: int
+    rights: int
+    origin: int
+    """The thread that transferred it here, 0 when it came from the kernel."""
+    first: int
+    """First frame; CPU number; interrupt line; thread id of an environment."""
+    count: int
+    """Frames; 1 while an environment lives, else 0."""
+    status: int
+    """How a dead environment ended, as `os.waitstatus_to_exitcode` counts."""
+    fault: int
+    """The `Fault` a dead environment ended with, or 0."""
+    text: str
+    """An environment's name, and behind a colon the detail of its fault."""
+    holders: tuple[Holder, ...]
+
+
+class Inspect(Trap, tag=0x44):
+    """Say what a capability is to, and who holds what was derived from it; offers of it are held by nobody."""
+
+    capability: Small
+    result = Inspection
+    needs = (None, Rights(0))
+    takes_offers = True
+    refusals = (*HANDLE_REFUSALS[:2],)
+
+
+class Inventory(Trap, tag=0x45):
+    """List the handles of the caller's table."""
+
+    result = tuple[int, ...]
+
+
+class Accepted(Record):
+    """A capability that was taken: its handle in the caller's table, its kind, its rights."""
+
+    handle: int
+    kind: int
+    rights: int
+    count: int
+    """Frames of an extent."""
+
+
+class Accept(Trap, tag=0x46):
+    """Take what thread `sender` offers the caller; `rights` may narrow it further, but not to none.
+
+    A full table leaves the offer standing.
+    """
+
+    sender: Word
+    offer: Small
+    rights: Small = int(ALL_RIGHTS)
+    result = Accepted
+    refusals = (Refusal.NO_SUCH_OFFER, Refusal.TABLE_FULL, Refusal.BAD_ARGUMENT)

@@ -1,0 +1,20 @@
+"""What the kernel tells a caller about itself."""
+
+from kernel.abi.gate import Record
+from kernel.abi.trap import Trap
+
+
+class Interface(Record):
+    """Who the caller is, and how large the pages are that it may read."""
+
+    thread: int
+    environment: int
+    kip_size: int
+    trace_size: int
+
+
+class KernelInterface(Trap, tag=0x01):
+    """Say who the caller is; hand over the KIP, its environment page and the event ring."""
+
+    result = Interface
+    gives_descriptors = "KIP (read-only), environment page, event ring (read-only)"

@@ -1,0 +1,53 @@
+"""Traps on memory: carve frames, map extents."""
+
+from kernel.abi.errors import Refusal
+from kernel.abi.gate import Record, Small, Word
+from kernel.abi.ids import ANY_FRAME
+from kernel.abi.rights import Kind, Rights
+from kernel.abi.trap import HANDLE_REFUSALS, Frame, Trap
+
+
+class Carved(Record):
+    """A new extent."""
+
+    extent: int
+    first: int
+
+
+class Carve(Trap, tag=0x50):
+    """Make `count` free frames of a RAM range into an extent, at frame `first` or anywhere (first fit).
+
+    With `zero` the frames read as zeros; otherwise frames that were used before hold junk.
+    """
+
+    ram: Small
+    count: Word
+    first: Frame = ANY_FRAME
+    zero: bool = True
+    result = Carved
+    needs = (Kind.RAM, Rights.CONTROL)
+    refusals = (
+        *HANDLE_REFUSALS,
+        Refusal.BAD_ARGUMENT,
+        Refusal.HOST_FULL,
+        Refusal.NO_FRAMES,
+        Refusal.FRAME_BUSY,
+        Refusal.TABLE_FULL,
+    )
+
+
+class Mapped(Record):
+    """How many frames the descriptor covers, and whether it is writable."""
+
+    count: int
+    writable: bool
+
+
+class MapExtent(Trap, tag=0x51):
+    """Hand over the descriptor of an extent, writable as far as the capability goes."""
+
+    extent: Small
+    result = Mapped
+    needs = (Kind.EXTENT, Rights.READ)
+    gives_descriptors = "memory"
+    refusals = HANDLE_REFUSALS

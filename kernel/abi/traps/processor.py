@@ -1,0 +1,74 @@
+"""Traps on processors: switch, plan, migrate, expire."""
+
+from typing import Annotated
+
+import msgspec
+
+from kernel.abi.errors import Refusal
+from kernel.abi.gate import Record, Small, Word
+from kernel.abi.limits import MAX_SLICES
+from kernel.abi.rights import Kind, Rights
+from kernel.abi.trap import HANDLE_REFUSALS, Trap
+
+
+class Slice(Record):
+    """A span of CPU time for a thread's environment."""
+
+    thread: Word
+    microseconds: Small
+
+
+class ThreadSwitch(Trap, tag=0x30):
+    """Run `thread` on the processor for `microseconds`, then go back to the plan (X.2 ThreadSwitch).
+
+    With a `giver` only if that has the processor, and `microseconds` means nothing: it gives up the rest of its
+    slice, and `thread` runs for that long, or, 0, the plan goes on with the next.
+    """
+
+    cpu: Small
+    thread: Word
+    microseconds: Small
+    giver: Word = 0
+    needs = (Kind.CPU, Rights.CONTROL)
+    refusals = (*HANDLE_REFUSALS, Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.BAD_SLICE)
+
+
+class Plan(Trap, tag=0x31):
+    """Install the vector of slices that the kernel walks, round and round. Its installer is the scheduler."""
+
+    cpu: Small
+    slices: Annotated[tuple[Slice, ...], msgspec.Meta(max_length=MAX_SLICES)]
+    needs = (Kind.CPU, Rights.CONTROL)
+    refusals = (*HANDLE_REFUSALS, Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.BAD_SLICE)
+
+
+class Migrate(Trap, tag=0x32):
+    """Move the environment of `thread` under the plan of processor `cpu` (X.2 Schedule's processor control)."""
+
+    cpu: Small
+    thread: Word
+    needs = (Kind.CPU, Rights.CONTROL)
+    refusals = (*HANDLE_REFUSALS, Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.BAD_SLICE)
+
+
+class ProcessorControl(Trap, tag=0x33):
+    """Show in the KIP at what frequencies (kHz) a processor runs; the host sets them (X.2 ProcessorControl)."""
+
+    processor: Word
+    internal: Word
+    external: Word
+    voltage: Word
+    refusals = (Refusal.NO_PRIVILEGE, Refusal.BAD_ARGUMENT)
+
+
+class Expire(Trap, tag=0x34):
+    """Send the X.2 scheduler of `thread` a preemption message from it: its total quantum is used up.
+
+    Nothing else happens: who is not to run any more is left out of the plan. Where its X.2 scheduler is nobody,
+    or of the caller's own environment, nobody is told.
+    """
+
+    cpu: Small
+    thread: Word
+    needs = (Kind.CPU, Rights.CONTROL)
+    refusals = (*HANDLE_REFUSALS, Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.BAD_SLICE)
