@@ -28,7 +28,12 @@ def main() -> int:
         _log(f"exo: {error}")
         return 1
     phase("machine")
-    loader = boot(machine, topology, _log)
+    try:
+        loader = boot(machine, topology, _log)
+    except OSError as error:
+        _log(f"exo: a server cannot be read: {error}")
+        machine.close()
+        return 1
     phase("kernel")
     try:
         machine.run(loader.kernel)

@@ -3,14 +3,20 @@
 The sender gets an unguessable token, its routing id at the receiver's socket; the receiver asks once whose it
 is. Then the kernel is out of the path. A binding falls when either side ends; the epoch in the KIP is raised,
 and receivers forget what they were told.
+
+*Redirection* (X.2) is decided here, because nowhere else can it be enforced. An environment with a redirector
+gets bindings to that thread only, whomever it asks for, but for threads of its own environment and of the
+redirector's. When its redirector is set, changed or removed, the bindings that would now lead elsewhere fall,
+and its threads are told that the receiver went, so that they bind anew. Answers are not redirected: they go back
+over the binding of the one who called, so a redirected environment may answer whoever is bound to it.
 """
 
 from typing import TYPE_CHECKING
 
+from hwmodel.machine import Exhausted
 from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
-from kernel.abi.ids import thread_number
 from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_BINDINGS
 from kernel.abi.messages import Label
@@ -18,78 +24,139 @@ from kernel.dispatch import Call, handles
 from kernel.errors import Refused
 
 if TYPE_CHECKING:
-    from hwmodel.machine import Descriptor
+    from collections.abc import Iterable
+
+    from hwmodel.machine import Descriptor, Machine
     from kernel.environment import Environment
     from kernel.kernel import Kernel
+    from kernel.thread import Thread
 
 
 class Binding:
-    """One sender's right to send to one receiver."""
+    """One thread's right to send to another."""
 
-    __slots__ = ("receiver", "sender", "ticket", "token")
+    __slots__ = ("intended", "receiver", "sender", "tickets", "token")
 
-    def __init__(
-        self, token: bytes, sender: "Environment", receiver: "Environment", ticket: "Descriptor"
-    ) -> None:
-        """Bind *sender* to *receiver*."""
-        self.token = token
+    def __init__(self, machine: "Machine", sender: "Thread", receiver: "Thread", intended: "Thread") -> None:
+        """Bind *sender* to *receiver*, to reach *intended*. Raises Exhausted."""
         self.sender = sender
         self.receiver = receiver
-        self.ticket = ticket
+        self.intended = intended
+        self.tickets = _tickets(machine)
+        self.token = machine.token()
+
+    @property
+    def redirected(self) -> bool:
+        """Whether it leads elsewhere than its sender asked for."""
+        return self.receiver is not self.intended
+
+
+def _tickets(machine: "Machine") -> "tuple[Descriptor, Descriptor]":
+    """Return the tickets of sending and of answering. Raises Exhausted."""
+    send = machine.ticket()
+    try:
+        return send, machine.ticket()
+    except Exhausted:
+        send.close()
+        raise
 
 
 class Bindings:
-    """All bindings; each stands in its sender's and in its receiver's table."""
+    """All bindings; each stands in its sender's environment and at its receiver."""
 
     def __init__(self, kernel: "Kernel") -> None:
         """Start with none."""
         self._kernel = kernel
 
-    def bind(self, sender: "Environment", receiver: "Environment") -> Binding:
-        """Bind *sender* to *receiver*. Raises Refused."""
-        sender.check_may_bind(receiver)
-        if len(sender.outgoing) >= MAX_BINDINGS:
+    def bind(self, sender: "Thread", intended: "Thread") -> Binding:
+        """Bind *sender* to *intended*, or to who gets what is meant for it. Raises Refused, Exhausted."""
+        environment = sender.environment
+        environment.check_list(intended.environment)
+        receiver = environment.route(intended)
+        if len(environment.outgoing) >= MAX_BINDINGS:
             raise Refused(Refusal.TOO_MANY_BINDINGS, f"{MAX_BINDINGS} bindings")
-        machine = self._kernel.machine
-        self._kernel.threads.endpoint(thread_number(receiver.thread))
-        binding = Binding(machine.token(), sender, receiver, machine.ticket())
-        sender.outgoing[binding.token] = receiver.incoming[binding.token] = binding
+        self._kernel.threads.endpoint(receiver.number)
+        binding = Binding(self._kernel.machine, sender, receiver, intended)
+        environment.outgoing[binding.token] = receiver.incoming[binding.token] = binding
         return binding
 
     def unbind(self, binding: Binding) -> None:
         """End *binding*."""
-        del binding.sender.outgoing[binding.token], binding.receiver.incoming[binding.token]
-        binding.ticket.close()
+        del binding.sender.environment.outgoing[binding.token], binding.receiver.incoming[binding.token]
+        for ticket in binding.tickets:
+            ticket.close()
         self._kernel.kip.raise_epoch()
 
-    def fall(self, environment: "Environment") -> None:
-        """End every binding of *environment*, which is gone; its callers are told."""
-        # Who sees the new epoch finds the reason in his gate.
-        for caller in {binding.sender: None for binding in environment.incoming.values()}:
-            self._kernel.tell(caller, Label.PARTNER_GONE, (environment.thread,))
-        for binding in (environment.outgoing | environment.incoming).values():
+    def fall(self, thread: "Thread") -> None:
+        """End every binding of *thread*, which is gone; its callers are told."""
+        self._drop(binding for binding in thread.incoming.values() if binding.sender is not thread)
+        outgoing = thread.environment.outgoing.values()
+        for binding in [binding for binding in outgoing if binding.sender is thread]:
+            self.unbind(binding)
+
+    def renamed(self, thread: "Thread") -> None:
+        """End every binding to *thread*: who asked for it by this id is told. Its own are of its new id."""
+        self._drop(thread.incoming.values())
+        self._kernel.kip.raise_epoch()
+
+    def reroute(self, environment: "Environment") -> None:
+        """End the bindings of *environment* that would now lead elsewhere; it is told that the receiver went."""
+        self._drop(
+            b for b in environment.outgoing.values() if environment.leads(b.intended) is not b.receiver
+        )
+
+    def _drop(self, bindings: "Iterable[Binding]") -> None:
+        """Tell each sender once that its receiver went, then end *bindings*: the reason is there before."""
+        fallen = list(bindings)
+        for sender, receiver in dict.fromkeys((binding.sender, binding.receiver) for binding in fallen):
+            self._kernel.tell(sender.environment, Label.PARTNER_GONE, (receiver.id,), thread=sender.id)
+        for binding in fallen:
             self.unbind(binding)
 
 
 @handles(traps.Bind)
 def _bind(kernel: "Kernel", call: Call[traps.Bind]) -> traps.Bound:
-    receiver = kernel.threads.living(call.trap.thread)
-    binding = kernel.bindings.bind(call.caller, receiver)
-    call.gives.append(binding.ticket.duplicate())
+    threads, bindings = kernel.threads, kernel.bindings
+    intended = threads.find(call.trap.thread)
+    binding = bindings.bind(threads.own(call.caller, call.trap.sender), intended)
+    try:
+        _hand_over(call, binding)
+    except Exhausted:
+        bindings.unbind(binding)
+        raise
+    receiver = binding.receiver
     kernel.count(Counter.BINDS)
-    kernel.trace.record(Event.BOUND, call.caller.number, receiver.thread)
-    return traps.Bound(number=thread_number(receiver.thread), token=binding.token)
+    kernel.trace.record(Event.BOUND, call.caller.number, receiver.id)
+    return traps.Bound(number=receiver.number, token=binding.token, thread=receiver.id)
+
+
+def _hand_over(call: "Call[traps.Bind] | Call[traps.Identify]", binding: Binding) -> None:
+    """Give the caller its ends of the tickets. Raises Exhausted."""
+    for ticket in binding.tickets:
+        call.gives.append(ticket.duplicate())
 
 
 @handles(traps.Identify)
 def _identify(kernel: "Kernel", call: Call[traps.Identify]) -> traps.Identified:
     kernel.count(Counter.IDENTIFIES)
-    binding = call.caller.incoming.get(call.trap.token)
+    binding = _incoming(kernel, call)
     if binding is None:
         kernel.count(Counter.UNKNOWN_TOKENS)
         raise Refused(Refusal.UNKNOWN_TOKEN, "the message under it must be thrown away")
-    call.gives.append(binding.ticket.duplicate())
-    return traps.Identified(thread=binding.sender.thread, environment=binding.sender.number)
+    _hand_over(call, binding)
+    sender = binding.sender
+    return traps.Identified(
+        thread=sender.id, environment=sender.environment.number, redirected=binding.redirected
+    )
+
+
+def _incoming(kernel: "Kernel", call: Call[traps.Identify]) -> Binding | None:
+    """Return the binding by its token, if the caller's thread is its receiver."""
+    try:
+        receiver = kernel.threads.own(call.caller, call.trap.receiver)
+    except Refused:
+        return None
+    return receiver.incoming.get(call.trap.token)
 
 
 @handles(traps.Unbind)

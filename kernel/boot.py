@@ -11,10 +11,12 @@
     interrupts   lines to threads                               kernel.interrupts
     upcalls      what the kernel tells environments             kernel.upcalls
     gate         decode, check, handle, answer                  kernel.gate, .dispatch
+    records      what was booted, with which command lines      kernel.bootinfo
     loader       the servers, the root task's restart, attach   here
 
-The loader gives each server what the topology says it holds. It restarts one of them, the root task, which
-restarts the others.
+The loader gives each server what the topology says it holds. It restarts the root task, which restarts the
+others, for which it gets a capability to each. The root task is who holds the factory. Where several do, each
+is restarted here, and the last of them restarts the others: a server has one who answers for it.
 """
 
 from collections import deque
@@ -27,8 +29,9 @@ from kernel.abi.errors import Refusal
 from kernel.abi.gate import Attach, Status
 from kernel.abi.gate import Refused as RefusedAnswer
 from kernel.abi.kip import Head, SystemState
-from kernel.abi.program import Program, ProgramKind
-from kernel.abi.topology import AttachConfig, ServerConfig, Topology
+from kernel.abi.program import Program, ProgramKind, Role
+from kernel.abi.topology import AttachConfig, ServerConfig, Topology, booted
+from kernel.bootinfo import boot_records
 from kernel.capability import give
 from kernel.environment import Environment
 from kernel.errors import Refused
@@ -41,14 +44,14 @@ if TYPE_CHECKING:
     from kernel.thing import Thing
 
 ROOT_RESTARTS = 5
-"""How often the root task may end within ROOT_WINDOW: then something is wrong that a restart does not mend."""
+"""How often a root task may end within ROOT_WINDOW: then something is wrong that a restart does not mend."""
 ROOT_WINDOW = 10_000_000_000
 
 _ATTACH = msgspec.msgpack.Decoder(Attach)
 
 
 def boot(machine: "Machine", topology: Topology, log: Callable[[str], None]) -> "Loader":
-    """Build the kernel on *machine* and start the servers of *topology*."""
+    """Build the kernel on *machine* and start the servers of *topology*. Raises OSError for a missing file."""
     loader = Loader(Kernel(machine, log), topology)
     loader.start()
     return loader
@@ -68,8 +71,12 @@ class Loader:
             "factory": [self._factory],
             "interrupts": list(kernel.interrupts.lines),
         }
-        self._root: Environment | None = None
-        self._root_ends: deque[int] = deque(maxlen=ROOT_RESTARTS)
+        self._roots: dict[str, Environment] = {}
+        """Root tasks by name: the environments that hold the factory."""
+        roots = [name for name, server in topology.server.items() if "factory" in server.holds]
+        self._overseer = roots[-1] if roots else ""
+        """Who restarts what the kernel does not."""
+        self._root_ends: dict[str, deque[int]] = {}
         kernel.on_ended = self._ended
         kernel.on_attach = self._attach
         operators = (kernel.machine.uid, *topology.attach.operators)
@@ -78,59 +85,71 @@ class Loader:
 
     def start(self) -> None:
         """Start every server that is started at boot, in the order of the topology."""
-        for name, server in self._topology.server.items():
-            if server.start == "boot":
-                environment = self.kernel.environments.create(
-                    name,
-                    self._program(server),
-                    [],
-                    may_bind=self._may_bind(server),
-                    number=server.thread,
-                )
-                self._settle(environment, server)
+        servers = booted(self._topology)
+        if self._topology.boot.records:
+            self.kernel.kip.show_records(boot_records([server.command for server in servers.values()]))
+        for name, server in servers.items():
+            environment = self.kernel.environments.create(
+                name,
+                _program(server),
+                [self.kernel.machine.file(path) for path in _files(server).values()],
+                may_bind=self._may_bind(server),
+                number=server.thread,
+                keeps=server.restart == "always",
+            )
+            self._settle(environment, server)
         self.kernel.kip.set_head(Head.KERNEL_PID, self.kernel.machine.pid)
         self.kernel.kip.set_state(SystemState.UP)
-
-    def _program(self, server: ServerConfig) -> Program:
-        return Program(ProgramKind.SERVER, (server.module,))
 
     def _may_bind(self, server: ServerConfig) -> frozenset[int]:
         """Whom the server may call: those the topology names, and itself."""
         return frozenset(self._topology.server[name].thread for name in server.calls) | {server.thread}
 
     def _settle(self, environment: Environment, server: ServerConfig) -> None:
-        """Give a server, new to the system, what it holds; the root task gets a capability to every server."""
+        """Give a server, new to the system, what it holds; who restarts the others gets a capability to each."""
         environment.keeps = server.restart == "always"
         for kind in server.holds:
             for thing in self._rights[kind]:
                 give(self.kernel, environment, thing)
-        if "factory" in server.holds:
-            self._root = environment
+        if not self._is_root(environment):
+            root = self._roots.get(self._overseer)
+            if root is not None and (root.alive or root.keeps):
+                give(self.kernel, root, environment)
+            return
+        self._roots[environment.name] = environment
+        if environment.name == self._overseer:
             for other in self.kernel.environments:
-                if other is not environment and other.name in self._topology.server:
+                if other.name in self._topology.server and not self._is_root(other):
                     give(self.kernel, environment, other)
-        elif self._root is not None:
-            give(self.kernel, self._root, environment)
+
+    def _is_root(self, environment: Environment) -> bool:
+        """Say whether *environment* is to be a root task, running or not."""
+        return "factory" in self._topology.server[environment.name].holds
 
     def _ended(self, environment: Environment) -> None:
         server = self._topology.server.get(environment.name)
-        if server is not None and server.start == "attach":
-            self.kernel.log(f"{environment.name} ended ({environment.status}): it is to attach again")
-        if environment is not self._root or not self._is_ours_to_restart(environment):
+        if server is None:
             return
+        if server.start == "attach":
+            self.kernel.log(f"{environment.name} ended ({environment.status}): it is to attach again")
+        elif environment is not self._roots.get(environment.name):
+            return
+        elif environment.keeps:
+            self._restart(environment, server)
+        else:
+            self.kernel.log(f"{environment.name} ended ({environment.status}): it is not to be restarted")
+
+    def _restart(self, root: Environment, server: ServerConfig) -> None:
+        """Restart a root task, unless it ends again and again: then the system stops."""
         now = self.kernel.machine.clock.now()
-        if len(self._root_ends) == ROOT_RESTARTS and now - self._root_ends[0] < ROOT_WINDOW:
-            self.kernel.log(f"{environment.name} ended {ROOT_RESTARTS + 1} times in a row: the system stops")
+        ends = self._root_ends.setdefault(root.name, deque(maxlen=ROOT_RESTARTS))
+        if len(ends) == ROOT_RESTARTS and now - ends[0] < ROOT_WINDOW:
+            self.kernel.log(f"{root.name} ended {ROOT_RESTARTS + 1} times in a row: the system stops")
             self.kernel.machine.stop()
             return
-        self._root_ends.append(now)
-        self.kernel.log(f"{environment.name} ended ({environment.status}): restarted")
-        server = self._topology.server[environment.name]
-        self._root = self.kernel.environments.succeed(environment, self._program(server))
-
-    def _is_ours_to_restart(self, root: Environment) -> bool:
-        """Say whether *root* is to be restarted, and by the kernel: not by whoever attached it."""
-        return root.keeps and self._topology.server[root.name].start == "boot"
+        ends.append(now)
+        self.kernel.log(f"{root.name} ended ({root.status}): restarted")
+        self._roots[root.name] = self.kernel.environments.succeed(root, _program(server))
 
     def _attach(self, body: "Body", data: bytes) -> None:
         """Let a program in that was started elsewhere, by who it is."""
@@ -153,7 +172,7 @@ class Loader:
             if not environment.table.used:
                 self._settle(environment, server)
             elif "factory" in server.holds:
-                self._root = environment
+                self._roots[name] = environment
             self.kernel.log(f"{name} attached: uid {body.uid}, process {body.pid}")
         elif self._is_operator(body.uid) or body.uid in self._members():
             self.kernel.environments.adopt(body, name, None, frozenset())
@@ -176,3 +195,15 @@ class Loader:
         self.kernel.kip.set_state(SystemState.ENDING)
         self.kernel.machine.close()
         self.kernel.close()
+
+
+def _program(server: ServerConfig) -> Program:
+    """Return what *server* runs."""
+    kind = ProgramKind.PYTHON if server.is_file else ProgramKind.SERVER
+    return Program(int(kind), server.argv, roles=tuple(map(int, _files(server))))
+
+
+def _files(server: ServerConfig) -> dict[Role, str]:
+    """Return the files of the host that *server* is read from, by their role."""
+    paths = {Role.SOURCE: server.module if server.is_file else "", Role.IMPORTS: server.imports}
+    return {role: path for role, path in paths.items() if path}

@@ -3,11 +3,14 @@
 Every capability sits in one slot of one environment's table and has at most one parent: the capability it was
 derived from. Taking one away takes everything derived from it. The trees span environments; walks over them
 are loops, not recursion, because a caller decides how deep they get.
+
+An *offer* sits in the table of who made it like a capability derived from the one it is of, and goes with it. It
+is to be taken by one environment (`kernel.offers`), and is a right to nothing: the thing does not know of it.
 """
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kernel.abi import traps
 from kernel.abi.errors import Refusal
@@ -18,7 +21,7 @@ from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.dispatch import Call, handles
 from kernel.errors import Refused
-from kernel.frames import Extent, part_of, passed_on
+from kernel.frames import Extent, part_of
 from kernel.thing import Thing
 
 if TYPE_CHECKING:
@@ -29,17 +32,33 @@ _SPARE_SLOTS = 64
 """Free slots kept back before one is used again, so that a stale handle stays stale for long."""
 
 
+class Offer(NamedTuple):
+    """What makes a capability an offer: who may take it, and how."""
+
+    receiver: "Environment"
+    grant: bool
+    """The capability it is of moves to the receiver; otherwise the receiver gets one derived from that."""
+
+
 class Capability:
-    """A right to one thing, in one slot of one table."""
+    """A right to one thing, in one slot of one table; or an offer of one."""
 
-    __slots__ = ("children", "handle", "holder", "mapped", "origin", "parent", "rights", "thing")
+    __slots__ = ("children", "handle", "holder", "mapped", "offer", "origin", "parent", "rights", "thing")
 
-    def __init__(self, thing: Thing, rights: Rights, parent: "Capability | None", origin: int = 0) -> None:
+    def __init__(
+        self,
+        thing: Thing,
+        rights: Rights,
+        parent: "Capability | None",
+        origin: int = 0,
+        offer: Offer | None = None,
+    ) -> None:
         """Make a capability that sits nowhere yet."""
         self.thing = thing
         self.rights = rights
         self.parent = parent
         self.origin = origin
+        self.offer = offer
         self.children: dict[Capability, None] = {}
         self.holder: Environment
         self.handle: Handle
@@ -48,7 +67,8 @@ class Capability:
 
     def __repr__(self) -> str:
         """Show what it is to, its rights and its holder."""
-        return f"<Capability {self.thing!r} {self.rights!r} of {self.holder!r}>"
+        what = "Capability" if self.offer is None else "Offer"
+        return f"<{what} {self.thing!r} {self.rights!r} of {self.holder!r}>"
 
     def descendants(self) -> "Iterator[Capability]":
         """Yield everything derived from it, children after their parents."""
@@ -57,6 +77,15 @@ class Capability:
             capability = waiting.popleft()
             waiting.extend(capability.children)
             yield capability
+
+    def offers(self) -> "list[Capability]":
+        """Return the offers of it that stand."""
+        return [child for child in self.children if child.offer is not None]
+
+    def lead_to(self, thing: Thing) -> None:
+        """Make it, and the offers of it, those to *thing*, which took the place of what they were to."""
+        for capability in (self, *self.offers()):
+            capability.thing = thing
 
 
 class Table:
@@ -68,13 +97,22 @@ class Table:
         self._generations = [0]
         self._free: deque[int] = deque()
         self.used = 0
+        self.offers: dict[Environment, dict[Capability, None]] = {}
+        """Those that sit here, by receiver, oldest first."""
 
     def __iter__(self) -> Iterator[Capability]:
         """Yield the capabilities in slot order."""
         return (capability for capability in self._slots if capability is not None)
 
     def lookup(self, name: int) -> Capability:
-        """Return what handle *name* stands for. Raises Refused."""
+        """Return the capability that handle *name* stands for. Raises Refused, also when it is an offer."""
+        capability = self.find(name)
+        if capability.offer is not None:
+            raise Refused(Refusal.WRONG_KIND, f"handle {name:#x} is an offer: it can be inspected or dropped")
+        return capability
+
+    def find(self, name: int) -> Capability:
+        """Return what handle *name* stands for, be it an offer. Raises Refused."""
         slot = handle_slot(name)
         if not 0 < slot < len(self._slots):
             raise Refused(Refusal.BAD_HANDLE, f"handle {name:#x}")
@@ -101,6 +139,8 @@ class Table:
         self.used += 1
         capability.holder = holder
         capability.handle = handle(slot, self._generations[slot])
+        if capability.offer is not None:
+            self.offers.setdefault(capability.offer.receiver, {})[capability] = None
         return capability.handle
 
     def __contains__(self, capability: Capability) -> bool:
@@ -115,11 +155,16 @@ class Table:
         self._generations[slot] = (self._generations[slot] + 1) & 0xFFFF
         self._free.append(slot)
         self.used -= 1
+        if capability.offer is not None:
+            made = self.offers[capability.offer.receiver]
+            del made[capability]
+            if not made:
+                del self.offers[capability.offer.receiver]
 
 
 def give(kernel: "Kernel", holder: "Environment", thing: Thing, rights: Rights = ALL_RIGHTS) -> Capability:
     """Give *holder* a first capability to *thing*."""
-    return _place(kernel, Capability(thing, rights, None), holder)
+    return place(kernel, Capability(thing, rights, None), holder)
 
 
 def derive(
@@ -127,14 +172,16 @@ def derive(
 ) -> Capability:
     """Give *holder* a capability derived from *parent*, to the same thing or to *thing*, a part of it."""
     origin = parent.holder.thread if parent.holder is not holder else 0
-    return _place(kernel, Capability(thing or parent.thing, rights, parent, origin), holder)
+    return place(kernel, Capability(thing or parent.thing, rights, parent, origin), holder)
 
 
-def _place(kernel: "Kernel", capability: Capability, holder: "Environment") -> Capability:
+def place(kernel: "Kernel", capability: Capability, holder: "Environment") -> Capability:
+    """Put *capability* into the table of *holder* and under its parent. Raises Refused when there is no room."""
     holder.table.insert(capability, holder)
     if capability.parent is not None:
         capability.parent.children[capability] = None
-    capability.thing.gained(capability)
+    if capability.offer is None:
+        capability.thing.gained(capability)
     kernel.kip.show(holder)
     return capability
 
@@ -161,7 +208,8 @@ def take(
             lost.holder.repossess(lost)
             kernel.tell(lost.holder, Label.REVOKED, (lost.handle,))
         kernel.kip.show(lost.holder)
-        lost.thing.lost(kernel, lost)
+        if lost.offer is None:
+            lost.thing.lost(kernel, lost)
     return taken
 
 
@@ -190,38 +238,6 @@ def _derive(kernel: "Kernel", call: Call[traps.Derive]) -> int:
 
 def _narrows(trap: traps.Derive) -> bool:
     return trap.first != ANY_FRAME or trap.count != 0
-
-
-@handles(traps.Transfer)
-def _transfer(kernel: "Kernel", call: Call[traps.Transfer]) -> int:
-    trap, capability = call.trap, call.capability
-    rights = narrowed(call, trap.rights)
-    receiver = kernel.threads.living(trap.to)
-    if not receiver.calls(call.caller):
-        call.caller.check_may_bind(receiver)
-    kernel.count(Counter.TRANSFERS)
-    if not trap.grant:
-        given = derive(kernel, capability, receiver, rights)
-    else:
-        given = _grant(kernel, capability, receiver, rights)
-    passed_on(kernel, given)
-    return given.handle
-
-
-def _grant(kernel: "Kernel", old: Capability, receiver: "Environment", rights: Rights) -> Capability:
-    """Move *old* to *receiver*, with what was derived from it; the giver keeps no mapping."""
-    new = Capability(old.thing, rights, old.parent, old.holder.thread)
-    _place(kernel, new, receiver)
-    new.children = old.children
-    for child in new.children:
-        child.parent = new
-    if old.parent is not None:
-        del old.parent.children[old]
-    old.holder.table.remove(old)
-    old.thing.lost(kernel, old)
-    kernel.kip.show(old.holder)
-    settle(kernel, [old], keeper=None)
-    return new
 
 
 @handles(traps.Revoke)
@@ -292,7 +308,9 @@ def _inspect(_kernel: "Kernel", call: Call[traps.Inspect]) -> traps.Inspection:
         status=status,
         fault=fault,
         text=text,
-        holders=tuple(traps.Holder(c.holder.thread, c.rights) for c in capability.children),
+        holders=tuple(
+            traps.Holder(c.holder.thread, c.rights) for c in capability.children if c.offer is None
+        ),
     )
 
 

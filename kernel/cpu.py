@@ -18,7 +18,7 @@ from kernel.abi.events import Event
 from kernel.abi.kip import Counter, EnvironmentState, Page
 from kernel.abi.limits import MAX_SLICE_US, MIN_SLICE_US
 from kernel.abi.messages import Label, Preemption
-from kernel.abi.rights import Kind
+from kernel.abi.rights import Kind, Rights
 from kernel.dispatch import Call, handles
 from kernel.errors import Refused
 from kernel.thing import Lasting
@@ -104,7 +104,7 @@ class Processor(Lasting):
     # ------------------------------------------------------------------------------------------- membership
 
     def admit(self, environment: "Environment") -> None:
-        """Take *environment*, which was started paused, under the plan."""
+        """Take *environment*, which stands still, under the plan."""
         self._members[environment] = Member(environment)
         self._say(Preemption.READY, environment)
         if self.scheduler is None:
@@ -122,6 +122,24 @@ class Processor(Lasting):
         self._set_plan([entry for entry in self._plan if entry[0] is not environment])
         self._say(Preemption.EXIT, environment)
         self._walk()
+
+    def receive(self, environment: "Environment") -> None:
+        """*environment*, which stands still, comes from elsewhere: admit it, now or when its program runs."""
+        environment.cpu = self.number
+        runs = environment.state is not EnvironmentState.STARTING
+        if runs:
+            environment.state = EnvironmentState.READY
+        self._kernel.kip.show(environment)
+        if runs:
+            self.admit(environment)
+
+    def leave(self, environment: "Environment") -> None:
+        """*environment* goes to another processor; the scheduler is told at once.
+
+        It may be the scheduler of both, and must not hear of the arrival first.
+        """
+        self.remove(environment)
+        self._send_events()
 
     def scheduler_gone(self, environment: "Environment") -> None:
         """*environment* is gone: if it was the scheduler, the kernel walks a round robin until the next."""
@@ -153,8 +171,10 @@ class Processor(Lasting):
             self._watchdog = None
         self._set_plan(list(plan))
         current = self._current
-        if current is not None and all(environment is not current.environment for environment, _ in plan):
-            self._end_slice(self._peek())
+        if current is not None:
+            self._kernel.kip.show(current.environment)  # so that a scheduler knows what it has used by now
+            if all(environment is not current.environment for environment, _ in plan):
+                self._end_slice(self._peek())
         self._walk()
 
     def switch(self, scheduler: "Environment", environment: "Environment", microseconds: int) -> None:
@@ -164,6 +184,20 @@ class Processor(Lasting):
         if self._current is not None:
             self._end_slice(member)
         self._begin(member, microseconds, directed=True)
+
+    def give_up(self, scheduler: "Environment", giver: "Environment", to: "Environment | None") -> None:
+        """Have *giver*, if it has the processor, leave the rest of its slice to *to*, or begin the next one."""
+        self.scheduler = scheduler
+        current = self._current
+        if current is None or current.environment is not giver:
+            return
+        rest = max(self._budget - self._used(current), 0) // 1000
+        heir = self._members[to] if to is not None else None
+        self._end_slice(heir or self._peek(), given_up=True)
+        if heir is not None:
+            self._begin(heir, rest, directed=True)
+        else:
+            self._walk()
 
     def member(self, thread: int) -> "Environment":
         """Return the member whose thread is *thread*. Raises Refused."""
@@ -239,10 +273,11 @@ class Processor(Lasting):
         return max(min(self._budget - self._used(member), TICK), GRAIN)
 
     def _contended(self) -> bool:
-        """Say whether a member other than the current one wants the core and has a slice."""
-        return any(
-            not self._members[e].asleep and self._members[e] is not self._current for e, _ in self._plan
-        )
+        """Say whether a member other than the current one wants the core.
+
+        It need not be planned: a scheduler may be waiting for the current one to sleep.
+        """
+        return any(not member.asleep and member is not self._current for member in self._members.values())
 
     def _used(self, member: Member) -> int:
         return member.environment.body.consumed() - member.mark
@@ -292,17 +327,22 @@ class Processor(Lasting):
             return
         self._end_slice(self._peek())
 
-    def _end_slice(self, following: Member | None) -> None:
-        """The slice is over; its owner is stopped unless the processor is its own again at once."""
+    def _end_slice(self, following: Member | None, *, given_up: bool = False) -> None:
+        """The slice is over; its owner is stopped unless the processor is its own again at once.
+
+        What it has left is carried, unless it is *given_up*.
+        """
         member = self._current
         assert member is not None
         slice_ns, used = self._budget - (CRITICAL if self._deferred else 0), self._used(member)
-        member.carry = max(min(slice_ns - used, slice_ns), -slice_ns)
+        member.carry = max(min(slice_ns - used, 0 if given_up else slice_ns), -slice_ns)
         member.mark += used
         self._current = None
         if following is not member:
             member.environment.body.pause()
             self._kernel.count(Counter.PREEMPTIONS)
+            if not given_up:
+                member.environment.add(Page.PREEMPTIONS)
             self._kernel.trace.record(Event.PREEMPTED, member.environment.number, used, self.number)
             self._show(member.environment, EnvironmentState.READY)
         if self._directed:
@@ -353,6 +393,10 @@ def _check_slice(microseconds: int) -> int:
 def _switch(_kernel: "Kernel", call: Call[traps.ThreadSwitch]) -> None:
     trap, processor = call.trap, call.capability.thing
     assert isinstance(processor, Processor)
+    if trap.giver:
+        giver = processor.member(trap.giver)
+        processor.give_up(call.caller, giver, processor.member(trap.thread) if trap.thread else None)
+        return
     microseconds = _check_slice(trap.microseconds)
     processor.switch(call.caller, processor.member(trap.thread), microseconds)
 
@@ -363,3 +407,38 @@ def _plan(_kernel: "Kernel", call: Call[traps.Plan]) -> None:
     assert isinstance(processor, Processor)
     plan = [(processor.member(s.thread), _check_slice(s.microseconds)) for s in call.trap.slices]
     processor.install(call.caller, plan)
+
+
+@handles(traps.Migrate)
+def _migrate(kernel: "Kernel", call: Call[traps.Migrate]) -> None:
+    processor = call.capability.thing
+    assert isinstance(processor, Processor)
+    thread = kernel.threads.known(call.trap.thread) or kernel.threads.find(call.trap.thread)
+    environment = thread.environment
+    if environment.cpu == processor.number:
+        return
+    _check_movable(environment)
+    if environment.launched:
+        environment.body.pause()
+        environment.body.move(processor.core)
+    if environment.cpu >= 0:
+        kernel.processors[environment.cpu].leave(environment)
+    processor.receive(environment)
+
+
+def _check_movable(environment: "Environment") -> None:
+    """Refuse what no plan may hold: who writes plans would wait for itself; the host schedules who attached."""
+    if any(c.thing.kind is Kind.CPU and c.rights & Rights.CONTROL for c in environment.table):
+        raise Refused(Refusal.BAD_SLICE, f"{environment.name} holds a processor")
+    if environment.launched and not environment.body.owned:
+        raise Refused(Refusal.BAD_SLICE, f"{environment.name} attached by itself: the host schedules it")
+
+
+@handles(traps.ProcessorControl)
+def _control(kernel: "Kernel", call: Call[traps.ProcessorControl]) -> None:
+    trap = call.trap
+    if not call.caller.privileged:
+        raise Refused(Refusal.NO_PRIVILEGE, call.caller.name)
+    if trap.processor >= len(kernel.processors):
+        raise Refused(Refusal.BAD_ARGUMENT, f"processor {trap.processor} of {len(kernel.processors)}")
+    kernel.kip.show_processor(trap.processor, internal=trap.internal, external=trap.external)

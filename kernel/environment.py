@@ -1,7 +1,8 @@
-"""Environments: the unit of protection. One body on the machine, one uid, one thread, one table of capabilities.
+"""Environments: the unit of protection. One body on the machine, one uid, one table of capabilities, its threads.
 
-Life: created (its program is being started), ready, dead. However it ends, everything it had returns: frames,
-handles, end point, slices, bindings, names, uid. Only an environment that `keeps` leaves its capabilities and
+Life: created (its program is being started), ready, dead. One made by ThreadControl is an X.2 address space: it
+has no body before its first thread is activated. However it ends, everything it had returns: frames, handles,
+threads, end points, slices, bindings, names, uid. Only an environment that `keeps` leaves its capabilities and
 its thread number to a successor. The record of how it ended stays while anybody holds a capability to it.
 """
 
@@ -9,13 +10,15 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import ThreadId, thread_number
-from kernel.abi.kip import EnvironmentState, Page
+from kernel.abi.ids import ThreadId
+from kernel.abi.kip import UTCB_SIZE, EnvironmentState, Page
 from kernel.abi.limits import FRAME_SIZE
-from kernel.abi.rights import Kind
+from kernel.abi.rights import Kind, Rights
+from kernel.abi.space import UTCB_AREA
 from kernel.capability import Capability, Table
 from kernel.errors import Refused
 from kernel.thing import Lasting
+from kernel.thread import Thread
 
 if TYPE_CHECKING:
     from hwmodel import machine
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
 
 _REPOSSESSED = FRAME_SIZE // 8 - Page.REPOSSESSED_LIST
 _WORD = (1 << 64) - 1
+
+
+def check_aligned(location: int) -> None:
+    """Refuse a UTCB *location* that no area could hold."""
+    if not location or location % UTCB_SIZE:
+        raise Refused(Refusal.BAD_UTCB, f"{location:#x} is no multiple of {UTCB_SIZE}")
 
 
 class Environment(Lasting):
@@ -35,16 +44,27 @@ class Environment(Lasting):
         """Make environment *number* without a body."""
         self.number = number
         self.name = name
-        self.thread = thread
+        self.first = Thread(thread, self)
+        """The main thread of its program: the environment ends with it."""
+        self.threads: dict[int, Thread] = {}
+        """Its living threads, by number."""
+        self.redirector: Thread | None = None
+        """Who gets what its threads send to others; it may be gone: then they can send to nobody."""
+        self.utcb_area: range | None = UTCB_AREA
+        """Where the UTCBs of its threads are; None: the space is not initialised."""
+        self.kip_area = range(0)
         self.cpu = cpu
         self.may_bind = may_bind
         self.keeps = False
         self.table = Table()
         self.frames = 0
         self.outgoing: dict[bytes, Binding] = {}
-        self.incoming: dict[bytes, Binding] = {}
         self.backlog: deque[bytes] = deque()
         self.state = EnvironmentState.STARTING
+        self.launched = False
+        """It has a body."""
+        self.ending = False
+        """Its first thread was deleted: what it still asks for is not done."""
         self.status = 0
         self.fault = 0
         self.detail = ""
@@ -66,19 +86,24 @@ class Environment(Lasting):
         return f"<Environment {self.number} {self.name} {self.state.name.lower()}>"
 
     @property
+    def thread(self) -> ThreadId:
+        """The id of its first thread: who it is to others."""
+        return self.first.id
+
+    @property
     def uid(self) -> int:
-        """The host's user id of the body."""
-        return self.body.uid
+        """The host's user id of the body, 0 while there is none."""
+        return self.body.uid if self.launched else 0
 
     @property
     def pid(self) -> int:
         """The host process id of the body, 0 before it is started."""
-        return self.body.pid
+        return self.body.pid if self.launched else 0
 
     @property
     def consumed(self) -> int:
         """CPU time used, in ns, where it runs under a plan; readers ask the host for the others'."""
-        return self.body.consumed() if self.cpu >= 0 and self.alive else 0
+        return self.body.consumed() if self.cpu >= 0 and self.alive and self.launched else 0
 
     @property
     def alive(self) -> bool:
@@ -100,14 +125,70 @@ class Environment(Lasting):
         if self.over:
             kernel.environments.review(self)
 
+    @property
+    def privileged(self) -> bool:
+        """Whether it may do what X.2 leaves to privileged threads: it may create environments."""
+        return any(c.thing.kind is Kind.FACTORY and c.rights & Rights.CONTROL for c in self.table)
+
+    # ---------------------------------------------------------------------------------- whom it may send to
+
     def check_may_bind(self, other: "Environment") -> None:
-        """Refuse unless this environment may call *other*. Answers go back over the caller's binding."""
-        if self.may_bind and thread_number(other.thread) not in self.may_bind:
+        """Refuse unless this environment may send to *other*. Answers go back over the caller's binding."""
+        self.check_list(other)
+        if self.leads(other.first) is not other.first:
+            raise Refused(Refusal.MAY_NOT_BIND, f"what {self.name} sends to {other.name} is redirected")
+
+    def check_list(self, other: "Environment") -> None:
+        """Refuse unless *other* has a thread this environment was given to call; its own it may always."""
+        if self.may_bind and other is not self and self.may_bind.isdisjoint(other.threads):
             raise Refused(Refusal.MAY_NOT_BIND, f"{self.name} may not call {other.name}")
+
+    def route(self, thread: Thread) -> Thread:
+        """Return who gets what this environment sends to *thread*. Raises Refused while nobody does."""
+        receiver = self.leads(thread)
+        if receiver is None:
+            raise Refused(Refusal.NO_REDIRECTOR, self.name)
+        return receiver
+
+    def leads(self, thread: Thread) -> Thread | None:
+        """Return who gets what this environment sends to *thread*; None: the redirector is gone."""
+        redirector = self.redirector
+        if redirector is None or thread.environment is self:
+            return thread
+        if not redirector.living:
+            return None
+        return thread if thread.environment is redirector.environment else redirector
 
     def calls(self, other: "Environment") -> bool:
         """Say whether this environment is bound to *other*, which may then answer it."""
-        return any(binding.receiver is other for binding in self.outgoing.values())
+        return any(binding.receiver.environment is other for binding in self.outgoing.values())
+
+    # ------------------------------------------------------------------------------------------ its threads
+
+    def check_utcb(self, location: int, of: Thread | None) -> None:
+        """Refuse unless the UTCB of thread *of*, or of a new one, can be at *location*."""
+        area = self.utcb_area
+        check_aligned(location)
+        if area is not None and not area.start <= location <= area.stop - UTCB_SIZE:
+            raise Refused(Refusal.BAD_UTCB, f"{location:#x} is not in {area.start:#x}..{area.stop:#x}")
+        if any(other.utcb == location for other in self.threads.values() if other is not of):
+            raise Refused(Refusal.BAD_UTCB, f"another thread of {self.name} has {location:#x}")
+
+    def free_utcb(self) -> int:
+        """Return the first free location of the UTCB area. Raises Refused when there is none."""
+        taken = {thread.utcb for thread in self.threads.values()}
+        area = self.utcb_area or range(0)
+        free = (location for location in range(area.start, area.stop, UTCB_SIZE) if location not in taken)
+        if (location := next(free, None)) is None:
+            raise Refused(Refusal.BAD_UTCB, f"the UTCB area of {self.name} is full")
+        return location
+
+    def show_threads(self, kernel: "Kernel") -> None:
+        """Bring the rows of its threads up to date: something they have in common changed."""
+        for thread in self.threads.values():
+            kernel.threads.show(thread)
+
+    # ------------------------------------------------------------------------------------------ its page
 
     def repossess(self, capability: Capability) -> None:
         """Write what was taken by force into the environment page."""

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
-from kernel.abi.ids import ThreadId
-from kernel.abi.kip import Counter, EnvironmentState
+from kernel.abi.ids import ThreadId, thread_number
+from kernel.abi.kip import Counter, EnvironmentState, Page
 from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS, RESERVED_ENVIRONMENTS
 from kernel.abi.messages import Label
 from kernel.abi.program import Program
 from kernel.capability import settle, take
 from kernel.environment import Environment
 from kernel.errors import Refused
+from kernel.offers import withdraw_offers
 
 if TYPE_CHECKING:
     from hwmodel.machine import Body, Descriptor
@@ -73,7 +74,10 @@ class Environments:
 
     def _inherit(self, dead: Environment) -> Environment:
         kernel = self._kernel
-        heir = self._enter(dead.name, dead.cpu, dead.may_bind, None, kernel.threads.renew(dead.thread))
+        heir = self._enter(
+            dead.name, dead.cpu, dead.may_bind, None, kernel.threads.renew(dead.thread), reserved=True
+        )
+        heir.redirector, heir.utcb_area, heir.kip_area = dead.redirector, dead.utcb_area, dead.kip_area
         heir.keeps, heir.table, heir.frames = True, dead.table, dead.frames
         for capability in heir.table:
             capability.holder = heir
@@ -90,6 +94,7 @@ class Environments:
         dead = next((e for e in self._rows.values() if e.keeps and not e.alive and e.name == name), None)
         environment = self._enter(name, -1, may_bind, number) if dead is None else self._inherit(dead)
         self._embody(environment, body)
+        self._introduce(environment)
         self.started(environment)
         if dead is not None:
             self._pass_on(dead, environment)
@@ -98,11 +103,28 @@ class Environments:
     def _pass_on(self, dead: Environment, heir: Environment) -> None:
         """Whoever watched *dead* did not ask for its successor: make their capabilities those to *heir*."""
         for watcher in list(dead.watchers):
-            watcher.thing = heir
+            watcher.lead_to(heir)
             heir.gained(watcher)
             self._kernel.tell(watcher.holder, Label.SUCCEEDED, (dead.thread, heir.thread))
         dead.watchers.clear()
         self.review(dead)
+
+    def create_space(self, first: ThreadId, cpu: int, may_bind: frozenset[int]) -> Environment:
+        """Create an X.2 address space with one inactive thread *first*, whose number is free. Raises Refused."""
+        environment = self._enter(self._space_name(first), cpu, may_bind, None, first)
+        self._kernel.threads.choose(first)
+        environment.utcb_area = None
+        self._introduce(environment)
+        return environment
+
+    def _space_name(self, first: ThreadId) -> str:
+        """Return a name for the space of *first* that nobody has."""
+        names = (f"space-{thread_number(first)}{'+' * more}" for more in range(MAX_ENVIRONMENTS))
+        return next(n for n in names if not self._kernel.kip.owner(n) and not self._awaits_successor(n))
+
+    def launch_space(self, space: Environment, program: Program, descriptors: "list[Descriptor]") -> None:
+        """Make a body for *space*, which has none yet. Raises Exhausted."""
+        self._embody(space, self._body(space, program, descriptors))
 
     def _enter(
         self,
@@ -111,20 +133,24 @@ class Environments:
         may_bind: frozenset[int],
         number: int | None,
         thread: ThreadId | None = None,
+        *,
+        reserved: bool = False,
     ) -> Environment:
-        """Take a row and a thread id for a new environment. Raises Refused."""
-        if len(self._free) <= (0 if thread is not None else RESERVED_ENVIRONMENTS):
+        """Take a row and a thread id, or *thread*, for a new environment. Raises Refused."""
+        if len(self._free) <= (0 if reserved else RESERVED_ENVIRONMENTS):
             raise Refused(Refusal.TOO_MANY_ENVIRONMENTS, f"{len(self._rows)} exist")
-        if self._kernel.kip.owner(name) or (thread is None and self._awaits_successor(name)):
+        if self._kernel.kip.owner(name) or (not reserved and self._awaits_successor(name)):
             raise Refused(Refusal.NAME_TAKEN, name)
         self._kernel.kip.check_room()
-        self._kernel.threads.check_free(number)
+        if thread is None:
+            self._kernel.threads.check_free(number)
         shared = self._kernel.machine.page(f"environment {name}", FRAME_SIZE)
         thread = thread if thread is not None else self._kernel.threads.allocate(number)
         environment = Environment(self._free.popleft(), name, thread, cpu, may_bind)
         environment.shared = shared
         environment.page = environment.shared.buffer.cast("Q")
         self._rows[environment.number] = environment
+        self._kernel.threads.enter(environment.first)
         return environment
 
     def _awaits_successor(self, name: str) -> bool:
@@ -134,16 +160,23 @@ class Environments:
     def _launch(
         self, environment: Environment, program: Program, descriptors: "list[Descriptor]"
     ) -> Environment:
-        machine, e = self._kernel.machine, environment
+        self._embody(environment, self._body(environment, program, descriptors))
+        self._introduce(environment)
+        return environment
+
+    def _body(self, e: Environment, program: Program, descriptors: "list[Descriptor]") -> "Body":
         given, descriptors[:] = list(descriptors), []
-        self._embody(e, machine.launch(e.number, e.name, program, given, cpu=e.cpu))
-        return e
+        return self._kernel.machine.launch(e.number, e.name, program, given, cpu=e.cpu)
 
     def _embody(self, environment: Environment, body: "Body") -> None:
-        kernel = self._kernel
-        environment.body = body
+        environment.body, environment.launched = body, True
         self._by_body[body] = environment
-        kernel.threads.enter(environment)
+
+    def _introduce(self, environment: Environment) -> None:
+        """Let everybody know that *environment* is there; the first thread of a program is active at once."""
+        kernel = self._kernel
+        if environment.launched:
+            kernel.threads.start(environment.first)
         kernel.kip.publish(environment.name, environment.thread)
         kernel.count(Counter.ENVIRONMENTS_CREATED)
         kernel.trace.record(Event.CREATED, environment.number, environment.thread)
@@ -171,6 +204,9 @@ class Environments:
 
     def kill(self, environment: Environment) -> None:
         """End *environment* at once. Of one that attached by itself the machine says no more."""
+        if not environment.launched:
+            self.end(environment, _KILLED)
+            return
         environment.body.kill()
         if not environment.body.owned:
             clock = self._kernel.machine.clock
@@ -182,23 +218,41 @@ class Environments:
         if not environment.alive:
             return
         environment.state, environment.status = EnvironmentState.DEAD, status
-        del self._by_body[environment.body]
+        if environment.launched:
+            del self._by_body[environment.body]
         if environment.cpu >= 0:
             kernel.processors[environment.cpu].remove(environment)
         for processor in kernel.processors:
             processor.scheduler_gone(environment)
-        kernel.interrupts.release(environment)
-        kernel.kip.withdraw(environment.thread)
-        kernel.bindings.fall(environment)
-        kernel.threads.leave(environment)
+        self._raise_exception(environment)
+        for thread in list(environment.threads.values()):
+            kernel.threads.end(thread)
+        withdraw_offers(kernel, environment)
         environment.backlog.clear()
-        environment.body.discard()
+        if environment.launched:
+            environment.body.discard()
         if not environment.keeps:
             self._strip(environment)
         self._close_page(environment)
         kernel.count(Counter.ENVIRONMENTS_ENDED)
         kernel.trace.record(Event.ENDED, environment.number, status + 256, environment.fault)
         self._announce(environment)
+
+    def _raise_exception(self, e: Environment) -> None:
+        """Tell the thread that *e* named how it ended, if it came to a bad end, as X.2 tells an exception.
+
+        What stands in the page is the program's: any other value than a thread it may send to means nobody.
+        """
+        if e.status >= 0 and not e.fault:
+            return
+        kernel = self._kernel
+        try:
+            handler = kernel.threads.find(e.page[Page.EXCEPTION_HANDLER])
+            e.check_may_bind(handler.environment)
+        except Refused:
+            return
+        words = (0, 0, 0, max(-e.status, 0), int(e.fault), e.first.utcb)
+        kernel.tell(handler.environment, Label.EXCEPTION, words, sender=e.thread, thread=handler.id)
 
     def _strip(self, environment: Environment) -> None:
         """Take every capability, with what was derived from it."""
@@ -211,7 +265,7 @@ class Environments:
                 settle(kernel, [c for c in lost if not gone or c.holder is not environment], keeper=None)
         for descriptor in environment.descriptors:
             descriptor.close()
-        kernel.threads.release(environment)
+        kernel.threads.release(environment.first)
 
     def _close_page(self, environment: Environment) -> None:
         environment.page.release()

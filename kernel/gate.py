@@ -101,7 +101,8 @@ def _check_capability(call: Call[Any]) -> None:
     if needs is None:
         return
     kind, rights = needs
-    capability = call.caller.table.lookup(getattr(call.trap, _FIRST_FIELD[type(call.trap)]))
+    table, name = call.caller.table, getattr(call.trap, _FIRST_FIELD[type(call.trap)])
+    capability = table.find(name) if call.trap.takes_offers else table.lookup(name)
     if kind is not None and capability.thing.kind is not kind:
         raise Refused(Refusal.WRONG_KIND, f"{capability.thing.kind.name}, not {kind.name}")
     if rights & ~capability.rights:

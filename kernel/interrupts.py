@@ -16,6 +16,7 @@ from kernel.thing import Lasting
 if TYPE_CHECKING:
     from kernel.environment import Environment
     from kernel.kernel import Kernel
+    from kernel.thread import Thread
 
 
 class Line(Lasting):
@@ -26,7 +27,7 @@ class Line(Lasting):
     def __init__(self, number: int) -> None:
         """Name line *number*; nobody handles it."""
         self.number = number
-        self.handler: Environment | None = None
+        self.handler: Thread | None = None
         self.unanswered = False
 
     def describe(self) -> tuple[int, int, int, int, str]:
@@ -51,12 +52,13 @@ class InterruptLines:
             return
         line.unanswered = True
         self._kernel.count(Counter.INTERRUPTS)
-        self._kernel.trace.record(Event.INTERRUPT, line.handler.number, number)
-        self._kernel.tell(line.handler, Label.INTERRUPT, (), sender=thread_id(number))
+        handler, environment = line.handler, line.handler.environment
+        self._kernel.trace.record(Event.INTERRUPT, environment.number, number)
+        self._kernel.tell(environment, Label.INTERRUPT, (), sender=thread_id(number), thread=handler.id)
 
-    def bind(self, line: Line, handler: "Environment") -> None:
-        """Send the line's interrupts to *handler*. Raises Refused when another has it."""
-        if line.handler not in (None, handler):
+    def bind(self, line: Line, handler: "Thread") -> None:
+        """Send the line's interrupts to *handler*. Raises Refused when another environment has it."""
+        if line.handler is not None and line.handler.environment is not handler.environment:
             raise Refused(Refusal.LINE_BUSY, f"line {line.number}")
         line.handler, line.unanswered = handler, False
         self._controller.unmask(line.number)
@@ -73,21 +75,27 @@ class InterruptLines:
         else:
             self._controller.unmask(line.number)
 
-    def answer(self, thread: int, answerer: "Environment") -> None:
-        """The handler answered the interrupt message of *thread*: unmask. Raises Refused."""
+    def line(self, thread: int) -> Line:
+        """Return the line whose interrupt thread is *thread*. Raises Refused."""
         number = thread_number(thread)
         if number >= min(SYSTEM_BASE, len(self.lines)) or thread != thread_id(number):
             raise Refused(Refusal.NO_SUCH_THREAD, f"{show_thread(thread)} is no interrupt thread")
-        line = self.lines[number]
-        if line.handler is not answerer or not line.unanswered:
-            raise Refused(Refusal.NO_SUCH_MESSAGE, f"line {number} waits for no answer from {answerer.name}")
-        line.unanswered = False
-        self._controller.unmask(number)
+        return self.lines[number]
 
-    def release(self, environment: "Environment") -> None:
-        """*environment* is gone: its lines have no handler."""
+    def answer(self, thread: int, answerer: "Environment") -> None:
+        """The handler answered the interrupt message of *thread*: unmask. Raises Refused."""
+        line = self.line(thread)
+        if line.handler is None or line.handler.environment is not answerer or not line.unanswered:
+            raise Refused(
+                Refusal.NO_SUCH_MESSAGE, f"line {line.number} waits for no answer from {answerer.name}"
+            )
+        line.unanswered = False
+        self._controller.unmask(line.number)
+
+    def release(self, thread: "Thread") -> None:
+        """*thread* is gone: its lines have no handler."""
         for line in self.lines:
-            if line.handler is environment:
+            if line.handler is thread:
                 self.unbind(line)
 
 
@@ -101,8 +109,8 @@ def _bind(kernel: "Kernel", call: Call[traps.InterruptBind]) -> None:
     line = call.capability.thing
     assert isinstance(line, Line)
     if call.trap.bind:
-        kernel.interrupts.bind(line, call.caller)
-    elif line.handler is call.caller:
+        kernel.interrupts.bind(line, call.caller.first)
+    elif line.handler is not None and line.handler.environment is call.caller:
         kernel.interrupts.unbind(line)
 
 

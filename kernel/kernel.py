@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kernel import lifecycle, memory  # noqa: F401 - their handlers enter the dispatch table
+from kernel import control, lifecycle, memory, quanta, space  # noqa: F401 - to fill the dispatch table
 from kernel.abi.errors import Fault
-from kernel.abi.ids import ThreadId
+from kernel.abi.ids import NIL_THREAD, ThreadId
 from kernel.abi.kip import Counter
 from kernel.abi.messages import Label
 from kernel.bindings import Bindings
@@ -59,9 +59,10 @@ class Kernel:
         words: tuple[int, ...],
         text: str = "",
         sender: ThreadId | None = None,
+        thread: ThreadId = NIL_THREAD,
     ) -> None:
-        """Send *to* a message from a kernel thread."""
-        self.upcalls.send(to, label, words, text, sender)
+        """Send *to*, or its *thread*, a message from a kernel thread, or from *sender*."""
+        self.upcalls.send(to, label, words, text, sender, thread)
 
     def close(self) -> None:
         """Free what the kernel itself holds on the machine."""
@@ -74,7 +75,7 @@ class Kernel:
     def trap(self, body: "Body", data: bytes, descriptors: "list[Descriptor]") -> None:
         """A packet came through a gate."""
         caller = self.environments.of(body)
-        if caller is None or caller.fault:
+        if caller is None or caller.fault or caller.ending:
             for descriptor in descriptors:
                 descriptor.close()
             return

@@ -5,22 +5,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import SYSTEM_BASE, USER_BASE
 from kernel.abi.kip import (
     ABI_LEVEL,
-    API_FLAGS,
-    API_VERSION,
     ENVIRONMENT,
     ENVIRONMENTS,
     FRAMES,
-    MAGIC,
     NAME,
     NAMES,
     PLAN_HEAD,
     PLAN_SIZE,
     PLAN_SLICE,
     PLANS,
-    X2,
+    THREAD,
+    THREADS,
     Counter,
     Head,
     SystemState,
@@ -28,11 +25,13 @@ from kernel.abi.kip import (
 )
 from kernel.abi.limits import MAX_NAMES
 from kernel.errors import Refused
+from kernel.x2 import write_processor, write_records, write_x2
 
 if TYPE_CHECKING:
     from hwmodel.machine import Descriptor, Machine
     from kernel.cpu import Processor
     from kernel.environment import Environment
+    from kernel.thread import Thread
 
 _TRAPS_WORD = 5
 """Where in a row of the environment table the trap count stands, in words."""
@@ -53,20 +52,28 @@ class Kip:
         machine.publish("kip", self._page)
 
     def _lay_out(self, machine: "Machine") -> None:
+        write_x2(self._buffer, machine)
         words = self._words
-        words[X2.MAGIC], words[X2.API_VERSION], words[X2.API_FLAGS] = MAGIC, API_VERSION, API_FLAGS
-        words[X2.CLOCK_INFO] = 1 | 1 << 16
-        words[X2.THREAD_INFO] = 18 | SYSTEM_BASE << 8 | USER_BASE << 20
-        words[X2.PAGE_INFO] = 7 | 4 << 10
-        words[X2.PROCESSOR_INFO] = len(machine.cores) - 1 | 4 << 60
         words[Head.ABI_LEVEL] = ABI_LEVEL
         words[Head.BOOT_NS] = machine.clock.now()
         words[Head.FRAME_COUNT] = words[Head.FREE_FRAMES] = machine.memory.frames
         words[Head.CPU_COUNT] = len(machine.cores)
 
+    def show_records(self, records: bytes) -> None:
+        """Write the boot records (`kernel.bootinfo`), once, before anybody reads them."""
+        write_records(self._buffer, self._words[Head.FRAME_COUNT], records)
+
+    def show_processor(self, number: int, internal: int, external: int) -> None:
+        """Say at what frequencies processor *number* runs, in kHz."""
+        write_processor(self._buffer, number, internal, external)
+
     def set_head(self, word: Head, value: int) -> None:
         """Write one word of the head."""
         self._words[word] = value
+
+    def head(self, word: Head) -> int:
+        """Return one word of the head."""
+        return self._words[word]
 
     def set_state(self, state: SystemState) -> None:
         """Say how far the system is."""
@@ -109,6 +116,20 @@ class Kip:
         at = ENVIRONMENTS + number * ENVIRONMENT.size
         with self._writing(Head.ENVIRONMENT_SEQUENCE):
             self._buffer[at : at + ENVIRONMENT.size] = bytes(ENVIRONMENT.size)
+
+    def show_thread(self, thread: "Thread") -> None:
+        """Write the row of *thread*."""
+        environment, at = thread.environment, THREADS + thread.number * THREAD.size
+        redirector = environment.redirector
+        row = (thread.id, environment.number + 1, thread.state, thread.pager, thread.scheduler)
+        with self._writing(Head.THREAD_SEQUENCE):
+            THREAD.pack_into(self._buffer, at, *row, redirector.id if redirector is not None else 0)
+
+    def clear_thread(self, number: int) -> None:
+        """Empty the row of thread *number*."""
+        at = THREADS + number * THREAD.size
+        with self._writing(Head.THREAD_SEQUENCE):
+            self._buffer[at : at + THREAD.size] = bytes(THREAD.size)
 
     def show_frames(self, first: int, count: int, user: "Environment | None") -> None:
         """Show frames *first*.. as those of *user*, as its number plus one; 0: free."""

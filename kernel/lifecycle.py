@@ -33,7 +33,8 @@ def check_name(name: str) -> str:
     return name
 
 
-def _check_program(program: Program, descriptors: int) -> None:
+def check_program(program: Program, descriptors: int) -> None:
+    """Refuse what the host could not start, or what does not fit the number of *descriptors*."""
     if program.kind not in tuple(ProgramKind) or not program.argv:
         raise Refused(Refusal.BAD_ARGUMENT, f"program kind {program.kind}, {len(program.argv)} arguments")
     if any("\0" in text for pair in program.environ for text in pair) or "\0" in "".join(program.argv):
@@ -48,7 +49,7 @@ def _check_program(program: Program, descriptors: int) -> None:
 @handles(traps.EnvironmentCreate)
 def _create(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> traps.Created:
     trap, creator = call.trap, call.caller
-    _check_program(trap.program, len(call.descriptors))
+    check_program(trap.program, len(call.descriptors))
     creator.table.check_room(creator)
     if trap.succeeds != NIL_HANDLE:
         environment = _succeed(kernel, call)

@@ -1,8 +1,10 @@
 """Threads: the ids IPC goes by, and the listening sockets behind them.
 
-A number is reused only with its next version, so an id that was ever valid for one incarnation is never valid
-for another. The socket of a number belongs to the kernel: nobody can squat on it, and while a server is being
-restarted connections to it wait.
+A number the kernel gives out is reused only with its next version, so an id that was ever valid for one
+incarnation is never valid for another. Who may create threads by ThreadControl chooses numbers and versions,
+and answers for them; the kernel gives out no number that was chosen, nor an older version afterwards. The socket
+of a number belongs to the kernel: nobody can squat on it, and while a server is being restarted connections to
+it wait.
 """
 
 from collections import deque
@@ -12,6 +14,8 @@ from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import (
     FIRST_PROGRAM,
+    NIL_THREAD,
+    USER_BASE,
     ThreadId,
     next_version,
     show_thread,
@@ -19,7 +23,7 @@ from kernel.abi.ids import (
     thread_number,
     thread_version,
 )
-from kernel.abi.limits import MAX_ENVIRONMENTS
+from kernel.abi.limits import MAX_THREADS
 from kernel.dispatch import Call, handles
 from kernel.errors import Panic, Refused
 
@@ -27,60 +31,165 @@ if TYPE_CHECKING:
     from hwmodel.machine import Endpoint
     from kernel.environment import Environment
     from kernel.kernel import Kernel
+    from kernel.thread import Thread
+
+_PAGER = "memory"
+"""Under which name the pager of every program is published: sigma0, the memory server."""
+_SCHEDULER = "scheduler"
+_ROOT = USER_BASE + 2
+"""Number of the root task (X.2), the scheduler of programs while there is none of that name."""
 
 
 class Threads:
-    """All threads of environments, by number."""
+    """All threads of environments, by number; also those that are gone while their number is kept."""
 
     def __init__(self, kernel: "Kernel") -> None:
         """Start with none."""
         self._kernel = kernel
-        self._living: dict[int, Environment] = {}
+        self._threads: dict[int, Thread] = {}
         self._versions: dict[int, int] = {}
-        self._free = deque(range(FIRST_PROGRAM, FIRST_PROGRAM + MAX_ENVIRONMENTS))
+        self._free = deque(range(FIRST_PROGRAM, MAX_THREADS))
         self._endpoints: dict[int, Endpoint] = {}
 
+    # ------------------------------------------------------------------------------------------------ numbers
+
     def check_free(self, number: int | None) -> None:
-        """Refuse a *number* whose thread lives."""
-        if number is not None and (other := self._living.get(number)) is not None:
-            raise Refused(Refusal.NAME_TAKEN, f"thread number {number} is {other.name}'s")
+        """Refuse a *number* that is in use, or any when none is free."""
+        if number is None:
+            if not self._free:
+                raise Refused(Refusal.TOO_MANY_ENVIRONMENTS, "every thread number is in use")
+        elif number >= MAX_THREADS:
+            raise Refused(Refusal.BAD_ARGUMENT, f"thread number {number} of {MAX_THREADS}")
+        elif (other := self._threads.get(number)) is not None:
+            raise Refused(Refusal.NAME_TAKEN, f"thread number {number} is {other.environment.name}'s")
 
     def allocate(self, number: int | None) -> ThreadId:
         """Return the id of a new incarnation of thread *number*, or of any free one."""
-        number = self._free.popleft() if number is None else number
+        number = self._free[0] if number is None else number
         version = self._versions[number] = next_version(self._versions.get(number, -1))
+        self._take(number)
         return thread_id(number, version)
 
     def renew(self, thread: ThreadId) -> ThreadId:
         """Return the id of the incarnation after *thread*."""
         return self.allocate(thread_number(thread))
 
-    def enter(self, environment: "Environment") -> None:
-        """The thread of *environment* can be called from now on."""
-        if self._living.setdefault(thread_number(environment.thread), environment) is not environment:
-            raise Panic(f"thread {show_thread(environment.thread)} lives twice")
+    def choose(self, thread: ThreadId) -> None:
+        """Let a creator have *thread*, whose number is free, or another version of it."""
+        number, version = thread_number(thread), thread_version(thread)
+        self._versions[number] = max(version, self._versions.get(number, 0))
+        self._take(number)
 
-    def leave(self, environment: "Environment") -> None:
-        """The thread of *environment* is gone; its number is still kept."""
-        self._living.pop(thread_number(environment.thread), None)
+    def _take(self, number: int) -> None:
+        if number >= FIRST_PROGRAM and number in self._free:
+            self._free.remove(number)
 
-    def release(self, environment: "Environment") -> None:
-        """The number of *environment*'s thread may be used again."""
-        number = thread_number(environment.thread)
+    def release(self, thread: "Thread") -> None:
+        """The number of *thread*, which is gone, may be used again, unless it is another's already."""
+        number = thread.number
+        if thread.living or self._threads.get(number) is not thread:
+            return
+        del self._threads[number]
         endpoint = self._endpoints.pop(number, None)
         if endpoint is not None:
             endpoint.close()
         if number >= FIRST_PROGRAM:
             self._free.append(number)
 
-    def living(self, thread: int) -> "Environment":
-        """Return the environment of *thread*. Raises Refused when it is gone or was restarted."""
-        environment = self._living.get(thread_number(thread))
-        if environment is not None and environment.thread == thread:
-            return environment
+    # ------------------------------------------------------------------------------------------- life and end
+
+    def enter(self, thread: "Thread") -> None:
+        """*thread* exists from now on, inactive."""
+        before = self._threads.get(thread.number)
+        if before is not None and before.living:
+            raise Panic(f"thread {show_thread(thread.id)} lives twice")
+        self._threads[thread.number] = thread
+        thread.environment.threads[thread.number] = thread
+        thread.living = True
+        self.show(thread)
+
+    def start(self, thread: "Thread") -> None:
+        """Activate the first thread of a program: sigma0 is its pager, the scheduler its scheduler."""
+        owner = self._kernel.kip.owner
+        root = self._threads.get(_ROOT)
+        thread.pager = ThreadId(owner(_PAGER))
+        fallback = root.id if root is not None and root.active else NIL_THREAD
+        thread.scheduler = ThreadId(owner(_SCHEDULER) or fallback)
+        thread.utcb = thread.environment.free_utcb()
+        self.activate(thread)
+
+    def activate(self, thread: "Thread") -> None:
+        """*thread* can be called from now on."""
+        thread.active = True
+        self.show(thread)
+
+    def show(self, thread: "Thread") -> None:
+        """Bring the row of *thread* up to date."""
+        self._kernel.kip.show_thread(thread)
+
+    def rename(self, thread: "Thread", to: ThreadId) -> None:
+        """Make *thread* its own next incarnation: who was bound to it is told that it went."""
+        kernel, before = self._kernel, thread.id
+        kernel.bindings.renamed(thread)
+        self.choose(to)
+        thread.id = to
+        environment = thread.environment
+        if kernel.kip.owner(environment.name) == before:
+            kernel.kip.publish(environment.name, to)
+        kernel.kip.withdraw(before)
+        self.show(thread)
+        if thread is environment.first:
+            kernel.kip.show(environment)
+        for redirected in kernel.environments:
+            if redirected.redirector is thread:
+                redirected.show_threads(kernel)
+
+    def end(self, thread: "Thread") -> None:
+        """*thread* is gone, with its bindings, lines and names; a number that awaits a successor is kept."""
+        kernel, environment = self._kernel, thread.environment
+        kernel.interrupts.release(thread)
+        kernel.kip.withdraw(thread.id)
+        kernel.bindings.fall(thread)
+        thread.living = thread.active = False
+        environment.threads.pop(thread.number, None)
+        kernel.kip.clear_thread(thread.number)
+        if thread is not environment.first or not environment.keeps:
+            self.release(thread)
+
+    # ------------------------------------------------------------------------------------------------ looking
+
+    def at(self, number: int) -> "Thread | None":
+        """Return whose *number* it is, alive or kept for a successor."""
+        return self._threads.get(number)
+
+    def known(self, thread: int) -> "Thread | None":
+        """Return the thread whose id is *thread*, active or not, if it exists."""
+        found = self._threads.get(thread_number(thread))
+        return found if found is not None and found.living and found.id == thread else None
+
+    def find(self, thread: int) -> "Thread":
+        """Return the active thread whose id is *thread*. Raises Refused when it is gone or was restarted."""
+        found = self.known(thread)
+        if found is not None:
+            if found.active:
+                return found
+            raise Refused(Refusal.NO_SUCH_THREAD, f"thread {show_thread(thread)} is not active")
         if 0 < thread_version(thread) <= self._versions.get(thread_number(thread), 0):
             raise Refused(Refusal.STALE_THREAD, f"thread {show_thread(thread)}")
         raise Refused(Refusal.NO_SUCH_THREAD, f"thread {show_thread(thread)}")
+
+    def living(self, thread: int) -> "Environment":
+        """Return the environment of active thread *thread*. Raises Refused as `find`."""
+        return self.find(thread).environment
+
+    def own(self, environment: "Environment", thread: int) -> "Thread":
+        """Return active thread *thread* of *environment*, or its first for 0. Raises Refused."""
+        found = self.find(thread or environment.thread)
+        if found.environment is not environment:
+            raise Refused(Refusal.NO_SUCH_THREAD, f"thread {show_thread(thread)} is another's")
+        return found
+
+    # --------------------------------------------------------------------------------------------- end points
 
     def endpoint(self, number: int) -> "Endpoint":
         """Return the listening socket of thread *number*."""
@@ -102,6 +211,6 @@ class Threads:
 
 @handles(traps.Endpoint)
 def _endpoint(kernel: "Kernel", call: Call[traps.Endpoint]) -> int:
-    number = thread_number(call.caller.thread)
+    number = kernel.threads.own(call.caller, call.trap.thread).number
     call.gives.append(kernel.threads.endpoint(number).descriptor())
     return number

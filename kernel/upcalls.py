@@ -6,7 +6,14 @@ import msgspec
 
 from kernel.abi.events import Event
 from kernel.abi.gate import Status, Upcall
-from kernel.abi.ids import KERNEL_CPUS, KERNEL_ENVIRONMENTS, KERNEL_MEMORY, KERNEL_THREADS, ThreadId
+from kernel.abi.ids import (
+    KERNEL_CPUS,
+    KERNEL_ENVIRONMENTS,
+    KERNEL_MEMORY,
+    KERNEL_THREADS,
+    NIL_THREAD,
+    ThreadId,
+)
 from kernel.abi.kip import Counter, Page
 from kernel.abi.messages import Label
 
@@ -22,6 +29,7 @@ RETRY = 5_000_000
 
 _SENDERS = {
     Label.PARTNER_GONE: KERNEL_THREADS,
+    Label.THREAD: KERNEL_THREADS,
     Label.DEATH: KERNEL_ENVIRONMENTS,
     Label.SUCCEEDED: KERNEL_ENVIRONMENTS,
     Label.REVOKE: KERNEL_MEMORY,
@@ -49,12 +57,13 @@ class Upcalls:
         words: tuple[int, ...],
         text: str = "",
         sender: ThreadId | None = None,
+        thread: ThreadId = NIL_THREAD,
     ) -> None:
-        """Tell *to* something; a dead environment is told nothing."""
-        if not to.alive:
+        """Tell *to*, or its *thread*, something; one that has ended, or has no program yet, is told nothing."""
+        if not to.alive or not to.launched:
             return
-        thread = sender if sender is not None else _SENDERS[label]
-        data = _PREFIX + _ENCODER.encode(Upcall(thread, int(label), words, text))
+        sender = sender if sender is not None else _SENDERS[label]
+        data = _PREFIX + _ENCODER.encode(Upcall(sender, int(label), words, text, thread))
         self._kernel.count(Counter.UPCALLS)
         if not to.backlog and to.body.port.offer(data):
             return

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from hwmodel.simulated.machine import SimulatedMachine
-from kernel.abi.ids import thread_number
+from kernel.abi.ids import FIRST_PROGRAM
 from kernel.abi.kip import (
     ENVIRONMENT,
     ENVIRONMENTS,
@@ -15,10 +15,20 @@ from kernel.abi.kip import (
     PLAN_SIZE,
     PLAN_SLICE,
     PLANS,
+    THREAD,
+    THREADS,
     EnvironmentState,
     Head,
 )
-from kernel.abi.limits import MAX_BINDINGS, MAX_ENVIRONMENTS, MAX_HANDLES, MAX_NAMES
+from kernel.abi.limits import (
+    MAX_BINDINGS,
+    MAX_ENVIRONMENTS,
+    MAX_HANDLES,
+    MAX_NAMES,
+    MAX_OFFERS,
+    MAX_SPACE_THREADS,
+    MAX_THREADS,
+)
 from kernel.abi.rights import Rights
 from kernel.capability import Capability
 from kernel.environment import Environment
@@ -29,16 +39,20 @@ from kernel.kernel import Kernel
 def violations(kernel: Kernel, machine: SimulatedMachine) -> list[str]:
     """Return a line for each invariant that is broken."""
     rows = list(kernel.environments)
-    capabilities = [capability for e in rows for capability in e.table]
+    everything = [capability for e in rows for capability in e.table]
+    capabilities = [capability for capability in everything if capability.offer is None]
     return [
         *(line for e in rows for line in _table(e)),
-        *_tree(capabilities),
+        *_tree(everything),
+        *(line for e in rows for line in _offers(e)),
         *_things(capabilities, rows),
         *_frames(kernel, machine, capabilities),
         *_environments(kernel, machine, rows),
+        *_threads(kernel, machine, rows),
         *_bindings(rows),
         *_kip_rows(kernel, rows),
         *_kip_names(kernel),
+        *_kip_threads(kernel),
         *_kip_plans(kernel),
         *(f"{word.name} is odd" for word in Head if "SEQUENCE" in word.name and kernel.kip._words[word] % 2),
     ]
@@ -57,7 +71,7 @@ def _table(e: Environment) -> Iterator[str]:
     ):
         yield f"{e}: slots are lost or used twice"
     for capability in table:
-        if capability.holder is not e or table.lookup(capability.handle) is not capability:
+        if capability.holder is not e or table.find(capability.handle) is not capability:
             yield f"{capability} sits in the table of {e}"
     if not e.alive and not e.keeps and taken:
         yield f"{e} ended and still holds {len(taken)} capabilities"
@@ -77,6 +91,25 @@ def _tree(capabilities: list[Capability]) -> Iterator[str]:
             parent, steps = parent.parent, steps + 1
         if steps > len(capabilities):
             yield f"{capability} is its own ancestor"
+
+
+def _offers(e: Environment) -> Iterator[str]:
+    indexed = {receiver: list(offers) for receiver, offers in e.table.offers.items()}
+    found: dict[Environment, list[Capability]] = {}
+    for capability in e.table:
+        if capability.offer is not None:
+            found.setdefault(capability.offer.receiver, []).append(capability)
+    if {r: set(offers) for r, offers in indexed.items()} != {r: set(offers) for r, offers in found.items()}:
+        yield f"{e} does not know its offers: {indexed}, has {found}"
+    for receiver, offers in found.items():
+        if not e.alive or not receiver.alive or len(offers) > MAX_OFFERS:
+            yield f"{e} has {len(offers)} offers to {receiver}"
+        for offer in offers:
+            of = offer.parent
+            if of is None or of.offer is not None or of.holder is not e or of.thing is not offer.thing:
+                yield f"{offer} is of {of}"
+            if offer.children or offer.mapped or not offer.rights or (of and offer.rights & ~of.rights):
+                yield f"{offer} is more than an offer, or none"
 
 
 def _things(capabilities: list[Capability], rows: list[Environment]) -> Iterator[str]:
@@ -153,29 +186,72 @@ def _users(kernel: Kernel, extents: dict[Extent, list[Capability]]) -> Iterator[
 
 
 def _environments(kernel: Kernel, machine: SimulatedMachine, rows: list[Environment]) -> Iterator[str]:
-    environments, threads = kernel.environments, kernel.threads
+    environments = kernel.environments
     alive = {e for e in rows if e.alive}
     if sorted([*(e.number for e in rows), *environments._free]) != list(range(MAX_ENVIRONMENTS)):
         yield "rows of environments are lost or used twice"
-    if set(environments._by_body.values()) != alive:
+    if set(environments._by_body.values()) != {e for e in alive if e.launched}:
         yield "bodies and living environments differ"
-    if {e: number for number, e in threads._living.items()} != {e: thread_number(e.thread) for e in alive}:
-        yield "threads and living environments differ"
-    kept = {thread_number(e.thread) for e in rows if e.alive or e.keeps}
-    if len(set(threads._free)) != len(threads._free) or kept & set(threads._free):
-        yield "thread numbers are free twice, or free and in use"
-    if set(threads._endpoints) - kept or set(threads._endpoints) != set(machine.endpoints):
-        yield "end points of nobody"
     for line in kernel.interrupts.lines:
-        if line.handler is not None and line.handler not in alive:
+        if line.handler is not None and not (line.handler.active and line.handler.environment in alive):
             yield f"line {line.number} is handled by {line.handler}"
     for processor in kernel.processors:
         members = set(processor._members)
         if not members <= alive or {e for e, _ in processor._plan} - members:
             yield f"{processor} plans others than its members"
+        started = {e for e in alive if e.cpu == processor.number and e.state is not EnvironmentState.STARTING}
+        if members != started:
+            yield f"{processor} has the members {members}, not {started}"
         awake = [m for e, m in processor._members.items() if not m.asleep and not _paused(e)]
         if len(awake) > 1 or any(m is not processor._current for m in awake):
             yield f"{processor} runs {[m.environment.name for m in awake]}"
+
+
+def _threads(kernel: Kernel, machine: SimulatedMachine, rows: list[Environment]) -> Iterator[str]:
+    threads = kernel.threads
+    living = {number: thread for number, thread in threads._threads.items() if thread.living}
+    if living != {number: thread for e in rows for number, thread in e.threads.items()}:
+        yield "threads and those of environments differ"
+    for e in rows:
+        if e.threads if not e.alive else not e.ending and e.first not in e.threads.values():
+            yield f"{e} has threads {list(e.threads.values())}, its first is {e.first}"
+        utcbs = [thread.utcb for thread in e.threads.values() if thread.utcb]
+        if len(set(utcbs)) != len(utcbs) or len(e.threads) > MAX_SPACE_THREADS:
+            yield f"{e} has UTCBs {utcbs}"
+        for number, thread in e.threads.items():
+            if (thread.number, thread.environment) != (number, e) or (thread.active and not thread.utcb):
+                yield f"{thread} is in the wrong place"
+            if thread.active and not e.launched:
+                yield f"{thread} is active without a body"
+    kept = {e.first.number for e in rows if e.keeps and not e.first.living}
+    if set(threads._threads) != set(living) | kept:
+        yield "numbers are kept for nobody, or lost"
+    if len(set(threads._free)) != len(threads._free) or set(threads._threads) & set(threads._free):
+        yield "thread numbers are free twice, or free and in use"
+    if not set(range(FIRST_PROGRAM, MAX_THREADS)) <= {*threads._threads, *threads._free}:
+        yield "thread numbers are lost"
+    if set(threads._endpoints) - set(threads._threads) or set(threads._endpoints) != set(machine.endpoints):
+        yield "end points of nobody"
+
+
+def _kip_threads(kernel: Kernel) -> Iterator[str]:
+    table = bytes(kernel.kip._buffer[THREADS : THREADS + MAX_THREADS * THREAD.size])
+    shown = {number: row for number, row in enumerate(THREAD.iter_unpack(table)) if any(row)}
+    true = {
+        number: (
+            t.id,
+            t.environment.number + 1,
+            t.state,
+            t.pager,
+            t.scheduler,
+            redirector.id if redirector else 0,
+        )
+        for number, t in kernel.threads._threads.items()
+        if t.living
+        for redirector in [t.environment.redirector]
+    }
+    for number in {n for n, _ in shown.items() ^ true.items()}:
+        yield f"row of thread {number} shows {shown.get(number)}, not {true.get(number)}"
 
 
 def _paused(e: Environment) -> bool:
@@ -184,14 +260,21 @@ def _paused(e: Environment) -> bool:
 
 def _bindings(rows: list[Environment]) -> Iterator[str]:
     for e in rows:
-        if len(e.outgoing) > MAX_BINDINGS or (not e.alive and (e.outgoing or e.incoming or e.backlog)):
+        if len(e.outgoing) > MAX_BINDINGS or (not e.alive and (e.outgoing or e.backlog)):
             yield f"{e} has bindings it cannot have"
         for token, binding in e.outgoing.items():
-            if (binding.token, binding.sender, binding.receiver.incoming.get(token)) != (token, e, binding):
+            sender, receiver = binding.sender, binding.receiver
+            if (binding.token, sender.environment, receiver.incoming.get(token)) != (token, e, binding):
                 yield f"{e} has a binding its receiver does not know"
-        for token, binding in e.incoming.items():
-            if (binding.receiver, binding.sender.outgoing.get(token)) != (e, binding):
-                yield f"{e} has a binding its sender does not know"
+            if not (sender.active and receiver.active):
+                yield f"{sender} is bound to {receiver}"
+            if e.leads(binding.intended) not in (receiver, None):
+                yield f"{sender} is bound past the redirector {e.redirector}"
+        for thread in e.threads.values():
+            for token, binding in thread.incoming.items():
+                known = binding.sender.environment.outgoing.get(token)
+                if (binding.receiver, known) != (thread, binding):
+                    yield f"{thread} has a binding its sender does not know"
 
 
 def _kip_rows(kernel: Kernel, rows: list[Environment]) -> Iterator[str]:
@@ -216,7 +299,7 @@ def _kip_names(kernel: Kernel) -> Iterator[str]:
     shown = {n.rstrip(b"\0").decode(): thread for thread, n in NAME.iter_unpack(table) if thread}
     if set(shown) != set(kernel.kip._names):
         yield "the names shown are not those kept"
-    living = {e.thread for e in kernel.environments if e.alive}
+    living = {t.id for e in kernel.environments for t in e.threads.values()}
     if not set(shown.values()) <= living:
         yield f"names of threads that are gone: {shown}"
     slots = sorted([*kernel.kip._names.values(), *kernel.kip._free_names])

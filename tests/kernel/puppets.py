@@ -42,7 +42,7 @@ class Strings:
         self.number, self.name = body.number, body.name
         self.program: Program = body.program
         self.map, self.remap, self.unmap = body.map, body.remap, body.unmap
-        self.ticket, self.given = body.ticket, body.given
+        self.ticket, self.given, self.start_strand = body.ticket, body.given, body.start_strand
 
     @property
     def closed(self) -> bool:
@@ -211,7 +211,7 @@ class Theatre:
         self.check()
         for environment in self.kernel.environments:
             if environment not in self._servers and environment.alive:
-                environment.body.kill()
+                self.kernel.environments.kill(environment)
         self.settle()
         for puppet in self.puppets:
             puppet.transport.close()

@@ -1,5 +1,10 @@
 """Bindings: the right to send, checked once, and what becomes of it."""
 
+import pytest
+
+from hwmodel.machine import Exhausted
+from hwmodel.simulated.descriptors import SimulatedDescriptor
+from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.events import RECORD, Event
 from kernel.abi.ids import ANY_THREAD, thread_id, thread_number
@@ -11,14 +16,27 @@ from tests.kernel.puppets import Puppet, Theatre, refusal, theatre
 
 def bound(a: Puppet, b: Puppet) -> bytes:
     """Bind a to b; return the token."""
-    binding, ticket = a.sys.bind(b.thread)
-    a.host.close_descriptor(ticket)
-    return binding.token
+    return bind(a, b.thread).token
+
+
+def bind(a: Puppet, thread: int, sender: int = 0) -> traps.Bound:
+    """Bind a thread of a's, and throw the tickets away."""
+    binding, tickets = a.sys.bind(thread, sender)
+    for ticket in tickets:
+        a.host.close_descriptor(ticket)
+    return binding
+
+
+def identify(b: Puppet, token: bytes, receiver: int = 0) -> traps.Identified:
+    """Ask whose token it is, and throw the tickets away."""
+    who, tickets = b.sys.identify(token, receiver)
+    for ticket in tickets:
+        b.host.close_descriptor(ticket)
+    return who
 
 
 def identified(b: Puppet, token: bytes) -> tuple[int, int]:
-    who, ticket = b.sys.identify(token)
-    b.host.close_descriptor(ticket)
+    who = identify(b, token)
     return who.thread, who.environment
 
 
@@ -36,15 +54,18 @@ def test_bind_and_identify() -> None:
         assert (len(token), token[0] > 0) == (16, True)
 
 
-def test_both_ends_share_one_ticket() -> None:
-    """What the sender posts into its ticket, the receiver takes from its own."""
+def test_both_ends_share_two_tickets() -> None:
+    """What the sender posts into one of its tickets, the receiver takes from its own, and from no other."""
     with theatre() as stage:
         a, b = stage.pair()
         binding, mine = a.sys.bind(b.thread)
-        posted, taken = a.host.ticket(mine), b.host.ticket(b.sys.identify(binding.token)[1])
-        posted.post(7)
+        sends, answers = map(a.host.ticket, mine)
+        takes, answered = map(b.host.ticket, b.sys.identify(binding.token)[1])
+        sends.post(7)
+        answers.post(9)
 
-        assert (taken.claim(), taken.claim(), posted.claim()) == (7, 0, 0)
+        assert (takes.claim(), takes.claim(), sends.claim()) == (7, 0, 0)
+        assert (answered.claim(), answers.claim()) == (9, 0)
 
 
 def test_tokens_mean_something_to_their_receiver_only() -> None:
@@ -146,6 +167,35 @@ def test_bound_to_oneself() -> None:
         a = stage.puppet()
 
         assert identified(a, bound(a, a))[0] == a.thread
+
+
+@pytest.mark.parametrize("lent", [0, 1])
+def test_no_ticket_is_left_over(lent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the host lends only one ticket of two, or none, there is no binding, and none is kept."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        before = len(stage.machine.open_descriptors())
+        tickets = [stage.machine.ticket() for _ in range(lent)]
+        monkeypatch.setattr(stage.machine, "ticket", lambda: tickets.pop() if tickets else none_left())
+        refused = refusal(a.sys.bind, b.thread)
+
+        assert (refused, a.environment.outgoing, b.environment.first.incoming) == (Refusal.HOST_FULL, {}, {})
+        assert len(stage.machine.open_descriptors()) == before
+
+
+def test_no_copy_of_a_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the host lends no copy of a ticket, the binding is given up again."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        monkeypatch.setattr(SimulatedDescriptor, "duplicate", lambda _descriptor: none_left())
+        refused = refusal(a.sys.bind, b.thread)
+        monkeypatch.undo()
+
+        assert (refused, a.environment.outgoing) == (Refusal.HOST_FULL, {})
+
+
+def none_left() -> SimulatedDescriptor:
+    raise Exhausted("none left")
 
 
 def test_binds_are_traced() -> None:

@@ -4,17 +4,22 @@ import msgspec
 import pytest
 
 from hwmodel.simulated.bodies import SimulatedBody
+from hwmodel.simulated.descriptors import FileThing, SimulatedDescriptor
 from hwmodel.simulated.machine import Outcome
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Attach, Refused, Status
 from kernel.abi.ids import thread_id
 from kernel.abi.kip import Head, SystemState
+from kernel.abi.program import ProgramKind, Role
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.topology import AttachConfig, MachineConfig, ServerConfig, Topology
 from kernel.boot import ROOT_RESTARTS, ROOT_WINDOW
 from kernel.environment import Environment
+from libexo import l4
+from libexo.kip import Kip
 from libexo.testing import System, Task, simulated
 from tests.kernel.invariants import violations
+from tests.kernel.passing import passed
 from tests.kernel.puppets import Puppet, faults, theatre
 
 IDLE = "tests.kernel.idle_server:Idle"
@@ -70,6 +75,13 @@ def kinds(environment: Environment) -> list[Kind]:
     return [capability.thing.kind for capability in environment.table]
 
 
+def path_of(descriptor: object) -> str:
+    """The file a descriptor leads to."""
+    assert isinstance(descriptor, SimulatedDescriptor)
+    assert isinstance(descriptor.thing, FileThing)
+    return descriptor.thing.path
+
+
 def test_the_topology_is_there() -> None:
     """Each server of the topology that starts at boot runs, under its name and thread number."""
     with simulated(TOPOLOGY) as system:
@@ -117,6 +129,59 @@ def test_the_root_task_is_restarted() -> None:
         root = named(system, "root")
         assert (root.thread, kinds(root), root.alive) == (thread_id(98, 3), held, True)
         assert system.log == ["root ended (-9): restarted"]
+
+
+def test_several_may_create_environments() -> None:
+    """Each holder of the factory is restarted by the kernel; the last has a capability to every other server."""
+    two = msgspec.structs.replace(
+        TOPOLOGY, server={**TOPOLOGY.server, "second": ServerConfig(IDLE, 101, 5, holds=("factory",))}
+    )
+    with simulated(two) as system:
+        settle(system)
+        for name in ("root", "second"):
+            named(system, name).body.kill()
+            settle(system)
+
+        things = [capability.thing for capability in named(system, "second").table]
+        assert [named(system, name).alive for name in ("root", "second")] == [True, True]
+        assert [thing.name for thing in things if isinstance(thing, Environment)] == ["ram", "cpu"]
+        assert kinds(named(system, "root")) == [Kind.FACTORY]
+
+
+def test_a_root_task_that_is_not_restarted() -> None:
+    """A root task may be one that comes to its end: that is said, and the system goes on."""
+    server = msgspec.structs.replace(TOPOLOGY.server["root"], restart="never")
+    with simulated(msgspec.structs.replace(TOPOLOGY, server={**TOPOLOGY.server, "root": server})) as system:
+        settle(system)
+        root = named(system, "root")
+        root.body.kill()
+
+        assert settle(system) is Outcome.IDLE
+        assert (root.alive, named(system, "ram").alive) == (False, True)
+        assert system.log == ["root ended (-9): it is not to be restarted"]
+
+
+def test_programs_are_read_from_files_of_the_host() -> None:
+    """A server that is a file starts with a descriptor of it, and of the directory it imports from."""
+    file = ServerConfig("/srv/a.py", 100, arguments=("x",), imports="/srv")
+    with simulated(msgspec.structs.replace(TOPOLOGY, server={**TOPOLOGY.server, "file": file})) as system:
+        environment = named(system, "file")
+        assert isinstance(environment.body, SimulatedBody)
+        program = environment.body.program
+
+        assert (program.kind, program.argv) == (ProgramKind.PYTHON, ("/srv/a.py", "x"))
+        assert program.roles == (Role.SOURCE, Role.IMPORTS)
+        assert list(map(path_of, environment.descriptors)) == ["/srv/a.py", "/srv"]
+
+
+def test_what_was_booted_is_recorded() -> None:
+    """The boot records have the servers that start at boot, in order; those that attach are not among them."""
+    with simulated(TOPOLOGY) as system:
+        kip = Kip(system.machine.published["kip"].buffer)
+        info = l4.BootInfo(kip)
+
+        assert l4.BootInfo_Entries(info, kip) == 3
+        assert l4.Module_Cmdline(l4.BootInfo_FirstEntry(info, kip), kip) == IDLE
 
 
 def test_others_are_not() -> None:
@@ -170,7 +235,7 @@ def test_a_server_attaches_again() -> None:
     with simulated(TOPOLOGY) as system:
         settle(system)
         body, _ = attach(system, hello("mail"), MAIL)
-        body._ready = lambda: True  # its program returns
+        body.main.ready = lambda: True  # its program returns
         settle(system)
         attach(system, hello("mail"), MAIL)
 
@@ -271,7 +336,7 @@ def test_who_left_keeps_no_memory() -> None:
         extent = owner.sys.carve(owner.handles[0], 1).extent
         view = owner.env.views.map(extent)
         shell = Puppet(stage, Task(stage.system, named(stage.system, "shell")))
-        theirs = shell.env.views.map(owner.sys.transfer(extent, shell.thread, Rights.READ))
+        theirs = shell.env.views.map(passed(owner, extent, shell, Rights.READ))
         stage.kernel.ended(body, 0)
         owner.env.thread.core.pump_gate()
 

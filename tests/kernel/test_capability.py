@@ -1,9 +1,10 @@
-"""Capabilities: derive, transfer, revoke, drop, and the handles they go by."""
+"""Capabilities: derive, pass on, revoke, drop, and the handles they go by."""
 
 from itertools import pairwise
 
 import pytest
 
+from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import handle_generation, handle_slot, thread_id
 from kernel.abi.kip import Counter, Page
@@ -12,6 +13,7 @@ from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Kind, Rights
 from libexo.errors import TrapRefused
 from tests.kernel.invariants import rights_grow
+from tests.kernel.passing import accept, offer, passed
 from tests.kernel.puppets import MS, Puppet, Theatre, refusal, theatre
 
 READ, WRITE, CONTROL, TRANSFER = Rights.READ, Rights.WRITE, Rights.CONTROL, Rights.TRANSFER
@@ -21,7 +23,7 @@ def shared(stage: Theatre) -> tuple[Puppet, Puppet, int, int]:
     """Two puppets; the first has carved an extent and mapped it on to the second. Returns both handles."""
     a, b = stage.pair()
     extent = a.sys.carve(a.handles[0], 1).extent
-    return a, b, extent, a.sys.transfer(extent, b.thread, READ | TRANSFER)
+    return a, b, extent, passed(a, extent, b, READ | TRANSFER)
 
 
 def test_derive_narrows_rights() -> None:
@@ -41,8 +43,8 @@ def test_rights_never_grow() -> None:
         read = a.sys.derive(a.handles[0], READ | TRANSFER)
 
         assert refusal(a.sys.derive, read, READ | WRITE) == Refusal.MISSING_RIGHT
-        assert refusal(a.sys.transfer, read, b.thread, ALL_RIGHTS) == Refusal.MISSING_RIGHT
-        assert refusal(a.sys.transfer, read, b.thread, ALL_RIGHTS, grant=True) == Refusal.MISSING_RIGHT
+        assert refusal(offer, a, read, b, ALL_RIGHTS) == Refusal.MISSING_RIGHT
+        assert refusal(offer, a, read, b, ALL_RIGHTS, grant=True) == Refusal.MISSING_RIGHT
 
 
 def test_rights_that_are_none() -> None:
@@ -99,7 +101,7 @@ def test_grant_moves_what_hangs_on_it() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         child = a.sys.derive(a.handles[0], READ)
-        there = a.sys.transfer(a.handles[0], b.thread, ALL_RIGHTS, grant=True)
+        there = passed(a, a.handles[0], b, ALL_RIGHTS, grant=True)
         b.sys.revoke(there)
 
         assert refusal(a.sys.inspect, a.handles[0]) == Refusal.STALE_HANDLE
@@ -112,7 +114,7 @@ def test_transfer_needs_the_right() -> None:
         a, b = stage.pair()
         kept = a.sys.derive(a.handles[0], CONTROL)
 
-        assert refusal(a.sys.transfer, kept, b.thread, CONTROL) == Refusal.MISSING_RIGHT
+        assert refusal(offer, a, kept, b, CONTROL) == Refusal.MISSING_RIGHT
 
 
 def test_transfer_to_nobody() -> None:
@@ -121,8 +123,8 @@ def test_transfer_to_nobody() -> None:
         a, b = stage.pair()
         stage.kill(b)
 
-        assert refusal(a.sys.transfer, a.handles[0], thread_id(5000), READ) == Refusal.NO_SUCH_THREAD
-        assert refusal(a.sys.transfer, a.handles[0], b.thread, READ) == Refusal.STALE_THREAD
+        assert refusal(offer, a, a.handles[0], thread_id(5000), READ) == Refusal.NO_SUCH_THREAD
+        assert refusal(offer, a, a.handles[0], b, READ) == Refusal.STALE_THREAD
 
 
 def test_transfer_follows_the_calls() -> None:
@@ -130,12 +132,12 @@ def test_transfer_follows_the_calls() -> None:
     with theatre() as stage:
         b = stage.puppet("b")
         a = stage.puppet("a", holds=("ram",), may_bind=[1])
-        before = refusal(a.sys.transfer, a.handles[0], b.thread, READ)
-        _, ticket = b.sys.bind(a.thread)
-        b.host.close_descriptor(ticket)
+        before = refusal(offer, a, a.handles[0], b, READ)
+        for ticket in b.sys.trap(traps.Bind(a.thread))[1]:
+            b.host.close_descriptor(ticket)
 
         assert before == Refusal.MAY_NOT_BIND
-        assert b.sys.inspect(a.sys.transfer(a.handles[0], b.thread, READ)).rights == READ
+        assert b.sys.inspect(passed(a, a.handles[0], b, READ)).rights == READ
 
 
 def test_transfer_to_oneself() -> None:
@@ -143,7 +145,7 @@ def test_transfer_to_oneself() -> None:
     with theatre() as stage:
         a = stage.puppet(holds=("ram",))
         extent = a.sys.carve(a.handles[0], 1).extent
-        moved = a.sys.transfer(extent, a.thread, READ, grant=True)
+        moved = passed(a, extent, a, READ, grant=True)
 
         assert a.sys.inspect(moved).count == 1
         assert refusal(a.sys.inspect, extent) == Refusal.STALE_HANDLE
@@ -166,7 +168,7 @@ def test_revoke_reaches_everybody() -> None:
         line = [stage.puppet(f"p{n}", holds=("ram",) if not n else ()) for n in range(5)]
         handle = line[0].handles[0]
         for giver, taker in pairwise(line):
-            handle = giver.sys.transfer(handle, taker.thread, READ | TRANSFER)
+            handle = passed(giver, handle, taker, READ | TRANSFER)
 
         assert line[0].sys.revoke(line[0].handles[0])[0] == 4
         assert [len(puppet.caps) for puppet in line] == [1, 0, 0, 0, 0]
@@ -256,7 +258,7 @@ def test_revoke_deadline_outlives_the_owner() -> None:
     with theatre() as stage:
         root, a, b = stage.puppet(), stage.puppet("a", keeps=True, holds=("ram",)), stage.puppet("b")
         stage.system.give(root.task, a.environment)
-        a.sys.transfer(a.handles[0], b.thread, READ)
+        passed(a, a.handles[0], b, READ)
         a.sys.revoke(a.handles[0], 5_000)
         stage.kill(a)
         heir = stage.heir(a)
@@ -314,13 +316,14 @@ def test_full_table() -> None:
         for _ in range(MAX_HANDLES - 1):
             a.sys.derive(a.handles[0], READ)
         b_ram = stage.system.give(b.task, stage.system._things("ram")[0]).handle
+        offers = [offer(b, b_ram, a, READ, grant=grant) for grant in (False, True)]
         free = stage.kernel.frames.free
 
         assert refusal(a.sys.derive, a.handles[0], READ) == Refusal.TABLE_FULL
         assert refusal(a.sys.carve, a.handles[0], 1) == Refusal.TABLE_FULL
-        assert refusal(b.sys.transfer, b_ram, a.thread, READ) == Refusal.TABLE_FULL
-        assert refusal(b.sys.transfer, b_ram, a.thread, READ, grant=True) == Refusal.TABLE_FULL
-        assert (stage.kernel.frames.free, len(b.caps)) == (free, 1)
+        assert refusal(offer, a, a.handles[0], b, READ) == Refusal.TABLE_FULL
+        assert [refusal(accept, a, b, each) for each in offers] == [Refusal.TABLE_FULL] * 2
+        assert (stage.kernel.frames.free, len(b.caps)) == (free, 3)
 
 
 def test_inventory() -> None:
@@ -365,7 +368,7 @@ def test_no_tree_grows_rights() -> None:
         a, b = stage.pair()
         for bits in range(32):
             try:
-                handle = a.sys.transfer(a.sys.derive(a.handles[0], bits), b.thread, bits & 7)
+                handle = passed(a, a.sys.derive(a.handles[0], bits), b, bits & 7)
                 b.sys.derive(handle, bits)
             except TrapRefused:
                 continue

@@ -327,3 +327,101 @@ def test_more_slices_for_one() -> None:
         shares = [used(members)[name] - before[name] for name in "ab"]
 
         assert shares == pytest.approx([200, 100], abs=2)
+
+
+# --------------------------------------------------------------------------------- slices that are given up
+
+
+def test_the_rest_is_given_up() -> None:
+    """Who gives up its slice is stopped at once, the next begins, and nothing is carried over."""
+    with theatre() as stage:
+        scheduler, cpu, members = cast_of(stage, a=compute, b=compute)
+        plan(scheduler, cpu, members, a=10, b=10)
+        stage.pass_time(4)
+        before = used(members)
+        scheduler.sys.thread_switch(cpu, 0, 0, members["a"].thread)
+        stage.pass_time(10)
+        between = used(members)
+        stage.pass_time(20)
+        shares = [used(members)[name] - between[name] for name in "ab"]
+
+        assert [between[name] - before[name] for name in "ab"] == pytest.approx([0, 10], abs=0.2)
+        assert shares == pytest.approx([10, 10], abs=0.2)
+
+
+def test_the_rest_is_given_to_another() -> None:
+    """It runs for as long as the giver had left, planned or not; then the plan goes on behind the giver."""
+    with theatre() as stage:
+        scheduler, cpu, members = cast_of(stage, a=compute, b=compute, c=compute)
+        plan(scheduler, cpu, members, a=10, b=10)
+        stage.pass_time(4)
+        before = used(members)
+        scheduler.sys.thread_switch(cpu, members["c"].thread, 0, members["a"].thread)
+        stage.pass_time(16)
+        shares = [used(members)[name] - before[name] for name in "abc"]
+
+        assert shares == pytest.approx([0, 10, 6], abs=0.2)
+
+
+def test_only_what_one_has_is_given() -> None:
+    """Who has not the processor gives nothing up; who is no member of it can neither give nor get."""
+    with theatre() as stage:
+        scheduler, cpu, members = cast_of(stage, a=compute, b=compute)
+        plan(scheduler, cpu, members, a=10, b=10)
+        stage.pass_time(4)
+        scheduler.sys.thread_switch(cpu, 0, 0, members["b"].thread)
+        switch, a = scheduler.sys.thread_switch, members["a"].thread
+
+        assert current(stage) == "a"
+        assert refusal(switch, cpu, scheduler.thread, 0, a) == Refusal.BAD_SLICE
+        assert refusal(switch, cpu, 0, 0, scheduler.thread) == Refusal.BAD_SLICE
+
+
+def test_nobody_else_wants_it() -> None:
+    """Who gives up its slice while all others sleep goes on at once."""
+    with theatre() as stage:
+        scheduler, cpu, members = cast_of(stage, a=compute, b=sleepy(1000, 10**12))
+        plan(scheduler, cpu, members, a=10, b=10)
+        stage.pass_time(50)
+        before = used(members)["a"]
+        scheduler.sys.thread_switch(cpu, 0, 0, members["a"].thread)
+        stage.pass_time(10)
+
+        assert used(members)["a"] - before == pytest.approx(10, abs=0.1)
+
+
+def test_preemptions_are_shown_to_who_is_preempted() -> None:
+    """Its page counts slices that ended by force, not those it gave up, nor those it slept through."""
+    with theatre() as stage:
+        scheduler, cpu, members = cast_of(stage, a=compute, b=compute, s=sleepy(1000, 10**12))
+        plan(scheduler, cpu, members, a=10, b=10, s=10)
+        counts = {name: member.env.page for name, member in members.items()}
+        stage.pass_time(45)
+        before = counts["a"][Page.PREEMPTIONS]
+        scheduler.sys.thread_switch(cpu, 0, 0, members["a"].thread)
+
+        assert (before, counts["b"][Page.PREEMPTIONS], counts["s"][Page.PREEMPTIONS]) == (2, 2, 0)
+        assert (counts["a"][Page.PREEMPTIONS], current(stage)) == (2, "b")
+
+
+def test_who_waits_outside_the_plan() -> None:
+    """That the owner of the processor sleeps is noticed also when only such want it as have no slice."""
+    with theatre() as stage:
+        scheduler, cpu, members = cast_of(stage, a=sleepy(20 * MS, 10**12), b=compute)
+        plan(scheduler, cpu, members, a=10)
+        stage.pass_time(30)
+
+        assert (Preemption.BLOCKED, members["a"].thread) in events(scheduler)
+
+
+def test_what_was_used_is_shown_with_a_plan() -> None:
+    """With every plan the row of who runs says what it has used by then."""
+    with theatre() as stage:
+        scheduler, cpu, members = cast_of(stage, a=compute)
+        plan(scheduler, cpu, members, a=10)
+        stage.pass_time(25)
+        plan(scheduler, cpu, members, a=10)
+        row = scheduler.env.kip.environment_of(members["a"].thread)
+
+        assert row is not None
+        assert row.consumed / MS == pytest.approx(used(members)["a"], abs=0.1)

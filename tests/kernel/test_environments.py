@@ -205,7 +205,7 @@ def end_by(stage: Theatre, root: Puppet, made: Puppet, handle: int, how: str) ->
         case "fault":
             assert made.raw(b"\xc1") is None
         case "exit":
-            made.body._ready = lambda: True  # its program returns
+            made.body.main.ready = lambda: True  # its program returns
         case _:
             made.kill()
     stage.settle()

@@ -11,6 +11,7 @@ from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Kind, Rights
 from libexo import vm
 from libexo.extent import Extent
+from tests.kernel.passing import passed
 from tests.kernel.puppets import Puppet, Theatre, faults, ram_of, refusal, theatre
 
 READ, WRITE, CONTROL, TRANSFER = Rights.READ, Rights.WRITE, Rights.CONTROL, Rights.TRANSFER
@@ -130,7 +131,7 @@ def test_revoked_share() -> None:
         extent = carved(a)
         mine = vm.map(a.env, extent)
         mine[:4] = b"mine"
-        yours = b.env.views.map(a.sys.transfer(extent.handle, b.thread, READ))
+        yours = b.env.views.map(passed(a, extent.handle, b, READ))
 
         assert vm.revoke(a.env, extent) == 1
         assert (bytes(mine[:4]), faults(yours)) == (b"mine", True)
@@ -142,9 +143,9 @@ def test_revoked_share_tells_the_others() -> None:
         a, b, c = stage.puppet("a", holds=("ram",)), stage.puppet("b"), stage.puppet("c")
         extent = carved(a)
         views = [vm.map(a.env, extent)]
-        b_handle = a.sys.transfer(extent.handle, b.thread, READ | WRITE | TRANSFER)
+        b_handle = passed(a, extent.handle, b, READ | WRITE | TRANSFER)
         views.append(b.env.views.map(b_handle))
-        c.env.views.map(b.sys.transfer(b_handle, c.thread, READ))
+        c.env.views.map(passed(b, b_handle, c, READ))
         vm.revoke(b.env, Extent(b_handle, 1, 0))
         a.env.thread.core.pump_gate()
         views[0][0] = 9
@@ -158,7 +159,7 @@ def test_a_share_never_mapped_moves_nothing() -> None:
         a, b = stage.pair()
         extent = carved(a)
         vm.map(a.env, extent)
-        a.sys.transfer(extent.handle, b.thread, READ)
+        passed(a, extent.handle, b, READ)
 
         assert a.sys.revoke(extent.handle) == (1, [])
         assert a.told() == []
@@ -170,7 +171,7 @@ def test_revoke_at_the_deadline_moves_the_memory() -> None:
         a, b = stage.pair()
         extent = carved(a)
         mine = vm.map(a.env, extent)
-        yours = b.env.views.map(a.sys.transfer(extent.handle, b.thread, READ))
+        yours = b.env.views.map(passed(a, extent.handle, b, READ))
         a.sys.revoke(extent.handle, 1000)
         stage.pass_time(2)
 
@@ -184,7 +185,7 @@ def test_dropped_but_still_mapped() -> None:
         a, b = stage.pair()
         extent = carved(a)
         mine = vm.map(a.env, extent)
-        share = a.sys.transfer(extent.handle, b.thread, READ)
+        share = passed(a, extent.handle, b, READ)
         yours = b.env.views.map(share)
         b.sys.drop(share)
 
@@ -199,7 +200,7 @@ def test_granted_and_still_mapped() -> None:
         extent = carved(a)
         mine = vm.map(a.env, extent)
         mine[:4] = b"gift"
-        there = a.sys.transfer(extent.handle, b.thread, ALL_RIGHTS, grant=True)
+        there = passed(a, extent.handle, b, ALL_RIGHTS, grant=True)
 
         assert faults(mine)
         assert bytes(b.env.views.map(there)[:4]) == b"gift"
@@ -209,7 +210,7 @@ def test_dead_owner_of_a_share() -> None:
     """When the owner ends, what it shared is taken from those it shared it with, and the frames are free."""
     with theatre() as stage:
         a, b = stage.pair()
-        yours = b.env.views.map(a.sys.transfer(carved(a).handle, b.thread, READ))
+        yours = b.env.views.map(passed(a, carved(a).handle, b, READ))
         stage.kill(a)
 
         assert (faults(yours), stage.kernel.frames.free) == (True, 256)
@@ -222,7 +223,7 @@ def test_revoking_ram() -> None:
         a, b = stage.pair()
         pool = a.sys.derive(a.handles[0], ALL_RIGHTS)
         extent = a.sys.carve(pool, 7).extent
-        yours = b.env.views.map(a.sys.transfer(extent, b.thread, ALL_RIGHTS, grant=True))
+        yours = b.env.views.map(passed(a, extent, b, ALL_RIGHTS, grant=True))
 
         assert a.sys.revoke(pool)[0] == 1
         assert (faults(yours), users(stage), stage.kernel.frames.free) == (True, {}, 256)
@@ -244,7 +245,7 @@ def test_receiver_is_the_user(grant: bool) -> None:  # noqa: FBT001 - a paramete
     """Frames that their carver gave away count as the receiver's, whether mapped or granted."""
     with theatre() as stage:
         a, b = stage.pair()
-        a.sys.transfer(carved(a, 3).handle, b.thread, ALL_RIGHTS, grant=grant)
+        passed(a, carved(a, 3).handle, b, ALL_RIGHTS, grant=grant)
 
         assert users(stage) == {"b": 3}
 
@@ -253,8 +254,8 @@ def test_sharing_on_changes_no_account() -> None:
     """Who got frames from their carver and lets others map them stays the one they count for."""
     with theatre() as stage:
         a, b, c = stage.puppet("a", holds=("ram",)), stage.puppet("b"), stage.puppet("c")
-        granted = a.sys.transfer(carved(a, 3).handle, b.thread, ALL_RIGHTS, grant=True)
-        b.sys.transfer(granted, c.thread, READ)
+        granted = passed(a, carved(a, 3).handle, b, ALL_RIGHTS, grant=True)
+        passed(b, granted, c, READ)
 
         assert users(stage) == {"b": 3}
 
@@ -263,7 +264,7 @@ def test_user_keeps_the_account_while_it_holds_any() -> None:
     """Dropping one of two capabilities to the same frames changes nothing in whose they are."""
     with theatre() as stage:
         a, b = stage.pair()
-        mapped = a.sys.transfer(carved(a, 3).handle, b.thread, ALL_RIGHTS)
+        mapped = passed(a, carved(a, 3).handle, b, ALL_RIGHTS)
         b.sys.drop(b.sys.derive(mapped, READ))
 
         assert users(stage) == {"b": 3}
@@ -273,7 +274,7 @@ def test_account_falls_back() -> None:
     """When the user gives its last capability up, the frames count for who still holds them."""
     with theatre() as stage:
         a, b = stage.pair()
-        b.sys.drop(a.sys.transfer(carved(a, 3).handle, b.thread, ALL_RIGHTS))
+        b.sys.drop(passed(a, carved(a, 3).handle, b, ALL_RIGHTS))
 
         assert users(stage) == {"a": 3}
 

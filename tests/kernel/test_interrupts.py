@@ -64,7 +64,7 @@ def test_one_handler_a_line() -> None:
 
         assert refusal(other.sys.interrupt_bind, same) == Refusal.LINE_BUSY
         other.sys.interrupt_bind(same, bind=False)
-        assert stage.kernel.interrupts.lines[LINE].handler is driver.environment
+        assert stage.kernel.interrupts.lines[LINE].handler is driver.environment.first
 
 
 def test_given_up() -> None:

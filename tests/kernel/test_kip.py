@@ -1,6 +1,4 @@
-"""The kernel interface page: the X.2 head bit for bit, and the tables as libexo reads them."""
-
-import struct
+"""The kernel interface page: our own head, and the tables as libexo reads them. The X.2 half: test_x2.py."""
 
 import pytest
 
@@ -11,37 +9,9 @@ from kernel.errors import Refused
 from libexo.kip import Kip
 from tests.kernel.puppets import Theatre, ram_of, theatre
 
-HEAD = {
-    0: "4c 34 e6 4b 00 00 00 00",  # L4 0xE6 K
-    1: "00 00 05 84 00 00 00 00",  # version 0x84, subversion 5 (X.2)
-    2: "04 00 00 00 00 00 00 00",  # little endian, 64 bits
-    48: "01 00 01 00 00 00 00 00",  # clock: read and scheduling precision 1 us
-    49: "12 40 00 06 00 00 00 00",  # user base 96, system base 64, 18 bits of thread number
-    50: "07 10 00 00 00 00 00 00",  # pages of 4 KiB; rights r, w, x
-    51: "00 00 00 00 00 00 00 40",  # one processor, 16 words each
-}
-"""Words of the head with the bytes X.2 wants there."""
-
 
 def reader(stage: Theatre) -> Kip:
     return Kip(stage.machine.published["kip"].buffer)
-
-
-@pytest.mark.parametrize(("word", "expected"), HEAD.items())
-def test_x2_head(word: int, expected: str) -> None:
-    """The fields of L4 X.2 stand at their words, with their bits."""
-    with theatre() as stage:
-        page = stage.machine.published["kip"].buffer
-
-        assert bytes(page[8 * word : 8 * word + 8]).hex(" ") == expected
-
-
-def test_the_rest_of_x2_is_zero() -> None:
-    """What X.2 has and we do not fill is zero."""
-    with theatre() as stage:
-        words = struct.unpack("<256Q", stage.machine.published["kip"].buffer[:2048])
-
-        assert [n for n, word in enumerate(words) if word and n not in HEAD] == []
 
 
 def test_our_head() -> None:

@@ -2,8 +2,10 @@
 
 import pytest
 
+from kernel.abi.errors import Refusal
 from kernel.abi.ids import next_version, thread_id, thread_number, thread_version
-from kernel.errors import Panic
+from kernel.errors import Panic, Refused
+from kernel.thread import Thread
 from kernel.threads import Threads
 from tests.kernel.puppets import theatre
 
@@ -48,13 +50,24 @@ def test_numbers_asked_for() -> None:
 
 
 def test_nobody_lives_twice() -> None:
-    """Two environments of one thread number are the kernel's own mistake: a panic."""
+    """Two living threads of one number are the kernel's own mistake: a panic."""
     with theatre() as stage:
         a, b = stage.pair()
-        threads = Threads(stage.kernel)
-        threads.enter(a.environment)
-        b.environment.thread, thread = a.environment.thread, b.environment.thread
+        double = Thread(a.environment.thread, b.environment)
 
         with pytest.raises(Panic, match="lives twice"):
-            threads.enter(b.environment)
-        b.environment.thread = thread
+            stage.kernel.threads.enter(double)
+
+
+def test_no_number_is_left() -> None:
+    """When every thread number is in use no environment can be created, and the kernel has room again after."""
+    with theatre() as stage:
+        threads = stage.kernel.threads
+        free = list(threads._free)
+        threads._free.clear()
+        with pytest.raises(Refused) as refused:
+            stage.puppet("one more")
+        threads._free.extend(free)
+
+        assert refused.value.refusal == Refusal.TOO_MANY_ENVIRONMENTS
+        assert stage.puppet("one more").alive

@@ -1,0 +1,50 @@
+"""A thread: what sends, and what can be sent to.
+
+Every environment has a first thread, the main thread of its host process, and ends with it. It may have more:
+each has a number, an end point and bindings of its own, and nothing else of its own. What a thread may do is
+what its environment may do, and which of its threads made a trap the kernel does not ask.
+
+An *inactive* thread has a number and a space, and nobody can reach it. It becomes active with its first pager.
+"""
+
+from typing import TYPE_CHECKING
+
+from kernel.abi.ids import NIL_THREAD, ThreadId, show_thread, thread_number
+from kernel.abi.kip import ThreadState
+
+if TYPE_CHECKING:
+    from kernel.bindings import Binding
+    from kernel.environment import Environment
+
+
+class Thread:
+    """One thread of one environment."""
+
+    __slots__ = ("active", "environment", "id", "incoming", "living", "pager", "scheduler", "utcb")
+
+    def __init__(self, thread: ThreadId, environment: "Environment") -> None:
+        """Make *thread*, inactive, in *environment*; it lives when `Threads.enter` has taken it."""
+        self.id = thread
+        self.environment = environment
+        self.pager = NIL_THREAD
+        self.scheduler = NIL_THREAD
+        self.utcb = 0
+        """Where its UTCB is, so its local id; 0: nowhere yet."""
+        self.living = False
+        self.active = False
+        self.incoming: dict[bytes, Binding] = {}
+        """Who may send to it."""
+
+    def __repr__(self) -> str:
+        """Show id and environment."""
+        return f"<Thread {show_thread(self.id)} of {self.environment.name}>"
+
+    @property
+    def number(self) -> int:
+        """Its number, which it keeps when it is renamed."""
+        return thread_number(self.id)
+
+    @property
+    def state(self) -> ThreadState:
+        """What the exposed table shows."""
+        return ThreadState.ACTIVE if self.active else ThreadState.INACTIVE
