@@ -143,6 +143,9 @@ class Body(Protocol):
     def resume(self) -> None:
         """Let it run."""
 
+    def move(self, core: int) -> None:
+        """Let it run on host *core* only, from now on."""
+
     def signal(self, number: int) -> None:
         """Send host signal *number*."""
 
@@ -207,6 +210,13 @@ class Machine(Protocol):
     @property
     def cores(self) -> Sequence[int]:
         """The host core of each processor; its index is the processor's number."""
+
+    @property
+    def frequencies(self) -> Sequence[tuple[int, int]]:
+        """Internal and external frequency of each processor in kHz; 0 where the host does not say."""
+
+    def file(self, path: str) -> Descriptor:
+        """Return a descriptor to read the file or directory *path* of the host by. Raises OSError."""
 
     def page(self, name: str, size: int) -> Page:
         """Return zeroed memory of the kernel."""

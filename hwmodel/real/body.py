@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from hwmodel.machine import Port, Supervisor
+from hwmodel.real import affinity
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.loop import close_quietly
 from hwmodel.real.port import RealPort
@@ -35,6 +36,7 @@ class RealBody:
         self._held = paused
         self._paused = paused
         self._early: list[int] = []
+        self._core = -1
         self._process: RealDescriptor | None = None
         self._state = -1
         self._consumed = 0
@@ -43,6 +45,8 @@ class RealBody:
         """It is there, and stands still if it was to start so; do to it what was asked for before."""
         self.pid, self._process = pid, process
         self._clock = ~pid << 3 | 2  # CPUCLOCK_SCHED of a process and all its threads: linux/posix-timers.h
+        if self._core >= 0:
+            self.move(self._core)
         for number in self._early:
             self.signal(number)
         if self.killed:
@@ -65,6 +69,12 @@ class RealBody:
         self._paused = False
         if self.pid:
             self.signal(signal.SIGCONT)
+
+    def move(self, core: int) -> None:
+        """Let it run on host *core* only, from now on."""
+        self._core = core
+        if self._process is not None:
+            affinity.move(self.pid, core, group=self._group)
 
     def signal(self, number: int) -> None:
         """Send host signal *number*; one that has ended, or that we may not signal, does not get it."""

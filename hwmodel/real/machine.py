@@ -10,6 +10,7 @@ from hwmodel.machine import Descriptor, Page, Supervisor
 from hwmodel.real.body import RealBody
 from hwmodel.real.descriptor import RealDescriptor, lendable
 from hwmodel.real.endpoint import BACKLOG, RealEndpoint, listen
+from hwmodel.real.frequencies import frequencies
 from hwmodel.real.gate import Gate, Peer
 from hwmodel.real.loop import Loop
 from hwmodel.real.memory import RealMemory
@@ -58,6 +59,15 @@ class RealMachine:
     def cores(self) -> Sequence[int]:
         """The host core of each processor."""
         return self._cores
+
+    @property
+    def frequencies(self) -> Sequence[tuple[int, int]]:
+        """Internal and external frequency of each processor in kHz; 0 where the host does not say."""
+        return [(internal, 0) for internal in frequencies(self._cores)]
+
+    def file(self, path: str) -> RealDescriptor:
+        """Return a descriptor to read the file or directory *path* by. Raises OSError."""
+        return RealDescriptor(lendable(os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
 
     def page(self, name: str, size: int) -> RealPage:
         """Return zeroed memory of the kernel."""

@@ -1,12 +1,12 @@
-"""Bodies of the simulated machine: threads, of which exactly one runs, and only while it has the baton.
+"""Bodies of the simulated machine: programs, each with what its host process would have.
 
-A body hands the baton back wherever its program traps, waits or computes; between two such points nothing
-else happens in the whole machine. A kill takes effect there too: the program's next call into its host raises
-Killed, and so does every later one while it unwinds.
+A body's program runs in strands, of which one, the main strand, is there from the start and ends the body when it
+ends, as the main thread ends a process. A kill takes effect where strands hand over: the next call into the host
+raises Killed in each of them, and so does every later one while it unwinds. The strands of a body share its one
+processor, as threads of a Python process do.
 """
 
 import signal
-import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hwmodel.machine import Port
 from hwmodel.simulated.descriptors import KERNEL, MemoryThing, SimulatedDescriptor, TicketThing
 from hwmodel.simulated.mmu import Mapping, is_bus_error
+from hwmodel.simulated.strands import Killed, Strand, compute, next_event
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.program import Program
 
@@ -34,10 +35,6 @@ _STOPPING = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 
 T = TypeVar("T", MemoryThing, TicketThing)
 Packet = tuple[bytes, list[SimulatedDescriptor]]
-
-
-class Killed(BaseException):
-    """The host ended this program. Not an Exception: programs do not handle it."""
 
 
 class SimulatedPort:
@@ -109,6 +106,8 @@ class SimulatedBody:
         self.port: Port = self.pipe
         self.error: BaseException | None = None
         """What the program raised, if it ended that way."""
+        self.strand_errors: list[BaseException] = []
+        """What ended strands other than the main one, and only them."""
         self.result: object = None
         """What the program returned."""
         self.status: int | None = None
@@ -118,19 +117,23 @@ class SimulatedBody:
         self.discarded = False
         self.handovers = 0
         self.paused = False
+        self.core = -1
+        """Of its processor; -1: it is under no plan."""
         self.killer = 0
         """The signal that ends it at its next handover."""
         self.dying: list[Callable[[], None]] = []
         """Called when it is killed: what the host closes at once, while the program still unwinds."""
-        self.deadline: int | None = None
-        self.remaining = 0
-        self._ready: Callable[[], bool] | None = None
-        self._used = 0
-        self._looks = 0
         self.entry = entry
-        self._turn = threading.Lock()
-        self._turn.acquire()
-        self._thread = threading.Thread(target=self._main, name=self.holder, daemon=True)
+        self.main = Strand(machine, self, self.holder, self._main)
+        self.strands = [self.main]
+        """Those that have not ended, oldest first."""
+        self.running = self.main
+        """The one that has the baton, or had it last."""
+        self._outcome: int | None = None
+        """The status it will have when its last strand is gone: decided when the main one ends."""
+        self._used = 0
+        self._is_stepping = False
+        self._looks = 0
         self._mappings: list[Mapping] = []
         self._given: dict[int, SimulatedDescriptor] = {}
 
@@ -147,6 +150,10 @@ class SimulatedBody:
     def resume(self) -> None:
         """Let it run."""
         self.paused = False
+
+    def move(self, core: int) -> None:
+        """Let it run on host *core* only: nothing but a number here."""
+        self.core = core
 
     def signal(self, number: int) -> None:
         """Do what the host's signal does to a program that handles none."""
@@ -167,7 +174,8 @@ class SimulatedBody:
 
     def asleep(self) -> bool:
         """Say whether it waits for something, rather than runs or wants to."""
-        return self.status is not None or not (self.remaining or self._awake(self._machine.virtual.now()))
+        now = self._machine.virtual.now()
+        return self.status is not None or not any(s.remaining or s.awake(now) for s in self.strands)
 
     def discard(self) -> None:
         """Forget it."""
@@ -175,11 +183,10 @@ class SimulatedBody:
         self._machine.forget(self)
 
     def _end(self, number: int) -> None:
-        if self.status is not None or self.killer:
+        if self.status is not None or self.ending:
             return
         self.killer = number
-        for close in self.dying:
-            close()
+        self._close_at_once()
         if not self.pid:  # it never ran: nothing will unwind
             self._machine.never_ran(self)
 
@@ -192,44 +199,36 @@ class SimulatedBody:
             self._given[role] = descriptor
 
     def start(self, pid: int) -> None:
-        """Give it a thread; it runs when it gets the baton."""
+        """Give it a process id; its main strand runs when it gets the baton."""
         self.pid = pid
-        self._thread.start()
+        self.main.start()
 
-    def can_run(self, now: int) -> bool:
-        """Say whether it would do something with the baton."""
-        if self.status is not None or not self.pid:
-            return False
-        if self.killer:
-            return True
-        return not self.paused and not self.remaining and self._awake(now)
+    @property
+    def ending(self) -> bool:
+        """Whether its strands unwind: it was killed, or its main strand ended."""
+        return bool(self.killer) or self._outcome is not None
 
-    def _awake(self, now: int) -> bool:
-        """Say whether what it waits for is there."""
-        return self._ready is None or (self.deadline is not None and self.deadline <= now) or self._ready()
+    def runnable(self, now: int) -> list[Strand]:
+        """Return the strands that would do something with the baton, oldest first."""
+        return [strand for strand in self.strands if strand.can_run(now)] if self.pid else []
 
     def next_event(self, now: int) -> int | None:
         """Return when it can run by the passing of time alone, or None."""
-        if self.paused or self.status is not None:
-            return None
-        return now + self.remaining if self.remaining else self.deadline
+        return None if self.paused else next_event(self.strands, now)
 
     def compute(self, nanoseconds: int) -> None:
         """Account time that passed while it had its processor, if it computes."""
-        if not self.paused and self.status is None:
-            done = min(nanoseconds, self.remaining)
-            self.remaining -= done
-            self._used += done
+        if not self.paused and not self._is_stepping:
+            self._used += compute(self.strands, nanoseconds)
 
-    def lend_baton(self) -> None:
-        """Let it run until it hands back."""
-        self._turn.release()
-        self._machine.await_baton(self)
+    def lose(self, strand: Strand) -> None:
+        """*strand* ended; with its last one the body has."""
+        self.strands.remove(strand)
+        if not self.strands:
+            self.status = self._outcome
 
     def finish(self) -> None:
-        """Collect its thread, and take what the host takes from an ended program."""
-        if self._thread.ident is not None:
-            self._thread.join()
+        """Take what the host takes from an ended program."""
         self.pipe.cut = True
         for mapping in self._mappings:
             mapping.revoke()
@@ -237,8 +236,7 @@ class SimulatedBody:
         self._machine.ledger.close_all(self.holder)
 
     def _main(self) -> None:
-        """Run the program; the whole life of the thread."""
-        self._turn.acquire()
+        """Run the program; the whole life of the main strand."""
         status = 0
         try:
             self._check()
@@ -251,13 +249,36 @@ class SimulatedBody:
         except BaseException as error:  # noqa: BLE001 - as a process: whatever it was, it ends this program only
             self.error = error
             status = -signal.SIGBUS if is_bus_error(error) else 1
-            error.add_note(f"in program {self.holder} of the simulated machine")
-            self._machine.log.append("".join(traceback.format_exception(error)))
-        if self.killer:
-            status = -self.killer
-        self._ready, self.remaining, self.deadline = None, 0, None
-        self.status = status
-        self._machine.give_baton()
+            self._report(error, f"program {self.holder}")
+        self._conclude(status)
+
+    def _beside(self, strand: str, function: Callable[[], object]) -> None:
+        """Run *function*; the whole life of a strand that is not the main one."""
+        try:
+            self._check()
+            function()
+        except (Killed, SystemExit):  # the latter ends the thread that raises it, in a process, too
+            return
+        except BaseException as error:  # noqa: BLE001 - as a thread: whatever it was, it ends this strand only
+            self._report(error, f"strand {strand}")
+            if is_bus_error(error):  # the host's signal ends the process, whichever thread it hits
+                self.error = error
+                self._conclude(-signal.SIGBUS)
+                self._close_at_once()
+            else:
+                self.strand_errors.append(error)
+
+    def _report(self, error: BaseException, where: str) -> None:
+        error.add_note(f"in {where} of the simulated machine")
+        self._machine.log.append("".join(traceback.format_exception(error)))
+
+    def _conclude(self, status: int) -> None:
+        if self._outcome is None:
+            self._outcome = -self.killer if self.killer else status
+
+    def _close_at_once(self) -> None:
+        for close in self.dying:
+            close()
 
     # ----------------------------------------------------------------------------------- the program's side
 
@@ -293,6 +314,14 @@ class SimulatedBody:
         """Close the program's end of the gate."""
         self.pipe.cut = True
 
+    def start_strand(self, function: Callable[[], object], name: str) -> None:
+        """Start another strand, that runs *function*: at the earliest when this one hands over."""
+        self._check()
+        name = f"{self.holder}/{name}"
+        strand = Strand(self._machine, self, name, lambda: self._beside(name, function))
+        self.strands.append(strand)
+        strand.start()
+
     def wait(self, ready: Callable[[], bool], deadline: int | None) -> None:
         """Hand over until *ready*, or until *deadline*."""
         self._check()
@@ -301,7 +330,7 @@ class SimulatedBody:
     def burn(self, nanoseconds: int) -> None:
         """Compute for that long; a plan takes the processor away meanwhile as it takes it from anybody."""
         self._check()
-        self.remaining = nanoseconds
+        self.running.remaining = nanoseconds
         self._hand_over(lambda: True)
 
     def now(self) -> int:
@@ -359,29 +388,25 @@ class SimulatedBody:
         raise ValueError("the view is of no mapping of this program")
 
     def _check(self) -> None:
-        if self.killer:
+        if self.killer or self._outcome is not None:
             raise Killed
 
     def _spend(self, nanoseconds: int) -> None:
         self._used += nanoseconds
+        self._is_stepping = True  # its processor is taken: what other strands have left to compute stays
         self._machine.pass_time(self._machine.virtual.now() + nanoseconds)
+        self._is_stepping = False
 
     def _hand_over(self, ready: Callable[[], bool], deadline: int | None = None) -> None:
-        """Give the baton back; return when it is this body's turn and *ready* or *deadline* holds."""
-        self._spend_step()
-        self._ready, self.deadline = ready, deadline
+        """Give the baton back; return when it is this strand's turn again, and *ready* or *deadline* holds."""
+        strand = self.running
+        self._looks = 0
+        self._spend(STEP_NS)
+        strand.ready, strand.deadline = ready, deadline
         self.handovers += 1
         self._machine.handed_over(self)
-        self._machine.give_baton()
-        self._turn.acquire()
-        self._ready, self.deadline = None, None
+        strand.hand_back()
         self._check()
-
-    def _spend_step(self) -> None:
-        self._looks = 0
-        remaining, self.remaining = self.remaining, 0
-        self._spend(STEP_NS)
-        self.remaining = remaining
 
 
 def _whole_frames(size: int, there: int) -> int:

@@ -103,6 +103,16 @@ class ConsoleThing:
     kind = "console"
 
 
+class FileThing:
+    """A file of the host, which nobody reads on the simulated machine."""
+
+    kind = "file"
+
+    def __init__(self, path: str) -> None:
+        """Stand for the file at *path*."""
+        self.path = path
+
+
 class EndpointThing:
     """The listening socket of a thread."""
 

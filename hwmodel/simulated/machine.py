@@ -1,7 +1,7 @@
 """The simulated machine: the same kernel, servers and programs, in one process, from a seed.
 
 Its loop does one thing at a time: of everything that could happen next (a trap that waits in a gate, a
-program that could go on, news of a start or an end) the chooser picks one. When nothing can happen, time
+strand that could go on, news of a start or an end) the chooser picks one. When nothing can happen, time
 jumps to the next alarm, deadline or end of a computation; when there is none, the machine is idle. Every body
 outside a plan has a processor to itself; under a plan it computes while it is resumed.
 """
@@ -22,18 +22,20 @@ from hwmodel.simulated.clock import VirtualClock
 from hwmodel.simulated.descriptors import (
     ConsoleThing,
     EndpointThing,
+    FileThing,
     Ledger,
     SimulatedDescriptor,
     TicketThing,
 )
 from hwmodel.simulated.memory import SimulatedMemory, SimulatedPage
 from hwmodel.simulated.programs import Entry, NoProgramError, Serve, resolve
+from hwmodel.simulated.strands import Strand
 from kernel.abi.limits import MAX_TRAP_BYTES
 from kernel.abi.program import Program, ProgramKind
 from kernel.abi.topology import Topology
 
 STUCK_SECONDS = 60.0
-"""Real time after which a body that holds the baton counts as stuck in an endless loop."""
+"""Real time after which a strand that holds the baton counts as stuck in an endless loop."""
 FIRST_UID = 100_000
 FIRST_PID = 1_000
 
@@ -139,6 +141,15 @@ class SimulatedMachine:
         """The core of each processor."""
         return self._cores
 
+    @property
+    def frequencies(self) -> Sequence[tuple[int, int]]:
+        """A simulated processor has no frequency: how long it computes, its program says."""
+        return ((0, 0),) * len(self._cores)
+
+    def file(self, path: str) -> SimulatedDescriptor:
+        """Return a descriptor of a file: there is none, for what a simulated program runs is in `programs`."""
+        return SimulatedDescriptor(self.ledger, FileThing(path))
+
     def page(self, name: str, size: int) -> SimulatedPage:
         """Return zeroed memory of the kernel."""
         return SimulatedPage(name, size, self.ledger)
@@ -172,6 +183,7 @@ class SimulatedMachine:
         """Start a program as environment *number*."""
         body = SimulatedBody(self, number, name, _nothing, program=program, uid=FIRST_UID + number)
         body.paused = cpu >= 0
+        body.core = self._cores[cpu] if cpu >= 0 else -1
         body.give([d for d in descriptors if isinstance(d, SimulatedDescriptor)])
         self.bodies.append(body)
         self._launches[number] = self._launches.get(number, 0) + 1
@@ -211,8 +223,8 @@ class SimulatedMachine:
         for body in self.bodies:
             body.kill()
         for body in self.bodies:
-            while body.pid and body.status is None:
-                body.lend_baton()
+            while body.pid and body.strands:
+                body.strands[0].lend_baton()
             body.finish()
         self.bodies.clear()
         self._news.clear()
@@ -245,21 +257,22 @@ class SimulatedMachine:
         choices = self._choices()
         if not choices:
             return False
-        what, body = choices[self._choose(len(choices)) if len(choices) > 1 else 0]
+        what, body, strand = choices[self._choose(len(choices)) if len(choices) > 1 else 0]
         self.trace.append(Happening(self.clock.now(), what, body.number))
-        if what == "run":
-            self._run(body)
+        if strand is not None:
+            self._run(body, strand)
         elif what == "trap":
             self._trap(body, supervisor)
         else:
             self._news.popleft()[2](supervisor)
         return True
 
-    def _choices(self) -> list[tuple[str, SimulatedBody]]:
+    def _choices(self) -> list[tuple[str, SimulatedBody, Strand | None]]:
         now = self.clock.now()
-        choices = [(what, body) for what, body, _ in list(self._news)[:1]]
-        choices += [("trap", body) for body in self.bodies if body.pipe.to_kernel]
-        return choices + [("run", body) for body in self.bodies if body.can_run(now)]
+        choices: list[tuple[str, SimulatedBody, Strand | None]]
+        choices = [(what, body, None) for what, body, _ in list(self._news)[:1]]
+        choices += [("trap", body, None) for body in self.bodies if body.pipe.to_kernel]
+        return choices + [("run", body, strand) for body in self.bodies for strand in body.runnable(now)]
 
     def _jump(self, limit: int | None) -> Outcome | None:
         """Move the clock to when something can happen, if anything ever will, and not after *limit*."""
@@ -274,8 +287,8 @@ class SimulatedMachine:
         self.pass_time(min(known))
         return None
 
-    def _run(self, body: SimulatedBody) -> None:
-        body.lend_baton()
+    def _run(self, body: SimulatedBody, strand: Strand) -> None:
+        strand.lend_baton()
         if body.status is not None:
             self._collect(body, body.status)
 
@@ -333,13 +346,13 @@ class SimulatedMachine:
         self._collect(body, body.status)
 
     def give_baton(self) -> None:
-        """Called by the body that has it: back to the loop."""
+        """Called by the strand that has it: back to the loop."""
         self._baton.release()
 
-    def await_baton(self, body: SimulatedBody) -> None:
-        """Wait until *body* gives it back."""
+    def await_baton(self, strand: Strand) -> None:
+        """Wait until *strand* gives it back."""
         if not self._baton.acquire(timeout=STUCK_SECONDS):
-            raise RuntimeError(f"{body!r} does not hand over: a program that computes must call burn")
+            raise RuntimeError(f"{strand!r} does not hand over: a program that computes must call burn")
 
     def forget(self, body: SimulatedBody) -> None:
         """Forget *body* when it has ended; one the machine started is ended now."""

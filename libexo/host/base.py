@@ -2,9 +2,13 @@
 
 `libexo.host.real` is a host process with a socket to the kernel; `libexo.host.simulated` is a thread of the
 simulated machine. Nothing else in libexo reads a clock, sleeps or opens a descriptor.
+
+A program starts with one thread of execution, its main strand, and may start more *strands*. They share all there
+is here. Each waits for itself, and a wait that includes the gate ends for every strand when upcalls have arrived,
+whoever's trap they came in with. The program ends with its main strand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -20,6 +24,25 @@ class Source(Protocol):
 
     def fileno(self) -> int:
         """Return the host descriptor to poll (real host); a stable key (simulated)."""
+
+
+class Waker(Protocol):
+    """What one strand waits for so that others can wake it. It stays awake until it is cleared.
+
+    Who is woken clears it first, and then looks for why: a reason that comes later wakes again.
+    """
+
+    def fileno(self) -> int:
+        """Return what to wait on. Raises ValueError once it is closed."""
+
+    def wake(self) -> None:
+        """Make every wait for it end; any strand of the program may call it. Harmless when it was closed."""
+
+    def clear(self) -> None:
+        """Let waits last again."""
+
+    def close(self) -> None:
+        """Give it up; nobody may be waiting for it."""
 
 
 class Ticket(Protocol):
@@ -41,18 +64,18 @@ class Gate(Protocol):
     def trap(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> tuple[bytes, list[Descriptor]]:
         """Send one trap and return the answer (status byte first) with its descriptors.
 
-        *descriptors* go along with the trap, and are consumed.
+        *descriptors* go along with the trap, and are consumed. Traps of several strands are made one by one.
         Upcalls that arrive meanwhile are kept for `upcalls`. Raises GateClosed when the kernel is gone.
         """
 
     def upcalls(self, *, surely: bool = False) -> list[bytes]:
-        """Return the packets of upcalls that have arrived, without waiting.
+        """Return the packets of upcalls that have arrived, without waiting for more. Each comes out once.
 
         Unless *surely*, one that arrived just now may be left for next time.
         """
 
     def fileno(self) -> int:
-        """Return what to wait on for upcalls."""
+        """Return what to wait on for upcalls; another one once the program has several strands."""
 
     def close(self) -> None:
         """Leave."""
@@ -96,3 +119,13 @@ class Host(Protocol):
 
     def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
         """Sleep until one of *sources* may have something, or until *deadline* (ns)."""
+
+    def waker(self) -> Waker:
+        """Return a new waker, which `wait` takes as a source."""
+
+    def start_strand(self, function: Callable[[], object], name: str) -> None:
+        """Start a strand that runs *function*, on this same ground; *name* is for people.
+
+        What *function* raises ends that strand alone: it is printed as `threading.excepthook` does, or kept by the
+        simulated machine. SystemExit ends it silently.
+        """

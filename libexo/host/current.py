@@ -1,7 +1,7 @@
-"""The host of the calling thread, where something put one there; `libexo.attach` asks here first.
+"""The host of the calling strand, where something put one there; `libexo.attach` asks here first.
 
-A real process has one host and needs none of this. On the simulated machine every program is a thread of one
-process, and whoever starts the thread installs its host.
+A real process has one host, and its main strand needs none of this. On the simulated machine every program is some
+threads of one process. Whoever starts a strand installs its host.
 """
 
 import threading
@@ -10,7 +10,7 @@ from libexo.host.base import Host
 
 
 class _Place(threading.local):
-    """One value a thread."""
+    """One value a strand."""
 
     host: Host | None = None
 
@@ -19,10 +19,10 @@ _PLACE = _Place()
 
 
 def get() -> Host | None:
-    """Return the calling thread's host, or None in a plain process."""
+    """Return the calling strand's host, or None in the main strand of a process."""
     return _PLACE.host
 
 
 def put(host: Host | None) -> None:
-    """Make *host* the calling thread's; None takes it away."""
+    """Make *host* the calling strand's; None takes it away."""
     _PLACE.host = host

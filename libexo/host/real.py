@@ -1,4 +1,10 @@
-"""The host layer of a real process: a socket to the kernel, mmap, poll, eventfd."""
+"""The host layer of a real process: a socket to the kernel, mmap, poll, eventfd.
+
+*Strands* are host threads. Traps exclude one another, so that each gets its own answer. Upcalls that come in with
+an answer are kept, and the socket will not tell of them again: `kept` tells who is about to wait, and a bell, which
+is silenced when they are taken, those who sleep. From the first other strand on, what to wait on for the gate is an
+epoll descriptor that watches socket and bell; a program of one strand has neither.
+"""
 
 import array
 import contextlib
@@ -9,8 +15,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -19,6 +24,7 @@ import msgspec
 from kernel.abi.gate import Attach, Status
 from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
 from libexo.errors import ExoError, GateClosed
+from libexo.host import current
 from libexo.host.base import Descriptor, Source
 
 if TYPE_CHECKING:
@@ -44,34 +50,106 @@ _PROT_READ, _PROT_WRITE, _MAP_SHARED, _MAP_FIXED = 1, 2, 1, 16
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
+class Own:
+    """What each strand has for itself: a poll object serves one at a time, and a wait speaks for its own."""
+
+    spared = 0
+    """How often `upcalls` need not look: a wait has just found nothing there, and the next one looks again."""
+
+    def __init__(self) -> None:
+        """Start with no polls; as `_Owns`, this runs in each strand, when it first comes here."""
+        self.polls: dict[tuple[Source, ...], Poll | select.poll] = {}
+
+
+class _Owns(threading.local, Own):
+    """The same for each of several strands, at the price of finding out which."""
+
+
+class RealWaker:
+    """A non-blocking eventfd. Implements `libexo.host.base.Waker`."""
+
+    def __init__(self) -> None:
+        """Open it. Raises OSError."""
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.RLock()
+        """Between a wake and the close: afterwards the number may be somebody else's."""
+
+    def fileno(self) -> int:
+        """Return what to wait on. Raises ValueError once it is closed."""
+        if self._descriptor < 0:
+            raise ValueError("the waker is closed")
+        return self._descriptor
+
+    def wake(self) -> None:
+        """Make every wait for it end."""
+        with self._lock:
+            if self._descriptor >= 0:
+                os.eventfd_write(self._descriptor, 1)
+
+    def clear(self) -> None:
+        """Let waits last again."""
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if self._descriptor >= 0:
+                os.eventfd_read(self._descriptor)
+
+    def close(self) -> None:
+        """Give it up."""
+        with self._lock:
+            descriptor, self._descriptor = self._descriptor, -1
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
 class RealGate:
     """The program's end of the gate: a sequenced-packet socket. Implements `libexo.host.base.Gate`."""
 
     def __init__(self, gate: socket.socket) -> None:
         """Trap through *gate*."""
+        self.own: Own = Own()
+        """Of the one strand there is, until there are several."""
+        self.kept: list[bytes] = []
+        """Upcalls that came in with the answers to traps, so that the socket will not tell of them again."""
+        self.watched = gate.fileno()
+        """What `fileno` returns."""
         self._socket = gate
         self._lock = threading.RLock()  # a signal's handler may trap, too
-        self._upcalls: list[bytes] = []
         self._buffer = bytearray(_ANSWER_BYTES)
         self._view = memoryview(self._buffer)
-        self.spared = 0
-        """How often `upcalls` need not look: a wait has just found nothing here, and the next one looks again."""
-        self._mask = _SignalSet()
-        _set_mask(_SIG_SETMASK, None, self._mask)
+        self._bell: RealWaker | None = None
+        self._watch: select.epoll | None = None
+
+    def share(self) -> None:
+        """Be ready for several strands. The first of them calls this before there is another. Raises OSError."""
+        with self._lock, contextlib.ExitStack() as opened:
+            if self._bell is not None:
+                return
+            watch = opened.enter_context(select.epoll())
+            bell = opened.enter_context(contextlib.closing(RealWaker()))
+            watch.register(self._socket, select.EPOLLIN)
+            watch.register(bell, select.EPOLLIN)
+            opened.pop_all()
+            self._watch, self._bell, self.watched = watch, bell, watch.fileno()
+            self.own = _Owns()  # polls made before do not watch the bell
+            if self.kept:
+                bell.wake()
 
     def trap(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> tuple[bytes, list[Descriptor]]:
         """Send one trap and return the answer with its descriptors."""
+        mask = _SignalSet()
         with self._lock:
             try:
                 # A handler that raises between a question and its answer would leave them out of step.
-                _set_mask(_SIG_SETMASK, _ALL_SIGNALS, self._mask)
-                with contextlib.suppress(BrokenPipeError):  # why the kernel closed it can still be read
+                # One runs right after this call at the earliest; if it traps, it has a mask of its own to restore.
+                _set_mask(_SIG_SETMASK, _ALL_SIGNALS, mask)
+                try:  # noqa: SIM105 - to suppress it costs more than all the rest that is not the host's
                     self._send(data, cast("Sequence[int]", descriptors))
+                except BrokenPipeError:
+                    pass  # why the kernel closed it can still be read
                 return self._answer()
             except OSError as error:
                 raise GateClosed(f"the kernel closed the gate: {error.strerror}") from error
             finally:
-                _set_mask(_SIG_SETMASK, self._mask, None)
+                _set_mask(_SIG_SETMASK, mask, None)
 
     def _send(self, data: bytes, descriptors: Sequence[int]) -> None:
         if not descriptors:
@@ -97,7 +175,9 @@ class RealGate:
                 continue
             if data[0] != _UPCALL:
                 return data, descriptors
-            self._upcalls.append(data)
+            self.kept.append(data)
+            if self._bell is not None:
+                self._bell.wake()
 
     def _until(self, event: int) -> None:
         poll = select.poll()
@@ -121,40 +201,49 @@ class RealGate:
 
     def upcalls(self, *, surely: bool = False) -> list[bytes]:
         """Return the upcalls that have arrived, without waiting."""
-        if self.spared and not self._upcalls and not surely:
-            self.spared -= 1
+        own = self.own
+        if (spared := own.spared) and not self.kept and not surely:
+            own.spared = spared - 1
             return []
         with self._lock:
             try:
                 while True:
-                    self._upcalls.append(self._receive(socket.MSG_DONTWAIT)[0])
+                    self.kept.append(self._receive(socket.MSG_DONTWAIT)[0])
             except BlockingIOError:
                 pass
             except OSError as error:
                 raise GateClosed(f"the kernel closed the gate: {error.strerror}") from error
-            arrived, self._upcalls = self._upcalls, []
+            if not self.kept:
+                return []
+            arrived, self.kept = self.kept, []
+            if self._bell is not None:
+                self._bell.clear()
             return arrived
-
-    @property
-    def keeps(self) -> bool:
-        """Whether upcalls came in with the answers to traps, so that the socket will not tell of them again."""
-        return bool(self._upcalls)
 
     def fileno(self) -> int:
         """Return what to wait on for upcalls."""
-        return self._socket.fileno()
+        return self.watched
 
     def close(self) -> None:
         """Leave."""
+        self.watched = -1
         self._socket.close()
+        if self._watch is not None and self._bell is not None:
+            self._watch.close()
+            self._bell.close()
 
 
 class RealTicket:
-    """One end of a ticket: an eventfd. Reading it takes everything posted, for one reader only."""
+    """One end of a ticket: an eventfd. Reading it takes everything posted, for one reader only.
+
+    Whether a read waits is a flag both ends share, and the other may have changed it: each read says for itself
+    that it does not.
+    """
 
     def __init__(self, descriptor: int) -> None:
         """Use eventfd *descriptor*."""
         self._descriptor = descriptor
+        self._taken = (bytearray(8),)
 
     def post(self, sequence: int) -> None:
         """Put message *sequence* up."""
@@ -163,9 +252,10 @@ class RealTicket:
     def claim(self) -> int:
         """Take what is posted, or 0."""
         try:
-            return os.eventfd_read(self._descriptor)
+            os.preadv(self._descriptor, self._taken, -1, os.RWF_NOWAIT)
         except BlockingIOError:
             return 0
+        return int.from_bytes(self._taken[0], "little")
 
     def close(self) -> None:
         """Give it up."""
@@ -182,24 +272,29 @@ class RealHost:
         self.gate = RealGate(gate)
         self.run = run
         self.environment: Environment | None = None
-        self._polls: dict[tuple[Source, ...], Poll | select.poll] = {}
-        self._at_gate = self.gate.fileno()
+        self._transport: ZmqTransport | None = None
+        self._lock = threading.RLock()
 
     @property
     def variables(self) -> Mapping[str, str]:
         """The environ the program was started with."""
         return os.environ
 
-    @cached_property
+    @property
     def transport(self) -> "ZmqTransport":
         """ZeroMQ over Unix sockets in the run directory; imported when first used."""
+        return self._transport or self._make_transport()
+
+    def _make_transport(self) -> "ZmqTransport":
         from libexo.transport.zmq import ZmqTransport  # noqa: PLC0415
 
-        return ZmqTransport(self.run)
+        with self._lock:
+            if self._transport is None:
+                self._transport = ZmqTransport(self.run)
+            return self._transport
 
-    def now(self) -> int:
-        """Return the host's monotonic time in nanoseconds."""
-        return time.monotonic_ns()
+    now = staticmethod(time.monotonic_ns)
+    """Return the host's monotonic time in nanoseconds."""
 
     def map(self, descriptor: Descriptor, size: int, *, writable: bool) -> memoryview:
         """Map *size* bytes; the view unmaps them when nothing refers to it any more."""
@@ -228,28 +323,47 @@ class RealHost:
 
     def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
         """Sleep until one of *sources* may have something, or until *deadline*."""
-        if self.gate.keeps and self.gate in sources:
-            self.gate.spared = 0
+        gate = self.gate
+        own = gate.own
+        if gate.kept and gate in sources:
+            own.spared = 0
             return
         key = tuple(sources)
-        poll = self._polls.get(key) or self._new_poll(key)
+        poll = own.polls.get(key) or self._new_poll(key, own)
         if deadline is None:
             ready = poll.poll()
         else:
             ready = poll.poll(max(0, -(-(deadline - time.monotonic_ns()) // 1_000_000)))
-        is_silent = not ready or self._at_gate not in dict(ready)
-        self.gate.spared = SPARED if is_silent and self.gate in key else 0
+        spared = SPARED if gate in key else 0
+        for descriptor, _ in ready:
+            if descriptor == gate.watched:
+                spared = 0
+        own.spared = spared
 
-    def _new_poll(self, key: tuple[Source, ...]) -> "Poll | select.poll":
-        if len(self._polls) > 256:  # noqa: PLR2004 - sets of sources that were closed long ago
-            self._polls.clear()
-        if "transport" in vars(self):
-            self._polls[key] = self.transport.poll(key)
-            return self._polls[key]
-        poll = self._polls[key] = select.poll()
+    def _new_poll(self, key: tuple[Source, ...], own: Own) -> "Poll | select.poll":
+        if len(own.polls) > 256:  # noqa: PLR2004 - sets of sources that were closed long ago
+            own.polls.clear()
+        if self._transport is not None:
+            own.polls[key] = self._transport.poll(key)
+            return own.polls[key]
+        poll = own.polls[key] = select.poll()
         for source in key:
             poll.register(source.fileno(), select.POLLIN)
         return poll
+
+    def waker(self) -> RealWaker:
+        """Return a new waker."""
+        return RealWaker()
+
+    def start_strand(self, function: Callable[[], object], name: str) -> None:
+        """Start a daemon thread that runs *function*. Raises RuntimeError, OSError when the host has no more."""
+        self.gate.share()
+
+        def run() -> None:
+            current.put(self)
+            function()
+
+        threading.Thread(target=run, name=name, daemon=True).start()
 
 
 def _mmap(address: int | None, descriptor: int, size: int, *, writable: bool) -> int:

@@ -6,22 +6,21 @@ own program sees. Every wait and trap hands the baton on; nothing here blocks a 
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from kernel.abi.gate import Status
 from kernel.abi.program import Program
 from libexo.errors import GateClosed
+from libexo.host import current
 from libexo.host.base import Descriptor, Source
 from libexo.transport.base import Transport
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
 
-if TYPE_CHECKING:
-    from libexo.environment import Environment
-
 GATE_KEY = 0
-"""What `fileno` of a gate returns; the keys of transports start above."""
+"""What `fileno` of a gate returns; the keys of transports start above, those of wakers below."""
 
 
 class Counter(Protocol):
@@ -77,6 +76,9 @@ class Ground(Protocol):
     def given(self, role: int) -> object | None:
         """Return the descriptor it was started with for *role*, if any."""
 
+    def start_strand(self, function: Callable[[], object], name: str) -> None:
+        """Start a strand that runs *function* when it gets its turn."""
+
 
 class SimulatedGate:
     """The program's end of the trap gate. Implements `libexo.host.base.Gate`."""
@@ -85,10 +87,25 @@ class SimulatedGate:
         """Trap through *ground*."""
         self._ground = ground
         self._upcalls: deque[bytes] = deque()
+        self._is_trapping = False
+        """A strand waits for an answer: what comes out of the gate is for it to take."""
 
     def trap(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> tuple[bytes, list[Descriptor]]:
         """Send one trap and return the answer with its descriptors."""
-        self._ground.send(data, descriptors)
+        self._await_others()
+        self._is_trapping = True
+        try:
+            self._ground.send(data, descriptors)
+            return self._answer()
+        finally:
+            self._is_trapping = False
+
+    def _await_others(self) -> None:
+        """Wait until no other strand is in a trap."""
+        while self._is_trapping:
+            self._ground.wait(lambda: not self._is_trapping, None)
+
+    def _answer(self) -> tuple[bytes, list[Descriptor]]:
         while True:
             packet = self._ground.receive()
             if packet is None:
@@ -101,18 +118,20 @@ class SimulatedGate:
                 return packet[0], list(packet[1])
 
     def upcalls(self, *, surely: bool = False) -> list[bytes]:
-        """Return the packets of upcalls that have arrived, without waiting. Raises GateClosed at the end."""
-        while (packet := self._ground.receive()) is not None:
+        """Return the packets of upcalls that have arrived. Raises GateClosed when there will be no more."""
+        if surely:
+            self._await_others()
+        while not self._is_trapping and (packet := self._ground.receive()) is not None:
             self._upcalls.append(packet[0])
         arrived = list(self._upcalls)
         self._upcalls.clear()
-        if not arrived and self._ground.closed:
+        if not arrived and not self._is_trapping and self._ground.closed:
             raise GateClosed("the kernel closed the gate")
         return arrived
 
     def ready(self) -> bool:
         """Say whether `upcalls` has something to say."""
-        return bool(self._upcalls) or self._ground.arrived()
+        return bool(self._upcalls) or (not self._is_trapping and self._ground.arrived())
 
     def fileno(self) -> int:
         """Return the key of the gate."""
@@ -121,6 +140,36 @@ class SimulatedGate:
     def close(self) -> None:
         """Leave."""
         self._ground.leave()
+
+
+class SimulatedWaker:
+    """A key that is among those awake, or not. Implements `libexo.host.base.Waker`."""
+
+    def __init__(self, key: int, awake: set[int]) -> None:
+        """Wake by putting *key* into *awake*."""
+        self._key = key
+        self._awake = awake
+        self._closed = False
+
+    def fileno(self) -> int:
+        """Return the key to wait on."""
+        if self._closed:
+            raise ValueError("the waker is closed")
+        return self._key
+
+    def wake(self) -> None:
+        """Make every wait for it end."""
+        if not self._closed:
+            self._awake.add(self._key)
+
+    def clear(self) -> None:
+        """Let waits last again."""
+        self._awake.discard(self._key)
+
+    def close(self) -> None:
+        """Give it up."""
+        self._closed = True
+        self.clear()
 
 
 class SimulatedTicket:
@@ -153,6 +202,8 @@ class SimulatedHost:
         self.gate = SimulatedGate(ground)
         self.environment: Environment | None = None
         self._transport = transport
+        self._waker_keys = count(GATE_KEY - 1, -1)
+        self._awake: set[int] = set()
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -215,4 +266,19 @@ class SimulatedHost:
         self._ground.wait(lambda: any(self._has(key) for key in keys), deadline)
 
     def _has(self, key: int) -> bool:
+        if key < GATE_KEY:
+            return key in self._awake
         return self.gate.ready() if key == GATE_KEY else self._ready(key)
+
+    def waker(self) -> SimulatedWaker:
+        """Return a new waker."""
+        return SimulatedWaker(next(self._waker_keys), self._awake)
+
+    def start_strand(self, function: Callable[[], object], name: str) -> None:
+        """Start a strand that runs *function*; it first runs when another one hands over."""
+
+        def run() -> None:
+            current.put(self)
+            function()
+
+        self._ground.start_strand(run, name)
