@@ -32,8 +32,7 @@ def write(env: Environment) -> None:
 
     me = str(Path(__file__).absolute())
     reader = processes.spawn(ProgramSpec(ProgramKind.PYTHON, (me, "reader"), name="reader"))
-    handle = memory.share(extent, to=reader)
-    answer = env.thread.call(reader, ipc.Message(words=(handle,)), timeout=5)
+    answer = env.thread.call(reader, ipc.Message(items=(memory.share(extent),)), timeout=5)
     print(f"the reader read {answer.items[0]!r}")
 
     with suppress(NoPartner):  # it will not live to answer
@@ -46,7 +45,7 @@ def write(env: Environment) -> None:
 def read(env: Environment) -> None:
     """Map what was shared, answer what is in it, and when asked again, write."""
     _, request = env.thread.wait()
-    page = env.views.map(request.words[0])
+    page = vm.map(env, request.items[0])  # type: ignore[arg-type]  # the writer sends nothing else
     env.thread.reply_wait(request, ipc.Message(items=(bytes(page[: len(SECRET)]),)))
     ctypes.memset(ctypes.addressof(page.obj), 0, 1)  # type: ignore[arg-type]  # a mapped page is a ctypes array
 

@@ -3,6 +3,7 @@
 import msgspec
 
 from libexo.extent import Extent
+from libexo.message import MapItem
 from libexo.stub import Interface, operation
 
 
@@ -45,7 +46,6 @@ class Memory(Interface, label=0x42, name="memory"):
         """Give *extent* back. Needs no server: with its last capability its frames go back to RAM."""
         self.environment.sys.drop(extent.handle)
 
-    def share(self, extent: Extent, to: int, *, writable: bool = False) -> int:
-        """Let thread *to* map *extent* too; return its handle there. Needs no server either."""
-        rights = extent.rights if writable else extent.read_only().rights
-        return self.environment.sys.transfer(extent.handle, to, rights)
+    def share(self, extent: Extent, *, writable: bool = False) -> MapItem:
+        """Return the item of a message by which its receiver may map *extent* too. Needs no server either."""
+        return MapItem(extent.handle, extent.rights if writable else extent.read_only().rights)

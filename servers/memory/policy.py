@@ -1,6 +1,8 @@
 """The memory server's decisions: who may have how much. Pure: plain numbers in, a yes or an error out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from kernel.abi.limits import MAX_HANDLES, MAX_OFFERS
 
 
 class MemoryRefused(Exception):
@@ -25,6 +27,9 @@ class NotAllowed(MemoryRefused):
 
 QUOTA_DIVISOR = 2
 """An environment without a quota of its own may have this part of RAM: one alone cannot starve all others."""
+KEPT = MAX_HANDLES * 3 // 4
+"""Extents the server keeps a capability to, because they were mapped and not granted. The rest of its table is
+for what it grants, and for offers that nobody accepted yet."""
 
 
 class Quotas:
@@ -48,3 +53,30 @@ class Quotas:
             raise QuotaExceeded(f"{used} of {quota} frames in use, {wanted} more asked for: free some first")
         if wanted > free:
             raise OutOfMemory(f"{wanted} frames asked for, {free} free")
+
+
+def check_kept(own: int, wanted: int, total: int) -> None:
+    """Raise QuotaExceeded unless who has *own* of the *total* extents that are kept may have *wanted* more.
+
+    Of the room for them, one environment may have the same part as of RAM.
+    """
+    if own + wanted > KEPT // QUOTA_DIVISOR or total + wanted > KEPT:
+        raise QuotaExceeded(f"{own} extents of {total} are the caller's: ask for larger pages")
+
+
+def check_message(extents: int) -> None:
+    """Raise QuotaExceeded unless one message can bring so many *extents*: each is an offer."""
+    if extents > MAX_OFFERS:
+        raise QuotaExceeded(f"{extents} extents in one message: at most {MAX_OFFERS}, ask for smaller pages")
+
+
+def find_free(users: Sequence[int], count: int, alignment: int, lowest: int = 0) -> int:
+    """Return the first of *count* free frames in a row: a multiple of *alignment*, not below *lowest*.
+
+    *users* says of each frame whose it is, 0 for nobody's. Raises OutOfMemory.
+    """
+    start = -(-lowest // alignment) * alignment
+    for first in range(start, len(users) - count + 1, alignment):
+        if not any(users[first : first + count]):
+            return first
+    raise OutOfMemory(f"{count} frames in a row, from a multiple of {alignment}: none are free")

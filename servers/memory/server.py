@@ -1,77 +1,99 @@
-"""The memory server: holds all RAM, carves what is asked for, and grants it away.
+"""The memory server: holds all RAM, carves what is asked for, and grants it away; it is sigma0.
 
 What it granted it can still take back: extents are carved through a capability to RAM made for each caller,
-and revoking that takes all of the caller's. Who has how much is read from the KIP, so nothing needs to be
-rebuilt after a restart but the quotas that were set, which are kept in its estate.
+and revoking that takes all of the caller's. What it maps, as sigma0, it keeps a capability to (`handed`). Who has
+how much is read from the KIP, so nothing needs to be rebuilt after a restart but the quotas that were set, which
+are kept in its estate: the one extent among its capabilities that cannot be passed on.
 """
+
+import sys
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import FIRST_PROGRAM, thread_number
 from kernel.abi.kip import Head
-from kernel.abi.rights import ALL_RIGHTS, Kind
+from kernel.abi.limits import MAX_BATCH
+from kernel.abi.rights import ALL_RIGHTS, Kind, Rights
+from kernel.abi.traps import Carved, Inspect, Inspection
 from libexo import attach
 from libexo.environment import Environment
 from libexo.errors import TrapRefused
-from libexo.estate import Estate, inherited
+from libexo.estate import Estate
 from libexo.extent import Extent, GrantedExtent
 from libexo.kip import EnvironmentRow
-from libexo.stub import serve
+from libexo.message import Message
+from libexo.stub import Server, publish
 from servers.memory.api import Memory, Statistics, Usage
+from servers.memory.handed import Handed, Held, Piece, is_handed
 from servers.memory.policy import FrameBusy, NotAllowed, OutOfMemory, Quotas
 
+if TYPE_CHECKING:
+    from servers.memory.sigma0 import Sigma0
+
 _QUOTAS = msgspec.msgpack.Decoder(dict[int, int])
+LOOK_AGAIN = 0.5
+"""How soon, in seconds, the memory of who ended is free again, where it was mapped to it and not granted."""
+_OWN_RIGHTS = int(ALL_RIGHTS & ~Rights.TRANSFER)
+"""Of what the server carves for itself."""
 
 
 class MemoryServer(Memory):
-    """Serves `Memory`."""
+    """Serves `Memory`, and the protocols of `sigma0`."""
 
     def __init__(self, environment: Environment) -> None:
         """Take over what the kernel gave, or a predecessor left."""
         self.environment = environment
-        self._ram = _first_ram(environment)
+        held = _held(environment)
+        self._ram = _first_ram(held)
         self._pools: dict[int, int] = {}
         """The capability to RAM through which a thread's extents are carved, by thread."""
-        self._estate = self._open_estate()
+        self._estate = self._open_estate(held)
         state = self._estate.load()
         self._quotas = Quotas(environment.kip.head(Head.FRAME_COUNT), _QUOTAS.decode(state) if state else {})
-        self._adopt_pools()
+        self._handed = Handed(environment, held)
+        self._sigma0: Sigma0 | None = None
+        self._adopt_pools(held)
+        self.server = Server(environment, self)
+        self._looks = False
+        """Whether it is going to look for owners that ended."""
+        self._look_later()
 
-    def _open_estate(self) -> Estate:
-        handle = inherited(self.environment) or self.environment.sys.carve(self._ram, 1).extent
-        return Estate(self.environment.views.map(handle))
+    def _open_estate(self, held: Held) -> Estate:
+        """Open the estate a predecessor left, or a new one. What was handed out, others can write to."""
+        for handle, inspection in held.items():
+            if inspection.kind == Kind.EXTENT and not is_handed(inspection):
+                return Estate(self.environment.views.map(handle))
+        sys = self.environment.sys
+        own = sys.derive(self._ram, _OWN_RIGHTS)
+        return Estate(self.environment.views.map(sys.carve(own, 1).extent))
 
-    def _adopt_pools(self) -> None:
+    def _adopt_pools(self, held: Held) -> None:
         """Find the pools of a predecessor; those whose extents are all gone are given up."""
         sys = self.environment.sys
-        for handle in sys.inventory():
-            inspection = sys.inspect(handle)
-            if inspection.kind != Kind.RAM or handle == self._ram:
+        for handle in [handle for handle, found in held.items() if found.kind == Kind.RAM]:
+            if handle == self._ram:
                 continue
-            if inspection.holders:
-                self._pools[inspection.holders[0].thread] = handle
-            else:
+            inspection = sys.inspect(handle)  # once more: what was not handed out is given up meanwhile
+            if not inspection.holders:
                 sys.drop(handle)
+            elif inspection.rights != _OWN_RIGHTS:
+                self._pools[inspection.holders[0].thread] = handle
 
     def allocate(self, pages: int, first: int = -1) -> Extent:
         """Carve, and grant."""
-        caller = self.call.sender
-        used, free = self._frames_of(caller), self.environment.kip.head(Head.FREE_FRAMES)
-        self._quotas.check(caller, used, pages, free)
-        try:
-            carved = self.environment.sys.carve(self._pool(caller), pages, first)
-        except TrapRefused as refused:
-            if refused.refusal == Refusal.FRAME_BUSY:
-                raise FrameBusy(refused.detail) from refused
-            if refused.refusal in (Refusal.NO_FRAMES, Refusal.HOST_FULL):
-                raise OutOfMemory(refused.detail) from refused
-            raise
+        row = self._environment_of(self.call.sender)
+        if row is None:
+            raise NotAllowed("the caller has ended")
+        self._check(row, pages)
+        carved = self._carve(self._pool(row.thread), pages, first)
         return GrantedExtent(carved.extent, pages, carved.first, int(ALL_RIGHTS))
 
     def statistics(self) -> Statistics:
         """Read the KIP."""
         kip = self.environment.kip
+        self._handed.attend()
         users = [self._usage(row) for row in kip.environments() if row.frames]
         return Statistics(kip.head(Head.FRAME_COUNT), kip.head(Head.FREE_FRAMES), users)
 
@@ -84,12 +106,61 @@ class MemoryServer(Memory):
         self._quotas.own = own | {thread: frames}
         self._estate.store(msgspec.msgpack.encode(self._quotas.own))
 
+    def foreign_message(self, sender: int, message: Message) -> Message | None:
+        """Answer as sigma0; None: that is no request of X.2's, either."""
+        if self._sigma0 is None:
+            from servers.memory.sigma0 import Sigma0  # noqa: PLC0415 - few systems have X.2 programs
+
+            self._sigma0 = Sigma0(self.environment, self._handed, self._check, self._carve_to_map, _log)
+        self._handed.attend()
+        row = self._environment_of(sender)
+        answer = self._sigma0.answer(row, sender, message) if row is not None else None
+        self._look_later()
+        return answer
+
+    def _look_later(self) -> None:
+        """While anything is kept for others, see from time to time whether they still live."""
+        if len(self._handed) and not self._looks:
+            self._looks = True
+            self.server.after(LOOK_AGAIN, self._look)
+
+    def _look(self) -> None:
+        self._looks = False
+        self._handed.attend()
+        self._look_later()
+
+    def _environment_of(self, sender: int) -> EnvironmentRow | None:
+        """Return the environment of thread *sender*, which need not be its first; None when it has ended."""
+        kip = self.environment.kip
+        if (row := kip.environment_of(sender)) is not None:
+            return row
+        thread = kip.thread(sender)
+        rows = kip.environments() if thread is not None else []
+        return next((row for row in rows if thread is not None and row.number == thread.environment), None)
+
+    def _check(self, row: EnvironmentRow, pages: int) -> None:
+        """Raise MemoryRefused unless *row*'s environment may have *pages* frames more."""
+        self._handed.attend()
+        used, free = row.frames + self._handed.unheld(row), self.environment.kip.head(Head.FREE_FRAMES)
+        self._quotas.check(row.thread, used, pages, free)
+
+    def _carve(self, ram: int, pages: int, first: int) -> Carved:
+        """Make *pages* frames of *ram* into an extent. Raises FrameBusy, OutOfMemory, TrapRefused."""
+        try:
+            return self.environment.sys.carve(ram, pages, first)
+        except TrapRefused as refused:
+            if refused.refusal == Refusal.FRAME_BUSY:
+                raise FrameBusy(refused.detail) from refused
+            if refused.refusal in (Refusal.NO_FRAMES, Refusal.HOST_FULL, Refusal.TABLE_FULL):
+                raise OutOfMemory(refused.detail) from refused
+            raise
+
+    def _carve_to_map(self, pages: int, first: int) -> Piece:
+        carved = self._carve(self._ram, pages, first)
+        return Piece(carved.first, pages, carved.extent)
+
     def _usage(self, row: EnvironmentRow) -> Usage:
         return Usage(row.thread, row.name, row.frames, self._quotas.quota(row.thread))
-
-    def _frames_of(self, thread: int) -> int:
-        row = self.environment.kip.environment_of(thread)
-        return row.frames if row is not None else 0
 
     def _pool(self, thread: int) -> int:
         """Return the capability to RAM for *thread*'s extents."""
@@ -107,17 +178,32 @@ class MemoryServer(Memory):
                 self.environment.sys.drop(self._pools.pop(thread))
 
 
-def _first_ram(environment: Environment) -> int:
+def _log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _held(environment: Environment) -> Held:
+    """Inspect every capability of the server: a predecessor may have left many."""
+    handles = environment.sys.inventory()
+    found: list[Inspection] = []
+    for first in range(0, len(handles), MAX_BATCH):
+        batch = [Inspect(handle) for handle in handles[first : first + MAX_BATCH]]
+        found += environment.sys.batch(batch)[0]
+    return dict(zip(handles, found, strict=True))
+
+
+def _first_ram(held: Held) -> int:
     """Return the capability to all RAM: the kernel gave it first, pools are derived from it."""
-    rams = [
-        handle for handle in environment.sys.inventory() if environment.sys.inspect(handle).kind == Kind.RAM
-    ]
-    if not rams:
+    ram = next((handle for handle, inspection in held.items() if inspection.kind == Kind.RAM), None)
+    if ram is None:
         raise SystemExit('the memory server holds no RAM: give it holds = ["ram"] in system.toml')
-    return rams[0]
+    return ram
 
 
 def main() -> None:
     """Serve until the system ends."""
     environment = attach()
-    serve(MemoryServer(environment), environment=environment)
+    memory = MemoryServer(environment)
+    if environment.kip.lookup(Memory.default_name) != environment.thread.id:
+        publish(environment, Memory.default_name)
+    memory.server.run()

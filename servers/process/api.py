@@ -53,3 +53,10 @@ class Processes(Interface, label=0x44, name="process"):
     @operation(4, repeatable=True)
     def register(self, name: str) -> None:
         """Publish *name* for the caller's thread. Fails with NameTaken."""
+
+    @operation(5)
+    def create_thread(self) -> int:
+        """Create another thread in the caller's environment and return its id; the caller is its pager.
+
+        It waits there for its start message (X.2). Fails with ThreadRefused.
+        """

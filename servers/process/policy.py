@@ -3,7 +3,8 @@
 from collections.abc import Collection
 from pathlib import PurePath
 
-from kernel.abi.limits import MAX_NAME
+from kernel.abi.ids import FIRST_PROGRAM
+from kernel.abi.limits import MAX_NAME, MAX_THREADS
 from kernel.abi.program import ProgramKind
 
 MIN_RUN_TIME = 1.0
@@ -40,6 +41,10 @@ class NameTaken(ProcessRefused):
     """Another thread carries that name."""
 
 
+class ThreadRefused(ProcessRefused):
+    """The thread cannot be created."""
+
+
 def must_restart(rule: str, status: int) -> bool:
     """Say whether a program under *rule* that ended with *status* is started again."""
     return rule == "always" or (rule == "on-failure" and status != 0)
@@ -49,6 +54,20 @@ def delay(short_runs: int) -> float:
     """Return how long to wait before a restart after *short_runs* short runs in a row, in seconds."""
     doublings = min(short_runs - 1, 64)  # by then it is the longest, and no number too large
     return min(MAX_DELAY, BACKOFF_DELAY * 2**doublings) if short_runs else FIRST_DELAY
+
+
+def choose_thread(taken: Collection[int], last: int) -> int:
+    """Return a thread number for a program's further thread: the first free one after *last*, round and round.
+
+    A number is used again as late as possible, because who knew its last bearer may still use that id. Raises
+    ThreadRefused when there is none.
+    """
+    span = MAX_THREADS - FIRST_PROGRAM
+    for step in range(1, span + 1):
+        number = FIRST_PROGRAM + (last - FIRST_PROGRAM + step) % span
+        if number not in taken:
+            return number
+    raise ThreadRefused(f"all {span} thread numbers are taken")
 
 
 def choose_name(kind: int, program: str, taken: Collection[str]) -> str:

@@ -12,12 +12,13 @@ from collections.abc import Callable
 import msgspec
 
 from kernel.abi.errors import Refusal
-from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.ids import next_version, thread_id, thread_number, thread_version
+from kernel.abi.limits import FRAME_SIZE, MAX_THREADS
 from kernel.abi.messages import Label
 from kernel.abi.program import Program, ProgramKind
 from kernel.abi.rights import Kind
 from kernel.abi.topology import Topology
-from kernel.abi.traps import EnvironmentCreate, Inspection
+from kernel.abi.traps import EnvironmentCreate, Inspection, ThreadControl
 from libexo import attach
 from libexo.environment import Environment
 from libexo.errors import IpcTimeout, NoPartner, NotFound, TrapRefused
@@ -27,7 +28,7 @@ from libexo.stub import DEFERRED, Call, Server
 from servers.memory.api import Memory
 from servers.process import policy
 from servers.process.api import Exit, Processes, ProgramSpec
-from servers.process.policy import NameTaken, NoSuchProgram, NotYours, SpawnRefused
+from servers.process.policy import NameTaken, NoSuchProgram, NotYours, SpawnRefused, ThreadRefused
 from servers.scheduler.api import Scheduler
 
 ESTATE_PAGES = 16
@@ -71,6 +72,9 @@ class ProcessServer(Processes):
         self._children: dict[int, Child] = {}
         self._waiting: dict[int, list[Callable[[Exit], None]]] = {}
         self._exits: OrderedDict[int, Exit] = OrderedDict()
+        self._last_thread = MAX_THREADS - 1
+        self._threads_made = environment.host.now() & 0x7FFF_FFFF
+        """The version of the last thread made: a predecessor's are not made again."""
         self._estate: Estate | None = None
         self._estate_extent = inherited(environment)
         if self._estate_extent:
@@ -110,6 +114,20 @@ class ProcessServer(Processes):
             self.environment.sys.name_publish(self._factory, name, self.call.sender)
         except TrapRefused as refused:
             raise NameTaken(str(refused)) from refused
+
+    def create_thread(self) -> int:
+        """Create it, for the caller as its pager."""
+        kip, caller = self.environment.kip, self.call.sender
+        taken = {thread_number(row.thread) for row in kip.threads()}
+        self._last_thread = policy.choose_thread(taken, self._last_thread)
+        thread = thread_id(self._last_thread, next_version(self._threads_made))
+        self._threads_made = thread_version(thread)
+        scheduler = kip.lookup("scheduler") or self.environment.thread.id
+        try:
+            self.environment.sys.thread_control(ThreadControl(thread, caller, scheduler, caller))
+        except TrapRefused as refused:
+            raise ThreadRefused(str(refused)) from refused
+        return thread
 
     def kernel_message(self, _sender: int, message: Message) -> None:
         """Hear of deaths, and of servers that attached again."""
@@ -271,9 +289,8 @@ class ProcessServer(Processes):
             server = self._topology.server.get(name)
             if inspection.first in self._children or server is None:
                 continue
-            spec = ProgramSpec(
-                int(ProgramKind.SERVER), (server.module,), name, share=0, restart=server.restart
-            )
+            kind = ProgramKind.PYTHON if server.is_file else ProgramKind.SERVER
+            spec = ProgramSpec(int(kind), server.argv, name, share=0, restart=server.restart)
             self._children[inspection.first] = Child(spec, inspection.first, handle, 0)
         for _, inspection in self._holdings(Kind.ENVIRONMENT):
             if not inspection.count and inspection.first in self._children:

@@ -1,4 +1,4 @@
-"""What the scheduler server does for its callers."""
+"""What the scheduler server does for its callers. X.2's Schedule is a message of its own: see schedule.py."""
 
 import msgspec
 
@@ -26,3 +26,12 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
     @operation(2, repeatable=True)
     def plan(self) -> list[Planned]:
         """Return the plans in force."""
+
+    @operation(3, repeatable=True)
+    def switch(self, to: int) -> None:
+        """Give up the rest of the caller's slice: to thread *to*, if it is awake under the same processor.
+
+        Otherwise, and for 0, to whoever is next in the plan. A thread of the caller's own environment shares its
+        slices, so then nothing happens; nor when the caller is under no plan. The answer comes when the caller
+        has the processor again.
+        """

@@ -1,101 +1,252 @@
 """The scheduler server: holds all processors, hears from the kernel who is ready, and installs plans.
 
-The kernel walks a plan by itself, so this server works only when something changes: a member comes or goes, or
-a share is set. Shares are kept in its estate; members are read from the KIP, at the start and after a restart.
+The kernel walks a plan by itself, so this server works only when something changes: a member comes, goes, sleeps
+or wakes, something is said about one, or one may have used up what it may use. What was said is kept in its
+estate; members are read from the KIP, at the start and after a restart.
+
+A total quantum is looked after by an alarm: nobody uses more than a second in a second, so the account of a member
+is looked at when it could be used up at the earliest, and again while it is not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel.abi.ids import FIRST_PROGRAM, thread_number
+from kernel.abi.ids import FIRST_PROGRAM, NIL_THREAD, thread_number
 from kernel.abi.kip import EnvironmentState
 from kernel.abi.messages import Label, Preemption
 from kernel.abi.rights import Kind
 from kernel.abi.traps import Slice
 from libexo import attach
 from libexo.environment import Environment
-from libexo.errors import TrapRefused
+from libexo.errors import ExoError, TrapRefused
 from libexo.estate import Estate, inherited
+from libexo.kip import EnvironmentRow
 from libexo.message import Message
-from libexo.stub import serve
+from libexo.stub import Server, serve
 from servers.memory.api import Memory
 from servers.scheduler.api import Planned, Scheduler
-from servers.scheduler.policy import NotAllowed, Policy, RoundRobin, check_share
+from servers.scheduler.policy import (
+    DEFAULT_PRIORITY,
+    Candidate,
+    NotAllowed,
+    Policy,
+    RoundRobin,
+    Standing,
+    check_share,
+    divide,
+)
 
-_SHARES = msgspec.msgpack.Decoder(dict[int, int])
+if TYPE_CHECKING:
+    from servers.scheduler.schedule import Schedule
+
+_STANDINGS = msgspec.msgpack.Decoder(dict[int, Standing])
+_ESTATE_PAGES = 8
+GRAIN_NS = 500_000
+"""How much of a total quantum is not worth another look."""
 
 
 class SchedulerServer(Scheduler):
-    """Serves `Scheduler` with one policy for all processors."""
+    """Serves `Scheduler`, and X.2's Schedule, with one policy for all processors."""
 
     def __init__(self, environment: Environment, policy: Policy | None = None) -> None:
         """Take the processors, and become their scheduler by installing a first plan."""
         self.environment = environment
+        self.server = Server(environment, self)
         self._policy = policy or RoundRobin()
         self._estate: Estate | None = None
-        self._shares = self._inherit_shares()
+        self._standings = self._inherit()
         self._cpus = {
             inspection.first: handle
             for handle in environment.sys.inventory()
             if (inspection := environment.sys.inspect(handle)).kind == Kind.CPU
         }
         self._plans: dict[int, list[tuple[int, int]]] = {}
+        self._due = 0
+        """When accounts are looked at next; 0: no alarm is set."""
+        self._schedule: Schedule | None = None
         self._replan()
 
+    # ------------------------------------------------------------------------------------------- operations
+
     def set_share(self, thread: int, share: int) -> None:
-        """Keep it, and plan anew."""
-        if thread != self.call.sender and thread_number(self.call.sender) >= FIRST_PROGRAM:
+        """Keep it, and plan anew; who divides by shares wants no length of slice that was set before."""
+        target, caller = self.row_of(thread), self.row_of(self.call.sender)
+        own = target is not None and caller is not None and target.number == caller.number
+        if not own and thread_number(self.call.sender) >= FIRST_PROGRAM:
             raise NotAllowed("a program sets its own share only")
-        self._shares[thread] = check_share(share)
-        self._keep()
-        self._replan()
+        check_share(share)
+
+        def apply(standing: Standing) -> None:
+            standing.share, standing.slice_us = share, 0
+
+        self.change(target.thread if target is not None else thread, apply)
 
     def plan(self) -> list[Planned]:
         """Return the plans in force."""
         return [Planned(cpu, *entry) for cpu, plan in self._plans.items() for entry in plan]
 
-    def kernel_message(self, _sender: int, message: Message) -> None:
-        """Plan anew when a member came or went; who sleeps the kernel skips by itself."""
-        if message.label != Label.PREEMPTION:
+    def switch(self, to: int) -> None:
+        """Have the kernel do it, if the caller's slice has not ended meanwhile."""
+        caller = self.row_of(self.call.sender)
+        target = self.row_of(to) if to else None
+        if caller is None or caller.cpu < 0 or (target is not None and target.number == caller.number):
             return
-        events = set(message.words[::3])
-        if events & {Preemption.READY, Preemption.EXIT}:
-            self._replan()
+        heir = target.thread if target is not None and self._may_inherit(target, caller.cpu) else NIL_THREAD
+        with suppress(TrapRefused):  # one of them ended meanwhile
+            self.environment.sys.thread_switch(self._cpus[caller.cpu], heir, 0, caller.thread)
 
-    def _replan(self) -> None:
-        """Install a plan for the members as the KIP shows them. One that just ended is told about next."""
-        for cpu, handle in self._cpus.items():
-            plan = self._policy.plan({thread: self._shares.get(thread, 1) for thread in self._members(cpu)})
-            try:
-                self.environment.sys.plan(handle, [Slice(*entry) for entry in plan])
-                self._plans[cpu] = plan
-            except TrapRefused:
-                continue
+    def foreign_message(self, sender: int, message: Message) -> Message | None:
+        """Answer X.2's Schedule; None: it is not that, either."""
+        if self._schedule is None:
+            from servers.scheduler.schedule import Schedule  # noqa: PLC0415 - few systems have X.2 programs
 
-    def _members(self, cpu: int) -> Iterator[int]:
+            self._schedule = Schedule(self)
+        return self._schedule.answer(sender, message)
+
+    def kernel_message(self, _sender: int, message: Message) -> None:
+        """Plan anew when a member came or went; when one fell asleep, only if that brings others to the plan."""
+        if message.label == Label.PREEMPTION:
+            events = set(message.words[::3])
+            surely = bool(events & {Preemption.READY, Preemption.EXIT})
+            if surely or any(said.priority != DEFAULT_PRIORITY for said in self._standings.values()):
+                self._replan(surely=surely)
+
+    # -------------------------------------------------------------------------------- what others ask of us
+
+    @property
+    def processors(self) -> int:
+        """How many there are."""
+        return len(self._cpus)
+
+    def row_of(self, thread: int) -> EnvironmentRow | None:
+        """Return the environment of *thread*, any of its threads."""
+        kip = self.environment.kip
+        found, row = kip.environment_of(thread), kip.thread(thread)
+        if found is not None or row is None:
+            return found
+        return next((each for each in kip.environments() if each.number == row.environment), None)
+
+    def standing(self, thread: int) -> Standing:
+        """Return what was said about the environment of first thread *thread*."""
+        return self._standings.get(thread) or Standing()
+
+    def planned(self, thread: int) -> int:
+        """Return how long the slices of *thread* are, in microseconds; 0: it has none."""
+        return next((length for plan in self._plans.values() for each, length in plan if each == thread), 0)
+
+    def change(self, thread: int, apply: Callable[[Standing], None]) -> None:
+        """Change what is said about *thread*, keep it, and plan anew. Raises ExoError: nothing is changed."""
+        before = self._standings
+        changed = msgspec.structs.replace(self.standing(thread))
+        apply(changed)
+        living = {
+            each: said for each, said in before.items() if self.environment.kip.thread(each) is not None
+        }
+        self._standings = living | {thread: changed}
+        try:
+            self._keep()
+        except Exception:
+            self._standings = before
+            raise
+        self._replan()
+
+    def migrate(self, thread: int, processor: int) -> None:
+        """Move the environment of *thread* under *processor*. Raises TrapRefused."""
+        self.environment.sys.migrate(self._cpus[processor], thread)
+
+    def look(self) -> None:
+        """Bring the accounts of those up to date who run: the kernel shows them with every plan."""
+        for cpu, plan in self._plans.items():
+            self._install(cpu, plan)
+
+    # ------------------------------------------------------------------------------------------------ plans
+
+    def _replan(self, *, surely: bool = True) -> None:
+        """Install plans for the members as the KIP shows them; *surely* also where they are the same as before."""
+        for cpu, rows in self._members().items():
+            plan = divide(self._policy, [self._candidate(row) for row in rows])
+            if surely or plan != self._plans.get(cpu):
+                self._install(cpu, plan)
+        if any(said.quantum_us is not None and not said.expired for said in self._standings.values()):
+            self._set_alarm()
+
+    def _install(self, cpu: int, plan: list[tuple[int, int]]) -> None:
+        """Install *plan*. If one of it just ended, we are told about that next."""
+        with suppress(TrapRefused):
+            self.environment.sys.plan(self._cpus[cpu], [Slice(*entry) for entry in plan])
+            self._plans[cpu] = plan
+
+    def _members(self) -> dict[int, list[EnvironmentRow]]:
+        """Return the members of every processor, oldest first."""
         waiting = (EnvironmentState.STARTING, EnvironmentState.DEAD)
-        rows = [
-            row for row in self.environment.kip.environments() if row.cpu == cpu and row.state not in waiting
-        ]
-        return (row.thread for row in sorted(rows, key=lambda row: row.started))
+        members: dict[int, list[EnvironmentRow]] = {cpu: [] for cpu in self._cpus}
+        for row in sorted(self.environment.kip.environments(), key=lambda row: row.started):
+            if row.cpu in members and row.state not in waiting:
+                members[row.cpu].append(row)
+        return members
 
-    def _inherit_shares(self) -> dict[int, int]:
+    def _candidate(self, row: EnvironmentRow) -> Candidate:
+        standing = self.standing(row.thread)
+        if not standing.expired and standing.left(row.consumed) == 0:
+            self._expire(row, standing)
+        return Candidate(row.thread, standing, row.state == EnvironmentState.BLOCKED)
+
+    def _may_inherit(self, target: EnvironmentRow, cpu: int) -> bool:
+        awake = target.state in (EnvironmentState.READY, EnvironmentState.RUNNING)
+        return target.cpu == cpu and awake and not self.standing(target.thread).expired
+
+    # ----------------------------------------------------------------------------------------------- quanta
+
+    def _expire(self, row: EnvironmentRow, standing: Standing) -> None:
+        """It has used up its quantum: it has no slices until another Schedule, and its scheduler is told."""
+        standing.expired = True
+        with suppress(ExoError):  # of two misfortunes, to be told twice is the smaller
+            self._keep()
+        with suppress(TrapRefused):  # it ended meanwhile
+            self.environment.sys.expire(self._cpus[row.cpu], row.thread)
+
+    def _set_alarm(self) -> None:
+        """Look at the accounts, which are those of the plans just installed, when the first can be used up."""
+        left = []
+        for row in chain.from_iterable(self._members().values()):
+            standing = self.standing(row.thread)
+            rest = standing.left(row.consumed)
+            if rest is not None and not standing.expired:
+                left.append(rest)
+        if not left:
+            return
+        now = self.environment.host.now()
+        due = now + max(min(left), GRAIN_NS)
+        if not now < self._due <= due:
+            self._due = due
+            self.server.after((due - now) / 1e9, lambda: self._look_at_accounts(due))
+
+    def _look_at_accounts(self, due: int) -> None:
+        if due == self._due:  # else an earlier alarm took the place of this one
+            self._due = 0
+            self.look()
+            self._replan(surely=False)
+
+    # ----------------------------------------------------------------------------------------------- estate
+
+    def _inherit(self) -> dict[int, Standing]:
         handle = inherited(self.environment)
         if not handle:
             return {}
         self._estate = Estate(self.environment.views.map(handle))
         state = self._estate.load()
-        return _SHARES.decode(state) if state else {}
+        return _STANDINGS.decode(state) if state else {}
 
     def _keep(self) -> None:
-        """Write the shares of the living into the estate, which is made when it is first needed."""
+        """Write what was said into the estate, which is made when it is first needed."""
         if self._estate is None:
-            extent = Memory.connect(self.environment).allocate(4)
+            extent = Memory.connect(self.environment).allocate(_ESTATE_PAGES)
             self._estate = Estate(self.environment.views.map(extent.handle))
-        living = {row.thread for row in self.environment.kip.environments()}
-        self._shares = {thread: share for thread, share in self._shares.items() if thread in living}
-        self._estate.store(msgspec.msgpack.encode(self._shares))
+        self._estate.store(msgspec.msgpack.encode(self._standings))
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import pytest
 from libexo import vm
 from libexo.environment import Environment
 from libexo.errors import RemoteError
-from libexo.ipc import Message
+from libexo.ipc import MapItem, Message
 from servers.memory.api import Memory, Statistics
 from tests.servers.rig import alive, ask, kill, servers
 
@@ -103,18 +103,19 @@ def test_sharing() -> None:
 
     def reader(env: Environment) -> int:
         sender, message = env.thread.wait()
-        found = env.views.map(message.words[0])[0]
+        [item] = message.items
+        assert isinstance(item, MapItem)
+        found = vm.map(env, item)[0]
         env.thread.reply(sender, Message())
+        env.thread.sleep(1)  # it holds the share while the owner asks
         return found
 
     def owner(env: Environment) -> dict[str, int]:
         memory, to = Memory.connect(env), env.lookup("reader", 1)
         extent = memory.allocate(4)
         vm.map(env, extent)[0] = 77
-        handle = memory.share(extent, to)
-        counted = used(memory.statistics())
-        env.thread.call(to, Message(words=(handle,)))
-        return counted
+        env.thread.call(to, Message(items=(memory.share(extent),)))
+        return used(memory.statistics())
 
     with servers() as system:
         tasks = system.spawn(reader, "reader"), system.spawn(owner, "owner")

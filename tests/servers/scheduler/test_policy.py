@@ -3,7 +3,83 @@
 import pytest
 
 from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES
-from servers.scheduler.policy import MAX_SHARE, QUANTUM_US, BadShare, RoundRobin, check_share
+from servers.scheduler.policy import (
+    MAX_SHARE,
+    QUANTUM_US,
+    BadShare,
+    Candidate,
+    RoundRobin,
+    Standing,
+    admitted,
+    check_share,
+    divide,
+)
+
+
+def candidates(*known: tuple[int, int, bool], expired: int = 0) -> list[Candidate]:
+    """Members by thread, priority and whether they sleep."""
+    return [
+        Candidate(thread, Standing(priority=priority, expired=thread == expired), asleep)
+        for thread, priority, asleep in known
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known", "expired", "threads"),
+    [
+        ([(1, 100, False), (2, 100, False)], 0, [1, 2]),
+        ([(1, 100, False), (2, 100, True)], 0, [1, 2]),
+        ([(1, 100, False), (2, 99, False)], 0, [1]),
+        ([(1, 100, True), (2, 99, False)], 0, [1, 2]),
+        ([(1, 100, True), (2, 99, False), (3, 98, False)], 0, [1, 2]),
+        ([(1, 100, True), (2, 99, True)], 0, [1, 2]),
+        ([(1, 100, False), (2, 99, False)], 1, [2]),
+        ([(1, 100, False)], 1, []),
+        ([(1, 0, False), (2, 0, True)], 0, [1, 2]),
+        ([], 0, []),
+    ],
+)
+def test_levels(known: list[tuple[int, int, bool]], expired: int, threads: list[int]) -> None:
+    """Slices are for the highest level that is awake, and sleepers above it; not for who used up its quantum."""
+    assert [each.thread for each in admitted(candidates(*known, expired=expired))] == threads
+
+
+def test_a_length_that_was_set() -> None:
+    """The policy divides among the admitted, and a timeslice that was set stands for its length."""
+    members = [
+        Candidate(7, Standing(share=2), asleep=False),
+        Candidate(8, Standing(slice_us=1234), asleep=False),
+        Candidate(9, Standing(priority=1), asleep=False),
+    ]
+
+    assert divide(RoundRobin(), members) == [(7, 2 * QUANTUM_US), (8, 1234)]
+
+
+def test_what_is_left_of_a_quantum() -> None:
+    """It counts from what was used when it was set, ends at nothing, and is without end unless it was set."""
+    standing = Standing()
+    endless = standing.left(10**12)
+    standing.limit(5000, 1_000_000)
+
+    assert endless is None
+    assert [standing.left(used) for used in (1_000_000, 3_000_000, 6_000_000, 9_000_000)] == [
+        5_000_000,
+        3_000_000,
+        0,
+        0,
+    ]
+
+
+def test_a_quantum_set_before_there_was_an_account() -> None:
+    """It counts from the first look, and from the next one where it is set again."""
+    standing = Standing()
+    standing.limit(5000, None)
+    first = [standing.left(used) for used in (70_000_000, 71_000_000)]
+    standing.expired = True
+    standing.limit(1000, 72_000_000)
+
+    assert first == [5_000_000, 4_000_000]
+    assert (standing.left(72_500_000), standing.expired) == (500_000, False)
 
 
 def test_round_robin() -> None:

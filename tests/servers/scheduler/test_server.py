@@ -45,6 +45,22 @@ def test_a_share_of_ones_own() -> None:
         assert shares(system, [task, other]) == pytest.approx([0.75, 0.25], abs=0.02)
 
 
+def test_a_share_by_any_of_ones_threads() -> None:
+    """Every thread of a program may set its share, under its own id, too: it is one share, the environment's."""
+
+    def greedy(env: Environment) -> None:
+        env.start_thread(lambda _: Scheduler.connect(env).set_share(env.current.id, 3))
+        env.thread.sleep(0.1)
+        burn(FOREVER)
+
+    with servers() as system:
+        [other] = burners(system, 1)
+        task = system.spawn(greedy, "greedy", cpu=0)
+        system.pass_time(0.5)
+
+        assert shares(system, [task, other]) == pytest.approx([0.75, 0.25], abs=0.02)
+
+
 def test_nobody_elses() -> None:
     """A program may not set another's share, nor one that is none."""
 

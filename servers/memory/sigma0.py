@@ -1,0 +1,176 @@
+"""sigma0, and the older memory protocol: what the memory server answers to messages that are no typed calls.
+
+X.2 has sigma0 own all memory that nobody asked for yet. A page is asked for by its address, or any of a size, and
+is mapped; so is the page at which a thread whose pager this server is faulted. Who was given memory first keeps it,
+and is given the same again. The rules of allocation count here, too: the caller's quota, and what is free.
+
+Whoever waits for an answer gets one: a request that is malformed, or refused, a map item of the nil fpage.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from kernel.abi.ids import ANY_FRAME, FIRST_PROGRAM, show_thread, thread_number
+from kernel.abi.kip import Head
+from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.messages import Label
+from kernel.abi.rights import Rights
+from libexo.l4.exo import MEM_ALLOC, MEMORY_LABEL
+from libexo.message import Message
+from servers.memory import protocol
+from servers.memory.handed import Handed, Piece
+from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, check_kept, check_message, find_free
+from servers.memory.protocol import Wanted
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+    from libexo.kip import EnvironmentRow
+
+_RIGHTS: Final = int(Rights.READ | Rights.WRITE | Rights.EXECUTE | Rights.TRANSFER)
+"""All rights of an fpage, and that to map it on: what X.2 calls full rights."""
+_QUIET, _REFUSALS, _ALL = range(3)
+"""Verbosity: what is logged."""
+
+Check = Callable[["EnvironmentRow", int], None]
+"""Raises MemoryRefused unless an environment may have so many frames more."""
+Carve = Callable[[int, int], Piece]
+"""Makes so many frames, from this one on or anywhere, into an extent. Raises MemoryRefused."""
+Log = Callable[[str], None]
+
+
+class Sigma0:
+    """Answers these messages for the memory server."""
+
+    def __init__(
+        self, environment: "Environment", handed: Handed, check: Check, carve: Carve, log: Log
+    ) -> None:
+        """Hand out what *check* allows and *carve* makes, and keep it in *handed*."""
+        self._environment = environment
+        self._frames = environment.kip.head(Head.FRAME_COUNT)
+        self._users = environment.kip.frame_users()
+        self._handed = handed
+        self._check = check
+        self._carve = carve
+        self._log = log
+        self._verbosity = _QUIET
+
+    def answer(self, row: "EnvironmentRow", sender: int, message: Message) -> Message | None:
+        """Return the answer to *message* of *sender*, a thread of *row*'s environment; None: it is no request."""
+        words, typed, label = message.words, message.typed, message.label
+        try:
+            if label == Label.SIGMA0:
+                return self._map(row, protocol.page_wanted(words, typed, self._frames))
+            if protocol.is_fault(label, Label.PAGE_FAULT):
+                return self._map(row, protocol.page_faulted(words, typed, self._frames))
+            if label == Label.SIGMA0_EXTENDED:
+                return self._extended(sender, words, typed)
+            if label == MEMORY_LABEL:
+                return self._older(row, message)
+        except MemoryRefused as refused:
+            return self._refused(sender, label, refused)
+        if protocol.is_fault(label, Label.IO_FAULT):
+            return self._refused(sender, label, "there are no ports")
+        return None
+
+    def _refused(self, sender: int, label: int, why: object) -> Message:
+        self._say(_REFUSALS, f"{show_thread(sender)}, label {label:#x}, refused: {why}")
+        return protocol.refused()
+
+    # ----------------------------------------------------------------------------------------------- requests
+
+    def _map(self, row: "EnvironmentRow", wanted: Wanted) -> Message:
+        if wanted.first == ANY_FRAME:
+            pieces = [self._any(row, wanted.length, wanted.length)]
+        else:
+            pieces = self._at(row, wanted)
+        return self._mapped(row, pieces)
+
+    def _mapped(self, row: "EnvironmentRow", pieces: list[Piece], words: tuple[int, ...] = ()) -> Message:
+        answer = protocol.mapped(pieces, _RIGHTS, words)
+        self._say(_ALL, f"{protocol.covering(pieces)!r} mapped to {show_thread(row.thread)} ({row.name})")
+        return answer
+
+    def _any(self, row: "EnvironmentRow", count: int, alignment: int, lowest: int = 0) -> Piece:
+        """Hand out *count* frames, the first that fit: from a multiple of *alignment*, not below *lowest*."""
+        self._check(row, count)
+        check_kept(self._handed.of(row), 1, len(self._handed))
+        anywhere = alignment == 1 and not lowest
+        first = ANY_FRAME if anywhere else find_free(self._users, count, alignment, lowest)
+        return self._hand_out(row, first, count)
+
+    def _at(self, row: "EnvironmentRow", wanted: Wanted) -> list[Piece]:
+        """Hand out the frames *wanted*: what the caller has of them, and what is free."""
+        pieces, gaps = self._handed.covered(row, *wanted)
+        check_message(len(pieces) + len(gaps))
+        if not gaps:
+            return pieces
+        self._check(row, sum(length for _, length in gaps))
+        check_kept(self._handed.of(row), len(gaps), len(self._handed))
+        made: list[Piece] = []
+        try:
+            for first, length in gaps:
+                piece = self._hand_out(row, first, length)
+                made.append(piece)
+        except MemoryRefused:
+            for piece in made:
+                self._handed.take_back(piece)
+            raise
+        return sorted(pieces + made)
+
+    def _hand_out(self, row: "EnvironmentRow", first: int, count: int) -> Piece:
+        piece = self._carve(count, first)
+        self._handed.keep(piece, row)
+        return piece
+
+    # ----------------------------------------------------------------------------------------- extended requests
+
+    def _extended(self, sender: int, words: tuple[int, ...], typed: tuple[int, ...]) -> Message:
+        if thread_number(sender) >= FIRST_PROGRAM:
+            raise NotAllowed("servers decide what is logged")
+        request, argument = protocol.extended_request(words, typed)
+        if request == protocol.VERBOSITY:
+            self._verbosity = argument
+        else:
+            self._dump()
+        return protocol.EMPTY
+
+    def _dump(self) -> None:
+        """Write to the log what was handed out."""
+        free = self._environment.kip.head(Head.FREE_FRAMES)
+        self._say(_QUIET, f"{free} of {self._frames} frames free, {len(self._handed)} extents handed out")
+        for piece, owner, held in self._handed.describe():
+            where = f"{piece.first * FRAME_SIZE:#x}+{piece.length * FRAME_SIZE:#x}"
+            self._say(_QUIET, f"{where} {owner}{'' if held else ', not mapped'}")
+
+    def _say(self, level: int, text: str) -> None:
+        if level <= self._verbosity:
+            self._log(f"sigma0: {text}")
+
+    # ------------------------------------------------------------------------------------------ older protocol
+
+    def _older(self, row: "EnvironmentRow", message: Message) -> Message:
+        """Do what the older protocol asks for; address 0 says that it was refused."""
+        try:
+            operation, pages, address = protocol.older_request(message.words, message.typed)
+            if operation == MEM_ALLOC:
+                return self._allocate(row, pages)
+            self._free(row, pages, address)
+        except MemoryRefused as refused:
+            self._say(_REFUSALS, f"{show_thread(row.thread)}, older protocol, refused: {refused}")
+            return Message(words=(0,))
+        return Message(words=(address,))
+
+    def _allocate(self, row: "EnvironmentRow", pages: int) -> Message:
+        """Map an extent of *pages* frames; not at address 0, which could not be told from a refusal."""
+        piece = self._any(row, pages, 1 << max(pages - 1, 0).bit_length(), lowest=1)
+        return self._mapped(row, [piece], (piece.first * FRAME_SIZE,))
+
+    def _free(self, row: "EnvironmentRow", pages: int, address: int) -> None:
+        """Take back what is at *address*. Raises MemoryRefused unless that is the caller's, and so large."""
+        within = protocol.within(Wanted(address // FRAME_SIZE, pages), self._frames)
+        found = self._handed.overlapping(*within)
+        if address % FRAME_SIZE or [(piece.first, piece.length) for piece in found] != [within]:
+            raise MemoryRefused(f"{pages} pages at {address:#x}: nothing of that size was handed out there")
+        if not self._handed.belongs(found[0], row):
+            raise FrameBusy(f"what is at {address:#x} is not the caller's to free")
+        self._handed.take_back(found[0])

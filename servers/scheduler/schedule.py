@@ -1,0 +1,175 @@
+"""X.2's Schedule: what the scheduler server answers to label 0x1234. Who may change what, and to what.
+
+- *Who may.* Servers, which are what X.2 calls privileged, and every thread in the space of the X.2 scheduler of the
+  destination, as the kernel interface page names it. Others get error 1.
+- *Nobody gives more than it has.* A priority, or sensitive priority, above the caller's own is error 5. Servers
+  have the highest.
+- *All or nothing.* What is refused has changed nothing.
+- A destination that does not exist is no error but a state: dead. What can be no thread's id is error 2.
+
+What is said holds for the destination's environment: its threads share slices.
+"""
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from kernel.abi.ids import FIRST_PROGRAM, USER_BASE, is_local, show_thread, thread_number
+from kernel.abi.kip import EnvironmentState, ThreadState
+from kernel.abi.limits import MAX_SLICE_US, MAX_THREADS, MIN_SLICE_US
+from libexo.errors import ExoError, TrapRefused
+from libexo.l4 import controls
+from libexo.l4.constants import ErrInvalidParam, ErrInvalidThread, ErrNoMem, ErrNoPrivilege, ErrOk
+from libexo.l4.controls import UNCHANGED, PreemptionControl, TimeControl
+from libexo.message import Message
+from servers.scheduler.policy import DEFAULT_PRIORITY, MAX_PRIORITY, QUANTUM_US, Standing
+
+if TYPE_CHECKING:
+    from libexo.kip import EnvironmentRow, ThreadRow
+    from servers.scheduler.server import SchedulerServer
+
+_STATES: Final = {
+    EnvironmentState.STARTING: controls.SCHEDRESULT_INACTIVE,
+    EnvironmentState.READY: controls.SCHEDRESULT_RUNNING,
+    EnvironmentState.RUNNING: controls.SCHEDRESULT_RUNNING,
+    EnvironmentState.BLOCKED: controls.SCHEDRESULT_WAITING,
+}
+
+
+class ScheduleRefused(Exception):
+    """The request is refused, with an X.2 error code."""
+
+    def __init__(self, code: int, why: str) -> None:
+        """Refuse with *code*."""
+        super().__init__(why)
+        self.code = code
+
+
+class Wanted(NamedTuple):
+    """What a request asks for; None: leave it unchanged."""
+
+    times: TimeControl | None
+    processor: int | None
+    priority: int | None
+    preemption: PreemptionControl | None
+
+
+def wanted(words: tuple[int, ...]) -> Wanted:
+    """Return what the four control *words* ask for. Raises ScheduleRefused."""
+    time, processor, priority, preemption = (None if each == UNCHANGED else each for each in words)
+    try:
+        times = controls.lengths(time) if time is not None else None
+    except ValueError as error:
+        raise ScheduleRefused(ErrInvalidParam, str(error)) from error
+    told = controls.preemption(preemption) if preemption is not None else None
+    return Wanted(times, processor, priority, told)
+
+
+def check(request: Wanted, own: int, processors: int) -> None:
+    """Raise ScheduleRefused unless a caller of priority *own* may ask for that on so many *processors*."""
+    asked = (request.priority, request.preemption.sensitive if request.preemption is not None else None)
+    highest = max(each for each in (*asked, 0) if each is not None)
+    if highest > own:
+        raise ScheduleRefused(ErrInvalidParam, f"priority {highest} is above the caller's {own}")
+    if request.processor is not None and request.processor >= processors:
+        raise ScheduleRefused(ErrInvalidParam, f"processor {request.processor} of {processors}")
+
+
+def apply(request: Wanted, standing: Standing, used: int | None) -> None:
+    """Change *standing* as asked for; its environment has *used* so much by now, in ns (None: it is not known)."""
+    if request.times is not None:
+        timeslice = request.times.timeslice
+        standing.slice_us = (
+            MAX_SLICE_US if timeslice is None else min(max(timeslice, MIN_SLICE_US), MAX_SLICE_US)
+        )
+        standing.limit(request.times.quantum, used)
+    if request.priority is not None:
+        standing.priority = request.priority
+    if request.preemption is not None:
+        standing.sensitive, standing.delay_us = request.preemption
+
+
+class Schedule:
+    """Answers these messages for the scheduler server."""
+
+    def __init__(self, server: "SchedulerServer") -> None:
+        """Change what *server* knows of its members."""
+        self._server = server
+        self._kip = server.environment.kip
+
+    def answer(self, sender: int, message: Message) -> Message | None:
+        """Return the answer to *message* of *sender*: result, old time control, error; None: it is no request."""
+        if message.label != controls.SCHEDULE_LABEL:
+            return None
+        try:
+            result, old = self._schedule(sender, message)
+            code = ErrOk
+        except ScheduleRefused as refused:
+            result, old, code = controls.SCHEDRESULT_ERROR, 0, refused.code
+        except ExoError:  # nothing changed, for it could not be kept over the server's death
+            result, old, code = controls.SCHEDRESULT_ERROR, 0, ErrNoMem
+        return Message(controls.SCHEDULE_LABEL, (result, old, code))
+
+    def _schedule(self, sender: int, message: Message) -> tuple[int, int]:
+        if len(message.words) != controls.REQUEST_WORDS or message.typed or message.items:
+            raise ScheduleRefused(ErrInvalidParam, f"{len(message.words)} words: Schedule has five arguments")
+        dest, *words = message.words
+        if is_local(dest) or not USER_BASE <= thread_number(dest) < MAX_THREADS:
+            raise ScheduleRefused(ErrInvalidThread, f"{show_thread(dest)} can be no thread's id")
+        thread = self._kip.thread(dest)
+        if thread is None:
+            return controls.SCHEDRESULT_DEAD, 0
+        self._check_privilege(sender, thread)
+        request = wanted(tuple(words))
+        check(request, self._priority(sender), self._server.processors)
+        return self._change(thread, request)
+
+    def _check_privilege(self, sender: int, dest: "ThreadRow") -> None:
+        scheduler, caller = self._kip.thread(dest.scheduler), self._kip.thread(sender)
+        same = caller is not None and scheduler is not None and caller.environment == scheduler.environment
+        if thread_number(sender) >= FIRST_PROGRAM and not same:
+            raise ScheduleRefused(
+                ErrNoPrivilege, f"{show_thread(sender)} schedules {show_thread(dest.thread)}"
+            )
+
+    def _priority(self, sender: int) -> int:
+        if thread_number(sender) < FIRST_PROGRAM:
+            return MAX_PRIORITY
+        row = self._server.row_of(sender)
+        return self._server.standing(row.thread).priority if row is not None else DEFAULT_PRIORITY
+
+    def _change(self, thread: "ThreadRow", request: Wanted) -> tuple[int, int]:
+        """Do what is asked for; return the state before, and the old time control."""
+        self._server.look()
+        row = self._server.row_of(thread.thread)
+        before = self._state(thread, row), self._times(thread, row)
+        if before[0] == controls.SCHEDRESULT_DEAD:
+            return before
+        if request.processor is not None:
+            self._migrate(thread.thread, request.processor)
+            row = self._server.row_of(thread.thread)
+        used = row.consumed if row is not None and row.cpu >= 0 else None
+        self._server.change(_name(thread, row), lambda standing: apply(request, standing, used))
+        return before
+
+    def _state(self, thread: "ThreadRow", row: "EnvironmentRow | None") -> int:
+        if thread.state == ThreadState.INACTIVE or row is None:
+            return controls.SCHEDRESULT_INACTIVE
+        return _STATES.get(row.state, controls.SCHEDRESULT_DEAD)
+
+    def _times(self, thread: "ThreadRow", row: "EnvironmentRow | None") -> int:
+        name = _name(thread, row)
+        standing = self._server.standing(name)
+        left = standing.left(row.consumed) if row is not None and row.cpu >= 0 else None
+        quantum = standing.quantum_us if left is None else left // 1000
+        timeslice = standing.slice_us or self._server.planned(name) or QUANTUM_US * standing.share
+        return controls.time_control(controls.length_time(timeslice), controls.length_time(quantum))
+
+    def _migrate(self, thread: int, processor: int) -> None:
+        try:
+            self._server.migrate(thread, processor)
+        except TrapRefused as refused:
+            raise ScheduleRefused(ErrInvalidThread, str(refused)) from refused
+
+
+def _name(thread: "ThreadRow", row: "EnvironmentRow | None") -> int:
+    """Return the thread by which its environment is known."""
+    return row.thread if row is not None else thread.thread
