@@ -57,9 +57,9 @@ def _dispatch(words: list[str]) -> int:
         from exo.bench import dispatch
 
         return dispatch(rest)
-    from exo.verbs import load, parser
+    from exo.verbs import load, parse
 
-    options = parser(verb).parse_args(rest)
+    options = parse(verb, rest)
     options.run = options.run or run
     return load(verb).main(options)
 

@@ -14,7 +14,10 @@ ARGUMENTS = "[BENCHMARK] [OPTION]..."
 EXAMPLES = """\
   exo bench ipc
   exo bench ipc --json
-  exo bench ipc --plot ipc.svg"""
+  exo bench ipc --plot ipc.svg
+  exo bench pingpong --quick
+  exo bench sizes --plot sizes.svg
+  exo bench compare old.jsonl new.jsonl"""
 
 PLACES = ("bench.cli", "bench.__main__")
 

@@ -18,6 +18,7 @@ from libexo.errors import ExoError
 from libexo.host.confine.policy import LAYERS
 
 if TYPE_CHECKING:
+    from kernel.abi.topology import Topology
     from libexo.kip import Kip
 
 PR_SET_PDEATHSIG = 1
@@ -26,6 +27,7 @@ PAUSE = 0.003
 PATIENCE = 30.0
 LOG_FLAGS = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 TAIL = 8
+PROCESS_SERVER = "servers.process"
 
 
 class Kernel:
@@ -58,13 +60,16 @@ class Kernel:
             return None
         return kip if view.kernel_pid(kip) == self.pid else None
 
-    def wait_ready(self, servers: Collection[str], log: Callable[[], str]) -> "Kip":
-        """Wait until the system is up and *servers* are ready. Raises Trouble with the end of *log*."""
+    def wait_ready(self, servers: Collection[str], log: Callable[[], str], *, console: bool = True) -> "Kip":
+        """Wait until the system is up, *servers* are ready, and the *console* answers, if there is to be one.
+
+        Raises Trouble with the end of *log*.
+        """
         kip: Kip | None = None
         deadline = time.monotonic() + PATIENCE
         while not self.has_ended(PAUSE):
             kip = kip or self.kip()
-            if kip is not None and view.is_ready(kip, servers) and self._answers():
+            if kip is not None and view.is_ready(kip, servers) and (not console or self._answers()):
                 return kip
             if time.monotonic() > deadline:
                 self.end()
@@ -129,15 +134,29 @@ def default_config(chosen: str | None) -> Iterator[str]:
         yield str(path)
 
 
-def boot_servers(config: str) -> list[str]:
-    """Return the names of the servers the kernel starts by itself. Raises Trouble when *config* is wrong."""
+def read_topology(config: str) -> "Topology":
+    """Read the topology at *config*. Raises Trouble when it is wrong."""
     from kernel.abi.topology import TopologyError, load
 
     try:
-        topology = load(Path(config))
+        return load(Path(config))
     except TopologyError as error:
         raise Trouble(str(error)) from None
-    return [name for name, server in topology.server.items() if server.start == "boot"]
+
+
+def boot_servers(config: str) -> list[str]:
+    """Return the names of the servers the kernel starts by itself, and that stay. Raises Trouble.
+
+    A Python file is a program: it may have come to its end before anybody looks.
+    """
+    from kernel.abi.topology import booted
+
+    return [name for name, server in booted(read_topology(config)).items() if not server.is_file]
+
+
+def has_console(config: str) -> bool:
+    """Whether a process server is in the topology at *config*, who listens to operators. Raises Trouble."""
+    return any(server.module == PROCESS_SERVER for server in read_topology(config).server.values())
 
 
 def open_log(run: str) -> int:

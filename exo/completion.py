@@ -124,7 +124,7 @@ def fish() -> str:
         files = "" if verb in NAMED else " -F"
         lines.append(f"{seen} -a '(exo ps --names 2>/dev/null)'" if verb in NAMED else f"{seen}{files}")
         for option in options_of(verb):
-            named = [f"-l {word[2:]}" if word.startswith("--") else f"-s {word[1:]}" for word in option.words]
+            named = [_fish_option(word) for word in option.words]
             choices = (
                 f" -xa {_single(' '.join(option.choices))}" if option.choices else " -r" * option.takes_value
             )
@@ -133,6 +133,13 @@ def fish() -> str:
             elif option.choices:
                 lines.append(f"{seen} -a {_single(' '.join(option.choices))}")
     return "\n".join(lines)
+
+
+def _fish_option(word: str) -> str:
+    """Return what fish calls an option: long, short, or long with one dash."""
+    if word.startswith("--"):
+        return f"-l {word[2:]}"
+    return f"-o {word[1:]}" if len(word) > len("-x") else f"-s {word[1:]}"
 
 
 def _single(text: str) -> str:

@@ -58,8 +58,8 @@ def gather(kip: "Kip", run: str) -> view.Json:
 def _text(kip: "Kip", found: view.Json) -> str:
     rows = kip.environments()
     total, free = kip.head(Head.FRAME_COUNT), kip.head(Head.FREE_FRAMES)
-    dead = sum(row.state == EnvironmentState.DEAD for row in rows)
     servers = [row for row in rows if view.is_server(row)]
+    programs = sum(row.state != EnvironmentState.DEAD for row in rows if not view.is_server(row))
     age = view.duration(time.monotonic_ns() - kip.head(Head.BOOT_NS))
     cores = ", ".join(str(plan.core) for plan in kip.plans())
     counted = [f"{value} {name.replace('_', ' ')}" for name, value in kip.counters().items() if value]
@@ -67,7 +67,7 @@ def _text(kip: "Kip", found: view.Json) -> str:
         [
             f"system      {found['state']} for {age}, kernel is process {found['pid']}, at {found['run']}",
             f"servers     {', '.join(f'{row.name} {row.state.name.lower()}' for row in servers)}",
-            f"programs    {len(rows) - len(servers) - dead}",
+            f"programs    {programs}",
             f"memory      {view.size(free)} of {view.size(total)} free",
             f"processors  host core {cores}, of {os.cpu_count()}",
             f"counted     {', '.join(counted) or 'nothing yet'}",

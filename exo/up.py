@@ -22,6 +22,7 @@ from exo.booting import (
     command,
     default_config,
     failure,
+    has_console,
     link_log,
     open_log,
     refuse_second,
@@ -66,35 +67,45 @@ def configure(parser: ArgumentParser) -> None:
 
 def main(options: Namespace) -> int:
     """Boot."""
+    with default_config(options.config) as config:
+        return start(config, options)
+
+
+def start(config: str, options: Namespace) -> int:
+    """Boot the topology at *config*, in front of somebody or detached; return the exit status."""
     if options.detach and options.profile:
         raise Trouble("--profile looks on while the system boots: leave out -d", 2)
     run = run_directory(options.run)
     refuse_second(run)
-    with default_config(options.config) as config:
-        servers = boot_servers(config)
-        words = command(config, run, degraded=options.degraded, profile=options.profile)
-        log = open_log(run)
-        try:
-            return (
-                detached(run, words, servers, log)
-                if options.detach
-                else Foreground(run, words, servers, log).main()
-            )
-        finally:
-            os.close(log)
+    servers, console = boot_servers(config), has_console(config)
+    words = command(config, run, degraded=options.degraded, profile=options.profile)
+    log = open_log(run)
+    try:
+        return (
+            detached(run, words, servers, log, console=console)
+            if options.detach
+            else Foreground(run, words, servers, log).main()
+        )
+    finally:
+        os.close(log)
 
 
-def detached(run: str, words: list[str], servers: list[str], log: int) -> int:
-    """Boot a system that outlives us."""
+def detached(run: str, words: list[str], servers: list[str], log: int, *, console: bool) -> int:
+    """Boot a system that outlives us; with a *console*, wait until one may speak through it."""
     kernel = Kernel(run, words, log, tied=False)
     try:
-        kernel.wait_ready(servers, lambda: os.pread(log, 1 << 16, 0).decode(errors="replace"))
+        kernel.wait_ready(
+            servers, lambda: os.pread(log, 1 << 16, 0).decode(errors="replace"), console=console
+        )
     finally:
         kernel.close()
     link_log(run)
     took = view.duration(time.monotonic_ns() - kernel.started)
     print(f"the system is up at {run} after {took}: kernel is process {kernel.pid}")
-    print("'exo run -- PROGRAM' runs a program, 'exo ps' lists them, 'exo down' ends it")
+    if console:
+        print("'exo run -- PROGRAM' runs a program, 'exo ps' lists them, 'exo down' ends it")
+    else:
+        print("'exo ps' lists what runs, 'exo down' ends it")
     return 0
 
 

@@ -7,9 +7,11 @@ from exo.system import Usage
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
 
 VERBS = {
     "up": "boot a system, in front of you or detached",
+    "kickstart": "boot exactly the servers and programs that are named, in that order",
     "down": "end the system",
     "status": "say how the system is",
     "ping": "ask servers whether they serve",
@@ -27,6 +29,9 @@ VERBS = {
     "bench": "measure, beside an outside reference",
     "completion": "print the completion of a shell",
 }
+
+INTERMIXED = ("kickstart",)
+"""Verbs whose options may stand between their other words."""
 
 
 class Verb(Protocol):
@@ -78,6 +83,12 @@ def parser(name: str) -> "ArgumentParser":
     )
     verb.configure(made)
     return made
+
+
+def parse(name: str, words: "Sequence[str]") -> "Namespace":
+    """Return the options of verb *name* as *words* give them."""
+    made = parser(name)
+    return made.parse_intermixed_args(words) if name in INTERMIXED else made.parse_args(words)
 
 
 def overview() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from exo.__main__ import main
+from kernel.abi.ids import FIRST_PROGRAM, thread_id
 from kernel.abi.kip import Counter, EnvironmentState, Head
 from tests.exo.conftest import Pages
 
@@ -91,6 +92,16 @@ def test_status_of_a_system_that_is_not_ready_is_1(
 
     assert main(["--run", str(run), "status"]) == 1
     assert "memory starting" in capsys.readouterr().out
+
+
+def test_a_dead_server_is_no_program(run: Path, pages: Pages, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server whose record is kept is listed as dead, and takes nothing from the number of programs."""
+    pages.environment(0, "memory", EnvironmentState.DEAD)
+    pages.environment(1, "web", thread=thread_id(FIRST_PROGRAM))
+    pages.publish()
+
+    assert main(["--run", str(run), "status"]) == 0
+    assert "memory dead\nprograms    1\n" in capsys.readouterr().out
 
 
 def test_mem_says_who_has_what_and_where(printed: Print) -> None:

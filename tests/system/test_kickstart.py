@@ -1,0 +1,164 @@
+"""kickstart on a real system: exactly what is named is booted, in that order, and ends cleanly."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.booted import wait_until
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+ROOT = Path(__file__).parents[2]
+DEGRADED = [] if os.geteuid() == 0 else ["--degraded"]
+READER = """
+import sys
+import libexo
+import beside
+from libexo import l4
+from servers.memory.api import Memory
+
+environment = libexo.attach()
+record = l4.BootInfo_FirstEntry(l4.BootInfo())
+for _ in range(l4.BootInfo_Entries(l4.BootInfo())):
+    print(l4.Module_Cmdline(record))
+    record = l4.BootRec_Next(record)
+print(sys.argv[1:], beside.TEXT, Memory.connect(environment).allocate(2).pages)
+print("root:", len(environment.sys.inventory()), environment.thread.id >> 32)
+"""
+
+
+class Command:
+    """The `exo` command, about a system of a directory of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.run = folder / "run"
+        self.environ = {**os.environ, "EXO_RUN": str(self.run), "PYTHONPATH": str(ROOT)}
+
+    def words(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "exo", *words]
+
+    def exo(self, *words: str) -> str:
+        """Do what *words* say, and return what was printed."""
+        done = subprocess.run(
+            self.words(*words),
+            env=self.environ,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def kickstart(self, *words: str) -> str:
+        return self.exo("kickstart", "-d", *DEGRADED, *words)
+
+    def names(self) -> list[str]:
+        """The environments, oldest first."""
+        rows = json.loads(self.exo("ps", "--json"))
+        return [row["name"] for row in sorted(rows, key=lambda row: -row["age_ns"])]
+
+    def down(self) -> None:
+        self.exo("down")
+        assert not self.run.exists()
+
+
+@pytest.fixture
+def command() -> Iterator[Command]:
+    """A directory that programs, which have uids of their own, can read."""
+    with tempfile.TemporaryDirectory(prefix="exo-") as folder:
+        Path(folder).chmod(0o755)
+        made = Command(Path(folder))
+        yield made
+        if made.run.exists():
+            made.down()
+
+
+def test_memory_and_scheduler(command: Command) -> None:
+    """The two servers are there, in that order, and nobody else; what works without a process server works."""
+    said = command.kickstart("-roottask=servers/memory", "servers/scheduler")
+
+    assert "no process server is booted" in said
+    assert command.names() == ["memory", "scheduler"]
+    assert "servers     memory ready, scheduler ready" in command.exo("status")
+    assert "memory" in command.exo("ping")
+    command.down()
+
+
+def test_in_front_of_somebody(command: Command) -> None:
+    """Without -d it stays, says when the system is up, and ends it on Ctrl-C with status 0."""
+    words = command.words("kickstart", *DEGRADED, "-roottask=servers/memory", "servers/scheduler")
+    with subprocess.Popen(words, env=command.environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("no process server")
+        assert process.stdout.readline().startswith(f"the system is up at {command.run}")
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(30) == 0
+    assert not command.run.exists()
+
+
+def test_a_root_task_of_ones_own(command: Command) -> None:
+    """It reads the command lines of all modules, its own among them, and calls the memory server, implied."""
+    (command.folder / "my_root.py").write_text(READER)
+    (command.folder / "beside.py").write_text("TEXT = 'found beside'\n")
+    command.kickstart("maxmem=1M", "-roottask=my_root.py verbose=1 'a b'", "servers/scheduler")
+    log = command.run / "log" / "my_root.log"
+
+    assert wait_until(lambda: log.exists() and "root:" in log.read_text()), log.read_text()
+    assert log.read_text().splitlines() == [
+        "servers/memory",
+        f"{command.folder}/my_root.py verbose=1 'a b'",
+        "servers/scheduler",
+        "['verbose=1', 'a b'] found beside 2",
+        "root: 4 98",
+    ]
+    assert json.loads(command.exo("status", "--json"))["frames"] == 256
+    command.down()
+
+
+def test_by_their_places(command: Command) -> None:
+    """Kernel, sigma0, root task, others: with the process server as root task, programs run."""
+    (command.folder / "hello.py").write_text("print('hello')\n")
+    command.kickstart("kernel", "servers/memory", "servers/process", "servers/scheduler")
+
+    assert command.names() == ["memory", "process", "scheduler"]
+    assert command.exo("run", "--", "hello.py") == "hello\n"
+    command.down()
+
+
+def test_a_process_server_beside_the_root_task(command: Command) -> None:
+    """It creates environments though another is the root task, and both are back when they are killed."""
+    (command.folder / "hello.py").write_text("print('hello')\n")
+    command.kickstart("-roottask=servers/memory", "servers/process", "servers/scheduler")
+    before = {row["name"]: row["pid"] for row in json.loads(command.exo("ps", "--json"))}
+    for name in ("process", "memory", "scheduler"):
+        os.kill(before[name], signal.SIGKILL)
+
+    def are_back() -> bool:
+        rows = json.loads(command.exo("ps", "--json"))
+        return all(row["state"] == "ready" and row["pid"] != before[row["name"]] for row in rows)
+
+    assert wait_until(are_back)
+    assert command.exo("run", "--", "hello.py") == "hello\n"
+    command.down()
+
+
+def test_a_file_that_is_gone(command: Command) -> None:
+    """A server that cannot be read when the kernel boots is named, and nothing stays behind."""
+    config = command.folder / "system.toml"
+    config.write_text('[server.a]\nmodule = "/nonexistent/a.py"\nthread = 99\n')
+    words = command.words("up", "-d", *DEGRADED, "--config", str(config))
+    done = subprocess.run(words, env=command.environ, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 1
+    assert "a server cannot be read: [Errno 2] No such file or directory: '/nonexistent/a.py'" in done.stderr
+    assert not command.run.exists()
