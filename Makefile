@@ -32,7 +32,7 @@ soak: setup  ## run the long campaigns: make soak SOAK=minutes
 	@$(BIN)/pytest -m soak --soak=$(SOAK) --timeout=0 -o faulthandler_timeout=0 $(ARGS)
 
 bench: setup  ## run the benchmarks, each beside its outside reference
-	@$(BIN)/exo bench ipc $(ARGS)
+	@$(BIN)/exo bench $(ARGS)
 
 lint: setup  ## check style, format and types
 	@$(BIN)/ruff check

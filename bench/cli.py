@@ -1,13 +1,13 @@
-"""The command: `exo bench ipc`, `exo bench scale`."""
+"""The command: `exo bench ipc`, `exo bench pingpong`, `exo bench scale`, `exo bench sizes`, and `compare`."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-from bench import facts, ipc, plot, report, scale
+from bench import compare, facts, ipc, pingpong, plot, report, scale, sizes, transports
 from bench.errors import BenchError
-from bench.harness import Result, run
+from bench.harness import Result, run, run_together
 from bench.system import running
 from exo.system import Trouble
 from libexo.errors import ExoError
@@ -17,22 +17,33 @@ OVER = 2
 """Exit status with --check when a goal was missed."""
 MEANING = {
     "ipc": "calls, traps, bindings, memory, spawn: each beside its outside reference",
+    "pingpong": "one way of an L4 IPC against the number of words, between environments and between threads",
     "scale": "the null trap with 1 to 200 environments living: it must stay flat",
+    "sizes": "a payload of 64 bytes to 1 MiB there and back, beside the ways of others",
 }
 EPILOG = """\
 Subject and references take turns in blocks in one run; the first round warms up and is thrown away. References
 are plain processes in the same placement: a session each, as environments have, and by default nobody pinned.
-Where cores are few or busy, --cores (as root) makes runs comparable. A running system (EXO_RUN) is measured;
-without one, one is booted and ended."""
+Where cores are few or busy, --cores (as root) makes runs comparable; pingpong is always pinned, and between
+threads its references are two threads, too. A running system (EXO_RUN) is measured; without one, one is booted
+and ended. `exo bench compare OLD NEW` tells what changed between two files that --json wrote."""
 
 
 def main(argv: list[str]) -> int:
     """Run the benchmark *argv* names; return the exit status."""
-    arguments = _parser().parse_args(argv)
+    if argv[:1] == ["compare"]:
+        return compare.main(argv[1:])
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    known = KEYS[arguments.what]
+    if unknown := set(arguments.only or ()) - set(known):
+        parser.error(
+            f"no such measure of {arguments.what}: {', '.join(sorted(unknown))}; there are: {', '.join(known)}"
+        )
     try:
         if arguments.plot is not None:
             plot.check(arguments.plot)
-        return _scale(arguments) if arguments.what == "scale" else _ipc(arguments)
+        return max([RUNS[arguments.what](arguments) for _ in range(arguments.runs)])
     except (BenchError, ExoError, Trouble) as error:
         print(f"exo bench: {error}", file=sys.stderr)
         return 1
@@ -44,25 +55,27 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="exo bench", description="Measure the system.", epilog=EPILOG)
     parser.add_argument("what", nargs="?", choices=sorted(MEANING), default="ipc",
                         help="; ".join(f"{name}: {meaning}" for name, meaning in MEANING.items()))  # fmt: skip
-    parser.add_argument("--only", type=_keys, default=ipc.KEYS, metavar="KEY,…",
-                        help=f"measures of ipc to run: {', '.join(ipc.KEYS)} (default: all)")  # fmt: skip
+    parser.add_argument("--only", type=lambda text: tuple(text.split(",")), metavar="KEY,…",
+                        help="measures to run (default: all): " + "; ".join(
+                            f"of {name}: {', '.join(keys)}" for name, keys in KEYS.items() if keys))  # fmt: skip
     parser.add_argument(
         "--rounds", type=_positive, default=ROUNDS, help=f"blocks of each (default: {ROUNDS})"
     )
     parser.add_argument("--cores", type=_cores, default=(), metavar="N,…",
-                        help="keep both parties, and the kernel, on these cores "
-                             "(default: nobody is pinned; for scale, as root: one core)")  # fmt: skip
+                        help="keep both parties, and the kernel, on these cores (default: nobody is pinned; for "
+                             "scale, as root: one core). Of pingpong: the first one for both parties on the same "
+                             "CPU, and the second for one of them on another (default: the first two)")  # fmt: skip
+    parser.add_argument("--step", type=_positive, help="of pingpong: from one number of words to the next "
+                        f"(default: {pingpong.STEP}, with --quick {pingpong.QUICK_STEP})")  # fmt: skip
+    parser.add_argument("--trips", type=_positive, help="of pingpong: round trips for each number of words "
+                        f"(default: {pingpong.TRIPS}, with --quick {pingpong.QUICK_TRIPS})")  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="of pingpong: a look")
+    parser.add_argument("--runs", type=_positive, default=1, help="do all of it so often, each time with new "
+                        "processes (default: 1); a picture is of the last")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object a measure, times in nanoseconds")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a picture too: .svg, .png or .pdf")
     parser.add_argument("--check", action="store_true", help=f"exit with status {OVER} when a goal is missed")
     return parser
-
-
-def _keys(text: str) -> tuple[str, ...]:
-    keys = tuple(text.split(","))
-    if unknown := set(keys) - set(ipc.KEYS):
-        raise argparse.ArgumentTypeError(f"no such measure: {', '.join(sorted(unknown))}")
-    return keys
 
 
 def _cores(text: str) -> tuple[int, ...]:
@@ -86,8 +99,11 @@ def _positive(text: str) -> int:
 def _ipc(arguments: argparse.Namespace) -> int:
     host = facts.gather(arguments.cores)
     results = []
+    keys = arguments.only or ipc.KEYS
     _head(arguments, host)
-    with running() as system, ipc.measures(system, arguments.only, arguments.cores) as measures:
+    if "transports" in keys:
+        transports.tell_missing(list(transports.WAYS.values()))
+    with running() as system, ipc.measures(system, keys, arguments.cores) as measures:
         for measure in measures:
             result = run(measure, arguments.rounds)
             results.append(result)
@@ -96,6 +112,52 @@ def _ipc(arguments: argparse.Namespace) -> int:
         plot.distributions(results, str(host), arguments.plot)
     missed = [result for result in results if result.met is False]
     return OVER if arguments.check and missed else 0
+
+
+def _sizes(arguments: argparse.Namespace) -> int:
+    host = facts.gather(arguments.cores)
+    keys = arguments.only or sizes.USUAL
+    points: dict[int, Result] = {}
+    _head(arguments, host)
+    transports.tell_missing([transports.WAYS[key] for key in keys])
+    with running() as system, sizes.measures(system, keys, arguments.cores) as measures:
+        for size, measure in measures.items():
+            points[size] = run(measure, arguments.rounds)
+            _print(arguments, points[size], host, size)
+    if arguments.plot is not None:
+        plot.sizes(points, str(host), arguments.plot)
+    return 0
+
+
+def _pingpong(arguments: argparse.Namespace) -> int:
+    cores = arguments.cores or pingpong.default_cores()
+    keys = pingpong.possible(arguments.only or pingpong.KEYS, cores)
+    host = facts.gather(cores)
+    sweeps: dict[pingpong.Variant, dict[int, Result]] = {}
+    _head(arguments, host)
+    with running() as system, pingpong.variants(system, keys, cores) as variants:
+        for variant in variants:
+            sweeps[variant] = _sweep(arguments, variant, host)
+    if arguments.plot is not None:
+        plot.sweeps(pingpong.panels(sweeps), str(host), arguments.plot)
+    return 0
+
+
+def _sweep(arguments: argparse.Namespace, variant: pingpong.Variant, host: facts.Facts) -> dict[int, Result]:
+    """Run *variant* with each count of words, side by side; print the results, and what a word more costs."""
+    quick = arguments.quick
+    trips = arguments.trips or (pingpong.QUICK_TRIPS if quick else pingpong.TRIPS)
+    counts = pingpong.counts(arguments.step or (pingpong.QUICK_STEP if quick else pingpong.STEP))
+    block = pingpong.block(trips, arguments.rounds)
+    results = run_together([variant.measure(words, block) for words in counts], arguments.rounds)
+    points = dict(zip(counts, results, strict=True))
+    if arguments.json:
+        for words, result in points.items():
+            print(report.line(result, host, words=words))
+        print(report.slope_line(variant.title, points, host), flush=True)
+    else:
+        print(f"{report.sweep(variant.title, points)}\n", flush=True)
+    return points
 
 
 def _scale(arguments: argparse.Namespace) -> int:
@@ -126,8 +188,9 @@ def _head(arguments: argparse.Namespace, host: facts.Facts) -> None:
         print(f"{host}\n", flush=True)
 
 
-def _print(arguments: argparse.Namespace, result: Result, host: facts.Facts) -> None:
-    print(report.line(result, host) if arguments.json else f"{report.table(result)}\n", flush=True)
+def _print(arguments: argparse.Namespace, result: Result, host: facts.Facts, size: int | None = None) -> None:
+    line = report.line(result, host, size=size) if arguments.json else f"{report.table(result)}\n"
+    print(line, flush=True)
 
 
 def _point(arguments: argparse.Namespace, count: int, result: Result, host: facts.Facts) -> None:
@@ -139,6 +202,11 @@ def _point(arguments: argparse.Namespace, count: int, result: Result, host: fact
     print(f"{count:4} environments: null trap p50 {figures.p50 / 1000:6.1f} µs, p90 {figures.p90 / 1000:6.1f}, "
           f"p99 {figures.p99 / 1000:6.1f}, n {figures.n}; {reference.name} p50 {reference.figures.p50 / 1000:.1f}; "
           f"ratio {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]", flush=True)  # fmt: skip
+
+
+KEYS = {"ipc": ipc.KEYS, "pingpong": pingpong.KEYS, "scale": (), "sizes": sizes.KEYS}
+"""What --only may name."""
+RUNS = {"ipc": _ipc, "pingpong": _pingpong, "scale": _scale, "sizes": _sizes}
 
 
 if __name__ == "__main__":

@@ -1,15 +1,21 @@
 """What the figures depend on: the host, the libraries, the commit."""
 
+import contextlib
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 import zmq
 
 from bench.harness import ROOT
+
+LIBRARIES = ("grpcio", "iceoryx2", "msgspec", "pynng", "uvloop")
+"""Distributions that figures depend on, besides pyzmq."""
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -25,6 +31,12 @@ class Facts(msgspec.Struct, frozen=True):
     """Empty where there is no git; with a + where the tree differs from it."""
     cores: tuple[int, ...]
     """Where both parties were kept; empty: where the host put them."""
+    libraries: Mapping[str, str] = {}
+    """The version of each of `LIBRARIES` that is installed."""
+    when: str = ""
+    """The start of the run: ISO 8601, UTC, to the second."""
+    load: float = 0.0
+    """The mean length of the host's run queue in the minute before: more than nothing is somebody else's."""
 
     def __str__(self) -> str:
         """Show them on one line."""
@@ -32,7 +44,7 @@ class Facts(msgspec.Struct, frozen=True):
         commit = f", commit {self.commit}" if self.commit else ""
         return (
             f"{self.cpus} CPUs ({self.processor}), Linux {self.kernel}, Python {self.python}, "
-            f"pyzmq {self.pyzmq}, libzmq {self.libzmq}{commit}; {placement}"
+            f"pyzmq {self.pyzmq}, libzmq {self.libzmq}{commit}; {placement}; load before {self.load:.1f}"
         )
 
 
@@ -47,7 +59,18 @@ def gather(cores: Sequence[int] = ()) -> Facts:
         libzmq=zmq.zmq_version(),
         commit=_commit(),
         cores=tuple(cores),
+        libraries=_versions(),
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        load=round(os.getloadavg()[0], 2),
     )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _processor() -> str:

@@ -80,15 +80,23 @@ class Result:
 
 def run(measure: Measure, rounds: int) -> Result:
     """Run *measure* for *rounds* rounds, and one more to warm up."""
-    subjects = (measure.subject, *measure.references)
-    taken: list[list[Block]] = [[] for _ in subjects]
+    return run_together([measure], rounds)[0]
+
+
+def run_together(measures: Sequence[Measure], rounds: int) -> list[Result]:
+    """Run *measures* so, side by side: a round takes a block of all that take part in any of them."""
+    parties = [(measure.subject, *measure.references) for measure in measures]
+    turns = [(of, party) for of, subjects in enumerate(parties) for party in range(len(subjects))]
+    taken: list[list[list[Block]]] = [[[] for _ in subjects] for subjects in parties]
     for number in range(rounds + 1):
-        order = range(len(subjects)) if number % 2 else reversed(range(len(subjects)))
-        for index in order:
-            block = subjects[index].sample(measure.block)
+        for of, party in turns if number % 2 else reversed(turns):
+            block = parties[of][party].sample(measures[of].block)
             if number:
-                taken[index].append(block)
-    own, *others = taken
+                taken[of][party].append(block)
+    return [_result(measure, *blocks) for measure, blocks in zip(measures, taken, strict=True)]
+
+
+def _result(measure: Measure, own: Sequence[Block], *others: Sequence[Block]) -> Result:
     references = [
         Reference(reference.name, blocks, summarize(blocks), compare(own, blocks))
         for reference, blocks in zip(measure.references, others, strict=True)
@@ -119,6 +127,10 @@ class Worker:
             raise BenchError(f"process {self.pid}, which measures, is gone: its error is above") from None
         return _SAMPLES.decode(self._read())
 
+    def thread(self, name: str) -> int:
+        """Have it start its thread *name*; return what the host calls it."""
+        return self.sample(name, 1)[0]
+
     def _read(self) -> bytes:
         line = self._says.readline()
         if not line:
@@ -147,8 +159,13 @@ class Sampled:
 
 
 @contextlib.contextmanager
-def reference(module: str, *arguments: str, cores: Sequence[int] = ()) -> Iterator[Worker]:
-    """Run *module* as a plain process that measures, and everything it starts, on *cores* (none: anywhere)."""
+def reference(
+    module: str, *arguments: str, cores: Sequence[int] = (), peer_cores: Sequence[int] | None = None
+) -> Iterator[Worker]:
+    """Run *module* as a plain process that measures, on *cores* (none: anywhere).
+
+    What it starts runs there too, or on *peer_cores*.
+    """
     environ = {**os.environ, "PYTHONPATH": import_path()}
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
@@ -162,7 +179,9 @@ def reference(module: str, *arguments: str, cores: Sequence[int] = ()) -> Iterat
     with contextlib.closing(
         Worker(process.stdin, process.stdout, process.pid, lambda: _wait(process))
     ) as worker:
-        place([process.pid, *(child.pid for child in psutil.Process(process.pid).children())], cores)
+        place([process.pid], cores)
+        peers = [child.pid for child in psutil.Process(process.pid).children()]
+        place(peers, cores if peer_cores is None else peer_cores)
         yield worker
 
 
@@ -176,9 +195,12 @@ def _wait(process: "subprocess.Popen[bytes]") -> None:
 
 def place(pids: Sequence[int], cores: Sequence[int]) -> None:
     """Keep every thread of *pids* on *cores*; none: where the host puts them."""
-    if not cores:
-        return
-    threads = [thread.id for pid in pids for thread in psutil.Process(pid).threads()]
+    if cores:
+        place_threads([thread.id for pid in pids for thread in psutil.Process(pid).threads()], cores)
+
+
+def place_threads(threads: Sequence[int], cores: Sequence[int]) -> None:
+    """Keep *threads*, by what the host calls them, on *cores*."""
     try:
         for thread in threads:
             os.sched_setaffinity(thread, cores)

@@ -4,14 +4,17 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 
+from bench import transports
 from bench.harness import Measure, Sampled, Worker, reference
 from bench.system import PROGRAMS, System
+from bench.transports import WAYS
+from bench.worker import SIZES
 
 GOAL = 1.25
 """Of a typed call, in times of raw pyzmq."""
 BLOCK = 200
 SPAWN_BLOCK = 5
-KEYS = ("stub", "words", "null", "bind", "memory", "spawn")
+KEYS = ("stub", "transports", "words", "null", "bind", "memory", "spawn")
 
 
 @contextlib.contextmanager
@@ -39,11 +42,12 @@ def measures(
         made = [
             Measure("stub", "64-byte call through typed stubs", Sampled("typed stub", client, "stub"), pyzmq,
                     BLOCK, GOAL),
+            *_transports(client, keys, cores, open_),
             Measure("words", "call with 8 words", Sampled("ipc.Message", client, "words"), pyzmq, BLOCK),
             Measure("null", "null trap", Sampled("empty batch", client, "null"),
                     [Sampled("SEQPACKET round trip", packets, "null")], BLOCK),
             Measure("bind", "bind and unbind", Sampled("bind, unbind", client, "bind"),
-                    [Sampled("2 round trips, 1 descriptor", packets, "bind")], BLOCK),
+                    [Sampled("2 round trips, 2 descriptors", packets, "bind")], BLOCK),
             Measure("memory", "64 KiB: carve, grant, map, touch", Sampled("memory server", client, "memory"),
                     [Sampled("multiprocessing.shared_memory", memory, "shared_memory"),
                      Sampled("memfd and mmap", memory, "memfd")], BLOCK // 4),
@@ -51,3 +55,15 @@ def measures(
                     [Sampled("python -c", spawn, "interpreter"), Sampled("os.fork", spawn, "fork")], SPAWN_BLOCK),
         ]  # fmt: skip
         yield [measure for measure in made if measure.key in keys]
+
+
+def _transports(
+    client: Worker, keys: Sequence[str], cores: Sequence[int], open_: contextlib.ExitStack
+) -> Iterator[Measure]:
+    """Yield the measure of all of WAYS, if it is among *keys*: only then are they started."""
+    if "transports" in keys:
+        others = open_.enter_context(transports.running(list(WAYS.values()), cores))
+        yield Measure(
+            "transports", "64 bytes there and back, by the ways of others", Sampled("typed stub", client, "stub"),
+            [other.subject(SIZES[0]) for other in others], BLOCK,
+        )  # fmt: skip

@@ -1,22 +1,28 @@
 """Results as pictures, through matplotlib, which is imported only here and only when a picture is wanted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bench.errors import BenchError
-from bench.figures import Block
+from bench.figures import Block, Summary
 from bench.harness import Result
+from bench.report import show_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SUFFIXES = (".svg", ".png", ".pdf")
-TAIL = 0.995
+TAIL = 0.99
 """The part of the samples that is shown: the axis would otherwise be as long as the one worst of them."""
 COLUMNS = 2
+FEW = 4
+"""References from which on a distribution takes a row of its own, with the legend beside it."""
+DASHES = ("--", ":")
+STYLES = ("-", "--", "-.")
+"""Of references, in turn, so that they can be told apart without colours, too."""
 US = 1000
 
 
@@ -36,40 +42,76 @@ def check(path: Path) -> None:
 
 def distributions(results: Sequence[Result], footnote: str, path: Path) -> None:
     """Draw the latency distribution of every result beside those of its references."""
-    rows = -(-len(results) // COLUMNS)
-    figure = _figure(width=7 * min(len(results), COLUMNS), height=4.2 * rows)
-    for number, result in enumerate(results, 1):
-        _distribution(figure.add_subplot(rows, min(len(results), COLUMNS), number), result)
+    few = [result for result in results if len(result.references) < FEW]
+    rows = [few[start : start + COLUMNS] for start in range(0, len(few), COLUMNS)]
+    rows += [[result] for result in results if len(result.references) >= FEW]
+    figure = _figure(width=7 * COLUMNS if len(results) > 1 else 8, height=4.8 * len(rows))
+    # Each row is laid out for itself, so that a legend beside one does not narrow the others.
+    for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        for axes, result in zip(part.subplots(1, len(row), squeeze=False)[0], row, strict=True):
+            _distribution(axes, result)
     _save(figure, footnote, path)
 
 
 def _distribution(axes: "Axes", result: Result) -> None:
     own = result.figures.p50 / US
-    _curve(axes, result.blocks, f"{result.measure.subject.name}: p50 {own:.1f} µs", width=2.2)
-    for reference in result.references:
+    _curve(axes, result.blocks, f"{result.measure.subject.name}: p50 {own:.1f} µs", "-", width=2.6)
+    for number, reference in enumerate(result.references):
         p50, ratio = reference.figures.p50 / US, reference.ratio
-        label = f"{reference.name}: p50 {p50:.1f} µs\n(ours is {ratio.value:.2f} times that)"
-        _curve(axes, reference.blocks, label, width=1.2)
+        label = f"{reference.name}: p50 {p50:.1f} µs (ours is {ratio.value:.2f} times that)"
+        _curve(axes, reference.blocks, label, STYLES[number % len(STYLES)], width=1.4)
     goal = f" (goal: at most {result.measure.goal:.2f} times)" if result.measure.goal is not None else ""
     axes.set_title(f"{result.measure.title}{goal}", fontsize=11)
-    axes.set_xlabel("time of one, µs (logarithmic)")
+    axes.set_xlabel("time of one, µs (logarithmic; the slowest 1 % not shown)")
     axes.set_ylabel("share that took at most this long")
-    axes.set_xscale("log")
     axes.set_ylim(0, 1)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="x", which="minor", labelsize=7)
-    axes.grid(visible=True, which="both", alpha=0.25)
-    axes.legend(fontsize=8, loc="lower right")
+    _logarithmic(axes, "x")
+    axes.grid(visible=True, alpha=0.3)
+    if len(result.references) >= FEW:
+        _legend_beside(
+            axes, [result.figures.p50, *(reference.figures.p50 for reference in result.references)]
+        )
+    else:
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.15), frameon=False)
 
 
-def _curve(axes: "Axes", blocks: Sequence[Block], label: str, width: float) -> None:
+def _legend_beside(axes: "Axes", order: Sequence[float]) -> None:
+    """Put the legend to the right of *axes*; its lines by *order*, which has a number for each curve."""
+    lines, labels = axes.get_legend_handles_labels()
+    places = sorted(range(len(lines)), key=order.__getitem__)
+    axes.legend(
+        [lines[place] for place in places],
+        [labels[place] for place in places],
+        fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False,
+    )  # fmt: skip
+
+
+def _logarithmic(axes: "Axes", name: Literal["x", "y"]) -> None:
+    """Make the axis *name* logarithmic, with plain numbers at 1, 2, 5, 10 and so on: at more where it is short."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: PLC0415 - optional
+
+    axes.set(**{f"{name}scale": "log"})
+    axis = {"x": axes.xaxis, "y": axes.yaxis}[name]
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7), numticks=99)
+    )
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _curve(axes: "Axes", blocks: Sequence[Block], label: str, style: str, width: float) -> None:
     """Draw the empirical distribution function."""
     ordered = sorted(chain.from_iterable(blocks))
     shown = ordered[: max(1, int(len(ordered) * TAIL))]
     heights = [(index + 1) / len(ordered) for index in range(len(shown))]
     axes.plot(
-        [sample / US for sample in shown], heights, drawstyle="steps-post", label=label, linewidth=width
+        [sample / US for sample in shown],
+        heights,
+        drawstyle="steps-post",
+        label=label,
+        linestyle=style,
+        linewidth=width,
     )
 
 
@@ -93,6 +135,76 @@ def curve(counts: Sequence[int], results: Sequence[Result], what: str, footnote:
     axes.grid(visible=True, alpha=0.25)
     axes.legend(fontsize=8)
     _save(figure, footnote, path)
+
+
+def sweeps(panels: Mapping[str, Mapping[str, Mapping[int, Result]]], footnote: str, path: Path) -> None:
+    """Draw each of *panels*, by title: the p50 over the count of words, one line a sweep, thin its references."""
+    figure = _figure(width=7 * len(panels), height=5)
+    first: Axes | None = None
+    for number, (title, panel) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(1, len(panels), number, sharey=first)
+        first = first or axes
+        for index, (name, points) in enumerate(panel.items()):
+            _sweep(axes, name, points, f"C{index}")
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel("untyped words")
+        axes.set_ylabel("one way, µs")
+        axes.grid(visible=True, alpha=0.25)
+        axes.legend(fontsize=8, ncols=len(panel), loc="upper center", bbox_to_anchor=(0.5, -0.12))
+    if first is not None:
+        first.set_ylim(bottom=0)  # of all, when all are drawn: from then on the top stays, too
+    _save(figure, footnote, path)
+
+
+def _sweep(axes: "Axes", name: str, points: Mapping[int, Result], color: str) -> None:
+    """Draw one sweep in *color*, its references dashed and dotted."""
+    counts = list(points)
+    axes.plot(counts, [result.figures.p50 / US for result in points.values()], "o-", color=color, label=name)
+    names = [reference.name for reference in next(iter(points.values())).references]
+    for index, reference in enumerate(names):
+        times = [result.references[index].figures.p50 / US for result in points.values()]
+        style = DASHES[index % len(DASHES)]
+        axes.plot(counts, times, style, color=color, alpha=0.6, linewidth=1, label=f"  {reference}")
+
+
+def sizes(points: Mapping[int, Result], footnote: str, path: Path) -> None:
+    """Draw the p50 of each party over the size of the payload, in bytes; the bands are the 95 % intervals."""
+    figure = _figure(width=11, height=6)
+    axes = figure.add_subplot()
+    last: list[float] = []
+    for number, (name, each) in enumerate(_by_party(points).items()):
+        style, width = (STYLES[(number - 1) % len(STYLES)], 1.4) if number else ("-", 2.6)
+        p50s = [figures.p50 / US for figures in each.values()]
+        axes.plot([*each], p50s, f"o{style}", color=f"C{number}", linewidth=width, markersize=4, label=name)
+        lows, highs = (
+            [value / US for value in bound] for bound in zip(*map(_interval, each.values()), strict=True)
+        )
+        axes.fill_between([*each], lows, highs, color=f"C{number}", alpha=0.15, linewidth=0)
+        last.append(-p50s[-1] if len(each) == len(points) else 0)
+    axes.set_title("a payload there and back, against its size")
+    axes.set_xlabel("payload (logarithmic)")
+    axes.set_ylabel("p50, µs (logarithmic)")
+    _logarithmic(axes, "y")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([*points], [show_size(size) for size in points])
+    axes.minorticks_off()
+    axes.grid(visible=True, alpha=0.3)
+    _legend_beside(axes, last)
+    _save(figure, footnote, path)
+
+
+def _interval(figures: Summary) -> tuple[float, float]:
+    return figures.low, figures.high
+
+
+def _by_party(points: Mapping[int, Result]) -> dict[str, dict[int, Summary]]:
+    """Return the figures of each party by size, the subject first; some have no figures of the larger ones."""
+    parties: dict[str, dict[int, Summary]] = {}
+    for size, result in points.items():
+        parties.setdefault(result.measure.subject.name, {})[size] = result.figures
+        for reference in result.references:
+            parties.setdefault(reference.name, {})[size] = reference.figures
+    return parties
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -1,14 +1,16 @@
 """Results as text and as JSON."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
 
 import msgspec
 
 from bench.facts import Facts
-from bench.figures import Ratio, Summary
+from bench.figures import Block, Ratio, Slope, Summary, medians, slope
 from bench.harness import Result
 
-HEAD = ("", "p50 µs", "p90", "p99", "max", "n", "ratio of p50s, 95 % interval")
+RATIO = "ratio of p50s, 95 % interval"
+HEAD = ("", "p50 µs", "95 % interval", "p90", "p99", "max", "n", RATIO)
 US = 1000
 """Nanoseconds."""
 
@@ -23,8 +25,9 @@ def table(result: Result) -> str:
 
 
 def _row(name: str, figures: Summary, ratio: str) -> tuple[str, ...]:
-    times = (figures.p50, figures.p90, figures.p99, figures.max)
-    return (name, *(f"{time / US:.1f}" for time in times), str(figures.n), ratio)
+    p50, *times = (f"{time / US:.1f}" for time in (figures.p50, figures.p90, figures.p99, figures.max))
+    interval = f"[{figures.low / US:.1f}, {figures.high / US:.1f}]"
+    return (name, p50, interval, *times, str(figures.n), ratio)
 
 
 def _cells(row: tuple[str, ...], widths: list[int]) -> Iterator[str]:
@@ -39,10 +42,35 @@ def _show(ratio: Ratio) -> str:
     return f"{ratio.value:.2f}  [{ratio.low:.2f}, {ratio.high:.2f}]"
 
 
+def show_size(size: int) -> str:
+    """Return *size* bytes in words."""
+    for unit, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit:
+            return f"{size // unit} {name}"
+    return f"{size} B"
+
+
 def _verdict(result: Result) -> str:
     if result.measure.goal is None:
         return ""
     return f": {'PASS' if result.met else 'over the goal'} (goal: at most {result.measure.goal:.2f} times)"
+
+
+class Party(msgspec.Struct, omit_defaults=True):
+    """The subject of a measure, or a reference, in a line of JSON: its `Summary`, and what else is known."""
+
+    name: str
+    n: int
+    p50: float
+    p90: float
+    p99: float
+    max: float
+    low: float
+    high: float
+    rounds: list[Annotated[float, msgspec.Meta(gt=0)]]
+    """The p50 of each round, in the order they were run: what a later comparison draws from."""
+    ratio: Ratio | None = None
+    """Of a reference: the subject's p50 over its own."""
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -50,27 +78,90 @@ class Line(msgspec.Struct, omit_defaults=True):
 
     measure: str
     title: str
-    subject: dict[str, object]
-    references: list[dict[str, object]]
+    subject: Party
+    references: list[Party]
     goal: float | None
     met: bool | None
     host: Facts
     environments: int | None = None
     """How many lived beside it, where that was varied."""
+    words: int | None = None
+    """How many there were in a message, where that was varied."""
+    size: int | None = None
+    """Of the payload, in bytes, where that was varied."""
 
 
-def line(result: Result, facts: Facts, *, environments: int | None = None) -> str:
+def line(
+    result: Result,
+    facts: Facts,
+    *,
+    environments: int | None = None,
+    words: int | None = None,
+    size: int | None = None,
+) -> str:
     """Return *result* as one line of JSON."""
     measure = result.measure
-    references: list[dict[str, object]] = [
-        {"name": reference.name, **_plain(reference.figures), "ratio": _plain(reference.ratio)}
-        for reference in result.references
-    ]
-    subject: dict[str, object] = {"name": measure.subject.name, **_plain(result.figures)}
-    goal, met = measure.goal, result.met
-    whole = Line(measure.key, measure.title, subject, references, goal, met, facts, environments)
+    subject = _party(measure.subject.name, result.figures, result.blocks)
+    references = [_party(each.name, each.figures, each.blocks, each.ratio) for each in result.references]
+    whole = Line(measure.key, measure.title, subject, references, measure.goal, result.met, facts,
+                 environments, words, size)  # fmt: skip
     return msgspec.json.encode(whole).decode()
 
 
-def _plain(figures: Summary | Ratio) -> dict[str, object]:
-    return msgspec.structs.asdict(figures)
+def _party(name: str, figures: Summary, blocks: Sequence[Block], ratio: Ratio | None = None) -> Party:
+    return Party(name, **msgspec.structs.asdict(figures), rounds=medians(blocks), ratio=ratio)
+
+
+# ------------------------------------------------------------------------------------ a sweep over word counts
+
+
+class Slopes(msgspec.Struct):
+    """What a word more costs each party of a sweep, as a line of JSON: after the lines of its points."""
+
+    measure: str
+    title: str
+    slopes: Mapping[str, Slope]
+    """In nanoseconds, by the name of the party; the subject comes first."""
+    host: Facts
+
+
+def slopes(points: Mapping[int, Result]) -> dict[str, Slope]:
+    """Return what a word more costs each party of *points*, results by counts of words run together: ns by name."""
+    parties: dict[str, list[Sequence[Block]]] = {}
+    for result in points.values():
+        parties.setdefault(result.measure.subject.name, []).append(result.blocks)
+        for reference in result.references:
+            parties.setdefault(reference.name, []).append(reference.blocks)
+    return {name: slope([*points], blocks) for name, blocks in parties.items()}
+
+
+def slope_line(title: str, points: Mapping[int, Result], facts: Facts) -> str:
+    """Return the slopes of *points* as one line of JSON."""
+    key = next(iter(points.values())).measure.key
+    return msgspec.json.encode(Slopes(key, title, slopes(points), facts)).decode()
+
+
+def sweep(title: str, points: Mapping[int, Result]) -> str:
+    """Return *points* as a table: a row for each count of words, and below what a word more costs each party."""
+    names = [reference.name for reference in next(iter(points.values())).references]
+    head = "MRs| time (µs)     p99      n" + "".join(f" | {name:>12}     p99  {RATIO:28}" for name in names)
+    rows = [head, *(_point(words, result) for words, result in points.items())]
+    own, *others = slopes(points).items()
+    foot = f"a word more costs {_grows(own[1])} ns; " + "; ".join(
+        f"{name} {_grows(ns)}" for name, ns in others
+    )
+    return "\n".join([f"{title}; one way", *(row.rstrip() for row in rows), foot])
+
+
+def _point(words: int, result: Result) -> str:
+    own = result.figures
+    columns = "".join(_column(reference.figures, reference.ratio) for reference in result.references)
+    return f"{words:3}| {own.p50 / US:9.2f} {own.p99 / US:7.1f} {own.n:6}{columns}"
+
+
+def _column(figures: Summary, ratio: Ratio) -> str:
+    return f" | {figures.p50 / US:12.2f} {figures.p99 / US:7.1f}  {_show(ratio):28}"
+
+
+def _grows(slope: Slope) -> str:
+    return f"{slope.value:.1f} [{slope.low:.1f}, {slope.high:.1f}]"

@@ -10,13 +10,19 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from time import monotonic_ns
 
 import msgspec
 
+from kernel.abi.limits import MAX_WORDS
+
 Sampler = Callable[[int], list[int]]
 """Takes that many samples."""
 
+WORD_BYTES = 8
+SIZES = (64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20)
+"""The payloads there and back, in bytes, of whoever measures payloads of more than one size."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -34,6 +40,34 @@ def timed(action: Callable[[], object], after: Callable[[], object] | None = Non
         return samples
 
     return sample
+
+
+def sweep(name: str, maker: Callable[[int], Sampler]) -> dict[str, Callable[[], Sampler]]:
+    """Return the makers of NAME-0, NAME-1 and so on: *maker* for each count of words a message may have."""
+    return {f"{name}-{words}": partial(maker, words) for words in range(MAX_WORDS + 1)}
+
+
+def round_trips(call: Callable[[bytes], bytes]) -> dict[str, Callable[[], Sampler]]:
+    """Return the makers of `round_trip` of *call*, for each of SIZES by its name."""
+    return {sized(size): partial(round_trip, call, size) for size in SIZES}
+
+
+def round_trip(call: Callable[[bytes], bytes], size: int) -> Sampler:
+    """Return a sampler of *call* with a payload of *size* bytes, which returns what comes back: the same."""
+    payload = bytes(range(SIZES[0])) * (size // SIZES[0])
+    if call(payload) != payload:
+        raise RuntimeError(f"{size} bytes came back otherwise")
+    return timed(partial(call, payload))
+
+
+def sized(size: int) -> str:
+    """Return what a worker calls the round trip of *size* bytes."""
+    return f"bytes-{size}"
+
+
+def message_bytes(words: int) -> int:
+    """Return how many bytes *words* words take, with the tag before them."""
+    return (1 + words) * WORD_BYTES
 
 
 def work(makers: Mapping[str, Callable[[], Sampler]]) -> None:

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from time import monotonic_ns
 
 import libexo
 from bench.programs.echo import Echo
-from bench.worker import Sampler, timed, work
+from bench.worker import SIZES, Sampler, round_trip, sized, timed, work
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.program import ProgramKind
 from libexo import vm
@@ -32,6 +33,7 @@ def main() -> None:
             "bind": lambda: _bind(environment),
             "memory": lambda: _memory(environment),
             "spawn": lambda: _Spawner(environment).sample,
+            **{sized(size): partial(_echoed, environment, size) for size in SIZES},
         }
     )
 
@@ -40,6 +42,10 @@ def _stub(environment: Environment) -> Sampler:
     echo = Echo.connect(environment, os.environ["BENCH_ECHO"])
     assert echo.echo(PAYLOAD) == PAYLOAD
     return timed(lambda: echo.echo(PAYLOAD))
+
+
+def _echoed(environment: Environment, size: int) -> Sampler:
+    return round_trip(Echo.connect(environment, os.environ["BENCH_ECHO"]).echo, size)
 
 
 def _words(environment: Environment) -> Sampler:
@@ -60,8 +66,9 @@ def _bind(environment: Environment) -> Sampler:
     )
 
     def bind() -> None:
-        bound, ticket = sys.bind(to)
-        close(ticket)
+        bound, tickets = sys.bind(to)
+        for ticket in tickets:
+            close(ticket)
         sys.unbind(bound.token)
 
     return timed(bind)

@@ -1,21 +1,33 @@
-"""64 bytes there and back over raw pyzmq: DEALER and ROUTER on a Unix socket, blocking, as its guide has it."""
+"""Bytes there and back over raw pyzmq: DEALER and ROUTER on a Unix socket, blocking, as its guide has it."""
 
 import sys
 import tempfile
+from functools import partial
 
 import zmq
 
-from bench.worker import peer, timed, work
+from bench.worker import Sampler, message_bytes, peer, round_trips, sweep, timed, work
 
 PAYLOAD = bytes(range(64))
 
 
-def serve(address: str) -> None:
+def serve(address: str, context: "zmq.Context[zmq.Socket[bytes]] | None" = None) -> None:
     """Send back what comes."""
-    router = zmq.Context().socket(zmq.ROUTER)
+    router = (context or zmq.Context()).socket(zmq.ROUTER)
     router.bind(address)
     while True:
         router.send_multipart(router.recv_multipart())
+
+
+def call(dealer: "zmq.Socket[bytes]", payload: bytes) -> bytes:
+    """Send *payload* there and receive it back."""
+    dealer.send(payload)
+    return dealer.recv()
+
+
+def calls(dealer: "zmq.Socket[bytes]", words: int) -> Sampler:
+    """Return a sampler of calls as long as an IPC of *words* words."""
+    return timed(partial(call, dealer, bytes(message_bytes(words))))
 
 
 def main(*, own_session: bool) -> None:
@@ -29,13 +41,9 @@ def main(*, own_session: bool) -> None:
         ):
             dealer.linger = 0
             dealer.connect(address)
-
-            def call() -> None:
-                dealer.send(PAYLOAD)
-                dealer.recv()
-
-            call()
-            work({"call": lambda: timed(call)})
+            call(dealer, PAYLOAD)
+            fixed = {"call": lambda: timed(partial(call, dealer, PAYLOAD))}
+            work({**fixed, **round_trips(partial(call, dealer)), **sweep("call", partial(calls, dealer))})
 
 
 if __name__ == "__main__":

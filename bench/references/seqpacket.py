@@ -2,8 +2,9 @@
 
 import os
 import socket
+from functools import partial
 
-from bench.worker import peer, timed, work
+from bench.worker import Sampler, message_bytes, peer, round_trips, sweep, timed, work
 
 REQUEST = b"\x92\x02\x90"
 """As long as an empty batch."""
@@ -11,14 +12,26 @@ SIZE = 4096
 
 
 def serve(end: socket.socket) -> None:
-    """Answer each packet with as much; one that asks for a descriptor gets an eventfd with it."""
+    """Answer each packet with as much; one that asks for tickets gets two eventfds with it."""
     while request := end.recv(SIZE):
         if request == b"bind":
-            number = os.eventfd(0)
-            socket.send_fds(end, [request], [number])
-            os.close(number)
+            tickets = [os.eventfd(0), os.eventfd(0)]
+            socket.send_fds(end, [request], tickets)
+            for ticket in tickets:
+                os.close(ticket)
         else:
             end.send(request)
+
+
+def calls(end: socket.socket, words: int) -> Sampler:
+    """Return a sampler of round trips as long as an IPC of *words* words."""
+    payload = bytes(message_bytes(words))
+
+    def call() -> None:
+        end.send(payload)
+        end.recv(SIZE)
+
+    return timed(call)
 
 
 def main() -> None:
@@ -33,11 +46,17 @@ def main() -> None:
 
         def bind() -> None:
             ours.send(b"bind")
-            _, (number,), _, _ = socket.recv_fds(ours, SIZE, 1)
-            os.close(number)
+            _, tickets, _, _ = socket.recv_fds(ours, SIZE, 2)
+            for ticket in tickets:
+                os.close(ticket)
             null()
 
-        work({"null": lambda: timed(null), "bind": lambda: timed(bind)})
+        def call(payload: bytes) -> bytes:
+            ours.send(payload)
+            return ours.recv(SIZE)
+
+        fixed = {"null": lambda: timed(null), "bind": lambda: timed(bind)}
+        work({**fixed, **round_trips(call), **sweep("call", partial(calls, ours))})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,15 @@ from bench import cli
 
 
 @pytest.mark.parametrize(
-    "argv", [["nonsense"], ["ipc", "--only", "nonsense"], ["ipc", "--rounds", "0"], ["ipc", "--cores", "x"]]
+    "argv",
+    [
+        ["nonsense"],
+        ["ipc", "--only", "nonsense"],
+        ["pingpong", "--only", "stub"],
+        ["pingpong", "--step", "0"],
+        ["ipc", "--rounds", "0"],
+        ["ipc", "--cores", "x"],
+    ],
 )
 def test_a_wrong_command_line_is_refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """It ends with status 2 and names what it did not understand."""
@@ -31,5 +39,6 @@ def test_every_measure_runs_on_a_system_it_boots(
     assert cli.main(["ipc", "--rounds", "1", "--json"]) == 0
 
     told = [msgspec.json.decode(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["measure"] for line in told] == ["stub", "words", "null", "bind", "memory", "spawn"]
+    measures = ["stub", "transports", "words", "null", "bind", "memory", "spawn"]
+    assert [line["measure"] for line in told] == measures
     assert all(line["references"] and line["subject"]["n"] > 0 for line in told)

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from bench.figures import compare, median, percentile, summarize
+from bench.figures import compare, median, percentile, slope, summarize
 
 
 def blocks(seed: int, rounds: int, size: int, around: int) -> list[list[int]]:
@@ -82,6 +82,31 @@ def test_the_interval_of_the_ratio_holds_the_truth() -> None:
         held += ratio.low <= 1.5 <= ratio.high
 
     assert held >= 16
+
+
+def test_a_slope_is_that_of_the_line_the_points_are_on() -> None:
+    """Wherever each round's line begins, and in whatever order the points come: a drift is no slope."""
+    xs = (63, 0, 21)
+    points = [[[begin + 2 * x] * 3 for begin in (30, 500, 10)] for x in xs]
+
+    assert (slope(xs, points).value, slope(xs, points).low, slope(xs, points).high) == (2, 2, 2)
+
+
+def test_one_outlier_does_not_bend_a_slope() -> None:
+    """The machine was busy at one of eight points: the median of all pairs is none of its."""
+    xs = range(0, 64, 9)
+    points = [[[9000 if x == 36 else 100 + 3 * x]] for x in xs]
+
+    assert slope(xs, points).value == pytest.approx(3)
+
+
+def test_the_interval_of_a_slope_holds_it() -> None:
+    """Rounds that differ leave doubt, and the same rounds the same doubt."""
+    xs = (0, 32, 63)
+    points = [blocks(x, rounds=20, size=20, around=50_000 + 100 * x) for x in xs]
+
+    assert slope(xs, points).low < slope(xs, points).value < slope(xs, points).high
+    assert slope(xs, points) == slope(xs, points)
 
 
 def test_rounds_must_match() -> None:

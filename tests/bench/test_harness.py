@@ -10,7 +10,7 @@ import pytest
 from bench import plot, report, scale
 from bench.errors import BenchError
 from bench.facts import Facts
-from bench.harness import Measure, Result, run
+from bench.harness import Measure, Result, run, run_together
 from bench.worker import timed
 
 FACTS = Facts(2, "processor", "6.1", "3.11", "27", "4.3", "abc", ())
@@ -50,6 +50,22 @@ def test_the_first_round_is_thrown_away() -> None:
 
     assert result.figures.n == result.references[0].figures.n == 40
     assert len(asked) == 10
+
+
+def test_measures_run_together_take_turns_too() -> None:
+    """A round is a block of everybody, forwards and backwards: what the host does hits all points of a sweep."""
+    asked: list[str] = []
+    measures = [
+        Measure(str(n), "", Steady(f"ours{n}", 10 * n, asked), [Steady(f"theirs{n}", n, asked)], block=10)
+        for n in (1, 2)
+    ]
+
+    results = run_together(measures, rounds=2)
+
+    forwards = ["ours1", "theirs1", "ours2", "theirs2"]
+    assert asked == forwards[::-1] + forwards + forwards[::-1]
+    assert [result.figures.p50 for result in results] == [10, 20]
+    assert [result.references[0].ratio.value for result in results] == [10, 10]
 
 
 @pytest.mark.parametrize(("ours", "met"), [(1250, True), (1251, False)])
