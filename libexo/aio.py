@@ -16,12 +16,14 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kernel.abi.ids import ANY_THREAD, show_thread
+from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.messages import PacketKind, Phase
 from libexo.errors import GateClosed, IpcTimeout, NoPartner, NotFound
 from libexo.exchange import Exchange
-from libexo.ipc import READY, give_up
+from libexo.ipc import READY
 from libexo.message import Message
-from libexo.stub import DEFERRED, PATIENCE, Interface, Operation, Remote, Server
+from libexo.remote import PATIENCE, Remote
+from libexo.stub import DEFERRED, Interface, Operation, Server
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -56,9 +58,14 @@ class Thread:
         self._readers: set[int] = set()
         self._watch()
 
-    async def call(self, to: int, message: Message, timeout: float | None = None) -> Message:
-        """Send *message* to *to* and return its answer; *timeout* bounds both phases together, in seconds."""
-        exchange = self.core.post(to, message, PacketKind.CALL, timed=timeout is not None)
+    async def call(
+        self, to: int, message: Message, timeout: float | None = None, *, accepts: int = MAX_OFFERS
+    ) -> Message:
+        """Send *message* to *to* and return its answer; *timeout* bounds both phases together, in seconds.
+
+        *accepts* is how many capabilities the answer may bring.
+        """
+        exchange = self.core.post(to, message, PacketKind.CALL, timed=timeout is not None, accepts=accepts)
         await self._finish(exchange, timeout)
         assert exchange.reply is not None
         return exchange.reply
@@ -87,10 +94,8 @@ class Thread:
             self._receivers = [entry for entry in self._receivers if entry[1] is not future]
 
     def reply(self, to: Message, message: Message) -> None:
-        """Answer the received message *to*; waits for nothing. Raises NoPartner."""
-        if to.origin is None:
-            raise NoPartner(Phase.SEND, "that message was not received")
-        self.core.answer(to.origin, message)
+        """Answer the received message *to*. Raises NoPartner, IpcTimeout when its sender waits no longer."""
+        self.environment.thread.reply(to, message)
 
     def close(self) -> None:
         """Leave the loop; the thread itself goes on."""
@@ -106,10 +111,9 @@ class Thread:
             while not exchange.done:
                 await asyncio.wait([future], timeout=patience)
                 if not exchange.done:
-                    patience = give_up(self.core, exchange, timeout) / 1e9
+                    patience = self.core.give_up(exchange, f"within {timeout} s") / 1e9
         except asyncio.CancelledError:
-            if not (exchange.timed and self.core.withdraw(exchange)):
-                self.core.abandon(exchange)
+            self.core.abandon(exchange)
             raise
         finally:
             del self._exchanges[exchange]
@@ -128,11 +132,21 @@ class Thread:
 
     def _deliver(self) -> None:
         for exchange, waiting in self._exchanges.items():
+            if exchange.turned and not exchange.done:
+                self._await_turned(exchange)
             if exchange.done and not waiting.done():
                 waiting.set_result(None)
         for sender, future in self._receivers:
             if not future.done() and (received := self.core.take(sender)) is not None:
                 future.set_result(received)
+
+    def _await_turned(self, exchange: Exchange) -> None:
+        """The answer comes as a message of another thread: take it, if it is there."""
+        self.core.open_inbox()
+        received = self.core.take(exchange.turned, exchange.accepts)
+        if received is not None:
+            self.core.abandon(exchange)
+            exchange.reply, exchange.done = received[1], True
 
     def _fail(self, error: GateClosed) -> None:
         self.close()
@@ -188,7 +202,9 @@ class _Stub:
         while True:
             try:
                 server = await self._find()
-                return remote.result(operation, await self._thread.call(server, request, remote.timeout))
+                accepts = int(operation.gives_extent)
+                reply = await self._thread.call(server, request, remote.timeout, accepts=accepts)
+                return remote.result(operation, reply)
             except NoPartner as gone:
                 remote.lost(operation, gone)
 

@@ -1,8 +1,11 @@
 """The environment of the calling program: its gate, its thread, and what the kernel shows to all."""
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import msgspec
 
 from kernel.abi.gate import Upcall
 from kernel.abi.limits import FRAME_SIZE
@@ -12,6 +15,7 @@ from libexo.host import current
 from libexo.host.base import Host
 from libexo.ipc import Thread
 from libexo.kip import Kip
+from libexo.rendezvous import Rendezvous
 from libexo.sys import Sys
 from libexo.vm import Views
 
@@ -19,6 +23,7 @@ _LOOK_AGAIN = 5_000_000
 """How often a name that is not there yet is looked up again, in ns."""
 
 UpcallHandler = Callable[[Upcall], object]
+_UPCALL = msgspec.msgpack.Decoder(Upcall)
 
 
 class Environment:
@@ -40,8 +45,14 @@ class Environment:
             Label.MOVED: lambda upcall: self.views.moved(upcall.words[0]),
             Label.REVOKED: lambda upcall: self.views.forget(upcall.words[0]),
             Label.REVOKE: lambda upcall: None,
+            Label.THREAD: self._thread_changed,
         }
         self.thread = Thread(self, interface.thread)
+        """The first of its threads."""
+        self.threads: dict[int, Thread] = {interface.thread: self.thread}
+        """All of them, by id."""
+        self.lock = threading.Lock()
+        """Held for what several of them change, never while waiting."""
 
     def lookup(self, name: str, timeout: float = 0) -> int:
         """Return the id of the thread published under *name*, waiting up to *timeout* seconds. Raises NotFound."""
@@ -58,13 +69,49 @@ class Environment:
         """Call *handler* for upcalls of *label*, in the middle of whatever IPC is going on, instead of queueing."""
         self._handlers[label] = handler
 
-    def upcall(self, upcall: Upcall) -> bool:
-        """Handle *upcall* if it has a handler; False: it is to be received as a message."""
-        handler = self._handlers.get(upcall.label)
-        if handler is None:
-            return False
-        handler(upcall)
-        return True
+    def distribute(self, upcalls: Sequence[bytes], core: Rendezvous) -> None:
+        """Take in *upcalls* that have arrived, in the thread of *core*, and pass on those for others."""
+        for data in upcalls:
+            upcall = _UPCALL.decode(memoryview(data)[1:])
+            handler = self._handlers.get(upcall.label)
+            if handler is not None:
+                handler(upcall)
+                continue
+            thread = self.threads.get(upcall.thread, self.thread)
+            if thread.core is core:
+                core.upcall(upcall)
+            else:
+                thread.core.upcalls.append(upcall)
+                thread.wake()
+
+    @property
+    def current(self) -> Thread:
+        """The calling thread."""
+        first = self.thread
+        return first if first.core.waker is None else _HERE.thread or first  # to look costs more than to know
+
+    def start_thread(self, function: Callable[[int], object], sp: int = 0) -> int:
+        """Have *function* run as another thread of this environment, with word *sp*; return its thread id.
+
+        The process server creates the thread. Raises RemoteError when it cannot, NotFound when there is none.
+        """
+        from libexo.l4 import start  # noqa: PLC0415 - as in `_thread_changed`
+
+        return start.begin(self.current, function, sp)
+
+    def add_thread(self, thread: int) -> Thread:
+        """Make *thread*, which the kernel activated here, known: from now on several threads share the gate."""
+        for known in (self.thread, *self.threads.values()):
+            if known.core.waker is None:
+                known.core.share(self.host.waker())
+        added = self.threads[thread] = Thread(self, thread)
+        added.core.share(self.host.waker())
+        return added
+
+    def _thread_changed(self, upcall: Upcall) -> None:
+        from libexo.l4 import start  # noqa: PLC0415 - few environments have a second thread
+
+        start.changed(self, upcall)
 
     def trace(self) -> memoryview:
         """Map the kernel's event ring (layout: `kernel.abi.events`); once."""
@@ -75,9 +122,28 @@ class Environment:
         return self.host.map(descriptor, size, writable=False)
 
     def close(self) -> None:
-        """Leave the system: close the thread and the gate."""
+        """Leave the system: close the first thread and the gate."""
         self.thread.close()
         self.gate.close()
+
+
+class _Here(threading.local):
+    """The thread that runs, where it is not its environment's first."""
+
+    thread: Thread | None = None
+
+
+_HERE = _Here()
+
+
+def here() -> Thread:
+    """Return the calling thread, attaching its program if need be."""
+    return _HERE.thread or attach().thread
+
+
+def be(thread: Thread | None) -> None:
+    """Make *thread* the calling one."""
+    _HERE.thread = thread
 
 
 class _Process:
@@ -99,6 +165,7 @@ def attach(run: Path | str | None = None, name: str | None = None) -> Environmen
         return host.environment
     if _Process.environment is None or run is not None or name is not None:
         _Process.environment = Environment(_real_host(run, name))
+        _Process.environment.host.environment = _Process.environment  # where its other strands find it
     return _Process.environment
 
 

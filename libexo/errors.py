@@ -6,6 +6,7 @@
     - IpcError: a message did not make it; `code` and `phase` as X.2 has them
         - IpcTimeout: nobody took it, or answered, in time
         - NoPartner: the thread is gone, was restarted, or never was
+            - NoRedirector: who is to see this environment's messages first is gone
     - NotFound: no thread has that name
     - RemoteError: the server could not do it; `kind` says what it raised
 """
@@ -34,19 +35,44 @@ class GateClosed(ExoError):
     """The kernel is gone, or ended this environment."""
 
 
+class Ended(BaseException):
+    """The calling thread was deleted, and its environment goes on without it."""
+
+
 class IpcError(ExoError):
     """An IPC failed."""
 
-    def __init__(self, code: IpcCode, phase: Phase, text: str) -> None:
-        """Make the error of X.2 *code* in *phase*."""
+    def __init__(self, code: IpcCode, phase: Phase, text: str, offset: int = 0) -> None:
+        """Make the error of X.2 *code* in *phase*; *offset*: bytes of strings that were transferred."""
         super().__init__(text)
         self.code = code
         self.phase = phase
+        self.offset = offset
 
     @property
     def word(self) -> int:
-        """The X.2 error word: phase in bit 0, code in bits 3..1."""
-        return self.code << 1 | self.phase
+        """The X.2 error word: phase in bit 0, code in bits 3..1, offset above."""
+        return error_word(self.code, self.phase, self.offset)
+
+
+def error_word(code: IpcCode, phase: Phase, offset: int = 0) -> int:
+    """Return the X.2 error word: phase in bit 0, code in bits 3..1, offset in bytes above."""
+    return offset << 4 | code << 1 | phase
+
+
+def transfer_error(word: int, phase: Phase, text: str) -> IpcError:
+    """Return the error a partner reports by *word*: whatever else he says, it happened during the transfer."""
+    code = word >> 1 & 7
+    known = IpcCode(code) if code in _TRANSFER_CODES else IpcCode.OVERFLOW
+    return IpcError(known, phase, text, word >> 4)
+
+
+_TRANSFER_CODES = (
+    IpcCode.OVERFLOW,
+    IpcCode.XFER_TIMEOUT_HERE,
+    IpcCode.XFER_TIMEOUT_THERE,
+    IpcCode.ABORTED,
+)
 
 
 class IpcTimeout(IpcError):
@@ -63,6 +89,10 @@ class NoPartner(IpcError):
     def __init__(self, phase: Phase, text: str) -> None:
         """Make the error of *phase*."""
         super().__init__(IpcCode.NO_PARTNER, phase, text)
+
+
+class NoRedirector(NoPartner):
+    """The messages of this environment wait for another redirector: the one it had is gone."""
 
 
 class NotFound(ExoError, LookupError):

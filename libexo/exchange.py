@@ -1,10 +1,16 @@
-"""What the rendezvous keeps account of: bindings of ours, bindings to us, and messages under way."""
+"""What the rendezvous keeps account of: bindings of ours, bindings to us, and messages under way.
+
+What every message has one of is a msgspec Struct: to make one costs a third of what an `__init__` does.
+"""
 
 from itertools import count
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from kernel.abi.messages import Packet, PacketKind, Phase
 from libexo.errors import IpcError
-from libexo.message import Message
+from libexo.message import Item, Message
 
 if TYPE_CHECKING:
     from libexo.host.base import Ticket
@@ -15,54 +21,139 @@ class Link:
     """A binding of ours: the way to one partner."""
 
     __slots__ = (
-        "channel", "exchanges", "given", "partner", "sequence", "shows_all", "ticket", "timed", "token"
+        "answer_ticket", "channel", "exchanges", "fallen", "partner", "receiver", "send_ticket", "sequence",
+        "shows_all", "timed", "token",
     )  # fmt: skip
 
-    def __init__(self, partner: int, token: bytes, channel: "Channel", ticket: "Ticket") -> None:
-        """Send to *partner* through *channel*."""
+    def __init__(
+        self, partner: int, receiver: int, token: bytes, channel: "Channel", tickets: "tuple[Ticket, Ticket]"
+    ) -> None:
+        """Send to *partner* through *channel*; a redirector in between is the *receiver*."""
         self.partner = partner
+        self.receiver = receiver
         self.token = token
         self.channel = channel
         self.shows_all = getattr(channel, "shows_all", False)
-        self.ticket = ticket
+        self.send_ticket, self.answer_ticket = tickets
         self.sequence = count(1)
         self.exchanges: dict[int, Exchange] = {}
-        self.given: list[int] = []
-        """The capabilities through which the partner holds what timed messages mapped: dropped when it is gone."""
-        self.timed = False
-        """The ticket is up for a message: a second one that may be withdrawn needs another link."""
+        self.timed: Exchange | None = None
+        """The message the tickets are up for: a second one that may be withdrawn needs another link."""
+        self.fallen = False
+        """The binding fell; it stays open for messages whose answer comes from elsewhere."""
+
+    def close(self) -> None:
+        """Send no more."""
+        self.channel.close()
+        self.send_ticket.close()
+        self.answer_ticket.close()
 
 
 class Peer:
     """Somebody's binding to us, identified."""
 
-    __slots__ = ("epoch", "last", "thread", "ticket", "token")
+    __slots__ = (
+        "answer_ticket",
+        "environment",
+        "epoch",
+        "last",
+        "redirected",
+        "send_ticket",
+        "thread",
+        "token",
+    )
 
-    def __init__(self, thread: int, token: bytes, ticket: "Ticket") -> None:
-        """The messages under *token* are from *thread*."""
+    def __init__(
+        self,
+        thread: int,
+        environment: int,
+        token: bytes,
+        tickets: "tuple[Ticket, Ticket]",
+        *,
+        redirected: bool,
+    ) -> None:
+        """The messages under *token* are from *thread* of *environment*."""
         self.thread = thread
+        self.environment = environment
         self.token = token
-        self.ticket = ticket
+        self.send_ticket, self.answer_ticket = tickets
+        self.redirected = redirected
+        """Its messages were meant for others, and say for whom."""
         self.epoch = 0
         """The binding epoch it was identified in."""
         self.last = 0
         """The highest sequence number taken: what comes at or below it is a duplicate."""
 
+    def close(self) -> None:
+        """Forget it."""
+        self.send_ticket.close()
+        self.answer_ticket.close()
 
-class Exchange:
+
+class Arrival(msgspec.Struct, eq=False):
+    """A message that arrived: not taken yet."""
+
+    peer: Peer | None
+    """None: it is of the kernel."""
+    sender: int
+    packet: Packet
+    frames: list[bytes]
+    items: tuple[Item, ...] | None
+    """None: they must be unpacked."""
+    since: int
+    """When its sender began to wait."""
+    propagated: bool = False
+    """The sender is not the peer, who speaks for it."""
+
+
+class Exchange(msgspec.Struct, eq=False):
     """A message of ours under way."""
 
-    __slots__ = ("done", "error", "given", "kind", "link", "rechecked", "reply", "sequence", "timed")
+    link: Link
+    kind: int
+    sequence: int
+    timed: bool
+    apart: bool
+    """The answer is left as a packet in `answer`."""
+    given: tuple[int, ...]
+    """The offers made for it."""
+    accepts: int
+    """How many capabilities its answer may bring."""
+    claimed: Phase | None = None
+    """In which phase its ticket was taken back: it is as good as withdrawn."""
+    over: bool = False
+    """It was withdrawn, or its answer is waited for no longer."""
+    deserted: bool = False
+    """Nobody waits for it any more, but its tickets are in the receiver's hands."""
+    taken: bool = False
+    """The receiver has it; a call is told only if it asked to be."""
+    turned: int = 0
+    """The thread that is to answer instead of the receiver."""
+    overdue: int = 0
+    """When it was first found neither withdrawn nor done after its time."""
+    answer: tuple[Packet, list[bytes]] | None = None
+    """The packet that answered it, with its frames."""
+    reply: Message | None = None
+    error: IpcError | None = None
+    done: bool = False
+    """It has ended, well or not."""
 
-    def __init__(self, link: Link, kind: int, *, timed: bool, given: tuple[int, ...]) -> None:
-        """Follow a message on *link*; *given* are the capabilities derived for it."""
-        self.link = link
-        self.kind = int(kind)
-        self.sequence = next(link.sequence)
-        self.timed = timed
+    def latest_phase(self) -> Phase:
+        """Return the phase it has come to, or may have for all that is known here. Its send ticket is gone then."""
+        if self.kind != PacketKind.CALL:
+            return Phase.SEND
+        posted = self.link.timed is self and self.link.send_ticket.claim() == self.sequence
+        return Phase.SEND if posted else Phase.RECEIVE
+
+
+class Answer:
+    """An answer of ours whose receiver is to say whether he could take it."""
+
+    __slots__ = ("done", "error", "given", "to")
+
+    def __init__(self, to: int, given: tuple[int, ...]) -> None:
+        """Follow the answer to thread *to*."""
+        self.to = to
         self.given = given
-        self.rechecked = False
-        self.reply: Message | None = None
         self.error: IpcError | None = None
         self.done = False
-        """It has ended, well or not."""

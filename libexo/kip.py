@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from kernel.abi.ids import thread_number
 from kernel.abi.kip import (
     ABI_LEVEL,
     ENVIRONMENT,
@@ -21,13 +22,16 @@ from kernel.abi.kip import (
     PLAN_SIZE,
     PLAN_SLICE,
     PLANS,
+    THREAD,
+    THREADS,
     X2,
     Counter,
     EnvironmentState,
     Head,
     SystemState,
+    ThreadState,
 )
-from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_NAMES
+from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_NAMES, MAX_THREADS
 from libexo.errors import ExoError
 
 _NAME_AT = 8
@@ -52,6 +56,19 @@ class EnvironmentRow(NamedTuple):
     handles: int
     fault: int
     name: str
+
+
+class ThreadRow(NamedTuple):
+    """One thread, as the kernel shows it."""
+
+    thread: int
+    environment: int
+    """Its environment's number."""
+    state: ThreadState
+    pager: int
+    scheduler: int
+    redirector: int
+    """Of its environment; 0: none."""
 
 
 class PlanView(NamedTuple):
@@ -89,6 +106,21 @@ class Kip:
         """Return one word of the head."""
         return self._words[word]
 
+    def word(self, at: int) -> int:
+        """Return the 64-bit word at byte *at*, a multiple of 8: a field of X.2's. Raises ValueError."""
+        if at % 8 or not 0 <= at < self._view.nbytes:
+            raise ValueError(f"byte {at:#x} of the kernel interface page is no word of it")
+        return self._words[at // 8]
+
+    def text(self, at: int) -> str:
+        """Return the text at byte *at*, up to its zero byte. Raises ValueError."""
+        if not 0 <= at < self._view.nbytes:
+            raise ValueError(f"byte {at:#x} is outside the kernel interface page")
+        end = at
+        while end < self._view.nbytes and self._view[end]:
+            end += 1
+        return _text(bytes(self._view[at:end]))
+
     @property
     def state(self) -> SystemState:
         """How far the system is."""
@@ -121,6 +153,19 @@ class Kip:
         table = self._stable(Head.ENVIRONMENT_SEQUENCE, ENVIRONMENTS, end)
         return list(_rows(table))
 
+    def environment(self, number: int) -> EnvironmentRow | None:
+        """Return environment *number*; None where there is none."""
+        if not 0 <= number < MAX_ENVIRONMENTS:
+            return None
+        at = ENVIRONMENTS + number * ENVIRONMENT.size
+        row = self._stable(Head.ENVIRONMENT_SEQUENCE, at, at + ENVIRONMENT.size)
+        return next(_rows(row, number), None)
+
+    def processor(self, number: int) -> int:
+        """Return under which processor's plan environment *number* is; 0 where it is under none."""
+        row = self.environment(number)
+        return max(row.cpu, 0) if row is not None else 0
+
     def environment_of(self, thread: int) -> EnvironmentRow | None:
         """Return the environment of *thread*, or None. Quick: where it was found last is looked at first."""
         number = self._places.get(thread)
@@ -132,6 +177,19 @@ class Kip:
                     return found
         self._places = {row.thread: row.number for row in self.environments()}
         return self.environment_of(thread) if thread in self._places else None
+
+    def threads(self) -> list[ThreadRow]:
+        """Return every thread, inactive ones too, by number."""
+        table = self._stable(Head.THREAD_SEQUENCE, THREADS, THREADS + MAX_THREADS * THREAD.size)
+        return [_thread(row) for row in THREAD.iter_unpack(table) if row[1]]
+
+    def thread(self, thread: int) -> ThreadRow | None:
+        """Return the row of *thread*, a global id; None where there is none of that number and version."""
+        at = THREADS + thread_number(thread) * THREAD.size
+        if thread_number(thread) >= MAX_THREADS:
+            return None
+        row = THREAD.unpack(self._stable(Head.THREAD_SEQUENCE, at, at + THREAD.size))
+        return _thread(row) if row[1] and row[0] == thread else None
 
     def plans(self) -> list[PlanView]:
         """Return the plan of every processor."""
@@ -170,6 +228,11 @@ def _rows(table: bytes, first: int = 0) -> Iterator[EnvironmentRow]:
         if row[0] != EnvironmentState.FREE:
             state, *fields, name = row
             yield EnvironmentRow._make((number, EnvironmentState(state), *fields, _text(name)))
+
+
+def _thread(row: tuple[int, ...]) -> ThreadRow:
+    thread, environment, state, *others = row
+    return ThreadRow(thread, environment - 1, ThreadState(state), *others)
 
 
 def _plan(table: bytes, at: int) -> PlanView:

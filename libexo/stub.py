@@ -15,36 +15,39 @@
 
 On the wire a request is a message of the interface's label: word 1 is the operation's number, a string item
 the msgpack of its arguments. The answer's word 1 is 0 and its string the result, or 1 and (exception, text).
-An `Extent` as an argument or a result travels as a Map item: the receiver gets a capability of its own.
+An `Extent` as an argument or a result travels as a Map item: the receiver gets a capability of its own. Neither
+side takes more capabilities than the operation has extents, so that no table fills up unasked.
 """
 
 import heapq
 import inspect
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import msgspec
 
-from kernel.abi.ids import ANY_THREAD, USER_BASE, show_thread, thread_number
+from kernel.abi.ids import ANY_THREAD, USER_BASE, show_thread, thread_id
+from kernel.abi.messages import Packet
 from libexo import environment as environments
-from libexo.errors import ExoError, IpcTimeout, NoPartner, RemoteError
-from libexo.extent import Extent, GrantedExtent
-from libexo.message import GrantItem, Item, MapItem, Message
+from libexo.errors import ExoError, IpcError, IpcTimeout, TrapRefused
+from libexo.extent import Extent
+from libexo.message import Item, Message
+from libexo.remote import DONE, FAILED, PATIENCE, Remote, adopt, item, spurn
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
     from libexo.host.base import Source
     from libexo.ipc import Thread
 
-DONE, FAILED = 0, 1
-PATIENCE = 5.0
-"""How long a stub waits for a server that is being restarted to be back under its name, in seconds."""
+_USERS = thread_id(USER_BASE, 0)
+"""Thread ids below are the kernel's."""
+_LONGEST = 4096
+"""Characters of an error's text that travel."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ENCODE = msgspec.msgpack.Encoder().encode
-_FAILURE = msgspec.msgpack.Decoder(tuple[str, str])
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -82,6 +85,8 @@ class Operation:
         kinds = tuple(hints[name] for name in names)
         self.extents = tuple(index for index, kind in enumerate(kinds) if kind is Extent)
         self.gives_extent = hints["return"] is Extent
+        self.accepts = int(self.gives_extent)
+        """How many capabilities its answer may bring."""
         self.arguments = msgspec.msgpack.Decoder(tuple[kinds] if kinds else tuple[()])  # type: ignore[valid-type]
         self.result = msgspec.msgpack.Decoder(hints["return"])
 
@@ -185,78 +190,6 @@ def _method(operation: Operation) -> Callable[..., Any]:
     return method
 
 
-class Remote:
-    """A server somewhere, found by name; found again when it was restarted."""
-
-    def __init__(
-        self,
-        environment: "Environment",
-        label: int,
-        name: str,
-        timeout: float | None,
-        patience: float = PATIENCE,
-    ) -> None:
-        """Call the server called *name* with messages of *label*."""
-        self.timeout = timeout
-        self._patience = patience
-        self._environment = environment
-        self._label = label
-        self._name = name
-        self._thread = 0
-
-    def call(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401 - any operation
-        """Do *operation* there. Raises RemoteError, NoPartner, IpcTimeout, NotFound."""
-        request = self.request(operation, arguments)
-        while True:
-            known = self._thread or self.find(self._patience)
-            try:
-                reply = self._environment.thread.call(known, request, self.timeout)
-            except NoPartner as gone:
-                self.lost(operation, gone)
-            else:
-                return self.result(operation, reply)
-
-    def request(self, operation: Operation, arguments: tuple[Any, ...]) -> Message:
-        """Return the message that asks for *operation*."""
-        items: tuple[Item, ...] = (_ENCODE(arguments),)
-        if operation.extents:
-            items += tuple(_item(arguments[index]) for index in operation.extents)
-        return Message(self._label, (operation.number,), items)
-
-    def find(self, timeout: float = 0) -> int:
-        """Return the server's thread, waiting up to *timeout* seconds for its name. Raises NotFound."""
-        self._thread = self._thread or self._environment.lookup(self._name, timeout)
-        return self._thread
-
-    def lost(self, operation: Operation, gone: NoPartner) -> None:
-        """The server is gone: it is looked for again, unless it may have done what must not be repeated."""
-        self._thread = 0
-        if gone.phase and not operation.repeatable:
-            raise gone
-
-    def result(self, operation: Operation, reply: Message) -> Any:  # noqa: ANN401 - any operation
-        if len(reply.words) != 1 or not reply.items or not isinstance(reply.items[0], bytes):
-            raise RemoteError("BadAnswer", f"{self._name} does not speak this interface")
-        if reply.words[0] != DONE:
-            raise RemoteError(*_FAILURE.decode(reply.items[0]))
-        result = operation.result.decode(reply.items[0])
-        if operation.gives_extent:
-            _adopt(result, reply.items[1:])
-        return result
-
-
-def _item(extent: Extent) -> MapItem | GrantItem:
-    kind = GrantItem if isinstance(extent, GrantedExtent) else MapItem
-    return kind(extent.handle, extent.rights)
-
-
-def _adopt(extent: Extent, items: Sequence[Item]) -> None:
-    """Give *extent*, which came in a message, the handle that came with it."""
-    if not items or not isinstance(items[0], MapItem | GrantItem):
-        raise RemoteError("BadAnswer", "an extent without its capability")
-    extent.handle, extent.rights = items[0].handle, items[0].rights
-
-
 # ------------------------------------------------------------------------------------------------- the server
 
 
@@ -278,26 +211,31 @@ class Call:
         self._message = message
 
     def answer(self, result: Any) -> None:  # noqa: ANN401 - any operation
-        """Send the result. A caller that is gone is no error; a result that cannot be sent is the server's."""
+        """Send the result. A caller that is gone is no error; of a result that cannot be sent, it is told."""
         try:
             items: tuple[Item, ...] = (_ENCODE(result),)
         except (TypeError, ValueError) as error:
             self.fail(error)
             return
         if self._operation.gives_extent:
-            items += (_item(result),)
-        self._send(Message(self._message.label, (DONE,), items))
+            items += (item(result),)
+        try:
+            reply_to(self._thread, self._message, Message(self._message.label, (DONE,), items))
+        except (ValueError, TrapRefused) as error:
+            self.fail(error)
 
     def fail(self, error: BaseException) -> None:
         """Send *error*: the caller's stub raises it as a RemoteError."""
-        refused = (type(error).__name__, str(error))
-        self._send(Message(self._message.label, (FAILED,), (_ENCODE(refused),)))
+        refused = (type(error).__name__, str(error)[:_LONGEST])
+        reply_to(self._thread, self._message, Message(self._message.label, (FAILED,), (_ENCODE(refused),)))
 
-    def _send(self, message: Message) -> None:
-        try:
-            self._thread.reply(self._message, message)
-        except NoPartner:
-            self._thread.core.statistics["unanswered"] += 1
+
+def reply_to(thread: "Thread", to: Message, message: Message) -> None:
+    """Answer *to*. A caller that is gone, gave up, or takes no answer is counted, and no error of the server's."""
+    try:
+        thread.reply(to, message)
+    except IpcError:
+        thread.core.statistics["unanswered"] += 1
 
 
 class Server:
@@ -311,9 +249,20 @@ class Server:
         for each in implementation.operations.values():
             each.prepare()
         self._implementation.environment = environment
+        environment.thread.core.receiving.window = self._accepts
         self._watched: dict[Source, Callable[[], None]] = {}
         self._alarms: list[tuple[int, int, Callable[[], None]]] = []
         self._serial = count()
+
+    def _operation(self, label: int, words: tuple[int, ...]) -> Operation | None:
+        """Return the operation a message asks for; None: it is no request of this interface."""
+        implementation = self._implementation
+        return implementation.operations.get(words[0]) if words and label == implementation.label else None
+
+    def _accepts(self, packet: Packet) -> int:
+        """Return how many capabilities *packet* may bring: as many as its operation takes extents."""
+        operation = self._operation(packet.label, packet.words)
+        return len(operation.extents) if operation is not None else 0
 
     def watch(self, source: "Source", ready: Callable[[], None]) -> None:
         """Call *ready* whenever *source* may have something, between requests."""
@@ -367,22 +316,39 @@ class Server:
 
         What an operation raises is its caller's to hear, and no reason to stop.
         """
-        if thread_number(sender) < USER_BASE:
+        if sender < _USERS:
             listener = getattr(self._implementation, "kernel_message", None)
             if listener is not None:
                 listener(sender, message)
             return None
-        operation = self._implementation.operations.get(message.words[0]) if message.words else None
-        if message.label != self._implementation.label or operation is None:
-            self._refuse(sender, message)
+        operation = self._operation(message.label, message.words)
+        if operation is None:
+            if not self._foreign(sender, message):
+                self._refuse(sender, message)
             return None
         call = self._implementation.call = Call(self.environment.thread, operation, sender, message)
+        arguments = None
         try:
             arguments = _arguments(operation, message)
             return call, getattr(self._implementation, operation.name)(*arguments)
         except Exception as error:  # noqa: BLE001 - whatever an implementation raises
+            if arguments is None:
+                spurn(self.environment, message)
             call.fail(error)
             return None
+
+    def _foreign(self, sender: int, message: Message) -> bool:
+        """Have the implementation answer a message of no interface, if it knows any; say whether it did."""
+        listener = getattr(self._implementation, "foreign_message", None)
+        answered = listener(sender, message) if listener is not None else None
+        if answered is None:
+            return False
+        try:
+            if message.origin is not None and message.origin.answers:
+                reply_to(self.environment.thread, message, answered)
+        except TrapRefused:
+            return False  # what it brings could not be put on offer
+        return True
 
     def _refuse(self, sender: int, message: Message) -> None:
         """Answer what is no operation of ours, so that nobody waits for ever."""
@@ -392,7 +358,7 @@ class Server:
         server, what = type(self._implementation).__name__, f"{message.words[:1]} of label {message.label:#x}"
         text = f"{server} has no operation {what}, asked for by {show_thread(sender)}"
         refused = _ENCODE(("NoSuchOperation", text))
-        self.environment.thread.reply(message, Message(message.label, (FAILED,), (refused,)))
+        reply_to(self.environment.thread, message, Message(message.label, (FAILED,), (refused,)))
 
 
 def _arguments(operation: Operation, message: Message) -> tuple[Any, ...]:
@@ -400,7 +366,7 @@ def _arguments(operation: Operation, message: Message) -> tuple[Any, ...]:
         raise ExoError(f"{operation.name}: the arguments are missing")
     arguments: tuple[Any, ...] = operation.arguments.decode(message.items[0])
     for place, index in enumerate(operation.extents):
-        _adopt(arguments[index], message.items[1 + place : 2 + place])
+        adopt(arguments[index], message.items[1 + place : 2 + place])
     return arguments
 
 
@@ -410,7 +376,10 @@ def serve(implementation: Interface, name: str = "", environment: "Environment |
     name = name or implementation.default_name
     if name and environment.kip.lookup(name) != environment.thread.id:
         publish(environment, name)
-    Server(environment, implementation).run()
+    server = getattr(
+        implementation, "server", None
+    )  # one that has alarms or descriptors to watch made it itself
+    (server if isinstance(server, Server) else Server(environment, implementation)).run()
 
 
 def publish(environment: "Environment", name: str) -> None:

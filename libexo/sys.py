@@ -11,6 +11,7 @@ import msgspec
 from kernel.abi import traps
 from kernel.abi.gate import Refused, Status
 from kernel.abi.ids import ANY_FRAME
+from kernel.abi.rights import ALL_RIGHTS
 from kernel.abi.traps import Trap
 from libexo.errors import TrapRefused
 from libexo.host.base import Descriptor, Gate
@@ -63,20 +64,18 @@ class Sys:
         topology, (console,) = self.trap(traps.BootInfo(factory))
         return topology, console
 
-    def endpoint(self) -> tuple[int, Descriptor]:
-        """Return the caller's thread number and its listening socket."""
-        number, (descriptor,) = self.trap(traps.Endpoint())
+    def endpoint(self, thread: int = 0) -> tuple[int, Descriptor]:
+        """Return the number of *thread* (0: the caller's first) and its listening socket."""
+        number, (descriptor,) = self.trap(traps.Endpoint(thread))
         return number, descriptor
 
-    def bind(self, thread: int) -> tuple[traps.Bound, Descriptor]:
-        """Bind to *thread*; descriptor: the ticket."""
-        bound, (ticket,) = self.trap(traps.Bind(thread))
-        return bound, ticket
+    def bind(self, thread: int, sender: int = 0) -> tuple[traps.Bound, list[Descriptor]]:
+        """Bind thread *sender* to *thread*; descriptors: send ticket, answer ticket."""
+        return self.trap(traps.Bind(thread, sender))
 
-    def identify(self, token: bytes) -> tuple[traps.Identified, Descriptor]:
-        """Say whose binding *token* is; descriptor: the ticket."""
-        identified, (ticket,) = self.trap(traps.Identify(token))
-        return identified, ticket
+    def identify(self, token: bytes, receiver: int = 0) -> tuple[traps.Identified, list[Descriptor]]:
+        """Say whose binding to *receiver* the *token* is; descriptors: send ticket, answer ticket."""
+        return self.trap(traps.Identify(token, receiver))
 
     def unbind(self, token: bytes) -> None:
         """Give a binding up."""
@@ -86,13 +85,36 @@ class Sys:
         """Answer a message of a kernel thread."""
         self._do(traps.Acknowledge(thread, words))
 
-    def thread_switch(self, cpu: int, thread: int, microseconds: int) -> None:
-        """Run *thread* on the processor now, for *microseconds*."""
-        self._do(traps.ThreadSwitch(cpu, thread, microseconds))
+    def thread_control(self, control: traps.ThreadControl, descriptors: Sequence[Descriptor] = ()) -> None:
+        """Create, activate, change, move or delete a thread, or choose an interrupt's handler."""
+        self.trap(control, descriptors)
+
+    def space_control(
+        self, space: int, control: int, kip_area: int, utcb_area: int, redirector: int = 0
+    ) -> int:
+        """Set the areas of a space and its redirector; return the old control word."""
+        old: int = self._do(traps.SpaceControl(space, control, kip_area, utcb_area, redirector))
+        return old
+
+    def thread_switch(self, cpu: int, thread: int, microseconds: int, giver: int = 0) -> None:
+        """Run *thread* on the processor now, for *microseconds*, or for what is left of the slice of *giver*."""
+        self._do(traps.ThreadSwitch(cpu, thread, microseconds, giver))
 
     def plan(self, cpu: int, slices: Sequence[traps.Slice]) -> None:
         """Install the plan of the processor."""
         self._do(traps.Plan(cpu, tuple(slices)))
+
+    def migrate(self, cpu: int, thread: int) -> None:
+        """Move the environment of *thread* under the plan of the processor."""
+        self._do(traps.Migrate(cpu, thread))
+
+    def processor_control(self, processor: int, internal: int, external: int, voltage: int) -> None:
+        """Show at what frequencies (kHz) a processor runs."""
+        self._do(traps.ProcessorControl(processor, internal, external, voltage))
+
+    def expire(self, cpu: int, thread: int) -> None:
+        """Have the X.2 scheduler of *thread* told that its total quantum is used up."""
+        self._do(traps.Expire(cpu, thread))
 
     def derive(self, capability: int, rights: int, first: int = ANY_FRAME, count: int = 0) -> int:
         """Return a capability with fewer rights, or to part of the RAM."""
@@ -100,7 +122,7 @@ class Sys:
         return handle
 
     def transfer(self, capability: int, to: int, rights: int, *, grant: bool = False) -> int:
-        """Give thread *to* a derivative (map) or the capability itself (grant); return its handle there."""
+        """Offer thread *to* a derivative (map) or the capability itself (grant); return the offer's handle."""
         handle: int = self._do(traps.Transfer(capability, to, int(rights), grant))
         return handle
 
@@ -121,6 +143,11 @@ class Sys:
         """List the handles of the caller's table."""
         handles: tuple[int, ...] = self._do(traps.Inventory())
         return handles
+
+    def accept(self, sender: int, offer: int, rights: int = ALL_RIGHTS) -> traps.Accepted:
+        """Take what thread *sender* offers."""
+        accepted: traps.Accepted = self._do(traps.Accept(sender, offer, int(rights)))
+        return accepted
 
     def carve(self, ram: int, count: int, first: int = ANY_FRAME, *, zero: bool = True) -> traps.Carved:
         """Make free frames of RAM into an extent."""

@@ -89,8 +89,8 @@ class Task:
 
     @property
     def error(self) -> BaseException | None:
-        """What it raised, if that ended it."""
-        return self.body.error
+        """What it raised, if that ended it; else what another strand of it raised."""
+        return self.body.error or next(iter(self.body.strand_errors), None)
 
     @property
     def result(self) -> object:
@@ -208,7 +208,7 @@ class System:
             endpoints=self.machine.endpoints,
             descriptors=(f"{d.thing.kind} of {d.owner}" for d in self.machine.open_descriptors()),
             bindings=(
-                f"{e.name} to {show_thread(b.receiver.thread)}" for e in living for b in e.outgoing.values()
+                f"{e.name} to {show_thread(b.receiver.id)}" for e in living for b in e.outgoing.values()
             ),
             environments=(e.name for e in living),
             queues=(f"of thread {number}" for number, box in self.hub.mailboxes.items() if box.waiting),

@@ -140,6 +140,82 @@ def test_both_sides_agree(seed: int) -> None:
         assert sender.result == receiver.result
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_late_answer(seed: int) -> None:
+    """Who answers a caller that gave up learns it; a server's loop counts that, and goes on."""
+
+    def slow(env: libexo.Environment) -> tuple[tuple[IpcCode, Phase] | None, int, int]:
+        _, message = env.thread.wait()
+        env.thread.sleep(1)
+        late = failure_of(lambda: env.thread.reply(message, Message()))
+        _, message = env.thread.wait()
+        env.thread.sleep(1)
+        sender, _ = env.thread.reply_wait(message, Message())
+        return late, env.thread.core.statistics["unanswered"], sender
+
+    def impatient(env: libexo.Environment) -> list[tuple[IpcCode, Phase] | None]:
+        to = env.lookup("slow", 1)
+        failures = [failure_of(partial(env.thread.call, to, Message(), timeout)) for timeout in (0.5, 0.9)]
+        env.thread.send(to, Message())
+        return failures
+
+    with simulated(seed=seed) as system:
+        server, caller = system.spawn(slow, "slow"), system.spawn(impatient)
+        system.run()
+
+        assert caller.result == [(IpcCode.TIMEOUT, Phase.RECEIVE)] * 2
+        assert server.result == ((IpcCode.TIMEOUT, Phase.SEND), 1, caller.thread)
+
+
+def racing_caller(env: libexo.Environment) -> tuple[list[int], list[int]]:
+    """Call with numbers, each with little time; return those that were answered, and those never taken."""
+    to = env.lookup("answerer", 1)
+
+    def call(n: int) -> None:
+        assert env.thread.call(to, Message(words=(n,)), timeout=0.002).words == (n,)
+
+    outcomes = {n: failure_of(partial(call, n)) for n in range(1, 25)}
+    return (
+        [n for n, failure in outcomes.items() if failure is None],
+        [n for n, failure in outcomes.items() if failure == (IpcCode.TIMEOUT, Phase.SEND)],
+    )
+
+
+def racing_answerer(env: libexo.Environment, pace: int) -> tuple[list[int], list[int]]:
+    """Take calls and answer them at about the pace at which they are given up; return both."""
+    taken: list[int] = []
+    answered: list[int] = []
+
+    def answer(message: Message) -> None:
+        env.thread.reply(message, message)
+        answered.append(message.words[0])
+
+    for turn in range(60):
+        env.thread.sleep(0.0007 * (turn * pace % 5))
+        try:
+            _, message = env.thread.wait(timeout=0)
+        except IpcTimeout:
+            continue
+        taken.append(message.words[0])
+        env.thread.sleep(0.0016 + 0.0001 * (turn * pace % 8))
+        failure_of(partial(answer, message))
+    return taken, answered
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_both_sides_agree_on_answers(seed: int) -> None:
+    """In every race of answering and giving up, the two sides agree on each call: answered, taken, or neither."""
+    with simulated(seed=seed) as system:
+        server = system.spawn(partial(racing_answerer, pace=seed + 1), "answerer")
+        caller = system.spawn(racing_caller)
+        system.run()
+        assert isinstance(caller.result, tuple)
+        assert isinstance(server.result, tuple)
+        assert caller.result[0] == server.result[1]
+        assert sorted(caller.result[1] + server.result[0]) == list(range(1, 25))
+
+
 @pytest.mark.parametrize("at", range(1, 24))
 def test_a_partner_that_ends(at: int) -> None:
     """Wherever a server is killed, its caller gets the answer or learns that nobody answers; it never hangs."""

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from kernel.abi.kip import X2, Head, kip_size
+from kernel.abi.ids import ANY_THREAD, thread_id
+from kernel.abi.kip import X2, Head, ThreadState, kip_size
+from kernel.abi.limits import MAX_THREADS
 from libexo.errors import ExoError
 from libexo.kip import Kip, read
 from libexo.testing import simulated
+from tests.kernel.puppets import theatre
 
 
 def page_of(**words: int) -> memoryview:
@@ -43,3 +46,20 @@ def test_read_from_a_file(tmp_path: Path) -> None:
 
     assert len(path.read_bytes()) == kip_size(256)
     assert read(path).head(Head.FRAME_COUNT) == 256
+
+
+def test_threads() -> None:
+    """A thread is found by its id, with its environment; another version of it, or any other number, is not."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        kip = Kip(stage.machine.published["kip"].buffer)
+        rows = {row.thread: row for row in kip.threads()}
+
+        assert set(rows) == {a.thread, b.thread}
+        assert rows[b.thread] == kip.thread(b.thread)
+        assert (rows[b.thread].environment, rows[b.thread].state) == (
+            b.environment.number,
+            ThreadState.ACTIVE,
+        )
+        strangers = (b.thread + 2, ANY_THREAD, thread_id(MAX_THREADS - 1), thread_id(MAX_THREADS), 0)
+        assert [kip.thread(thread) for thread in strangers] == [None] * len(strangers)

@@ -1,54 +1,17 @@
-"""The rendezvous, move by move: each test is one order in which two sides post, take, claim and withdraw."""
-
-from itertools import permutations
+"""The rendezvous, move by move: what is posted, taken and answered, in what order, and what is thrown away."""
 
 import msgspec
 import pytest
 
-from kernel.abi.ids import ANY_THREAD, KERNEL_ENVIRONMENTS
+from kernel.abi.ids import KERNEL_ENVIRONMENTS
 from kernel.abi.kip import Counter
-from kernel.abi.limits import SHORT_STRING
-from kernel.abi.messages import (
-    IpcCode,
-    Label,
-    MapPart,
-    Packet,
-    PacketFlags,
-    PacketKind,
-    Phase,
-    ShortPart,
-    StringPart,
-)
-from kernel.abi.rights import Rights
+from kernel.abi.messages import IpcCode, Label, Packet, PacketFlags, PacketKind, Phase
 from libexo.errors import IpcError, NoPartner
-from libexo.exchange import Exchange
-from libexo.message import GrantItem, MapItem, Message
-from libexo.rendezvous import Rendezvous
-from tests.kernel.puppets import Puppet, theatre
-
-CALL, SEND = PacketKind.CALL, PacketKind.SEND
-READ = Rights.READ
-
-
-def core(puppet: Puppet) -> Rendezvous:
-    return puppet.env.thread.core
-
-
-def post(a: Puppet, b: Puppet, *words: int, kind: PacketKind = CALL, timed: bool = False) -> Exchange:
-    return core(a).post(b.thread, Message(words=words), kind, timed=timed)
-
-
-def taken(b: Puppet, sender: int = ANY_THREAD) -> tuple[int, ...] | None:
-    """Take the next message; return its words."""
-    found = core(b).take(sender)
-    return found[1].words if found is not None else None
-
-
-def packet(a: Puppet, b: Puppet, head: object, *strings: bytes) -> None:
-    """Put any frames into b's inbox, under a's binding."""
-    link = core(a).link(b.thread)
-    data = head if isinstance(head, bytes) else msgspec.msgpack.encode(head)
-    assert link.channel.send((data, *strings))
+from libexo.message import Message
+from libexo.receiving import PENDING
+from libexo.sending import BATCH
+from tests.kernel.puppets import theatre
+from tests.libexo.moves import CALL, SEND, core, origin, packet, post, pumped, taken
 
 
 def test_a_send_is_over_when_it_was_taken() -> None:
@@ -69,15 +32,11 @@ def test_a_call_is_over_when_it_was_answered() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, 1)
-        found = core(b).take(ANY_THREAD)
-        core(a).pump()
-        before = exchange.done
-        assert found is not None
-        assert found[1].origin is not None
-        core(b).answer(found[1].origin, Message(words=(2,)))
-        core(a).pump()
+        caller = origin(b)
+        before = pumped(a, exchange).done
+        core(b).answer(caller, Message(words=(2,)))
 
-        assert (before, exchange.reply) == (False, Message(words=(2,)))
+        assert (before, pumped(a, exchange).reply) == (False, Message(words=(2,)))
 
 
 def test_first_come_first_served() -> None:
@@ -89,6 +48,54 @@ def test_first_come_first_served() -> None:
             post(sender, b, n, kind=SEND)
 
         assert [taken(b) for _ in range(5)] == [(0,), (1,), (2,), (3,), None]
+
+
+def test_who_waited_longest_is_first() -> None:
+    """What was sent earlier is taken earlier, whichever arrived first."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        now = stage.machine.clock.now()
+        stage.pass_time(10)
+        for sequence, sent in enumerate((now + 3, now + 1, now + 2), 1):
+            packet(a, b, Packet(SEND, sequence, words=(sent - now,), sent=sent))
+
+        assert [taken(b) for _ in range(3)] == [(1,), (2,), (3,)]
+
+
+def test_what_comes_to_who_waits_is_taken_at_once() -> None:
+    """A receiver that was ready takes the first to arrive; one that was not looks for the oldest."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        core(b).open_inbox()
+        core(b).receiving._shows_all = True
+        stage.pass_time(1)
+        orders = []
+        for sequence in (1, 3):
+            now = stage.machine.clock.now()
+            ready = core(b).must_look() if sequence == 1 else None
+            for n, sent in enumerate((now + 2, now + 1)):
+                packet(a, b, Packet(SEND, sequence + n, words=(sent - now,), sent=sent))
+            stage.pass_time(1)
+            orders.append((ready, taken(b), taken(b)))
+
+        assert orders == [(False, (2,), (1,)), (None, (1,), (2,))]
+
+
+@pytest.mark.parametrize("lie", [0, 1, (1 << 64) - 1])
+def test_liars_get_ahead_of_nobody_who_was_there(lie: int) -> None:
+    """Who claims to wait since ever, or since a time to come, comes after who was there, and before who comes."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        post(c, b, 1, kind=SEND)
+        core(b).receiving.look()
+        stage.pass_time(1)
+        packet(a, b, Packet(SEND, 1, words=(2,), sent=lie))
+        core(b).receiving.look()
+        stage.pass_time(1)
+        post(c, b, 3, kind=SEND)
+
+        assert [taken(b) for _ in range(3)] == [(1,), (2,), (3,)]
 
 
 def test_a_closed_receive_leaves_the_others_waiting() -> None:
@@ -104,88 +111,14 @@ def test_a_closed_receive_leaves_the_others_waiting() -> None:
         assert [taken(b), taken(b)] == [(0,), (2,)]
 
 
-def test_withdrawn_is_never_delivered() -> None:
-    """A message withdrawn before it was taken is never taken."""
-    with theatre() as stage:
-        a, b = stage.pair()
-        exchange = post(a, b, 1, timed=True)
-
-        assert core(a).withdraw(exchange)
-        assert taken(b) is None
-        assert core(b).statistics["withdrawn"] == 1
-
-
-@pytest.mark.parametrize("kind", [CALL, SEND])
-def test_taken_is_never_withdrawn(kind: PacketKind) -> None:
-    """A message that was taken cannot be withdrawn any more: its exchange goes on to its end."""
-    with theatre() as stage:
-        a, b = stage.pair()
-        exchange = post(a, b, 1, kind=kind, timed=True)
-        assert taken(b) == (1,)
-
-        assert not core(a).withdraw(exchange)
-        core(a).pump()
-        assert exchange.done == (kind is SEND)
-
-
-def test_a_withdrawn_message_before_a_later_one() -> None:
-    """After one was withdrawn the next is posted over the same ticket; the receiver takes only that one."""
-    with theatre() as stage:
-        a, b = stage.pair()
-        core(a).withdraw(post(a, b, 1, timed=True))
-        later = post(a, b, 2, timed=True)
-
-        assert (taken(b), taken(b)) == ((2,), None)
-        assert not core(a).withdraw(later)
-
-
-def test_two_timed_messages_at_once() -> None:
-    """Two messages that may be withdrawn go over two bindings: each can be, without the other."""
-    with theatre() as stage:
-        a, b = stage.pair()
-        first, second = (post(a, b, n, timed=True) for n in (1, 2))
-
-        assert len(a.environment.outgoing) == 2
-        assert core(a).withdraw(first)
-        assert (taken(b), core(a).withdraw(second)) == ((2,), False)
-
-
-ORDERS = sorted(set(permutations("ssssrrr")))
-"""Every order of four moves of a sender and three of a receiver."""
-
-
-@pytest.mark.parametrize("order", ORDERS, ids="".join)
-def test_in_every_order_they_agree(order: tuple[str, ...]) -> None:
-    """However posts, withdrawals and takings follow one another, a message is taken or withdrawn, never both."""
-    with theatre() as stage:
-        a, b = stage.pair()
-        link = core(a).link(b.thread)
-        withdrawn: list[int] = []
-        got: list[int] = []
-        moves = iter([1, -1, 2, -2])
-        exchanges: dict[int, Exchange] = {}
-        for who in order:
-            if who == "r":
-                got += taken(b) or ()
-            elif (move := next(moves)) > 0:
-                exchanges[move] = post(a, b, move, timed=True)
-            elif core(a).withdraw(exchanges[-move]):
-                withdrawn.append(-move)
-        got += taken(b) or ()
-
-        assert (sorted(got + withdrawn), link.exchanges.keys() - got) == ([1, 2], set())
-
-
 def test_an_answer_nobody_waits_for() -> None:
     """An answer that comes after its caller gave up is thrown away, and counted."""
     with theatre() as stage:
         a, b = stage.pair()
         exchange, other = post(a, b, 1), post(a, b, 2)
-        found = core(b).take(ANY_THREAD)
+        caller = origin(b)
         core(a).abandon(exchange)
-        assert found is not None
-        assert found[1].origin is not None
-        core(b).answer(found[1].origin, Message())
+        core(b).answer(caller, Message())
         core(a).pump()
 
         assert (other.done, core(a).statistics["unexpected_answer"]) == (False, 1)
@@ -200,48 +133,6 @@ def test_duplicates_are_thrown_away() -> None:
 
         assert (taken(b), taken(b)) == ((1,), None)
         assert core(b).statistics["duplicate"] == 2
-
-
-@pytest.mark.parametrize(
-    ("head", "strings"),
-    [
-        (b"", []),
-        (b"\xc1", []),
-        ([1], []),
-        (Packet(SEND, 1, parts=(StringPart(3),)), []),
-        (Packet(SEND, 1, parts=(StringPart(3),)), [b"ab"]),
-        (Packet(SEND, 1), [b"too much"]),
-        (Packet(SEND, 1, parts=(ShortPart(bytes(SHORT_STRING + 1)),)), []),
-        (Packet(SEND, 1, parts=(ShortPart(b"a"),)), [b"too much"]),
-        (Packet(SEND, 1, parts=(MapPart(99),)), []),
-        (Packet(PacketKind.REPLY, 1), []),
-        (Packet(77, 1), []),
-        ([1, 1, 0, [-1]], []),
-    ],
-)
-def test_what_is_no_message(head: object, strings: list[bytes]) -> None:
-    """What does not decode, or is not what it says, is counted and thrown away; the next is taken."""
-    with theatre() as stage:
-        a, b = stage.pair()
-        packet(a, b, head, *strings)
-        packet(a, b, Packet(SEND, 9, words=(9,)))
-
-        assert (taken(b), core(b).statistics["malformed"]) == ((9,), 1)
-
-
-def test_forged_capabilities() -> None:
-    """A capability that a message names must have come from its sender: not from another, not from the kernel."""
-    with theatre() as stage:
-        a, b = stage.pair()
-        c = stage.puppet("c", holds=("ram",))
-        handles = [
-            stage.system.give(b.task, stage.system._things("ram")[0]).handle,
-            c.sys.transfer(c.handles[0], b.thread, READ),
-        ]
-        for n, handle in enumerate(handles):
-            packet(a, b, Packet(SEND, n + 1, parts=(MapPart(handle),)))
-
-        assert (taken(b), core(b).statistics["malformed"]) == (None, 2)
 
 
 def test_unknown_tokens() -> None:
@@ -301,14 +192,10 @@ def test_what_it_answered_before_it_ended() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, 1)
-        found = core(b).take(ANY_THREAD)
-        assert found is not None
-        assert found[1].origin is not None
-        core(b).answer(found[1].origin, Message(words=(2,)))
+        core(b).answer(origin(b), Message(words=(2,)))
         stage.kill(b)
-        core(a).pump()
 
-        assert exchange.reply == Message(words=(2,))
+        assert pumped(a, exchange).reply == Message(words=(2,))
 
 
 def test_an_answer_to_the_gone() -> None:
@@ -316,13 +203,11 @@ def test_an_answer_to_the_gone() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         post(a, b, 1)
-        found = core(b).take(ANY_THREAD)
+        caller = origin(b)
         stage.kill(a)
-        assert found is not None
-        assert found[1].origin is not None
 
         with pytest.raises(NoPartner, match="is gone"):
-            core(b).answer(found[1].origin, Message())
+            core(b).answer(caller, Message())
 
 
 def test_an_answer_to_a_send() -> None:
@@ -330,49 +215,10 @@ def test_an_answer_to_a_send() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         post(a, b, 1, kind=SEND)
-        found = core(b).take(ANY_THREAD)
-        assert found is not None
-        assert found[1].origin is not None
+        receiver = origin(b)
 
         with pytest.raises(NoPartner, match="waits for no answer"):
-            core(b).answer(found[1].origin, Message())
-
-
-@pytest.mark.parametrize("timed", [False, True])
-def test_mapped_with_a_message(timed: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """A Map item gives the receiver a capability of its own, named in the message it takes."""
-    with theatre() as stage:
-        a, b = stage.pair()
-        extent = a.sys.carve(a.handles[0], 1).extent
-        message = Message(items=(MapItem(extent, int(READ)), b"text"))
-        core(a).post(b.thread, message, SEND, timed=timed)
-        found = core(b).take(ANY_THREAD)
-
-        assert found is not None
-        assert found[1].items == (MapItem(b.caps[0].handle, int(READ)), b"text")
-        assert b.sys.inspect(b.caps[0].handle).origin == a.thread
-
-
-def test_mapped_and_withdrawn() -> None:
-    """What a withdrawn message would have mapped is taken back."""
-    with theatre() as stage:
-        a, b = stage.pair()
-        message = Message(items=(MapItem(a.handles[0], int(READ)),))
-        core(a).withdraw(core(a).post(b.thread, message, SEND, timed=True))
-
-        assert (len(a.caps), len(b.caps)) == (1, 0)
-
-
-def test_granted_with_a_message() -> None:
-    """A Grant item moves the capability."""
-    with theatre() as stage:
-        a, b = stage.pair()
-        core(a).post(b.thread, Message(items=(GrantItem(a.handles[0], 31),)), SEND, timed=False)
-        found = core(b).take(ANY_THREAD)
-
-        assert found is not None
-        assert found[1].items == (GrantItem(b.caps[0].handle, 31),)
-        assert a.caps == []
+            core(b).answer(receiver, Message())
 
 
 def test_a_full_queue() -> None:
@@ -397,6 +243,37 @@ def test_messages_of_the_kernel() -> None:
 
         assert found is not None
         assert (found[1].label, found[1].words[0]) == (Label.DEATH, b.thread)
+
+
+def test_the_kernel_is_heard_over_a_crowd() -> None:
+    """However many messages of others are held, what the kernel says is kept."""
+    with theatre() as stage:
+        b = stage.puppet("b")
+        crowd = [stage.puppet(f"a{n}") for n in range(5)]
+        for a in crowd * 1000:
+            post(a, b, kind=SEND)
+        for _ in range(5):
+            core(b).receiving.look()
+        stage.system.give(b.task, crowd[0].environment)
+        stage.kill(crowd[0])
+        core(b).pump()
+        found = core(b).take(KERNEL_ENVIRONMENTS)
+
+        assert found is not None
+        assert (len(core(b).receiving._held), core(b).statistics["kernel_message"]) == (PENDING, 0)
+
+
+def test_a_crowd_does_not_keep_the_receiver() -> None:
+    """One look takes in a batch at most: who floods an inbox with nonsense does not hold the receiver up in it."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        for sender in (a, c):
+            for _ in range(1000):
+                packet(sender, b, b"")
+        core(b).receiving.look()
+
+        assert core(b).statistics["malformed"] == BATCH
 
 
 def test_many_withdrawn_while_another_was_looked_for() -> None:
@@ -424,4 +301,4 @@ def test_peers_that_come_and_go() -> None:
             assert taken(b) == ()
             stage.kill(a)
 
-        assert len(core(b)._peers) < 70
+        assert len(core(b).receiving._peers) < 70

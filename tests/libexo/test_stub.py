@@ -5,12 +5,16 @@ from collections.abc import Callable
 import pytest
 
 import libexo
+from kernel.abi.messages import IpcCode, PacketKind, Phase
+from kernel.abi.rights import MAP_READ
 from libexo import vm
-from libexo.errors import NoPartner, NotFound, RemoteError
+from libexo.errors import ExoError, IpcError, IpcTimeout, NoPartner, NotFound, RemoteError
 from libexo.extent import Extent, GrantedExtent
-from libexo.message import Message
-from libexo.stub import DEFERRED, Call, Interface, operation, serve
-from libexo.testing import simulated
+from libexo.message import MapItem, Message
+from libexo.stub import DEFERRED, Call, Interface, Server, operation, serve
+from libexo.testing import System, simulated
+from tests.kernel.puppets import theatre
+from tests.libexo.moves import core
 
 
 class Shop(Interface, label=0x70, name="shop"):
@@ -48,6 +52,10 @@ class Shop(Interface, label=0x70, name="shop"):
 
     @operation(9, repeatable=True)
     def end_once_repeatable(self) -> int:
+        raise NotImplementedError
+
+    @operation(10)
+    def big(self, size: int) -> bytes:
         raise NotImplementedError
 
 
@@ -95,6 +103,9 @@ class ShopServer(Shop):
         return 7
 
     end_once_repeatable = end_once
+
+    def big(self, size: int) -> bytes:
+        return bytes(size)
 
 
 def open_shop(env: libexo.Environment) -> None:
@@ -204,9 +215,130 @@ def test_what_is_no_operation() -> None:
     assert in_shop(visit) == [(1,)] * 4
 
 
+def test_a_result_that_cannot_be_sent() -> None:
+    """A result too big for a message is an error at the caller; the server goes on."""
+
+    def visit(shop: Shop, _: libexo.Environment) -> tuple[str, int]:
+        with pytest.raises(RemoteError) as caught:
+            shop.big((4 << 20) + 1)
+        return caught.value.kind, shop.add(1, 2)
+
+    assert in_shop(visit) == ("ValueError", 3)
+
+
+def test_a_caller_that_gives_up() -> None:
+    """A server whose answer comes too late counts that, and goes on; whatever was asked."""
+
+    def impatient(env: libexo.Environment) -> list[Phase]:
+        phases = []
+        for shop in (Shop.connect(env, timeout=0.1), Shop.connect(env, timeout=0.1)):
+            with pytest.raises(IpcTimeout) as caught:
+                shop.later()
+            phases.append(caught.value.phase)
+        return phases
+
+    with simulated() as system:
+        server = system.spawn(open_shop, "shop", holds=("ram",))
+        early = system.spawn(impatient)
+        late = system.spawn(come_later)
+        system.run(early, late)
+        again = system.spawn(lambda env: Shop.connect(env).add(1, 2))
+        system.run(again)
+
+        assert (early.result, again.result, server.status) == ([Phase.RECEIVE] * 2, 3, None)
+
+
+def test_a_caller_that_does_not_wait_for_a_refusal() -> None:
+    """What is no operation is refused, though nobody may wait for that any more."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        server = Server(b.env, ShopServer())
+        exchange = core(a).post(b.thread, Message(0x70, (99,)), PacketKind.CALL, timed=True)
+        found = core(b).take(a.thread)
+        core(a).withdraw(exchange)
+        assert found is not None
+
+        assert server.begin(*found) is None
+        assert core(b).statistics["unanswered"] == 1
+
+
 def come_later(env: libexo.Environment) -> None:
     env.thread.sleep(1)
     Shop.connect(env).release()
+
+
+def held(system: System, name: str) -> int:
+    """Return how many capabilities the program called *name* holds."""
+    [task] = [task for task in system.tasks if task.name == name]
+    return task.environment.table.used
+
+
+def gifts(env: libexo.Environment, count: int) -> tuple[MapItem, ...]:
+    """Return *count* capabilities to pass on."""
+    return (MapItem(env.sys.inventory()[0], int(MAP_READ)),) * count
+
+
+FLOODS = {
+    "an operation that takes none": (0x70, 1, b"\x93\x01\x02\x01", 50, IpcCode.OVERFLOW),
+    "an operation that takes one": (0x70, 5, b"", 50, IpcCode.OVERFLOW),
+    "no operation": (0x70, 99, b"", 50, IpcCode.OVERFLOW),
+    "another interface": (0x71, 5, b"", 50, IpcCode.OVERFLOW),
+    "arguments that are none": (0x70, 5, b"\xc1", 1, None),
+}
+
+
+@pytest.mark.parametrize("how", FLOODS, ids=str)
+def test_a_flood_of_capabilities(how: str) -> None:
+    """However many capabilities a client sends, the server keeps none it did not want: the client is told."""
+    label, number, arguments, each, refusal = FLOODS[how]
+
+    def flood(env: libexo.Environment) -> set[IpcCode | None]:
+        to = env.lookup("shop", 1)
+        outcomes: set[IpcCode | None] = set()
+        message = Message(label, (number,), (arguments, *gifts(env, each)))
+        for _ in range(-(-5000 // each) if each > 1 else 200):
+            try:
+                env.thread.call(to, message)
+                outcomes.add(None)
+            except IpcError as error:
+                outcomes.add(error.code)
+        return outcomes
+
+    with simulated() as system:
+        system.spawn(open_shop, "shop", holds=("ram",))
+        before = held(system, "shop")
+        client = system.spawn(flood, "client", holds=("ram",))
+        system.run(client)
+
+        assert client.result == {refusal}
+        assert (held(system, "shop"), held(system, "client")) == (before, 0)
+
+
+def test_a_server_that_gives_unasked() -> None:
+    """A stub takes no capability that its operation does not return, nor one that comes with an error."""
+
+    def generous(env: libexo.Environment) -> None:
+        for number in (0, 0, 1, 0):
+            _, message = env.thread.wait()
+            text = b"\x92\xa1a\xa1b" if number else b"\x05"
+            env.thread.reply(message, Message(0x70, (number,), (text, *gifts(env, 1))))
+        env.thread.wait()
+
+    def client(env: libexo.Environment) -> list[str]:
+        shop, outcomes = Shop.connect(env), []
+        for visit in (lambda: shop.add(1), shop.lend, shop.lend, lambda: shop.fail("")):
+            with pytest.raises(ExoError) as caught:
+                visit()
+            kind = caught.value.kind if isinstance(caught.value, RemoteError) else type(caught.value).__name__
+            outcomes.append(f"{kind} {len(env.sys.inventory())}")
+        return outcomes
+
+    with simulated() as system:
+        system.spawn(generous, "shop", holds=("ram",))
+        task = system.spawn(client)
+        system.run(task)
+
+        assert task.result == ["IpcError 0", "BadAnswer 0", "a 0", "IpcError 0"]
 
 
 def restarted(visit: Callable[[Shop], object]) -> object:

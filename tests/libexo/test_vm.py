@@ -10,6 +10,11 @@ def carved(puppet: Puppet, pages: int = 1) -> Extent:
     return Extent(made.extent, pages, made.first)
 
 
+def lent(a: Puppet, b: Puppet, extent: Extent) -> int:
+    """Share *extent* read-only; return the handle in b's table."""
+    return b.sys.accept(a.thread, a.sys.transfer(extent.handle, b.thread, 4)).handle
+
+
 def test_a_view_is_the_whole_extent() -> None:
     """A view has the bytes of all pages, writable as the extent is."""
     with theatre() as stage:
@@ -38,7 +43,7 @@ def test_moved_behind_its_back() -> None:
         extent = carved(a)
         view = vm.map(a.env, extent)
         view[0] = 5
-        b.env.views.map(a.sys.transfer(extent.handle, b.thread, 4))
+        b.env.views.map(lent(a, b, extent))
         vm.revoke(a.env, extent, seconds=0.001)
         stage.pass_time(2)
         lost = faults(view)
@@ -53,7 +58,7 @@ def test_revoke_of_what_is_not_mapped() -> None:
         a, b = stage.pair()
         extent = carved(a)
         view = vm.map(a.env, extent)
-        b.env.views.map(a.sys.transfer(extent.handle, b.thread, 4))
+        b.env.views.map(lent(a, b, extent))
         del view
 
         assert vm.revoke(a.env, extent) == 1

@@ -78,7 +78,7 @@ def test_a_huge_message_costs_its_receiver_nothing(booted: System, vault: Runnin
 HOARD = """
 extents = [memory.allocate(3) for _ in range(100)]
 views = [vm.map(env, extent) for extent in extents]
-for extent in extents: memory.share(extent, env.lookup("vault"), writable=True)
+for extent in extents: env.sys.transfer(extent.handle, env.lookup("vault"), extent.rights)
 Processes.connect(env).register("hoarder")
 env.sys.endpoint()
 print(sum(row.frames for row in env.kip.environments() if row.name == "program"), flush=True)

@@ -71,6 +71,38 @@ def test_upcalls_arrive_between_answers(booted: System) -> None:
         assert finished.out == "30 b'secret'\n", finished
 
 
+STRANDS = (
+    PRELUDE
+    + """
+memory = Memory.connect(env)
+extents = [memory.allocate(1) for _ in range(2)]
+wrong, ended = [0, 0], []
+waker = env.host.waker()
+
+def ask(extent, n):
+    for _ in range(1000):
+        wrong[n] += env.sys.inspect(extent.handle).first != extent.first
+    ended.append(n)
+    waker.wake()
+
+for n, extent in enumerate(extents):
+    env.host.start_strand(lambda n=n, extent=extent: ask(extent, n), f"asker-{n}")
+while len(ended) < 2:
+    env.host.wait((env.gate, waker), None)
+    waker.clear()
+    env.gate.upcalls()
+print(wrong, memory.statistics().total)
+"""
+)
+
+
+def test_strands_trap_at_once(booted: System) -> None:
+    """Two strands that make a thousand traps each: every answer is the one to the question of its strand."""
+    finished = booted.run(STRANDS)
+
+    assert finished.out == "[0, 0] 65536\n", finished
+
+
 MAPPINGS = (
     PRELUDE
     + """

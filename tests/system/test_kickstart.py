@@ -62,9 +62,9 @@ class Command:
         return self.exo("kickstart", "-d", *DEGRADED, *words)
 
     def names(self) -> list[str]:
-        """The environments, oldest first."""
+        """The environments in the order they were created, and got their uids; they start side by side."""
         rows = json.loads(self.exo("ps", "--json"))
-        return [row["name"] for row in sorted(rows, key=lambda row: -row["age_ns"])]
+        return [row["name"] for row in sorted(rows, key=lambda row: row["uid"])]
 
     def down(self) -> None:
         self.exo("down")

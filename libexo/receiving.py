@@ -1,0 +1,443 @@
+"""The receiving half of the rendezvous: who sends to us, what waits to be taken, and our answers.
+
+Messages are taken one by one, as they are asked for, oldest first: what was not asked for stays. *Oldest* goes
+by when the sender began to wait, as it says itself; nobody can claim to have waited since before the inbox was
+last seen empty, nor since a time to come. A message that was sent when its receiver was ready kept nobody
+waiting: it is taken without a look at what came right behind it.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from kernel.abi.gate import Upcall
+from kernel.abi.ids import ANY_LOCAL_THREAD, ANY_THREAD, show_thread
+from kernel.abi.limits import MAX_OFFERS, SHORT_STRING
+from kernel.abi.messages import XFER_AT, IpcCode, Packet, PacketFlags, PacketKind, Phase, ShortPart
+from libexo import message as messages
+from libexo.errors import (
+    IpcError,
+    IpcTimeout,
+    NoPartner,
+    TrapRefused,
+    error_word,
+    transfer_error,
+)
+from libexo.exchange import Answer, Arrival, Peer
+from libexo.message import Item, Message, Origin
+from libexo.packing import check, pack, plain, take_back, unpack
+from libexo.peers import Peers
+from libexo.sending import BATCH, DECODE, ENCODE, MALFORMED
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from libexo.environment import Environment
+    from libexo.host.base import Ticket
+    from libexo.transport.base import Inbox
+
+PENDING = 4096
+"""Messages held for later receives while a closed one looks for its own; beyond, the oldest sender waits.
+
+As many of the kernel's, for themselves: no sender keeps the kernel from being heard."""
+FOLLOWED = 1024
+"""Answers followed at a time; beyond, the one that its receiver has been silent about for longest is given up."""
+
+_SEND, _CALL, _REPLY, _TAKEN, _REFUSED, _TURN, _TURNED = (
+    int(kind)
+    for kind in (
+        PacketKind.SEND,
+        PacketKind.CALL,
+        PacketKind.REPLY,
+        PacketKind.TAKEN,
+        PacketKind.REFUSED,
+        PacketKind.TURN,
+        PacketKind.TURNED,
+    )
+)
+_SINCE = attrgetter("since")
+_NEVER = 1 << 64
+"""Later than any time a packet can name."""
+_UNFOLLOWED = Answer(0, ())
+_OUTCOMES = (_TAKEN, _REFUSED, _TURNED)
+_TIMED, _TELLS, _PROPAGATED = int(PacketFlags.TIMED), int(PacketFlags.TELLS), int(PacketFlags.PROPAGATED)
+
+
+class Receiving:
+    """What one thread receives."""
+
+    def __init__(self, environment: "Environment", thread: int, statistics: "Counter[str]") -> None:
+        """Receive as *thread* of *environment*."""
+        self.inbox: Inbox | None = None
+        self.window: Callable[[Packet], int] = lambda _packet: MAX_OFFERS
+        """How many capabilities of a message are wanted: one that brings more is refused."""
+        self._environment = environment
+        self._host = environment.host
+        self._now = environment.host.now
+        self._kip = environment.kip
+        self._sys = environment.sys
+        self.thread = thread
+        self._statistics = statistics
+        self._shows_all = False
+        peers = Peers(environment, self._gone)
+        self._peers, self._identify = peers.known, peers.identify
+        self._held: deque[Arrival] = deque()
+        """What arrived and was not taken yet, oldest first; messages of the kernel too."""
+        self._looked = 0
+        """When the inbox was last seen empty, as far as is known."""
+        self._ready = _NEVER
+        """Since when we have been waiting for whatever comes."""
+        self._answers: dict[tuple[bytes, int], Answer] = {}
+
+    def open_inbox(self) -> "Inbox":
+        """Open the receiving end, if it is not open yet."""
+        if self.inbox is None:
+            number, descriptor = self._sys.endpoint(self.thread)
+            self.inbox = self._host.transport.inbox(number, descriptor)
+            self._shows_all = getattr(self.inbox, "shows_all", False)
+        return self.inbox
+
+    def must_look(self) -> bool:
+        """Whether there may be a message that waiting would not show. If not, we are ready from now on."""
+        if self._held or not self._shows_all:
+            return True
+        self._ready = self._now()
+        return False
+
+    # ------------------------------------------------------------------------------------------------ arrival
+
+    def look(self) -> None:
+        """Take in what has arrived, a batch at most, and put it in order."""
+        receive, held = (self.inbox or self.open_inbox()).receive, self._held
+        ready, self._ready = self._ready, _NEVER
+        known, latest = (len(held), held[-1].since) if held else (0, 0)
+        for _ in range(min(BATCH, PENDING - known)):
+            if (arrived := receive()) is None:
+                self._looked = self._host.now()
+                self._ready = _NEVER if held else self._looked
+                break
+            arrival = self._arrived(*arrived)
+            if arrival is None:
+                continue
+            held.append(arrival)
+            if arrival.packet.sent > ready and len(held) == 1:
+                self._looked = ready
+                return
+        if len(held) > known and len(held) > 1:
+            self._put_in_order(known if known > 1 else 0, latest if known > 1 else 0)
+
+    def _put_in_order(self, known: int, latest: int) -> None:
+        """Move what came after the first *known*, the last of them of *latest*, to where it belongs."""
+        now, ordered = self._host.now(), True
+        for arrival in islice(self._held, known, None):
+            arrival.since = min(arrival.since, now)
+            ordered, latest = ordered and arrival.since >= latest, arrival.since
+        if not ordered:
+            self._held = deque(sorted(self._held, key=_SINCE))
+
+    def hold(self, upcall: Upcall) -> None:
+        """Keep a message of the kernel until somebody receives it."""
+        held = self._held
+        if len(held) >= PENDING and sum(arrival.peer is None for arrival in held) >= PENDING:
+            self._statistics["kernel_message"] += 1
+            return
+        parts = (ShortPart(upcall.text.encode()[:SHORT_STRING]),) if upcall.text else ()
+        packet = Packet(_SEND, 0, upcall.label, upcall.words, parts)
+        items = plain(packet, frames := [b""])
+        held.append(Arrival(None, upcall.sender, packet, frames, items, self._host.now()))
+
+    def _arrived(self, token: bytes, frames: list[bytes]) -> Arrival | None:
+        """Check what arrived under *token*; return it, or count it and drop it."""
+        peer = self._peers.get(token)
+        if peer is None or peer.epoch != self._kip.epoch:
+            peer = self._identify(token, self.thread)
+        if peer is None:
+            self._statistics["unknown_token"] += 1
+            return None
+        try:
+            packet = DECODE(frames[0])
+            items = plain(packet, frames)
+            if items is None:
+                check(packet)
+        except MALFORMED:
+            self._statistics["malformed"] += 1
+            return None
+        kind = packet.kind
+        if kind not in (_SEND, _CALL):
+            if kind in _OUTCOMES:
+                self._heard(token, packet)
+            else:
+                self._statistics["malformed"] += 1
+            return None
+        if packet.sequence <= peer.last:
+            self._statistics["duplicate"] += 1
+            return None
+        peer.last = packet.sequence
+        arrival = Arrival(peer, peer.thread, packet, frames, items, max(packet.sent, self._looked))
+        if packet.flags & _PROPAGATED and self.speaks_for(
+            peer.environment, peer.thread, packet.virtual, self._environment.number
+        ):
+            arrival.sender, arrival.propagated = packet.virtual, True
+        return arrival
+
+    def speaks_for(self, environment: int, thread: int, virtual: int, to: int) -> bool:
+        """Say whether *thread* of *environment* may send for thread *virtual* to environment *to*.
+
+        It may for threads of its own environment, to threads of its own environment, and where it is in the
+        chain of redirectors of *virtual*'s environment (X.2 propagation); else it sends for itself.
+        """
+        kip = self._environment.kip
+        row = kip.thread(virtual)
+        if row is None:
+            return False
+        if environment in (row.environment, to):
+            return True
+        seen: set[int] = set()
+        while row is not None and row.redirector and row.redirector not in seen:
+            if row.redirector == thread:
+                return True
+            seen.add(row.redirector)
+            row = kip.thread(row.redirector)
+        return False
+
+    def recheck(self, origin: Origin) -> None:
+        """Find out whether the sender of *origin* is still there, if bindings fell since it was last known."""
+        peer = origin.peer
+        if peer is not None and peer.epoch != self._environment.kip.epoch:
+            self._identify(peer.token, self.thread)
+
+    def _gone(self, peer: Peer) -> None:
+        """What *peer* was to say of answers of ours will not be said."""
+        for key in [key for key in self._answers if key[0] == peer.token]:
+            self._give_up(key, NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} ended meanwhile"))
+
+    # ------------------------------------------------------------------------------------------------- taking
+
+    def next(self, sender: int) -> Arrival | None:
+        """Take the oldest message from *sender* (ANY_THREAD, ANY_LOCAL_THREAD: of many), for good; or None."""
+        if sender == ANY_THREAD and not self._held and (first := self._first()) is not None:
+            return first
+        self.look()
+        held = self._held
+        if sender == ANY_THREAD:
+            while held:
+                if self._claim(arrival := held.popleft()):
+                    return arrival
+            return None
+        for arrival in [arrival for arrival in held if self._matches(sender, arrival)]:
+            held.remove(arrival)
+            if self._claim(arrival):
+                return arrival
+        return None
+
+    def _first(self) -> Arrival | None:
+        """Take the first message to arrive, if it kept nobody waiting; None: `look` is to see to it."""
+        ready = self._ready
+        if ready == _NEVER or self.inbox is None or (arrived := self.inbox.receive()) is None:
+            return None
+        if (arrival := self._arrived(*arrived)) is None:
+            return None
+        self._ready = _NEVER
+        if arrival.packet.sent <= ready:
+            self._held.append(arrival)
+            return None
+        self._looked = ready
+        return arrival if not arrival.packet.flags & _TIMED or self._claim(arrival) else None
+
+    def has(self, sender: int) -> bool:
+        """Say whether a message from *sender* waits, which may still be withdrawn."""
+        self.look()
+        return any(self._matches(sender, arrival) for arrival in self._held)
+
+    def _matches(self, sender: int, arrival: Arrival) -> bool:
+        if sender == arrival.sender:
+            return True
+        peer = arrival.peer
+        if peer is None:
+            return False
+        if sender == ANY_LOCAL_THREAD:
+            return peer.environment == self._environment.number
+        return sender == peer.thread
+
+    def _claim(self, arrival: Arrival) -> bool:
+        """Take *arrival* for good. False: its sender withdrew it, or is gone."""
+        peer, packet = arrival.peer, arrival.packet
+        if peer is None:
+            return True
+        if peer.epoch != self._environment.kip.epoch and self._identify(peer.token, self.thread) is None:
+            self._statistics["unknown_token"] += 1
+            return False
+        if not packet.flags & _TIMED:
+            return True
+        claimed = peer.send_ticket.claim()
+        if claimed != packet.sequence:
+            _put_up(peer.send_ticket, claimed)
+            self._statistics["withdrawn"] += 1
+            return False
+        if packet.kind == _CALL:
+            _put_up(peer.answer_ticket, packet.sequence)
+        return True
+
+    def take(self, sender: int, accepts: int | None = None) -> tuple[int, Message] | None:
+        """Take the oldest message from *sender*, with all its items, and acknowledge it; or return None.
+
+        It may bring as many capabilities as the window says, or *accepts*.
+        """
+        while (arrival := self.next(sender)) is not None:
+            packet, items = arrival.packet, arrival.items
+            if items is None:
+                try:
+                    items = self._unpack(arrival, accepts)
+                except (ValueError, TrapRefused):
+                    self._statistics["malformed"] += 1
+                    self.refuse(arrival, error_word(IpcCode.OVERFLOW, Phase.SEND))
+                    continue
+            if packet.kind == _SEND or packet.flags & _TELLS:
+                self.taken(arrival)
+            words, origin = packet.words, self.origin(arrival)
+            if not packet.typed:
+                return arrival.sender, Message(packet.label, words, items, origin)
+            untyped = len(words) - packet.typed
+            return arrival.sender, Message(packet.label, words[:untyped], items, origin, words[untyped:])
+        return None
+
+    def _unpack(self, arrival: Arrival, accepts: int | None) -> tuple[Item, ...]:
+        """Take the items of *arrival*. Raises ValueError, TrapRefused."""
+        packet, peer = arrival.packet, arrival.peer
+        accepts = self.window(packet) if accepts is None else accepts
+        return unpack(self._sys, packet, arrival.frames, peer.thread if peer is not None else 0, accepts)
+
+    def origin(self, arrival: Arrival) -> Origin:
+        """Return the way back to the sender of *arrival*."""
+        peer, packet = arrival.peer, arrival.packet
+        if peer is None:
+            return Origin(None, arrival.sender, 0, answers=False)
+        return Origin(
+            peer,
+            arrival.sender,
+            packet.sequence,
+            packet.kind == _CALL,
+            packet.flags & _TIMED != 0,
+            peer.thread if arrival.propagated else 0,
+            packet.intended if peer.redirected else 0,
+        )
+
+    def taken(self, arrival: Arrival) -> None:
+        """Acknowledge *arrival*."""
+        packet, peer = arrival.packet, arrival.peer
+        if peer is not None and self.inbox is not None and (packet.kind == _SEND or packet.flags & _TELLS):
+            self.inbox.send(peer.token, (ENCODE(Packet(_TAKEN, packet.sequence)),))
+
+    def refuse(self, arrival: Arrival, word: int) -> None:
+        """Tell the sender of *arrival* that it was cut: *word* is the X.2 error word, offset included."""
+        if arrival.peer is not None and self.inbox is not None:
+            packet = Packet(_REFUSED, arrival.packet.sequence, 0, (word,))
+            self.inbox.send(arrival.peer.token, (ENCODE(packet),))
+
+    # ------------------------------------------------------------------------------------------------ answers
+
+    def answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Answer:
+        """Answer a received message, for thread *virtual* if that is given (X.2 propagation).
+
+        With *tells* the returned `Answer` follows whether it was taken. Raises NoPartner when its sender is gone or
+        waits for none, IpcTimeout when it gave up waiting.
+        """
+        peer = origin.peer
+        if peer is None:
+            self._sys.acknowledge(origin.sender, message.words)
+            return _UNFOLLOWED
+        messages.check(message)
+        if not origin.answers or self.inbox is None or peer.token not in self._peers:
+            raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} waits for no answer")
+        parts, strings, given = pack(self._sys, message, peer.thread)
+        if origin.timed and not self._claim_answer(peer, origin.sequence):
+            take_back(self._sys, given)
+            raise IpcTimeout(Phase.SEND, f"thread {show_thread(peer.thread)} waits no longer")
+        words, typed = message.words, message.typed
+        packet = Packet(
+            _REPLY,
+            origin.sequence,
+            message.label,
+            words + typed if typed else words,
+            parts,
+            (_TELLS if tells else 0) | (_PROPAGATED if virtual else 0) | message.xfer << XFER_AT,
+            len(typed),
+            0,
+            virtual,
+        )
+        encoded = ENCODE(packet)
+        if not self.inbox.send(peer.token, (encoded, *strings) if strings else (encoded,)):
+            take_back(self._sys, given)
+            if origin.timed:
+                _put_up(peer.answer_ticket, origin.sequence)  # it may be there, and its queue full
+            raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} is gone")
+        return self._follow(peer, origin.sequence, given) if tells else _UNFOLLOWED
+
+    def _follow(self, peer: Peer, sequence: int, given: tuple[int, ...]) -> Answer:
+        """Return an answer that ends when *peer* says how it went."""
+        answer = self._answers[peer.token, sequence] = Answer(peer.thread, given)
+        if len(self._answers) > FOLLOWED:
+            longest = next(iter(self._answers))
+            self._give_up(longest, IpcError(IpcCode.ABORTED, Phase.SEND, "nothing was said about the answer"))
+        return answer
+
+    def _give_up(self, key: tuple[bytes, int], error: IpcError) -> None:
+        answer = self._answers.pop(key)
+        take_back(self._sys, answer.given)
+        answer.error, answer.done = error, True
+
+    def turn(self, origin: Origin, to: int) -> Answer | None:
+        """Have the caller of *origin* wait for an answer of thread *to* instead; *to* itself takes that back.
+
+        The returned answer is done when the caller said so. None: the caller waits no longer.
+        """
+        peer = origin.peer
+        if peer is None or self.inbox is None or not origin.answers or peer.token not in self._peers:
+            return None
+        back = to == self.thread
+        if origin.timed and not back and not self._claim_answer(peer, origin.sequence):
+            return None
+        if not self.inbox.send(peer.token, (ENCODE(Packet(_TURN, origin.sequence, 0, (to,))),)):
+            if origin.timed and not back:
+                _put_up(peer.answer_ticket, origin.sequence)
+            return None
+        return self._follow(peer, origin.sequence, ())
+
+    def _claim_answer(self, peer: Peer, sequence: int) -> bool:
+        """Make the answer to message *sequence* ours to give. False: who waited for it gave up."""
+        claimed = peer.answer_ticket.claim()
+        if claimed != sequence:
+            _put_up(peer.answer_ticket, claimed)
+        return claimed == sequence
+
+    def _heard(self, token: bytes, packet: Packet) -> None:
+        """The receiver of an answer of ours says how it went."""
+        answer = self._answers.pop((token, packet.sequence), None)
+        if answer is None:
+            self._statistics["unexpected_answer"] += 1
+            return
+        if packet.kind == _REFUSED:
+            take_back(self._sys, answer.given)
+            word = packet.words[0] if packet.words else 0
+            text = f"thread {show_thread(answer.to)} could not take the whole answer"
+            answer.error = transfer_error(word, Phase.SEND, text)
+        answer.done = True
+
+    def close(self) -> None:
+        """Close the inbox, and forget everybody."""
+        for peer in self._peers.values():
+            peer.close()
+        self._peers.clear()
+        if self.inbox is not None:
+            self.inbox.close()
+        self.inbox = None
+
+
+def _put_up(ticket: "Ticket", sequence: int) -> None:
+    """Put *sequence* up, unless none is, or the other end has filled the ticket to the brim: that is its loss."""
+    if sequence:
+        with suppress(OSError):
+            ticket.post(sequence)

@@ -1,0 +1,444 @@
+"""The sending half of the rendezvous: links to partners, messages under way, and what comes back for them.
+
+A sender binds once; its link to the partner holds the channel and two tickets. A message is posted and becomes
+an `Exchange`, which ends when its answer, its acknowledgement or bad news arrives, or when it is withdrawn. What
+it offered and its receiver did not take is offered no longer when it ends otherwise than well.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kernel.abi.errors import Refusal
+from kernel.abi.ids import show_thread
+from kernel.abi.limits import MAX_OFFERS
+from kernel.abi.messages import XFER_AT, IpcCode, Packet, PacketFlags, PacketKind, Phase
+from libexo import message as messages
+from libexo.errors import (
+    ExoError,
+    IpcError,
+    IpcTimeout,
+    NoPartner,
+    NoRedirector,
+    TrapRefused,
+    error_word,
+    transfer_error,
+)
+from libexo.exchange import Exchange, Link
+from libexo.message import Message
+from libexo.packing import check, pack, plain, take_back, unpack
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from libexo.environment import Environment
+    from libexo.host.base import Source
+
+RECHECK = 1_000_000
+"""After a withdrawal found nothing, how long until it is tried again, in ns: see `rendezvous`, *Withdrawing*."""
+OVERDUE = 1_000_000_000
+"""How long what the partner claimed may be on its way, in ns: after that, he does not keep to the rules."""
+BATCH = 1024
+"""Packets taken in at a time: however fast a partner sends, there is an end to that."""
+TURNS = 16
+"""Threads that partners turned us to and that we stay bound to, so as to hear when they are gone."""
+
+# Plain numbers: msgspec writes them faster than members of an enum, and Python compares them faster.
+_SEND, _CALL, _REPLY, _TAKEN, _REFUSED, _TURN, _TURNED = (
+    int(kind)
+    for kind in (
+        PacketKind.SEND,
+        PacketKind.CALL,
+        PacketKind.REPLY,
+        PacketKind.TAKEN,
+        PacketKind.REFUSED,
+        PacketKind.TURN,
+        PacketKind.TURNED,
+    )
+)
+_ANSWER = {_CALL: _REPLY, _SEND: _TAKEN}
+_TIMED, _TELLS, _PROPAGATED = int(PacketFlags.TIMED), int(PacketFlags.TELLS), int(PacketFlags.PROPAGATED)
+ENCODE = msgspec.msgpack.Encoder().encode
+DECODE = msgspec.msgpack.Decoder(Packet).decode
+MALFORMED = (msgspec.DecodeError, RecursionError, IndexError, ValueError)
+"""What reading a packet raises: also where arrays are in arrays without end, or a message has no frame."""
+
+
+class Sending:
+    """What one thread sends."""
+
+    def __init__(
+        self,
+        environment: "Environment",
+        thread: int,
+        statistics: "Counter[str]",
+        news: Callable[[], None],
+    ) -> None:
+        """Send as *thread* of *environment*; *news* takes in what the kernel has to say."""
+        self._environment = environment
+        self._host = environment.host
+        self._now = environment.host.now
+        self._kip = environment.kip
+        self._sys = environment.sys
+        self.thread = thread
+        self._statistics = statistics
+        self._news = news
+        self._links: dict[int, list[Link]] = {}
+        self._turned: dict[Exchange, None] = {}
+        """Messages of ours that another than their receiver is to answer."""
+        self._heard: deque[int] = deque()
+        """Threads we are bound to only because a call was turned to them, oldest first."""
+        self._epoch = 0
+
+    # ------------------------------------------------------------------------------------------------- links
+
+    def link(self, to: int, *, timed: bool = False) -> Link:
+        """Return a link to thread *to*, binding if need be; a *timed* message wants one with free tickets.
+
+        Raises NoPartner; NoRedirector while messages of this environment wait for another redirector.
+        """
+        if self._epoch != self._kip.epoch:
+            # A binding fell, perhaps that to a server just restarted: better to know before a message is sent.
+            self._epoch = self._environment.kip.epoch
+            self._news()
+        links = self._links.get(to)
+        if links is not None:
+            for link in links:
+                if not timed or link.timed is None or self._resolved(link, link.timed):
+                    return link
+        return self._bind(to)
+
+    def _resolved(self, link: Link, exchange: Exchange) -> bool:
+        """Say whether the tickets of *link* are free: the one they were up for is deserted, and has ended now."""
+        if exchange.deserted:
+            self.pump(link)
+            self.withdraw(exchange)
+        return link.timed is None
+
+    def linked(self, to: int) -> bool:
+        """Say whether there is a link to thread *to*: one that ended has none."""
+        return to in self._links
+
+    def _bind(self, to: int) -> Link:
+        try:
+            bound, tickets = self._sys.bind(to, self.thread)
+        except TrapRefused as refused:
+            error = NoRedirector if refused.refusal == Refusal.NO_REDIRECTOR else NoPartner
+            raise error(Phase.SEND, f"thread {show_thread(to)}: {refused}") from refused
+        channel = self._host.transport.channel(bound.number, bound.token)
+        send, answer = (self._host.ticket(ticket) for ticket in tickets)
+        link = Link(to, bound.thread, bound.token, channel, (send, answer))
+        self._links.setdefault(to, []).append(link)
+        return link
+
+    def break_link(self, link: Link) -> None:
+        """Use *link* no more: its partner does not keep to the rules, and hears no more of what is under way."""
+        if link not in self._links.get(link.partner, ()):
+            return
+        self._statistics["broken_link"] += 1
+        self._unlink(link)
+        text = f"thread {show_thread(link.partner)} does not keep to the rules"
+        for exchange in list(link.exchanges.values()):
+            self._fail(exchange, NoPartner(exchange.latest_phase(), text))
+
+    def _unlink(self, link: Link) -> None:
+        """Give *link* up; it closes when nothing is under way on it."""
+        links = self._links[link.partner]
+        links.remove(link)
+        if not links:
+            del self._links[link.partner]
+        with suppress(ExoError):  # it fell meanwhile
+            self._sys.unbind(link.token)
+        self._let_fall(link)
+
+    def _let_fall(self, link: Link) -> None:
+        link.fallen = True
+        if not link.exchanges:
+            link.close()
+
+    # ---------------------------------------------------------------------------------------------- messages
+
+    def post(
+        self,
+        to: int,
+        message: Message,
+        kind: int,
+        *,
+        timed: bool,
+        tells: bool = False,
+        virtual: int = 0,
+        apart: bool = False,
+        accepts: int = MAX_OFFERS,
+    ) -> Exchange:
+        """Send *message* on its way. Raises NoPartner, ValueError, TrapRefused (for its capabilities).
+
+        *timed*: it may be withdrawn. *tells*: a call's receiver says when it took it. *virtual*: the thread it
+        is sent for (X.2 propagation). *apart*: the answer is left as a packet, its items not taken yet.
+        *accepts*: how many capabilities the answer may bring.
+        """
+        messages.check(message)
+        link = self.link(to, timed=timed)
+        parts, strings, given = pack(self._sys, message, link.receiver)
+        exchange = Exchange(link, int(kind), next(link.sequence), timed, apart, given, accepts)
+        flags = message.xfer << XFER_AT | (_TIMED if timed else 0)
+        if tells or virtual:
+            flags |= (_TELLS if tells else 0) | (_PROPAGATED if virtual else 0)
+        words, typed = message.words, message.typed
+        packet = Packet(
+            exchange.kind,
+            exchange.sequence,
+            message.label,
+            words + typed if typed else words,
+            parts,
+            flags,
+            len(typed),
+            self._now(),
+            virtual,
+            to if link.receiver != to else 0,
+        )
+        if timed:
+            link.timed = exchange
+            link.send_ticket.post(exchange.sequence)
+        link.exchanges[exchange.sequence] = exchange
+        encoded = ENCODE(packet)
+        if not link.channel.send((encoded, *strings) if strings else (encoded,)):
+            self._fail(
+                exchange, IpcError(IpcCode.OVERFLOW, Phase.SEND, f"queue to {show_thread(to)} is full")
+            )
+        return exchange
+
+    def claim(self, exchange: Exchange, only: Phase | None = None) -> None:
+        """Take the ticket of a timed message, or of its answer, back: nothing can come of it any more.
+
+        *only* one of them. Any strand may do so; the sender's own then withdraws it.
+        """
+        link = exchange.link
+        if only is not Phase.RECEIVE and link.send_ticket.claim() == exchange.sequence:
+            exchange.claimed = Phase.SEND
+        elif only is Phase.SEND or exchange.kind != _CALL:
+            return
+        elif exchange.turned or link.answer_ticket.claim() == exchange.sequence:
+            exchange.claimed = Phase.RECEIVE
+
+    def withdraw(self, exchange: Exchange, only: Phase | None = None) -> Phase | None:
+        """Try to take a timed message back, or to wait no longer for its answer; *only* one of them.
+
+        Returns the phase it was in; None: it is being taken, or answered, just now, or not in *only* that phase.
+        """
+        if exchange.sequence not in exchange.link.exchanges:
+            return None
+        if exchange.claimed is None:
+            self.claim(exchange, only)
+        if exchange.claimed is not None:
+            self._end(exchange)
+            exchange.over = True
+        return exchange.claimed
+
+    def give_up(self, exchange: Exchange, why: str, only: Phase | None = None) -> int:
+        """The time is up: withdraw the message, or find that it was taken; *only*: as for `withdraw`.
+
+        Raises IpcTimeout, or returns how long to wait before this is called again, in ns.
+        """
+        who = show_thread(exchange.link.partner)
+        phase = self.withdraw(exchange, only)
+        if phase is Phase.SEND:
+            raise IpcTimeout(phase, f"thread {who} did not take the message {why}")
+        if phase is Phase.RECEIVE:
+            raise IpcTimeout(phase, f"thread {who} took the message, but did not answer {why}")
+        now = self._host.now()
+        exchange.overdue = exchange.overdue or now
+        if now - exchange.overdue > OVERDUE:
+            self._end(exchange)
+            self.break_link(exchange.link)
+            if exchange.kind == _CALL:
+                raise IpcTimeout(Phase.RECEIVE, f"thread {who} claimed the answer, and was silent then {why}")
+            exchange.taken = exchange.done = True  # he has it; that he does not say so changes nothing
+        return RECHECK
+
+    def abandon(self, exchange: Exchange) -> None:
+        """Wait for the answer no longer: the message is withdrawn if it can be, what comes is thrown away."""
+        if exchange.timed and self.withdraw(exchange) is None:
+            exchange.deserted = True  # its tickets are in the receiver's hands just now
+        else:
+            self._end(exchange)
+
+    # ----------------------------------------------------------------------------------------- what comes back
+
+    def links_that_wait(self) -> list[Link]:
+        """Return the links something may come back on."""
+        return [link for links in self._links.values() for link in links if link.exchanges]
+
+    def pump(self, link: Link) -> None:
+        """Take in what has come back on *link*, a batch at most."""
+        receive = link.channel.receive
+        for _ in range(BATCH):
+            if not link.exchanges or (frames := receive()) is None:
+                return
+            try:
+                packet = DECODE(frames[0])
+            except MALFORMED:
+                self._statistics["malformed"] += 1
+                continue
+            exchange = link.exchanges.get(packet.sequence)
+            if exchange is not None and packet.kind == _ANSWER[exchange.kind]:
+                self._answered(exchange, packet, frames)
+            else:
+                self._came(link, exchange, packet)
+
+    def _came(self, link: Link, exchange: Exchange | None, packet: Packet) -> None:
+        """Take in what ends no message well."""
+        kind = packet.kind
+        if exchange is None:
+            self._unexpected(link, packet)
+        elif kind == _TAKEN:
+            exchange.taken = True
+        elif kind == _REFUSED and packet.words:
+            self._refused(exchange, packet.words[0])
+        elif kind == _TURN and exchange.kind == _CALL and packet.words:
+            self._turn(exchange, packet)
+        else:
+            self._unexpected(link, packet)
+
+    def _unexpected(self, link: Link, packet: Packet) -> None:
+        """Throw away what nobody waits for."""
+        self._statistics["unexpected_answer"] += 1
+        self.acknowledge(link, packet, refused=error_word(IpcCode.ABORTED, Phase.SEND))
+
+    def _answered(self, exchange: Exchange, packet: Packet, frames: list[bytes]) -> None:
+        items = plain(packet, frames)
+        if items is not None and exchange.kind == _CALL and not (
+            packet.flags or exchange.apart or exchange.deserted
+        ):  # fmt: skip
+            exchange.reply = Message(packet.label, packet.words, items)
+        elif not self._take_answer(exchange, packet, frames):
+            return
+        exchange.taken = exchange.done = True
+        self._close(exchange)
+
+    def _take_answer(self, exchange: Exchange, packet: Packet, frames: list[bytes]) -> bool:
+        """Take *packet* for the answer it is. False: it could not be taken, and both sides know."""
+        try:
+            check(packet)
+            if exchange.deserted:
+                self._unexpected(exchange.link, packet)
+            elif exchange.apart:
+                exchange.answer = packet, frames
+            elif exchange.kind == _CALL:
+                exchange.reply = self._read(exchange, packet, frames)
+        except (ValueError, TrapRefused) as error:
+            self._cut(exchange, packet, error)
+            return False
+        return True
+
+    def _read(self, exchange: Exchange, packet: Packet, frames: list[bytes]) -> Message:
+        """Return the answer *packet* is, and say that it was taken. Raises ValueError, TrapRefused."""
+        words, typed = packet.words, packet.typed
+        items = unpack(self._sys, packet, frames, exchange.link.receiver, exchange.accepts)
+        if packet.flags:
+            self.acknowledge(exchange.link, packet)
+        if not typed:
+            return Message(packet.label, words, items)
+        untyped = len(words) - typed
+        return Message(packet.label, words[:untyped], items, typed=words[untyped:])
+
+    def _cut(self, exchange: Exchange, packet: Packet, error: Exception) -> None:
+        """The answer could not be taken: say so to both sides."""
+        self._statistics["malformed"] += 1
+        self.acknowledge(exchange.link, packet, refused=error_word(IpcCode.OVERFLOW, Phase.SEND))
+        text = f"the answer of thread {show_thread(exchange.link.receiver)} could not be taken: {error}"
+        self._fail(exchange, IpcError(IpcCode.OVERFLOW, Phase.RECEIVE, text))
+
+    def acknowledge(self, link: Link, packet: Packet, refused: int = 0) -> None:
+        """Tell who sent the answer *packet*, if he asked, that it was taken, or *refused* with an error word."""
+        if packet.kind == _REPLY and packet.flags & _TELLS:
+            kind, words = (_REFUSED, (refused,)) if refused else (_TAKEN, ())
+            link.channel.send((ENCODE(Packet(kind, packet.sequence, 0, words)),))
+
+    def _refused(self, exchange: Exchange, word: int) -> None:
+        who = show_thread(exchange.link.partner)
+        text = f"thread {who} could not take the whole message"
+        self._fail(exchange, transfer_error(word, Phase.SEND, text))
+
+    def _turn(self, exchange: Exchange, turn: Packet) -> None:
+        """The answer will come from another thread, or, if that is the receiver again, as it was first awaited."""
+        link, thread = exchange.link, turn.words[0]
+        back = thread == link.receiver  # who is called through a redirector may answer itself
+        if back != bool(exchange.turned):
+            self._unexpected(link, turn)  # where it is now, it cannot be turned so
+            return
+        if back:
+            exchange.turned = 0
+            del self._turned[exchange]
+            if exchange.timed:
+                link.answer_ticket.post(exchange.sequence)
+        elif self._environment.kip.thread(thread) is None:
+            self._fail(exchange, NoPartner(Phase.RECEIVE, f"it is to be answered by {show_thread(thread)}"))
+            return
+        else:
+            exchange.turned = thread
+            self._turned[exchange] = None
+            self._hear_of(thread)
+        link.channel.send((ENCODE(Packet(_TURNED, exchange.sequence)),))
+
+    def _hear_of(self, thread: int) -> None:
+        """Bind to *thread*, so that the kernel says when it is gone. Partners do not fill our table by it."""
+        if self.linked(thread):
+            return
+        with suppress(ExoError):  # we may not bind to it: then it has to answer, or our time runs out
+            self.link(thread)
+            self._heard.append(thread)
+        if len(self._heard) > TURNS:
+            oldest = self._heard.popleft()
+            if all(exchange.turned != oldest for exchange in self._turned):
+                for link in [link for link in self._links.get(oldest, ()) if not link.exchanges]:
+                    self._unlink(link)
+
+    def partner_gone(self, thread: int) -> None:
+        """End every exchange with *thread*; what it answered before it went is still taken."""
+        for exchange in [exchange for exchange in self._turned if exchange.turned == thread]:
+            self._fail(exchange, NoPartner(Phase.RECEIVE, f"thread {show_thread(thread)} ended"))
+        gone = [to for to, links in self._links.items() if to == thread or links[0].receiver == thread]
+        for link in [link for to in gone for link in self._links.pop(to)]:
+            self.pump(link)
+            for exchange in [exchange for exchange in link.exchanges.values() if not exchange.turned]:
+                text = f"thread {show_thread(thread)} ended meanwhile"
+                self._fail(exchange, NoPartner(exchange.latest_phase(), text))
+            self._let_fall(link)
+
+    def _fail(self, exchange: Exchange, error: IpcError) -> None:
+        if exchange.link.timed is exchange:
+            exchange.link.send_ticket.claim()
+            exchange.link.answer_ticket.claim()
+        exchange.error, exchange.done = error, True
+        self._end(exchange)
+
+    def _end(self, exchange: Exchange) -> None:
+        """End *exchange* otherwise than well: what it offered is offered no longer."""
+        self._close(exchange)
+        if exchange.given:
+            take_back(self._sys, exchange.given)
+
+    def _close(self, exchange: Exchange) -> None:
+        link = exchange.link
+        link.exchanges.pop(exchange.sequence, None)
+        if link.timed is exchange:
+            link.timed = None
+        if exchange.turned:
+            self._turned.pop(exchange, None)
+        if link.fallen and not link.exchanges:
+            link.close()
+
+    def sources(self) -> "list[Source]":
+        """Return everything that may bring something."""
+        return [link.channel for link in self.links_that_wait()]
+
+    def close(self) -> None:
+        """Close every link."""
+        links = [link for links in self._links.values() for link in links]
+        for link in {*links, *(exchange.link for exchange in self._turned)}:
+            link.close()
+        self._links.clear()
+        self._turned.clear()

@@ -1,0 +1,265 @@
+"""Calls that are answered by another than who was called: the receiver turns the caller to that thread."""
+
+from contextlib import suppress
+from functools import partial
+
+import pytest
+
+from kernel.abi.ids import ANY_THREAD
+from kernel.abi.messages import Packet, PacketKind, Phase
+from kernel.abi.rights import ALL_RIGHTS
+from libexo import Environment
+from libexo.errors import IpcError, IpcTimeout, NoPartner
+from libexo.ipc import GrantItem, Message
+from libexo.testing import System, Task, simulated
+from tests.kernel.puppets import theatre
+from tests.libexo.moves import CALL, SEND, back, core, message, origin, packet, post, pumped, taken
+
+SEEDS = range(8)
+
+
+def test_turned_and_told_so() -> None:
+    """A receiver that turns a call learns when its caller waits for the other, whose answer is a message."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        exchange = post(a, b, 1, timed=True)
+        answer = core(b).receiving.turn(origin(b), c.thread)
+        assert answer is not None
+        before = answer.done
+        core(a).pump()
+        core(b).receiving.look()
+
+        assert (before, answer.done, answer.error) == (False, True, None)
+        assert (exchange.turned, exchange.done) == (c.thread, False)
+
+
+def test_turned_back() -> None:
+    """A receiver may take the answer back upon itself: then it is its to give, or its caller's to give up."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        exchange = post(a, b, 1, timed=True)
+        caller = origin(b)
+        for to in (c.thread, b.thread):
+            core(b).receiving.turn(caller, to)
+            core(a).pump()
+        core(b).answer(caller, Message(words=(2,)))
+
+        assert (exchange.turned, pumped(a, exchange).reply) == (0, Message(words=(2,)))
+
+
+def test_no_turning_of_who_gave_up() -> None:
+    """A caller that waits no longer is turned nowhere, nor is one that ended, or waits for nothing."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        exchange = post(a, b, 1, timed=True)
+        gave_up = origin(b)
+        core(a).withdraw(exchange)
+        post(a, b, 2, kind=SEND)
+        sender = origin(b)
+        post(c, b, 3)
+        ended = origin(b)
+        stage.kill(c)
+
+        assert [core(b).receiving.turn(each, b.thread + 1) for each in (gave_up, sender, ended)] == [None] * 3
+
+
+def test_the_one_it_was_turned_to_ends() -> None:
+    """When the thread that is to answer ends, nobody will: the call ends, too."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        exchange = post(a, b)
+        back(b, origin(b), Packet(PacketKind.TURN, 1, 0, (c.thread,)))
+        core(a).pump()
+        stage.kill(c)
+
+        assert isinstance(pumped(a, exchange).error, NoPartner)
+        assert exchange.error is not None
+        assert exchange.error.phase is Phase.RECEIVE
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_the_one_who_turned_it_ends(timed: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """When who turned the call ends, the other still answers it; and when that ends, too, nobody does."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        exchange = post(a, b, timed=timed)
+        core(b).receiving.turn(origin(b), c.thread)
+        core(a).pump()
+        stage.kill(b)
+        before = pumped(a, exchange).done
+        stage.kill(c)
+
+        assert (before, isinstance(pumped(a, exchange).error, NoPartner)) == (False, True)
+
+
+def test_time_is_up_after_the_one_who_turned_it_ended() -> None:
+    """A turned call can be given up though the binding it was made over has fallen."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        exchange = post(a, b, timed=True)
+        core(b).receiving.turn(origin(b), c.thread)
+        core(a).pump()
+        stage.kill(b)
+        core(a).pump()
+        with pytest.raises(IpcTimeout) as caught:
+            core(a).give_up(exchange, "in time")
+
+        assert caught.value.phase is Phase.RECEIVE
+
+
+# ------------------------------------------------------------------------------------- programs that wait
+
+
+def caller(env: Environment, *, timeout: float | None, accepts: int = 64) -> tuple[tuple[int, ...], int]:
+    """Call the desk; return what was answered, and how many capabilities came."""
+    reply = env.thread.call(env.lookup("desk", 1), Message(words=(1,)), timeout, accepts=accepts)
+    return reply.words, len(reply.items)
+
+
+def desk(env: Environment) -> None:
+    """Turn a call to the clerk, and tell that one of it."""
+    clerk = env.lookup("clerk", 1)
+    sender, found = env.thread.wait()
+    assert found.origin is not None
+    receiving = env.thread.core.receiving
+    answer = receiving.turn(found.origin, clerk)
+    while answer is not None and not answer.done:
+        env.host.wait((receiving.open_inbox(),), None)
+        receiving.look()
+    env.thread.send(clerk, Message(words=(sender, *found.words)))
+    env.thread.wait()
+
+
+def clerk(env: Environment, *, delay: float = 0, gift: bool = False) -> None:
+    """Answer whom the desk names."""
+    _, found = env.thread.wait()
+    sender, number = found.words
+    env.thread.sleep(delay)
+    items = (GrantItem(env.sys.inventory()[0], int(ALL_RIGHTS)),) if gift else ()
+    with suppress(IpcError):  # not every caller takes it
+        env.thread.send(sender, Message(words=(number + 1,), items=items), timeout=1)
+    env.thread.sleep(5)
+
+
+def office(system: System, **habits: float | bool) -> None:
+    """Start desk and clerk."""
+    system.spawn(desk, "desk")
+    system.spawn(partial(clerk, **habits), "clerk", holds=("ram",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("timeout", [None, 1.0])
+def test_a_turned_call(seed: int, timeout: float | None) -> None:
+    """A caller gets the answer of the thread its call was turned to, and its capabilities."""
+    with simulated(seed=seed) as system:
+        office(system, gift=True)
+        task = system.spawn(partial(caller, timeout=timeout))
+        system.run(task)
+
+        assert task.result == ((2,), 1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_turned_call_in_time(seed: int) -> None:
+    """The time-out of a call bounds it wherever it is turned."""
+
+    def program(env: Environment) -> tuple[Phase, float]:
+        start = env.host.now()
+        with pytest.raises(IpcTimeout) as caught:
+            caller(env, timeout=0.5)
+        return caught.value.phase, (env.host.now() - start) / 1e9
+
+    with simulated(seed=seed) as system:
+        office(system, delay=2)
+        task = system.spawn(program)
+        system.run(task)
+
+        assert task.result == (Phase.RECEIVE, pytest.approx(0.5, abs=0.02))
+
+
+def test_a_turned_answer_that_brings_too_much() -> None:
+    """Who answers in another's place gives the caller no more than that wanted: it is refused, and waits on."""
+    with simulated() as system:
+        office(system, gift=True)
+        task = system.spawn(partial(caller, timeout=2, accepts=0))
+        system.run(task, errors=False)
+
+        assert isinstance(task.error, IpcTimeout)
+        assert system.tasks[1].environment.table.used == 1
+
+
+def redirected(env: Environment) -> tuple[tuple[int, ...], int]:
+    """Call the clerk, not knowing of the desk."""
+    return env.thread.call(env.lookup("clerk", 1), Message(words=(1,))).words, env.lookup("clerk")
+
+
+def redirector(env: Environment, *, whom: Task) -> None:
+    """Have *whom*'s messages come here; pass one on in its name, as X.2 propagation does."""
+    env.sys.space_control(whom.thread, 0, 0, 0, env.thread.id)
+    sender, found = env.thread.wait()
+    assert found.origin is not None
+    assert (sender, found.origin.intended) == (whom.thread, env.lookup("clerk"))
+    core = env.thread.core
+    answer = core.receiving.turn(found.origin, found.origin.intended)
+    assert answer is not None
+    while not answer.done:
+        env.host.wait((core.open_inbox(),), None)
+        core.receiving.look()
+    core.post(found.origin.intended, found, PacketKind.SEND, timed=False, virtual=sender)
+    env.thread.wait()
+
+
+def answering(env: Environment) -> tuple[int, int, list[int]]:
+    """Answer one message; return whom it was for, who brought it, and who waits for an answer then."""
+    sender, found = env.thread.wait()
+    assert found.origin is not None
+    env.thread.reply(found, Message(words=(found.words[0] + 1,)))
+    return sender, found.origin.actual, list(env.thread.callers)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_propagated_by_a_redirector(seed: int) -> None:
+    """Who is called through its caller's redirector sees the caller, and who brought it, and answers the caller."""
+
+    def late(env: Environment) -> tuple[tuple[int, ...], int]:
+        env.thread.sleep(1)
+        return redirected(env)
+
+    with simulated(seed=seed) as system:
+        task = system.spawn(late, "caller")
+        clerk = system.spawn(answering, "clerk")
+        desk = system.spawn(partial(redirector, whom=task), "desk", holds=("factory",))
+        system.run(task, clerk)
+
+        assert task.result == ((2,), clerk.thread)
+        assert clerk.result == (task.thread, desk.thread, [])
+
+
+def test_who_may_not_speak_for_another_speaks_for_himself() -> None:
+    """A message sent for a thread of a space that is not one's own, and has no redirector, is one's own."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        core(a).post(b.thread, Message(words=(1,)), CALL, timed=False, virtual=c.thread)
+        found = message(b)
+        assert found.origin is not None
+
+        assert (found.origin.sender, found.origin.actual) == (a.thread, 0)
+
+
+def test_one_space_speaks_with_one_voice() -> None:
+    """A message sent for another thread of one's own space is from that thread, and says who sent it."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        packet(a, b, Packet(SEND, 1, flags=4, virtual=a.thread))
+        found = core(b).take(ANY_THREAD)
+
+        assert found is not None
+        assert found[1].origin is not None
+        assert (found[0], found[1].origin.actual, taken(b)) == (a.thread, a.thread, None)
