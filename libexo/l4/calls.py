@@ -1,0 +1,128 @@
+"""The other system calls of X.2, and what is made of them: threads, spaces, processors, the clock.
+
+A call that fails returns 0 and leaves the reason in ErrorCode (`libexo.l4.constants`).
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from kernel.abi import traps
+from kernel.abi.errors import Refusal
+from kernel.abi.ids import NIL_THREAD
+from kernel.abi.program import Program, ProgramKind
+from libexo.errors import Ended, TrapRefused
+from libexo.l4.constants import (
+    ErrInvalidParam,
+    ErrInvalidScheduler,
+    ErrInvalidSpace,
+    ErrInvalidThread,
+    ErrKipArea,
+    ErrNoMem,
+    ErrNoPrivilege,
+    ErrUtcbArea,
+)
+from libexo.l4.spaces import MODULES
+from libexo.l4.start import engine, entry_modules
+from libexo.l4.words import word
+
+__all__ = [
+    "AssociateInterrupt",
+    "DeassociateInterrupt",
+    "ProcessorControl",
+    "SpaceControl",
+    "SystemClock",
+    "ThreadControl",
+]
+
+_CODES: Final = {
+    Refusal.NO_PRIVILEGE: ErrNoPrivilege,
+    Refusal.NO_SUCH_THREAD: ErrInvalidThread,
+    Refusal.STALE_THREAD: ErrInvalidThread,
+    Refusal.LINE_BUSY: ErrInvalidThread,
+    Refusal.NO_SUCH_SPACE: ErrInvalidSpace,
+    Refusal.BAD_SCHEDULER: ErrInvalidScheduler,
+    Refusal.BAD_ARGUMENT: ErrInvalidParam,
+    Refusal.BAD_UTCB: ErrUtcbArea,
+    Refusal.BAD_KIP_AREA: ErrKipArea,
+    Refusal.HOST_FULL: ErrNoMem,
+    Refusal.TABLE_FULL: ErrNoMem,
+    Refusal.TOO_MANY_ENVIRONMENTS: ErrNoMem,
+}
+
+
+def _attempt(call: Callable[[], int]) -> tuple[int, int]:
+    """Do *call*; return 1 and its result, or 0 twice and the reason in ErrorCode."""
+    try:
+        return 1, call()
+    except TrapRefused as refused:
+        engine().registers.error_code = _CODES.get(Refusal(refused.refusal), ErrInvalidParam)
+        return 0, 0
+
+
+def ThreadControl(
+    dest: int, SpaceSpecifier: int, Scheduler: int, Pager: int, UtcbLocation: int = (1 << 64) - 1
+) -> int:
+    """Create, activate, change, move or delete thread *dest*: 1, or 0 and an ErrorCode. Raises ValueError.
+
+    A fresh space runs `libexo.l4.spaces` when its first thread is activated: it imports the modules of the
+    entries known here, so the thread can begin at any of them.
+    """
+    program = (
+        Program(ProgramKind.SERVER, (_SPACE,), ((MODULES, ",".join(entry_modules())),)) if Pager else None
+    )
+    control = traps.ThreadControl(
+        word(dest), word(SpaceSpecifier), word(Scheduler), word(Pager), word(UtcbLocation), program
+    )
+    own = engine()
+
+    def do() -> int:
+        own.environment.sys.thread_control(control)
+        own.thread.core.pump_gate(surely=True)  # if the thread is of this environment, it begins now
+        if own.thread.core.ended:
+            raise Ended
+        return 1
+
+    return _attempt(do)[0]
+
+
+_SPACE: Final = "libexo.l4.spaces"
+
+
+def SpaceControl(
+    SpaceSpecifier: int, control: int, KipArea: int, UtcbArea: int, Redirector: int = NIL_THREAD
+) -> tuple[int, int]:
+    """Set the areas of a space and its redirector. Returns the old control word, and 1, or 0 and an ErrorCode."""
+    sys = engine().environment.sys
+    args = (word(SpaceSpecifier), word(control), word(KipArea), word(UtcbArea), word(Redirector))
+    done, old = _attempt(lambda: sys.space_control(*args))
+    return old, done
+
+
+def AssociateInterrupt(InterruptThread: int, InterruptHandler: int) -> int:
+    """Have an interrupt's messages sent to thread *InterruptHandler*: 1, or 0 and an ErrorCode."""
+    return ThreadControl(InterruptThread, InterruptThread, NIL_THREAD, InterruptHandler)
+
+
+def DeassociateInterrupt(InterruptThread: int) -> int:
+    """Have an interrupt sent to nobody: 1, or 0 and an ErrorCode."""
+    return ThreadControl(InterruptThread, InterruptThread, NIL_THREAD, InterruptThread)
+
+
+def SystemClock() -> int:
+    """Return the time since boot, in microseconds."""
+    return engine().clock()
+
+
+def ProcessorControl(ProcessorNo: int, InternalFrequency: int, ExternalFrequency: int, voltage: int) -> int:
+    """Say at what frequencies (kHz) and voltage (mV) a processor runs: 1, or 0 and an ErrorCode.
+
+    The host sets them; here they are shown in the kernel interface page.
+    """
+    sys = engine().environment.sys
+    args = (word(ProcessorNo), word(InternalFrequency), word(ExternalFrequency), word(voltage))
+
+    def do() -> int:
+        sys.processor_control(*args)
+        return 1
+
+    return _attempt(do)[0]

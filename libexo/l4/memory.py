@@ -1,0 +1,165 @@
+"""The X.2 calls on one's own memory: Unmap and MemoryControl, and what is made of them.
+
+The first half acts on a space and registers it is given; the second, under the X.2 names, on those of the
+calling thread.
+
+MemoryControl sets how the processor caches memory. That is the host's affair: it caches everything write-back, so
+only the attributes that say so are accepted. Source: L4 X.2 reference manual, rev. 7.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kernel.abi.limits import MAX_BATCH
+from kernel.abi.rights import Kind
+from kernel.abi.rights import Rights as CapabilityRights
+from kernel.abi.traps import Inspect, Inspection
+from libexo.environment import attach
+from libexo.l4 import registers
+from libexo.l4.constants import ErrInvalidParam, ErrNoPrivilege
+from libexo.l4.fpage import Fpage, IsNilFpage, NoAccess, Set_Rights
+from libexo.l4.registers import LoadMR, LoadMRs, Registers, StoreMR, StoreMRs
+from libexo.l4.space import AddressSpace, space_of
+from libexo.l4.words import within, word
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+
+__all__ = [
+    "DefaultMemory",
+    "Flush",
+    "FlushFpages",
+    "GetStatus",
+    "MemoryControl",
+    "Set_PageAttribute",
+    "Set_PageAttributes",
+    "Unmap",
+    "UnmapFpage",
+    "UnmapFpages",
+    "WriteBackMemory",
+]
+
+DefaultMemory = 0
+"""The attribute of memory nobody asked anything for: here the same as write-back."""
+WriteBackMemory = 1
+
+_ACCEPTED = (DefaultMemory, WriteBackMemory)
+_ATTRIBUTES = 4
+_MAX_FPAGES = 64
+_COUNT = _MAX_FPAGES - 1
+_FLUSH = 1 << 6
+_WHICH = 3
+"""Bits of an fpage that say which attribute it is to have."""
+
+
+def unmap(space: AddressSpace, thread: Registers, control: int) -> None:
+    """Do Unmap with the fpages in MR0..k of *thread*, k in bits 5..0 of *control*; bit 6 flushes.
+
+    Each fpage comes back with how its memory was accessed in place of the rights to revoke.
+    """
+    count = (control & _COUNT) + 1
+    fpages = [Fpage.of(raw) for raw in thread.mr[:count]]
+    thread.mr[:count] = [int(fpage) for fpage in space.unmap(fpages, flush=bool(control & _FLUSH))]
+
+
+def memory_control(
+    environment: "Environment", thread: Registers, control: int, attributes: Sequence[int]
+) -> int:
+    """Do MemoryControl with the fpages in MR0..k of *thread*, k in *control*: 1, or 0 and an ErrorCode.
+
+    The low two bits of an fpage say which of the four *attributes* it is to have; nil fpages are skipped.
+    NoPrivilege: the environment may not create environments. InvalidParam: more than 64 fpages, or an attribute
+    that is neither default nor write-back.
+    """
+    if not privileged(environment):
+        thread.error_code = ErrNoPrivilege
+        return 0
+    if control > _COUNT or any(
+        attributes[raw & _WHICH] not in _ACCEPTED for raw in thread.mr[: control + 1] if not IsNilFpage(raw)
+    ):
+        thread.error_code = ErrInvalidParam
+        return 0
+    return 1
+
+
+def privileged(environment: "Environment") -> bool:
+    """Say whether *environment* is privileged, as X.2 says: here, whether it may create environments."""
+    sys = environment.sys
+    handles = sys.inventory()
+    batches = (handles[first : first + MAX_BATCH] for first in range(0, len(handles), MAX_BATCH))
+    return any(
+        isinstance(outcome, Inspection)
+        and outcome.kind == Kind.FACTORY
+        and bool(outcome.rights & CapabilityRights.CONTROL)
+        for batch in batches
+        for outcome in sys.batch([Inspect(handle) for handle in batch])[0]
+    )
+
+
+# ------------------------------------------------------------------------------------------- the calling thread's
+
+
+def Unmap(control: int) -> None:
+    """Take memory back: fpages in MR0..k, k in bits 5..0 of *control*; bit 6 also flushes one's own."""
+    unmap(space_of(attach()), registers.current(), word(control, "control"))
+
+
+def UnmapFpage(f: Fpage) -> Fpage:
+    """Take the rights of *f* back from who got it from here; return *f* with how it was accessed. Uses MR0."""
+    LoadMR(0, f)
+    Unmap(0)
+    return Fpage.of(StoreMR(0))
+
+
+def UnmapFpages(fpages: Sequence[Fpage]) -> list[Fpage]:
+    """The same with up to 64 *fpages*. Raises ValueError. Uses MR0.. for them."""
+    return _unmap_all(fpages, 0)
+
+
+def Flush(f: Fpage) -> Fpage:
+    """Take the rights of *f* from who got it from here and from oneself; return *f* with how it was accessed."""
+    LoadMR(0, f)
+    Unmap(_FLUSH)
+    return Fpage.of(StoreMR(0))
+
+
+def FlushFpages(fpages: Sequence[Fpage]) -> list[Fpage]:
+    """The same with up to 64 *fpages*. Raises ValueError. Uses MR0.. for them."""
+    return _unmap_all(fpages, _FLUSH)
+
+
+def GetStatus(f: Fpage) -> Fpage:
+    """Return *f* with how it was accessed since the last time; that is forgotten then. Uses MR0."""
+    return UnmapFpage(Set_Rights(f, NoAccess))
+
+
+def _unmap_all(fpages: Sequence[Fpage], flags: int) -> list[Fpage]:
+    count = within(len(fpages), 1, _MAX_FPAGES, "number of fpages")
+    LoadMRs(0, fpages)
+    Unmap(count - 1 | flags)
+    return [Fpage.of(raw) for raw in StoreMRs(0, count)]
+
+
+def MemoryControl(control: int, attributes: Sequence[int]) -> int:
+    """Set the *attributes* of the fpages in MR0..control: 1, or 0 and an ErrorCode. Raises ValueError.
+
+    There are four; the low two bits of an fpage choose one.
+    """
+    within(len(attributes), _ATTRIBUTES, _ATTRIBUTES, "number of attributes")
+    return memory_control(attach(), registers.current(), word(control, "control"), attributes)
+
+
+def Set_PageAttribute(f: Fpage, attribute: int) -> int:
+    """Set the *attribute* of one fpage: 1, or 0 and an ErrorCode. Uses MR0."""
+    LoadMR(0, Set_Rights(f, NoAccess))
+    return MemoryControl(0, (attribute,) * _ATTRIBUTES)
+
+
+def Set_PageAttributes(fpages: Sequence[Fpage], attributes: Sequence[int]) -> int:
+    """Set the attributes of up to 64 *fpages*, each of whose low two bits choose one of the four *attributes*.
+
+    Returns 1, or 0 and an ErrorCode. Raises ValueError. Uses MR0.. for them.
+    """
+    count = within(len(fpages), 1, _MAX_FPAGES, "number of fpages")
+    LoadMRs(0, fpages)
+    return MemoryControl(count - 1, attributes)

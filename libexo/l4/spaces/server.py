@@ -1,0 +1,19 @@
+"""The first thread of a fresh space: it knows the entries of its creator's modules, and waits for its pager."""
+
+from importlib import import_module
+
+from libexo import attach
+from libexo.l4.spaces import MODULES
+from libexo.l4.start import live
+
+
+def main() -> None:
+    """Import the modules, then live as the first thread: wait for the start message, and begin there."""
+    environment = attach()
+    for module in filter(None, environment.host.variables.get(MODULES, "").split(",")):
+        import_module(module)
+    while environment.thread.engine is None:  # the kernel says who the pager is
+        environment.thread.core.pump_gate()
+        if environment.thread.engine is None:
+            environment.host.wait(environment.thread.core.wait_for(), None)
+    live(environment.thread)

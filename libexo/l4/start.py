@@ -1,0 +1,190 @@
+"""How a thread of an environment begins (X.2 thread start), and how it goes on.
+
+The kernel says that a thread was activated here; the thread then waits for its pager's start message, which
+names where it begins: an *entry*, the word that stands for an instruction pointer. A word is made from the
+function's name, so that every environment that imports its module knows it by the same one. Another thread may
+abort that wait and name the entry itself (ExchangeRegisters).
+"""
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from kernel.abi.gate import Upcall
+from kernel.abi.ids import NIL_THREAD, show_thread
+from kernel.abi.messages import IpcCode, Phase
+from kernel.abi.space import UTCB_AREA
+from libexo import environment as environments
+from libexo.errors import Ended, GateClosed
+from libexo.l4 import exceptions
+from libexo.l4 import registers as virtual
+from libexo.l4.acceptor import CtrlXferAcceptor, UntypedWordsAcceptor
+from libexo.l4.engine import Engine, Jump
+from libexo.l4.exceptions import NoEntry
+from libexo.l4.space import space_of
+from libexo.l4.times import Never, Timeouts
+from libexo.message import Message
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+    from libexo.ipc import Thread
+
+Entry = Callable[[int], object]
+"""Where a thread begins; it is given its stack pointer, a word that means what its starter means by it."""
+_ENTRIES: dict[int, Entry] = {}
+_START_WORDS = 2
+"""Instruction pointer and stack pointer: any other start message leaves them as they are."""
+
+
+def entry(function: Entry) -> int:
+    """Return the word that stands for *function* as an instruction pointer: never 0, the same everywhere."""
+    name = f"{function.__module__}:{function.__qualname__}"
+    word = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") | 1
+    _ENTRIES[word] = function
+    return word
+
+
+def begin(pager: "Thread", function: Entry, sp: int) -> int:
+    """Create a thread in the environment of *pager* and start it at *function*; return its id.
+
+    Raises RemoteError, NotFound, IpcError.
+    """
+    from servers.process.api import Processes  # noqa: PLC0415 - who needs no second thread needs no stub
+
+    thread = Processes.connect(pager.environment).create_thread()
+    pager.core.pump_gate(surely=True)
+    pager.send(thread, Message(words=(entry(function), sp)))
+    return thread
+
+
+def entry_modules() -> list[str]:
+    """Return the names of the modules whose functions are entries here."""
+    return sorted({function.__module__ for function in _ENTRIES.values()} - {"__main__"})
+
+
+def engine_of(thread: "Thread", local: int = 0) -> Engine:
+    """Return the X.2 engine of *thread*, making it at the first use; its UTCB is at *local*."""
+    if thread.engine is None:
+        thread.engine = Engine(thread, local or UTCB_AREA.start)
+        space = space_of(thread.environment)
+        space.fault, space.attend = _fault, _attend
+    return thread.engine
+
+
+def _fault(address: int, access: int) -> None:
+    engine().paging.fault(address, access)
+
+
+def _attend() -> None:
+    environments.here().core.pump_gate(surely=True)
+
+
+def engine() -> Engine:
+    """Return the engine of the calling thread, attaching its program if need be."""
+    return engine_of(environments.here())
+
+
+def changed(environment: "Environment", upcall: Upcall) -> None:
+    """A thread of *environment* was activated, changed or deleted: see `messages.Label.THREAD`."""
+    before, now, pager, _, utcb = upcall.words
+    if not before:
+        _activated(environment, now, pager, utcb)
+        return
+    thread = environment.threads.pop(before, None)
+    if thread is None:
+        return
+    if now:
+        environment.threads[now] = thread
+        thread.rename(now)
+        registers = engine_of(thread).registers
+        registers.my_global_id, registers.pager = now, pager or registers.pager
+    else:
+        thread.core.ended = True
+        thread.wake()
+
+
+def _activated(environment: "Environment", number: int, pager: int, utcb: int) -> None:
+    if number == environment.thread.id:  # the first of a fresh space, which `libexo.l4.spaces` has live
+        own = environment.thread.engine = Engine(environment.thread, utcb)
+        _await(own, pager)
+        return
+    engine_of(environment.thread)
+    thread = environment.add_thread(number)
+    _await(engine_of(thread, utcb), pager)
+    environment.host.start_strand(lambda: live(thread), f"thread {show_thread(number)}")
+
+
+def _await(own: Engine, pager: int) -> None:
+    """Make it what an activated thread is, even before it has run: one that receives from its pager."""
+    own.registers.pager, own.phase = pager, Phase.RECEIVE
+
+
+def live(thread: "Thread") -> None:
+    """The life of *thread*: wait for its pager's start message, begin there, and go where it is sent."""
+    environments.be(thread)
+    own = engine_of(thread)
+    virtual.use(own.registers)
+    try:
+        _await_start(own)
+        while not _returns(own):
+            pass
+    except (GateClosed, Ended):
+        return
+    finally:
+        environments.be(None)
+        thread.environment.threads.pop(thread.id, None)
+        thread.close()
+
+
+def _await_start(own: Engine) -> None:
+    """Wait until the pager, or who aborts that wait and names an instruction pointer, has said where to begin."""
+    while not own.begins:
+        own.stop_if_halted()
+        cancelled = bool(own.aborted)
+        if not cancelled:
+            own.registers.br[0] = CtrlXferAcceptor  # it may bring the registers by an item, not by words
+            _, tag = own.ipc(NIL_THREAD, own.registers.pager, Timeouts(Never, Never))
+            if not tag.E and not tag.label and tag.u == _START_WORDS:
+                own.ip, own.sp = own.registers.mr[1 : 1 + _START_WORDS]
+            own.begins = not tag.E
+            cancelled = tag.E and own.registers.error_code >> 1 == IpcCode.CANCELLED
+        own.aborted.clear()
+        own.begins = own.begins or (cancelled and own.ip != 0)
+        if not own.begins and not cancelled and own.registers.error_code >> 1 == IpcCode.NO_PARTNER:
+            own.pause()  # the pager is gone: only an abort can help
+    own.registers.br[0] = UntypedWordsAcceptor
+
+
+def _returns(own: Engine) -> bool:
+    """Run where the thread is to begin. False: it is to go on elsewhere.
+
+    With its first thread an environment ends; any other that returns is halted, until it is sent elsewhere.
+    """
+    try:
+        try:
+            _function(own)(own.sp)
+        except (GateClosed, SystemExit):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was: its handler's to say what becomes of it
+            exceptions.handle(own, error)
+            return False
+        if own.thread is own.environment.thread:
+            return True
+        while True:  # there is nothing to go on with, until it is sent elsewhere
+            own.halt()
+    except Jump:
+        own.jumps = False
+    return False
+
+
+def _function(own: Engine) -> Entry:
+    function = _ENTRIES.get(own.ip)
+    if function is None:
+        raise NoEntry(
+            f"thread {show_thread(own.thread.id)} is to begin at {own.ip:#x}, which is no entry known here: "
+            "import the module that makes it by l4.entry"
+        )
+    return function
+
+
+virtual.attach_by(lambda: engine().registers)
