@@ -1,0 +1,440 @@
+"""The rendezvous of X.2 as a small machine: what may happen next, as pure functions on immutable states.
+
+*Theory of operation.* A state says where each thread is in its IPC. Between two observed events the machine
+takes internal steps: a sender and a receiver *meet* (the message is over, and the sender is in its receive phase:
+one step, that is the atomic switch), a time-out *expires*, a partner is found *gone*, an abort or a
+redirection takes *effect*. An operation has then an outcome, which its thread will be seen to return with.
+
+*Time.* X.2 takes such a step at once; programs on a host take a moment. A step therefore has a time at which it
+became possible, and one by which it must have been taken; both follow from the observed events alone, not from
+the path, so that two paths which did the same things are one state. The moments allowed are the constants of
+`tests.model.states` and nothing more. A step that is overdue refutes its state: a message that is lost, or a
+time-out that fires although its partner was ready, shows as a step that was due and not taken.
+
+Source: L4 X.2 reference manual, rev. 7 (Ipc, ExchangeRegisters).
+"""
+
+from collections.abc import Iterator
+
+from kernel.abi.messages import IpcCode, Phase
+from tests.model.history import REFUSED, WAS_RECEIVING, WAS_SENDING, Outcome, error_word
+from tests.model.script import ANY, LOCAL, NIL, Abort, Ipc, Redirect
+from tests.model.states import (
+    ABORTING,
+    ACTING,
+    ANSWERS_FIRST,
+    DEAD,
+    DEAF,
+    DONE,
+    FOREVER,
+    IDLE,
+    LOST,
+    PLAIN,
+    RECEIVING,
+    RECHECK,
+    REQUEUES,
+    SENDING,
+    SURE,
+    TICK,
+    TURNS_EARLY,
+    TURNS_WAITS,
+    Place,
+    State,
+    Step,
+    World,
+    deadline,
+    put,
+)
+
+TIMED_OUT = tuple(Outcome(error_word(IpcCode.TIMEOUT, phase)) for phase in Phase)
+NO_PARTNER = tuple(Outcome(error_word(IpcCode.NO_PARTNER, phase)) for phase in Phase)
+CANCELLED = tuple(Outcome(error_word(IpcCode.CANCELLED, phase)) for phase in Phase)
+
+
+# ------------------------------------------------------------------------------------------- what is observed
+
+
+def begin(world: World, state: State, thread: int, call: int, now: int) -> Iterator[State]:
+    """*thread* begins operation *call*: yield what that can lead to."""
+    if state.places[thread].kind != IDLE:
+        return
+    operation = world.calls[call]
+    if not isinstance(operation, Ipc):
+        yield put(state, thread, Place(ACTING, now, call))
+    elif operation.to == NIL:
+        yield put(state, thread, listen(world, thread, call, now))
+    else:
+        limit = deadline(now, operation.send)
+        for partner in destinations(world, state, thread, operation.to, now):
+            yield put(state, thread, Place(SENDING, now, call, partner, limit))
+
+
+def listen(world: World, thread: int, call: int, since: int, partner: int | None = None) -> Place:
+    """Return where *thread* is after its send phase: in its receive phase, from *partner*, or done."""
+    operation = world.calls[call]
+    assert isinstance(operation, Ipc)
+    if operation.sender == NIL:
+        return Place(DONE, since, call)
+    source = operation.sender if partner is None else partner
+    return Place(RECEIVING, since, call, source, deadline(since, operation.receive))
+
+
+def end(state: State, threads: tuple[int, ...], now: int) -> State:
+    """*threads* end; a message that waited to be taken may just have been."""
+    for thread in threads:
+        place = state.places[thread]
+        if place.kind != DEAD:
+            partner = place.partner if place.kind == SENDING else NIL
+            state = put(state, thread, Place(DEAD, now, place.call, partner))
+    return state
+
+
+def complete(state: State, thread: int, outcome: Outcome) -> State | None:
+    """*thread* returned with *outcome*: return what that leads to, None if it cannot be."""
+    place = state.places[thread]
+    if place.kind != DONE or place.outcome != outcome:
+        return None
+    return put(state, thread, Place())
+
+
+# --------------------------------------------------------------------------------------------- internal steps
+
+
+def steps(world: World, state: State, now: int) -> Iterator[Step]:
+    """Yield every internal step that could have been taken by *now*."""
+    for thread, place in enumerate(state.places):
+        kind = place.kind
+        if place.aborted:
+            phase = Phase.SEND if kind == SENDING else Phase.RECEIVE
+            after = _fail(state, thread, place.aborted, CANCELLED[phase])
+            backs = _turned_back(world, state, thread, after) if kind == SENDING else (after,)
+            yield from (Step(place.aborted, place.aborted + ABORTING, back) for back in backs)
+        if kind == SENDING:
+            yield from _early(world, state, thread)
+            for step in _sender(world, state, thread, now):
+                failed = step.state.places[thread].outcome.error
+                backs = _turned_back(world, state, thread, step.state) if failed else (step.state,)
+                yield from (step._replace(state=back) for back in backs)
+        elif kind == RECEIVING:
+            yield from _receiver(world, state, thread, now)
+        elif kind == ACTING:
+            for after in _act(world, state, thread):
+                yield Step(place.since, place.since + world.latency, after)
+        elif kind == DEAD and place.partner >= 0 and now <= place.since + world.latency:
+            yield from _meet(world, state, thread, late=True)
+        if world.faulty and kind in (RECEIVING, DONE):
+            yield from _unheard(world, state, thread)
+
+
+def _early(world: World, state: State, thread: int) -> Iterator[Step]:
+    """The call that *thread* passes on is turned before that message is taken."""
+    place = state.places[thread]
+    if TURNS_EARLY and place.hears != LOST and place.partner >= 0 and place.partner != thread:
+        for virtual in _virtuals(world, state, thread):
+            turned = next(turnings(world, state, thread, virtual, place.since))
+            if turned is not state:
+                yield Step(place.since, FOREVER, turned)
+
+
+def _sender(world: World, state: State, thread: int, now: int) -> Iterator[Step]:
+    place = state.places[thread]
+    partner = place.partner
+    if partner < 0 or partner == thread:
+        yield _lost(world, state, thread, place.since, Phase.SEND)
+        return
+    meant = world.ipc(place).to
+    if state.places[meant].kind == DEAD:
+        lost = _lost(world, state, thread, state.places[meant].since, Phase.SEND)
+        yield lost if meant == partner else lost._replace(due=FOREVER)  # the redirector may still take it
+    meetings = list(_meet(world, state, thread)) if place.hears != LOST else []
+    yield from meetings
+    if place.hears != LOST:
+        redirector, changed, _ = state.redirectors[world.environments[thread]]
+        there = route(world, thread, meant, redirector)
+        if there != partner or (REQUEUES and changed > place.since):
+            # It changed while the message waited: that stays where it is, or goes there, to the end of the queue.
+            moved = place._replace(partner=there, since=max(place.since, changed))
+            yield Step(moved.since, FOREVER, put(state, thread, moved))
+    missed = world.ipc(place).send == 0 and all(step.ready > place.since for step in meetings)
+    if missed or now + TICK >= place.deadline:
+        yield _expire(world, state, thread, Phase.SEND, place.since if missed else place.deadline - TICK)
+
+
+def _receiver(world: World, state: State, thread: int, now: int) -> Iterator[Step]:
+    place = state.places[thread]
+    if place.partner >= 0 and place.partner != thread and state.places[place.partner].kind == DEAD:
+        yield _lost(world, state, thread, state.places[place.partner].since, Phase.RECEIVE)
+    missed = world.ipc(place).receive == 0 and not any(
+        step.ready <= place.since
+        for sender, its in enumerate(state.places)
+        if its.kind == SENDING and its.partner == thread and its.hears != LOST
+        for step in _meet(world, state, sender)
+    )
+    missed = missed or place.hears != SURE  # whose news were cut gives up when it hears nothing for too long
+    if missed or now + TICK >= place.deadline:
+        yield _expire(world, state, thread, Phase.RECEIVE, place.since if missed else place.deadline - TICK)
+
+
+def overstays(world: World, state: State) -> int:
+    """Return when the first of those who are done should have returned."""
+    since = [place.since for place in state.places if place.kind == DONE and place.hears == SURE]
+    return min(since) + 2 * world.latency if since else FOREVER
+
+
+def _due(world: World, place: Place, since: int) -> int:
+    return since + world.latency if place.hears == SURE else FOREVER
+
+
+def _fail(state: State, thread: int, since: int, outcome: Outcome) -> State:
+    place = state.places[thread]
+    return put(state, thread, Place(DONE, since, place.call, outcome=outcome, hears=place.hears))
+
+
+def _expire(world: World, state: State, thread: int, phase: Phase, ready: int) -> Step:
+    place = state.places[thread]
+    due = _due(world, place, place.deadline + RECHECK)
+    return Step(ready, due, _fail(state, thread, place.deadline + RECHECK, TIMED_OUT[phase]))
+
+
+def _lost(world: World, state: State, thread: int, gone: int, phase: Phase) -> Step:
+    """The partner of *thread* is *gone* since then."""
+    place = state.places[thread]
+    since = max(gone, place.since)
+    return Step(since, _due(world, place, since), _fail(state, thread, since, NO_PARTNER[phase]))
+
+
+def _unheard(world: World, state: State, thread: int) -> Iterator[Step]:
+    """The news that a message was taken was under way too long: its receiver is gone before it arrived."""
+    place = state.places[thread]
+    operation = world.calls[place.call]
+    if not isinstance(operation, Ipc) or operation.to < 0 or place.outcome != PLAIN:
+        return
+    partner = state.places[operation.to]
+    if partner.kind == DEAD and partner.since >= place.since:
+        yield Step(partner.since, FOREVER, _fail(state, thread, partner.since, NO_PARTNER[Phase.SEND]))
+
+
+def _meet(world: World, state: State, thread: int, *, late: bool = False) -> Iterator[Step]:
+    """The message of *thread* is taken by its partner, if that one receives it and no other was there before."""
+    place = state.places[thread]
+    receiver = place.partner
+    there = state.places[receiver]
+    if there.kind != RECEIVING or there.hears == LOST:
+        return
+    virtuals = tuple(_virtuals(world, state, thread))
+    for virtual in virtuals:
+        if not accepts(world, receiver, there.partner, thread, virtual):
+            continue
+        if world.ordered and not _is_next(world, state, thread):
+            continue
+        since = max(place.since, there.since)
+        unsure = late or len(virtuals) > 1 or there.hears == DEAF
+        for before in turnings(world, state, thread, virtual, since):
+            met = _met(world, before, thread, virtual, since, late=late)
+            yield Step(since, FOREVER if unsure else since + world.latency, met)
+            if state.cuts < world.cuts:
+                yield from (Step(since, FOREVER, cut) for cut in _cut(world, state, met, thread))
+
+
+def _met(world: World, state: State, thread: int, virtual: int, since: int, *, late: bool) -> State:
+    """Return *state* after *thread* and its partner met: the atomic switch, and the turn of a propagated call."""
+    place = state.places[thread]
+    operation = world.ipc(place)
+    receiver = place.partner
+    there = state.places[receiver]
+    outcome = Outcome(
+        sender=virtual if virtual != NIL else thread,
+        payload=operation.payload,
+        actual=thread if virtual != NIL else NIL,
+        intended=operation.to if operation.to != receiver else NIL,
+    )
+    state = put(state, receiver, Place(DONE, since, there.call, outcome=outcome, hears=there.hears))
+    if late:
+        state = put(state, thread, place._replace(partner=NIL))
+    else:
+        turned = receiver if receiver != operation.to and operation.sender == operation.to else None
+        state = put(state, thread, listen(world, thread, place.call, since, turned))
+    return state
+
+
+def turnings(world: World, state: State, thread: int, virtual: int, since: int) -> Iterator[State]:
+    """Yield *state* with the wait of *virtual* for *thread* turned to whom that one sends to, if it is to be.
+
+    It is turned to whom the message is meant for, also where a redirector takes it: that one passes it on.
+    What can answer it is due from then on: *since*.
+    """
+    waiting = state.places[virtual] if virtual != NIL else Place()
+    if waiting.kind != RECEIVING or waiting.partner != thread:
+        yield state
+        return
+    turned = waiting._replace(partner=world.ipc(state.places[thread]).to, since=max(since, waiting.since))
+    yield put(state, virtual, turned)
+    homes = world.environments
+    called = world.ipc(waiting).to == thread and homes[virtual] != homes[thread]
+    called = called and state.redirectors[homes[virtual]][1] + world.latency < waiting.since
+    if not (called or TURNS_WAITS):
+        yield state
+
+
+def _turned_back(world: World, state: State, thread: int, failed: State) -> Iterator[State]:
+    """Yield *failed*, in which the message of *thread* was not taken; the call turned early is as it was before."""
+    yield failed
+    virtual, receiver = world.ipc(state.places[thread]).virtual, world.ipc(state.places[thread]).to
+    if TURNS_EARLY and virtual >= 0:
+        waiting = state.places[virtual]
+        if waiting.kind == RECEIVING and waiting.partner == receiver and world.ipc(waiting).sender == thread:
+            since = max(failed.places[thread].since, waiting.since)
+            yield put(failed, virtual, waiting._replace(partner=thread, since=since))
+
+
+def _cut(world: World, state: State, met: State, thread: int) -> Iterator[State]:
+    """Yield what a cut message makes of a meeting.
+
+    It never was; or its sender does not hear of it; or, where it was the answer to a call, its caller does not.
+    """
+    place = state.places[thread]
+    used = state.cuts + 1
+    if place.kind != SENDING:
+        return
+    yield put(state, thread, place._replace(hears=LOST))._replace(cuts=used)
+    yield put(met, thread, met.places[thread]._replace(hears=DEAF))._replace(cuts=used)
+    if answers(world, state, thread, place.partner):
+        caller = state.places[place.partner]
+        yield put(met, place.partner, caller._replace(hears=LOST))._replace(cuts=used)
+
+
+def accepts(world: World, receiver: int, source: int, sender: int, virtual: int) -> bool:
+    """Say whether *receiver*, waiting for *source*, takes a message of *sender*, sent in the name of *virtual*."""
+    if source == LOCAL:
+        return world.environments[sender] == world.environments[receiver]
+    return source in (ANY, sender) or source == virtual != NIL
+
+
+def _is_next(world: World, state: State, thread: int) -> bool:
+    """Say whether no other message that its receiver would take was sent clearly before that of *thread*."""
+    place = state.places[thread]
+    if ANSWERS_FIRST and answers(world, state, thread, place.partner):
+        return True
+    receiver, before = place.partner, place.since - world.slack
+    source = state.places[receiver].partner
+    for other, its in enumerate(state.places):
+        if (
+            its.kind == SENDING
+            and its.partner == receiver
+            and its.since < before
+            and its.hears != LOST
+            and other != thread
+            and all(accepts(world, receiver, source, other, v) for v in _virtuals(world, state, other))
+        ):
+            return False
+    return True
+
+
+def _virtuals(world: World, state: State, thread: int) -> Iterator[int]:
+    """Yield in whose name the message of *thread* may go: NIL for its own, where propagation is not allowed."""
+    place = state.places[thread]
+    virtual = world.ipc(place).virtual
+    if virtual < 0:
+        yield NIL
+        return
+    homes = world.environments
+    name = state.places[virtual]
+    near = homes[thread] in (homes[virtual], homes[place.partner])
+    allowed = near or state.redirectors[homes[virtual]][0] == thread
+    changed = not near and _regime(world, state, thread)
+    alive = name.kind != DEAD or name.since + world.latency >= place.since
+    if alive and (allowed or changed):
+        yield virtual
+    if not allowed or changed or name.kind == DEAD:
+        yield NIL
+
+
+def _regime(world: World, state: State, thread: int) -> bool:
+    """Say whether the redirector of the virtual sender of *thread* changed since its message was sent.
+
+    It may be judged by what was so then, or by what is now.
+    """
+    place = state.places[thread]
+    now, since, before = state.redirectors[world.environments[world.ipc(place).virtual]]
+    return since + world.latency >= place.since and thread in (before, now)
+
+
+def destinations(world: World, state: State, thread: int, to: int, now: int) -> Iterator[int]:
+    """Yield whom a message of *thread* for *to* goes to; just after that changed, both.
+
+    The answer to a call goes to its caller, redirector or not: it is part of the caller's message exchange. X.2
+    redirects it; here it travels over the caller's binding.
+    """
+    redirector, since, before = state.redirectors[world.environments[thread]]
+    there = to if answers(world, state, thread, to) else route(world, thread, to, redirector)
+    yield there
+    if now <= since + world.latency and (other := route(world, thread, to, before)) != there:
+        yield other
+
+
+def answers(world: World, state: State, thread: int, to: int) -> bool:
+    """Say whether *to* called *thread*, and waits for its answer."""
+    if to < 0 or state.places[to].kind != RECEIVING or state.places[to].partner != thread:
+        return False
+    return world.ipc(state.places[to]).to == thread
+
+
+def route(world: World, thread: int, to: int, redirector: int) -> int:
+    """Return whom a message of *thread* for *to* goes to, when *redirector* is that of its environment."""
+    homes = world.environments
+    if redirector == NIL or to < 0 or homes[to] in (homes[thread], homes[redirector]):
+        return to
+    return redirector
+
+
+# ------------------------------------------------------------------------------------------ aborts, redirection
+
+
+def _act(world: World, state: State, thread: int) -> Iterator[State]:
+    """Yield what the operation of *thread*, no Ipc, may do."""
+    place = state.places[thread]
+    operation = world.calls[place.call]
+    if isinstance(operation, Abort):
+        yield from _abort(world, state, thread, operation)
+    elif isinstance(operation, Redirect):
+        to = state.places[operation.thread] if operation.thread >= 0 else Place()
+        whose = state.places[world.environments.index(operation.environment)]
+        gone = [its.since for its in (to, whose) if its.kind == DEAD]
+        if gone:
+            yield _done(state, thread, REFUSED)
+        if all(since + world.latency >= place.since for since in gone):
+            rows = list(state.redirectors)
+            before = rows[operation.environment][0]
+            rows[operation.environment] = (operation.thread, place.since, before)
+            yield _done(state._replace(redirectors=tuple(rows)), thread, 0)
+
+
+def _done(state: State, thread: int, control: int) -> State:
+    place = state.places[thread]
+    return put(state, thread, Place(DONE, place.since, place.call, outcome=Outcome(control=control)))
+
+
+def _abort(world: World, state: State, thread: int, abort: Abort) -> Iterator[State]:
+    """Abort what the victim is in; it may not have got there yet, and it may have left without knowing."""
+    since = state.places[thread].since
+    victim = state.places[abort.thread]
+    homes = world.environments
+    fresh = victim.since + world.latency >= since
+    if homes[thread] != homes[abort.thread] or victim.kind == DEAD:
+        yield _done(state, thread, REFUSED)
+        if homes[thread] == homes[abort.thread] and fresh:  # it ended just now
+            yield from (_done(state, thread, was) for was in (0, WAS_SENDING, WAS_RECEIVING))
+        return
+    if victim.kind == SENDING:
+        after = put(state, abort.thread, victim._replace(aborted=since)) if abort.send else state
+        yield _done(after, thread, WAS_SENDING)
+    elif victim.kind == RECEIVING:
+        after = put(state, abort.thread, victim._replace(aborted=since)) if abort.receive else state
+        yield _done(after, thread, WAS_RECEIVING)
+        if fresh:
+            yield _done(state, thread, WAS_SENDING)
+    if victim.kind not in (SENDING, RECEIVING) or fresh:
+        yield _done(state, thread, 0)
+    if victim.kind == DONE:
+        yield _done(state, thread, WAS_SENDING)
+        yield _done(state, thread, WAS_RECEIVING)

@@ -1,0 +1,98 @@
+"""Scripts that the random exchanges found wrong once, shrunk: each shows one mistake of a rendezvous."""
+
+import pytest
+
+from tests.model.campaign import judge
+from tests.model.script import ANY, INTENDED, LAST, NIL, Abort, Ipc, Kill, Operation, Redirect, Script
+
+Threads = tuple[tuple[Operation, ...], ...]
+
+SLEEP = 3_500
+FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
+    # An answer of no time to a caller that gave up, and waits for anybody now, is a message like any other.
+    "answers the open wait of one that called before": (
+        (0, 1),
+        (
+            (Ipc(1, 1, receive=5_000, payload=1), Ipc(NIL, ANY)),
+            (Ipc(NIL, ANY), Ipc(NIL, 1, receive=8_000), Ipc(0, NIL, 0, payload=2)),
+        ),
+    ),
+    # The partner of a call ended before it took the message: that is an error of the send phase.
+    "a call that was never taken fails in its send phase": (
+        (0, 1, 2),
+        (
+            (Ipc(1, 1, payload=1),),
+            (Ipc(NIL, 1, receive=SLEEP), Ipc(NIL, 1)),
+            (Ipc(NIL, 2, receive=5_000), Kill(1)),
+        ),
+    ),
+    # An abort that comes when the message was taken is over with that operation.
+    "an abort ends one operation and not the next": (
+        (0, 0),
+        ((Ipc(NIL, ANY), Abort(1)), (Ipc(0, NIL, payload=1), Ipc(0, NIL, payload=2))),
+    ),
+    # Hand to hand or by the inbox: one receive takes one message, the first.
+    "an Lipc and another message": (
+        (0, 0),
+        ((Ipc(1, NIL, payload=3), Ipc(1, NIL, payload=4)), (Ipc(NIL, ANY),)),
+    ),
+    # What waits to be taken when its sender ends goes with it, also when it was looked at before.
+    "a message of the dead": (
+        (0, 1, 2),
+        (
+            (Ipc(NIL, 1, receive=32_000), Ipc(NIL, ANY, receive=5_000)),
+            (Ipc(NIL, ANY, receive=12_000), Kill(2)),
+            (Ipc(0, NIL, payload=1),),
+        ),
+    ),
+    # A neighbour answers in the name of whom the caller waits for.
+    "a call is answered in its partner's name": (
+        (0, 1, 1),
+        (
+            (Ipc(1, 1, payload=1),),
+            (Ipc(NIL, ANY),),
+            (Ipc(NIL, 2, receive=SLEEP), Ipc(0, NIL, payload=2, virtual=1)),
+        ),
+    ),
+    # Who answers a call itself, in a neighbour's name, is known as the actual sender only.
+    "an answer in a neighbour's name": (
+        (0, 1, 1),
+        ((Ipc(1, 1, payload=1),), (Ipc(NIL, ANY), Ipc(0, NIL, payload=2, virtual=2)), ()),
+    ),
+    # A redirector is set while a message waits: its partner is alive, so that is no error.
+    "a message waits while a redirector is set": (
+        (0, 1, 2),
+        ((Redirect(1, 2),), (Ipc(0, NIL, 12_000, payload=1),), ()),
+    ),
+    "a receive waits while a redirector is set": (
+        (0, 1, 2),
+        ((Redirect(1, 2),), (Ipc(NIL, 0, receive=12_000),), ()),
+    ),
+    # The redirector forwards a call in its sender's name: the answer is awaited from whom it was meant for.
+    "a redirected call is passed on": (
+        (0, 1, 2),
+        (
+            (Redirect(1, 2), Ipc(NIL, ANY), Ipc(LAST, NIL, payload=4)),
+            (Ipc(NIL, 1, receive=SLEEP), Ipc(0, 0, payload=1)),
+            (Ipc(NIL, ANY), Ipc(INTENDED, NIL, 12_000, payload=2, virtual=LAST)),
+        ),
+    ),
+    # A redirector that calls one of its own gets what that one sends to others.
+    "a redirector in a call gets what its partner sends": (
+        (0, 1, 2),
+        (
+            (Redirect(0, 2), Ipc(NIL, ANY), Ipc(1, NIL, payload=2)),
+            (),
+            (Ipc(NIL, 2, receive=SLEEP), Ipc(0, 0, payload=1)),
+        ),
+    ),
+}
+ORDERS = 8
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_it_follows_from_the_model_now(name: str) -> None:
+    """In each of some orders, the script does what X.2 says."""
+    environments, threads = FOUND[name]
+
+    assert [judge(Script(environments, threads, seed)) for seed in range(ORDERS)] == [None] * ORDERS
