@@ -397,9 +397,13 @@ class Sending:
                     self._unlink(link)
 
     def partner_gone(self, thread: int) -> None:
-        """End every exchange with *thread*; what it answered before it went is still taken."""
-        for exchange in [exchange for exchange in self._turned if exchange.turned == thread]:
-            self._fail(exchange, NoPartner(Phase.RECEIVE, f"thread {show_thread(thread)} ended"))
+        """End every exchange with *thread*; what it answered before it went is still taken.
+
+        Where only the way to it changed (another redirector), who was turned to it goes on waiting.
+        """
+        if self._environment.kip.thread(thread) is None:
+            for exchange in [exchange for exchange in self._turned if exchange.turned == thread]:
+                self._fail(exchange, NoPartner(Phase.RECEIVE, f"thread {show_thread(thread)} ended"))
         gone = [to for to, links in self._links.items() if to == thread or links[0].receiver == thread]
         for link in [link for to in gone for link in self._links.pop(to)]:
             self.pump(link)

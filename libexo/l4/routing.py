@@ -69,10 +69,8 @@ def keep_bound(own: "Engine", specifier: int) -> bool:
     try:
         if own.thread.core.link(specifier).receiver == specifier:
             return True
-    except NoRedirector:
-        pass
-    except NoPartner as gone:
-        raise NoPartner(Phase.RECEIVE, str(gone)) from gone
+    except (NoRedirector, NoPartner):
+        pass  # the kernel says below whether it is there
     if own.environment.kip.thread(specifier) is None:
         raise NoPartner(Phase.RECEIVE, f"there is no thread {show_thread(specifier)}")
     return False

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 
 from kernel.abi.messages import IpcCode, Phase
 from tests.model.history import REFUSED, WAS_RECEIVING, WAS_SENDING, Outcome, error_word
+from tests.model.routes import answers, destinations, route
 from tests.model.script import ANY, LOCAL, NIL, Abort, Ipc, Redirect
 from tests.model.states import (
     ABORTING,
@@ -124,6 +125,7 @@ def steps(world: World, state: State, now: int) -> Iterator[Step]:
             yield from _meet(world, state, thread, late=True)
         if world.faulty and kind in (RECEIVING, DONE):
             yield from _unheard(world, state, thread)
+            yield from _unread(world, state, thread)
 
 
 def _early(world: World, state: State, thread: int) -> Iterator[Step]:
@@ -214,6 +216,18 @@ def _unheard(world: World, state: State, thread: int) -> Iterator[Step]:
         yield Step(partner.since, FOREVER, _fail(state, thread, partner.since, NO_PARTNER[Phase.SEND]))
 
 
+def _unread(world: World, state: State, thread: int) -> Iterator[Step]:
+    """An answer was under way too long: who sent it is gone before it arrived."""
+    place = state.places[thread]
+    operation = world.calls[place.call]
+    if not isinstance(operation, Ipc) or operation.to < 0 or place.outcome.sender < 0:
+        return
+    sender = place.outcome.sender if place.outcome.actual == NIL else place.outcome.actual
+    gone = state.places[sender]
+    if gone.kind == DEAD and gone.since >= place.since:
+        yield Step(gone.since, FOREVER, _fail(state, thread, gone.since, NO_PARTNER[Phase.RECEIVE]))
+
+
 def _meet(world: World, state: State, thread: int, *, late: bool = False) -> Iterator[Step]:
     """The message of *thread* is taken by its partner, if that one receives it and no other was there before."""
     place = state.places[thread]
@@ -242,6 +256,7 @@ def _met(world: World, state: State, thread: int, virtual: int, since: int, *, l
     operation = world.ipc(place)
     receiver = place.partner
     there = state.places[receiver]
+    replied = answers(world, state, thread, receiver)
     outcome = Outcome(
         sender=virtual if virtual != NIL else thread,
         payload=operation.payload,
@@ -253,7 +268,8 @@ def _met(world: World, state: State, thread: int, virtual: int, since: int, *, l
         state = put(state, thread, place._replace(partner=NIL))
     else:
         turned = receiver if receiver != operation.to and operation.sender == operation.to else None
-        state = put(state, thread, listen(world, thread, place.call, since, turned))
+        listening = listen(world, thread, place.call, since, turned)
+        state = put(state, thread, listening._replace(replied=listening.kind == RECEIVING and replied))
     return state
 
 
@@ -271,7 +287,11 @@ def turnings(world: World, state: State, thread: int, virtual: int, since: int) 
     yield put(state, virtual, turned)
     homes = world.environments
     called = world.ipc(waiting).to == thread and homes[virtual] != homes[thread]
-    called = called and state.redirectors[homes[virtual]][1] + world.latency < waiting.since
+    called = (
+        called
+        and not waiting.replied
+        and state.redirectors[homes[virtual]][1] + world.latency < waiting.since
+    )
     if not (called or TURNS_WAITS):
         yield state
 
@@ -357,34 +377,6 @@ def _regime(world: World, state: State, thread: int) -> bool:
     place = state.places[thread]
     now, since, before = state.redirectors[world.environments[world.ipc(place).virtual]]
     return since + world.latency >= place.since and thread in (before, now)
-
-
-def destinations(world: World, state: State, thread: int, to: int, now: int) -> Iterator[int]:
-    """Yield whom a message of *thread* for *to* goes to; just after that changed, both.
-
-    The answer to a call goes to its caller, redirector or not: it is part of the caller's message exchange. X.2
-    redirects it; here it travels over the caller's binding.
-    """
-    redirector, since, before = state.redirectors[world.environments[thread]]
-    there = to if answers(world, state, thread, to) else route(world, thread, to, redirector)
-    yield there
-    if now <= since + world.latency and (other := route(world, thread, to, before)) != there:
-        yield other
-
-
-def answers(world: World, state: State, thread: int, to: int) -> bool:
-    """Say whether *to* called *thread*, and waits for its answer."""
-    if to < 0 or state.places[to].kind != RECEIVING or state.places[to].partner != thread:
-        return False
-    return world.ipc(state.places[to]).to == thread
-
-
-def route(world: World, thread: int, to: int, redirector: int) -> int:
-    """Return whom a message of *thread* for *to* goes to, when *redirector* is that of its environment."""
-    homes = world.environments
-    if redirector == NIL or to < 0 or homes[to] in (homes[thread], homes[redirector]):
-        return to
-    return redirector
 
 
 # ------------------------------------------------------------------------------------------ aborts, redirection

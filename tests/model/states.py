@@ -19,8 +19,8 @@ RECHECK = MILLISECOND
 """How much longer an expiry may take: a message that was not found is looked for once more."""
 TICK = MILLISECOND // 1_000
 """The precision of the X.2 clock: a time-out begins at the tick before the call."""
-ABORTING = 0
-"""How long after an abort its victim may still meet somebody."""
+ABORTING = MILLISECOND // 50
+"""How long after an abort its victim may still meet somebody: it may be looking for a message just then."""
 QUEUE_SLACK = MILLISECOND // 2
 """Messages sent within so short a time may be queued in either order."""
 ANSWERS_FIRST = True
@@ -29,8 +29,8 @@ TURNS_EARLY = True
 """A call is turned when the message propagated for it sets out, and back if that fails; X.2: when it is taken."""
 TURNS_WAITS = False
 """Whether a closed wait is surely turned that is no call from afar. X.2 turns every one. Here an environment knows
-who called it by a message; of one that only waits, called from hand to hand (Lipc), or has another redirector
-since, it does not."""
+who called it by a message; of one that only waits, called from hand to hand (Lipc), sent an answer, or has
+another redirector since, it does not."""
 REQUEUES = True
 """A message that waits while its environment gets another redirector is sent anew, and is then the last in line."""
 FOREVER = NEVER * 1_000
@@ -53,6 +53,8 @@ class Place(NamedTuple):
     hears: int = SURE
     aborted: int = 0
     """When it was told to return from the phase it is in; 0: it was not."""
+    replied: bool = False
+    """What it sent was the answer to a call: it only waits now, and nobody takes that for a call."""
 
 
 class State(NamedTuple):

@@ -3,7 +3,7 @@
 Calls, sends, waits, time-outs, aborts, deaths, propagation and redirection, over a transport that is sound, or
 delays, repeats and cuts messages. No message is delivered twice, lost without an error, or delivered after its
 sender was told that it timed out. Where one was cut, these laws alone are checked. Twenty thousand steps in a run
-of the tests, a million in a soak.
+of the tests, the same in each; a million in a soak, others each time.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,16 @@ from tests.model.campaign import KINDS, Refuted, campaign, judge
 from tests.model.script import ANY, NIL, Ipc, Script, Taste
 
 STEPS = {"plain": 11_000, "redirected": 3_000, "delayed": 3_000, "cut": 3_000}
+FIRST_SEED = 1
 SOAK_FACTOR = 50
 """A million steps in all."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_exchanges_follow_from_the_model(kind: str, seed: int) -> None:
+def test_exchanges_follow_from_the_model(kind: str) -> None:
     """Thousands of random steps, and none that the model does not allow."""
-    tally = campaign(seed, STEPS[kind], KINDS[kind])
+    tally = campaign(FIRST_SEED, STEPS[kind], KINDS[kind])
 
     assert tally.steps >= STEPS[kind]
 
