@@ -69,8 +69,10 @@ def keep_bound(own: "Engine", specifier: int) -> bool:
     try:
         if own.thread.core.link(specifier).receiver == specifier:
             return True
-    except (NoRedirector, NoPartner):
-        pass  # the kernel says below whether it is there
+    except NoRedirector:
+        pass
+    except NoPartner as gone:
+        raise NoPartner(Phase.RECEIVE, str(gone)) from gone
     if own.environment.kip.thread(specifier) is None:
         raise NoPartner(Phase.RECEIVE, f"there is no thread {show_thread(specifier)}")
     return False
