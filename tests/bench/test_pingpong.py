@@ -12,6 +12,7 @@ from bench.errors import BenchError
 from bench.facts import Facts
 from bench.harness import Result, run_together
 from bench.pingpong import KEYS, OneWay, Party, Variant
+from tests.privileges import may_place_others
 
 FACTS = Facts(2, "processor", "6.1", "3.11", "27", "4.3", "abc", (0, 1))
 
@@ -144,6 +145,7 @@ def test_sweeps_are_shown_by_placement() -> None:
 
 @pytest.mark.system
 @pytest.mark.slow
+@pytest.mark.skipif(not may_place_others(), reason="needs CAP_SYS_NICE, to place others")
 def test_every_variant_runs_on_a_system_it_boots(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

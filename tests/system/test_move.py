@@ -8,12 +8,14 @@ import psutil
 import pytest
 
 from kernel.abi.program import Role
+from tests.privileges import may_place_others
 from tests.system.machines import FOREIGN, TRAP, System, booted_machine
 
 CORES = sorted(os.sched_getaffinity(0))
 pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(len(CORES) < 2, reason="needs two cores, to be moved between"),
+    pytest.mark.skipif(not may_place_others(), reason="needs CAP_SYS_NICE, to place others"),
 ]
 THREADS = f"""
 import threading
