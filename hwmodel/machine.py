@@ -69,8 +69,17 @@ class Backing(Protocol):
     def replace(self) -> None:
         """Copy the contents to new memory and take the old from everybody who has it mapped (SIGBUS)."""
 
+    def seal(self) -> None:
+        """Become new, empty memory that nobody can cut, not even we; the old is taken from everybody.
+
+        Raises Exhausted: then nothing has changed.
+        """
+
+    def unseal(self) -> None:
+        """Become new, empty memory that can be taken back; the sealed is left to who has it mapped."""
+
     def release(self) -> None:
-        """Take the memory from everybody who has it mapped, and free it."""
+        """Take the memory from everybody who has it mapped, and free it; sealed memory is left as by `unseal`."""
 
 
 class Memory(Protocol):
@@ -232,6 +241,13 @@ class Machine(Protocol):
 
     def ticket(self) -> Descriptor:
         """Return a new ticket: a counter from which exactly one party takes what was posted."""
+
+    def bell(self) -> tuple[Descriptor, Descriptor]:
+        """Return a new doorbell: the end to wait on, and the end to ring. Raises Exhausted.
+
+        Neither end can silence the other, fill it for good, or take what is for it. When all descriptors of one
+        end are closed, the other one knows.
+        """
 
     def token(self) -> bytes:
         """Return 16 unguessable bytes, the first not zero."""

@@ -9,6 +9,8 @@ gets bindings to that thread only, whomever it asks for, but for threads of its 
 redirector's. When its redirector is set, changed or removed, the bindings that would now lead elsewhere fall,
 and its threads are told that the receiver went, so that they bind anew. Answers are not redirected: they go back
 over the binding of the one who called, so a redirected environment may answer whoever is bound to it.
+
+A binding may have a ring, memory that both sides map (`kernel.rings`).
 """
 
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ from kernel.abi.limits import MAX_BINDINGS
 from kernel.abi.messages import Label
 from kernel.dispatch import Call, handles
 from kernel.errors import Refused
+from kernel.rings import Ring, ring_extent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 class Binding:
     """One thread's right to send to another."""
 
-    __slots__ = ("intended", "receiver", "sender", "tickets", "token")
+    __slots__ = ("intended", "receiver", "ring", "sender", "tickets", "token")
 
     def __init__(self, machine: "Machine", sender: "Thread", receiver: "Thread", intended: "Thread") -> None:
         """Bind *sender* to *receiver*, to reach *intended*. Raises Exhausted."""
@@ -44,11 +47,17 @@ class Binding:
         self.intended = intended
         self.tickets = _tickets(machine)
         self.token = machine.token()
+        self.ring: Ring | None = None
 
     @property
     def redirected(self) -> bool:
         """Whether it leads elsewhere than its sender asked for."""
         return self.receiver is not self.intended
+
+    @property
+    def ring_size(self) -> int:
+        """Bytes of its ring memory; 0: it has none."""
+        return self.ring.size if self.ring is not None else 0
 
 
 def _tickets(machine: "Machine") -> "tuple[Descriptor, Descriptor]":
@@ -85,27 +94,27 @@ class Bindings:
         del binding.sender.environment.outgoing[binding.token], binding.receiver.incoming[binding.token]
         for ticket in binding.tickets:
             ticket.close()
+        if binding.ring is not None:
+            binding.ring.close()
         self._kernel.kip.raise_epoch()
 
     def fall(self, thread: "Thread") -> None:
         """End every binding of *thread*, which is gone; its callers are told."""
-        self._drop(binding for binding in thread.incoming.values() if binding.sender is not thread)
+        self.drop(binding for binding in thread.incoming.values() if binding.sender is not thread)
         outgoing = thread.environment.outgoing.values()
         for binding in [binding for binding in outgoing if binding.sender is thread]:
             self.unbind(binding)
 
     def renamed(self, thread: "Thread") -> None:
         """End every binding to *thread*: who asked for it by this id is told. Its own are of its new id."""
-        self._drop(thread.incoming.values())
+        self.drop(thread.incoming.values())
         self._kernel.kip.raise_epoch()
 
     def reroute(self, environment: "Environment") -> None:
         """End the bindings of *environment* that would now lead elsewhere; it is told that the receiver went."""
-        self._drop(
-            b for b in environment.outgoing.values() if environment.leads(b.intended) is not b.receiver
-        )
+        self.drop(b for b in environment.outgoing.values() if environment.leads(b.intended) is not b.receiver)
 
-    def _drop(self, bindings: "Iterable[Binding]") -> None:
+    def drop(self, bindings: "Iterable[Binding]") -> None:
         """Tell each sender once that its receiver went, then end *bindings*: the reason is there before."""
         fallen = list(bindings)
         for sender, receiver in dict.fromkeys((binding.sender, binding.receiver) for binding in fallen):
@@ -118,16 +127,23 @@ class Bindings:
 def _bind(kernel: "Kernel", call: Call[traps.Bind]) -> traps.Bound:
     threads, bindings = kernel.threads, kernel.bindings
     intended = threads.find(call.trap.thread)
-    binding = bindings.bind(threads.own(call.caller, call.trap.sender), intended)
+    sender = threads.own(call.caller, call.trap.sender)
+    extent = ring_extent(call)
+    binding = bindings.bind(sender, intended)
     try:
         _hand_over(call, binding)
+        if extent is not None:
+            binding.ring = Ring(kernel.machine, extent)
+            call.gives += binding.ring.begin(binding)
     except Exhausted:
         bindings.unbind(binding)
         raise
     receiver = binding.receiver
     kernel.count(Counter.BINDS)
     kernel.trace.record(Event.BOUND, call.caller.number, receiver.id)
-    return traps.Bound(number=receiver.number, token=binding.token, thread=receiver.id)
+    return traps.Bound(
+        number=receiver.number, token=binding.token, thread=receiver.id, ring=binding.ring_size
+    )
 
 
 def _hand_over(call: "Call[traps.Bind] | Call[traps.Identify]", binding: Binding) -> None:
@@ -144,13 +160,18 @@ def _identify(kernel: "Kernel", call: Call[traps.Identify]) -> traps.Identified:
         kernel.count(Counter.UNKNOWN_TOKENS)
         raise Refused(Refusal.UNKNOWN_TOKEN, "the message under it must be thrown away")
     _hand_over(call, binding)
+    if binding.ring is not None:
+        binding.ring.share(call.gives)
     sender = binding.sender
     return traps.Identified(
-        thread=sender.id, environment=sender.environment.number, redirected=binding.redirected
+        thread=sender.id,
+        environment=sender.environment.number,
+        redirected=binding.redirected,
+        ring=binding.ring_size,
     )
 
 
-def _incoming(kernel: "Kernel", call: Call[traps.Identify]) -> Binding | None:
+def _incoming(kernel: "Kernel", call: Call[traps.Identify] | Call[traps.Unbind]) -> Binding | None:
     """Return the binding by its token, if the caller's thread is its receiver."""
     try:
         receiver = kernel.threads.own(call.caller, call.trap.receiver)
@@ -162,6 +183,9 @@ def _incoming(kernel: "Kernel", call: Call[traps.Identify]) -> Binding | None:
 @handles(traps.Unbind)
 def _unbind(kernel: "Kernel", call: Call[traps.Unbind]) -> None:
     binding = call.caller.outgoing.get(call.trap.token)
-    if binding is None:
+    if binding is not None:
+        kernel.bindings.unbind(binding)
+    elif (binding := _incoming(kernel, call)) is not None:
+        kernel.bindings.drop((binding,))
+    else:
         raise Refused(Refusal.UNKNOWN_TOKEN, "")
-    kernel.bindings.unbind(binding)

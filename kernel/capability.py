@@ -21,7 +21,7 @@ from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.dispatch import Call, handles
 from kernel.errors import Refused
-from kernel.frames import Extent, part_of
+from kernel.frames import Extent, check_no_ring, part_of
 from kernel.thing import Thing
 
 if TYPE_CHECKING:
@@ -232,6 +232,7 @@ def narrowed(call: Call[Any], bits: int) -> Rights:
 def _derive(kernel: "Kernel", call: Call[traps.Derive]) -> int:
     trap, parent = call.trap, call.capability
     rights = narrowed(call, trap.rights)
+    check_no_ring(parent.thing)
     part = part_of(parent.thing, trap.first, trap.count) if _narrows(trap) else None
     return derive(kernel, parent, call.caller, rights, part).handle
 

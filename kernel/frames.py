@@ -18,6 +18,7 @@ from kernel.thing import Lasting, Thing
 
 if TYPE_CHECKING:
     from hwmodel.machine import Backing, Descriptor
+    from kernel.bindings import Binding
     from kernel.capability import Capability
     from kernel.environment import Environment
     from kernel.kernel import Kernel
@@ -59,6 +60,8 @@ class Extent:
         """Wrap *backing*, the memory of *count* frames from *first*."""
         self.first = first
         self.count = count
+        self.binding: Binding | None = None
+        """Whose ring memory it is, if any: then it is nobody's to map, and has one capability."""
         self.leaked = False
         """Somebody gave its capability up by itself, and may still have the memory mapped."""
         self._backing = backing
@@ -82,6 +85,42 @@ class Extent:
         capability.mapped = True
         return self._backing.descriptor(writable=bool(capability.rights & Rights.WRITE))
 
+    # ----------------------------------------------------------------------------------- as memory of a ring
+
+    def is_shared(self) -> bool:
+        """Say whether there is more than one capability to it, or an offer of the one there is."""
+        return len(self._capabilities) > 1 or any(held.offers() for held in self._capabilities)
+
+    def check_no_ring(self) -> None:
+        """Refuse while it is the memory of a ring."""
+        if self.binding is not None:
+            raise Refused(Refusal.RING_MEMORY, f"{self!r} is the ring of a binding")
+
+    def become_ring(self, binding: "Binding") -> None:
+        """Be memory of *binding*, zeros, that nobody can cut. Raises Exhausted: then nothing has changed."""
+        self._backing.seal()
+        self.binding = binding
+        self._forget_mappings()
+
+    def ring_descriptor(self) -> "Descriptor":
+        """Return what either side of the binding maps it by."""
+        return self._backing.descriptor(writable=True)
+
+    def end_ring(self) -> None:
+        """Be an ordinary extent of zeros again. Harmless when it is no ring's, or no more."""
+        if self.binding is not None:
+            self.binding = None
+            self._backing.unseal()
+            self._forget_mappings()
+
+    def _forget_mappings(self) -> None:
+        """Nobody has the memory mapped, for it is new."""
+        self.leaked = False
+        for capability in self._capabilities:
+            capability.mapped = False
+
+    # ------------------------------------------------------------------------------------------- its holders
+
     def gained(self, capability: "Capability") -> None:
         """Remember the holder."""
         self._capabilities[capability] = None
@@ -93,10 +132,13 @@ class Extent:
             kernel.kip.show_frames(self.first, self.count, heir)
 
     def lost(self, kernel: "Kernel", capability: "Capability") -> None:
-        """Forget the holder; at the last one, the frames go back to RAM."""
+        """Forget the holder; at the last one, the frames go back to RAM, and a binding they were for falls."""
         del self._capabilities[capability]
         if not self._capabilities:
+            binding, self.binding = self.binding, None
             self.free(kernel)
+            if binding is not None:
+                kernel.bindings.drop((binding,))
         elif all(other.holder is not self._user for other in self._capabilities):
             self.account(kernel, next(iter(self._capabilities)).holder)
 
@@ -164,6 +206,12 @@ class Frames:
         self._runs.give(extent.first, extent.count)
         self._kernel.kip.show_free(self.free)
         self._kernel.trace.record(Event.TOOK, 0, extent.first, Kind.EXTENT)
+
+
+def check_no_ring(thing: Thing) -> None:
+    """Refuse when *thing* is memory of a ring, which is passed on to nobody."""
+    if isinstance(thing, Extent):
+        thing.check_no_ring()
 
 
 def part_of(thing: Thing, first: int, count: int) -> Ram:

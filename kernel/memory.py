@@ -34,5 +34,6 @@ def _map(_kernel: "Kernel", call: Call[traps.MapExtent]) -> traps.Mapped:
     capability = call.capability
     extent = capability.thing
     assert isinstance(extent, Extent)
+    extent.check_no_ring()
     call.gives.append(extent.descriptor(capability))
     return traps.Mapped(count=extent.count, writable=bool(capability.rights & Rights.WRITE))

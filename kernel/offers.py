@@ -20,7 +20,7 @@ from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.capability import Capability, Offer, derive, narrowed, place, settle
 from kernel.dispatch import Call, handles
 from kernel.errors import Refused
-from kernel.frames import Extent, passed_on
+from kernel.frames import Extent, check_no_ring, passed_on
 
 if TYPE_CHECKING:
     from kernel.environment import Environment
@@ -55,6 +55,7 @@ def _transfer(kernel: "Kernel", call: Call[traps.Transfer]) -> int:
     rights = narrowed(call, trap.rights)
     if not rights:
         raise Refused(Refusal.BAD_ARGUMENT, "an offer of no rights is of nothing")
+    check_no_ring(capability.thing)
     receiver = kernel.threads.living(trap.to)
     if not receiver.calls(caller):
         caller.check_may_bind(receiver)

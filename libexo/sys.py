@@ -69,17 +69,20 @@ class Sys:
         number, (descriptor,) = self.trap(traps.Endpoint(thread))
         return number, descriptor
 
-    def bind(self, thread: int, sender: int = 0) -> tuple[traps.Bound, list[Descriptor]]:
-        """Bind thread *sender* to *thread*; descriptors: send ticket, answer ticket."""
-        return self.trap(traps.Bind(thread, sender))
+    def bind(self, thread: int, sender: int = 0, ring: int = 0) -> tuple[traps.Bound, list[Descriptor]]:
+        """Bind thread *sender* to *thread*; *ring* is an extent to become ring memory.
+
+        Descriptors: send ticket, answer ticket; with a ring: memory, doorbell to wait on, doorbell to ring.
+        """
+        return self.trap(traps.Bind(thread, sender, ring))
 
     def identify(self, token: bytes, receiver: int = 0) -> tuple[traps.Identified, list[Descriptor]]:
-        """Say whose binding to *receiver* the *token* is; descriptors: send ticket, answer ticket."""
+        """Say whose binding to *receiver* the *token* is; descriptors as of `bind`."""
         return self.trap(traps.Identify(token, receiver))
 
-    def unbind(self, token: bytes) -> None:
-        """Give a binding up."""
-        self._do(traps.Unbind(token))
+    def unbind(self, token: bytes, receiver: int = 0) -> None:
+        """Give a binding up, or one to thread *receiver* (0: the caller's first)."""
+        self._do(traps.Unbind(token, receiver))
 
     def acknowledge(self, thread: int, words: tuple[int, ...] = ()) -> None:
         """Answer a message of a kernel thread."""

@@ -281,9 +281,12 @@ def error_page() -> Iterator[str]:
 def _refused_by(refusal: errors.Refusal) -> str:
     """Say which traps return *refusal*; one that none returns answers somebody who wants to attach."""
     by = [trap for trap in traps.TRAPS.values() if refusal in trap.refusals]
-    if by == [trap for trap in traps.TRAPS.values() if trap.needs is not None]:
-        return "every trap that needs a capability"
-    return ", ".join(f"[{trap.__name__}](traps.md#{trap.__name__.lower()})" for trap in by) or "attaching"
+    needing = [trap for trap in traps.TRAPS.values() if trap.needs is not None]
+    named = []
+    if set(needing) <= set(by):
+        named, by = ["every trap that needs a capability"], [trap for trap in by if trap.needs is None]
+    named += [f"[{trap.__name__}](traps.md#{trap.__name__.lower()})" for trap in by]
+    return ", ".join(named) or "attaching"
 
 
 PAGES: dict[str, Callable[[], Iterator[str]]] = {"docs/traps.md": trap_page, "docs/errors.md": error_page}

@@ -1,10 +1,12 @@
 """A host file descriptor with an owner."""
 
 import contextlib
+import fcntl
 import os
 import resource
 
 from hwmodel.machine import Exhausted
+from kernel.abi.limits import FRAME_SIZE
 
 RESERVE = 64
 """Descriptors that are not lent out: what the kernel needs itself, for a moment or to end somebody."""
@@ -55,3 +57,19 @@ def own_copy(number: int, *, writable: bool) -> RealDescriptor:
     if writable:
         return RealDescriptor(os.dup(number))
     return RealDescriptor(os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_CLOEXEC))
+
+
+def pipe() -> tuple[RealDescriptor, RealDescriptor]:
+    """Return the reading and the writing end of a new pipe, which never wait. Raises Exhausted.
+
+    Each end has flags of its own, whoever holds the other. It holds a page, because the host bounds what all pipes
+    of one user could hold.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        lendable(writing)  # the higher number of the two
+    except Exhausted:
+        os.close(reading)
+        raise
+    fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, FRAME_SIZE)
+    return RealDescriptor(reading), RealDescriptor(writing)

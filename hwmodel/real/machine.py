@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from hwmodel.interrupts import MILLISECOND, InterruptController, Ticker
 from hwmodel.machine import Descriptor, Page, Supervisor
 from hwmodel.real.body import RealBody
-from hwmodel.real.descriptor import RealDescriptor, lendable
+from hwmodel.real.descriptor import RealDescriptor, lendable, pipe
 from hwmodel.real.endpoint import BACKLOG, RealEndpoint, listen
 from hwmodel.real.frequencies import frequencies
 from hwmodel.real.gate import Gate, Peer
@@ -95,6 +95,10 @@ class RealMachine:
     def ticket(self) -> RealDescriptor:
         """Return a new ticket: an eventfd, which one read empties."""
         return RealDescriptor(lendable(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)))
+
+    def bell(self) -> tuple[RealDescriptor, RealDescriptor]:
+        """Return a new doorbell: the reading and the writing end of a pipe."""
+        return pipe()
 
     def token(self) -> bytes:
         """Return 16 unguessable bytes, the first not zero."""

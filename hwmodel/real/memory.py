@@ -1,8 +1,13 @@
 """Physical RAM: each extent is a memory file of its own, so that nobody maps more than he was given.
 
 The kernel never maps an extent. A holder may not change its size: growing is sealed off here, shrinking is
-refused by the holder's system call filter. Shrinking cannot be sealed, because it is how the kernel takes
+refused by the holder's system call filter. Shrinking is not sealed, because it is how the kernel takes
 memory back: every holder's next access is then a bus error.
+
+Memory of a ring is *sealed*: it cannot shrink either. Two environments that need not trust one another use it
+without asking anybody, so nobody may be able to end the other by a bus error. What cannot be cut cannot be taken
+back: when the kernel wants the frames again, it leaves the memory to who has it mapped. It is not emptied either,
+for who is reading a message in it would read zeros in its place.
 """
 
 import fcntl
@@ -16,6 +21,7 @@ JUNK = b"\xa5"
 """What a frame that was used before reads as, unless zeros were asked for."""
 CHUNK = 1 << 20
 SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+ALL_SEALS = SEALS | fcntl.F_SEAL_SHRINK
 _junk = memoryview(JUNK * CHUNK)
 
 
@@ -35,11 +41,12 @@ def memory_file(name: str, size: int, seals: int) -> int:
 class RealBacking:
     """The memory of one extent; see `hwmodel.machine.Backing`."""
 
-    __slots__ = ("_name", "_number", "_size")
+    __slots__ = ("_name", "_number", "_sealed", "_size")
 
     def __init__(self, first: int, count: int) -> None:
         self._name = f"exo-{first}+{count}"
         self._size = count * FRAME_SIZE
+        self._sealed = False
         self._number = memory_file(self._name, self._size, SEALS)
 
     def descriptor(self, *, writable: bool) -> RealDescriptor:
@@ -61,12 +68,29 @@ class RealBacking:
         self.release()
         self._number = new
 
+    def seal(self) -> None:
+        """Become new, empty memory that nobody can cut; the old is taken from everybody. Raises Exhausted."""
+        new = memory_file(self._name, self._size, ALL_SEALS)
+        self.release()
+        self._number, self._sealed = new, True
+
+    def unseal(self) -> None:
+        """Become new, empty memory that can be taken back; the sealed is left to who has it mapped."""
+        self.release()  # first: its descriptor is the room for the new one
+        self._number = memory_file(self._name, self._size, SEALS)
+
     def release(self) -> None:
-        """Take the memory from everybody who has it mapped, and free it. Twice is harmless."""
+        """Take the memory from everybody who has it mapped, unless it is sealed, and free it.
+
+        Twice is harmless.
+        """
         number, self._number = self._number, -1
-        if number >= 0:
+        sealed, self._sealed = self._sealed, False
+        if number < 0:
+            return
+        if not sealed:
             os.ftruncate(number, 0)
-            os.close(number)
+        os.close(number)
 
     def fill(self, offset: int, size: int) -> None:
         """Write junk over *size* bytes from *offset*."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from hwmodel.machine import Port
-from hwmodel.simulated.descriptors import KERNEL, MemoryThing, SimulatedDescriptor, TicketThing
+from hwmodel.simulated.descriptors import KERNEL, Bell, MemoryThing, SimulatedDescriptor, TicketThing
 from hwmodel.simulated.mmu import Mapping, is_bus_error
 from hwmodel.simulated.strands import Killed, Strand, compute, next_event
 from kernel.abi.limits import FRAME_SIZE
@@ -368,6 +368,13 @@ class SimulatedBody:
         """Return the counter a descriptor stands for; the descriptor is consumed."""
         self._check()
         return self._consume(descriptor, TicketThing, writable=False)
+
+    def bell(self, wait: object, ring: object) -> Bell:
+        """Return the doorbells two descriptors lead to, which stay open in it."""
+        self._check()
+        if not isinstance(wait, SimulatedDescriptor) or not isinstance(ring, SimulatedDescriptor):
+            raise TypeError(f"{wait!r} or {ring!r} is no descriptor of this machine")
+        return Bell(self._machine.ledger, wait, ring)
 
     def _consume(self, descriptor: object, kind: type[T], *, writable: bool) -> T:
         """Close *descriptor* and return what it led to, checked as the host checks."""

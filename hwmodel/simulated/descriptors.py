@@ -1,5 +1,6 @@
 """Descriptors of the simulated machine: objects in a ledger, so that a test sees what was never closed."""
 
+from collections import Counter
 from typing import Protocol
 
 from hwmodel.simulated.mmu import Region
@@ -15,16 +16,27 @@ class Ledger:
         """Start empty."""
         self._open: dict[int, SimulatedDescriptor] = {}
         self._count = 0
+        self._leading: Counter[Thing] = Counter()
+        """How many open descriptors lead to a thing."""
 
     def add(self, descriptor: "SimulatedDescriptor") -> int:
         """Enter *descriptor*, and return its number, which no other ever has."""
         self._count += 1
         self._open[self._count] = descriptor
+        self._leading[descriptor.thing] += 1
         return self._count
 
     def remove(self, number: int) -> None:
         """Strike a descriptor out."""
-        self._open.pop(number, None)
+        if (descriptor := self._open.pop(number, None)) is None:
+            return
+        self._leading[descriptor.thing] -= 1
+        if not self._leading[descriptor.thing]:
+            del self._leading[descriptor.thing]
+
+    def leads_to(self, thing: "Thing") -> bool:
+        """Say whether an open descriptor leads to *thing*."""
+        return thing in self._leading
 
     def all(self) -> list["SimulatedDescriptor"]:
         """Return the open ones, oldest first."""
@@ -95,6 +107,64 @@ class TicketThing:
     def __init__(self) -> None:
         """Start at zero."""
         self.value = 0
+
+
+class WaitThing:
+    """The end of a doorbell to wait on."""
+
+    kind = "wait end"
+
+    def __init__(self) -> None:
+        """Make both ends; nobody has rung yet."""
+        self.rung = False
+        self.ringer = RingThing(self)
+
+
+class RingThing:
+    """The end of a doorbell to ring."""
+
+    kind = "ring end"
+
+    def __init__(self, waiter: WaitThing) -> None:
+        """Ring at *waiter*."""
+        self.waiter = waiter
+
+
+class Bell:
+    """What a program holds of two doorbells: the end of one to wait on, and the end of another to ring."""
+
+    def __init__(self, ledger: Ledger, wait: SimulatedDescriptor, ring: SimulatedDescriptor) -> None:
+        """Take both. Raises OSError when they are not such ends."""
+        waiter, ringer = wait.use(), ring.use()
+        if not isinstance(waiter, WaitThing) or not isinstance(ringer, RingThing):
+            raise OSError(22, f"{wait!r} and {ring!r} are no ends of doorbells")
+        self._ledger = ledger
+        self._ends = wait, ring
+        self._waiter, self._ringer = waiter, ringer
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it was rung, or the other side is gone."""
+        return self._waiter.rung or not self._is_connected
+
+    @property
+    def _is_connected(self) -> bool:
+        return not self._ends[0].closed and self._ledger.leads_to(self._waiter.ringer)
+
+    def ring(self) -> None:
+        """Wake who waits at the other end."""
+        if not self._ends[1].closed:
+            self._ringer.waiter.rung = True
+
+    def silence(self) -> bool:
+        """Take what was rung; False: there was nothing, and never will be."""
+        was_rung, self._waiter.rung = self._waiter.rung, False
+        return was_rung or self._is_connected
+
+    def close(self) -> None:
+        """Give both ends up."""
+        for end in self._ends:
+            end.close()
 
 
 class ConsoleThing:

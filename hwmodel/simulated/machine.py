@@ -26,6 +26,7 @@ from hwmodel.simulated.descriptors import (
     Ledger,
     SimulatedDescriptor,
     TicketThing,
+    WaitThing,
 )
 from hwmodel.simulated.memory import SimulatedMemory, SimulatedPage
 from hwmodel.simulated.programs import Entry, NoProgramError, Serve, resolve
@@ -172,6 +173,11 @@ class SimulatedMachine:
     def ticket(self) -> SimulatedDescriptor:
         """Return a new ticket."""
         return SimulatedDescriptor(self.ledger, TicketThing())
+
+    def bell(self) -> tuple[SimulatedDescriptor, SimulatedDescriptor]:
+        """Return both ends of a new doorbell: to wait on, and to ring."""
+        waiter = WaitThing()
+        return SimulatedDescriptor(self.ledger, waiter), SimulatedDescriptor(self.ledger, waiter.ringer)
 
     def token(self) -> bytes:
         """Return 16 bytes that the seed decides, the first not zero."""

@@ -17,6 +17,8 @@ class SimulatedBacking:
         self._memory = memory
         self._first = first
         self._region = region
+        self._sealed = False
+        self._released = False
 
     def __repr__(self) -> str:
         """Show the frames."""
@@ -38,10 +40,28 @@ class SimulatedBacking:
         self._region.revoke()
         self._region = new
 
+    def seal(self) -> None:
+        """Become new, empty memory that nobody can cut; the old is taken from everybody."""
+        self._renew(sealed=True)
+
+    def unseal(self) -> None:
+        """Become new, empty memory that can be taken back; the sealed is left to who has it mapped."""
+        self._renew(sealed=False)
+
+    def _renew(self, *, sealed: bool) -> None:
+        old = self._region
+        self._leave()
+        self._region, self._sealed = Region(len(old.data)), sealed
+
     def release(self) -> None:
-        """Take the memory from everybody who has it mapped, and free it."""
-        if not self._region.revoked:
+        """Take the memory from everybody who has it mapped, unless it is sealed, and free it."""
+        if not self._released:
+            self._released = True
             self._memory.free(self._first, len(self._region.data) // FRAME_SIZE, self)
+            self._leave()
+
+    def _leave(self) -> None:
+        if not self._sealed:
             self._region.revoke()
 
 

@@ -89,6 +89,11 @@ class PacketKind(IntEnum):
     """To the sender of a CALL: the answer will come from the thread in the first word instead."""
     TURNED = 7
     """The sender of the CALL waits for that thread now."""
+    RING = 8
+    """To the receiver, over its socket: from now on messages of this binding come through its ring; TAKEN or
+    REFUSED answers."""
+    TELL = 9
+    """A message nobody answers or acknowledges: its sender went on."""
 
 
 class IpcCode(IntEnum):

@@ -58,6 +58,22 @@ class Ticket(Protocol):
         """Give it up."""
 
 
+class Bell(Protocol):
+    """One side of a ring binding's two doorbells: it waits on the one, and rings the other."""
+
+    def ring(self) -> None:
+        """Wake the other side. Never waits, never raises: whether anybody is there is the other's business."""
+
+    def silence(self) -> bool:
+        """Take what was rung, so that waits last again. False: there was nothing, and the other side is gone."""
+
+    def fileno(self) -> int:
+        """Return what to wait on. Raises ValueError once it is closed."""
+
+    def close(self) -> None:
+        """Give it up; nobody may be waiting for it, or using it."""
+
+
 class Gate(Protocol):
     """The program's end of the trap gate."""
 
@@ -87,6 +103,9 @@ class Host(Protocol):
     environment: "Environment | None"
     """The environment that stands on it, once somebody attached."""
 
+    looks: int
+    """How often to look into shared memory before sleeping; 0 where nobody else runs meanwhile."""
+
     @property
     def gate(self) -> Gate:
         """The way into the kernel."""
@@ -114,11 +133,17 @@ class Host(Protocol):
     def ticket(self, descriptor: Descriptor) -> Ticket:
         """Return the ticket a descriptor stands for; the descriptor is consumed."""
 
+    def bell(self, wait: Descriptor, ring: Descriptor) -> Bell:
+        """Return the doorbells *wait* and *ring* are ends of; both descriptors are consumed."""
+
     def close_descriptor(self, descriptor: Descriptor) -> None:
         """Close a descriptor that is not wanted."""
 
     def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
-        """Sleep until one of *sources* may have something, or until *deadline* (ns)."""
+        """Sleep until one of *sources* may have something, or until *deadline* (ns).
+
+        Ends of rings (`libexo.transport.ring.ends`) are looked into for a while first, and told that we sleep.
+        """
 
     def waker(self) -> Waker:
         """Return a new waker, which `wait` takes as a source."""

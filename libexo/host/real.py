@@ -26,14 +26,18 @@ from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
 from libexo.errors import ExoError, GateClosed
 from libexo.host import current
 from libexo.host.base import Descriptor, Source
+from libexo.host.real_signals import RealBell, RealTicket, RealWaker
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
+    from libexo.host.nap import Nap
     from libexo.transport.zmq import Poll, ZmqTransport
 
 _ANSWER_BYTES = 4 * MAX_TRAP_BYTES
 _ANCILLARY = socket.CMSG_SPACE(4 * 2 * MAX_TRAP_DESCRIPTORS)
 _UPCALL = int(Status.UPCALL)
+LOOKS = 2000
+"""How often to look into a ring before sleeping: about as long as waking a sleeper takes. EXO_SPIN overrides it."""
 SPARED = 32
 """Messages that may be handled between two looks at the gate, where no wait looks at it."""
 
@@ -58,46 +62,11 @@ class Own:
 
     def __init__(self) -> None:
         """Start with no polls; as `_Owns`, this runs in each strand, when it first comes here."""
-        self.polls: dict[tuple[Source, ...], Poll | select.poll] = {}
+        self.polls: dict[tuple[Source, ...], Poll | Nap | select.poll] = {}
 
 
 class _Owns(threading.local, Own):
     """The same for each of several strands, at the price of finding out which."""
-
-
-class RealWaker:
-    """A non-blocking eventfd. Implements `libexo.host.base.Waker`."""
-
-    def __init__(self) -> None:
-        """Open it. Raises OSError."""
-        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lock = threading.RLock()
-        """Between a wake and the close: afterwards the number may be somebody else's."""
-
-    def fileno(self) -> int:
-        """Return what to wait on. Raises ValueError once it is closed."""
-        if self._descriptor < 0:
-            raise ValueError("the waker is closed")
-        return self._descriptor
-
-    def wake(self) -> None:
-        """Make every wait for it end."""
-        with self._lock:
-            if self._descriptor >= 0:
-                os.eventfd_write(self._descriptor, 1)
-
-    def clear(self) -> None:
-        """Let waits last again."""
-        with self._lock, contextlib.suppress(BlockingIOError):
-            if self._descriptor >= 0:
-                os.eventfd_read(self._descriptor)
-
-    def close(self) -> None:
-        """Give it up."""
-        with self._lock:
-            descriptor, self._descriptor = self._descriptor, -1
-            if descriptor >= 0:
-                os.close(descriptor)
 
 
 class RealGate:
@@ -233,37 +202,6 @@ class RealGate:
             self._bell.close()
 
 
-class RealTicket:
-    """One end of a ticket: an eventfd. Reading it takes everything posted, for one reader only.
-
-    Whether a read waits is a flag both ends share, and the other may have changed it: each read says for itself
-    that it does not.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        """Use eventfd *descriptor*."""
-        self._descriptor = descriptor
-        self._taken = (bytearray(8),)
-
-    def post(self, sequence: int) -> None:
-        """Put message *sequence* up."""
-        os.eventfd_write(self._descriptor, sequence)
-
-    def claim(self) -> int:
-        """Take what is posted, or 0."""
-        try:
-            os.preadv(self._descriptor, self._taken, -1, os.RWF_NOWAIT)
-        except BlockingIOError:
-            return 0
-        return int.from_bytes(self._taken[0], "little")
-
-    def close(self) -> None:
-        """Give it up."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
 class RealHost:
     """A host process. Implements `libexo.host.base.Host`."""
 
@@ -274,6 +212,7 @@ class RealHost:
         self.environment: Environment | None = None
         self._transport: ZmqTransport | None = None
         self._lock = threading.RLock()
+        self.looks = _looks(os.environ.get("EXO_SPIN", ""))
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -317,6 +256,10 @@ class RealHost:
         """Return the ticket a descriptor stands for."""
         return RealTicket(cast("int", descriptor))
 
+    def bell(self, wait: Descriptor, ring: Descriptor) -> RealBell:
+        """Return the doorbells two pipe ends belong to."""
+        return RealBell(cast("int", wait), cast("int", ring))
+
     def close_descriptor(self, descriptor: Descriptor) -> None:
         """Close a descriptor that is not wanted."""
         os.close(cast("int", descriptor))
@@ -334,15 +277,22 @@ class RealHost:
             ready = poll.poll()
         else:
             ready = poll.poll(max(0, -(-(deadline - time.monotonic_ns()) // 1_000_000)))
+        if ready is None:
+            return
         spared = SPARED if gate in key else 0
         for descriptor, _ in ready:
             if descriptor == gate.watched:
                 spared = 0
         own.spared = spared
 
-    def _new_poll(self, key: tuple[Source, ...], own: Own) -> "Poll | select.poll":
+    def _new_poll(self, key: tuple[Source, ...], own: Own) -> "Poll | Nap | select.poll":
         if len(own.polls) > 256:  # noqa: PLR2004 - sets of sources that were closed long ago
             own.polls.clear()
+        if any(hasattr(source, "doze") for source in key):
+            from libexo.host.nap import Nap  # noqa: PLC0415 - few programs have a ring
+
+            own.polls[key] = Nap(key, self.now)
+            return own.polls[key]
         if self._transport is not None:
             own.polls[key] = self._transport.poll(key)
             return own.polls[key]
@@ -364,6 +314,15 @@ class RealHost:
             function()
 
         threading.Thread(target=run, name=name, daemon=True).start()
+
+
+def _looks(variable: str) -> int:
+    """Return how often to look into a ring, by what EXO_SPIN says. Raises ExoError."""
+    if variable and not variable.isdecimal():
+        raise ExoError(
+            f"EXO_SPIN={variable}: how often to look into a ring before sleeping is a number from 0"
+        )
+    return int(variable) if variable else LOOKS
 
 
 def _mmap(address: int | None, descriptor: int, size: int, *, writable: bool) -> int:

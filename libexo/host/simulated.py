@@ -7,7 +7,7 @@ own program sees. Every wait and trap hands the baton on; nothing here blocks a 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from kernel.abi.gate import Status
 from kernel.abi.program import Program
@@ -18,15 +18,33 @@ from libexo.transport.base import Transport
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
+    from libexo.transport.ring.ends import RingEnd
 
 GATE_KEY = 0
-"""What `fileno` of a gate returns; the keys of transports start above, those of wakers below."""
+"""What `fileno` of a gate returns; the keys of transports start above, those of wakers and doorbells below."""
 
 
 class Counter(Protocol):
     """What a ticket's descriptor leads to."""
 
     value: int
+
+
+class Doorbells(Protocol):
+    """What the descriptors of two doorbells lead to."""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it was rung, or the other side is gone."""
+
+    def ring(self) -> None:
+        """Wake the other side."""
+
+    def silence(self) -> bool:
+        """Take what was rung; False: there was nothing, and the other side is gone."""
+
+    def close(self) -> None:
+        """Give both ends up."""
 
 
 class Ground(Protocol):
@@ -72,6 +90,9 @@ class Ground(Protocol):
 
     def ticket(self, descriptor: object) -> Counter:
         """Return the counter a descriptor leads to."""
+
+    def bell(self, wait: object, ring: object) -> Doorbells:
+        """Return the doorbells two descriptors lead to."""
 
     def given(self, role: int) -> object | None:
         """Return the descriptor it was started with for *role*, if any."""
@@ -192,8 +213,34 @@ class SimulatedTicket:
         """Nothing is held."""
 
 
+class SimulatedBell:
+    """One side of two doorbells, with a key to wait on. Implements `libexo.host.base.Bell`."""
+
+    def __init__(self, key: int, doorbells: Doorbells, known: dict[int, Doorbells]) -> None:
+        """Use *doorbells*, which are *known* to waits by *key* until they are closed."""
+        self._key = key
+        self._doorbells = doorbells
+        self._known = known
+        known[key] = doorbells
+        self.ring = doorbells.ring
+        self.silence = doorbells.silence
+
+    def fileno(self) -> int:
+        """Return the key to wait on."""
+        if self._key not in self._known:
+            raise ValueError("the doorbell is closed")
+        return self._key
+
+    def close(self) -> None:
+        """Give it up."""
+        self._known.pop(self._key, None)
+        self._doorbells.close()
+
+
 class SimulatedHost:
     """One program's ground. Implements `libexo.host.base.Host`."""
+
+    looks = 0
 
     def __init__(self, ground: Ground, transport: Transport, ready: Callable[[int], bool]) -> None:
         """Stand on *ground*; *transport* carries its messages, *ready* says whether one of its keys is."""
@@ -202,8 +249,9 @@ class SimulatedHost:
         self.gate = SimulatedGate(ground)
         self.environment: Environment | None = None
         self._transport = transport
-        self._waker_keys = count(GATE_KEY - 1, -1)
+        self._keys = count(GATE_KEY - 1, -1)
         self._awake: set[int] = set()
+        self._doorbells: dict[int, Doorbells] = {}
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -253,6 +301,10 @@ class SimulatedHost:
         """Return the ticket a descriptor stands for; the descriptor is consumed."""
         return SimulatedTicket(self._ground.ticket(descriptor))
 
+    def bell(self, wait: Descriptor, ring: Descriptor) -> SimulatedBell:
+        """Return the doorbells two descriptors are ends of; both are consumed."""
+        return SimulatedBell(next(self._keys), self._ground.bell(wait, ring), self._doorbells)
+
     def close_descriptor(self, descriptor: Descriptor) -> None:
         """Close a descriptor that is not wanted."""
         close = getattr(descriptor, "close", None)
@@ -262,17 +314,31 @@ class SimulatedHost:
 
     def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
         """Hand over until one of *sources* has something, or until *deadline*."""
-        keys = [source.fileno() for source in sources]
-        self._ground.wait(lambda: any(self._has(key) for key in keys), deadline)
+        rings = [cast("RingEnd", source) for source in sources if hasattr(source, "doze")]
+        others = [source for source in sources if not hasattr(source, "doze")]
+        bells = [(ring, bell) for ring in rings for bell in ring.bells().items()]
+        keys = [source.fileno() for source in (*others, *(inner for ring in rings for inner in ring.inner()))]
+        keys += [key for _, (key, _) in bells]
+        try:
+            if not any(ring.doze() for ring in rings):
+                self._ground.wait(lambda: any(self._has(key) for key in keys), deadline)
+        finally:
+            for ring in rings:
+                ring.wake(0)
+                ring.found_others = True
+        for ring, (key, line) in bells:
+            if self._has(key):
+                ring.rang(line)
 
     def _has(self, key: int) -> bool:
         if key < GATE_KEY:
-            return key in self._awake
+            doorbells = self._doorbells.get(key)
+            return key in self._awake if doorbells is None else doorbells.has_news
         return self.gate.ready() if key == GATE_KEY else self._ready(key)
 
     def waker(self) -> SimulatedWaker:
         """Return a new waker."""
-        return SimulatedWaker(next(self._waker_keys), self._awake)
+        return SimulatedWaker(next(self._keys), self._awake)
 
     def start_strand(self, function: Callable[[], object], name: str) -> None:
         """Start a strand that runs *function*; it first runs when another one hands over."""

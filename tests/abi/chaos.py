@@ -12,6 +12,7 @@ from kernel.abi.ids import ANY_THREAD, thread_id
 from kernel.abi.limits import MAX_TRAP_BYTES
 from kernel.abi.messages import PacketKind
 from kernel.environment import Environment
+from kernel.frames import Extent
 from libexo import attach
 from libexo.errors import ExoError
 from libexo.message import GrantItem, Item, MapItem, Message
@@ -122,6 +123,9 @@ class Chaos:
             (traps.EnvironmentCreate, "program"): PROGRAM,
             (traps.EnvironmentCreate, "may_bind"): [],
             (traps.ThreadControl, "program"): self.random.choice((None, PROGRAM)),
+            (traps.Bind, "ring"): self.random.choice((0, self.plausible("handle", actor), self.alone(actor))),
+            (traps.Bind, "sender"): self.random.choice((0, 0, 0, self.thread())),
+            (traps.Identify, "receiver"): self.random.choice((0, 0, 0, self.thread())),
             (traps.Acknowledge, "words"): [],
             (traps.Acknowledge, "thread"): thread_id(self.random.randrange(4)),
             (traps.Plan, "slices"): [[self.thread(), 1000]] * self.random.randrange(3),
@@ -156,6 +160,11 @@ class Chaos:
             for c in e.table
             if c.offer is not None and (c.offer.receiver is actor.environment or self.random.random() < 0.02)
         ]
+
+    def alone(self, actor: Puppet) -> int:
+        """Return a handle of *actor* to an extent that nobody else holds, or 0."""
+        extents = [c for c in actor.caps if isinstance(c.thing, Extent) and not c.thing.is_shared()]
+        return self.random.choice(extents).handle if extents else 0
 
     def dead(self, actor: Puppet) -> list[int]:
         """Handles of *actor* to environments that have ended."""

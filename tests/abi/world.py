@@ -10,6 +10,7 @@ from kernel.abi import traps
 from kernel.abi.gate import Refused, Status
 from kernel.abi.ids import ANY_THREAD, KERNEL_MEMORY, thread_id
 from kernel.abi.kip import UTCB_SIZE
+from kernel.abi.limits import MIN_RING_FRAMES
 from kernel.abi.rights import Rights
 from kernel.abi.space import UTCB_AREA
 from libexo import attach
@@ -57,11 +58,13 @@ class World:
         self.environment = give(caller.task, self.victim.environment).handle
         self.interrupt = give(caller.task, self.stage.kernel.interrupts.lines[LINE]).handle
         self.extent = caller.sys.carve(self.ram, 1).extent
+        self.purse = caller.sys.carve(self.ram, MIN_RING_FRAMES).extent
         self.stale = caller.sys.derive(self.ram, 0)
         caller.sys.drop(self.stale)
         self.offer = self.victim.sys.transfer(self.victim.handles[0], caller.thread, 4)
-        self.weak = [caller.sys.derive(handle, 0) for handle in [c.handle for c in caller.caps]]
-        passable = [c for c in caller.caps if c.rights & Rights.TRANSFER]
+        shared = [c for c in caller.caps if c.handle != self.purse]
+        self.weak = [caller.sys.derive(c.handle, 0) for c in shared]
+        passable = [c for c in shared if c.rights & Rights.TRANSFER]
         self.offers = [caller.sys.transfer(c.handle, self.victim.thread, c.rights) for c in passable]
         self.mine, self.theirs = token(caller, self.victim), token(self.victim, caller)
         caller.sys.interrupt_bind(self.interrupt)
@@ -77,9 +80,9 @@ class World:
             traps.NamePublish: lambda: [self.factory, "alias", self.caller.thread],
             traps.BootInfo: lambda: [self.factory],
             traps.Endpoint: lambda: [0],
-            traps.Bind: lambda: [self.victim.thread, 0],
+            traps.Bind: lambda: [self.victim.thread, 0, self.purse],
             traps.Identify: lambda: [self.theirs, 0],
-            traps.Unbind: lambda: [self.mine],
+            traps.Unbind: lambda: [self.mine, 0],
             traps.Acknowledge: lambda: [thread_id(LINE), []],
             traps.ThreadControl: lambda: [
                 thread_id(1000),

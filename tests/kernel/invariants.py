@@ -169,6 +169,7 @@ def _users(kernel: Kernel, extents: dict[Extent, list[Capability]]) -> Iterator[
     shown = [0] * kernel.frames.total
     used: dict[Environment, int] = {}
     for extent, holders in extents.items():
+        yield from _ring(extent, holders)
         user = extent._user
         if set(extent._capabilities) != set(holders):
             yield f"{extent} knows others than hold it"
@@ -183,6 +184,17 @@ def _users(kernel: Kernel, extents: dict[Extent, list[Capability]]) -> Iterator[
     table = kernel.kip._buffer[FRAMES : FRAMES + 4 * kernel.frames.total].cast("I")
     if table.tolist() != shown:
         yield "the KIP shows other users of frames"
+
+
+def _ring(extent: Extent, holders: list[Capability]) -> Iterator[str]:
+    binding = extent.binding
+    if binding is None:
+        return
+    ring, sender = binding.ring, binding.sender.environment
+    if ring is None or ring._extent is not extent or sender.outgoing.get(binding.token) is not binding:
+        yield f"{extent} is the ring of no binding"
+    if [holder.holder for holder in holders] != [sender] or holders[0].children or holders[0].mapped:
+        yield f"{extent} is a ring's, and {holders} are to it"
 
 
 def _environments(kernel: Kernel, machine: SimulatedMachine, rows: list[Environment]) -> Iterator[str]:
@@ -263,6 +275,8 @@ def _bindings(rows: list[Environment]) -> Iterator[str]:
         if len(e.outgoing) > MAX_BINDINGS or (not e.alive and (e.outgoing or e.backlog)):
             yield f"{e} has bindings it cannot have"
         for token, binding in e.outgoing.items():
+            if binding.ring is not None and binding.ring._extent.binding is not binding:
+                yield f"{e} has a binding whose ring is another's"
             sender, receiver = binding.sender, binding.receiver
             if (binding.token, sender.environment, receiver.incoming.get(token)) != (token, e, binding):
                 yield f"{e} has a binding its receiver does not know"

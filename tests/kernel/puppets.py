@@ -42,7 +42,12 @@ class Strings:
         self.number, self.name = body.number, body.name
         self.program: Program = body.program
         self.map, self.remap, self.unmap = body.map, body.remap, body.unmap
-        self.ticket, self.given, self.start_strand = body.ticket, body.given, body.start_strand
+        self.ticket, self.bell, self.given, self.start_strand = (
+            body.ticket,
+            body.bell,
+            body.given,
+            body.start_strand,
+        )
 
     @property
     def closed(self) -> bool:

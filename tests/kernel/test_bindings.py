@@ -99,13 +99,25 @@ def test_unbind() -> None:
         assert epoch(stage) == before + 1
 
 
-def test_only_the_sender_unbinds() -> None:
-    """The receiver cannot take a binding away."""
+def test_a_third_party_cannot_unbind() -> None:
+    """Who is neither its sender nor its receiver cannot take a binding away."""
     with theatre() as stage:
         a, b = stage.pair()
         token = bound(a, b)
+        c = stage.puppet("c")
 
-        assert refusal(b.sys.unbind, token) == Refusal.UNKNOWN_TOKEN
+        assert refusal(c.sys.unbind, token) == Refusal.UNKNOWN_TOKEN
+
+
+def test_the_receiver_unbinds() -> None:
+    """A receiver that takes a binding away ends it; its sender is told, as if the receiver had gone."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        token = bound(a, b)
+        b.sys.unbind(token)
+
+        assert a.told() == [(Label.PARTNER_GONE, (b.thread,))]
+        assert refusal(a.sys.unbind, token) == Refusal.UNKNOWN_TOKEN
 
 
 def test_a_dead_receiver() -> None:

@@ -20,6 +20,7 @@ class Derive(Trap, tag=0x40):
         *HANDLE_REFUSALS,
         Refusal.BAD_ARGUMENT,
         Refusal.NOT_WHOLE,
+        Refusal.RING_MEMORY,
         Refusal.TABLE_FULL,
     )
 
@@ -43,6 +44,7 @@ class Transfer(Trap, tag=0x41):
         Refusal.NO_SUCH_THREAD,
         Refusal.STALE_THREAD,
         Refusal.MAY_NOT_BIND,
+        Refusal.RING_MEMORY,
         Refusal.TABLE_FULL,
         Refusal.BAD_ARGUMENT,
     )

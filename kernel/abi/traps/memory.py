@@ -50,4 +50,4 @@ class MapExtent(Trap, tag=0x51):
     result = Mapped
     needs = (Kind.EXTENT, Rights.READ)
     gives_descriptors = "memory"
-    refusals = HANDLE_REFUSALS
+    refusals = (*HANDLE_REFUSALS, Refusal.RING_MEMORY)

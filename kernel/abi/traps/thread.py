@@ -5,10 +5,15 @@ from typing import Annotated
 import msgspec
 
 from kernel.abi.errors import Refusal
-from kernel.abi.gate import Record, Word
+from kernel.abi.gate import Record, Small, Word
+from kernel.abi.ids import NIL_HANDLE
 from kernel.abi.limits import MAX_WORDS
 from kernel.abi.program import Program
-from kernel.abi.trap import Token, Trap
+from kernel.abi.trap import HANDLE_REFUSALS, Token, Trap
+
+_BINDING_ENDS = (
+    "send ticket, answer ticket (eventfds); with a ring: its memory, doorbell to wait on, doorbell to ring"
+)
 
 
 class Endpoint(Trap, tag=0x20):
@@ -32,6 +37,8 @@ class Bound(Record):
     number: int
     token: bytes
     thread: int
+    ring: int = 0
+    """Bytes of the ring memory; 0: there is none."""
 
 
 class Bind(Trap, tag=0x21):
@@ -39,13 +46,23 @@ class Bind(Trap, tag=0x21):
 
     The binding is then used without the kernel. Where the caller's space has a redirector and `thread` is of
     neither its own space nor the redirector's, the binding leads to the redirector (X.2).
+
+    `ring` is an extent of the caller's (0: none), which nobody else holds and no offer is of: it becomes the
+    memory of the binding, zeroed, that nobody can cut or take back, and every mapping of what it was ends in
+    SIGBUS. While the binding stands, it can be inspected and dropped; its handle goes, and so does the binding,
+    when it is dropped or taken. When the binding falls first, it is an ordinary extent again, of zeros. The
+    doorbells are pipes: who waits on one reads it at its end when the other side is gone.
     """
 
     thread: Word
     sender: Word = 0
+    ring: Small = NIL_HANDLE
     result = Bound
-    gives_descriptors = "send ticket, answer ticket (eventfds)"
+    gives_descriptors = _BINDING_ENDS
     refusals = (
+        *HANDLE_REFUSALS,
+        Refusal.BAD_ARGUMENT,
+        Refusal.RING_MEMORY,
         Refusal.NO_SUCH_THREAD,
         Refusal.STALE_THREAD,
         Refusal.MAY_NOT_BIND,
@@ -61,6 +78,8 @@ class Identified(Record):
     thread: int
     environment: int
     redirected: bool
+    ring: int = 0
+    """Bytes of the ring memory; 0: there is none."""
 
 
 class Identify(Trap, tag=0x22):
@@ -69,14 +88,15 @@ class Identify(Trap, tag=0x22):
     token: Token
     receiver: Word = 0
     result = Identified
-    gives_descriptors = "send ticket, answer ticket (eventfds)"
-    refusals = (Refusal.UNKNOWN_TOKEN,)
+    gives_descriptors = _BINDING_ENDS
+    refusals = (Refusal.UNKNOWN_TOKEN, Refusal.HOST_FULL)
 
 
 class Unbind(Trap, tag=0x23):
-    """Give a binding of the caller's up."""
+    """Give a binding up: the caller's own, or one to its thread `receiver` (0: its first), whose sender is told."""
 
     token: Token
+    receiver: Word = 0
     refusals = (Refusal.UNKNOWN_TOKEN,)
 
 

@@ -1,6 +1,7 @@
 """Memory of the real machine: what a holder can do to it, and what he cannot."""
 
 import faulthandler
+import fcntl
 import mmap
 import os
 import signal
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from hwmodel.machine import Exhausted
 from hwmodel.real.descriptor import RealDescriptor
-from hwmodel.real.memory import JUNK, RealMemory
+from hwmodel.real.memory import JUNK, RealBacking, RealMemory
 from hwmodel.real.page import RealPage
 from kernel.abi.limits import FRAME_SIZE
 
@@ -129,6 +131,80 @@ def test_memory_that_a_holder_cut_short_can_still_be_replaced() -> None:
 
     with mapped(extent.descriptor(writable=True), 2 * FRAME_SIZE) as memory:
         assert memory[2 * FRAME_SIZE - 1] == 0
+
+
+def test_sealed_memory_cannot_be_cut_by_a_holder() -> None:
+    """Neither by its size, nor by opening it again, nor by taking the seal off, nor made to grow."""
+    extent = RealMemory(3).carve(0, 3, zero=True)
+    extent.seal()
+    descriptor = extent.descriptor(writable=True)
+    path = f"/proc/self/fd/{descriptor.number}"
+
+    with mapped(descriptor.duplicate(), 3 * FRAME_SIZE) as memory:
+        memory[-1] = 7
+        for size in (0, FRAME_SIZE, 4 * FRAME_SIZE):
+            with pytest.raises(PermissionError):
+                os.ftruncate(descriptor.number, size)
+        with pytest.raises(PermissionError):
+            os.open(path, os.O_RDWR | os.O_TRUNC)
+        with pytest.raises(PermissionError):
+            fcntl.fcntl(descriptor.number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+        assert memory[-1] == 7
+    descriptor.close()
+
+
+def test_sealing_takes_the_old_memory_from_everybody() -> None:
+    """The sealed memory is new and reads as zeros; a mapping of the old is a bus error."""
+    extent = RealMemory(1).carve(0, 1, zero=True)
+    with mapped(extent.descriptor(writable=True), FRAME_SIZE) as old:
+        old[0] = 1
+        extent.seal()
+        with mapped(extent.descriptor(writable=True), FRAME_SIZE) as new:
+            assert new[0] == 0
+        assert in_child(lambda: old[0]) == -signal.SIGBUS
+
+
+@pytest.mark.parametrize("end", [RealBacking.release, RealBacking.unseal])
+def test_sealed_memory_is_left_to_its_holders(end: Callable[[RealBacking], None]) -> None:
+    """When the kernel is done with it, its holder reads what was there, and may write."""
+    extent = RealMemory(16).carve(0, 16, zero=True)
+    extent.seal()
+    with mapped(extent.descriptor(writable=True), 16 * FRAME_SIZE) as memory:
+        memory[:] = b"x" * len(memory)
+        end(extent)
+        memory[5] = 5
+
+        assert memory[:7] == b"xxxxx\5x"
+    extent.release()
+
+
+def test_unsealed_memory_is_as_any_other() -> None:
+    """It is new, of zeros, nobody else's, and can be taken away."""
+    extent = RealMemory(1).carve(0, 1, zero=True)
+    extent.seal()
+    with mapped(extent.descriptor(writable=True), FRAME_SIZE) as sealed:
+        sealed[0] = 1
+        extent.unseal()
+        with mapped(extent.descriptor(writable=True), FRAME_SIZE) as memory:
+            sealed[1] = 1
+            assert memory[:2] == bytes(2)
+            extent.release()
+            assert in_child(lambda: memory[0]) == -signal.SIGBUS
+
+
+def test_sealing_when_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has changed: contents and mappings are there."""
+    extent = RealMemory(1).carve(0, 1, zero=True)
+    with mapped(extent.descriptor(writable=True), FRAME_SIZE) as memory:
+        memory[0] = 1
+        monkeypatch.setattr("hwmodel.real.descriptor.RESERVE", 1 << 40)
+        with pytest.raises(Exhausted):
+            extent.seal()
+        monkeypatch.undo()
+
+        assert memory[0] == 1
+        extent.seal()
+        assert in_child(lambda: memory[0]) == -signal.SIGBUS
 
 
 def test_only_frames_that_were_used_before_hold_junk() -> None:

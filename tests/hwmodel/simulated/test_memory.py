@@ -1,9 +1,11 @@
 """RAM of the simulated machine: zeros, junk, replacement, and refusals that mean the kernel is wrong."""
 
+from collections.abc import Callable
+
 import pytest
 
 from hwmodel.simulated.descriptors import Ledger, MemoryThing, SimulatedDescriptor
-from hwmodel.simulated.memory import SimulatedMemory
+from hwmodel.simulated.memory import SimulatedBacking, SimulatedMemory
 from kernel.abi.limits import FRAME_SIZE
 
 
@@ -52,6 +54,46 @@ def test_release_ends_mappings_and_frees_frames() -> None:
     with pytest.raises(ValueError, match="released"):
         bytes(view)
     assert memory.carved() == 0
+
+
+def test_sealing_ends_mappings() -> None:
+    """Sealed memory is new and reads as zeros; old mappings raise."""
+    backing = SimulatedMemory(1, Ledger()).carve(0, 1, zero=True)
+    old = region_of(backing.descriptor(writable=True))
+    old[0] = 42
+    backing.seal()
+    with pytest.raises(ValueError, match="released"):
+        bytes(old)
+    assert region_of(backing.descriptor(writable=True))[0] == 0
+
+
+@pytest.mark.parametrize("end", [SimulatedBacking.release, SimulatedBacking.unseal])
+def test_sealed_memory_is_left_to_its_holders(end: Callable[[SimulatedBacking], None]) -> None:
+    """When the kernel is done with it, its mappings read what was there, can be written, and are nobody else's."""
+    memory = SimulatedMemory(1, Ledger())
+    backing = memory.carve(0, 1, zero=True)
+    backing.seal()
+    view = region_of(backing.descriptor(writable=True))
+    view[0] = 42
+    end(backing)
+    view[1] = 1
+    backing.release()
+    backing.release()
+
+    assert (view[0], view[1], memory.carved()) == (42, 1, 0)
+    assert not any(memory.carve(0, 1, zero=True).data)
+
+
+def test_unsealed_memory_can_be_taken_back() -> None:
+    """It is new memory, and its mappings raise when it is released."""
+    backing = SimulatedMemory(1, Ledger()).carve(0, 1, zero=True)
+    backing.seal()
+    backing.unseal()
+    view = region_of(backing.descriptor(writable=True))
+    assert view[0] == 0
+    backing.release()
+    with pytest.raises(ValueError, match="released"):
+        bytes(view)
 
 
 @pytest.mark.parametrize(("first", "count"), [(-1, 1), (0, 0), (3, 2), (1, 1)])

@@ -1,0 +1,101 @@
+"""Rings: what a binding has when its messages go through memory.
+
+Its sender pays with an extent, which becomes memory of the binding: both sides map it, and what is in it is their
+affair. An ordinary extent would not do, because its owner can have it taken back at any time, and the other side's
+next access would be a bus error. So the memory is sealed: nobody can cut it, not even the kernel. The price is that
+it cannot be taken back either. When the binding falls, the frames get new memory, and the old is left to whoever has
+it mapped: private memory, as its heap is, from which the last answers can still be read. Frames and accounts are as before, since the sender keeps its
+capability; but that is good for nothing but to be dropped, and when it goes, the binding falls.
+
+Two *doorbells* wake a side that sleeps. Each is one way, with an end to wait on and an end to ring. The kernel
+gives the sender its ends away, and keeps the receiver's until the binding falls, because it does not know when the
+receiver will ask. So each side finds its doorbell hung up when the other side has ended: the receiver with the
+sender's program, the sender at the latest with the binding, once the receiver has given its ends up too.
+"""
+
+from typing import TYPE_CHECKING
+
+from hwmodel.machine import Exhausted
+from kernel.abi.errors import Refusal
+from kernel.abi.ids import NIL_HANDLE
+from kernel.abi.limits import FRAME_SIZE, MAX_RING_FRAMES, MIN_RING_FRAMES
+from kernel.abi.rights import Rights
+from kernel.errors import Refused
+from kernel.frames import Extent
+
+if TYPE_CHECKING:
+    from hwmodel.machine import Descriptor, Machine
+    from kernel.abi import traps
+    from kernel.bindings import Binding
+    from kernel.dispatch import Call
+
+_NEEDED = Rights.READ | Rights.WRITE
+
+
+class Ring:
+    """The memory and the doorbells of one binding."""
+
+    def __init__(self, machine: "Machine", extent: Extent) -> None:
+        """Get two doorbells; *extent* is as it was until `begin`. Raises Exhausted."""
+        self._extent = extent
+        (sender_waits, receiver_rings), (receiver_waits, sender_rings) = _bells(machine)
+        self._senders = [sender_waits, sender_rings]
+        """Until they are handed over."""
+        self._receivers = [receiver_waits, receiver_rings]
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory."""
+        return self._extent.count * FRAME_SIZE
+
+    def begin(self, binding: "Binding") -> "list[Descriptor]":
+        """Make the extent memory of *binding*; return what is the sender's: memory, doorbell ends.
+
+        Raises Exhausted: then the extent is as it was.
+        """
+        self._extent.become_ring(binding)
+        senders, self._senders = self._senders, []
+        return [self._extent.ring_descriptor(), *senders]
+
+    def share(self, gives: "list[Descriptor]") -> None:
+        """Add to *gives* what is the receiver's: memory, doorbell ends. Raises Exhausted, having added some."""
+        gives.append(self._extent.ring_descriptor())
+        for end in self._receivers:
+            gives.append(end.duplicate())
+
+    def close(self) -> None:
+        """The binding fell: close the doorbells; the extent, if it is still there, is an ordinary one again."""
+        for end in (*self._senders, *self._receivers):
+            end.close()
+        self._extent.end_ring()
+
+
+def _bells(machine: "Machine") -> "tuple[tuple[Descriptor, Descriptor], tuple[Descriptor, Descriptor]]":
+    """Return two doorbells. Raises Exhausted."""
+    first = machine.bell()
+    try:
+        return first, machine.bell()
+    except Exhausted:
+        for end in first:
+            end.close()
+        raise
+
+
+def ring_extent(call: "Call[traps.Bind]") -> Extent | None:
+    """Return the extent the caller pays with, if any. Raises Refused when it cannot be memory of a ring."""
+    name = call.trap.ring
+    if name == NIL_HANDLE:
+        return None
+    capability = call.caller.table.lookup(name)
+    extent = capability.thing
+    if not isinstance(extent, Extent):
+        raise Refused(Refusal.WRONG_KIND, f"handle {name:#x} is to no extent")
+    if _NEEDED & ~capability.rights:
+        raise Refused(Refusal.MISSING_RIGHT, f"needs {_NEEDED!r}, has {capability.rights!r}")
+    extent.check_no_ring()
+    if extent.is_shared():
+        raise Refused(Refusal.RING_MEMORY, f"there is another capability to {extent!r}, or an offer of it")
+    if not MIN_RING_FRAMES <= extent.count <= MAX_RING_FRAMES:
+        limits = f"{MIN_RING_FRAMES}..{MAX_RING_FRAMES}"
+        raise Refused(Refusal.BAD_ARGUMENT, f"{extent.count} frames: a ring takes {limits}")
+    return extent
