@@ -22,8 +22,9 @@ from libexo.errors import GateClosed, IpcTimeout, NoPartner, NotFound
 from libexo.exchange import Exchange
 from libexo.ipc import READY
 from libexo.message import Message
-from libexo.remote import PATIENCE, Remote
-from libexo.stub import DEFERRED, Interface, Operation, Server
+from libexo.remote import DEFERRED, PATIENCE, Remote
+from libexo.stub import Interface, Operation, Server
+from libexo.wire import ENCODE
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -198,7 +199,7 @@ class _Stub:
 
     async def _call(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
         remote = self._remote
-        request = remote.request(operation, arguments)
+        request = remote.request(operation, arguments, ENCODE(arguments))
         while True:
             try:
                 server = await self._find()

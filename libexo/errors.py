@@ -7,6 +7,7 @@
         - IpcTimeout: nobody took it, or answered, in time
         - NoPartner: the thread is gone, was restarted, or never was
             - NoRedirector: who is to see this environment's messages first is gone
+    - BrokenRing: the other side of a ring does not keep to its rules
     - NotFound: no thread has that name
     - RemoteError: the server could not do it; `kind` says what it raised
 """
@@ -93,6 +94,10 @@ class NoPartner(IpcError):
 
 class NoRedirector(NoPartner):
     """The messages of this environment wait for another redirector: the one it had is gone."""
+
+
+class BrokenRing(ExoError):
+    """The other side of a ring does not keep to its rules: the ring must not be used any more."""
 
 
 class NotFound(ExoError, LookupError):

@@ -11,18 +11,21 @@ import msgspec
 from kernel.abi.messages import Packet, PacketKind, Phase
 from libexo.errors import IpcError
 from libexo.message import Item, Message
+from libexo.transport.ring.ends import RingChannel
 
 if TYPE_CHECKING:
     from libexo.host.base import Ticket
     from libexo.transport.base import Channel
+    from libexo.transport.ring.line import Line
+    from libexo.transport.ring.patience import Patience
 
 
 class Link:
     """A binding of ours: the way to one partner."""
 
     __slots__ = (
-        "answer_ticket", "channel", "exchanges", "fallen", "partner", "receiver", "send_ticket", "sequence",
-        "shows_all", "timed", "token",
+        "answer_ticket", "channel", "exchanges", "fallen", "line", "paid", "partner", "receiver",
+        "send_ticket", "sequence", "shows_all", "socket", "timed", "token",
     )  # fmt: skip
 
     def __init__(
@@ -41,10 +44,42 @@ class Link:
         """The message the tickets are up for: a second one that may be withdrawn needs another link."""
         self.fallen = False
         """The binding fell; it stays open for messages whose answer comes from elsewhere."""
+        self.line: Line | None = None
+        """Our end of the ring, where the binding has one; it is not used before the receiver has its own."""
+        self.socket: Channel | None = None
+        """The channel there was before the ring, for as long as it is needed."""
+        self.paid = 0
+        """The handle of the extent that paid for it."""
+
+    @property
+    def rings(self) -> bool:
+        """Whether messages go through the ring."""
+        return self.line is not None and isinstance(self.channel, RingChannel)
+
+    def use_ring(self, patience: "Patience") -> None:
+        """Send and receive through the ring from now on, as the receiver does.
+
+        What was sent through the socket before may still be on its way, so it stays open until that is answered.
+        """
+        assert self.line is not None
+        self.socket, self.channel = self.channel, RingChannel(self.line, patience)
+        self.shows_all = True
+
+    def settle(self) -> None:
+        """Nothing is under way: close what is not needed any more."""
+        if self.fallen:
+            self.close()
+        elif self.socket is not None:
+            self.socket.close()
+            self.socket = None
 
     def close(self) -> None:
         """Send no more."""
         self.channel.close()
+        if self.socket is not None:
+            self.socket.close()
+        if self.line is not None:
+            self.line.close()
         self.send_ticket.close()
         self.answer_ticket.close()
 
@@ -57,6 +92,7 @@ class Peer:
         "environment",
         "epoch",
         "last",
+        "line",
         "redirected",
         "send_ticket",
         "thread",
@@ -83,11 +119,15 @@ class Peer:
         """The binding epoch it was identified in."""
         self.last = 0
         """The highest sequence number taken: what comes at or below it is a duplicate."""
+        self.line: Line | None = None
+        """Our end of the ring, where the binding has one."""
 
     def close(self) -> None:
         """Forget it."""
         self.send_ticket.close()
         self.answer_ticket.close()
+        if self.line is not None:
+            self.line.close()
 
 
 class Arrival(msgspec.Struct, eq=False):

@@ -75,6 +75,12 @@ class Thread:
             raise self._is_caller()
         deadline = None if timeout is None else self._deadline(timeout)
         exchange = self.core.post(to, message, PacketKind.CALL, timed=timeout is not None, accepts=accepts)
+        return self.answer_to(exchange, deadline, timeout)
+
+    def answer_to(
+        self, exchange: Exchange, deadline: int | None = None, timeout: float | None = None
+    ) -> Message:
+        """Wait for the answer to a call that is under way, and return it."""
         self._finish(exchange, deadline, timeout)
         if exchange.reply is None:
             return self._await_turned(exchange, deadline, timeout)
@@ -190,7 +196,6 @@ class Thread:
     def _finish(self, exchange: Exchange, deadline: int | None, timeout: float | None) -> None:
         """Wait until *exchange* has ended, or is turned. Raises its error, or IpcTimeout."""
         core, link = self.core, exchange.link
-        sources = (link.channel, *core.outside)
         woken = False
         while True:
             if woken or not link.shows_all:
@@ -202,7 +207,7 @@ class Thread:
             if deadline is not None and self._host.now() >= deadline:
                 deadline = self._host.now() + core.give_up(exchange, f"within {timeout} s")
                 continue
-            self._host.wait(sources, deadline)
+            self._host.wait((link.channel, *core.outside), deadline)
             woken = True
         if exchange.error is not None:
             raise exchange.error

@@ -86,31 +86,31 @@ class Kip:
     def __init__(self, view: memoryview) -> None:
         """Read *view*. Raises ExoError when it is no KIP, or of another ABI level."""
         self._view = view.toreadonly()
-        self._words = self._view.cast("Q")
+        self.words = self._view.cast("Q")
         self._places: dict[int, int] = {}
         """Row numbers of environments by thread, as last seen."""
-        if self._words[X2.MAGIC] & 0xFFFF_FFFF != MAGIC:
+        if self.words[X2.MAGIC] & 0xFFFF_FFFF != MAGIC:
             raise ExoError("this is no kernel interface page: wrong magic")
-        if self._words[Head.ABI_LEVEL] != ABI_LEVEL:
+        if self.words[Head.ABI_LEVEL] != ABI_LEVEL:
             raise ExoError(
-                f"the system speaks ABI level {self._words[Head.ABI_LEVEL]}, this library {ABI_LEVEL}: "
+                f"the system speaks ABI level {self.words[Head.ABI_LEVEL]}, this library {ABI_LEVEL}: "
                 "use the library that came with the system"
             )
 
     @property
     def epoch(self) -> int:
         """The binding epoch: changed, a receiver forgets whom it identified."""
-        return self._words[Head.BINDING_EPOCH]
+        return self.words[Head.BINDING_EPOCH]
 
     def head(self, word: Head) -> int:
         """Return one word of the head."""
-        return self._words[word]
+        return self.words[word]
 
     def word(self, at: int) -> int:
         """Return the 64-bit word at byte *at*, a multiple of 8: a field of X.2's. Raises ValueError."""
         if at % 8 or not 0 <= at < self._view.nbytes:
             raise ValueError(f"byte {at:#x} of the kernel interface page is no word of it")
-        return self._words[at // 8]
+        return self.words[at // 8]
 
     def text(self, at: int) -> str:
         """Return the text at byte *at*, up to its zero byte. Raises ValueError."""
@@ -124,11 +124,11 @@ class Kip:
     @property
     def state(self) -> SystemState:
         """How far the system is."""
-        return SystemState(self._words[Head.STATE])
+        return SystemState(self.words[Head.STATE])
 
     def counters(self) -> dict[str, int]:
         """Return what was counted since boot, by name."""
-        return {c.name.lower(): self._words[Head.COUNTERS + c] for c in Counter}
+        return {c.name.lower(): self.words[Head.COUNTERS + c] for c in Counter}
 
     def lookup(self, name: str) -> int:
         """Return the thread *name* is published for, or 0."""
@@ -193,20 +193,20 @@ class Kip:
 
     def plans(self) -> list[PlanView]:
         """Return the plan of every processor."""
-        count = self._words[Head.CPU_COUNT]
+        count = self.words[Head.CPU_COUNT]
         table = self._stable(Head.PLAN_SEQUENCE, PLANS, PLANS + count * PLAN_SIZE)
         return [_plan(table, number * PLAN_SIZE) for number in range(count)]
 
     def frame_users(self) -> memoryview:
         """Return one 32-bit word a frame: 0 free, else the number of its environment plus one."""
-        return self._view[FRAMES : FRAMES + 4 * self._words[Head.FRAME_COUNT]].cast("I")
+        return self._view[FRAMES : FRAMES + 4 * self.words[Head.FRAME_COUNT]].cast("I")
 
     def _stable(self, sequence: Head, start: int, end: int) -> bytes:
         """Copy a table at a moment when it was not being written."""
         for _ in range(_ATTEMPTS):
-            before = self._words[sequence]
+            before = self.words[sequence]
             copy = bytes(self._view[start:end])
-            if not before & 1 and self._words[sequence] == before:
+            if not before & 1 and self.words[sequence] == before:
                 return copy
         raise ExoError(
             f"the {sequence.name.split('_')[0].lower()} table never stood still: is the kernel stuck?"

@@ -5,14 +5,14 @@ message that is withdrawn or refused gives nothing away, and nobody fills anothe
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import show_thread
-from kernel.abi.limits import SHORT_STRING
+from kernel.abi.limits import MAX_BATCH, SHORT_STRING
 from kernel.abi.messages import FpagePart, GrantPart, MapPart, Packet, Part, Phase, ShortPart, StringPart
 from kernel.abi.rights import ALL_RIGHTS
+from kernel.abi.traps import Drop
 from libexo.errors import NoPartner, TrapRefused
 from libexo.message import FpageItem, GrantItem, Item, MapItem, Message
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Packed = tuple[tuple[Part, ...], Sequence[bytes], tuple[int, ...]]
 """Parts, strings that travel in frames of their own, and the offers made."""
 _NOTHING: Packed = ((), (), ())
-_NOBODY = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD)
+NOBODY = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD)
 _HANDLES = 1 << 32
 """Every handle is below this."""
 
@@ -54,7 +54,7 @@ def pack(sys: "Sys", message: Message, to: int) -> Packed:
                 strings.append(item)
     except TrapRefused as refused:
         take_back(sys, given)
-        if refused.refusal in _NOBODY:
+        if refused.refusal in NOBODY:
             raise NoPartner(Phase.SEND, f"thread {show_thread(to)}: {refused}") from refused
         raise
     return tuple(parts), strings, tuple(given)
@@ -69,10 +69,9 @@ def _offer_extents(sys: "Sys", item: FpageItem, to: int, given: list[int]) -> Fp
 
 
 def take_back(sys: "Sys", given: Sequence[int]) -> None:
-    """Offer no longer what was *given*."""
-    for offer in given:
-        with suppress(TrapRefused):  # it was accepted, or went with what it was of
-            sys.drop(offer)
+    """Offer no longer what was *given*, but for what was accepted, or went with what it was of."""
+    for first in range(0, len(given), MAX_BATCH):
+        sys.batch([Drop(offer) for offer in given[first : first + MAX_BATCH]])
 
 
 def capabilities(packet: Packet) -> int:

@@ -11,12 +11,16 @@ from kernel.abi import traps
 from kernel.abi.limits import TOKEN_BYTES
 from libexo.errors import GateClosed, TrapRefused
 from libexo.exchange import Peer
+from libexo.host.base import Descriptor
+from libexo.transport.ring.line import open_line
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
 
 SWEEP = 32
 """Peers of an earlier epoch that make a sweep worth its trap."""
+RINGS = 256
+"""Rings to one thread at a time; who comes later is served as those without."""
 
 
 class Peers:
@@ -36,41 +40,53 @@ class Peers:
         if len(token) != TOKEN_BYTES:
             return None  # chosen by a sender that has no binding: to ask the kernel about it would be a fault
         try:
-            identified, tickets = environment.sys.identify(token, thread)
+            identified, descriptors = environment.sys.identify(token, thread)
         except (TrapRefused, GateClosed):
-            self._forget(token)
+            self.forget(token)
             return None
         if peer is not None:
-            for ticket in tickets:
-                environment.host.close_descriptor(ticket)
+            self._close(descriptors)
         else:
-            send, answer = (environment.host.ticket(ticket) for ticket in tickets)
-            peer = self.known[token] = Peer(
-                identified.thread,
-                identified.environment,
-                token,
-                (send, answer),
-                redirected=identified.redirected,
-            )
+            peer = self.known[token] = self._meet(token, identified, descriptors)
             self._sweep(epoch, thread)
         peer.epoch = epoch
         return peer
+
+    def _meet(self, token: bytes, identified: traps.Identified, descriptors: list[Descriptor]) -> Peer:
+        """Return a peer that was not known, with our end of its ring if it has one and there is room for it."""
+        host = self._environment.host
+        tickets = host.ticket(descriptors[0]), host.ticket(descriptors[1])
+        peer = Peer(
+            identified.thread, identified.environment, token, tickets, redirected=identified.redirected
+        )
+        if identified.ring:
+            if sum(known.line is not None for known in self.known.values()) < RINGS:
+                peer.line = open_line(host, identified.ring, descriptors[2:], receiver=True)
+            else:
+                self._close(descriptors[2:])
+        return peer
+
+    def _close(self, descriptors: list[Descriptor]) -> None:
+        for descriptor in descriptors:
+            self._environment.host.close_descriptor(descriptor)
 
     def _sweep(self, epoch: int, thread: int) -> None:
         """Forget peers that are gone, a batch at a time, so that those who come and go leave nothing behind."""
         stale = [p.token for p in self.known.values() if p.epoch != epoch and p.epoch][:SWEEP]
         if len(stale) < SWEEP:
             return
-        outcomes, tickets = self._environment.sys.batch([traps.Identify(token, thread) for token in stale])
+        outcomes, descriptors = self._environment.sys.batch(
+            [traps.Identify(token, thread) for token in stale]
+        )
         for token, outcome in zip(stale, outcomes, strict=True):
             if isinstance(outcome, TrapRefused):
-                self._forget(token)
+                self.forget(token)
             else:
                 self.known[token].epoch = epoch
-        for ticket in tickets:
-            self._environment.host.close_descriptor(ticket)
+        self._close(descriptors)
 
-    def _forget(self, token: bytes) -> None:
+    def forget(self, token: bytes) -> None:
+        """Nothing comes under *token* any more."""
         peer = self.known.pop(token, None)
         if peer is not None:
             peer.close()

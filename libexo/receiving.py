@@ -16,21 +16,38 @@ from typing import TYPE_CHECKING
 from kernel.abi.gate import Upcall
 from kernel.abi.ids import ANY_LOCAL_THREAD, ANY_THREAD, show_thread
 from kernel.abi.limits import MAX_OFFERS, SHORT_STRING
-from kernel.abi.messages import XFER_AT, IpcCode, Packet, PacketFlags, PacketKind, Phase, ShortPart
+from kernel.abi.messages import XFER_AT, IpcCode, Packet, Phase, ShortPart
 from libexo import message as messages
 from libexo.errors import (
-    IpcError,
     IpcTimeout,
     NoPartner,
     TrapRefused,
     error_word,
-    transfer_error,
 )
 from libexo.exchange import Answer, Arrival, Peer
+from libexo.following import Followed
 from libexo.message import Item, Message, Origin
 from libexo.packing import check, pack, plain, take_back, unpack
 from libexo.peers import Peers
-from libexo.sending import BATCH, DECODE, ENCODE, MALFORMED
+from libexo.rings import Rings, answer_ring
+from libexo.sending import BATCH
+from libexo.wire import (
+    CALL,
+    DECODE,
+    ENCODE,
+    MALFORMED,
+    PROPAGATED,
+    REFUSED,
+    REPLY,
+    RING,
+    SEND,
+    TAKEN,
+    TELL,
+    TELLS,
+    TIMED,
+    TURN,
+    TURNED,
+)
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -43,27 +60,13 @@ PENDING = 4096
 """Messages held for later receives while a closed one looks for its own; beyond, the oldest sender waits.
 
 As many of the kernel's, for themselves: no sender keeps the kernel from being heard."""
-FOLLOWED = 1024
-"""Answers followed at a time; beyond, the one that its receiver has been silent about for longest is given up."""
 
-_SEND, _CALL, _REPLY, _TAKEN, _REFUSED, _TURN, _TURNED = (
-    int(kind)
-    for kind in (
-        PacketKind.SEND,
-        PacketKind.CALL,
-        PacketKind.REPLY,
-        PacketKind.TAKEN,
-        PacketKind.REFUSED,
-        PacketKind.TURN,
-        PacketKind.TURNED,
-    )
-)
 _SINCE = attrgetter("since")
 _NEVER = 1 << 64
 """Later than any time a packet can name."""
 _UNFOLLOWED = Answer(0, ())
-_OUTCOMES = (_TAKEN, _REFUSED, _TURNED)
-_TIMED, _TELLS, _PROPAGATED = int(PacketFlags.TIMED), int(PacketFlags.TELLS), int(PacketFlags.PROPAGATED)
+_MESSAGES = (SEND, CALL, TELL)
+_OUTCOMES = (TAKEN, REFUSED, TURNED)
 
 
 class Receiving:
@@ -82,15 +85,17 @@ class Receiving:
         self.thread = thread
         self._statistics = statistics
         self._shows_all = False
-        peers = Peers(environment, self._gone)
-        self._peers, self._identify = peers.known, peers.identify
+        self.rings: Rings | None = None
+        """From the first sender that has a ring on; the inbox is its then."""
+        self.peers = Peers(environment, self._gone)
+        self._peers, self._identify = self.peers.known, self.peers.identify
         self._held: deque[Arrival] = deque()
         """What arrived and was not taken yet, oldest first; messages of the kernel too."""
         self._looked = 0
         """When the inbox was last seen empty, as far as is known."""
         self._ready = _NEVER
         """Since when we have been waiting for whatever comes."""
-        self._answers: dict[tuple[bytes, int], Answer] = {}
+        self.followed = Followed(environment, statistics)
 
     def open_inbox(self) -> "Inbox":
         """Open the receiving end, if it is not open yet."""
@@ -111,6 +116,8 @@ class Receiving:
 
     def look(self) -> None:
         """Take in what has arrived, a batch at most, and put it in order."""
+        if self.rings is not None:
+            self.rings.recheck()
         receive, held = (self.inbox or self.open_inbox()).receive, self._held
         ready, self._ready = self._ready, _NEVER
         known, latest = (len(held), held[-1].since) if held else (0, 0)
@@ -145,7 +152,7 @@ class Receiving:
             self._statistics["kernel_message"] += 1
             return
         parts = (ShortPart(upcall.text.encode()[:SHORT_STRING]),) if upcall.text else ()
-        packet = Packet(_SEND, 0, upcall.label, upcall.words, parts)
+        packet = Packet(SEND, 0, upcall.label, upcall.words, parts)
         items = plain(packet, frames := [b""])
         held.append(Arrival(None, upcall.sender, packet, frames, items, self._host.now()))
 
@@ -166,22 +173,38 @@ class Receiving:
             self._statistics["malformed"] += 1
             return None
         kind = packet.kind
-        if kind not in (_SEND, _CALL):
-            if kind in _OUTCOMES:
-                self._heard(token, packet)
-            else:
-                self._statistics["malformed"] += 1
+        if kind not in _MESSAGES:
+            self._told(peer, packet)
             return None
         if packet.sequence <= peer.last:
             self._statistics["duplicate"] += 1
             return None
         peer.last = packet.sequence
         arrival = Arrival(peer, peer.thread, packet, frames, items, max(packet.sent, self._looked))
-        if packet.flags & _PROPAGATED and self.speaks_for(
+        if packet.flags & PROPAGATED and self.speaks_for(
             peer.environment, peer.thread, packet.virtual, self._environment.number
         ):
             arrival.sender, arrival.propagated = packet.virtual, True
         return arrival
+
+    def _told(self, peer: Peer, packet: Packet) -> None:
+        """Take in what is no message: how an answer of ours was taken, or that the sender has a ring."""
+        if packet.kind in _OUTCOMES:
+            self.followed.heard(peer.token, packet)
+        elif packet.kind == RING and self.inbox is not None:
+            if answer_ring(self.inbox, peer, packet.sequence):
+                self._attach(peer)
+        else:
+            self._statistics["malformed"] += 1
+
+    def _attach(self, peer: Peer) -> None:
+        """Receive from the ring of *peer* from now on."""
+        assert peer.line is not None
+        if self.rings is None:
+            assert self.inbox is not None
+            self.rings = Rings(self._environment, self.thread, self.peers, self.inbox, self._statistics)
+            self.inbox = self.rings.inbox
+        self.rings.inbox.attach(peer.token, peer.line)
 
     def speaks_for(self, environment: int, thread: int, virtual: int, to: int) -> bool:
         """Say whether *thread* of *environment* may send for thread *virtual* to environment *to*.
@@ -210,9 +233,10 @@ class Receiving:
             self._identify(peer.token, self.thread)
 
     def _gone(self, peer: Peer) -> None:
-        """What *peer* was to say of answers of ours will not be said."""
-        for key in [key for key in self._answers if key[0] == peer.token]:
-            self._give_up(key, NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} ended meanwhile"))
+        """What *peer* was to say of answers of ours will not be said, and its ring is closed."""
+        if self.rings is not None:
+            self.rings.inbox.detach(peer.token)
+        self.followed.gone(peer)
 
     # ------------------------------------------------------------------------------------------------- taking
 
@@ -245,7 +269,7 @@ class Receiving:
             self._held.append(arrival)
             return None
         self._looked = ready
-        return arrival if not arrival.packet.flags & _TIMED or self._claim(arrival) else None
+        return arrival if not arrival.packet.flags & TIMED or self._claim(arrival) else None
 
     def has(self, sender: int) -> bool:
         """Say whether a message from *sender* waits, which may still be withdrawn."""
@@ -270,14 +294,14 @@ class Receiving:
         if peer.epoch != self._environment.kip.epoch and self._identify(peer.token, self.thread) is None:
             self._statistics["unknown_token"] += 1
             return False
-        if not packet.flags & _TIMED:
+        if not packet.flags & TIMED:
             return True
         claimed = peer.send_ticket.claim()
         if claimed != packet.sequence:
             _put_up(peer.send_ticket, claimed)
             self._statistics["withdrawn"] += 1
             return False
-        if packet.kind == _CALL:
+        if packet.kind == CALL:
             _put_up(peer.answer_ticket, packet.sequence)
         return True
 
@@ -295,7 +319,7 @@ class Receiving:
                     self._statistics["malformed"] += 1
                     self.refuse(arrival, error_word(IpcCode.OVERFLOW, Phase.SEND))
                     continue
-            if packet.kind == _SEND or packet.flags & _TELLS:
+            if packet.kind == SEND or packet.flags & TELLS:
                 self.taken(arrival)
             words, origin = packet.words, self.origin(arrival)
             if not packet.typed:
@@ -319,8 +343,8 @@ class Receiving:
             peer,
             arrival.sender,
             packet.sequence,
-            packet.kind == _CALL,
-            packet.flags & _TIMED != 0,
+            packet.kind == CALL,
+            packet.flags & TIMED != 0,
             peer.thread if arrival.propagated else 0,
             packet.intended if peer.redirected else 0,
         )
@@ -328,13 +352,13 @@ class Receiving:
     def taken(self, arrival: Arrival) -> None:
         """Acknowledge *arrival*."""
         packet, peer = arrival.packet, arrival.peer
-        if peer is not None and self.inbox is not None and (packet.kind == _SEND or packet.flags & _TELLS):
-            self.inbox.send(peer.token, (ENCODE(Packet(_TAKEN, packet.sequence)),))
+        if peer is not None and self.inbox is not None and (packet.kind == SEND or packet.flags & TELLS):
+            self.inbox.send(peer.token, (ENCODE(Packet(TAKEN, packet.sequence)),))
 
     def refuse(self, arrival: Arrival, word: int) -> None:
         """Tell the sender of *arrival* that it was cut: *word* is the X.2 error word, offset included."""
         if arrival.peer is not None and self.inbox is not None:
-            packet = Packet(_REFUSED, arrival.packet.sequence, 0, (word,))
+            packet = Packet(REFUSED, arrival.packet.sequence, 0, (word,))
             self.inbox.send(arrival.peer.token, (ENCODE(packet),))
 
     # ------------------------------------------------------------------------------------------------ answers
@@ -358,12 +382,12 @@ class Receiving:
             raise IpcTimeout(Phase.SEND, f"thread {show_thread(peer.thread)} waits no longer")
         words, typed = message.words, message.typed
         packet = Packet(
-            _REPLY,
+            REPLY,
             origin.sequence,
             message.label,
             words + typed if typed else words,
             parts,
-            (_TELLS if tells else 0) | (_PROPAGATED if virtual else 0) | message.xfer << XFER_AT,
+            (TELLS if tells else 0) | (PROPAGATED if virtual else 0) | message.xfer << XFER_AT,
             len(typed),
             0,
             virtual,
@@ -374,20 +398,7 @@ class Receiving:
             if origin.timed:
                 _put_up(peer.answer_ticket, origin.sequence)  # it may be there, and its queue full
             raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} is gone")
-        return self._follow(peer, origin.sequence, given) if tells else _UNFOLLOWED
-
-    def _follow(self, peer: Peer, sequence: int, given: tuple[int, ...]) -> Answer:
-        """Return an answer that ends when *peer* says how it went."""
-        answer = self._answers[peer.token, sequence] = Answer(peer.thread, given)
-        if len(self._answers) > FOLLOWED:
-            longest = next(iter(self._answers))
-            self._give_up(longest, IpcError(IpcCode.ABORTED, Phase.SEND, "nothing was said about the answer"))
-        return answer
-
-    def _give_up(self, key: tuple[bytes, int], error: IpcError) -> None:
-        answer = self._answers.pop(key)
-        take_back(self._sys, answer.given)
-        answer.error, answer.done = error, True
+        return self.followed.follow(peer, origin.sequence, given) if tells else _UNFOLLOWED
 
     def turn(self, origin: Origin, to: int) -> Answer | None:
         """Have the caller of *origin* wait for an answer of thread *to* instead; *to* itself takes that back.
@@ -400,11 +411,11 @@ class Receiving:
         back = to == self.thread
         if origin.timed and not back and not self._claim_answer(peer, origin.sequence):
             return None
-        if not self.inbox.send(peer.token, (ENCODE(Packet(_TURN, origin.sequence, 0, (to,))),)):
+        if not self.inbox.send(peer.token, (ENCODE(Packet(TURN, origin.sequence, 0, (to,))),)):
             if origin.timed and not back:
                 _put_up(peer.answer_ticket, origin.sequence)
             return None
-        return self._follow(peer, origin.sequence, ())
+        return self.followed.follow(peer, origin.sequence, ())
 
     def _claim_answer(self, peer: Peer, sequence: int) -> bool:
         """Make the answer to message *sequence* ours to give. False: who waited for it gave up."""
@@ -413,19 +424,6 @@ class Receiving:
             _put_up(peer.answer_ticket, claimed)
         return claimed == sequence
 
-    def _heard(self, token: bytes, packet: Packet) -> None:
-        """The receiver of an answer of ours says how it went."""
-        answer = self._answers.pop((token, packet.sequence), None)
-        if answer is None:
-            self._statistics["unexpected_answer"] += 1
-            return
-        if packet.kind == _REFUSED:
-            take_back(self._sys, answer.given)
-            word = packet.words[0] if packet.words else 0
-            text = f"thread {show_thread(answer.to)} could not take the whole answer"
-            answer.error = transfer_error(word, Phase.SEND, text)
-        answer.done = True
-
     def close(self) -> None:
         """Close the inbox, and forget everybody."""
         for peer in self._peers.values():
@@ -433,7 +431,7 @@ class Receiving:
         self._peers.clear()
         if self.inbox is not None:
             self.inbox.close()
-        self.inbox = None
+        self.inbox = self.rings = None
 
 
 def _put_up(ticket: "Ticket", sequence: int) -> None:

@@ -15,9 +15,21 @@ from libexo.packing import handles, take_back
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
+    from libexo.exchange import Link
+    from libexo.ipc import Thread
+    from libexo.shortcut import Shortcut
     from libexo.stub import Operation
 
 DONE, FAILED = 0, 1
+TRANSPORTS = ("zmq", "ring")
+"""What may carry the messages of a stub: sockets, or memory shared with the server."""
+
+
+class Deferred:
+    """What an operation returns whose answer comes later, by the `Call` it kept."""
+
+
+DEFERRED: Any = Deferred()
 PATIENCE = 5.0
 """How long a stub waits for a server that is being restarted to be back under its name, in seconds."""
 _WELL = (DONE,)
@@ -35,9 +47,16 @@ class Remote:
         name: str,
         timeout: float | None,
         patience: float = PATIENCE,
+        transport: str = TRANSPORTS[0],
     ) -> None:
-        """Call the server called *name* with messages of *label*."""
+        """Call the server called *name* with messages of *label*, over *transport*. Raises ValueError."""
+        if transport not in TRANSPORTS:
+            raise ValueError(f"transport {transport!r}: there are {' and '.join(map(repr, TRANSPORTS))}")
         self.timeout = timeout
+        self._wants_ring = transport == "ring"
+        self._link: Link | None = None
+        """That with the ring, once there is one."""
+        self._shortcut: Shortcut | None = None
         self._patience = patience
         self._environment = environment
         self._label = label
@@ -46,20 +65,49 @@ class Remote:
 
     def call(self, operation: "Operation", arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401 - any operation
         """Do *operation* there. Raises RemoteError, NoPartner, IpcTimeout, NotFound."""
-        request = self.request(operation, arguments)
+        string = _ENCODE(arguments)
+        try:
+            if self._shortcut is not None and operation.is_plain:
+                if operation.oneway:
+                    if self._shortcut.tell(self._label, operation.number, string):
+                        return None
+                else:
+                    found = self._shortcut.call(self._label, operation.number, string)
+                    if found is not None:
+                        return self.result(operation, found)
+        except NoPartner as gone:
+            self.lost(operation, gone)
+        return self._call(operation, self.request(operation, arguments, string))
+
+    def _call(self, operation: "Operation", request: Message) -> Any:  # noqa: ANN401 - any operation
+        """Do the same in the ordinary way, with the server of today."""
         while True:
             known = self._thread or self.find(self._patience)
+            thread = self._environment.current
             try:
-                thread = self._environment.current
-                reply = thread.call(known, request, self.timeout, accepts=operation.accepts)
+                if self._wants_ring:
+                    self._ring(thread, known)
+                if operation.oneway:
+                    return thread.send(known, request, self.timeout)
+                return self.result(
+                    operation, thread.call(known, request, self.timeout, accepts=operation.accepts)
+                )
             except NoPartner as gone:
                 self.lost(operation, gone)
-            else:
-                return self.result(operation, reply)
 
-    def request(self, operation: "Operation", arguments: tuple[Any, ...]) -> Message:
-        """Return the message that asks for *operation*."""
-        items: tuple[Item, ...] = (_ENCODE(arguments),)
+    def _ring(self, thread: "Thread", server: int) -> None:
+        """Have a ring to *server*, and the short way over it once it is in use; one for the stub's first thread."""
+        from libexo.rings import open_ring  # noqa: PLC0415 - few programs need one
+        from libexo.shortcut import Shortcut  # noqa: PLC0415 - as above
+
+        if self._link is None or self._link.fallen:
+            self._link = open_ring(thread, server)
+        elif self._link.rings and self.timeout is None:
+            self._shortcut = Shortcut(thread, self._link)
+
+    def request(self, operation: "Operation", arguments: tuple[Any, ...], string: bytes) -> Message:
+        """Return the message that asks for *operation*; *string*: the arguments, encoded."""
+        items: tuple[Item, ...] = (string,)
         if operation.extents:
             items += tuple(item(arguments[index]) for index in operation.extents)
         return Message(self._label, (operation.number,), items)
@@ -71,21 +119,27 @@ class Remote:
 
     def lost(self, operation: "Operation", gone: NoPartner) -> None:
         """The server is gone: it is looked for again, unless it may have done what must not be repeated."""
-        self._thread = 0
+        self._thread, self._link, self._shortcut = 0, None, None
         if gone.phase and not operation.repeatable:
             raise gone
 
-    def result(self, operation: "Operation", reply: Message) -> Any:  # noqa: ANN401 - any operation
-        """Return what *reply* says. Raises RemoteError; then no capability that came with it is kept."""
-        items = reply.items
+    def result(self, operation: "Operation", reply: Message | bytes) -> Any:  # noqa: ANN401 - any operation
+        """Return what *reply* says: an answer, or just the string of a good one.
+
+        Raises RemoteError; then no capability that came with it is kept.
+        """
         try:
+            if isinstance(reply, bytes):
+                return operation.result.decode(reply)
+            items = reply.items
             if reply.words != _WELL or not items or not isinstance(items[0], bytes):
                 self._failed(reply)
             result = operation.result.decode(items[0])
             if operation.gives_extent:
                 adopt(result, items[1:])
         except (ExoError, msgspec.DecodeError, RecursionError) as error:
-            spurn(self._environment, reply)
+            if isinstance(reply, Message):
+                spurn(self._environment, reply)
             if isinstance(error, ExoError):
                 raise
             raise RemoteError("BadAnswer", f"{self._name} answers {operation.name} with {error}") from error

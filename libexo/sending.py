@@ -5,19 +5,17 @@ an `Exchange`, which ends when its answer, its acknowledgement or bad news arriv
 it offered and its receiver did not take is offered no longer when it ends otherwise than well.
 """
 
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import show_thread
 from kernel.abi.limits import MAX_OFFERS
-from kernel.abi.messages import XFER_AT, IpcCode, Packet, PacketFlags, PacketKind, Phase
+from kernel.abi.messages import XFER_AT, IpcCode, Packet, Phase
 from libexo import message as messages
 from libexo.errors import (
+    BrokenRing,
     ExoError,
     IpcError,
     IpcTimeout,
@@ -29,7 +27,25 @@ from libexo.errors import (
 )
 from libexo.exchange import Exchange, Link
 from libexo.message import Message
-from libexo.packing import check, pack, plain, take_back, unpack
+from libexo.packing import NOBODY, check, pack, plain, take_back, unpack
+from libexo.transport.ring.line import open_line
+from libexo.transport.ring.patience import Patience
+from libexo.turning import Turning
+from libexo.wire import (
+    CALL,
+    DECODE,
+    ENCODE,
+    MALFORMED,
+    PROPAGATED,
+    REFUSED,
+    REPLY,
+    RING,
+    SEND,
+    TAKEN,
+    TELLS,
+    TIMED,
+    TURN,
+)
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -43,28 +59,8 @@ OVERDUE = 1_000_000_000
 """How long what the partner claimed may be on its way, in ns: after that, he does not keep to the rules."""
 BATCH = 1024
 """Packets taken in at a time: however fast a partner sends, there is an end to that."""
-TURNS = 16
-"""Threads that partners turned us to and that we stay bound to, so as to hear when they are gone."""
 
-# Plain numbers: msgspec writes them faster than members of an enum, and Python compares them faster.
-_SEND, _CALL, _REPLY, _TAKEN, _REFUSED, _TURN, _TURNED = (
-    int(kind)
-    for kind in (
-        PacketKind.SEND,
-        PacketKind.CALL,
-        PacketKind.REPLY,
-        PacketKind.TAKEN,
-        PacketKind.REFUSED,
-        PacketKind.TURN,
-        PacketKind.TURNED,
-    )
-)
-_ANSWER = {_CALL: _REPLY, _SEND: _TAKEN}
-_TIMED, _TELLS, _PROPAGATED = int(PacketFlags.TIMED), int(PacketFlags.TELLS), int(PacketFlags.PROPAGATED)
-ENCODE = msgspec.msgpack.Encoder().encode
-DECODE = msgspec.msgpack.Decoder(Packet).decode
-MALFORMED = (msgspec.DecodeError, RecursionError, IndexError, ValueError)
-"""What reading a packet raises: also where arrays are in arrays without end, or a message has no frame."""
+_ANSWER = {CALL: REPLY, SEND: TAKEN, RING: TAKEN}
 
 
 class Sending:
@@ -87,11 +83,9 @@ class Sending:
         self._statistics = statistics
         self._news = news
         self._links: dict[int, list[Link]] = {}
-        self._turned: dict[Exchange, None] = {}
-        """Messages of ours that another than their receiver is to answer."""
-        self._heard: deque[int] = deque()
-        """Threads we are bound to only because a call was turned to them, oldest first."""
-        self._epoch = 0
+        self.turning = Turning(environment, self)
+        self.epoch = 0
+        """The binding epoch in which every link was known to stand."""
 
     # ------------------------------------------------------------------------------------------------- links
 
@@ -100,16 +94,16 @@ class Sending:
 
         Raises NoPartner; NoRedirector while messages of this environment wait for another redirector.
         """
-        if self._epoch != self._kip.epoch:
+        if self.epoch != self._kip.epoch:
             # A binding fell, perhaps that to a server just restarted: better to know before a message is sent.
-            self._epoch = self._environment.kip.epoch
+            self.epoch = self._environment.kip.epoch
             self._news()
         links = self._links.get(to)
         if links is not None:
             for link in links:
                 if not timed or link.timed is None or self._resolved(link, link.timed):
                     return link
-        return self._bind(to)
+        return self.bind(to)
 
     def _resolved(self, link: Link, exchange: Exchange) -> bool:
         """Say whether the tickets of *link* are free: the one they were up for is deserted, and has ended now."""
@@ -122,15 +116,24 @@ class Sending:
         """Say whether there is a link to thread *to*: one that ended has none."""
         return to in self._links
 
-    def _bind(self, to: int) -> Link:
+    def bind(self, to: int, ring: int = 0) -> Link:
+        """Return a new link to thread *to*; *ring*: handle of the extent that pays for one, which is not used yet.
+
+        Raises NoPartner, NoRedirector; TrapRefused when that extent is none for a ring.
+        """
         try:
-            bound, tickets = self._sys.bind(to, self.thread)
+            bound, descriptors = self._sys.bind(to, self.thread, ring)
         except TrapRefused as refused:
+            if ring and refused.refusal not in NOBODY:
+                raise
             error = NoRedirector if refused.refusal == Refusal.NO_REDIRECTOR else NoPartner
             raise error(Phase.SEND, f"thread {show_thread(to)}: {refused}") from refused
-        channel = self._host.transport.channel(bound.number, bound.token)
-        send, answer = (self._host.ticket(ticket) for ticket in tickets)
-        link = Link(to, bound.thread, bound.token, channel, (send, answer))
+        host = self._host
+        channel = host.transport.channel(bound.number, bound.token)
+        tickets = host.ticket(descriptors[0]), host.ticket(descriptors[1])
+        link = Link(to, bound.thread, bound.token, channel, tickets)
+        if ring:
+            link.line = open_line(host, bound.ring, descriptors[2:], receiver=False)
         self._links.setdefault(to, []).append(link)
         return link
 
@@ -139,12 +142,12 @@ class Sending:
         if link not in self._links.get(link.partner, ()):
             return
         self._statistics["broken_link"] += 1
-        self._unlink(link)
+        self.unlink(link)
         text = f"thread {show_thread(link.partner)} does not keep to the rules"
         for exchange in list(link.exchanges.values()):
-            self._fail(exchange, NoPartner(exchange.latest_phase(), text))
+            self.fail(exchange, NoPartner(exchange.latest_phase(), text))
 
-    def _unlink(self, link: Link) -> None:
+    def unlink(self, link: Link) -> None:
         """Give *link* up; it closes when nothing is under way on it."""
         links = self._links[link.partner]
         links.remove(link)
@@ -154,10 +157,23 @@ class Sending:
             self._sys.unbind(link.token)
         self._let_fall(link)
 
+    def unlink_idle(self, to: int) -> None:
+        """Give up the links to thread *to* on which nothing is under way."""
+        for link in [link for link in self._links.get(to, ()) if not link.exchanges]:
+            self.unlink(link)
+
+    def prefer(self, link: Link) -> None:
+        """Have what goes to the partner of *link* go over it."""
+        links = self._links[link.partner]
+        links.insert(0, links.pop(links.index(link)))
+
     def _let_fall(self, link: Link) -> None:
         link.fallen = True
+        if link.paid:
+            with suppress(ExoError):  # it may have gone with us
+                self._sys.drop(link.paid)
         if not link.exchanges:
-            link.close()
+            link.settle()
 
     # ---------------------------------------------------------------------------------------------- messages
 
@@ -183,9 +199,9 @@ class Sending:
         link = self.link(to, timed=timed)
         parts, strings, given = pack(self._sys, message, link.receiver)
         exchange = Exchange(link, int(kind), next(link.sequence), timed, apart, given, accepts)
-        flags = message.xfer << XFER_AT | (_TIMED if timed else 0)
+        flags = message.xfer << XFER_AT | (TIMED if timed else 0)
         if tells or virtual:
-            flags |= (_TELLS if tells else 0) | (_PROPAGATED if virtual else 0)
+            flags |= (TELLS if tells else 0) | (PROPAGATED if virtual else 0)
         words, typed = message.words, message.typed
         packet = Packet(
             exchange.kind,
@@ -205,9 +221,14 @@ class Sending:
         link.exchanges[exchange.sequence] = exchange
         encoded = ENCODE(packet)
         if not link.channel.send((encoded, *strings) if strings else (encoded,)):
-            self._fail(
-                exchange, IpcError(IpcCode.OVERFLOW, Phase.SEND, f"queue to {show_thread(to)} is full")
-            )
+            self.fail(exchange, IpcError(IpcCode.OVERFLOW, Phase.SEND, f"queue to {show_thread(to)} is full"))
+        return exchange
+
+    def ask(self, link: Link, kind: int) -> Exchange:
+        """Send a message of *kind* that says nothing more over *link*."""
+        exchange = Exchange(link, kind, next(link.sequence), False, False, (), 0)
+        link.exchanges[exchange.sequence] = exchange
+        link.channel.send((ENCODE(Packet(kind, exchange.sequence)),))
         return exchange
 
     def claim(self, exchange: Exchange, only: Phase | None = None) -> None:
@@ -218,7 +239,7 @@ class Sending:
         link = exchange.link
         if only is not Phase.RECEIVE and link.send_ticket.claim() == exchange.sequence:
             exchange.claimed = Phase.SEND
-        elif only is Phase.SEND or exchange.kind != _CALL:
+        elif only is Phase.SEND or exchange.kind != CALL:
             return
         elif exchange.turned or link.answer_ticket.claim() == exchange.sequence:
             exchange.claimed = Phase.RECEIVE
@@ -253,7 +274,7 @@ class Sending:
         if now - exchange.overdue > OVERDUE:
             self._end(exchange)
             self.break_link(exchange.link)
-            if exchange.kind == _CALL:
+            if exchange.kind == CALL:
                 raise IpcTimeout(Phase.RECEIVE, f"thread {who} claimed the answer, and was silent then {why}")
             exchange.taken = exchange.done = True  # he has it; that he does not say so changes nothing
         return RECHECK
@@ -273,9 +294,12 @@ class Sending:
 
     def pump(self, link: Link) -> None:
         """Take in what has come back on *link*, a batch at most."""
-        receive = link.channel.receive
         for _ in range(BATCH):
-            if not link.exchanges or (frames := receive()) is None:
+            try:
+                if not link.exchanges or (frames := link.channel.receive()) is None:
+                    return
+            except BrokenRing:
+                self.break_link(link)
                 return
             try:
                 packet = DECODE(frames[0])
@@ -293,12 +317,13 @@ class Sending:
         kind = packet.kind
         if exchange is None:
             self._unexpected(link, packet)
-        elif kind == _TAKEN:
+        elif kind == TAKEN:
             exchange.taken = True
-        elif kind == _REFUSED and packet.words:
+        elif kind == REFUSED and packet.words:
             self._refused(exchange, packet.words[0])
-        elif kind == _TURN and exchange.kind == _CALL and packet.words:
-            self._turn(exchange, packet)
+        elif kind == TURN and exchange.kind == CALL and packet.words:
+            if not self.turning.turn(exchange, packet.words[0]):
+                self._unexpected(link, packet)
         else:
             self._unexpected(link, packet)
 
@@ -309,13 +334,15 @@ class Sending:
 
     def _answered(self, exchange: Exchange, packet: Packet, frames: list[bytes]) -> None:
         items = plain(packet, frames)
-        if items is not None and exchange.kind == _CALL and not (
+        if items is not None and exchange.kind == CALL and not (
             packet.flags or exchange.apart or exchange.deserted
         ):  # fmt: skip
             exchange.reply = Message(packet.label, packet.words, items)
         elif not self._take_answer(exchange, packet, frames):
             return
         exchange.taken = exchange.done = True
+        if exchange.kind == RING:
+            exchange.link.use_ring(Patience(self._host.looks))
         self._close(exchange)
 
     def _take_answer(self, exchange: Exchange, packet: Packet, frames: list[bytes]) -> bool:
@@ -326,7 +353,7 @@ class Sending:
                 self._unexpected(exchange.link, packet)
             elif exchange.apart:
                 exchange.answer = packet, frames
-            elif exchange.kind == _CALL:
+            elif exchange.kind == CALL:
                 exchange.reply = self._read(exchange, packet, frames)
         except (ValueError, TrapRefused) as error:
             self._cut(exchange, packet, error)
@@ -349,70 +376,37 @@ class Sending:
         self._statistics["malformed"] += 1
         self.acknowledge(exchange.link, packet, refused=error_word(IpcCode.OVERFLOW, Phase.SEND))
         text = f"the answer of thread {show_thread(exchange.link.receiver)} could not be taken: {error}"
-        self._fail(exchange, IpcError(IpcCode.OVERFLOW, Phase.RECEIVE, text))
+        self.fail(exchange, IpcError(IpcCode.OVERFLOW, Phase.RECEIVE, text))
 
     def acknowledge(self, link: Link, packet: Packet, refused: int = 0) -> None:
         """Tell who sent the answer *packet*, if he asked, that it was taken, or *refused* with an error word."""
-        if packet.kind == _REPLY and packet.flags & _TELLS:
-            kind, words = (_REFUSED, (refused,)) if refused else (_TAKEN, ())
+        if packet.kind == REPLY and packet.flags & TELLS:
+            kind, words = (REFUSED, (refused,)) if refused else (TAKEN, ())
             link.channel.send((ENCODE(Packet(kind, packet.sequence, 0, words)),))
 
     def _refused(self, exchange: Exchange, word: int) -> None:
         who = show_thread(exchange.link.partner)
+        if exchange.kind == RING:
+            self._statistics["ring_refused"] += 1
         text = f"thread {who} could not take the whole message"
-        self._fail(exchange, transfer_error(word, Phase.SEND, text))
-
-    def _turn(self, exchange: Exchange, turn: Packet) -> None:
-        """The answer will come from another thread, or, if that is the receiver again, as it was first awaited."""
-        link, thread = exchange.link, turn.words[0]
-        back = thread == link.receiver  # who is called through a redirector may answer itself
-        if back != bool(exchange.turned):
-            self._unexpected(link, turn)  # where it is now, it cannot be turned so
-            return
-        if back:
-            exchange.turned = 0
-            del self._turned[exchange]
-            if exchange.timed:
-                link.answer_ticket.post(exchange.sequence)
-        elif self._environment.kip.thread(thread) is None:
-            self._fail(exchange, NoPartner(Phase.RECEIVE, f"it is to be answered by {show_thread(thread)}"))
-            return
-        else:
-            exchange.turned = thread
-            self._turned[exchange] = None
-            self._hear_of(thread)
-        link.channel.send((ENCODE(Packet(_TURNED, exchange.sequence)),))
-
-    def _hear_of(self, thread: int) -> None:
-        """Bind to *thread*, so that the kernel says when it is gone. Partners do not fill our table by it."""
-        if self.linked(thread):
-            return
-        with suppress(ExoError):  # we may not bind to it: then it has to answer, or our time runs out
-            self.link(thread)
-            self._heard.append(thread)
-        if len(self._heard) > TURNS:
-            oldest = self._heard.popleft()
-            if all(exchange.turned != oldest for exchange in self._turned):
-                for link in [link for link in self._links.get(oldest, ()) if not link.exchanges]:
-                    self._unlink(link)
+        self.fail(exchange, transfer_error(word, Phase.SEND, text))
 
     def partner_gone(self, thread: int) -> None:
         """End every exchange with *thread*; what it answered before it went is still taken.
 
         Where only the way to it changed (another redirector), who was turned to it goes on waiting.
         """
-        if self._environment.kip.thread(thread) is None:
-            for exchange in [exchange for exchange in self._turned if exchange.turned == thread]:
-                self._fail(exchange, NoPartner(Phase.RECEIVE, f"thread {show_thread(thread)} ended"))
+        self.turning.ended(thread)
         gone = [to for to, links in self._links.items() if to == thread or links[0].receiver == thread]
         for link in [link for to in gone for link in self._links.pop(to)]:
             self.pump(link)
             for exchange in [exchange for exchange in link.exchanges.values() if not exchange.turned]:
                 text = f"thread {show_thread(thread)} ended meanwhile"
-                self._fail(exchange, NoPartner(exchange.latest_phase(), text))
+                self.fail(exchange, NoPartner(exchange.latest_phase(), text))
             self._let_fall(link)
 
-    def _fail(self, exchange: Exchange, error: IpcError) -> None:
+    def fail(self, exchange: Exchange, error: IpcError) -> None:
+        """End *exchange* with *error*."""
         if exchange.link.timed is exchange:
             exchange.link.send_ticket.claim()
             exchange.link.answer_ticket.claim()
@@ -431,9 +425,9 @@ class Sending:
         if link.timed is exchange:
             link.timed = None
         if exchange.turned:
-            self._turned.pop(exchange, None)
-        if link.fallen and not link.exchanges:
-            link.close()
+            self.turning.calls.pop(exchange, None)
+        if not link.exchanges:
+            link.settle()
 
     def sources(self) -> "list[Source]":
         """Return everything that may bring something."""
@@ -442,7 +436,7 @@ class Sending:
     def close(self) -> None:
         """Close every link."""
         links = [link for links in self._links.values() for link in links]
-        for link in {*links, *(exchange.link for exchange in self._turned)}:
+        for link in {*links, *(exchange.link for exchange in self.turning.calls)}:
             link.close()
         self._links.clear()
-        self._turned.clear()
+        self.turning.calls.clear()

@@ -241,9 +241,6 @@ class Engine:
         """Wait until the message was taken; if it is a call, until it is answered or turned. Raises its error."""
         core, link = self._core, exchange.link
         self._under_way = exchange
-        sources: tuple[Source, ...] = (link.channel,)
-        if exchange.kind == PacketKind.CALL:
-            sources += (core.open_inbox(),)  # a send does not look there, and would not sleep
         while True:
             core.pump_link(link)
             if not exchange.done:
@@ -254,6 +251,9 @@ class Engine:
                 break
             again = self._interrupted(exchange)
             at = self.deadline_at if again is None else self._host.now() + again
+            sources: tuple[Source, ...] = (link.channel,)
+            if exchange.kind == PacketKind.CALL:
+                sources += (core.open_inbox(),)  # a send does not look there, and would not sleep
             self.pause(*sources, deadline=at)
         self._under_way = None
         if exchange.error is not None and not routing.goes_on(self, exchange):

@@ -46,7 +46,7 @@ class _End:
         self._alone: list[tuple[Any, int]] = [(socket, _READABLE)]
         self._descriptor = cast("int", socket.getsockopt(zmq.FD))
 
-    def _look(self) -> bool:
+    def look(self) -> bool:
         """Ask whether there is a message. To receive in vain would raise an exception, at three times the cost."""
         return bool(_poll(self._alone, 0))
 
@@ -96,7 +96,7 @@ class ZmqChannel(_End):
 
     def receive(self) -> list[bytes] | None:
         """Return the next answer, or None."""
-        if not (self.is_ready or self._look()):
+        if not (self.is_ready or self.look()):
             return None
         self.is_ready = False
         try:
@@ -122,7 +122,7 @@ class ZmqInbox(_End):
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """Return the token a message came under, and its frames; or None."""
-        if not (self.is_ready or self._look()):
+        if not (self.is_ready or self.look()):
             return None
         self.is_ready = False
         try:

@@ -90,7 +90,7 @@ def test_a_turned_call(timeout: float | None) -> None:
         before = len(a.caps)
         reply = virtual_loop.run(stage, a, main())
         assert (reply.words, len(reply.items), len(a.caps) - before) == ((7,), 1, 1)
-        assert core(a).sending._turned == {}
+        assert core(a).sending.turning.calls == {}
 
 
 def test_a_turned_call_in_time() -> None:

@@ -20,7 +20,8 @@ from kernel.abi.messages import (
 )
 from libexo.errors import IpcError, IpcTimeout, NoPartner
 from libexo.message import Message
-from libexo.sending import OVERDUE, TURNS
+from libexo.sending import OVERDUE
+from libexo.turning import TURNS
 from tests.kernel.puppets import Puppet, theatre
 from tests.libexo.moves import CALL, SEND, back, came_back, core, message, origin, packet, post, pumped, taken
 
@@ -168,7 +169,7 @@ def test_answers_that_nobody_speaks_of_are_forgotten() -> None:
 
         assert first is not None
         assert (first.done, isinstance(first.error, IpcError)) == (True, True)
-        assert len(core(b).receiving._answers) == 1024
+        assert len(core(b).receiving.followed.answers) == 1024
 
 
 ANSWERS: list[tuple[str, object, list[bytes], str]] = [
@@ -282,7 +283,7 @@ def test_turned_to_everybody() -> None:
         for other in others:
             turn(a, b, other.thread)()
             core(a).pump()
-            [exchange] = core(a).sending._turned
+            [exchange] = core(a).sending.turning.calls
             core(a).abandon(exchange)
 
         assert len(a.environment.outgoing) == TURNS + 1

@@ -1,0 +1,279 @@
+"""The server of an interface: its loop, the requests it serves, and who asked for them.
+
+`libexo.stub` is the interface itself, and its clients. A server waits for messages, for what it was told to watch,
+and for its alarms; clients that have a ring (`libexo.rings`) are looked at first, a few requests at a time.
+"""
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kernel.abi.ids import ANY_THREAD, USER_BASE, show_thread, thread_id
+from kernel.abi.messages import Packet
+from libexo import environment as environments
+from libexo.errors import ExoError, IpcError, IpcTimeout, TrapRefused
+from libexo.message import Item, Message, Origin
+from libexo.remote import DEFERRED, DONE, FAILED, adopt, item, spurn
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+    from libexo.exchange import Peer
+    from libexo.host.base import Source
+    from libexo.ipc import Thread
+    from libexo.shortcut import Shorts
+    from libexo.stub import Interface, Operation
+    from libexo.transport.ring.ends import RingInbox
+
+_USERS = thread_id(USER_BASE, 0)
+"""Thread ids below are the kernel's."""
+AT_ONCE = 32
+"""Requests served through rings before the server looks elsewhere: at its gate, sockets, what it watches."""
+_LONGEST = 4096
+"""Characters of an error's text that travel."""
+_ENCODE = msgspec.msgpack.Encoder().encode
+
+
+class Call:
+    """One request being served: who asked, and the way to answer."""
+
+    def __init__(self, thread: "Thread", operation: "Operation", sender: int, message: Message) -> None:
+        """Serve *message* of *sender*."""
+        self.sender = sender
+        self.oneway = operation.oneway
+        """Nobody waits for an answer."""
+        self._thread = thread
+        self._operation = operation
+        self._message = message
+
+    def answer(self, result: Any) -> None:  # noqa: ANN401 - any operation
+        """Send the result. A caller that is gone is no error; of a result that cannot be sent, it is told."""
+        try:
+            items: tuple[Item, ...] = (_ENCODE(result),)
+        except (TypeError, ValueError) as error:
+            self.fail(error)
+            return
+        if self._operation.gives_extent:
+            items += (item(result),)
+        try:
+            reply_to(self._thread, self._message, Message(self._message.label, (DONE,), items))
+        except (ValueError, TrapRefused) as error:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Send *error*: the caller's stub raises it as a RemoteError. Where nobody waits, it is counted."""
+        if self._operation.oneway:
+            self._thread.core.statistics["oneway_failed"] += 1
+            return
+        refused = (type(error).__name__, str(error)[:_LONGEST])
+        reply_to(self._thread, self._message, Message(self._message.label, (FAILED,), (_ENCODE(refused),)))
+
+
+Asking = tuple["Thread", "Operation", "Peer", int, int]
+"""What a `Call` is made of where the request came abbreviated: thread, operation, peer, sequence, label."""
+
+
+def short_call(thread: "Thread", operation: "Operation", peer: "Peer", sequence: int, label: int) -> Call:
+    """Return the request that came so."""
+    origin = Origin(peer, peer.thread, sequence, answers=not operation.oneway)
+    return Call(thread, operation, peer.thread, Message(label, origin=origin))
+
+
+def reply_to(thread: "Thread", to: Message, message: Message) -> None:
+    """Answer *to*. A caller that is gone, gave up, or takes no answer is counted, and no error of the server's."""
+    try:
+        thread.reply(to, message)
+    except IpcError:
+        thread.core.statistics["unanswered"] += 1
+
+
+class Server:
+    """Serves one implementation: its thread's loop, one request at a time."""
+
+    def __init__(self, environment: "Environment", implementation: "Interface") -> None:
+        """Serve *implementation*, which gets `environment` and, during an operation, `call`."""
+        self.environment = environment
+        self._implementation: Any = implementation
+        self._stopping = False
+        for each in implementation.operations.values():
+            each.prepare()
+        self._implementation.environment = environment
+        environment.thread.core.receiving.window = self._accepts
+        self._watched: dict[Source, Callable[[], None]] = {}
+        self._alarms: list[tuple[int, int, Callable[[], None]]] = []
+        self._serial = count()
+        self._shorts: Shorts | None = None
+
+    def _operation(self, label: int, words: tuple[int, ...]) -> "Operation | None":
+        """Return the operation a message asks for; None: it is no request of this interface."""
+        implementation = self._implementation
+        return implementation.operations.get(words[0]) if words and label == implementation.label else None
+
+    def _accepts(self, packet: Packet) -> int:
+        """Return how many capabilities *packet* may bring: as many as its operation takes extents."""
+        operation = self._operation(packet.label, packet.words)
+        return len(operation.extents) if operation is not None else 0
+
+    def watch(self, source: "Source", ready: Callable[[], None]) -> None:
+        """Call *ready* whenever *source* may have something, between requests."""
+        self._watched[source] = ready
+
+    def unwatch(self, source: "Source") -> None:
+        """Look at *source* no more."""
+        self._watched.pop(source, None)
+
+    def after(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call *callback* in *seconds*, between requests."""
+        at = self.environment.host.now() + int(seconds * 1e9)
+        heapq.heappush(self._alarms, (at, next(self._serial), callback))
+
+    def _strike(self) -> float | None:
+        """Call what is due; return how long until the next alarm, in seconds."""
+        if not self._alarms:
+            return None
+        now = self.environment.host.now()
+        while self._alarms and self._alarms[0][0] <= now:
+            heapq.heappop(self._alarms)[2]()
+        return max(0.0, (self._alarms[0][0] - now) / 1e9) if self._alarms else None
+
+    def stop(self) -> None:
+        """Make `run` return after the current request."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Serve until `stop`, or until the kernel is gone (GateClosed)."""
+        receiving = self.environment.thread.core.receiving
+        while not self._stopping:
+            timeout = self._strike() if self._alarms else None
+            if receiving.rings is not None:
+                self._serve_rings(receiving.rings.inbox, timeout)
+            else:
+                self._serve(timeout)
+
+    def _serve(self, timeout: float | None) -> None:
+        """Serve the next request, or look at what is watched, or find that the time is up."""
+        try:
+            received = self.environment.thread.receive_or_watch(ANY_THREAD, tuple(self._watched), timeout)
+        except IpcTimeout:
+            return
+        if received is not None:
+            self.handle(*received)
+        self._look_at_watched()
+
+    def _serve_rings(self, inbox: "RingInbox", timeout: float | None) -> None:
+        """Do the same where some clients have a ring: for theirs we look, all else is waited for."""
+        if self._shorts is None or self._shorts.inbox is not inbox:
+            from libexo.shortcut import Shorts  # noqa: PLC0415 - few servers have such clients
+
+            self._shorts = Shorts(self, self._implementation, inbox)
+        served = self._shorts.serve()
+        if served == AT_ONCE or inbox.found_others or inbox.stirs():
+            inbox.found_others = False
+            self._glance(inbox)
+        elif not self._stopping:
+            host, outside = self.environment.host, self.environment.thread.core.outside
+            deadline = None if timeout is None else host.now() + int(timeout * 1e9)
+            host.wait((*outside, inbox, *self._watched), deadline)
+
+    def _glance(self, inbox: "RingInbox") -> None:
+        """Serve what has come elsewhere than in the rings, or is not abbreviated, some at most."""
+        core = self.environment.thread.core
+        core.pump_gate()
+        for _ in range(AT_ONCE):
+            with inbox.sparing_shorts():
+                received = core.take(ANY_THREAD)
+            if received is None:
+                break
+            self.environment.thread.remember(received[1].origin)
+            self.handle(*received)
+        self._look_at_watched()
+
+    def _look_at_watched(self) -> None:
+        if self._watched:
+            for ready in tuple(self._watched.values()):
+                ready()
+
+    def handle(self, sender: int, message: Message) -> None:
+        """Serve one message."""
+        begun = self.begin(sender, message)
+        if begun is not None and begun[1] is not DEFERRED and not begun[0].oneway:
+            begun[0].answer(begun[1])
+
+    def begin(self, sender: int, message: Message) -> tuple[Call, Any] | None:
+        """Do what *message* asks for, and return the call with its result; None: nothing is left to answer.
+
+        What an operation raises is its caller's to hear, and no reason to stop.
+        """
+        if sender < _USERS:
+            listener = getattr(self._implementation, "kernel_message", None)
+            if listener is not None:
+                listener(sender, message)
+            return None
+        operation = self._operation(message.label, message.words)
+        if operation is None:
+            if not self._foreign(sender, message):
+                self._refuse(sender, message)
+            return None
+        call = self._implementation.asking = Call(self.environment.thread, operation, sender, message)
+        arguments = None
+        try:
+            arguments = _arguments(operation, message)
+            return call, getattr(self._implementation, operation.name)(*arguments)
+        except Exception as error:  # noqa: BLE001 - whatever an implementation raises
+            if arguments is None:
+                spurn(self.environment, message)
+            call.fail(error)
+            return None
+
+    def _foreign(self, sender: int, message: Message) -> bool:
+        """Have the implementation answer a message of no interface, if it knows any; say whether it did."""
+        listener = getattr(self._implementation, "foreign_message", None)
+        answered = listener(sender, message) if listener is not None else None
+        if answered is None:
+            return False
+        try:
+            if message.origin is not None and message.origin.answers:
+                reply_to(self.environment.thread, message, answered)
+        except TrapRefused:
+            return False  # what it brings could not be put on offer
+        return True
+
+    def _refuse(self, sender: int, message: Message) -> None:
+        """Answer what is no operation of ours, so that nobody waits for ever."""
+        self.environment.thread.core.statistics["no_operation"] += 1
+        if message.origin is None or not message.origin.answers:
+            return
+        server, what = type(self._implementation).__name__, f"{message.words[:1]} of label {message.label:#x}"
+        text = f"{server} has no operation {what}, asked for by {show_thread(sender)}"
+        refused = _ENCODE(("NoSuchOperation", text))
+        reply_to(self.environment.thread, message, Message(message.label, (FAILED,), (refused,)))
+
+
+def _arguments(operation: "Operation", message: Message) -> tuple[Any, ...]:
+    if not message.items or not isinstance(message.items[0], bytes):
+        raise ExoError(f"{operation.name}: the arguments are missing")
+    arguments: tuple[Any, ...] = operation.arguments.decode(message.items[0])
+    for place, index in enumerate(operation.extents):
+        adopt(arguments[index], message.items[1 + place : 2 + place])
+    return arguments
+
+
+def serve(implementation: "Interface", name: str = "", environment: "Environment | None" = None) -> None:
+    """Serve *implementation* under *name* (default: the interface's own) until the system ends."""
+    environment = environment or environments.attach()
+    name = name or implementation.default_name
+    if name and environment.kip.lookup(name) != environment.thread.id:
+        publish(environment, name)
+    server = getattr(
+        implementation, "server", None
+    )  # one that has alarms or descriptors to watch made it itself
+    (server if isinstance(server, Server) else Server(environment, implementation)).run()
+
+
+def publish(environment: "Environment", name: str) -> None:
+    """Have the process server publish *name* for the calling thread. Raises RemoteError when it is taken."""
+    from servers.process.api import Processes  # noqa: PLC0415 - the name registry is a server like any other
+
+    Processes.connect(environment).register(name)

@@ -1,0 +1,227 @@
+"""Channels and inboxes made of lines: what IPC sends and receives through, in the place of sockets.
+
+An inbox keeps the one it had before, for those whose binding has no ring. Everybody who has something gets his
+turn: one message each, in a circle.
+
+Both are waited for by `Host.wait`, which asks them to *doze* before it sleeps, and to *wake* after.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from libexo.errors import BrokenRing
+from libexo.transport.ring.line import ONCE, Line, Short
+from libexo.transport.ring.patience import Patience
+
+if TYPE_CHECKING:
+    from libexo.host.base import Source
+    from libexo.transport.base import Channel, Frames, Inbox
+
+
+class RingEnd:
+    """What both have in common: lines, and how they are waited for."""
+
+    shows_all = True
+    """A wait looks into the rings: see `libexo.ipc`."""
+
+    def __init__(self, patience: Patience) -> None:
+        """Look as long as *patience* says before sleeping."""
+        self.patience = patience
+        self.lines: deque[tuple[bytes, Line]] = deque()
+        """Whose turn it is comes first."""
+        self.changes = 0
+        """How often lines came and went: who watches their doorbells looks again."""
+        self.found_others = True
+        """Whether the last wait found more than what is in the rings, as far as is known."""
+        self.looked = False
+        """Who waits has just looked in vain."""
+
+    def inner(self) -> "Iterable[Source]":
+        """Return what else must be waited for."""
+        return ()
+
+    def bells(self) -> "dict[int, Line]":
+        """Return whose doorbell to wait for, by what to wait on."""
+        return {line.bell.fileno(): line for _, line in self.lines if not line.hung_up}
+
+    def rang(self, line: Line) -> None:
+        """Silence the doorbell of *line*. Who hung up is gone, as will be known elsewhere, and rings no more."""
+        if not line.bell.silence():
+            line.hung_up = True
+            self.changes += 1
+            self.found_others = True
+
+    def spin(self) -> bool:
+        """Look for as long as it seems worth while; say whether something came."""
+        lines = [line for _, line in self.lines]
+        for _ in self.patience.looks:
+            for line in lines:
+                if line.ready():
+                    return True
+        return False
+
+    def doze(self) -> bool:
+        """Say everywhere that we sleep from now on. True: there is something to do instead."""
+        return any(self._of(line, line.doze) for _, line in self.lines)
+
+    def stirs(self) -> bool:
+        """Say whether there is something to do."""
+        return any(self._of(line, line.stirs) for _, line in self.lines)
+
+    def wake(self, processor: int) -> bool:
+        """Say that we are awake, and kept on *processor* (-1: on none); go on with what waited for room.
+
+        Return whether all others are kept on the same one.
+        """
+        shares = True
+        for _, line in self.lines:
+            shares &= line.wake(processor)
+            self._of(line, line.flush)
+        return shares
+
+    @staticmethod
+    def _of(line: Line, ask: Callable[[], bool]) -> bool:
+        """Return what *ask* says of *line*. A broken one is something to do: who reads it next is told."""
+        try:
+            return ask()
+        except BrokenRing as error:
+            line.spoil(error)
+            return True
+
+
+class RingChannel(RingEnd):
+    """The sender's end of a binding. Implements `libexo.transport.base.Channel`."""
+
+    def __init__(self, line: Line, patience: Patience, inner: "Channel | None" = None) -> None:
+        """Send through *line*. What was sent through *inner* before may still arrive."""
+        super().__init__(patience)
+        self.line = line
+        self._inner = inner
+        self.lines.append((b"", line))
+
+    def send(self, frames: "Frames") -> bool:
+        """Send a message. False: there is no room, or the ring is broken, as `receive` will say."""
+        try:
+            return self.line.send(frames)
+        except BrokenRing as error:
+            self.line.spoil(error)
+            return False
+
+    def receive(self) -> list[bytes] | None:
+        """Return the next answer, or None. Raises BrokenRing."""
+        return self.line.receive()
+
+    def fileno(self) -> int:
+        """Return what to wait on."""
+        return self.line.bell.fileno()
+
+    def close(self) -> None:
+        """End the binding's use; what is in the ring can still be read by its receiver."""
+        self.line.close()
+        if self._inner is not None:
+            self._inner.close()
+
+
+class RingInbox(RingEnd):
+    """The receiving end of a thread. Implements `libexo.transport.base.Inbox`."""
+
+    def __init__(
+        self, inner: "Inbox", patience: Patience, broken: Callable[[bytes, BrokenRing], None]
+    ) -> None:
+        """Receive through rings and *inner*; of who breaks his ring, *broken* is told the token."""
+        super().__init__(patience)
+        self._inner = inner
+        self._broken = broken
+        self._by_token: dict[bytes, Line] = {}
+        self._is_inner_next = False
+        self._spares_shorts = False
+
+    def inner(self) -> "Iterable[Source]":
+        """Return the inbox of all others."""
+        return (self._inner,)
+
+    def attach(self, token: bytes, line: Line) -> None:
+        """Receive from *line* what comes under *token*, and answer there."""
+        self._by_token[token] = line
+        self.lines.append((token, line))
+        self.changes += 1
+
+    def detach(self, token: bytes) -> None:
+        """Forget the line of *token*, if it has one: who made it closes it."""
+        line = self._by_token.pop(token, None)
+        if line is not None:
+            self.lines.remove((token, line))
+            self.changes += 1
+
+    @contextmanager
+    def sparing_shorts(self) -> Iterator[None]:
+        """Meanwhile, leave abbreviated messages where they are: `short` is for them."""
+        self._spares_shorts = True
+        try:
+            yield
+        finally:
+            self._spares_shorts = False
+
+    def receive(self) -> tuple[bytes, list[bytes]] | None:
+        """Return the token a message came under, and its frames; or None."""
+        self._is_inner_next = not self._is_inner_next
+        if self._is_inner_next and (arrived := self._inner.receive()) is not None:
+            return arrived
+        for _ in range(len(self.lines)):
+            token, line = self.lines[0]
+            self.lines.rotate(-1)
+            if self._spares_shorts and line.is_short():
+                continue
+            try:
+                frames = line.receive()
+            except BrokenRing as error:
+                self._broken(token, error)
+                continue
+            if frames is not None:
+                return token, frames
+        return None if self._is_inner_next else self._inner.receive()
+
+    def short(self) -> tuple[bytes, Line, Short] | None:
+        """Return the next abbreviated message, with its token and line; look for a while. None: there is none."""
+        lines, looks = self.lines, self.patience.looks
+        if len(lines) == 1:
+            token, line = lines[0]
+            return self._short(token, line, looks)
+        for _ in looks:
+            for _ in range(len(lines)):
+                token, line = lines[0]
+                lines.rotate(-1)
+                if line.ready():
+                    return self._short(token, line, ONCE)
+        return None
+
+    def _short(self, token: bytes, line: Line, looks: Sequence[None]) -> tuple[bytes, Line, Short] | None:
+        try:
+            short = line.get(looks)
+        except BrokenRing as error:
+            self._broken(token, error)
+            return None
+        return None if short is None else (token, line, short)
+
+    def send(self, token: bytes, frames: "Frames") -> bool:
+        """Send an answer back over the binding of *token*. False: it is gone, or full."""
+        line = self._by_token.get(token)
+        if line is None:
+            return self._inner.send(token, frames)
+        try:
+            return line.send(frames)
+        except BrokenRing as error:
+            self._broken(token, error)
+            return False
+
+    def fileno(self) -> int:
+        """Return what to wait on for those without a ring."""
+        return self._inner.fileno()
+
+    def close(self) -> None:
+        """Stop receiving; the lines are closed by who made them."""
+        self._inner.close()
+        self.lines.clear()
+        self._by_token.clear()

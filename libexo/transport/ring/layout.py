@@ -1,0 +1,83 @@
+"""The memory of a ring binding, and the records in its rings: every number of it, once.
+
+The first frame holds the control words of both directions, each word on lines of the cache that only one side
+writes. The rest is two rings of bytes of equal size, the first of them for what the sender of the binding says.
+A ring holds *records*; each begins at a multiple of 32 bytes and lies in one piece:
+
+    u32 size of the body   u16 form   u16 kind, or frames   u64 sequence, or total   u64 label   u64 word   body
+
+The first word of a record is its *mark*. It is written last, so the record is there when its mark is not 0; before
+that the writer has put a 0 where the mark of the next one will be. So the reader waits for the very bytes it will
+read next: one line of the cache travels, where an index beside the ring would be another. A writer whose record
+does not fit before the end of the ring fills it up with a SKIP.
+"""
+
+import struct
+from enum import IntEnum
+from typing import Final
+
+from kernel.abi.limits import FRAME_SIZE, MAX_STRING
+
+REST: Final = struct.Struct("<QQQ")
+"""The header behind the mark: sequence, label, word."""
+MARK: Final = 8
+"""Bytes of the mark."""
+HEADER: Final = 32
+ALIGN: Final = 32
+"""Of records: the size of their header, so that a header never lies across the end of a ring."""
+CONTROL: Final = FRAME_SIZE
+"""Bytes of the control words."""
+DIRECTION: Final = 64
+"""Words from the control words of the first direction to those of the second."""
+LONGEST: Final = 64 * MAX_STRING
+"""Bytes of a message, all frames together: more is a broken ring."""
+MOST_FRAMES: Final = 4096
+"""Frames of a message."""
+
+
+class Word(IntEnum):
+    """Control words of a direction. Cache lines come in pairs, so those of two writers lie 128 bytes apart."""
+
+    FULL = 0
+    """Written by the writer of the ring: the HEAD it sleeps for, when it wants room. Its doorbell is rung once."""
+    HEAD = 16
+    """By the reader: bytes ever read."""
+    ASLEEP = 32
+    """By the reader: 0 while it is awake; else which sleep of its this is. Its doorbell is rung once for each."""
+    PROCESSOR = 33
+    """By the reader: the one it is kept on, counted from 1; 0: it may run on several."""
+
+
+class Form(IntEnum):
+    """What a record is."""
+
+    WHOLE = 1
+    """A message: the sizes of its frames as u32, unless it is one frame alone, then the frames."""
+    PART = 2
+    """A piece of a message that is longer than a record may be; the first one says the total in `sequence`."""
+    LAST = 3
+    """The last piece of one."""
+    SHORT = 4
+    """A message of one word and one string, nothing else, abbreviated: its packet is made by the reader."""
+    SKIP = 5
+    """Nothing, up to the end of the ring."""
+
+
+def capacity(size: int) -> int:
+    """Return the bytes of each ring in *size* bytes of memory."""
+    return (size - CONTROL) // 2 & -(2 * ALIGN)
+
+
+def aligned(size: int) -> int:
+    """Return *size* rounded up to a multiple of ALIGN."""
+    return size + ALIGN - 1 & -ALIGN
+
+
+def mark(size: int, form: int, kind: int) -> int:
+    """Return the mark of a record."""
+    return size | form << 32 | kind << 48
+
+
+def short(kind: int) -> int:
+    """Return the mark of an abbreviated message of *kind*, but for its size."""
+    return mark(0, Form.SHORT, kind)

@@ -1,0 +1,379 @@
+"""One end of a ring binding: what it writes goes into one ring, what it reads comes out of the other.
+
+*Trust.* The other side may write anything into the memory at any time. So where our own reading and writing stand
+is kept here, and only told there; a word of the other's is read once, checked, and used as it was read; a body is
+copied before anybody looks at it. What contradicts itself is a `BrokenRing`, and nothing of it is used.
+
+*Order.* A record is written before its mark, and the host must keep that order (x86-64 does). It may let a later
+read overtake a write: who says that it will sleep may miss what was written at that very moment, by one who did
+not see it say so. Hence whoever goes to sleep looks once more, a millisecond later, when all of that has long
+become visible (`LINGER` in `libexo.host`); after that it sleeps for good. So no wake-up is lost, and nobody pays
+for a fence with each message.
+
+*Doorbells.* Ours is rung when something was written for us while we slept, or when there is room where we slept
+for want of it. Each sleep has a number, and is rung for once.
+"""
+
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kernel.abi.limits import SHORT_STRING
+from kernel.abi.messages import Packet, ShortPart
+from libexo.errors import BrokenRing
+from libexo.transport.ring.layout import (
+    ALIGN,
+    CONTROL,
+    DIRECTION,
+    HEADER,
+    LONGEST,
+    MARK,
+    MOST_FRAMES,
+    REST,
+    Form,
+    Word,
+    aligned,
+    capacity,
+    mark,
+)
+
+if TYPE_CHECKING:
+    from libexo.host.base import Bell, Descriptor, Host
+    from libexo.transport.base import Frames
+
+Short = tuple[int, int, int, int, bytes]
+"""An abbreviated message: kind, sequence, label, its one word, its one string."""
+
+ONCE = (None,)
+"""How often to look."""
+RECORDS = 64
+"""Records one look takes without coming to a message: however fast the other side writes, there is an end."""
+# Plain numbers: a member of an enum costs more to look up than a word of memory.
+_FULL, _HEAD, _ASLEEP, _PROCESSOR = (int(word) for word in Word)
+_WHOLE, _PART, _LAST, _SHORT, _SKIP = (int(form) for form in Form)
+_PACK, _UNPACK = REST.pack_into, REST.unpack_from
+_UP = HEADER + ALIGN - 1
+_ENCODE = msgspec.msgpack.Encoder().encode
+_SIZE = 4
+"""Bytes of a frame's size."""
+
+
+class Line:
+    """One end. Nothing here waits; whatever reads what the other side wrote may raise BrokenRing."""
+
+    __slots__ = (
+        "_at", "_body", "_coming", "_count", "_end", "_freed", "_head", "_in_at", "_in_base", "_in_end",
+        "_in_start", "_leaving", "_left", "_limit", "_memory", "_naps", "_out_base", "_rung", "_size", "_start",
+        "_tail", "_unmap", "_words", "_wrong", "bell",
+        "hung_up", "stuck",
+    )  # fmt: skip
+
+    def __init__(
+        self, memory: memoryview, bell: "Bell", unmap: Callable[[memoryview], None], *, receiver: bool
+    ) -> None:
+        """Be the end of the binding's *receiver*, or of its sender, in *memory*, zeros that nobody used yet."""
+        self.bell = bell
+        self.hung_up = False
+        """The other side gave its end of the doorbell up."""
+        self.stuck = False
+        """Its writer waits for room."""
+        self._unmap = unmap
+        self._wrong = ""
+        """What the other side did, where that was found when nobody could be told."""
+        self._memory = memory
+        self._words = memory.cast("Q")
+        size = self._size = capacity(len(memory))
+        out, in_ = (1, 0) if receiver else (0, 1)
+        self._out_base, self._in_base = out * DIRECTION, in_ * DIRECTION
+        self._start, self._in_start = CONTROL + out * size, CONTROL + in_ * size
+        self._end, self._in_end = self._start + size, self._in_start + size
+        self._at, self._tail, self._limit = self._start, 0, size - HEADER
+        """Where the next record goes, how much was ever written, and how much may be, as far as is known: all but
+        the place of a mark behind it."""
+        self._in_at, self._head = self._in_start, 0
+        """Where the next record is, and how much was ever read."""
+        self._left: deque[memoryview] = deque()
+        self._leaving = (0, 0)
+        """What is still to be written of a long message; its bytes and frames."""
+        self._body = bytearray()
+        self._coming = self._count = 0
+        """What came of a long message; how many bytes are still to come, and its frames."""
+        self._naps = self._rung = self._freed = 0
+        """How often we slept; the other side's sleep, and the room it waited for, that we last rang for."""
+
+    def close(self) -> None:
+        """Let go of memory and doorbell. Twice is harmless."""
+        self.bell.close()
+        self._left.clear()
+        self._words.release()
+        self._unmap(self._memory)
+
+    # ------------------------------------------------------------------------------------------------ writing
+
+    def send(self, frames: "Frames") -> bool:
+        """Write a message. False: there is no room, or a long one before it is not all written yet."""
+        if self._left and not self.flush():
+            return False
+        alone = len(frames) == 1
+        size = len(frames[0]) if alone else sum(map(len, frames)) + _SIZE * len(frames)
+        need = aligned(HEADER + size)
+        if need > self._size // 2:
+            self._left.extend(memoryview(piece) for piece in (_sizes(frames), *frames) if len(piece))
+            self._leaving = size + _SIZE * alone, len(frames)
+            self.flush()
+            return True
+        if not self._has_place(need):
+            return False
+        self._write(mark(size, _WHOLE, len(frames)), 0, frames if alone else (_sizes(frames), *frames), need)
+        return True
+
+    def put(self, kind: int, sequence: int, label: int, word: int, string: bytes) -> bool:
+        """Write an abbreviated message: *kind* as from `layout.short`. False: as for `send`."""
+        size = len(string)
+        need = size + _UP & -ALIGN
+        at = self._at
+        if at + need > self._end or self._tail + need > self._limit or self._left:
+            if (self._left and not self.flush()) or not self._has_place(need):
+                return False
+            at = self._at
+        memory, words = self._memory, self._words
+        _PACK(memory, at + MARK, sequence, label, word)
+        body = at + HEADER
+        memory[body : body + size] = string
+        # From here on as `_publish`, which it would cost more to call than to do.
+        self._at = next_ = at + need if at + need < self._end else self._start
+        self._tail += need
+        words[next_ >> 3] = 0
+        words[at >> 3] = kind | size
+        asleep = words[self._out_base + _ASLEEP]
+        if asleep and asleep != self._rung:
+            self._rung = asleep
+            self.bell.ring()
+        return True
+
+    def flush(self) -> bool:
+        """Write what is left of a long message, as far as there is room. True: all of it is written."""
+        left = self._left
+        most = self._size // 4 - HEADER
+        while left:
+            size = min(sum(map(len, left)), most)
+            need = aligned(HEADER + size)
+            if not self._has_place(need):
+                return False
+            pieces = list(_cut(left, size))
+            total, count = self._leaving
+            self._write(mark(size, _PART if left else _LAST, count), total, pieces, need)
+        return True
+
+    def _has_place(self, need: int) -> bool:
+        """Say whether *need* bytes, at most half of the ring, may be written in one piece; skip to there."""
+        left = self._end - self._at
+        if need > left:
+            if not self._has_room(left):
+                return False
+            self._write(mark(0, _SKIP, 0), 0, (), left)
+        return self._has_room(need)
+
+    def _has_room(self, need: int) -> bool:
+        if self._tail + need <= self._limit:
+            return True
+        head, whole = self._words[self._out_base + _HEAD], self._size - HEADER
+        if not self._limit - whole <= head <= self._tail or head % ALIGN:
+            raise BrokenRing(f"its reader says it read {head} bytes of {self._tail}")
+        self._limit = head + whole
+        return self._tail + need <= self._limit
+
+    def _write(self, mark: int, sequence: int, pieces: "Frames | Sequence[memoryview]", need: int) -> None:
+        """Write a record of *need* bytes where there is room for it."""
+        at = self._at
+        _PACK(self._memory, at + MARK, sequence, 0, 0)
+        body = at + HEADER
+        for piece in pieces:
+            self._memory[body : body + len(piece)] = piece
+            body += len(piece)
+        self._publish(mark, need)
+
+    def _publish(self, mark: int, need: int) -> None:
+        """Tell of the record of *need* bytes, and wake who sleeps until there is one."""
+        words, at = self._words, self._at
+        self._at = next_ = at + need if at + need < self._end else self._start
+        self._tail += need
+        words[next_ >> 3] = 0
+        words[at >> 3] = mark
+        asleep = words[self._out_base + _ASLEEP]
+        if asleep and asleep != self._rung:
+            self._rung = asleep
+            self.bell.ring()
+
+    # ------------------------------------------------------------------------------------------------ reading
+
+    def ready(self) -> bool:
+        """Say whether there is something to read."""
+        return self._words[self._in_at >> 3] != 0
+
+    def is_short(self) -> bool:
+        """Say whether the next record is an abbreviated message, which `get` reads."""
+        return self._words[self._in_at >> 3] >> 32 & 0xFFFF == _SHORT
+
+    def get(self, looks: Sequence[None] = ONCE) -> Short | None:
+        """Read an abbreviated message, looking as often as *looks* is long.
+
+        None: there is nothing, or something else, which is for `receive`.
+        """
+        words, at = self._words, self._in_at
+        place = at >> 3
+        for _ in looks:
+            mark = words[place]
+            if mark:
+                break
+        else:
+            return None
+        if mark >> 32 & 0xFFFF != _SHORT:
+            return None
+        size = mark & 0xFFFF_FFFF
+        need = size + _UP & -ALIGN
+        if size > SHORT_STRING or at + need > self._in_end:
+            raise BrokenRing(f"an abbreviated message of {size} bytes")
+        memory = self._memory
+        sequence, label, word = _UNPACK(memory, at + MARK)
+        body = at + HEADER
+        string = memory[body : body + size].tobytes()
+        # From here on as `_advance`, which it would cost more to call than to do.
+        at += need
+        self._in_at = at if at < self._in_end else self._in_start
+        base = self._in_base
+        words[base + _HEAD] = self._head = self._head + need
+        full = words[base]
+        if full != self._freed and full <= self._head:
+            self._freed = full
+            self.bell.ring()
+        return mark >> 48, sequence, label, word, string
+
+    def receive(self) -> list[bytes] | None:
+        """Read the next message, or return None: there is none, or not all of it."""
+        if self._wrong:
+            raise BrokenRing(self._wrong)
+        for _ in range(RECORDS):
+            mark = self._words[self._in_at >> 3]
+            if not mark:
+                return None
+            frames = self._read(mark)
+            if frames is not None:
+                return frames
+        return None
+
+    def _read(self, mark: int) -> list[bytes] | None:
+        """Read the record of that *mark*; return the message that is complete with it. Raises BrokenRing."""
+        size, form, kind, at = mark & 0xFFFF_FFFF, mark >> 32 & 0xFFFF, mark >> 48, self._in_at
+        if form == _SKIP:
+            self._advance(self._in_end - at)
+            return None
+        need = aligned(HEADER + size)
+        if at + need > self._in_end:
+            raise BrokenRing(f"a record of {size} bytes, {self._in_end - at} before the end")
+        if self._coming and form not in (_PART, _LAST):
+            raise BrokenRing(f"a record of form {form} in the middle of a long message")
+        sequence, label, word = _UNPACK(self._memory, at + MARK)
+        body = self._memory[at + HEADER : at + HEADER + size]
+        frames = None
+        if form == _SHORT and size <= SHORT_STRING:
+            frames = [_ENCODE(Packet(kind, sequence, label, (word,), (ShortPart(body.tobytes()),)))]
+        elif form == _WHOLE:
+            frames = [body.tobytes()] if kind == 1 else _frames(body, kind)
+        elif form in (_PART, _LAST):
+            frames = self._piece(body, form == _LAST, sequence, kind)
+        else:
+            raise BrokenRing(f"no record: form {form}, {size} bytes, {kind} frames")
+        self._advance(need)
+        return frames
+
+    def _piece(self, piece: memoryview, is_last: bool, total: int, count: int) -> list[bytes] | None:  # noqa: FBT001
+        """Read a piece of a long message; return its frames when it is the last."""
+        if not self._coming:
+            if not 0 < total <= LONGEST:
+                raise BrokenRing(f"a message of {total} bytes")
+            self._coming, self._count = total, count
+        if not 0 < len(piece) <= self._coming or is_last != (len(piece) == self._coming):
+            raise BrokenRing(f"a piece of {len(piece)} bytes where {self._coming} are missing")
+        self._body += piece
+        self._coming -= len(piece)
+        if not is_last:
+            return None
+        body, self._body = self._body, bytearray()
+        return _frames(memoryview(body), self._count)
+
+    def _advance(self, need: int) -> None:
+        """Go past *need* bytes, and wake who sleeps until there is room."""
+        at = self._in_at + need
+        self._in_at = at if at < self._in_end else self._in_start
+        words, base = self._words, self._in_base
+        words[base + _HEAD] = self._head = self._head + need
+        full = words[base + _FULL]
+        if full != self._freed and full <= self._head:
+            self._freed = full
+            self.bell.ring()
+
+    # ----------------------------------------------------------------------------------------------- sleeping
+
+    def doze(self) -> bool:
+        """Say that we sleep from now on. True: there is something to do instead."""
+        if self.stirs():
+            return True
+        if self._left or self.stuck:
+            self._words[self._out_base + _FULL] = self._tail + self._size // 4 - (self._size - HEADER)
+        self._naps += 1
+        self._words[self._in_base + _ASLEEP] = self._naps
+        return self.stirs()
+
+    def stirs(self) -> bool:
+        """Say whether there is something to do."""
+        return self.ready() or (bool(self._left or self.stuck) and self._has_room(self._size // 4))
+
+    def wake(self, processor: int) -> bool:
+        """Say that we are awake, and kept on *processor* (-1: on none); return whether the other side is, too."""
+        self._words[self._in_base + _ASLEEP] = 0
+        self._words[self._in_base + _PROCESSOR] = processor + 1
+        return 0 <= processor == self._words[self._out_base + _PROCESSOR] - 1
+
+    def spoil(self, error: BrokenRing) -> None:
+        """Have who reads next be told of *error*."""
+        self._wrong = str(error)
+
+
+def open_line(host: "Host", size: int, descriptors: "Sequence[Descriptor]", *, receiver: bool) -> Line:
+    """Return one end of a ring binding of *size* bytes; *descriptors*, as the kernel gave them, are consumed."""
+    memory, wait, ring = descriptors
+    return Line(host.map(memory, size, writable=True), host.bell(wait, ring), host.unmap, receiver=receiver)
+
+
+def _sizes(frames: "Frames") -> bytes:
+    return struct.pack(f"<{len(frames)}I", *map(len, frames))
+
+
+def _cut(left: deque[memoryview], size: int) -> Iterator[memoryview]:
+    """Take *size* bytes off the front of *left*."""
+    while size:
+        piece = left.popleft()
+        if len(piece) > size:
+            left.appendleft(piece[size:])
+            piece = piece[:size]
+        size -= len(piece)
+        yield piece
+
+
+def _frames(body: memoryview, count: int) -> list[bytes]:
+    """Return the *count* frames of *body*, which the other side may be changing. Raises BrokenRing."""
+    table = _SIZE * count
+    if not 0 < count <= MOST_FRAMES or table > len(body):
+        raise BrokenRing(f"{count} frames in {len(body)} bytes")
+    sizes = struct.unpack_from(f"<{count}I", body)
+    if table + sum(sizes) != len(body):
+        raise BrokenRing(f"frames of {sum(sizes)} bytes in {len(body) - table}")
+    frames, at = [], table
+    for size in sizes:
+        frames.append(body[at : at + size].tobytes())
+        at += size
+    return frames

@@ -1,0 +1,15 @@
+"""Packets as they travel: plain numbers for their kinds and flags, and how they are encoded.
+
+msgspec writes plain numbers faster than members of an enum, and Python compares them faster.
+"""
+
+import msgspec
+
+from kernel.abi.messages import Packet, PacketFlags, PacketKind
+
+SEND, CALL, REPLY, TAKEN, REFUSED, TURN, TURNED, RING, TELL = (int(kind) for kind in PacketKind)
+TIMED, TELLS, PROPAGATED = (int(flag) for flag in PacketFlags)
+ENCODE = msgspec.msgpack.Encoder().encode
+DECODE = msgspec.msgpack.Decoder(Packet).decode
+MALFORMED = (msgspec.DecodeError, RecursionError, IndexError, ValueError)
+"""What reading a packet raises: also where arrays are in arrays without end, or a message has no frame."""
