@@ -1,0 +1,82 @@
+"""Views that outlive their memory: who reads what was taken from it finds zeros, instead of ending by a bus error.
+
+A real host takes memory away by cutting the file short, and the next access raises SIGBUS. The handler here puts
+memory of our own, all zeros, where the guarded view is, and lets the access go on. That is what a display server
+does with the buffers of its clients, and safe for the same reason: the signal is raised by the very instruction
+that touches the view, never in the middle of anything else, so the handler may do what any callback from C may.
+What is not guarded ends by the signal as before. On the simulated machine there is nothing to do: the access
+raises ValueError.
+"""
+
+import ctypes
+import weakref
+
+_SIGBUS = 7
+_SIGINFO, _RESTART = 4, 0x1000_0000
+_PROT_READ, _PROT_WRITE, _PRIVATE_FIXED_ANONYMOUS = 1, 2, 0x32
+_ADDRESS = 16
+"""Where siginfo_t has the address of the access."""
+
+
+class _Action(ctypes.Structure):
+    """The C library's `struct sigaction`."""
+
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_ulong * 16),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    )
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
+_guarded: "dict[int, weakref.ref[ctypes.Array[ctypes.c_ubyte]]]" = {}
+"""The memory of each guarded view, by address."""
+
+
+class _Before:
+    """What was done about the signal before; None: the handler is not installed yet."""
+
+    action: _Action | None = None
+
+
+def guard(view: memoryview) -> None:
+    """From now on, when the memory of *view* is taken, it is all zeros; what is written to it goes nowhere."""
+    memory = view.obj
+    if not isinstance(memory, ctypes.Array):
+        return
+    if _Before.action is None:
+        _Before.action = _install()
+    address = ctypes.addressof(memory)
+    _guarded[address] = weakref.ref(memory, lambda gone: _forget(address, gone))
+
+
+def _forget(address: int, gone: object) -> None:
+    if _guarded.get(address) is gone:
+        del _guarded[address]
+
+
+def _install() -> _Action:
+    """Install the handler; return what it replaces."""
+    before, handler = _Action(), ctypes.cast(_handler, ctypes.c_void_p)
+    action = _Action(handler.value, flags=_SIGINFO | _RESTART)
+    _libc.sigaction(_SIGBUS, ctypes.byref(action), ctypes.byref(before))
+    return before
+
+
+def _handle(_signal: int, information: int, _context: int) -> None:
+    at = ctypes.c_size_t.from_address(information + _ADDRESS).value
+    for address, reference in list(_guarded.items()):
+        memory = reference()
+        if memory is not None and address <= at < address + ctypes.sizeof(memory):
+            size, protection = ctypes.sizeof(memory), _PROT_READ | _PROT_WRITE
+            if _libc.mmap(address, size, protection, _PRIVATE_FIXED_ANONYMOUS, -1, 0) == address:
+                return
+    # Not ours: the access is repeated, and ends as it would have.
+    _libc.sigaction(_SIGBUS, ctypes.byref(_Before.action or _Action()), None)
+
+
+_handler = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(_handle)
+"""Kept for ever: the host may call it at any time."""

@@ -1,0 +1,82 @@
+"""Guarded views on the real host: memory that is taken from under them."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from libexo.host.guard import _guarded, guard
+from libexo.host.real import RealHost
+
+ROOT = Path(__file__).parents[3]
+SIZE = 1 << 16
+PROGRAM = """
+import os
+from libexo.host.guard import guard
+from libexo.host.real import RealHost
+def mapped():
+    number = os.memfd_create("memory")
+    os.ftruncate(number, 4096)
+    return number, RealHost.map(None, os.dup(number), 4096, writable=True)
+(kept, guarded), (cut, bare) = mapped(), mapped()
+guard(guarded)
+os.ftruncate(kept, 0)
+print(guarded[0], flush=True)
+os.ftruncate(cut, 0)
+print(bare[0], flush=True)
+"""
+
+
+def mapped() -> tuple[int, memoryview]:
+    """A memory file, and a view of it."""
+    number = os.memfd_create("memory")
+    os.ftruncate(number, SIZE)
+    return number, RealHost.map(RealHost.__new__(RealHost), os.dup(number), SIZE, writable=True)
+
+
+def test_what_was_taken_is_zeros() -> None:
+    """Reads go on and find zeros, in the middle of a copy too; writes go nowhere."""
+    number, view = mapped()
+    view[:] = b"x" * SIZE
+    guard(view)
+    os.ftruncate(number, SIZE // 2 // 4096 * 4096)
+    copied = bytes(view)
+    view[0] = 7
+    os.ftruncate(number, 0)
+
+    assert copied[-4096:] == bytes(4096)
+    assert view[1:] == bytes(SIZE - 1)
+    assert os.fstat(number).st_size == 0
+    os.close(number)
+
+
+def test_a_guard_goes_with_its_view() -> None:
+    """Nothing is kept of a view that is gone: its addresses may be somebody else's next."""
+    number, view = mapped()
+    guard(view)
+    address = ctypes.addressof(view.obj)  # type: ignore[arg-type]  # a mapped view is of a ctypes array
+    assert address in _guarded
+    view.release()
+    del view
+
+    assert address not in _guarded
+    os.close(number)
+
+
+def test_what_is_not_guarded_ends_as_before() -> None:
+    """Another view, whose memory is taken, ends the program by SIGBUS, after a guarded one did not."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
+    )
+
+    assert (done.stdout, done.returncode) == ("0\n", -signal.SIGBUS)
+
+
+def test_other_memory_is_left_alone() -> None:
+    """A view that is no mapping, as on the simulated machine, needs no guard."""
+    before = dict(_guarded)
+    guard(memoryview(bytearray(16)))
+
+    assert _guarded == before
