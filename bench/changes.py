@@ -52,6 +52,7 @@ class Key(NamedTuple):
     environments: int | None
     words: int | None
     size: int | None
+    clients: int | None = None
 
 
 Runs = Mapping[Key, Sequence[Line]]
@@ -88,6 +89,7 @@ class Change(msgspec.Struct, omit_defaults=True):
     environments: int | None = None
     words: int | None = None
     size: int | None = None
+    clients: int | None = None
     hosts: Mapping[str, tuple[str, str]] = {}
     """Facts of the host in which the files differ: old and new."""
 
@@ -112,7 +114,7 @@ def read(path: Path) -> Runs:
 
 
 def _key(line: Line) -> Key:
-    return Key(line.measure, line.subject.name, line.environments, line.words, line.size)
+    return Key(line.measure, line.subject.name, line.environments, line.words, line.size, line.clients)
 
 
 def _line(text: bytes, where: str) -> Line | None:
@@ -152,7 +154,7 @@ def _change(
 ) -> Change:
     made = Change(
         key.measure, key.subject, Verdict.FEW, _side(old), _side(new),
-        environments=key.environments, words=key.words, size=key.size, hosts=differ,
+        environments=key.environments, words=key.words, size=key.size, clients=key.clients, hosts=differ,
     )  # fmt: skip
     if made.old is None or made.new is None:
         made.verdict = Verdict.NEW_ONLY if made.old is None else Verdict.OLD_ONLY

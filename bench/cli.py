@@ -1,11 +1,11 @@
-"""The command: `exo bench ipc`, `exo bench pingpong`, `exo bench scale`, `exo bench sizes`, and `compare`."""
+"""The command: `exo bench ipc`, and the others that `MEANING` names, and `compare`."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-from bench import compare, facts, ipc, pingpong, plot, report, scale, sizes, transports
+from bench import bulk, clients, compare, facts, ipc, pingpong, plot, report, rings, scale, sizes, transports
 from bench.errors import BenchError
 from bench.harness import Result, run, run_together
 from bench.system import running
@@ -16,17 +16,20 @@ ROUNDS = 20
 OVER = 2
 """Exit status with --check when a goal was missed."""
 MEANING = {
+    "bulk": "64 bytes to 1 GiB one way, by mapping them, beside the ways that copy them",
+    "clients": "calls a second that one server answers, with 1 to 32 clients",
     "ipc": "calls, traps, bindings, memory, spawn: each beside its outside reference",
     "pingpong": "one way of an L4 IPC against the number of words, between environments and between threads",
+    "rings": "the ring transport: calls, awake and asleep, streams, mapping, clients, each with its goals",
     "scale": "the null trap with 1 to 200 environments living: it must stay flat",
     "sizes": "a payload of 64 bytes to 1 MiB there and back, beside the ways of others",
 }
 EPILOG = """\
 Subject and references take turns in blocks in one run; the first round warms up and is thrown away. References
 are plain processes in the same placement: a session each, as environments have, and by default nobody pinned.
-Where cores are few or busy, --cores (as root) makes runs comparable; pingpong is always pinned, and between
-threads its references are two threads, too. A running system (EXO_RUN) is measured; without one, one is booted
-and ended. `exo bench compare OLD NEW` tells what changed between two files that --json wrote."""
+Where cores are few or busy, --cores (as root) makes runs comparable; pingpong and rings are always pinned, and
+between threads the references of pingpong are two threads, too. A running system (EXO_RUN) is measured; without
+one, one is booted and ended. `exo bench compare OLD NEW` tells what changed between two files that --json wrote."""
 
 
 def main(argv: list[str]) -> int:
@@ -63,8 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cores", type=_cores, default=(), metavar="N,…",
                         help="keep both parties, and the kernel, on these cores (default: nobody is pinned; for "
-                             "scale, as root: one core). Of pingpong: the first one for both parties on the same "
-                             "CPU, and the second for one of them on another (default: the first two)")  # fmt: skip
+                             "scale, as root: one core). Of pingpong and rings: the first one for both parties on "
+                             "the same CPU, and the second for one of them on another (default: the first "
+                             "two)")  # fmt: skip
+    parser.add_argument("--transport", choices=("ring", "zmq"), default="ring",
+                        help="of rings: what its subjects go over (default: ring)")  # fmt: skip
+    parser.add_argument("--full", action="store_true", help="of bulk: sizes above "
+                        f"{report.show_size(bulk.USUAL)}, too; they take minutes, and memory")  # fmt: skip
     parser.add_argument("--step", type=_positive, help="of pingpong: from one number of words to the next "
                         f"(default: {pingpong.STEP}, with --quick {pingpong.QUICK_STEP})")  # fmt: skip
     parser.add_argument("--trips", type=_positive, help="of pingpong: round trips for each number of words "
@@ -126,6 +134,62 @@ def _sizes(arguments: argparse.Namespace) -> int:
             _print(arguments, points[size], host, size)
     if arguments.plot is not None:
         plot.sizes(points, str(host), arguments.plot)
+    return 0
+
+
+def _rings(arguments: argparse.Namespace) -> int:
+    cores = arguments.cores or pingpong.default_cores()
+    keys = rings.possible(arguments.only or rings.KEYS, cores)
+    host = facts.gather(cores)
+    results = []
+    _head(arguments, host)
+    with running(rings.MEMORY) as system:
+        for key in rings.fitting(system, keys):
+            with rings.measure(system, key, cores, arguments.transport) as measure:
+                results.append(run(measure, arguments.rounds))
+            _print(arguments, results[-1], host)
+    if arguments.plot is not None:
+        plot.distributions(results, str(host), arguments.plot)
+    missed = [result for result in results if result.met is False]
+    return OVER if arguments.check and missed else 0
+
+
+def _clients(arguments: argparse.Namespace) -> int:
+    host = facts.gather(arguments.cores)
+    points: dict[int, Result] = {}
+    _head(arguments, host)
+    with (
+        running(clients.MEMORY) as system,
+        clients.measures(system, arguments.only or clients.KEYS, arguments.cores, clients.COUNTS) as measures,
+    ):
+        for count, measure in measures.items():
+            points[count] = run(measure, arguments.rounds)
+            text = clients.text(count, points[count])
+            print(report.line(points[count], host, clients=count) if arguments.json else text, flush=True)
+    kept = clients.kept(points)
+    if not arguments.json:
+        verdict = "PASS" if kept >= clients.KEPT else "below the goal"
+        print(f"{max(points)} clients have {kept:.2f} of the throughput of {min(points)}: {verdict}", end=" ")
+        print(f"(goal: at least {clients.KEPT})")
+    if arguments.plot is not None:
+        plot.clients(points, str(host), arguments.plot)
+    return OVER if arguments.check and kept < clients.KEPT else 0
+
+
+def _bulk(arguments: argparse.Namespace) -> int:
+    host = facts.gather(arguments.cores)
+    keys, wanted = arguments.only or bulk.KEYS, bulk.sizes(full=arguments.full)
+    points: dict[int, Result] = {}
+    bulk.check_host(wanted[-1], keys)
+    _head(arguments, host)
+    with running(bulk.MEMORY) as system:
+        bulk.tell_left_out(system, wanted)
+        with bulk.measures(system, keys, bulk.fitting(system, wanted), arguments.cores) as measures:
+            for size, measure in measures.items():
+                points[size] = run(measure, arguments.rounds)
+                _print(arguments, points[size], host, size)
+    if arguments.plot is not None:
+        plot.sizes(points, str(host), arguments.plot, "a payload one way, against its size")
     return 0
 
 
@@ -204,9 +268,15 @@ def _point(arguments: argparse.Namespace, count: int, result: Result, host: fact
           f"ratio {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]", flush=True)  # fmt: skip
 
 
-KEYS = {"ipc": ipc.KEYS, "pingpong": pingpong.KEYS, "scale": (), "sizes": sizes.KEYS}
+KEYS = {
+    "bulk": bulk.KEYS, "clients": clients.KEYS, "ipc": ipc.KEYS, "pingpong": pingpong.KEYS, "rings": rings.KEYS,
+    "scale": (), "sizes": sizes.KEYS,
+}  # fmt: skip
 """What --only may name."""
-RUNS = {"ipc": _ipc, "pingpong": _pingpong, "scale": _scale, "sizes": _sizes}
+RUNS = {
+    "bulk": _bulk, "clients": _clients, "ipc": _ipc, "pingpong": _pingpong, "rings": _rings, "scale": _scale,
+    "sizes": _sizes,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def _row(each: Change) -> tuple[str, ...]:
 
 def _name(each: Change) -> str:
     """Return what *each* is called: its measure, and what was varied."""
-    counts = ((each.environments, "environments"), (each.words, "words"))
+    counts = ((each.environments, "environments"), (each.words, "words"), (each.clients, "clients"))
     varied = [f"{count} {what}" for count, what in counts if count is not None]
     return ", ".join([each.measure, *varied, *([] if each.size is None else [show_size(each.size)])])
 

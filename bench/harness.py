@@ -1,7 +1,7 @@
 """The machinery: subjects, workers, interleaved runs.
 
 A *subject* gives samples; so does each *reference*. A *measure* is a subject, its references and, where there
-is one, the goal of the ratio. They take turns in blocks, a round at a time, each round in the other order, so
+are any, the goals of the ratios. They take turns in blocks, a round at a time, each round in the other order, so
 that whatever the host does meanwhile happens to all of them. The first blocks warm up and are thrown away.
 """
 
@@ -44,11 +44,12 @@ class Measure:
     title: str
     subject: Subject
     references: Sequence[Subject]
-    """The first one is what the goal is about."""
     block: int
     """Samples of a round."""
-    goal: float | None = None
-    """The largest ratio of p50s that is good enough."""
+    goals: Sequence[float | None] = ()
+    """Of each reference the largest ratio of p50s that is good enough; those beyond the last have none."""
+    most: float | None = None
+    """The largest p50 that is good enough whatever the references say, in nanoseconds."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,13 @@ class Reference:
     blocks: Sequence[Block]
     figures: Summary
     ratio: Ratio
+    goal: float | None = None
+    """The largest ratio that is good enough."""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal was met; None without a goal."""
+        return None if self.goal is None else self.ratio.value <= self.goal
 
 
 @dataclass(frozen=True)
@@ -72,10 +80,12 @@ class Result:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal was met; None without a goal."""
-        if self.measure.goal is None:
-            return None
-        return self.references[0].ratio.value <= self.measure.goal
+        """Whether every goal was met; None without one."""
+        most = self.measure.most
+        each = [reference.met for reference in self.references]
+        each.append(None if most is None else self.figures.p50 <= most)
+        told = [met for met in each if met is not None]
+        return all(told) if told else None
 
 
 def run(measure: Measure, rounds: int) -> Result:
@@ -98,10 +108,15 @@ def run_together(measures: Sequence[Measure], rounds: int) -> list[Result]:
 
 def _result(measure: Measure, own: Sequence[Block], *others: Sequence[Block]) -> Result:
     references = [
-        Reference(reference.name, blocks, summarize(blocks), compare(own, blocks))
-        for reference, blocks in zip(measure.references, others, strict=True)
+        Reference(reference.name, blocks, summarize(blocks), compare(own, blocks), goal)
+        for reference, blocks, goal in zip(measure.references, others, _goals(measure), strict=True)
     ]
     return Result(measure, own, summarize(own), references)
+
+
+def _goals(measure: Measure) -> list[float | None]:
+    """Return the goal of each reference of *measure*."""
+    return [*measure.goals, *[None] * (len(measure.references) - len(measure.goals))]
 
 
 # ---------------------------------------------------------------------------------------------------- workers
@@ -120,11 +135,19 @@ class Worker:
 
     def sample(self, name: str, count: int) -> list[int]:
         """Have it take *count* samples of *name*."""
+        self.tell(name, count)
+        return self.answer()
+
+    def tell(self, name: str, count: int) -> None:
+        """Have it begin to take *count* samples of *name*, which `answer` returns."""
         try:
             self._told.write(f"{name} {count}\n".encode())
             self._told.flush()
         except BrokenPipeError:
             raise BenchError(f"process {self.pid}, which measures, is gone: its error is above") from None
+
+    def answer(self) -> list[int]:
+        """Return the samples it was told to take."""
         return _SAMPLES.decode(self._read())
 
     def thread(self, name: str) -> int:

@@ -41,7 +41,7 @@ def measures(
         ]
         made = [
             Measure("stub", "64-byte call through typed stubs", Sampled("typed stub", client, "stub"), pyzmq,
-                    BLOCK, GOAL),
+                    BLOCK, (GOAL,)),
             *_transports(client, keys, cores, open_),
             Measure("words", "call with 8 words", Sampled("ipc.Message", client, "words"), pyzmq, BLOCK),
             Measure("null", "null trap", Sampled("empty batch", client, "null"),

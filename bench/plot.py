@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bench.errors import BenchError
 from bench.figures import Block, Summary
 from bench.harness import Result
-from bench.report import show_size
+from bench.report import SECOND, show_ratio, show_size, show_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,8 @@ DASHES = ("--", ":")
 STYLES = ("-", "--", "-.")
 """Of references, in turn, so that they can be told apart without colours, too."""
 US = 1000
+LONG = 1000
+"""Times its lower end that the upper end of a long axis is."""
 
 
 def check(path: Path) -> None:
@@ -54,14 +57,16 @@ def distributions(results: Sequence[Result], footnote: str, path: Path) -> None:
 
 
 def _distribution(axes: "Axes", result: Result) -> None:
-    own = result.figures.p50 / US
-    _curve(axes, result.blocks, f"{result.measure.subject.name}: p50 {own:.1f} µs", "-", width=2.6)
+    own = show_time(result.figures.p50)
+    most = result.measure.most
+    goal = "" if most is None else f" (goal: at most {show_time(most)} µs)"
+    _curve(axes, result.blocks, f"{result.measure.subject.name}: p50 {own} µs{goal}", "-", width=2.6)
     for number, reference in enumerate(result.references):
-        p50, ratio = reference.figures.p50 / US, reference.ratio
-        label = f"{reference.name}: p50 {p50:.1f} µs (ours is {ratio.value:.2f} times that)"
+        p50, ratio = show_time(reference.figures.p50), show_ratio(reference.ratio.value)
+        goal = "" if reference.goal is None else f"; goal: at most {show_ratio(reference.goal)}"
+        label = f"{reference.name}: p50 {p50} µs (ours is {ratio} times that{goal})"
         _curve(axes, reference.blocks, label, STYLES[number % len(STYLES)], width=1.4)
-    goal = f" (goal: at most {result.measure.goal:.2f} times)" if result.measure.goal is not None else ""
-    axes.set_title(f"{result.measure.title}{goal}", fontsize=11)
+    axes.set_title(result.measure.title, fontsize=11)
     axes.set_xlabel("time of one, µs (logarithmic; the slowest 1 % not shown)")
     axes.set_ylabel("share that took at most this long")
     axes.set_ylim(0, 1)
@@ -87,23 +92,26 @@ def _legend_beside(axes: "Axes", order: Sequence[float]) -> None:
 
 
 def _logarithmic(axes: "Axes", name: Literal["x", "y"]) -> None:
-    """Make the axis *name* logarithmic, with plain numbers at 1, 2, 5, 10 and so on: at more where it is short."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: PLC0415 - optional
+    """Make the axis *name* logarithmic, with plain numbers at 1, 2, 5, 10 and so on.
+
+    Where it is short, at more; where it is long, at powers of ten.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415 - optional
 
     axes.set(**{f"{name}scale": "log"})
     axis = {"x": axes.xaxis, "y": axes.yaxis}[name]
     low, high = axis.get_view_interval()
-    axis.set_major_locator(
-        LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7), numticks=99)
-    )
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    span = high / low
+    subs = (1, 1.5, 2, 3, 4, 5, 7) if span <= 10 else (1, 2, 5) if span <= LONG else (1,)  # noqa: PLR2004
+    axis.set_major_locator(LogLocator(subs=subs, numticks=99))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def _curve(axes: "Axes", blocks: Sequence[Block], label: str, style: str, width: float) -> None:
     """Draw the empirical distribution function."""
     ordered = sorted(chain.from_iterable(blocks))
-    shown = ordered[: max(1, int(len(ordered) * TAIL))]
+    shown = ordered[: ceil(len(ordered) * TAIL)]
     heights = [(index + 1) / len(ordered) for index in range(len(shown))]
     axes.plot(
         [sample / US for sample in shown],
@@ -167,13 +175,43 @@ def _sweep(axes: "Axes", name: str, points: Mapping[int, Result], color: str) ->
         axes.plot(counts, times, style, color=color, alpha=0.6, linewidth=1, label=f"  {reference}")
 
 
-def sizes(points: Mapping[int, Result], footnote: str, path: Path) -> None:
+def clients(points: Mapping[int, Result], footnote: str, path: Path) -> None:
+    """Draw how many calls a second each party makes over the count of clients; the bands are the 95 % intervals."""
+    figure = _figure(width=11, height=6)
+    axes = figure.add_subplot()
+    last: list[float] = []
+    for number, (name, each) in enumerate(_by_party(points).items()):
+        rates, lows, highs = (
+            [SECOND / getattr(figures, time) for figures in each.values()] for time in ("p50", "high", "low")
+        )
+        style, width = _line_of(number)
+        axes.plot([*each], rates, f"o{style}", color=f"C{number}", linewidth=width, markersize=4, label=name)
+        axes.fill_between([*each], lows, highs, color=f"C{number}", alpha=0.15, linewidth=0)
+        last.append(-rates[-1])
+    axes.set_title("calls of one server, against how many clients it has")
+    axes.set_xlabel("clients that call at the same time (logarithmic)")
+    axes.set_ylabel("calls a second, all clients together (logarithmic)")
+    _logarithmic(axes, "y")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([*points], [str(count) for count in points])
+    axes.minorticks_off()
+    axes.grid(visible=True, alpha=0.3)
+    _legend_beside(axes, last)
+    _save(figure, footnote, path)
+
+
+def sizes(
+    points: Mapping[int, Result],
+    footnote: str,
+    path: Path,
+    title: str = "a payload there and back, against its size",
+) -> None:
     """Draw the p50 of each party over the size of the payload, in bytes; the bands are the 95 % intervals."""
     figure = _figure(width=11, height=6)
     axes = figure.add_subplot()
     last: list[float] = []
     for number, (name, each) in enumerate(_by_party(points).items()):
-        style, width = (STYLES[(number - 1) % len(STYLES)], 1.4) if number else ("-", 2.6)
+        style, width = _line_of(number)
         p50s = [figures.p50 / US for figures in each.values()]
         axes.plot([*each], p50s, f"o{style}", color=f"C{number}", linewidth=width, markersize=4, label=name)
         lows, highs = (
@@ -181,16 +219,21 @@ def sizes(points: Mapping[int, Result], footnote: str, path: Path) -> None:
         )
         axes.fill_between([*each], lows, highs, color=f"C{number}", alpha=0.15, linewidth=0)
         last.append(-p50s[-1] if len(each) == len(points) else 0)
-    axes.set_title("a payload there and back, against its size")
+    axes.set_title(title)
     axes.set_xlabel("payload (logarithmic)")
     axes.set_ylabel("p50, µs (logarithmic)")
     _logarithmic(axes, "y")
     axes.set_xscale("log", base=2)
-    axes.set_xticks([*points], [show_size(size) for size in points])
+    axes.set_xticks([*points], [show_size(size) for size in points], fontsize=8)
     axes.minorticks_off()
     axes.grid(visible=True, alpha=0.3)
     _legend_beside(axes, last)
     _save(figure, footnote, path)
+
+
+def _line_of(number: int) -> tuple[str, float]:
+    """Return the style and the width of the line of party *number*, of which the first is the subject."""
+    return (STYLES[(number - 1) % len(STYLES)], 1.4) if number else ("-", 2.6)
 
 
 def _interval(figures: Summary) -> tuple[float, float]:

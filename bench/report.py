@@ -7,9 +7,12 @@ import msgspec
 
 from bench.facts import Facts
 from bench.figures import Block, Ratio, Slope, Summary, medians, slope
-from bench.harness import Result
+from bench.harness import Reference, Result
 
 RATIO = "ratio of p50s, 95 % interval"
+EXACT = 10 * 1000
+"""Nanoseconds up to which a time has two decimals, not one."""
+SECOND = 1_000_000_000
 HEAD = ("", "p50 µs", "95 % interval", "p90", "p99", "max", "n", RATIO)
 US = 1000
 """Nanoseconds."""
@@ -17,16 +20,16 @@ US = 1000
 
 def table(result: Result) -> str:
     """Return *result* as a small table: the subject, then its references with the ratio to each."""
-    rows = [HEAD, _row(result.measure.subject.name, result.figures, "")]
-    rows += (_row(f"against {each.name}", each.figures, _show(each.ratio)) for each in result.references)
+    rows = [HEAD, _row(result.measure.subject.name, result.figures, _show_most(result))]
+    rows += (_row(f"against {each.name}", each.figures, _show_reference(each)) for each in result.references)
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     lines = ["  " + "  ".join(_cells(row, widths)).rstrip() for row in rows]
     return "\n".join([f"{result.measure.title}{_verdict(result)}", *lines])
 
 
 def _row(name: str, figures: Summary, ratio: str) -> tuple[str, ...]:
-    p50, *times = (f"{time / US:.1f}" for time in (figures.p50, figures.p90, figures.p99, figures.max))
-    interval = f"[{figures.low / US:.1f}, {figures.high / US:.1f}]"
+    p50, *times = map(show_time, (figures.p50, figures.p90, figures.p99, figures.max))
+    interval = f"[{show_time(figures.low)}, {show_time(figures.high)}]"
     return (name, p50, interval, *times, str(figures.n), ratio)
 
 
@@ -38,22 +41,54 @@ def _cells(row: tuple[str, ...], widths: list[int]) -> Iterator[str]:
     yield ratio[0]
 
 
+def show_time(time: float) -> str:
+    """Return *time*, nanoseconds, in microseconds."""
+    return f"{time / US:.{2 if time < EXACT else 1}f}"
+
+
+def show_ratio(value: float) -> str:
+    """Return *value* with two decimals, or with two digits that say something where it is small."""
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"  # noqa: PLR2004 - two decimals are two digits
+
+
 def _show(ratio: Ratio) -> str:
-    return f"{ratio.value:.2f}  [{ratio.low:.2f}, {ratio.high:.2f}]"
+    return f"{show_ratio(ratio.value)}  [{show_ratio(ratio.low)}, {show_ratio(ratio.high)}]"
+
+
+def _show_reference(reference: Reference) -> str:
+    if reference.goal is None:
+        return _show(reference.ratio)
+    return f"{_show(reference.ratio)}  {_passed(reference.met)} (goal: at most {show_ratio(reference.goal)})"
+
+
+def _show_most(result: Result) -> str:
+    most = result.measure.most
+    if most is None:
+        return ""
+    met = result.figures.p50 <= most
+    rate = f"{show_rate(result.figures.p50)}/s"
+    return f"{rate}  {_passed(met)} (goal: at least {show_rate(most)}/s)"
+
+
+def show_rate(time: float) -> str:
+    """Return how many there are in a second when each takes *time* nanoseconds."""
+    return f"{SECOND / time:,.0f}"
+
+
+def _passed(met: bool | None) -> str:  # noqa: FBT001
+    return "PASS" if met else "over"
 
 
 def show_size(size: int) -> str:
     """Return *size* bytes in words."""
-    for unit, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if size >= unit:
             return f"{size // unit} {name}"
     return f"{size} B"
 
 
 def _verdict(result: Result) -> str:
-    if result.measure.goal is None:
-        return ""
-    return f": {'PASS' if result.met else 'over the goal'} (goal: at most {result.measure.goal:.2f} times)"
+    return "" if result.met is None else f": {'PASS' if result.met else 'over the goal'}"
 
 
 class Party(msgspec.Struct, omit_defaults=True):
@@ -71,6 +106,10 @@ class Party(msgspec.Struct, omit_defaults=True):
     """The p50 of each round, in the order they were run: what a later comparison draws from."""
     ratio: Ratio | None = None
     """Of a reference: the subject's p50 over its own."""
+    goal: float | None = None
+    """Of a reference: the largest ratio that is good enough."""
+    met: bool | None = None
+    """Of a reference: whether it was."""
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -81,7 +120,9 @@ class Line(msgspec.Struct, omit_defaults=True):
     subject: Party
     references: list[Party]
     goal: float | None
+    """Of the first reference."""
     met: bool | None
+    """Whether all goals were met."""
     host: Facts
     environments: int | None = None
     """How many lived beside it, where that was varied."""
@@ -89,6 +130,10 @@ class Line(msgspec.Struct, omit_defaults=True):
     """How many there were in a message, where that was varied."""
     size: int | None = None
     """Of the payload, in bytes, where that was varied."""
+    clients: int | None = None
+    """How many one server had, where that was varied."""
+    most: float | None = None
+    """The largest p50 of the subject that is good enough."""
 
 
 def line(
@@ -98,18 +143,26 @@ def line(
     environments: int | None = None,
     words: int | None = None,
     size: int | None = None,
+    clients: int | None = None,
 ) -> str:
     """Return *result* as one line of JSON."""
     measure = result.measure
     subject = _party(measure.subject.name, result.figures, result.blocks)
-    references = [_party(each.name, each.figures, each.blocks, each.ratio) for each in result.references]
-    whole = Line(measure.key, measure.title, subject, references, measure.goal, result.met, facts,
-                 environments, words, size)  # fmt: skip
+    references = [_reference(each) for each in result.references]
+    first = references[0].goal if references else None
+    whole = Line(measure.key, measure.title, subject, references, first, result.met, facts,
+                 environments, words, size, clients, measure.most)  # fmt: skip
     return msgspec.json.encode(whole).decode()
 
 
-def _party(name: str, figures: Summary, blocks: Sequence[Block], ratio: Ratio | None = None) -> Party:
-    return Party(name, **msgspec.structs.asdict(figures), rounds=medians(blocks), ratio=ratio)
+def _reference(each: Reference) -> Party:
+    party = _party(each.name, each.figures, each.blocks)
+    party.ratio, party.goal, party.met = each.ratio, each.goal, each.met
+    return party
+
+
+def _party(name: str, figures: Summary, blocks: Sequence[Block]) -> Party:
+    return Party(name, **msgspec.structs.asdict(figures), rounds=medians(blocks))
 
 
 # ------------------------------------------------------------------------------------ a sweep over word counts

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from bench.errors import BenchError
 from bench.harness import ROOT, Worker, import_path, place
 from exo.console import Console
 from kernel.abi.kip import Head, SystemState
+from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.program import ProgramKind, Role
 from libexo import kip
 from libexo.environment import run_directory
 from libexo.errors import ExoError
+from servers.memory.policy import QUOTA_DIVISOR
 
 PROGRAMS = ROOT / "bench" / "programs"
 PATIENCE = 30.0
@@ -73,6 +76,11 @@ class System:
         self._open.callback(worker.close)
         return worker
 
+    @property
+    def quota(self) -> int:
+        """How many bytes one environment may have, unless an operator gave it more."""
+        return self.kip.head(Head.FRAME_COUNT) // QUOTA_DIVISOR * FRAME_SIZE
+
     def place(self, pids: Sequence[int], cores: Sequence[int]) -> None:
         """Keep environments on *cores*, and with them the kernel, if it is ours."""
         kernel = [self.kip.head(Head.KERNEL_PID)] if self.booted else []
@@ -84,15 +92,18 @@ class System:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[System]:
-    """Give the system at EXO_RUN (or its default place), or a new one in a directory of its own."""
+def running(memory: str = "") -> Iterator[System]:
+    """Give the system at EXO_RUN (or its default place), or a new one in a directory of its own.
+
+    The new one has so much *memory*, like "4 GiB"; empty: as much as system.toml says.
+    """
     if _is_up(run_directory()):
         with contextlib.closing(System(run_directory(), booted=False)) as system:
             yield system
         return
-    with tempfile.TemporaryDirectory(prefix="exo-bench-") as directory, _boot(Path(directory) / "run") as run:
+    with tempfile.TemporaryDirectory(prefix="exo-bench-") as name, _boot(Path(name), memory) as run:
         # The way to the sockets must be open to the uids of environments.
-        Path(directory).chmod(0o711)
+        Path(name).chmod(0o711)
         with contextlib.closing(System(run, booted=True)) as system:
             yield system
 
@@ -106,9 +117,14 @@ def _is_up(run: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _boot(run: Path) -> Iterator[Path]:
-    """Boot a kernel at *run*; end it after. Its last words are shown when it does not come up."""
-    command = [sys.executable, "-m", "kernel", "--config", str(ROOT / "system.toml"), "--run", str(run)]
+def _boot(directory: Path, memory: str) -> Iterator[Path]:
+    """Boot a kernel in *directory*; end it after. Its last words are shown when it does not come up."""
+    run, config = directory / "run", ROOT / "system.toml"
+    if memory:
+        text = re.sub("(?m)^memory = .*$", f'memory = "{memory}"', config.read_text(encoding="utf-8"))
+        config = directory / config.name
+        config.write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "kernel", "--config", str(config), "--run", str(run)]
     environ = {key: value for key, value in os.environ.items() if not key.startswith("EXO_")}
     environ["PYTHONPATH"] = import_path()
     process = subprocess.Popen(command, env=environ, start_new_session=True)

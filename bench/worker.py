@@ -15,7 +15,7 @@ from time import monotonic_ns
 
 import msgspec
 
-from kernel.abi.limits import MAX_WORDS
+from kernel.abi.limits import FRAME_SIZE, MAX_WORDS
 
 Sampler = Callable[[int], list[int]]
 """Takes that many samples."""
@@ -23,6 +23,12 @@ Sampler = Callable[[int], list[int]]
 WORD_BYTES = 8
 SIZES = (64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20)
 """The payloads there and back, in bytes, of whoever measures payloads of more than one size."""
+STREAM = 2000
+"""Messages of a stream that are timed together."""
+BULK = tuple(64 << step for step in range(0, 26, 2))
+"""What is passed one way, in bytes, by whoever measures bulk: 64 B to 1 GiB."""
+PIECE = 1 << 20
+"""Bytes at most of one message, or one write, of those that copy: the same ones again and again."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -37,6 +43,32 @@ def timed(action: Callable[[], object], after: Callable[[], object] | None = Non
             samples.append(monotonic_ns() - start)
             if after is not None:
                 after()
+        return samples
+
+    return sample
+
+
+def span(action: Callable[[], object]) -> Sampler:
+    """Return a sampler that does *action* as often as asked; its samples are when that began, and when it ended."""
+
+    def sample(count: int) -> list[int]:
+        start = monotonic_ns()
+        for _ in range(count):
+            action()
+        return [start, monotonic_ns()]
+
+    return sample
+
+
+def each_of(action: Callable[[int], object]) -> Sampler:
+    """Return a sampler of how long one takes of `STREAM` that *action* does in one go."""
+
+    def sample(count: int) -> list[int]:
+        samples = []
+        for _ in range(count):
+            start = monotonic_ns()
+            action(STREAM)
+            samples.append((monotonic_ns() - start) // STREAM)
         return samples
 
     return sample
@@ -63,6 +95,22 @@ def round_trip(call: Callable[[bytes], bytes], size: int) -> Sampler:
 def sized(size: int) -> str:
     """Return what a worker calls the round trip of *size* bytes."""
     return f"bytes-{size}"
+
+
+def bulks(makers: Mapping[str, Callable[[int], Sampler]]) -> dict[str, Callable[[], Sampler]]:
+    """Return *makers* for each size of `BULK`: under its name, with what `sized` says after it."""
+    return {f"{name}-{sized(size)}": partial(maker, size) for name, maker in makers.items() for size in BULK}
+
+
+def pieces(size: int) -> tuple[bytes, int]:
+    """Return a piece, and how many of it are *size* bytes of BULK."""
+    piece = bytes(range(SIZES[0])) * (min(size, PIECE) // SIZES[0])
+    return piece, size // len(piece)
+
+
+def read_pages(memory: memoryview) -> int:
+    """Read a byte of every page of *memory*; return what they come to: proof that they were read."""
+    return sum(memory[::FRAME_SIZE])
 
 
 def message_bytes(words: int) -> int:

@@ -17,6 +17,9 @@ EXAMPLES = """\
   exo bench ipc --plot ipc.svg
   exo bench pingpong --quick
   exo bench sizes --plot sizes.svg
+  exo bench rings --check
+  exo bench clients --plot clients.svg
+  exo bench bulk --full --plot bulk.svg
   exo bench compare old.jsonl new.jsonl"""
 
 PLACES = ("bench.cli", "bench.__main__")

@@ -1,14 +1,15 @@
 """The measuring side of the system: an environment like any other, which times what it does itself."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from time import monotonic_ns
 
 import libexo
+from bench.programs.connecting import connected
 from bench.programs.echo import Echo
-from bench.worker import SIZES, Sampler, round_trip, sized, timed, work
+from bench.worker import SIZES, Sampler, round_trip, sized, span, timed, work
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.program import ProgramKind
 from libexo import vm
@@ -27,7 +28,8 @@ def main() -> None:
     environment = libexo.attach()
     work(
         {
-            "stub": lambda: _stub(environment),
+            "stub": lambda: timed(_echo(environment)),
+            "calls": lambda: span(_echo(environment)),
             "words": lambda: _words(environment),
             "null": lambda: timed(lambda: environment.sys.batch(())),
             "bind": lambda: _bind(environment),
@@ -38,14 +40,14 @@ def main() -> None:
     )
 
 
-def _stub(environment: Environment) -> Sampler:
-    echo = Echo.connect(environment, os.environ["BENCH_ECHO"])
+def _echo(environment: Environment) -> Callable[[], bytes]:
+    echo = connected(Echo, environment, os.environ["BENCH_ECHO"])
     assert echo.echo(PAYLOAD) == PAYLOAD
-    return timed(lambda: echo.echo(PAYLOAD))
+    return lambda: echo.echo(PAYLOAD)
 
 
 def _echoed(environment: Environment, size: int) -> Sampler:
-    return round_trip(Echo.connect(environment, os.environ["BENCH_ECHO"]).echo, size)
+    return round_trip(connected(Echo, environment, os.environ["BENCH_ECHO"]).echo, size)
 
 
 def _words(environment: Environment) -> Sampler:

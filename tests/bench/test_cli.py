@@ -17,6 +17,9 @@ from bench import cli
         ["pingpong", "--step", "0"],
         ["ipc", "--rounds", "0"],
         ["ipc", "--cores", "x"],
+        ["rings", "--only", "dealer"],
+        ["bulk", "--only", "call"],
+        ["rings", "--transport", "pigeon"],
     ],
 )
 def test_a_wrong_command_line_is_refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from bench import plot, report, scale
 from bench.errors import BenchError
 from bench.facts import Facts
 from bench.harness import Measure, Result, run, run_together
-from bench.worker import timed
+from bench.worker import STREAM, each_of, span, timed
 
 FACTS = Facts(2, "processor", "6.1", "3.11", "27", "4.3", "abc", ())
 
@@ -33,7 +33,7 @@ class Steady:
 def measured(ours: int, theirs: int, goal: float | None = 1.25, rounds: int = 4) -> tuple[Result, list[str]]:
     asked: list[str] = []
     reference = Steady("theirs", theirs, asked)
-    measure = Measure("key", "what it does", Steady("ours", ours, asked), [reference], block=10, goal=goal)
+    measure = Measure("key", "what it does", Steady("ours", ours, asked), [reference], block=10, goals=[goal])
     return run(measure, rounds), asked
 
 
@@ -75,6 +75,56 @@ def test_a_goal_is_met_up_to_its_ratio(ours: int, met: bool) -> None:  # noqa: F
 
     assert result.met is met
     assert ("PASS" if met else "over the goal") in report.table(result)
+
+
+def test_each_reference_has_a_goal_of_its_own() -> None:
+    """Of three, one met, one missed and one without: the whole is missed, and each row says its own."""
+    references = [Steady(name, lasts, []) for name, lasts in (("slow", 1000), ("fast", 10), ("other", 50))]
+    measure = Measure("key", "what it does", Steady("ours", 100, []), references, block=10, goals=(0.1, 8))
+    result = run(measure, rounds=4)
+    title, _, _, *rows = report.table(result).splitlines()
+    told = msgspec.json.decode(report.line(result, FACTS))
+
+    assert [reference.met for reference in result.references] == [True, False, None]
+    assert result.met is False
+    assert title.endswith(": over the goal")
+    assert rows[0].endswith("0.10  [0.10, 0.10]  PASS (goal: at most 0.10)")
+    assert rows[1].endswith("over (goal: at most 8.00)")
+    assert rows[2].endswith("2.00  [2.00, 2.00]")
+    assert [each.get("goal") for each in told["references"]] == [0.1, 8, None]
+    assert [each.get("met") for each in told["references"]] == [True, False, None]
+    assert (told["goal"], told["met"]) == (0.1, False)
+
+
+@pytest.mark.parametrize(("lasts", "met"), [(2000, True), (2001, False)])
+def test_a_goal_may_be_a_rate(lasts: int, met: bool) -> None:  # noqa: FBT001
+    """Two microseconds a message are half a million a second, whatever the reference takes; one ns more is less."""
+    reference = Steady("theirs", 1, [])
+    result = run(
+        Measure("key", "a stream", Steady("ours", lasts, []), [reference], block=10, most=2000), rounds=4
+    )
+    row = report.table(result).splitlines()[2]
+
+    assert result.met is met
+    assert ("PASS" if met else "over") in row
+    assert "(goal: at least 500,000/s)" in row
+    assert msgspec.json.decode(report.line(result, FACTS))["most"] == 2000
+
+
+@pytest.mark.parametrize(
+    ("time", "shown"), [(190, "0.19"), (9_990, "9.99"), (10_000, "10.0"), (418_069_200, "418069.2")]
+)
+def test_a_short_time_has_two_decimals(time: int, shown: str) -> None:
+    """Of microseconds: below ten, one would say too little."""
+    assert report.show_time(time) == shown
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shown"), [(341.847, "341.85"), (0.333, "0.33"), (0.04, "0.04"), (0.000861, "0.00086")]
+)
+def test_a_small_ratio_has_two_digits(ratio: float, shown: str) -> None:
+    """And a large one two decimals."""
+    assert report.show_ratio(ratio) == shown
 
 
 def test_without_a_goal_nothing_is_missed() -> None:
@@ -138,6 +188,26 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_measuring(
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(BenchError, match=r"pip install exokernel\[plot\]"):
         plot.check(tmp_path / "picture.svg")
+
+
+def test_a_span_says_when_it_began_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is read twice, however often the action is done between."""
+    clock = itertools.count(100, step=7)
+    monkeypatch.setattr("bench.worker.monotonic_ns", lambda: next(clock))
+    done: list[str] = []
+
+    assert span(lambda: done.append("action"))(5) == [100, 107]
+    assert len(done) == 5
+
+
+def test_a_message_of_a_stream_takes_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them are sent in one go, and the time divided by how many there were."""
+    clock = itertools.count(step=3 * STREAM)
+    monkeypatch.setattr("bench.worker.monotonic_ns", lambda: next(clock))
+    asked: list[int] = []
+
+    assert each_of(asked.append)(2) == [3, 3]
+    assert asked == [STREAM, STREAM]
 
 
 @pytest.mark.slow
