@@ -55,6 +55,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.fixture(autouse=True, scope="module")
+def heap() -> None:
+    """Set aside, before the tests of a module, every object there is.
+
+    The simulated MMU asks the collector for the views of each mapping it takes away, and that walks the heap. The
+    collected tests, and what single ones import, would make it so large that a test took ten times as long.
+    What is set aside it does not find: a simulated machine must not outlive its module.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def seed(pytestconfig: pytest.Config) -> int:
     """The seed of this run: `--seed`, or a new one, printed when the test fails."""

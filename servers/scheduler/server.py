@@ -140,18 +140,13 @@ class SchedulerServer(Scheduler):
 
     def change(self, thread: int, apply: Callable[[Standing], None]) -> None:
         """Change what is said about *thread*, keep it, and plan anew. Raises ExoError: nothing is changed."""
-        before = self._standings
         changed = msgspec.structs.replace(self.standing(thread))
         apply(changed)
-        living = {
-            each: said for each, said in before.items() if self.environment.kip.thread(each) is not None
-        }
-        self._standings = living | {thread: changed}
-        try:
-            self._keep()
-        except Exception:
-            self._standings = before
-            raise
+        kip = self.environment.kip
+        living = {each: said for each, said in self._standings.items() if kip.thread(each) is not None}
+        standings = living | {thread: changed}
+        self._keep(standings)
+        self._standings = standings
         self._replan()
 
     def migrate(self, thread: int, processor: int) -> None:
@@ -205,7 +200,7 @@ class SchedulerServer(Scheduler):
         """It has used up its quantum: it has no slices until another Schedule, and its scheduler is told."""
         standing.expired = True
         with suppress(ExoError):  # of two misfortunes, to be told twice is the smaller
-            self._keep()
+            self._keep(self._standings)
         with suppress(TrapRefused):  # it ended meanwhile
             self.environment.sys.expire(self._cpus[row.cpu], row.thread)
 
@@ -241,12 +236,12 @@ class SchedulerServer(Scheduler):
         state = self._estate.load()
         return _STANDINGS.decode(state) if state else {}
 
-    def _keep(self) -> None:
-        """Write what was said into the estate, which is made when it is first needed."""
+    def _keep(self, standings: dict[int, Standing]) -> None:
+        """Write what was said into the estate, which is made when it is first needed. Raises ExoError."""
         if self._estate is None:
             extent = Memory.connect(self.environment).allocate(_ESTATE_PAGES)
             self._estate = Estate(self.environment.views.map(extent.handle))
-        self._estate.store(msgspec.msgpack.encode(self._standings))
+        self._estate.store(msgspec.msgpack.encode(standings))
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from kernel.abi.kip import Head
 from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.messages import IpcCode, Phase
 from kernel.abi.rights import ALL_RIGHTS, Kind
 from libexo import attach, l4
 from libexo.l4.addresses import no_pager
@@ -26,6 +27,10 @@ THERE = 0x40_0000
 SENT = Said(())
 """A message of no untyped words; what a send that went well leaves in the registers."""
 ALL = l4.CompleteAddressSpace
+CUT_HERE = Failed(IpcCode.OVERFLOW, Phase.RECEIVE)
+CUT_THERE = Failed(IpcCode.OVERFLOW, Phase.SEND)
+TUNNELLED = (1 << 64) - 1
+"""The instruction pointer of a fault in the middle of a message."""
 Answer = Callable[[int], tuple[l4.Item, ...]]
 """What a pager answers a fault at an address with."""
 _ASIDE = 1 << 40

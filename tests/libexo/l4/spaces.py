@@ -13,6 +13,7 @@ from tests.kernel.puppets import Puppet, Theatre, theatre
 
 PAGE = FRAME_SIZE
 BASE = 0x10_0000
+THERE = 0x40_0000
 ALL = l4.CompleteAddressSpace + l4.FullyAccessible
 
 

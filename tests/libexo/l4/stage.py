@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from kernel.abi.ids import thread_id
 from kernel.abi.messages import IpcCode, Phase
 from libexo import attach, l4
+from libexo.ipc import READY
 from libexo.l4.constants import ipc_error_parts
 from libexo.l4.start import entry
 from libexo.testing import System, Task, simulated
@@ -27,6 +28,10 @@ MOMENT: Final = 10_000
 LONG: Final = 100 * MOMENT
 WAITS: Final = "waits"
 """The result of a part that has not ended."""
+READY_US: Final = int(READY * 1e6)
+"""What a zero time-out allows a partner who is about to receive, in microseconds."""
+NEVER: Final = l4.Timeouts(l4.Never, l4.Never)
+"""Both phases wait for as long as it takes."""
 _FIRST_BESIDE = 2000
 _PATIENCE = 1000
 """How many moments a part that is through waits for the threads it made."""
@@ -47,6 +52,10 @@ class Failed(NamedTuple):
     code: IpcCode
     phase: Phase
     offset: int = 0
+
+
+TIMED_OUT: Final = {phase: Failed(IpcCode.TIMEOUT, phase) for phase in Phase}
+NO_PARTNER: Final = {phase: Failed(IpcCode.NO_PARTNER, phase) for phase in Phase}
 
 
 class Cast:
@@ -167,6 +176,14 @@ def heard(received: tuple[int, l4.MsgTag]) -> tuple[int, Said | Failed]:
     """What `Wait` and its like brought, and from whom."""
     sender, tag = received
     return sender, said(tag)
+
+
+def await_name(cast: Cast, name: str) -> int:
+    """Wait until thread *name* is there, and receives; return its id."""
+    while name not in cast.ids:
+        sleep(100)
+    sleep(3_000)
+    return cast.ids[name]
 
 
 def sleep(microseconds: int = MOMENT) -> int:

@@ -8,12 +8,11 @@ from kernel.abi.topology import MachineConfig, Topology
 from libexo import attach, l4
 from libexo.environment import Environment
 from libexo.testing import simulated
-from tests.libexo.l4.stage import Cast, Said, play, put, said, sleep
+from tests.libexo.l4.stage import NEVER, Cast, Said, play, put, said, sleep
 
 conforms = pytest.mark.conforms
 
 TWO_PROCESSORS = Topology(MachineConfig(memory="1 MiB", cpus=(0, 1)))
-NEVER = l4.Timeouts(l4.Never, l4.Never)
 FLAGS = 0xE000
 """r, X and E, in their places in a tag."""
 

@@ -6,7 +6,21 @@ from kernel.abi.ids import SYSTEM_BASE, thread_id
 from kernel.abi.messages import IpcCode, Label, Phase
 from libexo import l4
 from libexo.testing import System
-from tests.libexo.l4.stage import LONG, MOMENT, SEEDS, Cast, Failed, Said, heard, put, said, sleep, stage
+from tests.libexo.l4.stage import (
+    LONG,
+    MOMENT,
+    NEVER,
+    NO_PARTNER,
+    SEEDS,
+    Cast,
+    Failed,
+    Said,
+    heard,
+    put,
+    said,
+    sleep,
+    stage,
+)
 
 conforms = pytest.mark.conforms
 LINE = 5
@@ -32,7 +46,7 @@ def test_an_interrupt_is_a_message(seed: int, specifier: int) -> None:
 
     def driver(cast: Cast) -> object:
         assert l4.AssociateInterrupt(IRQ, l4.Myself())
-        return heard(l4.Ipc(l4.nilthread, specifier, l4.Timeouts(l4.Never, l4.Never)))
+        return heard(l4.Ipc(l4.nilthread, specifier, NEVER))
 
     with stage(seed=seed) as cast:
         task = cast.add("driver", driver)
@@ -79,8 +93,7 @@ def test_answering_nothing() -> None:
         task = cast.add("driver", driver)
         cast.system.run()
 
-        nobody = {phase: Failed(IpcCode.NO_PARTNER, phase) for phase in Phase}
-        assert task.result == ([nobody[Phase.SEND]] * 4, nobody[Phase.RECEIVE])
+        assert task.result == ([NO_PARTNER[Phase.SEND]] * 4, NO_PARTNER[Phase.RECEIVE])
 
 
 @conforms("Interrupt: associate")

@@ -8,6 +8,7 @@ from libexo import l4
 from tests.libexo.l4.stage import (
     LONG,
     MOMENT,
+    NEVER,
     SEEDS,
     WAITS,
     Cast,
@@ -22,7 +23,6 @@ from tests.libexo.l4.stage import (
 )
 
 conforms = pytest.mark.conforms
-NEVER = l4.Timeouts(l4.Never, l4.Never)
 REPLY = l4.Timeouts(l4.ZeroTime, l4.Never)
 NOBODY = thread_id(3000)
 

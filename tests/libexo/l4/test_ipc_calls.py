@@ -4,14 +4,26 @@ from collections.abc import Callable
 
 import pytest
 
-from kernel.abi.messages import IpcCode, Phase
+from kernel.abi.messages import Phase
 from kernel.abi.topology import MachineConfig, Topology
 from libexo import l4
 from libexo.testing import simulated
-from tests.libexo.l4.stage import LONG, SEEDS, WAITS, Cast, Failed, Said, heard, now, play, put, said, sleep
+from tests.libexo.l4.stage import (
+    LONG,
+    SEEDS,
+    TIMED_OUT,
+    WAITS,
+    Cast,
+    Said,
+    heard,
+    now,
+    play,
+    put,
+    said,
+    sleep,
+)
 
 conforms = pytest.mark.conforms
-TIMED_OUT = {phase: Failed(IpcCode.TIMEOUT, phase) for phase in Phase}
 TIME = l4.TimePeriod(LONG)
 Script = Callable[[int], l4.MsgTag]
 

@@ -11,12 +11,14 @@ from libexo.l4.space import space_of
 from tests.libexo.l4.stage import (
     LONG,
     MOMENT,
+    NO_PARTNER,
     SEEDS,
     WAITS,
     Cast,
     Failed,
     Part,
     Said,
+    await_name,
     heard,
     play,
     put,
@@ -26,7 +28,6 @@ from tests.libexo.l4.stage import (
 )
 
 conforms = pytest.mark.conforms
-NO_PARTNER = {phase: Failed(IpcCode.NO_PARTNER, phase) for phase in Phase}
 Ask = Callable[[int], l4.MsgTag]
 
 
@@ -123,21 +124,15 @@ def test_queued_senders_of_a_deleted_thread(seed: int) -> None:
         sleep()
         return deleted
 
-    def sender(cast: Cast) -> object:
-        while "victim" not in cast.ids:
-            sleep(100)
-        sleep(3000)
-        put(1)
-        return said(l4.Send(cast.victim))
+    def queued(ask: Ask) -> Part:
+        def part(cast: Cast) -> object:
+            victim = await_name(cast, "victim")
+            put(1)
+            return said(ask(victim))
 
-    def caller(cast: Cast) -> object:
-        while "victim" not in cast.ids:
-            sleep(100)
-        sleep(3000)
-        put(1)
-        return said(l4.Call(cast.victim))
+        return part
 
-    results = play(seed=seed, space=space, one=sender, two=caller)
+    results = play(seed=seed, space=space, one=queued(l4.Send), two=queued(l4.Call))
 
     assert [results[name] for name in ("space", "one", "two")] == [1, *[NO_PARTNER[Phase.SEND]] * 2]
 

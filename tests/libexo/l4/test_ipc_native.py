@@ -6,12 +6,24 @@ import libexo
 from kernel.abi.messages import IpcCode, Phase
 from libexo import l4
 from libexo.errors import IpcError
-from libexo.ipc import READY, Message
+from libexo.ipc import Message
 from libexo.stub import Interface, operation, serve
-from tests.libexo.l4.stage import LONG, MOMENT, SEEDS, Cast, Failed, Said, heard, play, put, said, sleep
+from tests.libexo.l4.stage import (
+    LONG,
+    MOMENT,
+    READY_US,
+    SEEDS,
+    Cast,
+    Failed,
+    Said,
+    heard,
+    play,
+    put,
+    said,
+    sleep,
+)
 
 conforms = pytest.mark.conforms
-READY_US = int(READY * 1e6)
 
 
 class Adder(Interface, label=0x5A, name="adder"):

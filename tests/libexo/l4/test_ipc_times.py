@@ -1,20 +1,34 @@
 """Time-outs of Ipc: periods and points of time, of either phase."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from kernel.abi.messages import IpcCode, Phase
+from kernel.abi.messages import Phase
 from libexo import l4
-from libexo.ipc import READY
 from libexo.l4.times import TimePoint
-from tests.libexo.l4.stage import LONG, MOMENT, SEEDS, Cast, Failed, Said, heard, now, play, put, said, sleep
+from tests.libexo.l4.stage import (
+    LONG,
+    MOMENT,
+    READY_US,
+    SEEDS,
+    TIMED_OUT,
+    Cast,
+    Failed,
+    Part,
+    Said,
+    heard,
+    now,
+    play,
+    put,
+    said,
+    sleep,
+)
 
 conforms = pytest.mark.conforms
-READY_US = int(READY * 1e6)
 SLACK = 100
 """What the steps around a wait take on the simulated machine, in microseconds."""
-TIMED_OUT = {phase: Failed(IpcCode.TIMEOUT, phase) for phase in Phase}
 Time = Callable[[int], int]
 
 
@@ -226,24 +240,31 @@ def test_what_timed_out_is_never_received(seed: int) -> None:
     }
 
 
-@conforms("IPC: a caller that gave up")
-@pytest.mark.parametrize("seed", SEEDS)
-def test_answering_a_caller_that_gave_up(seed: int) -> None:
-    """Who waits for an answer no longer is not ready: a reply with ZeroTime fails with error 1, send phase."""
+def answers_late(answer: Callable[[int], l4.MsgTag]) -> Part:
+    """A server that takes one call, and answers it by *answer* after LONG."""
 
     def server(cast: Cast) -> object:
         sender, _ = l4.Wait()
         sleep(LONG)
         put(2)
-        return said(l4.Reply(sender))
+        return said(answer(sender))
 
-    def client(cast: Cast) -> object:
-        put(1)
-        result = said(l4.Call_Timeouts(cast.server, l4.Never, l4.TimePeriod(MOMENT)))
-        sleep(2 * LONG)
-        return result
+    return server
 
-    results = play(seed=seed, server=server, client=client)
+
+def gives_up(cast: Cast, after: int) -> Said | Failed:
+    """Call the server, and wait for its answer *after* microseconds at most; return long after it answered."""
+    put(1)
+    result = said(l4.Call_Timeouts(cast.server, l4.Never, l4.TimePeriod(after)))
+    sleep(2 * LONG)
+    return result
+
+
+@conforms("IPC: a caller that gave up")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_answering_a_caller_that_gave_up(seed: int) -> None:
+    """Who waits for an answer no longer is not ready: a reply with ZeroTime fails with error 1, send phase."""
+    results = play(seed=seed, server=answers_late(l4.Reply), client=partial(gives_up, after=MOMENT))
 
     assert results == {"server": TIMED_OUT[Phase.SEND], "client": TIMED_OUT[Phase.RECEIVE]}
 
@@ -253,19 +274,10 @@ def test_answering_a_caller_that_gave_up(seed: int) -> None:
 def test_a_late_answer_waits_for_the_next_receive(seed: int) -> None:
     """An answer that may wait is taken when the caller that gave up receives from the server again."""
 
-    def server(cast: Cast) -> object:
-        sender, _ = l4.Wait()
-        sleep(LONG)
-        put(2)
-        return said(l4.Send(sender))
-
     def client(cast: Cast) -> object:
-        put(1)
-        first = said(l4.Call_Timeouts(cast.server, l4.Never, l4.TimePeriod(MOMENT)))
-        sleep(2 * LONG)
-        return first, said(l4.Receive(cast.server))
+        return gives_up(cast, MOMENT), said(l4.Receive(cast.server))
 
-    results = play(seed=seed, server=server, client=client)
+    results = play(seed=seed, server=answers_late(l4.Send), client=client)
 
     assert results == {"server": Said(()), "client": (TIMED_OUT[Phase.RECEIVE], Said((2,)))}
 
@@ -274,20 +286,8 @@ def test_a_late_answer_waits_for_the_next_receive(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(30))
 def test_giving_up_just_as_the_answer_comes(seed: int) -> None:
     """Server and caller agree: either both see the answer, or the caller a time-out and the server an error."""
-
-    def server(cast: Cast) -> object:
-        sender, _ = l4.Wait()
-        sleep(LONG)
-        put(2)
-        return said(l4.Reply(sender))
-
-    def client(cast: Cast) -> object:
-        put(1)
-        result = said(l4.Call_Timeouts(cast.server, l4.Never, l4.TimePeriod(LONG + seed % 3)))
-        sleep(2 * LONG)
-        return result
-
-    results = play(seed=seed, server=server, client=client)
+    client = partial(gives_up, after=LONG + seed % 3)
+    results = play(seed=seed, server=answers_late(l4.Reply), client=client)
 
     assert (results["server"], results["client"]) in (
         (Said(()), Said((2,))),

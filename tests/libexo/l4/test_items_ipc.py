@@ -7,20 +7,20 @@ import pytest
 from kernel.abi.messages import (
     FpagePart,
     GrantPart,
-    IpcCode,
     MapPart,
     Packet,
     PacketKind,
     Part,
-    Phase,
     ShortPart,
 )
 from libexo import attach, l4
 from libexo.l4.exchange import DELIVER
-from libexo.sending import ENCODE
+from libexo.wire import ENCODE
 from tests.libexo.l4.meetings import (
     ALL,
     BASE,
+    CUT_HERE,
+    CUT_THERE,
     PAGE,
     SENT,
     THERE,
@@ -37,11 +37,9 @@ from tests.libexo.l4.meetings import (
     shown,
     text,
 )
-from tests.libexo.l4.stage import Cast, Failed, Said, entry_of, put, said, sleep
+from tests.libexo.l4.stage import Cast, Said, entry_of, put, said, sleep
 
 conforms = pytest.mark.conforms
-CUT_HERE = Failed(IpcCode.OVERFLOW, Phase.RECEIVE)
-CUT_THERE = Failed(IpcCode.OVERFLOW, Phase.SEND)
 MAP, STRING, CTRL = 0b1000, 3 << 10, 0b1100
 IP, FLAGS, SP = 0, 1, 5
 

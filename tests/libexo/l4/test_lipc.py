@@ -4,7 +4,20 @@ import pytest
 
 from kernel.abi.messages import IpcCode, Phase
 from libexo import l4
-from tests.libexo.l4.stage import LONG, SEEDS, Cast, Failed, Said, heard, play, put, said, sleep
+from tests.libexo.l4.stage import (
+    LONG,
+    NEVER,
+    SEEDS,
+    Cast,
+    Failed,
+    Said,
+    await_name,
+    heard,
+    play,
+    put,
+    said,
+    sleep,
+)
 
 conforms = pytest.mark.conforms
 
@@ -24,7 +37,7 @@ def test_lcall_and_lreply_wait(seed: int, count: int) -> None:
         return results
 
     def server(cast: Cast) -> None:
-        sender, tag = l4.Ipc(l4.nilthread, l4.anylocalthread, l4.Timeouts(l4.Never, l4.Never))
+        sender, tag = l4.Ipc(l4.nilthread, l4.anylocalthread, NEVER)
         while True:
             put(l4.StoreMR(1) + 100, *l4.StoreMRs(2, tag.u - 1))
             sender, tag = l4.LreplyWait(sender)
@@ -46,7 +59,7 @@ def test_a_local_server_with_strangers(seed: int) -> None:
     def server(cast: Cast) -> object:
         put(7)
         local = l4.LreplyWait(l4.LocalIdOf(cast.space))  # nobody waits for that: an error, and no wait
-        first = heard(l4.Ipc(l4.nilthread, l4.anylocalthread, l4.Timeouts(l4.Never, l4.Never)))
+        first = heard(l4.Ipc(l4.nilthread, l4.anylocalthread, NEVER))
         put(2)
         second = heard(l4.ReplyWait(first[0]))
         put(3)
@@ -58,11 +71,9 @@ def test_a_local_server_with_strangers(seed: int) -> None:
         )
 
     def stranger(cast: Cast) -> object:
-        while "server" not in cast.ids:
-            sleep(100)
-        sleep(3000)
+        server = await_name(cast, "server")
         put(5)
-        return said(l4.Call(cast.server))
+        return said(l4.Call(server))
 
     results = play(seed=seed, space=space, stranger=stranger)
 
@@ -86,9 +97,9 @@ def test_a_closed_receive_takes_no_other_message(seed: int) -> None:
     def server(cast: Cast) -> object:
         received = [heard(l4.Wait())]
         if received[0][0] == cast.stranger:
-            received.append(heard(l4.Ipc(l4.nilthread, cast.space, l4.Timeouts(l4.Never, l4.Never))))
+            received.append(heard(l4.Ipc(l4.nilthread, cast.space, NEVER)))
         else:
-            received.append(heard(l4.Ipc(l4.nilthread, cast.stranger, l4.Timeouts(l4.Never, l4.Never))))
+            received.append(heard(l4.Ipc(l4.nilthread, cast.stranger, NEVER)))
         put(2)
         l4.Send(cast.space)
         return {(sender == cast.stranger, message) for sender, message in received}

@@ -9,6 +9,8 @@ from libexo.l4.buffers import BUFFERS
 from tests.libexo.l4.meetings import (
     ALL,
     BASE,
+    CUT_HERE,
+    CUT_THERE,
     PAGE,
     SENT,
     THERE,
@@ -33,8 +35,6 @@ from tests.libexo.l4.stage import MOMENT, SEEDS, Cast, Failed, Said, said, sleep
 
 conforms = pytest.mark.conforms
 R, RW, RWX = l4.Readable, l4.ReadWriteOnly, l4.FullyAccessible
-CUT_HERE = Failed(IpcCode.OVERFLOW, Phase.RECEIVE)
-CUT_THERE = Failed(IpcCode.OVERFLOW, Phase.SEND)
 Item = l4.MapItem | l4.GrantItem
 
 

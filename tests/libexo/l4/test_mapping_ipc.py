@@ -3,12 +3,13 @@
 import pytest
 
 from kernel.abi.errors import Refusal
-from kernel.abi.messages import IpcCode, Phase
 from libexo import attach, l4
 from tests.kernel.puppets import refusal
 from tests.libexo.l4.meetings import (
     ALL,
     BASE,
+    CUT_HERE,
+    CUT_THERE,
     PAGE,
     SENT,
     THERE,
@@ -28,12 +29,10 @@ from tests.libexo.l4.meetings import (
     shown,
     writes,
 )
-from tests.libexo.l4.stage import MOMENT, SEEDS, Cast, Failed, said, sleep, stage
+from tests.libexo.l4.stage import MOMENT, SEEDS, Cast, said, sleep, stage
 
 conforms = pytest.mark.conforms
 R, RW, RWX = l4.Readable, l4.ReadWriteOnly, l4.FullyAccessible
-CUT_HERE = Failed(IpcCode.OVERFLOW, Phase.RECEIVE)
-CUT_THERE = Failed(IpcCode.OVERFLOW, Phase.SEND)
 Item = l4.MapItem | l4.GrantItem
 
 

@@ -12,9 +12,8 @@ from libexo.host import current
 from libexo.l4 import memory
 from libexo.l4.registers import Registers
 from tests.kernel.puppets import Theatre, theatre
-from tests.libexo.l4.spaces import BASE, PAGE, Side, enter, fpage, send
+from tests.libexo.l4.spaces import BASE, PAGE, THERE, Side, enter, fpage, send
 
-THERE = 0x40_0000
 R, W, RW, NONE = l4.Readable, l4.Writable, l4.ReadWriteOnly, l4.NoAccess
 FLUSH = 1 << 6
 

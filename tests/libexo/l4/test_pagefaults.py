@@ -27,7 +27,6 @@ from tests.libexo.l4.stage import MOMENT, SEEDS, Cast, Failed, Said, put, said, 
 
 conforms = pytest.mark.conforms
 R, W, X = l4.Readable, l4.Writable, l4.eXecutable
-TUNNELLED = (1 << 64) - 1
 
 
 @conforms("Page fault: message")

@@ -9,6 +9,7 @@ from tests.libexo.l4.meetings import (
     BASE,
     SENT,
     THERE,
+    TUNNELLED,
     accept,
     carve,
     mapping,
@@ -19,11 +20,40 @@ from tests.libexo.l4.meetings import (
     serve,
     text,
 )
-from tests.libexo.l4.stage import LONG, MOMENT, WAITS, Cast, sleep
+from tests.libexo.l4.stage import LONG, MOMENT, WAITS, Cast, Part, sleep
 
 conforms = pytest.mark.conforms
 R, W, X = l4.Readable, l4.Writable, l4.eXecutable
-TUNNELLED = (1 << 64) - 1
+
+
+def loads(pager: int) -> Part:
+    """A part that has *pager*, and reads a byte at BASE."""
+
+    def part(cast: Cast) -> bytes:
+        l4.Set_Pager(pager)
+        return own().load(BASE, 1)
+
+    return part
+
+
+def halted(cast: Cast) -> tuple[bool, object]:
+    """Whether the other thread is halted, and what it has read."""
+    control = l4.ExchangeRegisters(cast.other, DELIVER).control
+    return l4.ThreadWasHalted(control), cast.result("other")
+
+
+def resumed(cast: Cast) -> object:
+    """Resume the other thread with *b* as pager; return what it has read a MOMENT later."""
+    l4.Set_PagerOf(cast.other, cast.b)
+    l4.Start(cast.other)
+    sleep()
+    return cast.result("other")
+
+
+def pages(cast: Cast) -> int:
+    """Have a page, and map it to the first who faults; return how many did."""
+    carve(BASE, fill=b"x")
+    return len(serve([mapping]))
 
 
 @conforms("Page fault: no pager")
@@ -31,23 +61,11 @@ def test_without_a_pager_the_thread_halts() -> None:
     """A thread that faults with a nil pager is halted; resumed with a pager, it tries again and goes on."""
 
     def a(cast: Cast) -> object:
-        def part(cast: Cast) -> bytes:
-            l4.Set_Pager(l4.nilthread)
-            return own().load(BASE, 1)
-
-        other = cast.beside("other", part)
+        cast.beside("other", loads(l4.nilthread))
         sleep()
-        halted = l4.ThreadWasHalted(l4.ExchangeRegisters(other, DELIVER).control), cast.result("other")
-        l4.Set_PagerOf(other, cast.b)
-        l4.Start(other)
-        sleep()
-        return halted, cast.result("other")
+        return halted(cast), resumed(cast)
 
-    def b(cast: Cast) -> object:
-        carve(BASE, fill=b"x")
-        return len(serve([mapping]))
-
-    assert meet(a, b) == (((True, WAITS), b"x"), 1)
+    assert meet(a, pages) == (((True, WAITS), b"x"), 1)
 
 
 @conforms("Page fault: no pager")
@@ -55,13 +73,9 @@ def test_a_pager_that_is_no_thread() -> None:
     """The same with a pager that does not exist."""
 
     def a(cast: Cast) -> object:
-        def part(cast: Cast) -> bytes:
-            l4.Set_Pager(l4.GlobalId(3000, 1))
-            return own().load(BASE, 1)
-
-        other = cast.beside("other", part)
+        cast.beside("other", loads(l4.GlobalId(3000, 1)))
         sleep()
-        return l4.ThreadWasHalted(l4.ExchangeRegisters(other, DELIVER).control), cast.result("other")
+        return halted(cast)
 
     assert meet(a, lambda cast: None)[0] == (True, WAITS)
 
@@ -72,23 +86,11 @@ def test_the_pager_dies(*, took: bool) -> None:
     """A thread whose pager ends while it is to answer, or before it took the fault, halts, and can be resumed."""
 
     def a(cast: Cast) -> object:
-        def part(cast: Cast) -> bytes:
-            l4.Set_Pager(cast.c)
-            return own().load(BASE, 1)
-
-        other = cast.beside("other", part)
+        cast.beside("other", loads(cast.c))
         sleep(3 * MOMENT)
         cast.tasks["c"].kill()
         sleep()
-        halted = l4.ThreadWasHalted(l4.ExchangeRegisters(other, DELIVER).control), cast.result("other")
-        l4.Set_PagerOf(other, cast.b)
-        l4.Start(other)
-        sleep()
-        return halted, cast.result("other")
-
-    def b(cast: Cast) -> object:
-        carve(BASE, fill=b"x")
-        return len(serve([mapping]))
+        return halted(cast), resumed(cast)
 
     def c(cast: Cast) -> object:
         if took:
@@ -96,7 +98,7 @@ def test_the_pager_dies(*, took: bool) -> None:
         sleep(LONG)
         return None
 
-    assert meet(a, b, c)[:2] == (((True, WAITS), b"x"), 1)
+    assert meet(a, pages, c)[:2] == (((True, WAITS), b"x"), 1)
 
 
 @conforms("Page fault: aborted")
@@ -104,11 +106,7 @@ def test_an_aborted_fault_starts_again() -> None:
     """A fault whose IPC another thread aborts is no error to the thread: it tries again, and faults again."""
 
     def a(cast: Cast) -> object:
-        def part(cast: Cast) -> bytes:
-            l4.Set_Pager(cast.b)
-            return own().load(BASE, 1)
-
-        other = cast.beside("other", part)
+        other = cast.beside("other", loads(cast.b))
         sleep(2 * MOMENT)
         l4.AbortIpc_and_stop(other)
         stopped = cast.result("other")

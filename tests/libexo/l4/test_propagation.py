@@ -5,10 +5,23 @@ import pytest
 from kernel.abi.ids import thread_id
 from kernel.abi.messages import IpcCode, Phase
 from libexo import l4
-from tests.libexo.l4.stage import LONG, MOMENT, SEEDS, Cast, Failed, Said, play, put, said, sleep
+from tests.libexo.l4.stage import (
+    LONG,
+    MOMENT,
+    NEVER,
+    SEEDS,
+    TIMED_OUT,
+    Cast,
+    Failed,
+    Said,
+    await_name,
+    play,
+    put,
+    said,
+    sleep,
+)
 
 conforms = pytest.mark.conforms
-CUT_SHORT = Failed(IpcCode.TIMEOUT, Phase.RECEIVE)
 
 
 def forward(to: int, virtual: int, *words: int, time: int = l4.Never) -> l4.MsgTag:
@@ -18,19 +31,11 @@ def forward(to: int, virtual: int, *words: int, time: int = l4.Never) -> l4.MsgT
     return l4.Send_Timeout(to, time)
 
 
-def await_name(cast: Cast, name: str) -> int:
-    """Wait until thread *name* is there, and receives."""
-    while name not in cast.ids:
-        sleep(100)
-    sleep(3_000)
-    return cast.ids[name]
-
-
 def client(cast: Cast) -> object:
     """Call the front thread; say who answered what."""
     front = await_name(cast, "front")
     put(1)
-    sender, tag = l4.Ipc(front, front, l4.Timeouts(l4.Never, l4.Never))
+    sender, tag = l4.Ipc(front, front, NEVER)
     return next((name for name, thread in cast.ids.items() if thread == sender), sender), said(tag)
 
 
@@ -54,17 +59,19 @@ def worker(cast: Cast) -> object:
     return names.get(l4.GlobalIdOf(sender)), names.get(actual), message, said(l4.Reply(sender))
 
 
+PASSED_ON = {
+    "worker": ("client", "front", Said((2,), flags="p"), Said(())),
+    "client": ("worker", Said((3,))),
+    "front": Said(()),
+}
+"""What each sees of a call that the front thread passed on."""
+
+
 @conforms("IPC: propagation")
 @pytest.mark.parametrize("seed", range(20))
 def test_into_ones_own_space(seed: int) -> None:
     """A thread may send for anybody to a thread of its own space. The caller it had is answered by the third."""
-    results = play(seed=seed, worker=server_space, client=client)
-
-    assert results == {
-        "worker": ("client", "front", Said((2,), flags="p"), Said(())),
-        "client": ("worker", Said((3,))),
-        "front": Said(()),
-    }
+    assert play(seed=seed, worker=server_space, client=client) == PASSED_ON
 
 
 @conforms("IPC: propagation")
@@ -76,13 +83,7 @@ def test_for_a_thread_of_ones_own_space(seed: int) -> None:
         cast.beside("front", front)
         return client(cast)
 
-    results = play(seed=seed, client=space, worker=worker)
-
-    assert results == {
-        "worker": ("client", "front", Said((2,), flags="p"), Said(())),
-        "client": ("worker", Said((3,))),
-        "front": Said(()),
-    }
+    assert play(seed=seed, client=space, worker=worker) == PASSED_ON
 
 
 @conforms("IPC: propagation")
@@ -105,7 +106,7 @@ def test_where_it_is_not_allowed(seed: int) -> None:
 
     assert results == {
         "front": (Said(()), Said(())),
-        "worker": ("front", None, Said((2,)), Failed(IpcCode.TIMEOUT, Phase.SEND)),
+        "worker": ("front", None, Said((2,)), TIMED_OUT[Phase.SEND]),
         "client": ("front", Said((4,))),
     }
 
@@ -119,7 +120,7 @@ def test_for_nobody(virtual: int) -> None:
         cast.beside("front", lambda cast: said(forward(cast.worker, virtual, 2)))
         return worker(cast)
 
-    assert play(worker=space)["worker"] == ("front", None, Said((2,)), Failed(IpcCode.TIMEOUT, Phase.SEND))
+    assert play(worker=space)["worker"] == ("front", None, Said((2,)), TIMED_OUT[Phase.SEND])
 
 
 @conforms("IPC: propagation")
@@ -159,7 +160,7 @@ def test_turned_back(seed: int) -> None:
 
     results = play(seed=seed, space=space, client=client)
 
-    assert results["front"] == (Failed(IpcCode.TIMEOUT, Phase.SEND), Said(()))
+    assert results["front"] == (TIMED_OUT[Phase.SEND], Said(()))
     assert results["client"] == ("front", Said((5,)))
 
 
@@ -184,8 +185,8 @@ def test_time_out_while_turned(seed: int) -> None:
 
     results = play(seed=seed, worker=space, client=impatient)
 
-    assert results["client"] == CUT_SHORT
-    assert results["worker"] == (True, Failed(IpcCode.TIMEOUT, Phase.SEND))
+    assert results["client"] == TIMED_OUT[Phase.RECEIVE]
+    assert results["worker"] == (True, TIMED_OUT[Phase.SEND])
 
 
 @conforms("IPC: propagation")

@@ -12,9 +12,8 @@ from libexo import l4
 from libexo.l4.buffers import BUFFERS
 from libexo.l4.cuts import Overflow
 from tests.kernel.puppets import ram_of, refusal, theatre
-from tests.libexo.l4.spaces import ALL, BASE, PAGE, enter, fpage, send, sides
+from tests.libexo.l4.spaces import ALL, BASE, PAGE, THERE, enter, fpage, send, sides
 
-THERE = 0x40_0000
 RW = l4.ReadWriteOnly
 
 

@@ -14,6 +14,7 @@ from tests.libexo.l4.meetings import (
     PAGE,
     SENT,
     THERE,
+    TUNNELLED,
     accept,
     carve,
     fpage,
@@ -53,9 +54,6 @@ def pager(pages: dict[int, bytes], delay: int = 0) -> Callable[[Cast], list[tupl
         return seen
 
     return part
-
-
-TUNNELLED = (1 << 64) - 1
 
 
 @conforms("Strings: page faults")

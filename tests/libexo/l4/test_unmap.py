@@ -4,9 +4,8 @@ import pytest
 
 from kernel.abi.rights import Rights
 from libexo import l4
-from tests.libexo.l4.spaces import BASE, PAGE, fpage, send, sides
+from tests.libexo.l4.spaces import BASE, PAGE, THERE, Side, fpage, send, sides
 
-THERE = 0x40_0000
 R, W, X, RW, RWX = l4.Readable, l4.Writable, l4.eXecutable, l4.ReadWriteOnly, l4.FullyAccessible
 NONE = l4.NoAccess
 
@@ -92,19 +91,25 @@ def test_an_extent_partly_covered() -> None:
         assert a.shown == [(BASE, 2 * PAGE)]
 
 
+def check_dropped_and_taken(a: Side, b: Side) -> None:
+    """*b*, who has *a*'s secret at THERE, keeps a view and gives the capability up; then *a* takes it back."""
+    (kept,) = b.space.view(THERE, 6)
+    b.space.unmap([fpage(THERE)], flush=True)
+    still = bytes(kept)
+    a.space.unmap([fpage(BASE)])
+
+    assert still == b"secret"
+    with pytest.raises(ValueError, match="released memory"):
+        bytes(kept)
+
+
 def test_what_was_mapped_and_dropped_is_gone_for_good() -> None:
     """Who gave its capability up may have the memory mapped even so; unmap ends that mapping, too."""
     with sides() as (a, b):
         a.carve(BASE, fill=b"secret")
         send(a, b, l4.MapItem(fpage(BASE, rights=R), THERE))
-        (kept,) = b.space.view(THERE, 6)
-        b.space.unmap([fpage(THERE)], flush=True)
-        still = bytes(kept)
-        a.space.unmap([fpage(BASE)])
 
-        assert still == b"secret"
-        with pytest.raises(ValueError, match="released memory"):
-            bytes(kept)
+        check_dropped_and_taken(a, b)
 
 
 def test_a_native_share_that_was_dropped() -> None:
@@ -113,14 +118,8 @@ def test_a_native_share_that_was_dropped() -> None:
         handle = a.carve(BASE, fill=b"secret")
         offer = a.sys.transfer(handle, b.thread, R)
         b.space.map(THERE, b.accept(a, offer, 31).handle, PAGE, R)
-        (kept,) = b.space.view(THERE, 6)
-        b.space.unmap([fpage(THERE)], flush=True)
-        still = bytes(kept)
-        a.space.unmap([fpage(BASE)])
 
-        assert still == b"secret"
-        with pytest.raises(ValueError, match="released memory"):
-            bytes(kept)
+        check_dropped_and_taken(a, b)
 
 
 def test_flush_takes_from_oneself_too() -> None:
