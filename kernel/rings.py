@@ -3,9 +3,10 @@
 Its sender pays with an extent, which becomes memory of the binding: both sides map it, and what is in it is their
 affair. An ordinary extent would not do, because its owner can have it taken back at any time, and the other side's
 next access would be a bus error. So the memory is sealed: nobody can cut it, not even the kernel. The price is that
-it cannot be taken back either. When the binding falls, the frames get new memory, and the old is left to whoever has
-it mapped: private memory, as its heap is, from which the last answers can still be read. Frames and accounts are as before, since the sender keeps its
-capability; but that is good for nothing but to be dropped, and when it goes, the binding falls.
+it cannot be taken back either. When the binding falls, the frames get new memory, and the old is left to who has it
+mapped: private memory, as its heap is, from which the last answers can still be read. Frames and accounts are as
+before, since the sender keeps its capability; but that is good for nothing but to be dropped, and when it goes, the
+binding falls.
 
 Two *doorbells* wake a side that sleeps. Each is one way, with an end to wait on and an end to ring. The kernel
 gives the sender its ends away, and keeps the receiver's until the binding falls, because it does not know when the

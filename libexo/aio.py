@@ -9,31 +9,51 @@
     aio.run(main())
 
 `run` uses uvloop where it is installed. The two faces share the environment's thread: use one at a time.
+
+*Rings.* A loop that waits for a ring sleeps at once, where `libexo.ipc` would look for a while first: its other
+tasks may have work to do. Many messages may be under way on one ring, so it may be full, or busy with a long one:
+then requests and answers wait here until it is not.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kernel.abi.ids import ANY_THREAD, show_thread
-from kernel.abi.limits import MAX_OFFERS
-from kernel.abi.messages import PacketKind, Phase
-from libexo.errors import GateClosed, IpcTimeout, NoPartner, NotFound
-from libexo.exchange import Exchange
+from kernel.abi.limits import MAX_OFFERS, SHORT_STRING
+from kernel.abi.messages import IpcCode, PacketKind, Phase
+from libexo.errors import (
+    BrokenRing,
+    Ended,
+    GateClosed,
+    IpcError,
+    IpcTimeout,
+    NoPartner,
+    NotFound,
+    TrapRefused,
+)
+from libexo.exchange import Answer, Exchange, Link, Peer
 from libexo.ipc import READY
-from libexo.message import Message
-from libexo.remote import DEFERRED, PATIENCE, Remote
+from libexo.loopwatch import AGAIN, LoopWatch
+from libexo.message import Message, Origin
+from libexo.remote import DEFERRED, PATIENCE, TRANSPORTS, Remote
+from libexo.rings import open_ring
 from libexo.stub import Interface, Operation, Server
-from libexo.wire import ENCODE
+from libexo.transport.ring.layout import WORDS, short
+from libexo.wire import ENCODE, TELL
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
+    from libexo.host.base import Source
     from libexo.stub import Call
 
 T = TypeVar("T")
 Received = tuple[int, Message]
 _LOOK_AGAIN = 0.005
 """How often a name that is not there yet is looked up again, in seconds."""
+UNSENT = 1000
+"""Answers that may wait for room; beyond, one is lost, as where a socket's queue is full."""
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -56,8 +76,11 @@ class Thread:
         self._loop = asyncio.get_running_loop()
         self._exchanges: dict[Exchange, asyncio.Future[None]] = {}
         self._receivers: list[tuple[int, asyncio.Future[Received]]] = []
-        self._readers: set[int] = set()
-        self._watch()
+        self._unsent: deque[tuple[Origin, Message]] = deque()
+        """Answers that found no room in a ring."""
+        self._watch = LoopWatch(self._loop, self._pump)
+        self._watch.doze(self.core.outside)
+        self.core.answer = self._answer
 
     async def call(
         self, to: int, message: Message, timeout: float | None = None, *, accepts: int = MAX_OFFERS
@@ -66,15 +89,34 @@ class Thread:
 
         *accepts* is how many capabilities the answer may bring.
         """
-        exchange = self.core.post(to, message, PacketKind.CALL, timed=timeout is not None, accepts=accepts)
-        await self._finish(exchange, timeout)
+        exchange, left = await self._post(to, message, PacketKind.CALL, timeout, accepts)
+        await self._finish(exchange, timeout, left)
         assert exchange.reply is not None
         return exchange.reply
 
     async def send(self, to: int, message: Message, timeout: float | None = None) -> None:
         """Send *message* to *to*; return when it was taken."""
-        exchange = self.core.post(to, message, PacketKind.SEND, timed=timeout is not None)
-        await self._finish(exchange, timeout)
+        exchange, left = await self._post(to, message, PacketKind.SEND, timeout)
+        await self._finish(exchange, timeout, left)
+
+    async def tell(self, to: int, label: int, number: int, string: bytes) -> None:
+        """Send a message of one word and one string that nobody answers. Raises NoPartner.
+
+        Over a ring it returns as soon as the message is on its way; else, when it was taken.
+        """
+        link = self.core.link(to)
+        if not link.rings or link.exchanges or len(string) > SHORT_STRING or number >= WORDS:
+            await self.send(to, Message(label, (number,), (string,)))
+            return
+        assert link.line is not None
+        try:
+            while not link.line.put(short(TELL, number), next(link.sequence), label, string):
+                await asyncio.sleep(AGAIN)
+                if self.core.link(to) is not link:
+                    raise NoPartner(Phase.SEND, f"thread {show_thread(to)} ended meanwhile")
+        except BrokenRing as error:
+            self.core.sending.break_link(link)
+            raise NoPartner(Phase.SEND, f"thread {show_thread(to)} does not keep to the rules") from error
 
     async def wait(self, timeout: float | None = None) -> Received:
         """Receive from anybody."""
@@ -100,14 +142,28 @@ class Thread:
 
     def close(self) -> None:
         """Leave the loop; the thread itself goes on."""
-        for descriptor in self._readers:
-            self._loop.remove_reader(descriptor)
-        self._readers.clear()
+        self._watch.close()
+        if self.core.answer == self._answer:
+            self.core.answer = self.core.receiving.answer
 
-    async def _finish(self, exchange: Exchange, timeout: float | None) -> None:
+    async def _post(
+        self, to: int, message: Message, kind: PacketKind, timeout: float | None, accepts: int = MAX_OFFERS
+    ) -> tuple[Exchange, float | None]:
+        """Send *message* on its way, waiting for room if need be; return how long is left of *timeout*, too."""
+        end = None if timeout is None else self._loop.time() + max(timeout, READY)
+        while True:
+            exchange = self.core.post(to, message, kind, timed=timeout is not None, accepts=accepts)
+            left = None if end is None else end - self._loop.time()
+            if not exchange.link.rings or exchange.error is None or exchange.error.code != IpcCode.OVERFLOW:
+                return exchange, left
+            if left is not None and left <= 0:
+                raise IpcTimeout(Phase.SEND, f"no room for a message to {show_thread(to)} within {timeout} s")
+            await asyncio.sleep(AGAIN)
+
+    async def _finish(self, exchange: Exchange, timeout: float | None, patience: float | None) -> None:
+        """Wait for the end of *exchange*, for *patience* seconds at first. Raises its error, or IpcTimeout."""
         future = self._exchanges[exchange] = self._loop.create_future()
-        self._loop.call_soon(self._pump)
-        patience = None if timeout is None else max(timeout, READY)
+        self._watch.soon()
         try:
             while not exchange.done:
                 await asyncio.wait([future], timeout=patience)
@@ -121,25 +177,71 @@ class Thread:
         if exchange.error is not None:
             raise exchange.error
 
+    def _answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Answer:
+        """Answer, in the place of the core: what finds no room in a ring is written when there is some."""
+        peer = origin.peer
+        if peer is None or peer.line is None or tells:
+            return self.core.receiving.answer(origin, message, tells=tells, virtual=virtual)
+        self._watch.soon()
+        try:
+            return self.core.receiving.answer(origin, message, virtual=virtual)
+        except NoPartner:
+            if not self._is_there(peer) or not origin.answers or len(self._unsent) >= UNSENT:
+                raise
+        self._unsent.append((origin, message))
+        return Answer(peer.thread, ())
+
+    def _is_there(self, peer: Peer) -> bool:
+        return peer.token in self.core.receiving.peers.known
+
+    def _answer_again(self) -> None:
+        """Write the answers for which there is room now."""
+        for _ in range(len(self._unsent)):
+            origin, message = self._unsent.popleft()
+            try:
+                self.core.receiving.answer(origin, message)
+            except (IpcError, TrapRefused, ValueError) as error:
+                if isinstance(error, NoPartner) and origin.peer is not None and self._is_there(origin.peer):
+                    self._unsent.append((origin, message))
+                else:
+                    self.core.statistics["unanswered"] += 1
+
     def _pump(self) -> None:
         """Something may have arrived: take it in, wake who waited for it, and look at what to watch next."""
+        self._watch.wake()
         try:
             self.core.pump()
-            self._deliver()
-        except GateClosed as gone:
+            self._answer_again()
+            delivered = self._deliver()
+        except (GateClosed, Ended) as gone:
             self._fail(gone)
             return
-        self._watch()
+        self._watch.doze(self._sources(), again=bool(self._unsent))
+        if delivered:
+            self._watch.soon()  # to take it may have been a trap: upcalls that came meanwhile are kept
 
-    def _deliver(self) -> None:
+    def _sources(self) -> "list[Source]":
+        """Return what may bring something that somebody waits for."""
+        sources = self.core.sources()
+        if not self._receivers and not any(exchange.turned for exchange in self._exchanges):
+            inbox = self.core.receiving.inbox
+            return [source for source in sources if source is not inbox]
+        return sources
+
+    def _deliver(self) -> bool:
+        """Wake who has what it waited for; say whether anybody has."""
+        delivered = False
         for exchange, waiting in self._exchanges.items():
             if exchange.turned and not exchange.done:
                 self._await_turned(exchange)
             if exchange.done and not waiting.done():
                 waiting.set_result(None)
+                delivered = True
         for sender, future in self._receivers:
             if not future.done() and (received := self.core.take(sender)) is not None:
                 future.set_result(received)
+                delivered = True
+        return delivered
 
     def _await_turned(self, exchange: Exchange) -> None:
         """The answer comes as a message of another thread: take it, if it is there."""
@@ -149,32 +251,32 @@ class Thread:
             self.core.abandon(exchange)
             exchange.reply, exchange.done = received[1], True
 
-    def _fail(self, error: GateClosed) -> None:
+    def _fail(self, error: GateClosed | Ended) -> None:
+        """Nothing will come any more: the kernel is gone, or the thread was deleted."""
         self.close()
         futures: list[asyncio.Future[Any]] = [*self._exchanges.values(), *(f for _, f in self._receivers)]
         for future in futures:
             if not future.done():
                 future.set_exception(error)
 
-    def _watch(self) -> None:
-        """Have the loop watch what the core waits for, and nothing else."""
-        wanted = {source.fileno() for source in self.core.sources()}
-        for descriptor in self._readers - wanted:
-            self._loop.remove_reader(descriptor)
-        for descriptor in wanted - self._readers:
-            self._loop.add_reader(descriptor, self._pump)
-        self._readers = wanted
-
 
 class _Stub:
     """The awaitable operations of an interface."""
 
-    def __init__(self, interface: type[Interface], thread: Thread, name: str, timeout: float | None) -> None:
+    def __init__(
+        self, interface: type[Interface], thread: Thread, name: str, timeout: float | None, transport: str
+    ) -> None:
         for each in interface.operations.values():
             each.prepare()
         self._operations = {each.name: each for each in interface.operations.values()}
         self._thread = thread
-        self._remote = Remote(thread.environment, interface.label, name or interface.default_name, timeout)
+        self._remote = Remote(
+            thread.environment, interface.label, name or interface.default_name, timeout, transport=transport
+        )
+        self._label = interface.label
+        self._wants_ring = transport == "ring"
+        self._link: Link | None = None
+        """That with the ring, once there is one."""
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name.startswith("_") or name not in self._operations:
@@ -203,18 +305,35 @@ class _Stub:
         while True:
             try:
                 server = await self._find()
-                accepts = int(operation.gives_extent)
-                reply = await self._thread.call(server, request, remote.timeout, accepts=accepts)
+                if self._wants_ring and (self._link is None or self._link.fallen):
+                    self._link = open_ring(self._thread.environment.thread, server)
+                if operation.oneway:
+                    return await self._tell(server, operation, request)
+                reply = await self._thread.call(server, request, remote.timeout, accepts=operation.accepts)
                 return remote.result(operation, reply)
             except NoPartner as gone:
+                self._link = None
                 remote.lost(operation, gone)
+
+    async def _tell(self, server: int, operation: Operation, request: Message) -> None:
+        """Send *request*, which nobody answers."""
+        string = request.items[0]
+        if operation.is_plain and self._remote.timeout is None and isinstance(string, bytes):
+            await self._thread.tell(server, self._label, operation.number, string)
+        else:
+            await self._thread.send(server, request, self._remote.timeout)
 
 
 def connect(
-    interface: type[Interface], thread: Thread, name: str = "", *, timeout: float | None = None
+    interface: type[Interface],
+    thread: Thread,
+    name: str = "",
+    *,
+    timeout: float | None = None,
+    transport: str = TRANSPORTS[0],
 ) -> Any:  # noqa: ANN401
     """Return a stub whose operations are awaited; as `Interface.connect` otherwise."""
-    return _Stub(interface, thread, name, timeout)
+    return _Stub(interface, thread, name, timeout, transport)
 
 
 async def serve(implementation: Interface, thread: Thread) -> None:
@@ -227,7 +346,7 @@ async def serve(implementation: Interface, thread: Thread) -> None:
             continue
         call, result = begun
         if not asyncio.iscoroutine(result):
-            if result is not DEFERRED:
+            if result is not DEFERRED and not call.oneway:
                 call.answer(result)
             continue
         task = asyncio.create_task(_answer(call, result))
@@ -237,6 +356,8 @@ async def serve(implementation: Interface, thread: Thread) -> None:
 
 async def _answer(call: "Call", result: Coroutine[Any, Any, Any]) -> None:
     try:
-        call.answer(await result)
+        answer = await result
+        if not call.oneway:
+            call.answer(answer)
     except Exception as error:  # noqa: BLE001 - whatever an implementation raises is the caller's to hear
         call.fail(error)

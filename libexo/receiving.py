@@ -374,6 +374,8 @@ class Receiving:
             self._sys.acknowledge(origin.sender, message.words)
             return _UNFOLLOWED
         messages.check(message)
+        if peer.line is not None:
+            self.recheck(origin)  # a ring takes what nobody will read
         if not origin.answers or self.inbox is None or peer.token not in self._peers:
             raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} waits for no answer")
         parts, strings, given = pack(self._sys, message, peer.thread)

@@ -34,6 +34,8 @@ PATIENCE = 5.0
 """How long a stub waits for a server that is being restarted to be back under its name, in seconds."""
 _WELL = (DONE,)
 _ENCODE = msgspec.msgpack.Encoder().encode
+_NONSENSE = (msgspec.DecodeError, RecursionError)
+"""What decoding a result raises."""
 _FAILURE = msgspec.msgpack.Decoder(tuple[str, str])
 
 
@@ -66,17 +68,22 @@ class Remote:
     def call(self, operation: "Operation", arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401 - any operation
         """Do *operation* there. Raises RemoteError, NoPartner, IpcTimeout, NotFound."""
         string = _ENCODE(arguments)
-        try:
-            if self._shortcut is not None and operation.is_plain:
+        shortcut = self._shortcut
+        if shortcut is not None and operation.is_plain:
+            try:
                 if operation.oneway:
-                    if self._shortcut.tell(self._label, operation.number, string):
+                    if shortcut.tell(self._label, operation.mark, string):
                         return None
                 else:
-                    found = self._shortcut.call(self._label, operation.number, string)
-                    if found is not None:
+                    found = shortcut.call(self._label, operation.mark, string)
+                    if type(found) is bytes:
+                        return operation.result.decode(found)
+                    if isinstance(found, Message):
                         return self.result(operation, found)
-        except NoPartner as gone:
-            self.lost(operation, gone)
+            except NoPartner as gone:
+                self.lost(operation, gone)
+            except _NONSENSE as error:
+                raise self._bad_answer(operation, error) from error
         return self._call(operation, self.request(operation, arguments, string))
 
     def _call(self, operation: "Operation", request: Message) -> Any:  # noqa: ANN401 - any operation
@@ -101,6 +108,7 @@ class Remote:
         from libexo.shortcut import Shortcut  # noqa: PLC0415 - as above
 
         if self._link is None or self._link.fallen:
+            self._shortcut = None
             self._link = open_ring(thread, server)
         elif self._link.rings and self.timeout is None:
             self._shortcut = Shortcut(thread, self._link)
@@ -118,32 +126,32 @@ class Remote:
         return self._thread
 
     def lost(self, operation: "Operation", gone: NoPartner) -> None:
-        """The server is gone: it is looked for again, unless it may have done what must not be repeated."""
+        """The server is gone: it is looked for again, unless it may have done what must not be repeated.
+
+        Of requests that nobody answers, those before this one may not have been done: their caller is told now.
+        """
         self._thread, self._link, self._shortcut = 0, None, None
-        if gone.phase and not operation.repeatable:
+        if (gone.phase or operation.oneway) and not operation.repeatable:
             raise gone
 
-    def result(self, operation: "Operation", reply: Message | bytes) -> Any:  # noqa: ANN401 - any operation
-        """Return what *reply* says: an answer, or just the string of a good one.
-
-        Raises RemoteError; then no capability that came with it is kept.
-        """
+    def result(self, operation: "Operation", reply: Message) -> Any:  # noqa: ANN401 - any operation
+        """Return what *reply* says. Raises RemoteError; then no capability that came with it is kept."""
+        items = reply.items
         try:
-            if isinstance(reply, bytes):
-                return operation.result.decode(reply)
-            items = reply.items
             if reply.words != _WELL or not items or not isinstance(items[0], bytes):
                 self._failed(reply)
             result = operation.result.decode(items[0])
             if operation.gives_extent:
                 adopt(result, items[1:])
-        except (ExoError, msgspec.DecodeError, RecursionError) as error:
-            if isinstance(reply, Message):
-                spurn(self._environment, reply)
+        except (ExoError, *_NONSENSE) as error:
+            spurn(self._environment, reply)
             if isinstance(error, ExoError):
                 raise
-            raise RemoteError("BadAnswer", f"{self._name} answers {operation.name} with {error}") from error
+            raise self._bad_answer(operation, error) from error
         return result
+
+    def _bad_answer(self, operation: "Operation", error: Exception) -> RemoteError:
+        return RemoteError("BadAnswer", f"{self._name} answers {operation.name} with {error}")
 
     def _failed(self, reply: Message) -> NoReturn:
         """Raise what *reply* says."""

@@ -169,12 +169,18 @@ class Server:
 
             self._shorts = Shorts(self, self._implementation, inbox)
         served = self._shorts.serve()
-        if served == AT_ONCE or inbox.found_others or inbox.stirs():
-            inbox.found_others = False
-            self._glance(inbox)
-        elif not self._stopping:
-            host, outside = self.environment.host, self.environment.thread.core.outside
-            deadline = None if timeout is None else host.now() + int(timeout * 1e9)
+        if served == AT_ONCE:
+            self._wait(inbox, 0)  # how long it pays to look is found out there
+        elif not inbox.found_others and (served or not inbox.ready()):
+            self._wait(inbox, timeout)
+            return
+        inbox.found_others = False
+        self._glance(inbox)
+
+    def _wait(self, inbox: "RingInbox", timeout: float | None) -> None:
+        host, outside = self.environment.host, self.environment.thread.core.outside
+        deadline = None if timeout is None else host.now() + int(timeout * 1e9)
+        if not self._stopping:
             host.wait((*outside, inbox, *self._watched), deadline)
 
     def _glance(self, inbox: "RingInbox") -> None:
@@ -188,6 +194,8 @@ class Server:
                 break
             self.environment.thread.remember(received[1].origin)
             self.handle(*received)
+        else:
+            inbox.found_others = True  # more was taken in than was served, which no wait would show
         self._look_at_watched()
 
     def _look_at_watched(self) -> None:

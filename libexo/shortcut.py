@@ -23,16 +23,16 @@ from libexo.serving import AT_ONCE
 from libexo.transport.ring.ends import RingChannel
 from libexo.transport.ring.layout import short
 from libexo.transport.ring.line import ONCE
-from libexo.wire import CALL, REPLY, TELL
+from libexo.wire import CALL, REPLY
 
 if TYPE_CHECKING:
-    from libexo.exchange import Link
+    from libexo.exchange import Link, Peer
     from libexo.ipc import Thread
     from libexo.stub import Server
     from libexo.transport.ring.ends import RingInbox
+    from libexo.transport.ring.line import Line, Short
 
-_CALL, _REPLY, _TELL = short(CALL), short(REPLY), short(TELL)
-_REQUESTS = (CALL, TELL)
+_DONE = short(REPLY, DONE)
 _EPOCH = int(Head.BINDING_EPOCH)
 _ENCODE = msgspec.msgpack.Encoder().encode
 
@@ -40,7 +40,7 @@ _ENCODE = msgspec.msgpack.Encoder().encode
 class Shortcut:
     """The caller's side: calls over one link."""
 
-    __slots__ = ("_channel", "_core", "_line", "_link", "_thread", "_wait", "_words")
+    __slots__ = ("_channel", "_core", "_line", "_link", "_patience", "_thread", "_wait", "_words")
 
     def __init__(self, thread: "Thread", link: "Link") -> None:
         """Call over *link* of *thread*, which uses its ring."""
@@ -50,40 +50,40 @@ class Shortcut:
         self._link = link
         self._channel = link.channel
         self._line = link.channel.line
+        self._patience = link.channel.patience
         self._wait = thread.environment.host.wait
         self._words = thread.environment.kip.words
 
-    def _is_free(self) -> bool:
-        """Say whether nothing needs the ordinary way: messages under way, bindings that fell, other threads."""
-        link, core = self._link, self._core
-        return not (
+    def call(self, label: int, mark: int, string: bytes) -> bytes | Message | None:
+        """Call the operation of *mark*; return its result, or an answer that is none. None: go the ordinary way."""
+        link, line, core = self._link, self._line, self._core
+        if (
             link.exchanges
             or link.fallen
-            or self._words[_EPOCH] != core.sending.epoch
             or core.waker is not None
-        )
-
-    def call(self, label: int, number: int, string: bytes) -> bytes | Message | None:
-        """Call operation *number*; return the result, or the answer if it is none; None: take the ordinary way."""
-        link, line = self._link, self._line
-        if len(string) > SHORT_STRING or not self._is_free():
-            return None
+            or self._words[_EPOCH] != core.sending.epoch
+            or len(string) > SHORT_STRING
+        ):
+            return None  # messages under way, other threads, bindings that fell, a long string
         sequence = next(link.sequence)
         try:
-            if not line.put(_CALL, sequence, label, number, string):
+            if not line.put(mark, sequence, label, string):
                 return None
-            looks = self._channel.patience.looks
+            looks = self._patience.looks
             while True:
                 answer = line.get(looks)
-                if answer is None:
-                    if line.ready() or not self._sleep():
-                        break
-                    looks = ONCE
-                elif answer[1] == sequence and answer[0] == REPLY:
-                    _, _, _, status, result = answer
-                    return result if status == DONE else Message(label, (status,), (result,))
+                if answer is not None:
+                    kind, answers, _, result = answer
+                    if answers == sequence:
+                        if kind == _DONE:
+                            return result
+                        if kind >> 48 == REPLY:
+                            return Message(label, (kind >> 16 & 0xFFFF,), (result,))
+                    core.statistics["unexpected_answer"] += 1
+                elif line.ready() or not self._sleep():
+                    break
                 else:
-                    self._core.statistics["unexpected_answer"] += 1
+                    looks = ONCE
         except BrokenRing as error:
             line.spoil(error)
         return self._finish(sequence)
@@ -100,23 +100,30 @@ class Shortcut:
         exchange = link.exchanges[sequence] = Exchange(link, CALL, sequence, False, False, (), 0)
         return self._thread.answer_to(exchange)
 
-    def tell(self, label: int, number: int, string: bytes) -> bool:
+    def tell(self, label: int, mark: int, string: bytes) -> bool:
         """Write a request nobody answers, waiting for room if need be. False: take the ordinary way."""
         line = self._line
-        if len(string) > SHORT_STRING or not self._is_free():
-            return False
+        if (
+            self._link.exchanges
+            or self._link.fallen
+            or self._core.waker is not None
+            or self._words[_EPOCH] != self._core.sending.epoch
+            or len(string) > SHORT_STRING
+        ):
+            return False  # as in `call`
         sequence = next(self._link.sequence)
         try:
-            while not line.put(_TELL, sequence, label, number, string):
+            while not line.put(mark, sequence, label, string):
                 self._await_room()
         except BrokenRing as error:
-            line.spoil(error)
-            self._core.pump_link(self._link)
+            self._core.sending.break_link(self._link)
             raise self._gone() from error
         return True
 
     def _await_room(self) -> None:
-        """Sleep until there is room. Raises NoPartner."""
+        """Sleep until there is room. Raises NoPartner, BrokenRing."""
+        if self._line.receive() is not None:  # nobody asked for it, and with it there nobody sleeps
+            self._core.statistics["unexpected_answer"] += 1
         self._line.stuck = True
         self._wait((self._channel, *self._core.outside), None)
         self._line.stuck = False
@@ -138,52 +145,66 @@ class Shorts:
         self.inbox = inbox
         self._thread = server.environment.thread
         self._receiving = self._thread.core.receiving
+        self._peers = self._receiving.peers.known
         self._words = server.environment.kip.words
         self._label = implementation.label
         self._methods = {
-            number: (operation, operation.arguments.decode, getattr(implementation, operation.name))
-            for number, operation in implementation.operations.items()
-            if not operation.extents
+            operation.mark: (operation, operation.arguments.decode, getattr(implementation, operation.name))
+            for operation in implementation.operations.values()
+            if not operation.extents and operation.mark
         }
 
     def serve(self) -> int:
-        """Serve what there is, AT_ONCE at most; return how many that were."""
-        next_short, peers = self.inbox.short, self._receiving.peers.known
-        for served in range(AT_ONCE):
-            found = next_short()
-            if found is None:
-                self.inbox.looked = True
-                return served
-            token, line, (kind, sequence, label, number, string) = found
-            peer = peers[token]
-            if (
-                peer.epoch != self._words[_EPOCH]
-                and self._receiving.peers.identify(token, self._thread.id) is None
-            ):
-                continue
-            if sequence <= peer.last:
-                self._thread.core.statistics["duplicate"] += 1
-                continue
-            peer.last = sequence
-            method = self._methods.get(number) if label == self._label else None
-            if method is None or kind not in _REQUESTS:
-                origin = Origin(peer, peer.thread, sequence, kind == CALL)
-                self._server.handle(peer.thread, Message(label, (number,), (string,), origin))
-                continue
-            operation, decode, do = method
-            implementation = self._implementation
-            implementation.asking = self._thread, operation, peer, sequence, label
+        """Serve what there is, AT_ONCE at most; return how many requests that were."""
+        inbox, lines = self.inbox, self.inbox.lines
+        looks = inbox.patience.looks
+        served = 0
+        while served < AT_ONCE and (len(lines) == 1 or inbox.next_line(looks)):
+            token, line = lines[0]
             try:
-                result = do(*decode(string))
-                if kind == TELL or result is DEFERRED:
-                    continue
-                data = _ENCODE(result)
-                if (
-                    operation.gives_extent
-                    or len(data) > SHORT_STRING
-                    or not line.put(_REPLY, sequence, label, DONE, data)
-                ):
-                    implementation.call.answer(result)
-            except Exception as error:  # noqa: BLE001 - whatever an implementation raises
-                implementation.call.fail(error)
-        return AT_ONCE
+                short = line.get(looks)
+            except BrokenRing as error:
+                inbox.broken(token, error)
+                continue
+            if short is None:
+                break
+            self._serve(token, line, short)
+            served += 1
+        inbox.looked = served < AT_ONCE
+        return served
+
+    def _serve(self, token: bytes, line: "Line", short: "Short") -> None:
+        """Do what *short* asks for, which came from *line* under *token*."""
+        mark, sequence, label, string = short
+        peer = self._peers[token]
+        if peer.epoch != self._words[_EPOCH] and not self._is_there(peer):
+            return
+        if sequence <= peer.last:
+            self._thread.core.statistics["duplicate"] += 1
+            return
+        peer.last = sequence
+        method = self._methods.get(mark) if label == self._label else None
+        if method is None:
+            origin = Origin(peer, peer.thread, sequence, mark >> 48 == CALL)
+            self._server.handle(peer.thread, Message(label, (mark >> 16 & 0xFFFF,), (string,), origin))
+            return
+        operation, decode, do = method
+        implementation = self._implementation
+        implementation.asking = self._thread, operation, peer, sequence, label
+        try:
+            result = do(*decode(string))
+            if operation.oneway or result is DEFERRED:
+                return
+            data = _ENCODE(result)
+            if (
+                operation.gives_extent
+                or len(data) > SHORT_STRING
+                or not line.put(_DONE, sequence, label, data)
+            ):
+                implementation.call.answer(result)
+        except Exception as error:  # noqa: BLE001 - whatever an implementation raises
+            implementation.call.fail(error)
+
+    def _is_there(self, peer: "Peer") -> bool:
+        """Ask the kernel whether the binding of *peer* still stands; if not, it is forgotten."""
+        return self._receiving.peers.identify(peer.token, self._thread.id) is not None

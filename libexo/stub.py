@@ -29,6 +29,8 @@ import msgspec
 from libexo.extent import Extent
 from libexo.remote import DEFERRED, PATIENCE, TRANSPORTS, Remote
 from libexo.serving import Asking, Call, Server, publish, serve, short_call
+from libexo.transport.ring.layout import WORDS, short
+from libexo.wire import CALL, TELL
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -76,7 +78,9 @@ class Operation:
         self.gives_extent = hints["return"] is Extent
         if self.oneway and hints["return"] is not type(None):
             raise TypeError(f"operation {self._function.__qualname__}: nobody answers it, so it returns None")
-        self.is_plain = not (self.extents or self.gives_extent)
+        self.mark = short(TELL if self.oneway else CALL, self.number) if self.number < WORDS else 0
+        """That of its abbreviated requests over a ring; 0: there are none."""
+        self.is_plain = bool(self.mark) and not (self.extents or self.gives_extent)
         self.accepts = int(self.gives_extent)
         """How many capabilities its answer may bring."""
         self.arguments = msgspec.msgpack.Decoder(tuple[kinds] if kinds else tuple[()])  # type: ignore[valid-type]

@@ -1,7 +1,7 @@
 """How programs of the benchmarks reach their servers: over the transport that BENCH_TRANSPORT names."""
 
 import os
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from libexo.environment import Environment
 from libexo.stub import Interface
@@ -11,6 +11,4 @@ I = TypeVar("I", bound=Interface)  # noqa: E741 - an interface
 
 def connected(interface: type[I], environment: Environment, name: str) -> I:
     """Return a stub of *interface* for the server called *name*."""
-    transport = os.environ.get("BENCH_TRANSPORT", "zmq")
-    options: dict[str, Any] = {} if transport == "zmq" else {"transport": transport}
-    return interface.connect(environment, name, **options)
+    return interface.connect(environment, name, transport=os.environ.get("BENCH_TRANSPORT", "zmq"))

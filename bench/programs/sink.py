@@ -2,11 +2,7 @@
 
 import os
 
-from libexo import attach
-from libexo.stub import Interface, Server, operation, publish
-
-STREAM = 0x7C
-"""The label of such a message."""
+from libexo.stub import Interface, operation, serve
 
 
 class Sink(Interface, label=0x7B):
@@ -14,7 +10,11 @@ class Sink(Interface, label=0x7B):
 
     @operation(1)
     def taken(self) -> int:
-        """Return how many there were since this was last asked."""
+        """Return how many messages there were since this was last asked."""
+
+    @operation(2, oneway=True)
+    def take(self, data: bytes) -> None:
+        """Take *data*, and say nothing."""
 
 
 class SinkServer(Sink):
@@ -27,20 +27,10 @@ class SinkServer(Sink):
         count, self.count = self.count, 0
         return count
 
-
-def main() -> None:
-    """Serve until the system ends."""
-    environment, sink = attach(), SinkServer()
-    thread, server = environment.thread, Server(environment, sink)
-    publish(environment, os.environ["EXO_NAME"])
-    while True:
-        sender, message = thread.wait()
-        if message.label == STREAM:
-            sink.count += 1
-        elif (begun := server.begin(sender, message)) is not None:
-            call, result = begun
-            call.answer(result)
+    def take(self, data: bytes) -> None:
+        """Count it."""
+        self.count += 1
 
 
 if __name__ == "__main__":
-    main()
+    serve(SinkServer(), name=os.environ["EXO_NAME"])

@@ -4,13 +4,9 @@ import os
 
 import libexo
 from bench.programs.connecting import connected
-from bench.programs.sink import STREAM, Sink
+from bench.programs.sink import Sink
 from bench.worker import Sampler, each_of, work
 from libexo.environment import Environment
-from libexo.message import Message
-
-PATIENCE = 10.0
-"""Seconds for the sink to be there."""
 
 
 def main() -> None:
@@ -20,14 +16,13 @@ def main() -> None:
 
 
 def _stream(environment: Environment) -> Sampler:
-    name = os.environ["BENCH_SINK"]
-    to, sink = environment.lookup(name, PATIENCE), connected(Sink, environment, name)
+    sink, data = connected(Sink, environment, os.environ["BENCH_SINK"]), bytes(range(64))
     assert sink.taken() == 0
-    send, message = environment.thread.send, Message(STREAM, (), (bytes(range(64)),))
 
     def stream(count: int) -> None:
+        take = sink.take
         for _ in range(count):
-            send(to, message)
+            take(data)
         if (taken := sink.taken()) != count:
             raise RuntimeError(f"of {count} messages {taken} were taken")
 

@@ -145,6 +145,15 @@ class Host(Protocol):
         Ends of rings (`libexo.transport.ring.ends`) are looked into for a while first, and told that we sleep.
         """
 
+    def cores(self) -> frozenset[int]:
+        """Return the cores the program may run on."""
+
+    def keep_on(self, cores: frozenset[int]) -> None:
+        """Have the program, all strands of it, run on *cores* only. Raises ExoError when it may not say so."""
+
+    def processor_of(self, pid: int) -> int:
+        """Return the core process *pid* ran on last, or -1 when that is not to be found out."""
+
     def waker(self) -> Waker:
         """Return a new waker, which `wait` takes as a source."""
 

@@ -41,6 +41,9 @@ LOOKS = 2000
 SPARED = 32
 """Messages that may be handled between two looks at the gate, where no wait looks at it."""
 
+_PROCESSOR = 36
+"""Which field of /proc/PID/stat says on what core it ran last, counted from 0 behind the name (proc(5): 39)."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
@@ -293,13 +296,37 @@ class RealHost:
 
             own.polls[key] = Nap(key, self.now)
             return own.polls[key]
-        if self._transport is not None:
+        if self._transport is not None and key:  # ZeroMQ does not wait for nothing
             own.polls[key] = self._transport.poll(key)
             return own.polls[key]
         poll = own.polls[key] = select.poll()
         for source in key:
             poll.register(source.fileno(), select.POLLIN)
         return poll
+
+    def cores(self) -> frozenset[int]:
+        """Return the cores the calling strand may run on."""
+        return frozenset(os.sched_getaffinity(0))
+
+    def keep_on(self, cores: frozenset[int]) -> None:
+        """Have all threads of the process run on *cores* only; new ones do as who starts them."""
+        for thread in os.listdir("/proc/self/task"):
+            try:
+                os.sched_setaffinity(int(thread), cores)
+            except ProcessLookupError:
+                continue  # it has ended
+            except OSError as error:
+                where = ", ".join(map(str, sorted(cores)))
+                raise ExoError(f"the host does not let it choose core {where}: {error.strerror}") from error
+        self.gate.own.polls.clear()  # waits for rings tell the other side where we are kept, and ask that rarely
+
+    def processor_of(self, pid: int) -> int:
+        """Return the core process *pid* ran on last, or -1."""
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return -1  # it is hidden, or gone
+        return int(text.rpartition(")")[2].split()[_PROCESSOR])
 
     def waker(self) -> RealWaker:
         """Return a new waker."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from kernel.abi.gate import Status
 from kernel.abi.program import Program
-from libexo.errors import GateClosed
+from libexo.errors import ExoError, GateClosed
 from libexo.host import current
 from libexo.host.base import Descriptor, Source
 from libexo.transport.base import Transport
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 GATE_KEY = 0
 """What `fileno` of a gate returns; the keys of transports start above, those of wakers and doorbells below."""
+
+
+_ONE_CORE = frozenset((0,))
 
 
 class Counter(Protocol):
@@ -335,6 +338,19 @@ class SimulatedHost:
             doorbells = self._doorbells.get(key)
             return key in self._awake if doorbells is None else doorbells.has_news
         return self.gate.ready() if key == GATE_KEY else self._ready(key)
+
+    def cores(self) -> frozenset[int]:
+        """Return the one core there is: programs on the simulated machine run one at a time."""
+        return _ONE_CORE
+
+    def keep_on(self, cores: frozenset[int]) -> None:
+        """Keep the program on the one core there is. Raises ExoError for any other."""
+        if cores != _ONE_CORE:
+            raise ExoError(f"the simulated machine runs all programs on core 0, not on {sorted(cores)}")
+
+    def processor_of(self, pid: int) -> int:
+        """Return the one core there is."""
+        return 0
 
     def waker(self) -> SimulatedWaker:
         """Return a new waker."""

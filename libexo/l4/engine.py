@@ -250,6 +250,8 @@ class Engine:
             if exchange.done or exchange.turned or self._overtaken(exchange):
                 break
             again = self._interrupted(exchange)
+            if exchange.sequence not in link.exchanges:
+                continue  # its partner was given up, and the link closed
             at = self.deadline_at if again is None else self._host.now() + again
             sources: tuple[Source, ...] = (link.channel,)
             if exchange.kind == PacketKind.CALL:

@@ -12,7 +12,7 @@ closed, frames are counted, and nothing may be left open on the machine.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hwmodel.failures import Failures
 from hwmodel.simulated.bodies import SimulatedBody
@@ -34,6 +34,9 @@ from libexo.testing.ledger import LeakError, Ledger
 from libexo.transport.base import Transport
 from libexo.transport.inprocess import Hub
 
+if TYPE_CHECKING:
+    from libexo.testing.rings import RingHub
+
 SECOND = 1_000_000_000
 LIMIT = 60.0
 """Virtual seconds `run` gives the programs, unless told otherwise."""
@@ -43,6 +46,8 @@ SMALL = Topology(MachineConfig(memory="1 MiB"))
 Holding = Literal["ram", "cpus", "factory", "interrupts"]
 Function = Callable[[Environment], object]
 Wrap = Callable[[Transport, SimulatedMachine], Transport]
+carriers: "list[Callable[[], Hub | RingHub]]" = [Hub]
+"""The last of them makes what carries the messages of a simulated system: queues, or see `libexo.testing.rings`."""
 
 
 class NotFinished(AssertionError):
@@ -110,7 +115,9 @@ class Task:
 class System:
     """A booted kernel and its programs."""
 
-    def __init__(self, machine: SimulatedMachine, loader: Loader, hub: Hub, log: list[str]) -> None:
+    def __init__(
+        self, machine: SimulatedMachine, loader: Loader, hub: "Hub | RingHub", log: list[str]
+    ) -> None:
         """Drive *loader*'s kernel on *machine*."""
         self.machine = machine
         self.loader = loader
@@ -253,11 +260,11 @@ def simulated(
     *choose* decides each step instead of the seed (see `explore`); *wrap* may put another transport, such as
     a faulty one, around every program's own.
     """
-    hub = Hub()
+    hub = carriers[-1]()
 
     @contextmanager
     def enter(body: SimulatedBody) -> Iterator[None]:
-        plain = hub.transport()
+        plain: Transport = hub.transport()
         body.dying.append(plain.close)
         transport = wrap(plain, machine) if wrap is not None else plain
         current.put(SimulatedHost(body, transport, hub.ready))

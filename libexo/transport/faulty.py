@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from libexo.host.base import Descriptor
 from libexo.transport.base import Channel, Frames, Inbox, Transport
@@ -148,7 +149,15 @@ class FaultyTransport:
             self._held.append((self._now + self.fate.span(self._operations), lambda: put(kept)))
 
 
-class FaultyChannel:
+class _End:
+    """An end that does whatever else its inner one does, such as to say what a wait for it needs."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the inner end has
+        """Return what the inner end has of that name."""
+        return getattr(self.__dict__["_inner"], name)
+
+
+class FaultyChannel(_End):
     """A sender's end. Implements `libexo.transport.base.Channel`."""
 
     def __init__(self, transport: FaultyTransport, inner: Channel) -> None:
@@ -174,7 +183,7 @@ class FaultyChannel:
         self._inner.close()
 
 
-class FaultyInbox:
+class FaultyInbox(_End):
     """A receiver's end. Implements `libexo.transport.base.Inbox`."""
 
     def __init__(self, transport: FaultyTransport, inner: Inbox) -> None:

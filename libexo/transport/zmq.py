@@ -40,6 +40,8 @@ class _End:
         self.socket = socket
         self.is_ready = False
         """A wait found a message."""
+        self.is_quiet = False
+        """It was asked, had nothing, and was not used since: its descriptor will tell of news."""
         # Without the wrapper in Python, which serves socket types that have groups and routing ids.
         self._send = super(zmq.Socket, socket).send
         self._recv: Any = socket.recv
@@ -48,10 +50,13 @@ class _End:
 
     def look(self) -> bool:
         """Ask whether there is a message. To receive in vain would raise an exception, at three times the cost."""
-        return bool(_poll(self._alone, 0))
+        found = bool(_poll(self._alone, 0))
+        self.is_quiet = not found
+        return found
 
     def _receive(self, frames: list[bytes]) -> list[bytes]:
         """Add to *frames* those left of a message; they are all there once the first one is."""
+        self.is_quiet = False
         more = True
         while more:
             # A frame object knows whether another follows; to ask the socket costs more than to make one.
@@ -85,6 +90,7 @@ class ZmqChannel(_End):
 
     def send(self, frames: Frames) -> bool:
         """Send a message. Once the first frame is accepted, ZeroMQ takes the rest."""
+        self.is_quiet = False
         try:
             if len(frames) > 1:
                 for frame in frames[:-1]:
@@ -133,6 +139,7 @@ class ZmqInbox(_End):
 
     def send(self, token: bytes, frames: Frames) -> bool:
         """Send an answer back over the binding of *token*. Once the token is accepted, ZeroMQ takes the rest."""
+        self.is_quiet = False
         try:
             self._send(token, _MORE)
             if len(frames) > 1:

@@ -5,7 +5,6 @@ import selectors
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
-from libexo.host.simulated import GATE_KEY
 from libexo.testing import Outcome
 from tests.kernel.puppets import Puppet, Theatre
 
@@ -49,12 +48,8 @@ class Keys(selectors.BaseSelector):
             raise AssertionError(f"{self._puppet.name} waits for what will never come")
 
     def _ready(self) -> list[tuple[selectors.SelectorKey, int]]:
-        hub, gate = self._stage.system.hub, self._puppet.gate
-        return [
-            (key, selectors.EVENT_READ)
-            for number, key in self._keys.items()
-            if hub.ready(number) or (number == GATE_KEY and gate.ready())
-        ]
+        has = self._puppet.host._has
+        return [(key, selectors.EVENT_READ) for number, key in self._keys.items() if has(number)]
 
     def close(self) -> None:
         self._keys.clear()
@@ -66,12 +61,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, stage: Theatre, puppet: Puppet) -> None:
         self._machine_clock = stage.machine.clock
         super().__init__(Keys(stage, puppet))
+        self.failures: list[BaseException] = []
+        """What callbacks raised, which nobody else is told."""
+        self.set_exception_handler(lambda _, context: self.failures.append(context["exception"]))
 
     def time(self) -> float:
         return self._machine_clock.now() / 1e9
 
 
 def run(stage: Theatre, puppet: Puppet, main: Coroutine[Any, Any, T]) -> T:
-    """Run *main* as *puppet*'s program."""
-    with asyncio.Runner(loop_factory=lambda: VirtualLoop(stage, puppet)) as runner:
-        return runner.run(main)
+    """Run *main* as *puppet*'s program. Raises what a callback raised meanwhile."""
+    loop = VirtualLoop(stage, puppet)
+    try:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            return runner.run(main)
+    finally:
+        for failure in loop.failures:
+            raise failure

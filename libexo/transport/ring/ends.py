@@ -12,12 +12,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from libexo.errors import BrokenRing
-from libexo.transport.ring.line import ONCE, Line, Short
+from libexo.transport.ring.line import Line
 from libexo.transport.ring.patience import Patience
 
 if TYPE_CHECKING:
     from libexo.host.base import Source
     from libexo.transport.base import Channel, Frames, Inbox
+
+
+WAITING = 1000
+"""Answers that may wait for room in one ring: as many as a socket queues."""
 
 
 class RingEnd:
@@ -58,37 +62,34 @@ class RingEnd:
         lines = [line for _, line in self.lines]
         for _ in self.patience.looks:
             for line in lines:
-                if line.ready():
+                if line.stirs():
+                    line.go_on()
                     return True
         return False
 
+    def ready(self) -> bool:
+        """Say whether there is something to read."""
+        return any(line.ready() for _, line in self.lines)
+
     def doze(self) -> bool:
         """Say everywhere that we sleep from now on. True: there is something to do instead."""
-        return any(self._of(line, line.doze) for _, line in self.lines)
+        for _, line in self.lines:  # noqa: SIM110 - a generator would cost more than all of this
+            if line.doze():
+                return True
+        return False
 
     def stirs(self) -> bool:
         """Say whether there is something to do."""
-        return any(self._of(line, line.stirs) for _, line in self.lines)
+        return any(line.stirs() for _, line in self.lines)
 
-    def wake(self, processor: int) -> bool:
-        """Say that we are awake, and kept on *processor* (-1: on none); go on with what waited for room.
-
-        Return whether all others are kept on the same one.
-        """
-        shares = True
+    def wake(self, processor: int) -> None:
+        """Say that we are awake, and kept on *processor* (-1: on none); go on with what waited for room."""
         for _, line in self.lines:
-            shares &= line.wake(processor)
-            self._of(line, line.flush)
-        return shares
+            line.wake(processor)
 
-    @staticmethod
-    def _of(line: Line, ask: Callable[[], bool]) -> bool:
-        """Return what *ask* says of *line*. A broken one is something to do: who reads it next is told."""
-        try:
-            return ask()
-        except BrokenRing as error:
-            line.spoil(error)
-            return True
+    def shares(self, processor: int) -> bool:
+        """Say whether all others are kept on that *processor* too (-1: on none)."""
+        return all(line.shares(processor) for _, line in self.lines)
 
 
 class RingChannel(RingEnd):
@@ -133,8 +134,10 @@ class RingInbox(RingEnd):
         """Receive through rings and *inner*; of who breaks his ring, *broken* is told the token."""
         super().__init__(patience)
         self._inner = inner
-        self._broken = broken
+        self.broken = broken
         self._by_token: dict[bytes, Line] = {}
+        self._waiting: dict[bytes, deque[Frames]] = {}
+        """Answers that wait for room, by token, oldest first."""
         self._is_inner_next = False
         self._spares_shorts = False
 
@@ -150,6 +153,7 @@ class RingInbox(RingEnd):
 
     def detach(self, token: bytes) -> None:
         """Forget the line of *token*, if it has one: who made it closes it."""
+        self._waiting.pop(token, None)
         line = self._by_token.pop(token, None)
         if line is not None:
             self.lines.remove((token, line))
@@ -177,44 +181,62 @@ class RingInbox(RingEnd):
             try:
                 frames = line.receive()
             except BrokenRing as error:
-                self._broken(token, error)
+                self.broken(token, error)
                 continue
             if frames is not None:
                 return token, frames
         return None if self._is_inner_next else self._inner.receive()
 
-    def short(self) -> tuple[bytes, Line, Short] | None:
-        """Return the next abbreviated message, with its token and line; look for a while. None: there is none."""
-        lines, looks = self.lines, self.patience.looks
-        if len(lines) == 1:
-            token, line = lines[0]
-            return self._short(token, line, looks)
+    def next_line(self, looks: Sequence[None]) -> bool:
+        """Put the line first whose turn it is of those that have something, looking so often. False: none has."""
+        lines = self.lines
+        if not lines:
+            return False
+        lines.rotate(-1)
         for _ in looks:
             for _ in range(len(lines)):
-                token, line = lines[0]
+                if lines[0][1].ready():
+                    return True
                 lines.rotate(-1)
-                if line.ready():
-                    return self._short(token, line, ONCE)
-        return None
-
-    def _short(self, token: bytes, line: Line, looks: Sequence[None]) -> tuple[bytes, Line, Short] | None:
-        try:
-            short = line.get(looks)
-        except BrokenRing as error:
-            self._broken(token, error)
-            return None
-        return None if short is None else (token, line, short)
+        return False
 
     def send(self, token: bytes, frames: "Frames") -> bool:
-        """Send an answer back over the binding of *token*. False: it is gone, or full."""
+        """Send an answer back over the binding of *token*. False: it is gone, or WAITING answers wait for room.
+
+        Who asks for many things at once need not have read what was answered so far.
+        """
         line = self._by_token.get(token)
         if line is None:
             return self._inner.send(token, frames)
+        waiting = self._waiting.get(token)
         try:
-            return line.send(frames)
+            if waiting is None and line.send(frames):
+                return True
         except BrokenRing as error:
-            self._broken(token, error)
+            self.broken(token, error)
             return False
+        if waiting is None:
+            waiting = self._waiting[token] = deque()
+            line.stuck = True
+        elif len(waiting) >= WAITING:
+            return False
+        waiting.append(frames)
+        return True
+
+    def wake(self, processor: int) -> None:
+        """Do as every end does; then write the answers for which there is room now."""
+        super().wake(processor)
+        for token, waiting in list(self._waiting.items()):
+            line = self._by_token[token]
+            try:
+                while waiting and line.send(waiting[0]):
+                    waiting.popleft()
+            except BrokenRing as error:
+                self.broken(token, error)
+                continue
+            if not waiting:
+                del self._waiting[token]
+                line.stuck = False
 
     def fileno(self) -> int:
         """Return what to wait on for those without a ring."""

@@ -4,31 +4,30 @@ The first frame holds the control words of both directions, each word on lines o
 writes. The rest is two rings of bytes of equal size, the first of them for what the sender of the binding says.
 A ring holds *records*; each begins at a multiple of 32 bytes and lies in one piece:
 
-    u32 size of the body   u16 form   u16 kind, or frames   u64 sequence, or total   u64 label   u64 word   body
+    u32 size of the body   u16 form   u16 kind, or frames   u64 sequence, or total   u64 label   body
 
-The first word of a record is its *mark*. It is written last, so the record is there when its mark is not 0; before
-that the writer has put a 0 where the mark of the next one will be. So the reader waits for the very bytes it will
-read next: one line of the cache travels, where an index beside the ring would be another. A writer whose record
-does not fit before the end of the ring fills it up with a SKIP.
+An abbreviated message has its one word in the upper half of the size, for it is short. The first word of a record
+is its *mark*. It is written last, so the record is there when its mark is not 0; before that the writer has put a 0
+where the mark of the next one will be. So the reader waits for the very bytes it will read next: one line of the
+cache travels, where an index beside the ring would be another. A writer whose record does not fit before the end of
+the ring fills it up with a SKIP.
 """
 
-import struct
 from enum import IntEnum
 from typing import Final
 
 from kernel.abi.limits import FRAME_SIZE, MAX_STRING
 
-REST: Final = struct.Struct("<QQQ")
-"""The header behind the mark: sequence, label, word."""
-MARK: Final = 8
-"""Bytes of the mark."""
-HEADER: Final = 32
+HEADER: Final = 24
+"""Bytes: mark, sequence, label."""
 ALIGN: Final = 32
-"""Of records: the size of their header, so that a header never lies across the end of a ring."""
+"""Of records, so that a header never lies across the end of a ring."""
 CONTROL: Final = FRAME_SIZE
 """Bytes of the control words."""
 DIRECTION: Final = 64
 """Words from the control words of the first direction to those of the second."""
+WORDS: Final = 1 << 16
+"""The word of an abbreviated message is below this; others are not abbreviated."""
 LONGEST: Final = 64 * MAX_STRING
 """Bytes of a message, all frames together: more is a broken ring."""
 MOST_FRAMES: Final = 4096
@@ -78,6 +77,6 @@ def mark(size: int, form: int, kind: int) -> int:
     return size | form << 32 | kind << 48
 
 
-def short(kind: int) -> int:
-    """Return the mark of an abbreviated message of *kind*, but for its size."""
-    return mark(0, Form.SHORT, kind)
+def short(kind: int, word: int) -> int:
+    """Return the mark of an abbreviated message of *kind* and *word*, which is below WORDS, but for its size."""
+    return mark(word << 16, Form.SHORT, kind)

@@ -6,7 +6,7 @@ copied before anybody looks at it. What contradicts itself is a `BrokenRing`, an
 
 *Order.* A record is written before its mark, and the host must keep that order (x86-64 does). It may let a later
 read overtake a write: who says that it will sleep may miss what was written at that very moment, by one who did
-not see it say so. Hence whoever goes to sleep looks once more, a millisecond later, when all of that has long
+not see it say so. Hence whoever goes to sleep looks once more, a moment later, when all of that has long
 become visible (`LINGER` in `libexo.host`); after that it sleeps for good. So no wake-up is lost, and nobody pays
 for a fence with each message.
 
@@ -30,9 +30,7 @@ from libexo.transport.ring.layout import (
     DIRECTION,
     HEADER,
     LONGEST,
-    MARK,
     MOST_FRAMES,
-    REST,
     Form,
     Word,
     aligned,
@@ -44,18 +42,21 @@ if TYPE_CHECKING:
     from libexo.host.base import Bell, Descriptor, Host
     from libexo.transport.base import Frames
 
-Short = tuple[int, int, int, int, bytes]
-"""An abbreviated message: kind, sequence, label, its one word, its one string."""
+Short = tuple[int, int, int, bytes]
+"""An abbreviated message: its mark without the size, sequence, label, string."""
 
 ONCE = (None,)
 """How often to look."""
+TELLS = 8
+"""How often in a lap of the ring its reader tells how far it is, unless it goes to sleep."""
 RECORDS = 64
 """Records one look takes without coming to a message: however fast the other side writes, there is an end."""
 # Plain numbers: a member of an enum costs more to look up than a word of memory.
 _FULL, _HEAD, _ASLEEP, _PROCESSOR = (int(word) for word in Word)
 _WHOLE, _PART, _LAST, _SHORT, _SKIP = (int(form) for form in Form)
-_PACK, _UNPACK = REST.pack_into, REST.unpack_from
 _UP = HEADER + ALIGN - 1
+_SHORT_SIZE = 0xFFFF
+"""The bits of an abbreviated message's mark that are its size."""
 _ENCODE = msgspec.msgpack.Encoder().encode
 _SIZE = 4
 """Bytes of a frame's size."""
@@ -65,10 +66,9 @@ class Line:
     """One end. Nothing here waits; whatever reads what the other side wrote may raise BrokenRing."""
 
     __slots__ = (
-        "_at", "_body", "_coming", "_count", "_end", "_freed", "_head", "_in_at", "_in_base", "_in_end",
-        "_in_start", "_leaving", "_left", "_limit", "_memory", "_naps", "_out_base", "_rung", "_size", "_start",
-        "_tail", "_unmap", "_words", "_wrong", "bell",
-        "hung_up", "stuck",
+        "_asleep", "_at", "_body", "_coming", "_count", "_end", "_freed", "_in_at", "_in_base", "_in_end",
+        "_in_lap", "_in_start", "_lap", "_leaving", "_left", "_limit", "_memory", "_naps", "_out_base", "_room",
+        "_rung", "_size", "_start", "_tell", "_told", "_unmap", "_words", "_wrong", "bell", "hung_up", "stuck",
     )  # fmt: skip
 
     def __init__(
@@ -90,11 +90,16 @@ class Line:
         self._out_base, self._in_base = out * DIRECTION, in_ * DIRECTION
         self._start, self._in_start = CONTROL + out * size, CONTROL + in_ * size
         self._end, self._in_end = self._start + size, self._in_start + size
-        self._at, self._tail, self._limit = self._start, 0, size - HEADER
-        """Where the next record goes, how much was ever written, and how much may be, as far as is known: all but
-        the place of a mark behind it."""
-        self._in_at, self._head = self._in_start, 0
-        """Where the next record is, and how much was ever read."""
+        self._asleep = self._out_base + _ASLEEP
+        self._at, self._lap = self._start, 0
+        """Where the next record goes, and how much was ever written before the start of the ring."""
+        self._limit, self._room = size - ALIGN, self._end - ALIGN
+        """How much may ever be written, as far as is known: all but the place of a mark behind it; and up to where
+        records may reach without more ado."""
+        self._in_at, self._in_lap = self._in_start, 0
+        """Where the next record is, and how much was ever read before the start of the ring."""
+        self._told, self._tell = self._in_start, self._in_start + size // TELLS
+        """Up to where the other side knows that we have read, and when to tell it again."""
         self._left: deque[memoryview] = deque()
         self._leaving = (0, 0)
         """What is still to be written of a long message; its bytes and frames."""
@@ -109,7 +114,8 @@ class Line:
         self.bell.close()
         self._left.clear()
         self._words.release()
-        self._unmap(self._memory)
+        unmap, self._unmap = self._unmap, memoryview.release
+        unmap(self._memory)
 
     # ------------------------------------------------------------------------------------------------ writing
 
@@ -120,35 +126,39 @@ class Line:
         alone = len(frames) == 1
         size = len(frames[0]) if alone else sum(map(len, frames)) + _SIZE * len(frames)
         need = aligned(HEADER + size)
-        if need > self._size // 2:
+        if need > self._size // 4:  # as much room as is waited for
             self._left.extend(memoryview(piece) for piece in (_sizes(frames), *frames) if len(piece))
             self._leaving = size + _SIZE * alone, len(frames)
             self.flush()
             return True
         if not self._has_place(need):
             return False
-        self._write(mark(size, _WHOLE, len(frames)), 0, frames if alone else (_sizes(frames), *frames), need)
+        pieces = frames if alone else (_sizes(frames), *frames)
+        self._write(mark(size, _WHOLE, len(frames)), 0, 0, pieces, need)
         return True
 
-    def put(self, kind: int, sequence: int, label: int, word: int, string: bytes) -> bool:
-        """Write an abbreviated message: *kind* as from `layout.short`. False: as for `send`."""
+    def put(self, mark: int, sequence: int, label: int, string: bytes) -> bool:
+        """Write an abbreviated message: *mark* as from `layout.short`. False: as for `send`."""
         size = len(string)
-        need = size + _UP & -ALIGN
         at = self._at
-        if at + need > self._end or self._tail + need > self._limit or self._left:
-            if (self._left and not self.flush()) or not self._has_place(need):
+        next_ = at + (size + _UP & -ALIGN)
+        if next_ > self._room or self._left:
+            if self._left and not self.flush():
                 return False
-            at = self._at
-        memory, words = self._memory, self._words
-        _PACK(memory, at + MARK, sequence, label, word)
+            if not self._has_place(next_ - at):
+                return False
+            self._write(mark | size, sequence, label, (string,), next_ - at)
+            return True
+        # As `_write`, which it would cost more to call than to do.
+        words, place = self._words, at >> 3
+        words[place + 1] = sequence
+        words[place + 2] = label
         body = at + HEADER
-        memory[body : body + size] = string
-        # From here on as `_publish`, which it would cost more to call than to do.
-        self._at = next_ = at + need if at + need < self._end else self._start
-        self._tail += need
+        self._memory[body : body + size] = string
+        self._at = next_
         words[next_ >> 3] = 0
-        words[at >> 3] = kind | size
-        asleep = words[self._out_base + _ASLEEP]
+        words[place] = mark | size
+        asleep = words[self._asleep]
         if asleep and asleep != self._rung:
             self._rung = asleep
             self.bell.ring()
@@ -165,7 +175,7 @@ class Line:
                 return False
             pieces = list(_cut(left, size))
             total, count = self._leaving
-            self._write(mark(size, _PART if left else _LAST, count), total, pieces, need)
+            self._write(mark(size, _PART if left else _LAST, count), total, 0, pieces, need)
         return True
 
     def _has_place(self, need: int) -> bool:
@@ -174,36 +184,41 @@ class Line:
         if need > left:
             if not self._has_room(left):
                 return False
-            self._write(mark(0, _SKIP, 0), 0, (), left)
+            self._write(mark(0, _SKIP, 0), 0, 0, (), left)
         return self._has_room(need)
 
     def _has_room(self, need: int) -> bool:
-        if self._tail + need <= self._limit:
+        tail = self._lap + self._at - self._start
+        if tail + need <= self._limit:
             return True
-        head, whole = self._words[self._out_base + _HEAD], self._size - HEADER
-        if not self._limit - whole <= head <= self._tail or head % ALIGN:
-            raise BrokenRing(f"its reader says it read {head} bytes of {self._tail}")
+        head, whole = self._words[self._out_base + _HEAD], self._size - ALIGN
+        if not self._limit - whole <= head <= tail or head % ALIGN:
+            raise BrokenRing(f"its reader says it read {head} bytes of {tail}")
         self._limit = head + whole
-        return self._tail + need <= self._limit
+        self._find_room()
+        return tail + need <= self._limit
 
-    def _write(self, mark: int, sequence: int, pieces: "Frames | Sequence[memoryview]", need: int) -> None:
-        """Write a record of *need* bytes where there is room for it."""
-        at = self._at
-        _PACK(self._memory, at + MARK, sequence, 0, 0)
+    def _find_room(self) -> None:
+        self._room = min(self._end - ALIGN, self._start + self._limit - self._lap)
+
+    def _write(
+        self, mark: int, sequence: int, label: int, pieces: "Frames | Sequence[memoryview]", need: int
+    ) -> None:
+        """Write a record of *need* bytes where there is room for it, and wake who sleeps until there is one."""
+        words, at = self._words, self._at
+        words[(at >> 3) + 1] = sequence
+        words[(at >> 3) + 2] = label
         body = at + HEADER
         for piece in pieces:
             self._memory[body : body + len(piece)] = piece
             body += len(piece)
-        self._publish(mark, need)
-
-    def _publish(self, mark: int, need: int) -> None:
-        """Tell of the record of *need* bytes, and wake who sleeps until there is one."""
-        words, at = self._words, self._at
-        self._at = next_ = at + need if at + need < self._end else self._start
-        self._tail += need
-        words[next_ >> 3] = 0
+        self._at = at + need
+        if self._at == self._end:
+            self._at, self._lap = self._start, self._lap + self._size
+            self._find_room()
+        words[self._at >> 3] = 0
         words[at >> 3] = mark
-        asleep = words[self._out_base + _ASLEEP]
+        asleep = words[self._asleep]
         if asleep and asleep != self._rung:
             self._rung = asleep
             self.bell.ring()
@@ -211,8 +226,8 @@ class Line:
     # ------------------------------------------------------------------------------------------------ reading
 
     def ready(self) -> bool:
-        """Say whether there is something to read."""
-        return self._words[self._in_at >> 3] != 0
+        """Say whether there is something to read, be it that the other side does not keep to the rules."""
+        return self._words[self._in_at >> 3] != 0 or self._wrong != ""
 
     def is_short(self) -> bool:
         """Say whether the next record is an abbreviated message, which `get` reads."""
@@ -233,24 +248,17 @@ class Line:
             return None
         if mark >> 32 & 0xFFFF != _SHORT:
             return None
-        size = mark & 0xFFFF_FFFF
-        need = size + _UP & -ALIGN
-        if size > SHORT_STRING or at + need > self._in_end:
+        size = mark & _SHORT_SIZE
+        next_ = at + (size + _UP & -ALIGN)
+        if size > SHORT_STRING or next_ > self._in_end:
             raise BrokenRing(f"an abbreviated message of {size} bytes")
-        memory = self._memory
-        sequence, label, word = _UNPACK(memory, at + MARK)
         body = at + HEADER
-        string = memory[body : body + size].tobytes()
-        # From here on as `_advance`, which it would cost more to call than to do.
-        at += need
-        self._in_at = at if at < self._in_end else self._in_start
-        base = self._in_base
-        words[base + _HEAD] = self._head = self._head + need
-        full = words[base]
-        if full != self._freed and full <= self._head:
-            self._freed = full
-            self.bell.ring()
-        return mark >> 48, sequence, label, word, string
+        string = self._memory[body : body + size].tobytes()
+        short = mark - size, words[place + 1], words[place + 2], string
+        self._in_at = next_
+        if next_ >= self._tell:
+            self._report()
+        return short
 
     def receive(self) -> list[bytes] | None:
         """Read the next message, or return None: there is none, or not all of it."""
@@ -271,12 +279,13 @@ class Line:
         if form == _SKIP:
             self._advance(self._in_end - at)
             return None
+        word, size = (size >> 16, size & _SHORT_SIZE) if form == _SHORT else (0, size)
         need = aligned(HEADER + size)
         if at + need > self._in_end:
             raise BrokenRing(f"a record of {size} bytes, {self._in_end - at} before the end")
         if self._coming and form not in (_PART, _LAST):
             raise BrokenRing(f"a record of form {form} in the middle of a long message")
-        sequence, label, word = _UNPACK(self._memory, at + MARK)
+        sequence, label = self._words[(at >> 3) + 1], self._words[(at >> 3) + 2]
         body = self._memory[at + HEADER : at + HEADER + size]
         frames = None
         if form == _SHORT and size <= SHORT_STRING:
@@ -306,13 +315,21 @@ class Line:
         return _frames(memoryview(body), self._count)
 
     def _advance(self, need: int) -> None:
-        """Go past *need* bytes, and wake who sleeps until there is room."""
-        at = self._in_at + need
-        self._in_at = at if at < self._in_end else self._in_start
+        """Go past *need* bytes."""
+        self._in_at += need
+        if self._in_at >= self._tell:
+            self._report()
+
+    def _report(self) -> None:
+        """Tell how much we have read, and wake who sleeps until there is that much room."""
+        if self._in_at == self._in_end:
+            self._in_at, self._in_lap = self._in_start, self._in_lap + self._size
+        self._told = self._in_at
+        self._tell = min(self._in_at + self._size // TELLS, self._in_end)
         words, base = self._words, self._in_base
-        words[base + _HEAD] = self._head = self._head + need
+        words[base + _HEAD] = head = self._in_lap + self._in_at - self._in_start
         full = words[base + _FULL]
-        if full != self._freed and full <= self._head:
+        if full != self._freed and full <= head:
             self._freed = full
             self.bell.ring()
 
@@ -320,22 +337,49 @@ class Line:
 
     def doze(self) -> bool:
         """Say that we sleep from now on. True: there is something to do instead."""
-        if self.stirs():
+        words, place = self._words, self._in_at >> 3
+        if words[place]:
             return True
-        if self._left or self.stuck:
-            self._words[self._out_base + _FULL] = self._tail + self._size // 4 - (self._size - HEADER)
+        if self._told != self._in_at:
+            self._report()
+        if self._left or self.stuck or self._wrong:
+            if self.stirs():
+                return True
+            tail = self._lap + self._at - self._start
+            words[self._out_base + _FULL] = tail + self._size // 4 - (self._size - ALIGN)
+            if self.stirs():
+                return True
         self._naps += 1
-        self._words[self._in_base + _ASLEEP] = self._naps
-        return self.stirs()
+        words[self._in_base + _ASLEEP] = self._naps
+        return words[place] != 0
 
     def stirs(self) -> bool:
-        """Say whether there is something to do."""
-        return self.ready() or (bool(self._left or self.stuck) and self._has_room(self._size // 4))
+        """Say whether there is something to do: to read, or to write where there was no room."""
+        if self.ready():
+            return True
+        try:
+            return bool(self._left or self.stuck) and self._has_room(self._size // 4)
+        except BrokenRing as error:
+            self.spoil(error)
+            return True
 
-    def wake(self, processor: int) -> bool:
-        """Say that we are awake, and kept on *processor* (-1: on none); return whether the other side is, too."""
-        self._words[self._in_base + _ASLEEP] = 0
-        self._words[self._in_base + _PROCESSOR] = processor + 1
+    def wake(self, processor: int) -> None:
+        """Say that we are awake, and kept on *processor* (-1: on none); write what waited for room."""
+        words, base = self._words, self._in_base
+        words[base + _ASLEEP] = 0
+        words[base + _PROCESSOR] = processor + 1
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Write what waited for room, as far as there is some now."""
+        if self._left:
+            try:
+                self.flush()
+            except BrokenRing as error:
+                self.spoil(error)
+
+    def shares(self, processor: int) -> bool:
+        """Say whether the other side is kept on that *processor* too (-1: on none)."""
         return 0 <= processor == self._words[self._out_base + _PROCESSOR] - 1
 
     def spoil(self, error: BrokenRing) -> None:

@@ -22,11 +22,12 @@ AWAKE_NS: Final = 500_000
 class Patience:
     """What is known of one end."""
 
-    __slots__ = ("_ended", "_many", "_skip", "_step", "looks")
+    __slots__ = ("_ended", "_many", "_shares", "_skip", "_step", "looks")
 
     def __init__(self, looks: int) -> None:
         """Look that many times; 0: never, sleep at once."""
         self._many = (None,) * looks or ONCE
+        self._shares = False
         self._skip = 0
         """How often to sleep at once before looking again."""
         self._step = 0
@@ -34,14 +35,23 @@ class Patience:
         self.looks = self._many
         """As often as this is long."""
 
-    def slept(self, began: int, ended: int, *, shares: bool) -> None:
-        """We slept so long, by the host's clock in ns; *shares*: both sides are kept on one processor."""
+    def share(self, shares: bool) -> None:  # noqa: FBT001 - the one thing there is to say
+        """Both sides are kept on one processor, or not."""
+        if shares != self._shares:
+            self._shares = shares
+            self.looks = ONCE if shares else self._many
+
+    @property
+    def learns(self) -> bool:
+        """Whether it matters how long we sleep."""
+        return not self._shares and self._many is not ONCE
+
+    def slept(self, began: int, ended: int) -> None:
+        """We slept so long, by the host's clock in ns."""
         if began - self._ended > AWAKE_NS:
             self._step = self._skip = 0
         self._ended = ended
-        if shares:
-            self.looks = ONCE
-        elif self._skip:
+        if self._skip:
             self._skip -= 1
             self.looks = ONCE if self._skip else self._many
         elif self.looks is ONCE:

@@ -1,0 +1,77 @@
+"""Rings: the same calls through memory that client and server share, chosen by one word.
+
+    exo run examples/rings.py
+
+The program starts this file a second time, as the server, and calls it over ZeroMQ and over a ring. Nothing differs
+but the word `transport`: not the interface, nor the server, nor what comes back. The ring's memory is paid for by
+who asks for it, and given back when the binding ends. `exo bench rings` tells what that buys.
+"""
+
+import sys
+from pathlib import Path
+
+import libexo
+from kernel.abi.program import ProgramKind
+from libexo.environment import Environment
+from libexo.stub import Interface, operation, serve
+from servers.memory.api import Memory
+from servers.process.api import Processes, ProgramSpec
+
+
+class Counter(Interface, label=0x41, name="counter"):
+    """The counter of counter.py, and one operation more, which nobody answers."""
+
+    @operation(1)
+    def add(self, n: int) -> int: ...
+
+    @operation(2, oneway=True)
+    def note(self, n: int) -> None: ...
+
+
+class CounterServer(Counter):
+    """It cannot tell over what a request came, and need not."""
+
+    total = 0
+
+    def add(self, n: int) -> int:
+        """Add to the total."""
+        self.total += n
+        return self.total
+
+    def note(self, n: int) -> None:
+        """Add to the total; the client has gone on already."""
+        self.total += n
+
+
+def count(counter: Counter) -> list[int]:
+    """Have the counter count, and leave it at 0."""
+    totals = [counter.add(n) for n in (1, 20, 300)]
+    for n in range(1000):
+        counter.note(n)
+    totals.append(counter.add(0))  # what was sent before is done before
+    counter.add(-totals[-1])
+    return totals
+
+
+def compare(env: Environment) -> None:
+    """Start the server, count over both, and print what came back."""
+    me = str(Path(__file__).absolute())
+    server = Processes.connect(env).spawn(ProgramSpec(ProgramKind.PYTHON, (me, "server"), name="counter"))
+    env.lookup("counter", timeout=5)
+    memory = Memory.connect(env)
+    free = memory.statistics().free
+
+    results = {name: count(Counter.connect(env, transport=name)) for name in ("zmq", "ring")}
+    for name, totals in results.items():
+        print(f"{name:4}", *totals)
+    print(f"the same: {results['zmq'] == results['ring']}")
+    print(f"the ring is paid for with {free - memory.statistics().free} pages")
+
+    Processes.connect(env).kill(server)
+
+
+if __name__ == "__main__":
+    if "server" in sys.argv:
+        serve(CounterServer(), "counter", libexo.attach())
+    else:
+        compare(libexo.attach())

@@ -1,0 +1,242 @@
+"""Rings from the start: a hub whose bindings go through memory, for tests of whatever stands on a transport.
+
+    with over_rings(), simulated(seed=1) as system: ...
+
+In a real system a binding begins on a socket, and its sender pays for the ring (`libexo.rings`). Here each channel
+has one when it is made: plain memory, with doorbells that are keys of the hub. So every test of the rendezvous is
+one of rings too. What waited in a ring when its receiver closed is lost, as what waits at a `Hub` is.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+
+from kernel.abi.limits import FRAME_SIZE
+from libexo.errors import BrokenRing
+from libexo.host.base import Descriptor
+from libexo.testing import system
+from libexo.transport.base import Channel, Frames, Inbox
+from libexo.transport.inprocess import Hub
+from libexo.transport.ring.ends import RingChannel, RingInbox
+from libexo.transport.ring.line import Line
+from libexo.transport.ring.patience import Patience
+
+PAGES = 129
+"""Frames of a ring: 256 KiB for each direction, so that answers of some size are out before who gave them ends."""
+FIRST_BELL = 1 << 24
+"""The keys of doorbells start here, above those of a hub's ends."""
+
+
+class PlainBell:
+    """One side of two doorbells without a machine. Implements `libexo.host.base.Bell`."""
+
+    def __init__(self, key: int = 0, closed: Callable[[], object] = lambda: None) -> None:
+        """Be waited for as *key*; call *closed* when it closes."""
+        self.other: PlainBell | None = None
+        self.rung = False
+        self.closed = False
+        self._key = key
+        self._closed = closed
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the other side is there."""
+        return self.other is not None and not self.other.closed
+
+    def ready(self) -> bool:
+        """Say whether it was rung, or the other side is gone."""
+        return self.rung or not self.is_connected
+
+    def ring(self) -> None:
+        """Wake the other side."""
+        if not self.closed and self.other is not None:
+            self.other.rung = True
+
+    def silence(self) -> bool:
+        """Take what was rung. False: there was nothing, and the other side is gone."""
+        was_rung, self.rung = self.rung, False
+        return was_rung or self.is_connected
+
+    def fileno(self) -> int:
+        """Return the key to wait on. Raises ValueError once it is closed."""
+        if self.closed:
+            raise ValueError("the doorbell is closed")
+        return self._key
+
+    def close(self) -> None:
+        """Give it up."""
+        self.closed = True
+        self._closed()
+
+
+def join(one: PlainBell, other: PlainBell) -> tuple[PlainBell, PlainBell]:
+    """Have each of the two ring the other."""
+    one.other, other.other = other, one
+    return one, other
+
+
+def lines(size: int, one: PlainBell | None = None, other: PlainBell | None = None) -> tuple[Line, Line]:
+    """Return both ends of a new ring binding in *size* bytes of plain memory: the sender's, the receiver's."""
+    memory = bytearray(size)
+    bells = join(one or PlainBell(), other or PlainBell())
+    sender, receiver = (
+        Line(memoryview(memory), bell, memoryview.release, receiver=is_receiver)
+        for bell, is_receiver in zip(bells, (False, True), strict=True)
+    )
+    return sender, receiver
+
+
+class RingHub:
+    """Where the transports of one system meet, as at a `Hub`; each channel has a ring."""
+
+    def __init__(self, pages: int = PAGES) -> None:
+        """Make rings of that many *pages*."""
+        self.plain = Hub()
+        """Where inboxes listen for those without a ring, of whom there are none."""
+        self.mailboxes = self.plain.mailboxes
+        self._size = pages * FRAME_SIZE
+        self._bell_keys = count(FIRST_BELL)
+        self._bells: dict[int, PlainBell] = {}
+        self._lines: dict[int, Line] = {}
+        """Both ends of every ring, by the keys of their doorbells."""
+        self._rings: dict[tuple[int, bytes], Line] = {}
+        """The receivers' ends of rings that were announced, by number and token."""
+        self.broken: list[tuple[bytes, BrokenRing]] = []
+        """Whose ring was found broken by its receiver, and how."""
+
+    def transport(self) -> "RingTransport":
+        """Return a transport for one party."""
+        return RingTransport(self)
+
+    def ready(self, key: int) -> bool:
+        """Say whether who waits for that key has something to do."""
+        bell = self._bells.get(key)
+        return self.plain.ready(key) if bell is None else bell.ready()
+
+    def open_ends(self) -> int:
+        """Return how many channels, inboxes and doorbells are open."""
+        return self.plain.open_ends() + len(self._bells)
+
+    def open(self, number: int, token: bytes, announce: Channel) -> Line:
+        """Return the sender's end of a new ring to thread *number*, which learns of it by *announce*."""
+        waits, hears = self._bell(lambda: self._untaken(number, token)), self._bell()
+        sender, receiver = lines(self._size, waits, hears)
+        self._lines[waits.fileno()], self._lines[hears.fileno()] = sender, receiver
+        self._rings[number, token] = receiver
+        announce.send((b"ring",))
+        return sender
+
+    def take(self, number: int, token: bytes) -> Line | None:
+        """Return the receiver's end of the ring that was announced to thread *number* under *token*."""
+        return self._rings.pop((number, token), None)
+
+    def is_left(self, line: Line) -> bool:
+        """Say whether the other side of *line* is gone."""
+        return not self._bells[line.bell.fileno()].is_connected
+
+    def flush(self) -> None:
+        """Go on with messages longer than their ring, as a wait for their ends does."""
+        for line in list(self._lines.values()):
+            line.flush()
+
+    def forget(self, number: int) -> None:
+        """The end point of thread *number* is gone."""
+        self.plain.forget(number)
+
+    def _untaken(self, number: int, token: bytes) -> None:
+        """The sender's end of a ring closed: nobody will learn of it who did not yet."""
+        if (line := self.take(number, token)) is not None:
+            line.close()
+
+    def _bell(self, closed: Callable[[], object] = lambda: None) -> PlainBell:
+        key = next(self._bell_keys)
+
+        def close() -> None:
+            self._lines.pop(key, None)
+            if self._bells.pop(key, None) is not None:
+                closed()
+
+        self._bells[key] = PlainBell(key, close)
+        return self._bells[key]
+
+
+class ListeningInbox(RingInbox):
+    """The inbox of a thread whose senders all have rings; it closes those whose sender is gone."""
+
+    def __init__(self, hub: RingHub, number: int, inner: Inbox) -> None:
+        """Hear of rings to thread *number* through *inner*."""
+        super().__init__(inner, Patience(0), self._found_broken)
+        self._hub = hub
+        self._number = number
+
+    def receive(self) -> tuple[bytes, list[bytes]] | None:
+        """Return the token a message came under, and its frames; or None."""
+        while (news := self._inner.receive()) is not None:
+            if (line := self._hub.take(self._number, news[0])) is not None:
+                self.attach(news[0], line)
+        arrived = super().receive()
+        if arrived is None:
+            for token in [token for token, line in self.lines if line.hung_up and not line.ready()]:
+                self._drop(token)
+        return arrived
+
+    def send(self, token: bytes, frames: Frames) -> bool:
+        """Send an answer back over the binding of *token*. False: it is gone, or full."""
+        line = self._by_token.get(token)
+        return line is not None and not self._hub.is_left(line) and super().send(token, frames)
+
+    def close(self) -> None:
+        """Stop receiving; what was not taken is lost."""
+        for token in [token for token, _ in self.lines]:
+            self._drop(token)
+        super().close()
+
+    def _drop(self, token: bytes) -> None:
+        line = self._by_token[token]
+        self.detach(token)
+        line.close()
+
+    def _found_broken(self, token: bytes, error: BrokenRing) -> None:
+        self._hub.broken.append((token, error))
+        self._drop(token)
+
+
+class RingTransport:
+    """One party's way to carry messages through rings. Implements `libexo.transport.base.Transport`."""
+
+    def __init__(self, hub: RingHub) -> None:
+        """Meet the other parties at *hub*."""
+        self._hub = hub
+        self._plain = hub.plain.transport()
+        self._ends: list[RingChannel | ListeningInbox] = []
+
+    def channel(self, number: int, token: bytes) -> RingChannel:
+        """Open the sending end of a binding to thread *number*."""
+        announce = self._plain.channel(number, token)
+        channel = RingChannel(self._hub.open(number, token, announce), Patience(0), announce)
+        self._ends.append(channel)
+        return channel
+
+    def inbox(self, number: int, descriptor: Descriptor) -> ListeningInbox:
+        """Open the receiving end of thread *number*."""
+        inbox = ListeningInbox(self._hub, number, self._plain.inbox(number, descriptor))
+        self._ends.append(inbox)
+        return inbox
+
+    def close(self) -> None:
+        """Hang up everywhere, as the host does for who was killed: he keeps the memory while he unwinds."""
+        for end in self._ends:
+            for _, line in end.lines:
+                line.bell.close()
+        self._ends.clear()
+        self._plain.close()
+
+
+@contextmanager
+def over_rings(pages: int = PAGES) -> Iterator[None]:
+    """Have the simulated systems that are booted meanwhile carry their messages through rings."""
+    system.carriers.append(lambda: RingHub(pages))
+    try:
+        yield
+    finally:
+        system.carriers.pop()
