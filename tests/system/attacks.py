@@ -164,7 +164,7 @@ OTHERS = (
     ),
     Attack(
         "files", "writes files, reads the logs and sockets of others",
-        "show(lambda: open('/tmp/x', 'w'), lambda: open('/etc/shadow'), lambda: open(RUN + "
+        "show(lambda: open('/tmp/exo-attack', 'w'), lambda: open('/etc/shadow'), lambda: open(RUN + "
         "'/log/process.log'),"
         " lambda: open(os.path.dirname(RUN) + '/log'))",
         "EACCES EACCES EACCES EACCES",

@@ -59,8 +59,8 @@ class RingEnd:
 
     def spin(self) -> bool:
         """Look for as long as it seems worth while; say whether something came."""
-        lines = [line for _, line in self.lines]
-        for _ in self.patience.looks:
+        lines, looks = [line for _, line in self.lines], self.patience.looks
+        for _ in looks[: len(looks) // (len(lines) or 1) or 1]:
             for line in lines:
                 if line.stirs():
                     line.go_on()
@@ -193,11 +193,11 @@ class RingInbox(RingEnd):
         if not lines:
             return False
         lines.rotate(-1)
-        for _ in looks:
-            for _ in range(len(lines)):
-                if lines[0][1].ready():
+        for _ in looks[: len(looks) // len(lines) or 1]:
+            for place, (_, line) in enumerate(lines):
+                if line.ready():
+                    lines.rotate(-place)
                     return True
-                lines.rotate(-1)
         return False
 
     def send(self, token: bytes, frames: "Frames") -> bool:
@@ -226,6 +226,10 @@ class RingInbox(RingEnd):
     def wake(self, processor: int) -> None:
         """Do as every end does; then write the answers for which there is room now."""
         super().wake(processor)
+        if self._waiting:
+            self._answer_on()
+
+    def _answer_on(self) -> None:
         for token, waiting in list(self._waiting.items()):
             line = self._by_token[token]
             try:

@@ -48,7 +48,7 @@ Short = tuple[int, int, int, bytes]
 ONCE = (None,)
 """How often to look."""
 TELLS = 8
-"""How often in a lap of the ring its reader tells how far it is, unless it goes to sleep."""
+"""How often in a lap its reader tells how far it is; who waits for room wants more than lies between."""
 RECORDS = 64
 """Records one look takes without coming to a message: however fast the other side writes, there is an end."""
 # Plain numbers: a member of an enum costs more to look up than a word of memory.
@@ -68,7 +68,7 @@ class Line:
     __slots__ = (
         "_asleep", "_at", "_body", "_coming", "_count", "_end", "_freed", "_in_at", "_in_base", "_in_end",
         "_in_lap", "_in_start", "_lap", "_leaving", "_left", "_limit", "_memory", "_naps", "_out_base", "_room",
-        "_rung", "_size", "_start", "_tell", "_told", "_unmap", "_words", "_wrong", "bell", "hung_up", "stuck",
+        "_rung", "_size", "_start", "_tell", "_unmap", "_words", "_wrong", "bell", "hung_up", "stuck",
     )  # fmt: skip
 
     def __init__(
@@ -98,8 +98,8 @@ class Line:
         records may reach without more ado."""
         self._in_at, self._in_lap = self._in_start, 0
         """Where the next record is, and how much was ever read before the start of the ring."""
-        self._told, self._tell = self._in_start, self._in_start + size // TELLS
-        """Up to where the other side knows that we have read, and when to tell it again."""
+        self._tell = self._in_start + size // TELLS
+        """From where on to tell again how far we have read."""
         self._left: deque[memoryview] = deque()
         self._leaving = (0, 0)
         """What is still to be written of a long message; its bytes and frames."""
@@ -324,7 +324,6 @@ class Line:
         """Tell how much we have read, and wake who sleeps until there is that much room."""
         if self._in_at == self._in_end:
             self._in_at, self._in_lap = self._in_start, self._in_lap + self._size
-        self._told = self._in_at
         self._tell = min(self._in_at + self._size // TELLS, self._in_end)
         words, base = self._words, self._in_base
         words[base + _HEAD] = head = self._in_lap + self._in_at - self._in_start
@@ -340,8 +339,6 @@ class Line:
         words, place = self._words, self._in_at >> 3
         if words[place]:
             return True
-        if self._told != self._in_at:
-            self._report()
         if self._left or self.stuck or self._wrong:
             if self.stirs():
                 return True
@@ -368,15 +365,15 @@ class Line:
         words, base = self._words, self._in_base
         words[base + _ASLEEP] = 0
         words[base + _PROCESSOR] = processor + 1
-        self.go_on()
+        if self._left:
+            self.go_on()
 
     def go_on(self) -> None:
         """Write what waited for room, as far as there is some now."""
-        if self._left:
-            try:
-                self.flush()
-            except BrokenRing as error:
-                self.spoil(error)
+        try:
+            self.flush()
+        except BrokenRing as error:
+            self.spoil(error)
 
     def shares(self, processor: int) -> bool:
         """Say whether the other side is kept on that *processor* too (-1: on none)."""

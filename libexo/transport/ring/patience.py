@@ -13,7 +13,7 @@ from typing import Final
 
 from libexo.transport.ring.line import ONCE
 
-OFTEN: Final = 8
+OFTEN: Final = 64
 """Sleeps without a look, at most."""
 AWAKE_NS: Final = 500_000
 """Who did not sleep for that long found what it looked for."""
