@@ -75,7 +75,9 @@ def test_shares_are_kept(deployment: Deployment) -> None:
     """Three endless loops with shares 3, 2 and 1 get them, within 3 % of the processor."""
     shell = deployment.named("shell")
     for share in (3, 2, 1):
-        script = f"cat > /tmp/loop.py; exo run -d --share {share} --name loop{share} /tmp/loop.py"
+        # A file of its own: `run -d` is over before the program has read it.
+        path = f"/tmp/loop{share}.py"
+        script = f"cat > {path}; exo run -d --share {share} --name loop{share} {path}"
         deployment.inside(shell, "sh", "-c", script, text=LOOP, check=True)
     try:
         # Other work on the host can spoil a measurement, not make one.

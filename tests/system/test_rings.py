@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.privileges import may_place_others
 from tests.system.booted import Running, System, ended, wait_until
 from tests.system.programs import PRELUDE
 
@@ -19,6 +20,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid"),
 ]
 
+PLACES = pytest.mark.skipif(not may_place_others(), reason="needs CAP_SYS_NICE, to place others")
 KILLS = 30
 SOON = 1.0
 """Seconds within which the death of a partner must be known; it is known in a few milliseconds."""
@@ -244,10 +246,16 @@ def on_processor(process: int) -> int:
     return int(Path(f"/proc/{process}/schedstat").read_text().split()[0])
 
 
-def test_idle(own: System, client: Running) -> None:
-    """Nobody computes while nobody calls, though both did just now."""
-    assert client.ask("many(2_000)") == "True"
+@pytest.mark.parametrize(
+    "together", [False, pytest.param(True, marks=PLACES)], ids=["anywhere", "on one core"]
+)
+def test_idle(own: System, client: Running, together: bool) -> None:  # noqa: FBT001 - a parameter
+    """Nobody computes while nobody calls, though both did just now, looking or handing their core over."""
     pids = [pid(own, "board"), pid(own, "client")]
+    if together:
+        for process in pids:
+            os.sched_setaffinity(process, {min(os.sched_getaffinity(0))})
+    assert client.ask("many(2_000)") == "True"
     client.tell("env.thread.sleep(1.2), many(10)")
     wait_until(lambda: False, 0.1)
     before = [on_processor(process) for process in pids]

@@ -4,9 +4,9 @@ A sleeper is woken by the host, which costs both sides many times what a message
 look for about as long as being woken takes: at worst, that doubles the price of a message (competitive spinning;
 Karlin, Li, Manasse, Owicki: Empirical studies of competitive spinning for a shared-memory multiprocessor, 1991).
 
-It cannot pay where the other side has no processor to run on but ours: then we sleep at once, and so hand it over.
-Each side tells which one it is kept on. Nor does it pay where the other side takes much longer: when we looked in
-vain, we sleep at once for a few times before we try again.
+It cannot pay where the other side has no processor to run on but ours: then we hand that over, and sleep if there is
+nothing when we have it back. Each side tells which one it is kept on. Nor does it pay where the other side takes
+much longer: when we looked in vain, we sleep at once for a few times before we try again.
 """
 
 from typing import Final
@@ -22,12 +22,13 @@ AWAKE_NS: Final = 500_000
 class Patience:
     """What is known of one end."""
 
-    __slots__ = ("_ended", "_many", "_shares", "_skip", "_step", "looks")
+    __slots__ = ("_ended", "_many", "shares", "_skip", "_step", "looks")
 
     def __init__(self, looks: int) -> None:
         """Look that many times; 0: never, sleep at once."""
         self._many = (None,) * looks or ONCE
-        self._shares = False
+        self.shares = False
+        """Both sides are kept on one processor."""
         self._skip = 0
         """How often to sleep at once before looking again."""
         self._step = 0
@@ -36,15 +37,15 @@ class Patience:
         """As often as this is long."""
 
     def share(self, shares: bool) -> None:  # noqa: FBT001 - the one thing there is to say
-        """Both sides are kept on one processor, or not."""
-        if shares != self._shares:
-            self._shares = shares
+        """Learn whether both sides are kept on one processor."""
+        if shares != self.shares:
+            self.shares = shares
             self.looks = ONCE if shares else self._many
 
     @property
     def learns(self) -> bool:
         """Whether it matters how long we sleep."""
-        return not self._shares and self._many is not ONCE
+        return not self.shares and self._many is not ONCE
 
     def slept(self, began: int, ended: int) -> None:
         """We slept so long, by the host's clock in ns."""
