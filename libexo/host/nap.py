@@ -26,6 +26,10 @@ LINGER = 0.05
 host's own tick, for a timer that comes before it costs ten times what all the rest does."""
 YIELDS = 2
 """How often to let the other side have the processor both are kept on, before sleeping."""
+KEPT_NS = 200_000
+"""For how long it may be kept, in all."""
+KEEP = 64
+"""How often we sleep at once after it was kept longer."""
 EVENTS = 16
 """Taken at a time; there is a buffer made for as many each time."""
 _EDGES = select.EPOLLIN | select.EPOLLET
@@ -41,6 +45,8 @@ class Nap:
         self._processor = -1
         """The one we are kept on, -1 if there are several, as last asked."""
         self._naps = 0
+        self._keeps = 0
+        """How often not to let others have our processor."""
         self._learns = True
         """How long it pays to look depends on how long we sleep."""
         self._rings = [cast("RingEnd", source) for source in sources if hasattr(source, "doze")]
@@ -86,11 +92,21 @@ class Nap:
         return events if events is None or not events else self._took(events)
 
     def _hands_over(self, ring: "RingEnd") -> bool:
-        """Let the other side of *ring* have our processor for a moment; say whether there is something then."""
+        """Let the other side of *ring* have our processor for a moment; say whether there is something then.
+
+        Neither need be woken so. Where somebody kept it for long, it was one who computes, before whom the host
+        lets go who slept: then we sleep at once for a while.
+        """
+        if self._keeps:
+            self._keeps -= 1
+            return False
+        began = self._now()
         for _ in range(YIELDS):
             os.sched_yield()
             if ring.ready():
                 return True
+        if self._now() - began > KEPT_NS:
+            self._keeps = KEEP
         return False
 
     def _tend(self) -> None:

@@ -4,8 +4,8 @@ A sleeper is woken by the host, which costs both sides many times what a message
 look for about as long as being woken takes: at worst, that doubles the price of a message (competitive spinning;
 Karlin, Li, Manasse, Owicki: Empirical studies of competitive spinning for a shared-memory multiprocessor, 1991).
 
-It cannot pay where the other side has no processor to run on but ours: then we hand that over, and sleep if there is
-nothing when we have it back. Each side tells which one it is kept on. Nor does it pay where the other side takes
+It cannot pay where the other side has no processor to run on but ours: then we hand that over, and sleep if there
+is nothing when we have it back. Each side tells which one it is kept on. Nor does it pay where the other side takes
 much longer: when we looked in vain, we sleep at once for a few times before we try again.
 """
 
@@ -22,7 +22,7 @@ AWAKE_NS: Final = 500_000
 class Patience:
     """What is known of one end."""
 
-    __slots__ = ("_ended", "_many", "shares", "_skip", "_step", "looks")
+    __slots__ = ("_ended", "_many", "_skip", "_step", "looks", "shares")
 
     def __init__(self, looks: int) -> None:
         """Look that many times; 0: never, sleep at once."""
