@@ -12,11 +12,10 @@
 
 *Rings.* A loop that waits for a ring sleeps at once, where `libexo.ipc` would look for a while first: its other
 tasks may have work to do. Many messages may be under way on one ring, so it may be full, or busy with a long one:
-then requests and answers wait here until it is not.
+then requests wait here until it is not.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,13 +26,11 @@ from libexo.errors import (
     BrokenRing,
     Ended,
     GateClosed,
-    IpcError,
     IpcTimeout,
     NoPartner,
     NotFound,
-    TrapRefused,
 )
-from libexo.exchange import Answer, Exchange, Link, Peer
+from libexo.exchange import Answer, Exchange, Link
 from libexo.ipc import READY
 from libexo.loopwatch import AGAIN, LoopWatch
 from libexo.message import Message, Origin
@@ -52,8 +49,6 @@ T = TypeVar("T")
 Received = tuple[int, Message]
 _LOOK_AGAIN = 0.005
 """How often a name that is not there yet is looked up again, in seconds."""
-UNSENT = 1000
-"""Answers that may wait for room; beyond, one is lost, as where a socket's queue is full."""
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -76,8 +71,6 @@ class Thread:
         self._loop = asyncio.get_running_loop()
         self._exchanges: dict[Exchange, asyncio.Future[None]] = {}
         self._receivers: list[tuple[int, asyncio.Future[Received]]] = []
-        self._unsent: deque[tuple[Origin, Message]] = deque()
-        """Answers that found no room in a ring."""
         self._watch = LoopWatch(self._loop, self._pump)
         self._watch.doze(self.core.outside)
         self.core.answer = self._answer
@@ -178,45 +171,21 @@ class Thread:
             raise exchange.error
 
     def _answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Answer:
-        """Answer, in the place of the core: what finds no room in a ring is written when there is some."""
-        peer = origin.peer
-        if peer is None or peer.line is None or tells:
-            return self.core.receiving.answer(origin, message, tells=tells, virtual=virtual)
-        self._watch.soon()
-        try:
-            return self.core.receiving.answer(origin, message, virtual=virtual)
-        except NoPartner:
-            if not self._is_there(peer) or not origin.answers or len(self._unsent) >= UNSENT:
-                raise
-        self._unsent.append((origin, message))
-        return Answer(peer.thread, ())
-
-    def _is_there(self, peer: Peer) -> bool:
-        return peer.token in self.core.receiving.peers.known
-
-    def _answer_again(self) -> None:
-        """Write the answers for which there is room now."""
-        for _ in range(len(self._unsent)):
-            origin, message = self._unsent.popleft()
-            try:
-                self.core.receiving.answer(origin, message)
-            except (IpcError, TrapRefused, ValueError) as error:
-                if isinstance(error, NoPartner) and origin.peer is not None and self._is_there(origin.peer):
-                    self._unsent.append((origin, message))
-                else:
-                    self.core.statistics["unanswered"] += 1
+        """Answer, in the place of the core: what must wait for room in a ring is looked after from now on."""
+        if origin.peer is not None and origin.peer.line is not None:
+            self._watch.soon()
+        return self.core.receiving.answer(origin, message, tells=tells, virtual=virtual)
 
     def _pump(self) -> None:
         """Something may have arrived: take it in, wake who waited for it, and look at what to watch next."""
         self._watch.wake()
         try:
             self.core.pump()
-            self._answer_again()
             delivered = self._deliver()
         except (GateClosed, Ended) as gone:
             self._fail(gone)
             return
-        self._watch.doze(self._sources(), again=bool(self._unsent))
+        self._watch.doze(self._sources())
         if delivered:
             self._watch.soon()  # to take it may have been a trap: upcalls that came meanwhile are kept
 

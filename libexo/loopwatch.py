@@ -55,8 +55,8 @@ class LoopWatch:
             with suppress(ValueError):  # it was closed meanwhile
                 end.wake(-1)
 
-    def doze(self, sources: "Iterable[Source]", *, again: bool = False) -> None:
-        """Watch *sources*, and nothing else, from now on; *again*: look after a while in any case."""
+    def doze(self, sources: "Iterable[Source]") -> None:
+        """Watch *sources*, and nothing else, from now on."""
         plain: list[Source] = []
         ends: list[RingEnd] = []
         for source in sources:
@@ -70,8 +70,6 @@ class LoopWatch:
         self._dozing = ends
         if any(end.doze() for end in ends):
             self.soon()
-        elif again:
-            self._plan(self._loop.call_later(AGAIN, self._pump))
         elif ends:
             self._plan(self._loop.call_later(LINGER, self._look_again))
 

@@ -142,8 +142,9 @@ def test_long_strings(booted: System, server: Running) -> None:
     assert said(booted, body) == "0 1 511 512 513 65536 1048576 4194240"
 
 
-def test_long_strings_at_once(booted: System, loop: Running) -> None:
+def test_long_strings_at_once(booted: System, server: Running) -> None:
     """Twenty calls at once whose arguments and answers are longer than the ring all come to their end."""
+    server.line()
     body = """
     strings = [bytes([n]) * 150_000 for n in range(20)]
     await stub.echo(b"")
