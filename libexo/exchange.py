@@ -3,6 +3,7 @@
 What every message has one of is a msgspec Struct: to make one costs a third of what an `__init__` does.
 """
 
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from kernel.abi.messages import Packet, PacketKind, Phase
 from libexo.errors import IpcError
 from libexo.message import Item, Message
 from libexo.transport.ring.ends import RingChannel
+from libexo.wire import TIMED
 
 if TYPE_CHECKING:
     from libexo.host.base import Ticket
@@ -145,6 +147,14 @@ class Arrival(msgspec.Struct, eq=False):
     propagated: bool = False
     """The sender is not the peer, who speaks for it."""
 
+    def is_up(self) -> bool:
+        """Say whether it could be taken now. A sender that wants it back at this moment asks again."""
+        if self.peer is None or not self.packet.flags & TIMED:
+            return True
+        posted = self.peer.send_ticket.claim()
+        put_up(self.peer.send_ticket, posted)
+        return posted == self.packet.sequence
+
 
 class Exchange(msgspec.Struct, eq=False):
     """A message of ours under way."""
@@ -180,6 +190,8 @@ class Exchange(msgspec.Struct, eq=False):
 
     def latest_phase(self) -> Phase:
         """Return the phase it has come to, or may have for all that is known here. Its send ticket is gone then."""
+        if self.claimed is not None:
+            return self.claimed  # another thread of ours, which aborts it, has the ticket
         if self.kind != PacketKind.CALL:
             return Phase.SEND
         posted = self.link.timed is self and self.link.send_ticket.claim() == self.sequence
@@ -197,3 +209,10 @@ class Answer:
         self.given = given
         self.error: IpcError | None = None
         self.done = False
+
+
+def put_up(ticket: "Ticket", sequence: int) -> None:
+    """Put *sequence* up, unless none is, or the other end has filled the ticket to the brim: that is its loss."""
+    if sequence:
+        with suppress(OSError):
+            ticket.post(sequence)

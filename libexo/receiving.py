@@ -8,7 +8,6 @@ waiting: it is taken without a look at what came right behind it.
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ from libexo.errors import (
     TrapRefused,
     error_word,
 )
-from libexo.exchange import Answer, Arrival, Peer
+from libexo.exchange import Answer, Arrival, Peer, put_up
 from libexo.following import Followed
 from libexo.message import Item, Message, Origin
 from libexo.packing import check, pack, plain, take_back, unpack
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from libexo.environment import Environment
-    from libexo.host.base import Ticket
     from libexo.transport.base import Inbox
 
 PENDING = 4096
@@ -272,9 +270,9 @@ class Receiving:
         return arrival if not arrival.packet.flags & TIMED or self._claim(arrival) else None
 
     def has(self, sender: int) -> bool:
-        """Say whether a message from *sender* waits, which may still be withdrawn."""
+        """Say whether a message from *sender* waits, not withdrawn so far."""
         self.look()
-        return any(self._matches(sender, arrival) for arrival in self._held)
+        return any(self._matches(sender, arrival) and arrival.is_up() for arrival in self._held)
 
     def _matches(self, sender: int, arrival: Arrival) -> bool:
         if sender == arrival.sender:
@@ -298,11 +296,11 @@ class Receiving:
             return True
         claimed = peer.send_ticket.claim()
         if claimed != packet.sequence:
-            _put_up(peer.send_ticket, claimed)
+            put_up(peer.send_ticket, claimed)
             self._statistics["withdrawn"] += 1
             return False
         if packet.kind == CALL:
-            _put_up(peer.answer_ticket, packet.sequence)
+            put_up(peer.answer_ticket, packet.sequence)
         return True
 
     def take(self, sender: int, accepts: int | None = None) -> tuple[int, Message] | None:
@@ -398,7 +396,7 @@ class Receiving:
         if not self.inbox.send(peer.token, (encoded, *strings) if strings else (encoded,)):
             take_back(self._sys, given)
             if origin.timed:
-                _put_up(peer.answer_ticket, origin.sequence)  # it may be there, and its queue full
+                put_up(peer.answer_ticket, origin.sequence)  # it may be there, and its queue full
             raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} is gone")
         return self.followed.follow(peer, origin.sequence, given) if tells else _UNFOLLOWED
 
@@ -415,7 +413,7 @@ class Receiving:
             return None
         if not self.inbox.send(peer.token, (ENCODE(Packet(TURN, origin.sequence, 0, (to,))),)):
             if origin.timed and not back:
-                _put_up(peer.answer_ticket, origin.sequence)
+                put_up(peer.answer_ticket, origin.sequence)
             return None
         return self.followed.follow(peer, origin.sequence, ())
 
@@ -423,7 +421,7 @@ class Receiving:
         """Make the answer to message *sequence* ours to give. False: who waited for it gave up."""
         claimed = peer.answer_ticket.claim()
         if claimed != sequence:
-            _put_up(peer.answer_ticket, claimed)
+            put_up(peer.answer_ticket, claimed)
         return claimed == sequence
 
     def close(self) -> None:
@@ -434,10 +432,3 @@ class Receiving:
         if self.inbox is not None:
             self.inbox.close()
         self.inbox = self.rings = None
-
-
-def _put_up(ticket: "Ticket", sequence: int) -> None:
-    """Put *sequence* up, unless none is, or the other end has filled the ticket to the brim: that is its loss."""
-    if sequence:
-        with suppress(OSError):
-            ticket.post(sequence)

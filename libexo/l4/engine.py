@@ -209,7 +209,7 @@ class Engine:
         except IpcError as error:
             if turned is not None and error.phase == Phase.SEND:
                 routing.turn(self, turned, self.thread.id)
-                self.thread.callers[turned.sender] = turned
+                self.thread.remember(turned)
             raise
 
     def _carry(self, to: int, specifier: int, message: Message, virtual: int) -> Exchange | None:

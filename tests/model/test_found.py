@@ -86,6 +86,44 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Ipc(NIL, 2, receive=SLEEP), Ipc(0, 0, payload=1)),
         ),
     ),
+    # A message that was withdrawn is still seen, but is no reason to wait for its sender instead of an answer.
+    "a call is not overtaken by what was withdrawn": (
+        (0, 0, 1),
+        (
+            (
+                Ipc(2, NIL, 0, payload=4),
+                Ipc(NIL, ANY),
+                Ipc(NIL, 0, receive=SLEEP),
+                Ipc(1, NIL, 12_000, payload=7, virtual=2),
+                Ipc(2, NIL, 5_000, payload=8),
+            ),
+            (Ipc(NIL, ANY),),
+            (Ipc(0, 0, receive=32_000, payload=73),),
+        ),
+    ),
+    # Who aborts a call has its ticket, and what falls then fails in the phase it was aborted in.
+    "a call is aborted when its way changes": (
+        (0, 0, 1, 2),
+        (
+            (Ipc(2, 2, receive=5_000, payload=23),),
+            (Ipc(NIL, 1, receive=SLEEP), Redirect(0, 3), Abort(0)),
+            (),
+            (),
+        ),
+    ),
+    # A caller that could not be turned waits for its answer where it did, under its own name.
+    "a turn that failed is taken back": (
+        (0, 0, 0),
+        (
+            (Ipc(1, 1, receive=32_000, payload=4, virtual=2),),
+            (
+                Ipc(NIL, ANY),
+                Ipc(2, NIL, 5_000, payload=24, virtual=0),
+                Ipc(2, NIL, 5_000, payload=25),
+            ),
+            (),
+        ),
+    ),
 }
 ORDERS = 8
 
