@@ -70,6 +70,8 @@ if [ -n "${TESTS_INSIDE:-}" ]; then
     build tests exokernel-tests
     compose=(docker compose)
     docker compose version >/dev/null 2>&1 || compose=(docker-compose)
-    "${compose[@]}" -p exo-inside run --rm tests
+    # As on the host: the machine is shared, and what failed is run once more, alone.
+    "${compose[@]}" -p exo-inside run --rm --entrypoint sh tests -c \
+        'pytest -o cache_dir=/tmp/cache || { echo "== what failed, once more"; pytest -o cache_dir=/tmp/cache --last-failed; }'
     "${compose[@]}" -p exo-inside down -v
 fi

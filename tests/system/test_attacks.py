@@ -109,7 +109,15 @@ echo started
 """
 
 
-@pytest.mark.parametrize("ending", ["exit 5", "sleep 1000"])
+def is_of(pid: int, uid: int) -> bool:
+    """Say whether process *pid* is there, and of *uid*."""
+    try:
+        return psutil.Process(pid).uids().real == uid
+    except psutil.NoSuchProcess:
+        return False  # it has ended since it was listed
+
+
+@pytest.mark.parametrize("ending", ["read go; exit 5", "sleep 1000"])
 def test_the_whole_family_of_a_foreign_program_ends_with_it(booted: System, ending: str) -> None:
     """However it ends, no child is left, in the background, orphaned, or deaf to signals."""
     with booted.start(["/bin/sh", "-c", FAMILY + ending], name="family") as running:
@@ -117,10 +125,12 @@ def test_the_whole_family_of_a_foreign_program_ends_with_it(booted: System, endi
         uid = booted.server("family").uid
         if ending == "sleep 1000":
             running.signal(signal.SIGKILL)
+        else:
+            running.tell("go")
         status = running.finish().status
 
-    assert status == (5 if ending == "exit 5" else -signal.SIGKILL)
-    assert wait_until(lambda: not [p for p in booted.processes() if psutil.Process(p).uids().real == uid])
+    assert status == (-signal.SIGKILL if ending == "sleep 1000" else 5)
+    assert wait_until(lambda: not any(is_of(pid, uid) for pid in booted.processes()))
 
 
 def test_a_fork_bomb_of_a_foreign_program_ends_with_its_signal(booted: System) -> None:

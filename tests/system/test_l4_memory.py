@@ -92,8 +92,9 @@ def test_a_mapped_page_is_shared_and_taken_back(booted: System) -> None:
         GUEST
         + """
 l4.Set_Pager(thread("owner"))
-say(space.load(THERE, 4))
+said = space.load(THERE, 4)
 space.store(THERE, b"from guest")
+say(said)
 input()
 say(space.load(THERE, 9))
 """
