@@ -19,6 +19,7 @@ from libexo.stub import Interface, operation, serve
 from libexo.testing.rings import over_rings
 from libexo.transport.ring.layout import Word
 from libexo.transport.ring.line import Line
+from libexo.wire import RING
 from tests.kernel.puppets import Puppet, theatre
 from tests.kernel.rings import carve
 from tests.libexo.moves import core, origin, post, pumped
@@ -196,6 +197,22 @@ def test_a_client_that_scribbles(seed: int) -> None:
         assert with_ring.result == [b"a"] * 20
         assert ask(system, lambda env: connected(env).broken()) == 1
         assert ask(system, lambda env: connected(env, "zmq").echo(b"b"), "other") == b"b"
+
+
+def test_a_ring_that_is_announced_again() -> None:
+    """It is attached once, and gone with its sender: the server goes on for others."""
+
+    def insists(env: Environment) -> bytes:
+        board = connected(env)
+        env.thread.core.sending.ask(link_of(board), RING)
+        return board.echo(b"a")
+
+    with servers() as system:
+        server = system.spawn(lambda env: serve(BoardServer(), "board", env), "board")
+
+        assert ask(system, insists) == b"a"
+        assert ask(system, lambda env: connected(env).echo(b"b"), "other") == b"b"
+        assert server.status is None
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -17,7 +17,7 @@ from libexo.transport.ring.patience import Patience
 
 if TYPE_CHECKING:
     from libexo.host.base import Source
-    from libexo.transport.base import Channel, Frames, Inbox
+    from libexo.transport.base import Frames, Inbox
 
 
 WAITING = 1000
@@ -95,11 +95,10 @@ class RingEnd:
 class RingChannel(RingEnd):
     """The sender's end of a binding. Implements `libexo.transport.base.Channel`."""
 
-    def __init__(self, line: Line, patience: Patience, inner: "Channel | None" = None) -> None:
-        """Send through *line*. What was sent through *inner* before may still arrive."""
+    def __init__(self, line: Line, patience: Patience) -> None:
+        """Send through *line*."""
         super().__init__(patience)
         self.line = line
-        self._inner = inner
         self.lines.append((b"", line))
 
     def send(self, frames: "Frames") -> bool:
@@ -121,8 +120,6 @@ class RingChannel(RingEnd):
     def close(self) -> None:
         """End the binding's use; what is in the ring can still be read by its receiver."""
         self.line.close()
-        if self._inner is not None:
-            self._inner.close()
 
 
 class RingInbox(RingEnd):
@@ -146,7 +143,9 @@ class RingInbox(RingEnd):
         return (self._inner,)
 
     def attach(self, token: bytes, line: Line) -> None:
-        """Receive from *line* what comes under *token*, and answer there."""
+        """Receive from *line* what comes under *token*, and answer there. Harmless when it is attached already."""
+        if token in self._by_token:
+            return
         self._by_token[token] = line
         self.lines.append((token, line))
         self.changes += 1
@@ -161,7 +160,7 @@ class RingInbox(RingEnd):
 
     @contextmanager
     def sparing_shorts(self) -> Iterator[None]:
-        """Meanwhile, leave abbreviated messages where they are: `short` is for them."""
+        """Meanwhile, leave abbreviated messages where they are: `Line.get` is for them."""
         self._spares_shorts = True
         try:
             yield
