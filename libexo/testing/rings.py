@@ -201,6 +201,20 @@ class ListeningInbox(RingInbox):
         self._drop(token)
 
 
+class AnnouncedChannel(RingChannel):
+    """The sender's end, with the channel by which its receiver learned of the ring."""
+
+    def __init__(self, line: Line, announce: Channel) -> None:
+        """Send through *line*; close *announce* with it."""
+        super().__init__(line, Patience(0))
+        self._announce = announce
+
+    def close(self) -> None:
+        """End the use of both."""
+        super().close()
+        self._announce.close()
+
+
 class RingTransport:
     """One party's way to carry messages through rings. Implements `libexo.transport.base.Transport`."""
 
@@ -213,7 +227,7 @@ class RingTransport:
     def channel(self, number: int, token: bytes) -> RingChannel:
         """Open the sending end of a binding to thread *number*."""
         announce = self._plain.channel(number, token)
-        channel = RingChannel(self._hub.open(number, token, announce), Patience(0), announce)
+        channel = AnnouncedChannel(self._hub.open(number, token, announce), announce)
         self._ends.append(channel)
         return channel
 
