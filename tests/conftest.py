@@ -6,7 +6,7 @@ Fixtures about the kernel's own things (frames, handles, end points) live with t
 import gc
 import os
 import secrets
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,23 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str:
     """Name the seed at the top."""
     return f"seed: {config.option.seed}"
+
+
+REPORTS = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def report(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Take a line for the end of the run: what a campaign measured, whether or not it held."""
+    return pytestconfig.stash.setdefault(REPORTS, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show the lines that campaigns reported."""
+    if lines := config.stash.get(REPORTS, []):
+        terminalreporter.section("reports")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(wrapper=True)

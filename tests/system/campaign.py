@@ -1,0 +1,150 @@
+"""A campaign of deaths: servers are killed, stopped and blocked at random under load, and how long each was missed.
+
+Everything is drawn from a seed. A *prober* outside the plans says when the first call was answered that began after
+the blow, by the successor of the server that was struck. *Clients* under the plan call all the while, and say what
+came of each call. Blocked means: the server's main thread waits for ever inside a handler, though its process runs.
+"""
+
+import json
+import os
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tests.system.booted import ROOT, SERVERS, Running, System, boot, wait_until
+from tests.system.programs import PRELUDE
+
+BLOWS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "block": signal.SIGUSR1}
+CLIENTS = 3
+
+BLOCKABLE = """
+import select, signal
+signal.signal(signal.SIGUSR1, lambda *_: select.select((), (), ()))
+from servers.{name}.server import main
+main()
+"""
+"""A server of the topology that a signal blocks for good: its loop never goes on."""
+
+STUBS = (
+    PRELUDE
+    + """
+import time
+memory, process, scheduler = Memory.connect(env), Processes.connect(env), Scheduler.connect(env)
+def register(): process.register(f"client-{os.getpid()}")
+STUBS = {"memory": memory.statistics, "process": register, "scheduler": scheduler.plan}
+def done(call):
+    try: call()
+    except ExoError as error: return type(error).__name__
+    return ""
+"""
+)
+
+PROBER = (
+    STUBS
+    + """
+for call in STUBS.values(): call()
+print("ready", flush=True)
+for line in sys.stdin:
+    name, old = line.split()
+    while done(STUBS[name]) or env.kip.names().get(name, 0) in (0, int(old)): pass
+    print(time.monotonic_ns(), flush=True)
+"""
+)
+
+CLIENT = (
+    STUBS
+    + """
+import collections, json, select
+said, extent = collections.Counter(), memory.allocate(2)
+view = vm.map(env, extent); view[:4] = b"mine"
+print("ready", flush=True)
+while not select.select((sys.stdin,), (), (), 0)[0]:
+    for name, call in STUBS.items(): said[done(call) or "done"] += 1
+    said["freed " + (done(lambda: memory.free(memory.allocate(1))) or "well")] += 1
+    time.sleep(0.002)
+    assert bytes(view[:4]) == b"mine"
+print(json.dumps(said), flush=True)
+"""
+)
+
+
+@dataclass
+class Report:
+    """What a campaign was, and what came of it."""
+
+    seed: int
+    blows: dict[str, int] = field(default_factory=Counter)
+    recoveries_ms: list[float] = field(default_factory=list)
+    said: dict[str, int] = field(default_factory=Counter)
+
+    def quantile(self, part: float) -> float:
+        """Return the time in ms within which *part* of the servers were back."""
+        ordered = sorted(self.recoveries_ms)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
+
+    def text(self) -> str:
+        """Return it as one line of JSON."""
+        shown = {key: value for key, value in asdict(self).items() if key != "recoveries_ms"}
+        times = {
+            name: round(self.quantile(part), 1) for name, part in (("p50", 0.5), ("p99", 0.99), ("max", 1))
+        }
+        return json.dumps({**shown, "recovery_ms": times, "n": len(self.recoveries_ms)})
+
+
+@contextmanager
+def blockable() -> Iterator[System]:
+    """Boot a system whose servers can be blocked."""
+    with tempfile.TemporaryDirectory(prefix="exo-blockable-") as folder:
+        Path(folder).chmod(0o755)
+        config = (ROOT / "system.toml").read_text()
+        for name in SERVERS:
+            path = Path(folder, f"{name}.py")
+            path.write_text(BLOCKABLE.format(name=name))
+            config = config.replace(f'"servers.{name}"', json.dumps(str(path)))
+        with boot(config) as system:
+            system.settle()
+            yield system
+
+
+def wage(system: System, seed: int, blows: int) -> Report:
+    """Strike *blows* times; return the report. Raises AssertionError for a hang."""
+    drawn = random.Random(f"{seed}/campaign")
+    report = Report(seed)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(system.start(CLIENT, name=f"client-{n}")) for n in range(CLIENTS)]
+        prober = stack.enter_context(system.start(PROBER, name="prober", share=0))
+        for each in (*clients, prober):
+            assert each.line() == "ready"
+        for _ in range(blows):
+            name, how = drawn.choice(SERVERS), drawn.choice([*BLOWS])
+            strike(system, prober, name, how, report)
+            pause(drawn.uniform(0, 0.05))
+        for client in clients:
+            client.tell("end")
+            report.said = Counter(report.said) + Counter(json.loads(client.line()))
+            assert client.finish().status == 0
+        prober.signal(signal.SIGKILL)
+        prober.finish()
+    return report
+
+
+def strike(system: System, prober: Running, name: str, how: str, report: Report) -> None:
+    """Strike the server *name*, and note how long it was until its successor answered."""
+    before = system.server(name)
+    began = time.monotonic_ns()
+    os.kill(before.pid, BLOWS[how])
+    prober.tell(f"{name} {before.thread}")
+    report.recoveries_ms.append((int(prober.line()) - began) / 1e6)
+    report.blows[f"{how} {name}"] = report.blows.get(f"{how} {name}", 0) + 1
+
+
+def pause(seconds: float) -> None:
+    """Let the load go on for a while, so that blows come at any moment of it."""
+    end = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() >= end, seconds + 1)

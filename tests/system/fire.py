@@ -1,0 +1,169 @@
+"""An innocent client under fire: how long its calls take, in quiet times and while others lay siege."""
+
+import json
+import select
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+import psutil
+
+from tests.system.booted import Running, System
+from tests.system.programs import PRELUDE
+from tests.system.sieges import BESIEGER, Siege
+
+INNOCENT = (
+    PRELUDE
+    + """
+import json, select, time
+memory, process, scheduler = Memory.connect(env), Processes.connect(env), Scheduler.connect(env)
+mine = f"innocent-{os.getpid()}"
+def allocate(): memory.free(memory.allocate(1))
+CALLS = {"memory": allocate, "process": lambda: process.register(mine), "scheduler": scheduler.plan}
+def told(): return bool(select.select((sys.stdin,), (), (), 0)[0])
+def measure(is_over):
+    took = {name: [] for name in CALLS}
+    failed = []
+    while not is_over(len(took["memory"])):
+        for name, call in CALLS.items():
+            began = time.monotonic_ns()
+            try: call()
+            except ExoError as error: failed.append(f"{name}: {type(error).__name__}: {error}"[:200])
+            took[name].append(time.monotonic_ns() - began)
+        time.sleep(0.001)
+    times = {name: [sorted(each)[len(each) * 99 // 100], max(each), len(each)] for name, each in took.items()}
+    return {"took": times, "failed": failed[:5]}
+for line in sys.stdin:
+    rounds = int(line)
+    print(json.dumps(measure(lambda n: n >= rounds if rounds else told() and n >= 100)), flush=True)
+"""
+)
+"""Told a number, it makes so many rounds of calls; told 0, it goes on until it is told something else."""
+
+QUIET_ROUNDS = 300
+LONGEST_NS = 100_000_000
+"""What the 99th percentile of a call may be under fire, or `TIMES` its own in quiet times, whichever is more."""
+TIMES = 20
+GROWTH = 16 << 20
+"""Bytes that the kernel and each server may grow by while a siege lasts."""
+GUARDED = ("memory", "process", "scheduler")
+
+
+class Times(NamedTuple):
+    """What the calls of one kind took, in ns."""
+
+    p99: int
+    longest: int
+    calls: int
+
+
+class Fared(NamedTuple):
+    """How the innocent fared: the times of its calls by server, and the first that failed."""
+
+    times: dict[str, Times]
+    failed: list[str]
+
+
+class Innocent:
+    """The client."""
+
+    def __init__(self, running: Running) -> None:
+        """Drive *running*, a program whose text is `INNOCENT`."""
+        self._running = running
+        self.quiet = self._told(QUIET_ROUNDS)
+
+    def begin(self) -> None:
+        """Call without end, until `end`."""
+        self._running.tell("0")
+
+    def end(self) -> Fared:
+        """Stop, and say how it went. The line that stops it is one more number of rounds: one."""
+        self._running.tell("1")
+        fared = self._read()
+        self._read()
+        return fared
+
+    def _told(self, rounds: int) -> Fared:
+        self._running.tell(str(rounds))
+        return self._read()
+
+    def _read(self) -> Fared:
+        said = json.loads(self._running.line())
+        return Fared({name: Times(*row) for name, row in said["took"].items()}, said["failed"])
+
+
+@contextmanager
+def innocent(system: System) -> Iterator[Innocent]:
+    """Start one, outside the plans, as an operator may: what is measured is the servers, and not its own turn."""
+    with system.start(INNOCENT, name="innocent", share=0) as running:
+        yield Innocent(running)
+        running.signal(signal.SIGKILL)
+        running.finish()
+
+
+def anonymous(pid: int) -> int:
+    """Return how many bytes of memory of its own process *pid* has in RAM."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:  # noqa: PTH123
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("RssAnon"))
+
+
+def guarded(system: System) -> dict[str, tuple[int, int]]:
+    """Return thread and process id of everybody that no siege may end."""
+    names = (*GUARDED, "innocent", "vault")
+    rows = {row.name: (row.thread, row.pid) for row in system.kip.environments() if row.name in names}
+    return {**rows, "kernel": (0, system.pid)}
+
+
+def sizes(system: System) -> dict[str, int]:
+    """Return the memory of the kernel, the nursery and each server, in bytes."""
+    pids = {name: system.server(name).pid for name in GUARDED}
+    return {
+        name: anonymous(pid)
+        for name, pid in {**pids, "kernel": system.pid, "nursery": system.nursery}.items()
+    }
+
+
+def lay(system: System, siege: Siege, seconds: float) -> None:
+    """Have the programs of *siege* do what they do for *seconds*; one that is ended early is not started again."""
+    with ExitStack() as stack:
+        besiegers = [
+            stack.enter_context(
+                system.start(
+                    BESIEGER + siege.program, seconds, name=f"{siege.name}-{number}", streams=siege.streams
+                )
+            )
+            for number in range(siege.programs)
+        ]
+        wait_for(seconds)
+        for each in besiegers:
+            each.signal(signal.SIGKILL)
+        for each in besiegers:
+            each.finish()
+
+
+def wait_for(seconds: float) -> None:
+    """Let a siege go on for *seconds*."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        select.select((), (), (), left)
+
+
+def consumed(pid: int) -> float:
+    """Return how many seconds of CPU time process *pid* has used."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def excess(fared: Fared, quiet: Fared) -> list[str]:
+    """Return what of *fared* is not as it must be, beside *quiet*."""
+    wrong = [f"a call failed: {text}" for text in fared.failed]
+    for name, times in fared.times.items():
+        bound = max(LONGEST_NS, TIMES * quiet.times[name].p99)
+        if times.p99 > bound:
+            wrong.append(
+                f"{name}: p99 {times.p99 / 1e6:.1f} ms of {times.calls} calls, "
+                f"{quiet.times[name].p99 / 1e6:.2f} in quiet times"
+            )
+    return wrong

@@ -1,0 +1,198 @@
+"""The table of sieges: what hostile programs do without end, while an innocent one goes about its business.
+
+An *attack* (`tests.system.attacks`) is tried once, and its answer is looked at. A *siege* goes on: each program
+of it repeats its text until its time is up, and what counts is how the others fare meanwhile (`tests.system.fire`).
+"""
+
+from dataclasses import dataclass
+
+from tests.system.programs import PRELUDE
+
+BESIEGER = (
+    PRELUDE
+    + """
+import itertools, time
+END = time.monotonic() + float(sys.argv[1])
+def goes_on(): return time.monotonic() < END
+memory, process, scheduler = Memory.connect(env), Processes.connect(env), Scheduler.connect(env)
+def quietly(call):
+    try: return call()
+    except (ExoError, OSError, ValueError, TypeError, OverflowError): return None
+def repeat(*calls):
+    while goes_on():
+        for call in calls: quietly(call)
+"""
+)
+"""How every program of a siege begins: `repeat` does what it is given until the time is up, whatever is refused."""
+
+
+@dataclass(frozen=True)
+class Siege:
+    """One row."""
+
+    name: str
+    tries: str
+    program: str
+    programs: int = 2
+    """How many do it at once."""
+    streams: bool = True
+    """Each has pipes for its standard streams; otherwise a log."""
+
+
+KERNEL = (
+    Siege(
+        "revoke_large", "revokes a large extent that is mapped, 64 times in a batch",
+        "extent = memory.allocate(8000); view = vm.map(env, extent); view[::4096] = b'x' * 8000\n"
+        "def share():\n"
+        "    own = env.sys.derive(extent.handle, 31); lent = env.sys.derive(own, 4)\n"
+        "    os.close(env.sys.map_extent(lent)[1])\n"
+        "    return own\n"
+        "repeat(lambda: env.sys.batch([traps.Revoke(share(), 0) for _ in range(64)]),"
+        " lambda: env.sys.revoke(extent.handle))",
+        programs=1,
+    ),
+    Siege(
+        "revoke_shared", "derives capabilities to one extent as deep and as wide as it may, and revokes them all",
+        "extent = memory.allocate(1)\n"
+        "def grow():\n"
+        "    last = extent.handle\n"
+        "    for n in range(20):\n"
+        "        wide = env.sys.batch([traps.Derive(last, 4)] * 60)[0]\n"
+        "        last = next((h for h in wide if isinstance(h, int)), last)\n"
+        "repeat(grow, lambda: env.sys.revoke(extent.handle))",
+    ),
+    Siege(
+        "revoke_later", "asks for revocations with a deadline, without end",
+        "extent = memory.allocate(1); batch = [traps.Revoke(extent.handle, 3_600_000_000)] * 64\n"
+        "repeat(lambda: env.sys.batch(batch))",
+    ),
+    Siege(
+        "long_batches", "sends batches of the traps that cost most",
+        "batch = [traps.Inventory()] * 32 + [traps.KernelInterface()] * 4 + [traps.Inspect(0)] * 28\n"
+        "repeat(lambda: [os.close(fd) for fd in env.sys.batch(batch)[1]])",
+    ),
+    Siege(
+        "carve_and_drop", "takes all the memory it may have and gives it back, large and small",
+        "def take(pages):\n"
+        "    extents = [quietly(lambda: memory.allocate(pages)) for _ in range(30)]\n"
+        "    for extent in filter(None, extents): memory.free(extent)\n"
+        "repeat(lambda: take(1000), lambda: take(1))",
+    ),
+    Siege(
+        "unread_answers", "traps for descriptors without reading the answers",
+        "gate = gate_socket(); trap = msgspec.msgpack.encode(traps.KernelInterface())\n"
+        "while goes_on(): gate.send(trap)",
+    ),
+    Siege("trap_flood", "traps as fast as it can", "repeat(env.sys.inventory)", programs=3),
+)  # fmt: skip
+
+HOARDS = (
+    Siege(
+        "names", "publishes names without end",
+        "numbers = itertools.count()\n"
+        "repeat(lambda: process.register(f'hoard-{os.getpid()}-{next(numbers)}'))",
+    ),
+    Siege(
+        "unaccepted", "never accepts what it is offered",
+        "words = ipc.Message(0x42, (1,), (msgspec.msgpack.encode((1, -1)),))\n"
+        "repeat(lambda: env.thread.call(env.lookup('memory'), words, accepts=0))",
+        programs=6,
+    ),
+    Siege(
+        "offers", "offers one extent to everybody, without end",
+        "extent = memory.allocate(1)\n"
+        "def offer():\n"
+        "    for row in env.kip.environments(): quietly(lambda: env.sys.transfer(extent.handle, row.thread, 4))\n"
+        "repeat(offer)",
+    ),
+    Siege(
+        "waits", "waits for one program a hundred thousand times at once",
+        "child = process.spawn(ProgramSpec(3, ('/bin/sleep', '1000')))\n"
+        "words = ipc.Message(0x44, (2,), (msgspec.msgpack.encode((child,)),))\n"
+        "def post():\n"
+        "    env.thread.core.post(env.lookup('process'), words, messages.PacketKind.CALL, timed=False)\n"
+        "    env.thread.core.pump()\n"
+        "repeat(post)",
+    ),
+    Siege(
+        "children", "starts as many children as it may, to be restarted for ever, which end at once",
+        "repeat(lambda: process.spawn(ProgramSpec(3, ('/bin/false',), restart='always')))",
+    ),
+    Siege(
+        "grandchildren", "starts children with the longest arguments, and no child of share 0",
+        "argv = ('/bin/sleep', '1000', *['x' * 1000] * 40)\n"
+        "repeat(lambda: process.spawn(ProgramSpec(3, argv)), lambda: process.spawn(ProgramSpec(3, argv, share=0)))",
+    ),
+    Siege(
+        "bindings", "binds and unbinds, and binds as often as it may",
+        "batch = [traps.Bind(env.lookup(n)) for n in ('memory', 'process', 'scheduler')] * 2\n"
+        "kept = []\n"
+        "def bind():\n"
+        "    bound, descriptors = env.sys.batch(batch)\n"
+        "    for fd in descriptors: os.close(fd)\n"
+        "    kept.extend(b.token for b in bound if hasattr(b, 'token'))\n"
+        "    if len(kept) > 60:\n"
+        "        for token in kept: quietly(lambda: env.sys.unbind(token))\n"
+        "        kept.clear()\n"
+        "repeat(bind)",
+    ),
+    Siege(
+        "threads", "has as many threads as it may",
+        "repeat(process.create_thread)",
+    ),
+    Siege(
+        "log", "writes to its log without end",
+        "line = 'x' * 4000 + chr(10)\nwhile goes_on(): os.write(1, line.encode())",
+        streams=False,
+    ),
+)  # fmt: skip
+
+PROCESSOR = (
+    Siege(
+        "stops_itself", "stops itself, again and again",
+        "while goes_on(): os.kill(os.getpid(), signal.SIGSTOP)",
+    ),
+    Siege(
+        "main_sleeps", "computes in a thread while its main thread sleeps",
+        "threading.Thread(target=lambda: [None for _ in iter(goes_on, False)], daemon=True).start()\n"
+        "while goes_on(): time.sleep(0.5)",
+    ),
+    Siege(
+        "critical", "says that it is in a critical section for ever",
+        "env.page[kip.Page.CRITICAL] = 1\nwhile goes_on(): pass",
+    ),
+    Siege(
+        "switches", "gives its slice away, changes its share, asks for the plan",
+        "repeat(lambda: scheduler.switch(0), lambda: scheduler.set_share(env.thread.id, 1000), scheduler.plan)",
+    ),
+)  # fmt: skip
+
+REQUESTS = (
+    Siege(
+        "wrong_arguments", "calls every server with arguments that are none",
+        "numbers = (-1, 0, 2**31, 2**32, 2**63, 2**64 - 1, -2**63)\n"
+        "def wrong(label, name, operation, arguments):\n"
+        "    string = msgspec.msgpack.encode(arguments)\n"
+        "    env.thread.call(env.lookup(name), ipc.Message(label, (operation,), (string,)), 1)\n"
+        "calls = [lambda l=l, s=s, o=o, n=n, a=a: wrong(l, s, o, [n] * a)\n"
+        "         for l, s in ((0x42, 'memory'), (0x43, 'scheduler'), (0x44, 'process'))\n"
+        "         for o in range(7) for n in (*numbers, 'x' * 40, b'', None, []) for a in (0, 1, 2)]\n"
+        "repeat(*calls)",
+    ),
+    Siege(
+        "floods", "sends requests without reading an answer",
+        "words = ipc.Message(0x42, (2,), (msgspec.msgpack.encode(()),))\n"
+        "def post():\n"
+        "    env.thread.core.post(env.lookup('memory'), words, messages.PacketKind.CALL, timed=False)\n"
+        "    env.thread.core.sending.links_that_wait()\n"
+        "repeat(post)",
+    ),
+    Siege(
+        "rings", "opens rings to every server, and scribbles into its own end",
+        "def ring():\n"
+        "    stub = Memory.connect(env, transport='ring'); stub.statistics(); stub.statistics()\n"
+        "repeat(ring, memory.statistics)",
+    ),
+)  # fmt: skip
+
+SIEGES = (*KERNEL, *HOARDS, *PROCESSOR, *REQUESTS)

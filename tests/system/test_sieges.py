@@ -1,0 +1,87 @@
+"""Under every siege the innocent are served, nobody but the besiegers is ended, and nothing grows or is left."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.system.booted import System
+from tests.system.fire import GROWTH, Fared, Innocent, consumed, excess, guarded, innocent, lay, sizes
+from tests.system.sieges import PROCESSOR, SIEGES, Siege
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid"),
+]
+
+BRIEFLY = 1.5
+"""Seconds a siege lasts in `make test`."""
+LONG = 10.0
+"""Seconds it lasts in `make soak`."""
+
+
+@pytest.fixture(scope="module")
+def bystander(shared_system: System) -> Iterator[Innocent]:
+    """An innocent client, whose quiet times were taken."""
+    with innocent(shared_system) as client:
+        shared_system.rebase()
+        yield client
+    shared_system.rebase()
+
+
+def withstands(
+    system: System, client: Innocent, siege: Siege, seconds: float, report: Callable[[str], None]
+) -> list[str]:
+    """Lay *siege* for *seconds*; return what went wrong."""
+    there, before = guarded(system), sizes(system)
+    client.begin()
+    lay(system, siege, seconds)
+    fared, after = client.end(), sizes(system)
+    grown = {name: after[name] - before[name] for name in after}
+    report(show(siege, fared, grown))
+    wrong = excess(fared, client.quiet)
+    wrong += [f"{name} grew by {size >> 20} MiB" for name, size in grown.items() if size >= GROWTH]
+    return wrong + [f"{name} was ended" for name, row in guarded(system).items() if there.get(name) != row]
+
+
+def show(siege: Siege, fared: Fared, grown: dict[str, int]) -> str:
+    """Return a line: the 99th percentile of each server's calls, and who grew most."""
+    calls = ", ".join(f"{name} {times.p99 / 1e6:.1f} ms" for name, times in fared.times.items())
+    name, most = max(grown.items(), key=lambda row: row[1])
+    return f"{siege.name:16} p99 of calls: {calls}; {name} grew by {most >> 10} KiB"
+
+
+@pytest.mark.parametrize("siege", SIEGES, ids=lambda siege: siege.name)
+def test_a_siege(booted: System, bystander: Innocent, siege: Siege, report: Callable[[str], None]) -> None:
+    """The innocent's calls are answered in time, and the books balance when the besiegers are gone."""
+    assert withstands(booted, bystander, siege, BRIEFLY, report) == [], siege.tries
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("siege", SIEGES, ids=lambda siege: siege.name)
+def test_a_long_siege(
+    booted: System, bystander: Innocent, siege: Siege, report: Callable[[str], None]
+) -> None:
+    """The same for ten seconds."""
+    assert withstands(booted, bystander, siege, LONG, report) == [], siege.tries
+
+
+LEAST = 0.1
+"""The part of the time that a program under the plan computes at the least, whatever else the machine does."""
+
+
+@pytest.mark.parametrize("siege", PROCESSOR, ids=lambda siege: siege.name)
+def test_the_processor_is_not_taken(booted: System, siege: Siege) -> None:
+    """A program that computes under the same plan gets on, and gets no less than each of the besiegers."""
+    with booted.start("while True: pass", name="victim") as victim:
+        pid = booted.server("victim").pid
+        before = consumed(pid)
+        lay(booted, siege, BRIEFLY)
+        used = consumed(pid) - before
+        victim.signal(signal.SIGKILL)
+        victim.finish()
+
+    assert used > LEAST * BRIEFLY, siege.tries
