@@ -6,11 +6,11 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import psutil
 
-from tests.system.booted import Running, System
+from tests.system.booted import System
 from tests.system.programs import PRELUDE
 from tests.system.sieges import BESIEGER, Siege
 
@@ -66,10 +66,20 @@ class Fared(NamedTuple):
     failed: list[str]
 
 
+class Talk(Protocol):
+    """A conversation with a program, line by line."""
+
+    def tell(self, line: str) -> None:
+        """Write a line to it."""
+
+    def line(self) -> str:
+        """Wait for a line of its output."""
+
+
 class Innocent:
     """The client."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Talk) -> None:
         """Drive *running*, a program whose text is `INNOCENT`."""
         self._running = running
         self.quiet = self._told(QUIET_ROUNDS)
@@ -154,6 +164,12 @@ def consumed(pid: int) -> float:
     """Return how many seconds of CPU time process *pid* has used."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
+
+
+def grown(before: dict[str, int], after: dict[str, int]) -> list[str]:
+    """Return who grew by more than a siege may make them grow."""
+    sizes = {name: after[name] - before[name] for name in after}
+    return [f"{name} grew by {size >> 20} MiB" for name, size in sizes.items() if size >= GROWTH]
 
 
 def excess(fared: Fared, quiet: Fared) -> list[str]:

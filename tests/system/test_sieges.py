@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.system.booted import System
-from tests.system.fire import GROWTH, Fared, Innocent, consumed, excess, guarded, innocent, lay, sizes
+from tests.system.fire import Fared, Innocent, consumed, excess, grown, guarded, innocent, lay, sizes
 from tests.system.sieges import PROCESSOR, SIEGES, Siege
 
 pytestmark = [
@@ -39,17 +39,15 @@ def withstands(
     client.begin()
     lay(system, siege, seconds)
     fared, after = client.end(), sizes(system)
-    grown = {name: after[name] - before[name] for name in after}
-    report(show(siege, fared, grown))
-    wrong = excess(fared, client.quiet)
-    wrong += [f"{name} grew by {size >> 20} MiB" for name, size in grown.items() if size >= GROWTH]
+    report(show(siege, fared, {name: after[name] - before[name] for name in after}))
+    wrong = excess(fared, client.quiet) + grown(before, after)
     return wrong + [f"{name} was ended" for name, row in guarded(system).items() if there.get(name) != row]
 
 
-def show(siege: Siege, fared: Fared, grown: dict[str, int]) -> str:
+def show(siege: Siege, fared: Fared, sizes: dict[str, int]) -> str:
     """Return a line: the 99th percentile of each server's calls, and who grew most."""
     calls = ", ".join(f"{name} {times.p99 / 1e6:.1f} ms" for name, times in fared.times.items())
-    name, most = max(grown.items(), key=lambda row: row[1])
+    name, most = max(sizes.items(), key=lambda row: row[1])
     return f"{siege.name:16} p99 of calls: {calls}; {name} grew by {most >> 10} KiB"
 
 
