@@ -151,7 +151,7 @@ class Nursery:
         if len(numbers) != 1 + len(request.program.roles):
             raise OSError(f"{len(request.program.roles)} roles, but {len(numbers)} descriptors with the gate")
         roles = dict(zip(request.program.roles, numbers[1:], strict=True))
-        shared = None if launch.own_places(request, roles) else self._prepare(request)
+        shared = None if launch.has_own(request, roles) else self._prepare(request)
         status, saying = os.pipe()
         waiting, start = os.pipe() if request.held else (-1, -1)
         try:
@@ -171,7 +171,7 @@ class Nursery:
         """Return the confinement of programs with no place of their own, made once."""
         key = (request.program.kind == ProgramKind.FOREIGN, request.may_lack)
         if key not in self._prepared:
-            self._prepared[key] = prepare(launch.policy(request, (), self._nest.kept), self._nest.host)
+            self._prepared[key] = prepare(launch.policy(request, self._nest, {}), self._nest.host)
         return self._prepared[key]
 
     def _reap(self, number: int) -> None:
