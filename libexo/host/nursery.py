@@ -39,7 +39,7 @@ from kernel.abi.nursery import (
 from kernel.abi.program import ProgramKind
 from libexo.host import imports, launch
 from libexo.host.confine import ConfinementError, Prepared, prepare, probe
-from libexo.host.confine.credentials import PR_SET_DUMPABLE, prctl
+from libexo.host.confine.credentials import PR_SET_DUMPABLE, leave_network, prctl
 
 LIBRARY = ("zmq", "uvloop", "asyncio", "libexo", "libexo.ipc", "libexo.stub", "libexo.vm", "libexo.aio")
 """What programs import, so that they find it done."""
@@ -318,6 +318,8 @@ def main(arguments: list[str]) -> NoReturn:
     control_number, lock, run = int(arguments[1]), int(arguments[2]), arguments[3]
     prctl(PR_SET_DUMPABLE, 0)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
+    with contextlib.suppress(OSError):  # Landlock then keeps programs from connecting there, but not from binding
+        leave_network()
     control = socket.socket(fileno=_move_up(control_number))
     control.set_inheritable(False)
     _move_up(lock)
