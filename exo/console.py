@@ -30,6 +30,7 @@ class Console:
         """Connect. Raises Trouble when nobody is there, or it does not let us in."""
         self._socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
         tries = 0
+        self._secret = ""
         try:
             while not self._connect(f"{run}/console"):
                 tries += 1
@@ -40,6 +41,7 @@ class Console:
         except Trouble:
             self.close()
             raise
+        self._secret = secret(run)
 
     def _connect(self, path: str) -> bool:
         """Connect; False when nobody listens there now."""
@@ -53,6 +55,8 @@ class Console:
         """Send one request. Raises Trouble when it is too long, or nobody is there any more."""
         rights = struct.pack(f"{len(descriptors)}i", *descriptors)
         ancillary = [(SOL_SOCKET, SCM_RIGHTS, rights)] if descriptors else []
+        if self._secret:
+            request["secret"], self._secret = self._secret, ""
         try:
             self._socket.sendmsg([encode({"op": op, **request}).encode(errors="surrogateescape")], ancillary)
         except BrokenPipeError:
@@ -89,6 +93,18 @@ class Console:
     def fileno(self) -> int:
         """Return what to wait on."""
         return self._socket.fileno()
+
+
+def secret(run: str) -> str:
+    """Return the operators' secret of the system at *run*, in hexadecimal; nothing where it is not ours to read."""
+    try:
+        number = os.open(f"{run}/operator", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(number, 64).hex()
+    finally:
+        os.close(number)
 
 
 def _wait(run: str, tries: int) -> None:

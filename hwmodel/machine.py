@@ -203,6 +203,8 @@ class Machine(Protocol):
     """The host's user id of the kernel itself."""
     pid: int
     """The host's process id of the kernel itself."""
+    secret: bytes
+    """The operators' secret: unguessable, and read by nobody but who may read the kernel's own files."""
 
     @property
     def clock(self) -> Clock:

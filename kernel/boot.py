@@ -29,8 +29,10 @@ from kernel.abi.errors import Refusal
 from kernel.abi.gate import Attach, Status
 from kernel.abi.gate import Refused as RefusedAnswer
 from kernel.abi.kip import Head, SystemState
+from kernel.abi.operators import NO_UID, Operators
 from kernel.abi.program import Program, ProgramKind, Role
-from kernel.abi.topology import AttachConfig, ServerConfig, Topology, booted
+from kernel.abi.topology import ServerConfig, Topology, booted
+from kernel.abi.traps import Booted
 from kernel.bootinfo import boot_records
 from kernel.capability import give
 from kernel.environment import Environment
@@ -79,9 +81,8 @@ class Loader:
         self._root_ends: dict[str, deque[int]] = {}
         kernel.on_ended = self._ended
         kernel.on_attach = self._attach
-        operators = (kernel.machine.uid, *topology.attach.operators)
-        known = msgspec.structs.replace(topology, attach=AttachConfig(operators=operators))
-        kernel.boot_info = msgspec.json.encode(known)
+        self._operators = _operators(kernel.machine, topology)
+        kernel.boot_info = Booted(msgspec.json.encode(topology), self._operators)
 
     def start(self) -> None:
         """Start every server that is started at boot, in the order of the topology."""
@@ -154,17 +155,23 @@ class Loader:
     def _attach(self, body: "Body", data: bytes) -> None:
         """Let a program in that was started elsewhere, by who it is."""
         try:
-            name = check_name(_ATTACH.decode(data).name)
-            self._let_in(body, name)
+            attach = _ATTACH.decode(data)
+            self._check_identity(body.uid, attach.secret)
+            self._let_in(body, check_name(attach.name))
         except msgspec.DecodeError as error:
             self._send_away(body, Refused(Refusal.BAD_ARGUMENT, str(error)))
         except Refused as refused:
             self._send_away(body, refused)
 
+    def _check_identity(self, uid: int, secret: bytes) -> None:
+        """Refuse somebody whose uid a program may have too, and who shows nothing that no program has."""
+        if not self._operators.knows(uid, secret):
+            raise Refused(Refusal.MAY_NOT_ATTACH, f"programs are uid {uid} too: show the operators' secret")
+
     def _let_in(self, body: "Body", name: str) -> None:
         server = self._topology.server.get(name)
         if server is not None:
-            if body.uid != server.uid and not self._is_operator(body.uid):
+            if body.uid != server.uid and body.uid not in self._operators.uids:
                 raise Refused(
                     Refusal.MAY_NOT_ATTACH, f"uid {body.uid} is not {name}'s: see server.{name}.uid"
                 )
@@ -174,16 +181,13 @@ class Loader:
             elif "factory" in server.holds:
                 self._roots[name] = environment
             self.kernel.log(f"{name} attached: uid {body.uid}, process {body.pid}")
-        elif self._is_operator(body.uid) or body.uid in self._members():
+        elif body.uid in self._operators.uids or body.uid in self._members():
             self.kernel.environments.adopt(body, name, None, frozenset())
         else:
             raise Refused(Refusal.MAY_NOT_ATTACH, f"uid {body.uid} may not attach: see attach.members")
 
     def _members(self) -> set[int | None]:
         return {server.uid for server in self._topology.server.values()} | {*self._topology.attach.members}
-
-    def _is_operator(self, uid: int) -> bool:
-        return uid in (0, self.kernel.machine.uid, *self._topology.attach.operators)
 
     def _send_away(self, body: "Body", refused: Refused) -> None:
         answer = RefusedAnswer(int(refused.refusal), refused.detail)
@@ -195,6 +199,12 @@ class Loader:
         self.kernel.kip.set_state(SystemState.ENDING)
         self.kernel.machine.close()
         self.kernel.close()
+
+
+def _operators(machine: "Machine", topology: Topology) -> Operators:
+    """Return who may command the system. Where programs may lack a uid of their own, they have the kernel's."""
+    common = machine.uid if "uid" in topology.confinement.may_lack else NO_UID
+    return Operators((0, machine.uid, *topology.attach.operators), common, machine.secret)
 
 
 def _program(server: ServerConfig) -> Program:

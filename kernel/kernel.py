@@ -8,6 +8,7 @@ from kernel.abi.errors import Fault
 from kernel.abi.ids import NIL_THREAD, ThreadId
 from kernel.abi.kip import Counter
 from kernel.abi.messages import Label
+from kernel.abi.traps import Booted
 from kernel.bindings import Bindings
 from kernel.cpu import Processor
 from kernel.environment import Environment
@@ -41,8 +42,8 @@ class Kernel:
         self.interrupts = InterruptLines(self)
         self.upcalls = Upcalls(self)
         self.gate = Gate(self)
-        self.boot_info = b""
-        """The topology as JSON, for the root task; the boot loader puts it here."""
+        self.boot_info: Booted
+        """For the root task; the boot loader puts it here."""
         self.on_ended: Callable[[Environment], None] = lambda _environment: None
         """Called when an environment ended; the boot loader watches the root task by it."""
         self.on_attach: Callable[[Body, bytes], None] = lambda body, _data: body.kill()

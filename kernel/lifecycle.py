@@ -103,7 +103,7 @@ def _signal(_kernel: "Kernel", call: Call[traps.EnvironmentSignal]) -> None:
 
 
 @handles(traps.BootInfo)
-def _boot_info(kernel: "Kernel", call: Call[traps.BootInfo]) -> bytes:
+def _boot_info(kernel: "Kernel", call: Call[traps.BootInfo]) -> traps.Booted:
     call.gives.append(kernel.machine.console())
     return kernel.boot_info
 

@@ -59,10 +59,10 @@ class Sys:
         """Publish *name* for *thread*; 0 withdraws it."""
         self._do(traps.NamePublish(factory, name, thread))
 
-    def boot_info(self, factory: int) -> tuple[bytes, Descriptor]:
-        """Return the topology as JSON, and the listening socket of the console."""
-        topology, (console,) = self.trap(traps.BootInfo(factory))
-        return topology, console
+    def boot_info(self, factory: int) -> tuple[traps.Booted, Descriptor]:
+        """Return what was booted, and the listening socket of the console."""
+        booted, (console,) = self.trap(traps.BootInfo(factory))
+        return booted, console
 
     def endpoint(self, thread: int = 0) -> tuple[int, Descriptor]:
         """Return the number of *thread* (0: the caller's first) and its listening socket."""

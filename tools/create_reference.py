@@ -21,7 +21,7 @@ from types import ModuleType, NoneType
 
 import msgspec
 
-from kernel.abi import errors, events, gate, kip, limits, messages, program, rights, traps
+from kernel.abi import errors, events, gate, kip, limits, messages, operators, program, rights, traps
 from libexo import errors as libexo_errors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +29,8 @@ GENERATED = "<!-- Made by tools/create_reference.py from kernel/abi: change it t
 RECORDS = (
     traps.Interface,
     traps.Created,
+    traps.Booted,
+    operators.Operators,
     traps.Bound,
     traps.Identified,
     traps.Slice,

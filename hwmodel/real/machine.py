@@ -53,6 +53,7 @@ class RealMachine:
         self.interrupts = InterruptController()
         period = topology.machine.tick_ms * MILLISECOND
         self._ticker = Ticker(self.clock, self.interrupts, period) if period else None
+        self.secret = self._run.secret()  # before the gate, which asks for it
         self._gate = Gate(self._loop, self._run.at("gate"), self._attach, log)
 
     @property

@@ -13,9 +13,12 @@ import shutil
 import stat
 import time
 
+from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
+
 LOCK = "lock"
 MARK = "exokernel "
 """What the lock file of a run directory begins with; the kernel's process id follows."""
+SECRET_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 MAX_PATH = 107
 """Bytes of the path of a Unix socket (sys/un.h has 108, the last one zero)."""
@@ -50,6 +53,16 @@ class Run:
     def at(self, *names: str) -> str:
         """Return the path of something in it."""
         return os.path.join(self.path, *names)
+
+    def secret(self) -> bytes:
+        """Make the operators' secret, in a file that only our own uid and root may read; return it."""
+        secret = os.getrandom(SECRET_BYTES)
+        number = os.open(self.at(OPERATOR_FILE), SECRET_FLAGS, 0o600)
+        try:
+            os.write(number, secret)
+        finally:
+            os.close(number)
+        return secret
 
     def close(self) -> None:
         """Remove it, unless its nursery has, and a new system has made its own there."""

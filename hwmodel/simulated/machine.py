@@ -39,6 +39,8 @@ STUCK_SECONDS = 60.0
 """Real time after which a strand that holds the baton counts as stuck in an endless loop."""
 FIRST_UID = 100_000
 FIRST_PID = 1_000
+SECRET = b"\x5e" * 32
+"""The same whatever the seed: nobody has a reason to guess it."""
 
 Chooser = Callable[[int], int]
 """Given how many things could happen next (at least 2), returns the index of the one that does."""
@@ -108,6 +110,7 @@ class SimulatedMachine:
         self.interrupts: Interrupts = InterruptController()
         self.uid = 0
         self.pid = FIRST_PID
+        self.secret = SECRET
         self.failures = failures or Failures()
         self.programs: dict[str, Entry] = {}
         """Functions by the name that a program's argv[0] calls them."""

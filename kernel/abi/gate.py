@@ -10,6 +10,7 @@ from kernel.abi.limits import MAX_NAME
 Word = Annotated[int, msgspec.Meta(ge=0)]
 Small = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+MAX_SECRET = 64
 
 
 class Status(IntEnum):
@@ -52,3 +53,9 @@ class Attach(Record):
 
     name: Name
     """The server of the topology to be, or a free name for a plain program."""
+    secret: Annotated[bytes, msgspec.Meta(max_length=MAX_SECRET)] = b""
+    """The operators' secret, from who can read it: `kernel.abi.operators` says who needs it."""
+
+    def __repr__(self) -> str:
+        """Show all but the secret: this may come into a log."""
+        return f"Attach(name={self.name!r})"

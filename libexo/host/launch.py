@@ -21,7 +21,7 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -71,14 +71,38 @@ class Birth:
     """What to wait at before user code, -1: nothing."""
 
 
-def policy(launch: Launch, places: Iterable[str | int], kept: Sequence[int]) -> Policy:
-    """Return what the program of *launch* may reach, with *places* of its own to read from."""
+def policy(launch: Launch, nest: Nest, roles: Mapping[int, int], terminals: Collection[int] = ()) -> Policy:
+    """Return what the program of *launch* may reach, its own *terminals* too.
+
+    Raises PermissionError where that would be too much.
+    """
+    readable = (*nest.kept, *own_places(launch, roles))
+    if not any(layer.name == "uid" and layer.available for layer in nest.host):
+        for place in readable:
+            _check_apart(launch.run, place)
     return Policy(
         "foreign" if launch.program.kind == ProgramKind.FOREIGN else "program",
-        readable=(*kept, *places),
+        readable=readable,
+        terminals=terminals,
         connectable=(os.path.join(launch.run, "ipc"),),
         may_lack=launch.may_lack,
     )
+
+
+def _check_apart(run: str, place: str | int) -> None:
+    """Refuse a program without a uid of its own to read where the run directory is: it would be an operator."""
+    path = os.path.realpath(f"/proc/self/fd/{place}" if isinstance(place, int) else place)
+    run = os.path.realpath(run)
+    if os.path.commonpath((path, run)) in {path, run}:
+        raise PermissionError(
+            f"the program is to read {path}, and with it the operators' secret in {run}: start it from elsewhere, "
+            "or boot the system with EXO_RUN outside of there"
+        )
+
+
+def has_own(launch: Launch, roles: Mapping[int, int]) -> bool:
+    """Whether the program of *launch* may reach what not every program may."""
+    return bool(own_places(launch, roles)) or any(map(os.isatty, roles.values()))
 
 
 def own_places(launch: Launch, roles: Mapping[int, int]) -> list[str | int]:
@@ -181,9 +205,8 @@ def _close_others(keep: set[int], end: int) -> None:
 def _confine(birth: Birth, nest: Nest) -> None:
     """Give up every right the program is not to have."""
     launch = birth.launch
-    prepared = birth.prepared or prepare(
-        policy(launch, own_places(launch, birth.roles), nest.kept), nest.host
-    )
+    terminals = [number for number in STREAMS.values() if os.isatty(number)]
+    prepared = birth.prepared or prepare(policy(launch, nest, birth.roles, terminals), nest.host)
     apply(prepared, uid=launch.uid, gid=launch.uid, parent=nest.pid)
 
 

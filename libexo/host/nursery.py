@@ -39,7 +39,7 @@ from kernel.abi.nursery import (
 from kernel.abi.program import ProgramKind
 from libexo.host import imports, launch
 from libexo.host.confine import ConfinementError, Prepared, prepare, probe
-from libexo.host.confine.credentials import PR_SET_DUMPABLE, prctl
+from libexo.host.confine.credentials import PR_SET_DUMPABLE, leave_network, prctl
 
 LIBRARY = ("zmq", "uvloop", "asyncio", "libexo", "libexo.ipc", "libexo.stub", "libexo.vm", "libexo.aio")
 """What programs import, so that they find it done."""
@@ -151,7 +151,7 @@ class Nursery:
         if len(numbers) != 1 + len(request.program.roles):
             raise OSError(f"{len(request.program.roles)} roles, but {len(numbers)} descriptors with the gate")
         roles = dict(zip(request.program.roles, numbers[1:], strict=True))
-        shared = None if launch.own_places(request, roles) else self._prepare(request)
+        shared = None if launch.has_own(request, roles) else self._prepare(request)
         status, saying = os.pipe()
         waiting, start = os.pipe() if request.held else (-1, -1)
         try:
@@ -171,7 +171,7 @@ class Nursery:
         """Return the confinement of programs with no place of their own, made once."""
         key = (request.program.kind == ProgramKind.FOREIGN, request.may_lack)
         if key not in self._prepared:
-            self._prepared[key] = prepare(launch.policy(request, (), self._nest.kept), self._nest.host)
+            self._prepared[key] = prepare(launch.policy(request, self._nest, {}), self._nest.host)
         return self._prepared[key]
 
     def _reap(self, number: int) -> None:
@@ -318,6 +318,8 @@ def main(arguments: list[str]) -> NoReturn:
     control_number, lock, run = int(arguments[1]), int(arguments[2]), arguments[3]
     prctl(PR_SET_DUMPABLE, 0)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
+    with contextlib.suppress(OSError):  # Landlock then keeps programs from connecting there, but not from binding
+        leave_network()
     control = socket.socket(fileno=_move_up(control_number))
     control.set_inheritable(False)
     _move_up(lock)

@@ -23,6 +23,7 @@ import msgspec
 
 from kernel.abi.gate import Attach, Status
 from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
+from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 from libexo.errors import ExoError, GateClosed
 from libexo.host import current
 from libexo.host.base import Descriptor, Source
@@ -379,5 +380,13 @@ def attached(run: Path, name: str) -> RealHost:
         raise ExoError(
             f"no system runs at {run} ({error.strerror}): start one with `exo up`, or set EXO_RUN"
         ) from error
-    gate.send(msgspec.msgpack.encode(Attach(name)))
+    gate.send(msgspec.msgpack.encode(Attach(name, _secret(run))))
     return RealHost(gate, run)
+
+
+def _secret(run: Path) -> bytes:
+    """Return the operators' secret, or nothing where it is not ours to read: our uid may be enough."""
+    try:
+        return (run / OPERATOR_FILE).read_bytes()[:SECRET_BYTES]
+    except OSError:
+        return b""

@@ -1,7 +1,8 @@
 """The operators' console: a socket for people's tools, so that `exo run` needs neither ZeroMQ nor a gate.
 
 Each connection is a conversation of JSON packets (SOCK_SEQPACKET); the descriptors a program is to start with
-come along with the request. Who may speak is decided by SO_PEERCRED.
+come along with the request. Who may speak is decided by SO_PEERCRED; somebody whose uid programs may have too
+shows the operators' secret in the first packet, as hexadecimal digits in the field "secret".
 
     {"op": "run", "kind": 1, "argv": [...], "name": "", "environ": [[k, v]...], "share": 1, "restart": "never",
      "roles": [0, 1, 2, ...], "detach": false}             -> {"ok": {"thread": ..., "name": ...}}
@@ -16,6 +17,7 @@ What a connection runs ends with the connection, unless it was detached.
 import os
 import socket
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -29,11 +31,20 @@ if TYPE_CHECKING:
 
 MAX_REQUEST = 128 * 1024
 MAX_DESCRIPTORS = 16
+MAX_STRANGERS = 16
+"""Connections that have yet to show the secret; one more, and the oldest is dropped."""
+STRANGER = (
+    "programs of this system have your uid too: show the operators' secret, which 'operator' in the run directory "
+    "holds for those who may read it"
+)
 _CREDENTIALS = struct.Struct("iII")
 
 
-class _Request(msgspec.Struct, tag_field="op", forbid_unknown_fields=True):
+class _Request(msgspec.Struct, tag_field="op", forbid_unknown_fields=True, kw_only=True):
     """What an operator asks for."""
+
+    secret: str = ""
+    """In the first packet: the operators' secret, from who can read it."""
 
 
 class Run(_Request, tag="run"):
@@ -80,6 +91,7 @@ class Console:
         self._server = server
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
+        self._strangers: deque[Conversation] = deque()
         server.server.watch(self._socket, self._accept)
 
     def _accept(self) -> None:
@@ -91,15 +103,28 @@ class Console:
         _, uid, _ = _CREDENTIALS.unpack(
             peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
-        if uid in self._server.operators:
-            Conversation(self._server, peer)
+        if uid not in self._server.operators.uids:
+            refusal = f"uid {uid} is no operator of this system: see attach.operators in system.toml"
+            peer.send(_ENCODE({"error": refusal}))
+            peer.close()
             return
-        peer.send(
-            _ENCODE(
-                {"error": f"uid {uid} is no operator of this system: see attach.operators in system.toml"}
-            )
-        )
-        peer.close()
+        conversation = Conversation(self._server, peer, uid)
+        if conversation.is_stranger:
+            self._bound_strangers(conversation)
+
+    def _bound_strangers(self, newest: "Conversation") -> None:
+        """Keep few connections of those who have shown nothing yet: programs may open them, too."""
+        self._strangers = deque([*(each for each in self._strangers if each.is_stranger), newest])
+        if len(self._strangers) > MAX_STRANGERS:
+            self._strangers.popleft().refuse("others wait to show the operators' secret, and came later")
+
+
+def _digits(text: str) -> bytes:
+    """Return the bytes that *text* spells; none where it spells none."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
 
 
 def _check_whole(flags: int) -> None:
@@ -111,14 +136,31 @@ def _check_whole(flags: int) -> None:
 class Conversation:
     """One operator's connection."""
 
-    def __init__(self, server: "ProcessServer", peer: socket.socket) -> None:
-        """Talk to *peer*."""
+    def __init__(self, server: "ProcessServer", peer: socket.socket, uid: int) -> None:
+        """Talk to *peer*, whose uid is an operator's; its first request may be there already."""
         self._server = server
         self._peer = peer
+        self._uid = uid
         self._child: Child | None = None
         self._detached = False
+        self.is_stranger = not server.operators.admits(uid, b"")
+        """It has yet to show the secret."""
         peer.setblocking(False)
         server.server.watch(peer, self._hear)
+        if self.is_stranger:
+            self._hear()
+
+    def refuse(self, reason: str) -> None:
+        """Say why something was not done; a stranger has no second try."""
+        self._say({"error": reason})
+        if self.is_stranger:
+            self._leave()
+
+    def _knows(self, request: _Request) -> bool:
+        """Whether whoever sends *request* is an operator, for all we know by now; once is enough."""
+        if self.is_stranger:
+            self.is_stranger = not self._server.operators.admits(self._uid, _digits(request.secret))
+        return not self.is_stranger
 
     def _hear(self) -> None:
         """Do the next request, if there is one."""
@@ -134,11 +176,15 @@ class Conversation:
             return
         try:
             _check_whole(flags)
-            answer = self._do(_DECODER.decode(data), descriptors)
+            request = _DECODER.decode(data)
+            if not self._knows(request):
+                self.refuse(STRANGER)
+                return
+            answer = self._do(request, descriptors)
             if answer is not None:
                 self._say({"ok": answer})
         except (ExoError, ProcessRefused, msgspec.DecodeError) as error:
-            self._say({"error": str(error)})
+            self.refuse(str(error))
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -185,6 +231,7 @@ class Conversation:
 
     def _leave(self) -> None:
         """The operator is gone: end what it ran."""
+        self.is_stranger = False
         self._server.server.unwatch(self._peer)
         self._peer.close()
         if self._child is not None:

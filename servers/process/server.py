@@ -64,11 +64,11 @@ class ProcessServer(Processes):
         self.environment = environment
         self.server = Server(environment, self)
         self._factory = self._find_factory()
-        topology, self.console = environment.sys.boot_info(self._factory)
+        booted, self.console = environment.sys.boot_info(self._factory)
         """The listening socket that people's tools connect to, a descriptor of the host."""
-        self._topology = msgspec.json.decode(topology, type=Topology)
-        self.operators = {0, *self._topology.attach.operators}
-        """Uids that may speak through the console."""
+        self._topology = msgspec.json.decode(booted.topology, type=Topology)
+        self.operators = booted.operators
+        """Who may speak through the console."""
         self._children: dict[int, Child] = {}
         self._waiting: dict[int, list[Callable[[Exit], None]]] = {}
         self._exits: OrderedDict[int, Exit] = OrderedDict()

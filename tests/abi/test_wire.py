@@ -34,6 +34,7 @@ from kernel.abi.messages import (
     ShortPart,
     StringPart,
 )
+from kernel.abi.operators import Operators
 from kernel.abi.program import Program, Role
 from kernel.abi.rights import Kind, Rights
 from libexo.errors import IpcError
@@ -80,7 +81,8 @@ RECORDS: list[tuple[object, str]] = [
     (traps.InterruptMask(1, masked=False), "936101c2"),
     (Upcall(KERNEL_MEMORY, Label.REVOKED, (7,), "", 5), "95cf0000004200000001cf0000fffffffffbd09107a005"),
     (Refused(Refusal.STALE_HANDLE, "handle 0x1"), "9211aa68616e646c6520307831"),
-    (Attach("a"), "91a161"),
+    (Attach("a", b"\x01\x02"), "92a161c4020102"),
+    (Operators((0, 5), 5, b"\x03"), "9392000505c40103"),
     (Packet(PacketKind.TAKEN, 9), "9a04090090900000000000"),
     (
         Packet(PacketKind.CALL, 1, 0x40, (1, 2), (StringPart(3), MapPart(4), GrantPart(5)), 7, 1, 8, 9, 10),

@@ -5,14 +5,15 @@ import pytest
 
 from hwmodel.simulated.bodies import SimulatedBody
 from hwmodel.simulated.descriptors import FileThing, SimulatedDescriptor
-from hwmodel.simulated.machine import Outcome
+from hwmodel.simulated.machine import SECRET, Outcome
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Attach, Refused, Status
 from kernel.abi.ids import thread_id
 from kernel.abi.kip import Head, SystemState
+from kernel.abi.operators import Operators
 from kernel.abi.program import ProgramKind, Role
 from kernel.abi.rights import Kind, Rights
-from kernel.abi.topology import AttachConfig, MachineConfig, ServerConfig, Topology
+from kernel.abi.topology import AttachConfig, Confinement, MachineConfig, ServerConfig, Topology
 from kernel.boot import ROOT_RESTARTS, ROOT_WINDOW
 from kernel.environment import Environment
 from libexo import l4
@@ -67,8 +68,8 @@ def refused(heard: list[bytes]) -> Refusal:
     return Refusal(msgspec.msgpack.decode(heard[0][1:], type=Refused).refusal)
 
 
-def hello(name: str) -> bytes:
-    return msgspec.msgpack.encode(Attach(name))
+def hello(name: str, secret: bytes = b"") -> bytes:
+    return msgspec.msgpack.encode(Attach(name, secret))
 
 
 def kinds(environment: Environment) -> list[Kind]:
@@ -263,6 +264,40 @@ def test_operators_attach(uid: int) -> None:
 
         assert (kinds(named(system, "shell")), named(system, "shell").may_bind) == ([], frozenset())
         assert named(system, "mail").thread == thread_id(100)
+
+
+ONE_UID = msgspec.structs.replace(TOPOLOGY, confinement=Confinement(may_lack=("uid",)))
+KERNEL = 0
+"""The uid of the simulated kernel, which programs have too where they may lack their own."""
+
+
+@pytest.mark.parametrize("name", ["shell", "mail"])
+@pytest.mark.parametrize("secret", [b"", b"x" * 32, SECRET[:-1]])
+def test_a_uid_that_programs_have_proves_nothing(name: str, secret: bytes) -> None:
+    """Where programs may have the kernel's uid, one who comes with it and not with the secret is sent away."""
+    with simulated(ONE_UID) as system:
+        settle(system)
+        _, heard = attach(system, hello(name, secret), KERNEL)
+
+        assert refused(heard) == Refusal.MAY_NOT_ATTACH
+        assert len(list(system.kernel.environments)) == 3
+
+
+@pytest.mark.parametrize(("uid", "secret"), [(KERNEL, SECRET), (OPERATOR, b""), (OPERATOR, b"wrong")])
+def test_the_secret_says_who_the_uid_does_not(uid: int, secret: bytes) -> None:
+    """The secret is asked of the one uid that is ambiguous; of others the uid says enough."""
+    with simulated(ONE_UID) as system:
+        settle(system)
+        attach(system, hello("shell", secret), uid)
+
+        assert named(system, "shell").uid == uid
+
+
+def test_the_secret_is_in_no_text() -> None:
+    """What might come into a log shows who the operators are, and not their secret."""
+    text = f"{Operators((1,), 1, SECRET)} {Attach('shell', SECRET)}"
+
+    assert text == "Operators(uids=(1,), common=1) Attach(name='shell')"
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,8 @@ time.sleep(60)
 class System:
     """One running system, and the command line to it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.run = folder / "run"
+    def __init__(self, base: Path) -> None:
+        self.run, self.folder = base / "run", base / "work"  # apart: programs may read where they work
         self.environ = {**os.environ, "EXO_RUN": str(self.run), "PYTHONPATH": str(ROOT)}
 
     def command(self, *words: str | Path) -> list[str]:
@@ -117,15 +116,16 @@ def living(processes: list[psutil.Process]) -> list[psutil.Process]:
 @contextlib.contextmanager
 def place() -> Iterator[System]:
     """A folder that programs, which have uids of their own, can read."""
-    folder = Path(tempfile.mkdtemp(prefix="exo-"))
-    folder.chmod(0o755)
-    system = System(folder)
+    base = Path(tempfile.mkdtemp(prefix="exo-"))
+    system = System(base)
+    system.folder.mkdir(0o755)
+    base.chmod(0o755)
     try:
         yield system
     finally:
         if (system.run / "kip").exists():
             system.exo("down")
-        shutil.rmtree(folder)
+        shutil.rmtree(base)
 
 
 @pytest.fixture(scope="module")
@@ -327,7 +327,7 @@ def test_in_the_foreground_a_signal_ends_all_of_it(number: signal.Signals, fresh
     assert first.startswith(f"the system is up at {fresh.run}")
     assert child.returncode == 0
     assert not living(processes)
-    assert list(fresh.folder.iterdir()) == []
+    assert list(fresh.folder.parent.iterdir()) == [fresh.folder]
 
 
 def test_a_killed_foreground_takes_the_system_along(fresh: System) -> None:
@@ -384,7 +384,7 @@ def test_down_leaves_nothing(fresh: System) -> None:
     fresh.exo("down")
 
     assert not living(processes)
-    assert list(fresh.folder.iterdir()) == []
+    assert list(fresh.folder.parent.iterdir()) == [fresh.folder]
     assert "no system runs" in fresh.exo("down", status=1).stderr
 
 
@@ -439,7 +439,7 @@ def test_the_tour_works_and_cleans_up(fresh: System) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every check passed" in done.stdout
-    assert list(fresh.folder.iterdir()) == []
+    assert list(fresh.folder.parent.iterdir()) == [fresh.folder]
 
 
 def test_the_tour_visits_a_system_that_runs(system: System) -> None:

@@ -36,9 +36,9 @@ print("root:", len(environment.sys.inventory()), environment.thread.id >> 32)
 class Command:
     """The `exo` command, about a system of a directory of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.run = folder / "run"
+    def __init__(self, base: Path) -> None:
+        self.run = base / "run"
+        self.folder = base / "work"  # beside it: programs work here, and may read what is in it
         self.environ = {**os.environ, "EXO_RUN": str(self.run), "PYTHONPATH": str(ROOT)}
 
     def words(self, *words: str) -> list[str]:
@@ -74,9 +74,11 @@ class Command:
 @pytest.fixture
 def command() -> Iterator[Command]:
     """A directory that programs, which have uids of their own, can read."""
-    with tempfile.TemporaryDirectory(prefix="exo-") as folder:
-        Path(folder).chmod(0o755)
-        made = Command(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="exo-") as base:
+        made = Command(Path(base))
+        made.folder.mkdir()
+        for folder in (Path(base), made.folder):
+            folder.chmod(0o755)
         yield made
         if made.run.exists():
             made.down()

@@ -25,6 +25,7 @@ from kernel.abi.traps.capability import (
 )
 from kernel.abi.traps.device import InterruptBind, InterruptMask
 from kernel.abi.traps.environment import (
+    Booted,
     BootInfo,
     Created,
     EnvironmentCreate,
@@ -56,6 +57,7 @@ __all__ = [
     "Batch",
     "Bind",
     "BootInfo",
+    "Booted",
     "Bound",
     "Carve",
     "Carved",

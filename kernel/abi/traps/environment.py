@@ -7,6 +7,7 @@ import msgspec
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Name, Record, Small, Word
 from kernel.abi.ids import NIL_HANDLE
+from kernel.abi.operators import Operators
 from kernel.abi.program import Program
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.trap import HANDLE_REFUSALS, Trap
@@ -84,11 +85,19 @@ class NamePublish(Trap, tag=0x13):
     )
 
 
+class Booted(Record):
+    """What was booted, and for whom."""
+
+    topology: bytes
+    """As JSON."""
+    operators: Operators
+
+
 class BootInfo(Trap, tag=0x14):
-    """Hand over what boot leaves to the root task: the topology as JSON, and the console people's tools use."""
+    """Hand over what boot leaves to the root task: the topology, who operates it, and the console they use."""
 
     factory: Small
-    result = bytes
+    result = Booted
     needs = (Kind.FACTORY, Rights.CONTROL)
     gives_descriptors = "listening socket of the console"
     refusals = HANDLE_REFUSALS

@@ -6,6 +6,7 @@ then allowed where listed; a younger ABI forbids more (2 links across directorie
 device ioctls, 6 signals and abstract sockets beyond the environment, 9 pathname sockets, 10 UDP).
 """
 
+import fcntl
 import os
 import stat
 import sys
@@ -45,7 +46,13 @@ SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/opt")
 # in the child would have to pin it. Other processes' mem, fd, maps and environ stay shut, by uid and because
 # a Landlock domain may not trace a process outside of it.
 INFORMATION = ("/proc", "/sys/devices/system", "/dev/urandom", "/dev/random")
-DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/pts")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
+# The host's flags of an open descriptor, and what may then be done by opening it again.
+AGAIN = {
+    os.O_RDONLY: AccessFS.READ_FILE | AccessFS.IOCTL_DEV,
+    os.O_WRONLY: AccessFS.WRITE_FILE | AccessFS.IOCTL_DEV,
+    os.O_RDWR: AccessFS.READ_FILE | AccessFS.WRITE_FILE | AccessFS.IOCTL_DEV,
+}
 
 
 def make_ruleset(policy: Policy) -> Ruleset:
@@ -61,6 +68,9 @@ def make_ruleset(policy: Policy) -> Ruleset:
         _allow(ruleset, _present(DEVICES), DEVICE)
         _allow(ruleset, policy.readable, READ | run)
         _allow(ruleset, policy.writable, WRITE)
+        for terminal in policy.terminals:
+            flags = fcntl.fcntl(terminal, fcntl.F_GETFL)
+            _allow(ruleset, (terminal,), AGAIN.get(flags & os.O_ACCMODE, AccessFS.NONE))
         _allow(ruleset, policy.connectable, AccessFS.RESOLVE_UNIX)
     except BaseException:
         ruleset.close()

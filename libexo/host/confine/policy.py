@@ -50,6 +50,8 @@ class Layer:
 class Policy:
     """What an environment may reach beyond the system's own directories, which it may read.
 
+    `terminals` are descriptors of terminals the program has: it may open each again, to do what it may by that
+    descriptor. No other terminal is open to it, /dev/tty neither.
     `connectable` are directories of pathname sockets, such as $EXO_RUN/ipc; hosts before Landlock ABI 9
     leave those to the permissions of the socket file. `may_lack` names layers to go without where the host
     has none; a layer that is there is always used.
@@ -58,6 +60,7 @@ class Policy:
     profile: Profile = "program"
     readable: tuple[Place, ...] = ()
     writable: tuple[Place, ...] = ()
+    terminals: Collection[int] = ()
     connectable: tuple[Place, ...] = ()
     may_lack: Collection[str] = ()
 

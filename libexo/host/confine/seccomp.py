@@ -19,13 +19,20 @@ from libexo.host.confine.policy import Profile
 
 DENIED = {
     "another process's memory, registers and descriptors": (
-        "ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp process_madvise perf_event_open"
+        "ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp process_madvise process_mrelease "
+        "migrate_pages move_pages perf_event_open"
     ),
     "large attack surface for no use here": (
         "bpf userfaultfd io_uring_setup io_uring_enter io_uring_register keyctl add_key request_key "
         "personality"
     ),
     "files by another way than their path": "open_by_handle_at",
+    # Landlock knows nothing of these, and a uid that programs share with a person owns that person's files.
+    "mode, owner, times and attributes of files": (
+        "chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat utime utimes futimesat utimensat setxattr "
+        "lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat file_setattr"
+    ),
+    "word of what others do with files": "inotify_init inotify_init1 fanotify_init fanotify_mark",
     "a file tree, or a view of the host, of its own": (
         "mount umount2 pivot_root chroot move_mount open_tree open_tree_attr mount_setattr fsopen fsconfig "
         "fsmount fspick unshare setns"
@@ -35,7 +42,8 @@ DENIED = {
         "quotactl_fd acct syslog settimeofday clock_settime"
     ),
     "memory and messages that the kernel did not hand out": (
-        "memfd_create memfd_secret shmget shmat semget msgget mq_open"
+        "memfd_create memfd_secret shmget shmat shmctl semget semop semtimedop semctl msgget msgsnd msgrcv msgctl "
+        "mq_open mq_unlink"
     ),
     "the size of an extent: its other holders would fault, or it would take frames unasked": (
         "ftruncate truncate fallocate"
@@ -50,7 +58,17 @@ DENIED = {
 PROGRAM_DENIED = "fork vfork execve execveat"
 """Refused to a program on top of that: it is one process, running one file."""
 
-UNIFIED = {"mount_setattr": 442, "quotactl_fd": 443, "memfd_secret": 447, "open_tree_attr": 467}
+UNIFIED = {
+    "mount_setattr": 442,
+    "quotactl_fd": 443,
+    "memfd_secret": 447,
+    "process_mrelease": 448,
+    "fchmodat2": 452,
+    "setxattrat": 463,
+    "removexattrat": 466,
+    "open_tree_attr": 467,
+    "file_setattr": 469,
+}
 """Numbers, the same on every architecture, of calls which libseccomp releases still in use cannot name."""
 
 LOW_HALF = 0xFFFFFFFF
@@ -60,6 +78,8 @@ CLONE_PARENT = 0x00008000
 CLONE_THREAD = 0x00010000
 CLONE_NEW = (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 PR_SCHED_CORE = 62
+F_SETLEASE = 1024
+F_NOTIFY = 1026
 F_ADD_SEALS = 1033
 MADV_REMOVE = 9
 TIOCSTI = 0x5412
@@ -80,7 +100,6 @@ class Compare(NamedTuple):
 CONDITIONAL: tuple[tuple[str, tuple[Compare, ...]], ...] = (
     ("socket", (Compare(0, "!=", socket.AF_UNIX),)),
     ("socketpair", (Compare(0, "!=", socket.AF_UNIX),)),
-    # libzmq sets the ordinary policy on each thread it makes, and aborts where it may not.
     ("sched_setscheduler", (Compare(1, "!=", os.SCHED_OTHER),)),
     ("prlimit64", (Compare(2, "!=", 0),)),
     ("prctl", (Compare(0, "==", PR_SET_DUMPABLE), Compare(1, "!=", 0))),
@@ -91,12 +110,19 @@ CONDITIONAL: tuple[tuple[str, tuple[Compare, ...]], ...] = (
     # A seal would make an extent that the kernel cannot take back; a punched hole loses its other holders'
     # data behind the kernel's account of which pages are there.
     ("fcntl", (Compare(1, "==", F_ADD_SEALS),)),
+    # A lease holds up whoever opens the file for writing; a notice tells what others do in a directory.
+    ("fcntl", (Compare(1, "==", F_SETLEASE),)),
+    ("fcntl", (Compare(1, "==", F_NOTIFY),)),
     ("madvise", (Compare(2, "==", MADV_REMOVE),)),
     # A child of our parent's would be one that nobody there knows.
     ("clone", (Compare(0, "==", CLONE_PARENT, CLONE_PARENT),)),
     *(("clone", (Compare(0, "==", flag, flag),)) for flag in CLONE_NEW),
 )
 """Refused with EPERM where the arguments say so."""
+
+SAID_DONE = (("sched_setscheduler", (Compare(1, "==", os.SCHED_OTHER),)),)
+"""Answered as if it was done, without doing it: libzmq sets the ordinary policy on each thread it makes, which has
+it already, and aborts where it may not; but the call may name a process of somebody else's, too."""
 
 PROGRAM_CONDITIONAL = (("clone", (Compare(0, "==", 0, CLONE_THREAD),)),)
 """A program makes threads, no processes."""
@@ -118,6 +144,8 @@ def compile_filter(profile: Profile) -> bytes:
     rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
     # glibc then falls back to clone, whose flags are in a register where a filter can see them.
     rules.add_rule(seccomp.ERRNO(errno.ENOSYS), "clone3")
+    for name, conditions in SAID_DONE:
+        rules.add_rule(seccomp.ERRNO(0), name, *[_argument(seccomp, condition) for condition in conditions])
     for name, conditions in _denials(profile):
         arguments = [_argument(seccomp, condition) for condition in conditions]
         rules.add_rule(seccomp.ERRNO(errno.EPERM), _number(seccomp, name), *arguments)

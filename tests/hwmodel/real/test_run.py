@@ -1,5 +1,6 @@
 """The run directory and the uids: what two systems on one host must not share."""
 
+import contextlib
 import os
 import socket
 import tempfile
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hwmodel.real import uids
 from hwmodel.real.endpoint import RealEndpoint
 from hwmodel.real.run import Run, RunError
-from hwmodel.real.uids import BLOCK, Uids
+from hwmodel.real.uids import BLOCK, BLOCKS, FIRST_UID, Uids
 
 pytestmark = pytest.mark.system
 
@@ -93,10 +95,14 @@ def test_an_empty_directory_is_used(place: Path) -> None:
     Run(str(place)).close()
 
 
-def test_two_systems_never_have_the_same_uid() -> None:
-    """Each claims a block; a uid rests while the others are used."""
+@pytest.mark.parametrize("claims", ["a directory of root's", "/proc/none"])
+def test_two_systems_never_have_the_same_uid(
+    claims: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each claims a block, by name where it can lock no file; a uid rests while the others are used."""
     if os.geteuid() != 0:
         pytest.skip("only root has uids to give")
+    monkeypatch.setattr(uids, "CLAIMS", claims if claims.startswith("/") else str(tmp_path / "claims"))
     one, other = Uids(), Uids()
     first, second = one.take(), one.take()
 
@@ -109,6 +115,39 @@ def test_two_systems_never_have_the_same_uid() -> None:
     assert abs(other.take() - first) >= BLOCK
     one.close()
     other.close()
+
+
+def test_names_that_programs_bind_keep_no_system_from_its_uids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has bound the abstract names of all blocks, the next system claims one by its file."""
+    if os.geteuid() != 0:
+        pytest.skip("only root has uids to give")
+    monkeypatch.setattr(uids, "CLAIMS", str(tmp_path / "claims"))
+    with contextlib.ExitStack() as bound:
+        for block in range(BLOCKS):
+            squatter = bound.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            with contextlib.suppress(OSError):  # a system that runs here has it
+                squatter.bind(f"\0exokernel-uids-{FIRST_UID + block * BLOCK}")
+        claimed = Uids()
+
+    assert claimed.take() == FIRST_UID
+    claimed.close()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_a_directory_of_claims_that_others_may_write_to_is_not_used(
+    mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing in it is touched: the claim is by name."""
+    if os.geteuid() != 0:
+        pytest.skip("only root has uids to give")
+    monkeypatch.setattr(uids, "CLAIMS", str(tmp_path))
+    tmp_path.chmod(mode)
+    claimed = Uids()
+    claimed.close()
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_connections_wait_at_an_end_point_for_whoever_accepts(place: Path) -> None:
