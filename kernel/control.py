@@ -169,12 +169,12 @@ def _create(kernel: "Kernel", call: Control) -> None:
 
 def _create_space(kernel: "Kernel", call: Control, scheduler: ThreadId) -> None:
     """Create a space with its first thread, inactive. It may call whom its creator may."""
-    trap, creator = call.trap, call.caller
+    trap = call.trap
     if trap.pager:
         raise Refused(Refusal.NO_SUCH_SPACE, f"the space of {show_thread(trap.thread)} is not initialised")
     if trap.utcb != UNCHANGED:
         check_aligned(trap.utcb)
-    space = kernel.environments.create_space(ThreadId(trap.thread), creator.cpu, creator.may_bind)
+    space = kernel.environments.create_space(ThreadId(trap.thread), call.caller)
     space.first.scheduler = scheduler
     space.first.utcb = 0 if trap.utcb == UNCHANGED else trap.utcb
     kernel.threads.show(space.first)

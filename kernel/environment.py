@@ -55,6 +55,8 @@ class Environment(Lasting):
         self.kip_area = range(0)
         self.cpu = cpu
         self.may_bind = may_bind
+        self.family: object = object()
+        """The same for the spaces that ThreadControl made of each other: they may send to one another."""
         self.keeps = False
         self.table = Table()
         self.frames = 0
@@ -139,8 +141,8 @@ class Environment(Lasting):
             raise Refused(Refusal.MAY_NOT_BIND, f"what {self.name} sends to {other.name} is redirected")
 
     def check_list(self, other: "Environment") -> None:
-        """Refuse unless *other* has a thread this environment was given to call; its own it may always."""
-        if self.may_bind and other is not self and self.may_bind.isdisjoint(other.threads):
+        """Refuse unless *other* has a thread this environment was given to call; its family's it may always."""
+        if self.may_bind and other.family is not self.family and self.may_bind.isdisjoint(other.threads):
             raise Refused(Refusal.MAY_NOT_BIND, f"{self.name} may not call {other.name}")
 
     def route(self, thread: Thread) -> Thread:

@@ -78,6 +78,7 @@ class Environments:
             dead.name, dead.cpu, dead.may_bind, None, kernel.threads.renew(dead.thread), reserved=True
         )
         heir.redirector, heir.utcb_area, heir.kip_area = dead.redirector, dead.utcb_area, dead.kip_area
+        heir.family = dead.family
         heir.keeps, heir.table, heir.frames = True, dead.table, dead.frames
         for capability in heir.table:
             capability.holder = heir
@@ -109,11 +110,14 @@ class Environments:
         dead.watchers.clear()
         self.review(dead)
 
-    def create_space(self, first: ThreadId, cpu: int, may_bind: frozenset[int]) -> Environment:
-        """Create an X.2 address space with one inactive thread *first*, whose number is free. Raises Refused."""
-        environment = self._enter(self._space_name(first), cpu, may_bind, None, first)
+    def create_space(self, first: ThreadId, creator: Environment) -> Environment:
+        """Create an X.2 address space with one inactive thread *first*, whose number is free. Raises Refused.
+
+        It may send to whom its *creator* may; the two to one another, and to other spaces of the creator's.
+        """
+        environment = self._enter(self._space_name(first), creator.cpu, creator.may_bind, None, first)
         self._kernel.threads.choose(first)
-        environment.utcb_area = None
+        environment.utcb_area, environment.family = None, creator.family
         self._introduce(environment)
         return environment
 
@@ -241,9 +245,10 @@ class Environments:
     def _raise_exception(self, e: Environment) -> None:
         """Tell the thread that *e* named how it ended, if it came to a bad end, as X.2 tells an exception.
 
+        That its first thread was deleted is none: who deleted it knows.
         What stands in the page is the program's: any other value than a thread it may send to means nobody.
         """
-        if e.status >= 0 and not e.fault:
+        if e.ending or (e.status >= 0 and not e.fault):
             return
         kernel = self._kernel
         try:

@@ -123,7 +123,13 @@ def _kernel_interface(kernel: "Kernel", call: Call[traps.KernelInterface]) -> tr
         environment=caller.number,
         kip_size=kernel.kip.size,
         trace_size=kernel.trace.size,
+        utcb_area=_ends(caller.utcb_area or range(0)),
+        kip_area=_ends(caller.kip_area),
     )
+
+
+def _ends(area: range) -> tuple[int, int]:
+    return area.start, area.stop
 
 
 @handles(traps.Batch)

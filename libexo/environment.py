@@ -36,6 +36,8 @@ class Environment:
         self.sys = Sys(host.gate)
         interface, (kip, page, trace) = self.sys.kernel_interface()
         self.number = interface.environment
+        self.areas = interface.utcb_area, interface.kip_area
+        """Where X.2 has UTCBs and kernel interface page: nothing can be mapped there."""
         self.kip = Kip(host.map(kip, interface.kip_size, writable=False))
         self.page = host.map(page, FRAME_SIZE, writable=True).cast("Q")
         """The environment page, as words: see `kernel.abi.kip.Page`."""

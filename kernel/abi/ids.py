@@ -44,6 +44,11 @@ def thread_version(thread: int) -> int:
     return thread & _VERSION_MASK
 
 
+def is_interrupt(thread: int) -> bool:
+    """Say whether *thread* can be an interrupt thread: a number below SYSTEM_BASE, version 1 (X.2)."""
+    return thread_version(thread) == 1 and thread_number(thread) < SYSTEM_BASE
+
+
 def next_version(version: int) -> int:
     """Return the version after *version*: odd, so never with its low six bits zero; wraps to 1."""
     return (version + 2) & _VERSION_MASK | 1

@@ -8,8 +8,8 @@ page fault: a message to the thread's pager, after whose answer they try again. 
 not decided here: an entry stands for a capability, whose rights the kernel and the MMU enforce.
 
 Over-mapping and cutting take away just the addresses they name; the capability goes with the last of them.
-Reserved, so that nothing is ever mapped there, are the usual UTCB area and the addresses of buffers
-(`libexo.l4.buffers`); a KIP area, or a UTCB area elsewhere, is reserved by `reserve`.
+Reserved, so that nothing is ever mapped there, are the UTCB and KIP areas of the space, as the kernel knows
+them, and the addresses of buffers (`libexo.l4.buffers`); other ranges are reserved by `reserve`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Upcall
 from kernel.abi.messages import Label
-from kernel.abi.space import UTCB_AREA
 from libexo.errors import TrapRefused
 from libexo.l4.buffers import BUFFERS, BadAddress, Buffer, Buffers
 from libexo.l4.fpage import FullyAccessible, Readable, Writable
@@ -56,7 +55,8 @@ class Addresses:
         self._environment = environment
         self._regions = Regions()
         self._buffers = Buffers()
-        self._reserved = [Span(UTCB_AREA.start, UTCB_AREA.stop), Span(BUFFERS, END)]
+        self._reserved = [Span(*area) for area in environment.areas if area[1] > area[0]]
+        self._reserved.append(Span(BUFFERS, END))
         self._changes = 0
         """How often the table changed."""
         self._lock = environment.lock
@@ -89,7 +89,7 @@ class Addresses:
         self._enter(address, Holding(handle, size, rights))
 
     def reserve(self, address: int, size: int) -> None:
-        """Keep a range free for good: a KIP or UTCB area. What is mapped there is given up. Raises ValueError."""
+        """Keep a range free for good. What is mapped there is given up. Raises ValueError."""
         check_range(address, size)
         self._reserved.append(Span(address, address + size))
         self._cut(Span(address, address + size))

@@ -105,7 +105,8 @@ def changed(environment: "Environment", upcall: Upcall) -> None:
 
 def _activated(environment: "Environment", number: int, pager: int, utcb: int) -> None:
     if number == environment.thread.id:  # the first of a fresh space, which `libexo.l4.spaces` has live
-        own = environment.thread.engine = Engine(environment.thread, utcb)
+        own = engine_of(environment.thread, utcb)
+        own.registers.my_local_id = utcb
         _await(own, pager)
         return
     engine_of(environment.thread)

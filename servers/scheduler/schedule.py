@@ -6,13 +6,23 @@
   have the highest.
 - *All or nothing.* What is refused has changed nothing.
 - A destination that does not exist is no error but a state: dead. What can be no thread's id is error 2.
+- *Interrupt threads* can be named, by servers. What is said of one is kept, and told back; its messages come when
+  they come, for it uses no processor, and it cannot be moved to one (error 5).
 
 What is said holds for the destination's environment: its threads share slices.
 """
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from kernel.abi.ids import FIRST_PROGRAM, USER_BASE, is_local, show_thread, thread_number
+from kernel.abi.ids import (
+    FIRST_PROGRAM,
+    NIL_THREAD,
+    USER_BASE,
+    is_interrupt,
+    is_local,
+    show_thread,
+    thread_number,
+)
 from kernel.abi.kip import EnvironmentState, ThreadState
 from kernel.abi.limits import MAX_SLICE_US, MAX_THREADS, MIN_SLICE_US
 from libexo.errors import ExoError, TrapRefused
@@ -112,23 +122,35 @@ class Schedule:
         if len(message.words) != controls.REQUEST_WORDS or message.typed or message.items:
             raise ScheduleRefused(ErrInvalidParam, f"{len(message.words)} words: Schedule has five arguments")
         dest, *words = message.words
+        if is_interrupt(dest):
+            return self._schedule_interrupt(sender, dest, wanted(tuple(words)))
         if is_local(dest) or not USER_BASE <= thread_number(dest) < MAX_THREADS:
             raise ScheduleRefused(ErrInvalidThread, f"{show_thread(dest)} can be no thread's id")
         thread = self._kip.thread(dest)
         if thread is None:
             return controls.SCHEDRESULT_DEAD, 0
-        self._check_privilege(sender, thread)
+        self._check_privilege(sender, dest, thread.scheduler)
         request = wanted(tuple(words))
         check(request, self._priority(sender), self._server.processors)
         return self._change(thread, request)
 
-    def _check_privilege(self, sender: int, dest: "ThreadRow") -> None:
-        scheduler, caller = self._kip.thread(dest.scheduler), self._kip.thread(sender)
+    def _schedule_interrupt(self, sender: int, dest: int, request: Wanted) -> tuple[int, int]:
+        """Keep what is said of an interrupt thread, which waits for its interrupt."""
+        self._check_privilege(sender, dest, NIL_THREAD)
+        check(request, self._priority(sender), processors=0)
+        said = self._server.standing(dest)
+        old = controls.time_control(
+            controls.length_time(said.slice_us or None), controls.length_time(said.quantum_us)
+        )
+        self._server.change(dest, lambda standing: apply(request, standing, None))
+        return controls.SCHEDRESULT_WAITING, old
+
+    def _check_privilege(self, sender: int, dest: int, told: int) -> None:
+        """Raise ScheduleRefused unless *sender* is a server, or of the space of the scheduler that was *told*."""
+        scheduler, caller = self._kip.thread(told), self._kip.thread(sender)
         same = caller is not None and scheduler is not None and caller.environment == scheduler.environment
         if thread_number(sender) >= FIRST_PROGRAM and not same:
-            raise ScheduleRefused(
-                ErrNoPrivilege, f"{show_thread(sender)} schedules {show_thread(dest.thread)}"
-            )
+            raise ScheduleRefused(ErrNoPrivilege, f"{show_thread(sender)} schedules {show_thread(dest)}")
 
     def _priority(self, sender: int) -> int:
         if thread_number(sender) < FIRST_PROGRAM:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel.abi.ids import FIRST_PROGRAM, NIL_THREAD, thread_number
+from kernel.abi.ids import FIRST_PROGRAM, NIL_THREAD, is_interrupt, thread_number
 from kernel.abi.kip import EnvironmentState
 from kernel.abi.messages import Label, Preemption
 from kernel.abi.rights import Kind
@@ -143,7 +143,9 @@ class SchedulerServer(Scheduler):
         changed = msgspec.structs.replace(self.standing(thread))
         apply(changed)
         kip = self.environment.kip
-        living = {each: said for each, said in self._standings.items() if kip.thread(each) is not None}
+        living = {
+            t: said for t, said in self._standings.items() if is_interrupt(t) or kip.thread(t) is not None
+        }
         standings = living | {thread: changed}
         self._keep(standings)
         self._standings = standings

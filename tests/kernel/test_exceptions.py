@@ -7,7 +7,7 @@ from kernel.abi.ids import thread_id
 from kernel.abi.kip import Page
 from kernel.abi.messages import Label
 from kernel.abi.space import UTCB_AREA
-from tests.kernel.controls import NEW, control, root, thread_in
+from tests.kernel.controls import NEW, control, launched, root, thread_in
 from tests.kernel.puppets import Puppet, Theatre, theatre
 
 
@@ -66,6 +66,20 @@ def test_an_end_in_peace() -> None:
         stage.settle()
 
         assert (victim.alive, victim.body.status, exceptions(handler)) == (False, 0, [])
+
+
+@pytest.mark.conforms("Exception: death of a program")
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_deletion(*, fresh: bool) -> None:
+    """That its first thread was deleted is no exception of an environment: its handler hears nothing."""
+    with theatre() as stage:
+        boss, handler = root(stage), stage.puppet("handler")
+        victim = launched(stage, boss) if fresh else stage.puppet("victim")
+        victim.environment.page[Page.EXCEPTION_HANDLER] = handler.thread
+        control(boss, victim.thread, 0)
+        stage.settle()
+
+        assert (victim.alive, victim.body.status, exceptions(handler)) == (False, -9, [])
 
 
 @pytest.mark.parametrize("value", [0, 1, thread_id(64), thread_id(5), thread_id(1000), (1 << 64) - 1])

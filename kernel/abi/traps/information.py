@@ -5,12 +5,15 @@ from kernel.abi.trap import Trap
 
 
 class Interface(Record):
-    """Who the caller is, and how large the pages are that it may read."""
+    """Who the caller is, how large the pages are that it may read, and where X.2 has its areas (first, end)."""
 
     thread: int
     environment: int
     kip_size: int
     trace_size: int
+    utcb_area: tuple[int, int]
+    kip_area: tuple[int, int]
+    """Empty where nobody chose one."""
 
 
 class KernelInterface(Trap, tag=0x01):

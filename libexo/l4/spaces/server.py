@@ -10,10 +10,12 @@ from libexo.l4.start import live
 def main() -> None:
     """Import the modules, then live as the first thread: wait for the start message, and begin there."""
     environment = attach()
-    for module in filter(None, environment.host.variables.get(MODULES, "").split(",")):
-        import_module(module)
-    while environment.thread.engine is None:  # the kernel says who the pager is
+    while (
+        environment.thread.engine is None
+    ):  # the kernel says who the pager is, before a module can want a register
         environment.thread.core.pump_gate()
         if environment.thread.engine is None:
             environment.host.wait(environment.thread.core.wait_for(), None)
+    for module in filter(None, environment.host.variables.get(MODULES, "").split(",")):
+        import_module(module)
     live(environment.thread)

@@ -166,9 +166,9 @@ def test_wrong_parameters(what: str) -> None:
         assert lengths(system) == {a: 10_000}
 
 
-@pytest.mark.parametrize("dest", [0, ANY_THREAD, thread_id(5), thread_id(70), thread_id(1 << 20), 0x1000])
+@pytest.mark.parametrize("dest", [0, ANY_THREAD, thread_id(5, 3), thread_id(70), thread_id(1 << 20), 0x1000])
 def test_what_can_be_no_thread(dest: int) -> None:
-    """Nil and any thread, those of interrupts and of the kernel, and ids of nowhere: error 2."""
+    """Nil and any thread, another version of an interrupt's, those of the kernel, and ids of nowhere: error 2."""
     with servers() as system:
         assert ask(system, lambda _: schedule(dest, *NOTHING)) == (0, 0, l4.ErrInvalidThread)
 
