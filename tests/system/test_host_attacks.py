@@ -1,6 +1,7 @@
 """The table of attacks on the host, by programs of a system that root booted, and of one that a user booted."""
 
 import os
+import platform
 from collections.abc import Iterator
 
 import landlockpy
@@ -10,6 +11,7 @@ from tests.system.attacks import Attack
 from tests.system.booted import System
 from tests.system.bystander import Bystander, bystander
 from tests.system.host_attacks import HOST, program
+from tests.system.programs import PRELUDE
 from tests.system.test_attacks import matches
 from tests.system.users import NOBODY, booted_by_a_user
 
@@ -19,8 +21,9 @@ pytestmark = [
     # pytest's watchdog is a thread; the bystander forked here never meets it.
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
-SCOPES, SOCKETS = 6, 9
-"""Landlock ABI from which on signals and abstract sockets, and sockets with a path, are its affair."""
+LINUX = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
+SCOPES = 6
+"""The Landlock ABI from which on signals and abstract sockets are its affair."""
 ABI = landlockpy.abi_version()
 
 
@@ -45,6 +48,17 @@ def test_attack_under_a_users_system(of_a_user: System, attack: Attack) -> None:
     """All having one uid, nothing of the user's is reached either, and nothing of it changes."""
     with bystander(NOBODY) as other:
         stands(of_a_user, other, attack)
+
+
+@pytest.mark.skipif(LINUX < (6, 16), reason="the host cannot refuse descriptors on behalf of a socket")
+def test_nobody_parks_descriptors_in_the_gate(booted: System) -> None:
+    """Who has not attached yet sends none there; whoever has, does."""
+    program = (
+        PRELUDE + "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect(RUN + '/gate')\n"
+        "show(lambda: socket.send_fds(s, [b'x'], [0]), lambda: socket.send_fds(gate_socket(), [b'x'], [0]))"
+    )
+
+    assert booted.run(program).out == "EPERM done\n"
 
 
 def stands(system: System, other: Bystander, attack: Attack) -> None:
