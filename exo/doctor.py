@@ -2,7 +2,8 @@
 
 Protections are tried out, each in a process forked for it: what keeps one environment out of every other.
 Without one of them the system refuses to boot, unless told to go without: 'exo up --degraded', or may_lack in
-system.toml. Features marked "no" cost speed or comfort only.
+system.toml. Fences are what follows from them: what programs cannot reach of yours and of the host's. Features
+marked "no" cost speed or comfort only.
 """
 
 import ctypes
@@ -75,10 +76,9 @@ def text(checks: list[Check]) -> str:
         ]
     needed = [check for check in missing if check.required]
     if not needed:
-        lines += [
-            "",
-            "every protection is there" if not missing else "every protection is there; the rest is comfort",
-        ]
+        open_ = any(check.group == "fence" for check in missing)
+        rest = "docs/design.md says what an open fence lets through" if open_ else "the rest is comfort"
+        lines += ["", f"every protection is there; {rest}" if missing else "every protection is there"]
     elif all(check.group == "protection" for check in needed):
         lines += ["", "'exo up --degraded' boots without the missing protections"]
     return "\n".join(lines)
@@ -113,20 +113,17 @@ def host(run: str) -> list[Check]:
 
 
 def protections() -> list[Check]:
-    """Return the layers of confinement, each tried out."""
-    from libexo.host.confine import probe
+    """Return the layers of confinement, each tried out, and what follows from them."""
+    from libexo.host.confine import fences, probe
 
-    return [
-        Check(
-            layer.name,
-            "protection",
-            required=True,
-            available=layer.available,
-            detail=layer.detail,
-            remedy=layer.remedy,
-        )
-        for layer in probe()
+    layers = probe()
+    tried = [
+        Check(layer.name, "protection", True, layer.available, layer.detail, layer.remedy) for layer in layers
     ]
+    follow = [
+        Check(fence.name, "fence", False, fence.holds, fence.detail, fence.remedy) for fence in fences(layers)
+    ]
+    return [*tried, *follow]
 
 
 def features() -> list[Check]:

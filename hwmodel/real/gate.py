@@ -4,6 +4,7 @@ Who they are is what the host says of their end of the connection. Anybody on th
 who have not said yet what they want are few, soon dropped, and few for any one uid.
 """
 
+import contextlib
 import errno
 import os
 import socket
@@ -26,6 +27,7 @@ PATIENCE_NS = 3_000_000_000
 RECOVERY_NS = 100_000_000
 """How long to accept nobody when the host is out of descriptors."""
 SO_PEERPIDFD = 77
+SO_PASSRIGHTS = 83
 CREDENTIALS = struct.Struct("iII")
 
 
@@ -51,6 +53,7 @@ class Gate:
         self._admit = admit
         self._log = log
         self._listener = listen(path, socket.SOCK_SEQPACKET, BACKLOG)
+        _take_descriptors(self._listener, False)
         self._visitors: dict[int, _Visitor] = {}
         self._recovery: Alarm | None = None
         self._watch()
@@ -110,6 +113,7 @@ class Gate:
             self._drop(visitor)
             return
         self._forget(visitor)
+        _take_descriptors(visitor.connection, True)
         self._admit(visitor.connection, visitor.peer, data)
 
     def _drop(self, visitor: "_Visitor") -> None:
@@ -121,6 +125,15 @@ class Gate:
         if self._visitors.pop(id(visitor), None) is not None and visitor.limit is not None:
             visitor.limit.cancel()
         self._loop.unwatch(visitor.connection.fileno())
+
+
+def _take_descriptors(connection: socket.socket, take: bool) -> None:  # noqa: FBT001 - what the host calls it
+    """Have the host refuse, or let through, descriptors sent to *connection*: visitors could park theirs in it.
+
+    Before Linux 6.16 they come, and are closed with the first packet.
+    """
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, take)
 
 
 class _Visitor:

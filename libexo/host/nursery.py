@@ -318,7 +318,9 @@ def main(arguments: list[str]) -> NoReturn:
     control_number, lock, run = int(arguments[1]), int(arguments[2]), arguments[3]
     prctl(PR_SET_DUMPABLE, 0)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    with contextlib.suppress(OSError):  # Landlock then keeps programs from connecting there, but not from binding
+    with contextlib.suppress(
+        OSError
+    ):  # Landlock then keeps programs from connecting there, but not from binding
         leave_network()
     control = socket.socket(fileno=_move_up(control_number))
     control.set_inheritable(False)

@@ -322,19 +322,23 @@ def _block(process: psutil.Process) -> int:
 
 
 @contextmanager
-def boot(config: str = "", prefix: Sequence[str] = ()) -> Iterator[System]:
+def boot(
+    config: str = "", prefix: Sequence[str] = (), owner: int = -1, python: Sequence[str] = (sys.executable,)
+) -> Iterator[System]:
     """Boot a system in a directory of its own, and end it after.
 
-    *config* is the text of its topology, *prefix* a command that starts the kernel's.
+    *config* is the text of its topology, *prefix* a command that starts the kernel's, *owner* who owns the
+    directory, *python* how Python is called.
     """
     # pytest's own directories are shut to the uids of environments.
     with tempfile.TemporaryDirectory(prefix="exo-") as folder, open(f"{folder}/log", "wb") as log:  # noqa: PTH123
         Path(folder).chmod(0o711)
+        os.chown(folder, owner, owner)
         topology, run = ROOT / "system.toml", Path(folder) / "run"
         if config:
             topology = Path(folder) / "system.toml"
             topology.write_text(config)
-        command = [*prefix, sys.executable, "-m", "kernel", "--config", str(topology), "--run", str(run)]
+        command = [*prefix, *python, "-m", "kernel", "--config", str(topology), "--run", str(run)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT)
         system = System(process, run, Path(folder) / "log")
         try:

@@ -27,6 +27,7 @@ before `apply`, for the filter refuses it afterwards.
 """
 
 from libexo.host.confine.enforce import Prepared, apply, prepare
+from libexo.host.confine.fences import Fence, fences
 from libexo.host.confine.foreign import execute
 from libexo.host.confine.policy import LAYERS, ConfinementError, Layer, LayerName, Place, Policy, Profile
 from libexo.host.confine.probing import probe
@@ -34,6 +35,7 @@ from libexo.host.confine.probing import probe
 __all__ = [
     "LAYERS",
     "ConfinementError",
+    "Fence",
     "Layer",
     "LayerName",
     "Place",
@@ -42,6 +44,7 @@ __all__ = [
     "Profile",
     "apply",
     "execute",
+    "fences",
     "prepare",
     "probe",
 ]

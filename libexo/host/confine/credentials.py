@@ -73,7 +73,7 @@ def renounce_privileges() -> None:
 
 
 def leave_network() -> None:
-    """Go, with all children to come, into a network namespace of our own: the host's abstract names are out of reach.
+    """Go into a network namespace of our own, with all children to come: away from the host's abstract names.
 
     Raises OSError where we have not CAP_SYS_ADMIN. Sockets we hold, and those that have a path, are not touched.
     """

@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Iterator
 from signal import SIGKILL
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from libexo.host.confine.credentials import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, prctl
 from libexo.host.confine.policy import Profile
@@ -97,7 +97,9 @@ class Compare(NamedTuple):
     mask: int = LOW_HALF
 
 
-CONDITIONAL: tuple[tuple[str, tuple[Compare, ...]], ...] = (
+Conditions: TypeAlias = tuple[tuple[str, tuple[Compare, ...]], ...]
+
+CONDITIONAL: Conditions = (
     ("socket", (Compare(0, "!=", socket.AF_UNIX),)),
     ("socketpair", (Compare(0, "!=", socket.AF_UNIX),)),
     ("sched_setscheduler", (Compare(1, "!=", os.SCHED_OTHER),)),
@@ -120,7 +122,7 @@ CONDITIONAL: tuple[tuple[str, tuple[Compare, ...]], ...] = (
 )
 """Refused with EPERM where the arguments say so."""
 
-SAID_DONE = (("sched_setscheduler", (Compare(1, "==", os.SCHED_OTHER),)),)
+SAID_DONE: Conditions = (("sched_setscheduler", (Compare(1, "==", os.SCHED_OTHER),)),)
 """Answered as if it was done, without doing it: libzmq sets the ordinary policy on each thread it makes, which has
 it already, and aborts where it may not; but the call may name a process of somebody else's, too."""
 
