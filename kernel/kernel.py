@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kernel import control, lifecycle, memory, quanta, space  # noqa: F401 - to fill the dispatch table
+from kernel import control, lifecycle, memory, plans, quanta, space  # noqa: F401 - to fill the dispatch table
 from kernel.abi.errors import Fault
 from kernel.abi.ids import NIL_THREAD, ThreadId
 from kernel.abi.kip import Counter

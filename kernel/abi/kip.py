@@ -28,7 +28,7 @@ SUPPLIER: Final = b"EXO "
 VERSION_TEXT: Final = "exokernel {}.{}.{}"
 FEATURES: Final = ("exokernel",)
 """Extensions of X.2 by name: `exokernel` says that the head and the tables of this module follow."""
-ABI_LEVEL: Final = 1
+ABI_LEVEL: Final = 2
 """Level of our own tables and traps: raised by every incompatible change."""
 
 UTCB_ALIGN_LOG2: Final = 10
@@ -157,6 +157,10 @@ class Counter(IntEnum):
     WATCHDOG_FALLBACKS = 16
     INTERRUPTS = 17
     UPCALLS_DROPPED = 18
+    SLICES_OVERDUE = 19
+    """Slices that ended by the clock."""
+    UNRESPONSIVE = 20
+    """Servers that were ended because they did not answer."""
 
 
 class EnvironmentState(IntEnum):
