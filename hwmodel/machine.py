@@ -168,7 +168,7 @@ class Body(Protocol):
         """Return the CPU time it used, in nanoseconds, by the host's own account."""
 
     def activity(self) -> Activity:
-        """What it does while nobody pauses it: a paused one is STOPPED, too, or RUNS."""
+        """What it does. One that is paused would run, for all that can be told, unless it is stopped."""
 
     def traced(self) -> bool:
         """Whether a debugger has it, running or not."""

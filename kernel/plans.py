@@ -50,6 +50,7 @@ def _migrate(kernel: "Kernel", call: Call[traps.Migrate]) -> None:
     if environment.cpu == processor.number:
         return
     _check_movable(environment)
+    kernel.environments.check_plan(processor.number)
     if environment.launched:
         environment.body.pause()
         environment.body.move(processor.core)

@@ -136,8 +136,8 @@ class RealBody:
 
     def activity(self) -> Activity:
         """What it does while nobody pauses it: all its threads are looked at, and a foreign program's children."""
-        if self._process is None:
-            return Activity.RUNS
+        if self._process is None or self._paused:
+            return Activity.STOPPED if self._stopped else Activity.RUNS
         try:
             if self._state < 0:
                 self._state = os.open(f"/proc/{self.pid}/stat", os.O_RDONLY | os.O_CLOEXEC)

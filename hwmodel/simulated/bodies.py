@@ -179,8 +179,8 @@ class SimulatedBody:
 
     def activity(self) -> Activity:
         """Say what its strands do."""
-        if self.stopped:
-            return Activity.STOPPED
+        if self.stopped or self.paused:
+            return Activity.STOPPED if self.stopped else Activity.RUNS
         now = self._machine.virtual.now()
         waits = self.status is not None or not any(s.remaining or s.awake(now) for s in self.strands)
         return Activity.WAITS if waits else Activity.RUNS

@@ -5,8 +5,12 @@ import signal
 import pytest
 
 from hwmodel.simulated.bodies import SimulatedBody
+from kernel.abi.errors import Refusal
 from kernel.abi.kip import Counter, EnvironmentState
-from tests.kernel.puppets import MS, theatre
+from kernel.abi.limits import MAX_SLICES
+from kernel.abi.program import Program
+from kernel.abi.traps import EnvironmentCreate
+from tests.kernel.puppets import MS, refusal, theatre
 from tests.kernel.test_cpu import cast_of, compute, plan, sleepy, used
 
 CONTINUE, STOP = signal.SIGCONT, signal.SIGSTOP
@@ -99,3 +103,18 @@ def test_alone_it_has_no_end() -> None:
         stage.pass_time(300)
 
         assert stage.kernel.kip.counter(Counter.SLICES_OVERDUE) == 0
+
+
+def test_a_full_plan() -> None:
+    """A processor takes as many environments as its plan has slices; the next is refused, however it comes."""
+    with theatre() as stage:
+        scheduler = stage.puppet("scheduler", holds=("cpus", "factory"))
+        cpu, factory = scheduler.handles
+        for number in range(MAX_SLICES):
+            stage.puppet(f"m{number}", cpu=0)
+        outside = stage.puppet("outside")
+        program = Program(1, ("x",))
+        found = refusal(scheduler.sys.environment_create, EnvironmentCreate(factory, "more", program, cpu=0))
+
+        assert found == Refusal.PLAN_FULL
+        assert refusal(scheduler.sys.migrate, cpu, outside.thread) == Refusal.PLAN_FULL

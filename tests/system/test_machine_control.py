@@ -39,7 +39,7 @@ def test_a_held_program_runs_nothing_before_it_is_resumed(system: System) -> Non
     system.wait("ended", body)
 
     assert before[0] < MS  # the end of its being stopped may be counted late
-    assert before[1:] == ("", Activity.STOPPED)
+    assert before[1:] == ("", Activity.RUNS)
     assert system.output() == "user code\n"
 
 
