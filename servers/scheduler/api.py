@@ -39,8 +39,8 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
 
     @operation(4, repeatable=True)
     def place(self, thread: int, family: int, part: int, share: int) -> None:
-        """Put *thread*'s environment into *family*, which has *part* parts of the processor; of that it has *share*.
+        """Put *thread*'s environment into *family*, which has *part* parts of the processor, with *share* of that.
 
-        A family is named by the thread of its first, whether that lives or not. Servers only. Fails with NotAllowed,
-        BadShare.
+        A family is named by the thread of its first, whether that lives or not. Servers only.
+        Fails with NotAllowed, BadShare.
         """

@@ -3,8 +3,9 @@
 Three things decide. *Levels*, as X.2 has them: whoever has a lower priority than somebody who is awake has no
 slice; so has who used up its total quantum. A *policy* divides the processor among the families of the rest. A
 *family*, a program with all its descendants, divides its part among those of its members that are awake: who starts
-children shares with them. A policy is a class with one method, `plan`. To try one of your own, write it and serve `SchedulerServer(environment, MyPolicy())`: see
-examples/scheduler.py. As long as nobody sets a priority all are on one level, and the policy alone decides.
+children shares with them. A policy is a class with one method, `plan`. To try one of your own, write it and serve
+`SchedulerServer(environment, MyPolicy())`: see examples/scheduler.py. As long as nobody sets a
+priority all are on one level, and the policy alone decides.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,7 +88,7 @@ class Policy(Protocol):
     """Decides how a processor is divided."""
 
     def plan(self, shares: Mapping[int, int]) -> list[tuple[int, int]]:
-        """Return slices (thread, microseconds) for families, each given as thread of a member to part, oldest first."""
+        """Return slices (thread, microseconds) for families, given as thread of a member to part, oldest first."""
 
 
 class RoundRobin:

@@ -223,7 +223,6 @@ def test_timeslices_that_no_plan_has(asked: l4.Time, got: int) -> None:
 
 def test_a_share_after_a_timeslice() -> None:
     """Who is given a share again has slices as the policy makes them."""
-
     with servers() as system:
         tasks = start(system, a=compute)
         thread = tasks["a"].thread

@@ -163,7 +163,6 @@ def test_the_plan_is_told() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_and_back(seed: int) -> None:
     """Killed, the server is back, and the shares that were set still hold."""
-
     with servers(seed=seed) as system:
         other, task = burners(system, 2)
         command(system, lambda env: Scheduler.connect(env).set_share(task.thread, 3))
