@@ -151,9 +151,15 @@ class Environment(Lasting):
             raise Refused(Refusal.MAY_NOT_BIND, f"what {self.name} sends to {other.name} is redirected")
 
     def check_list(self, other: "Environment") -> None:
-        """Refuse unless *other* has a thread this environment was given to call; its own it may always."""
-        if self.may_bind and other is not self and self.may_bind.isdisjoint(other.threads):
+        """Refuse unless *other* has a thread this environment was given to call; its own, and those it commands."""
+        if not self.may_bind or other is self or self.commands(other):
+            return
+        if self.may_bind.isdisjoint(other.threads):
             raise Refused(Refusal.MAY_NOT_BIND, f"{self.name} may not call {other.name}")
+
+    def commands(self, other: "Environment") -> bool:
+        """Say whether this environment may end *other*: then it may ask it how it is, too."""
+        return any(c.holder is self and c.rights & Rights.CONTROL for c in other.watchers)
 
     def route(self, thread: Thread) -> Thread:
         """Return who gets what this environment sends to *thread*. Raises Refused while nobody does."""

@@ -7,7 +7,7 @@ it may only be starved by others. One that a debugger has is left alone.
 
 from kernel.abi.program import Activity
 
-BEAT = 120_000_000
+BEAT = 100_000_000
 """Nanoseconds after which an answer is due, and between two questions."""
 LOOK = 25_000_000
 """Nanoseconds between looks at one whose answer is due."""

@@ -116,11 +116,9 @@ class Heartbeats:
     def _waits_for_others(self, child: "Child") -> bool:
         """Say whether *child* may be waiting for a server that it calls, which runs, or does not answer itself."""
         watched = self._server.watched()
-        for name in self._server.calls(child.spec.name):
+        for name in watched.keys() & {*self._server.calls(child.spec.name)}:
             pulse = self._pulses.get(name)
-            if name not in watched or pulse is None or pulse.silent:
-                return True
-            if self._doing(watched[name]) not in _WAITS:
+            if pulse is None or pulse.silent or self._doing(watched[name]) not in _WAITS:
                 return True
         return False
 
