@@ -17,7 +17,7 @@ MAX_DELAY = 5.0
 """The longest delay: somebody who repairs the cause should not have to wait long."""
 ASK_AGAIN = 0.05
 """Seconds until a server that is being restarted is asked again."""
-FAMILY_INTERVAL = 0.1
+FAMILY_INTERVAL = 0.2
 """Seconds between two restarts in one family, in the long run."""
 FAMILY_BURST = 10
 """Restarts in one family that may come at once, after a quiet time."""
@@ -71,14 +71,12 @@ class Pace:
     def __init__(self) -> None:
         """Start with none restarted."""
         self._full = 0.0
-        """When the burst is used up: the time at which all restarts so far would have been due."""
+        """When all restarts so far would have been due, one after another."""
 
     def delay(self, now: float, wanted: float) -> float:
         """Return how long the next restart waits that would come in *wanted* seconds, and count it."""
-        at = now + wanted
-        begun = max(self._full, at)
-        self._full = begun + FAMILY_INTERVAL
-        return max(at, begun - (FAMILY_BURST - 1) * FAMILY_INTERVAL) - now
+        self._full = max(self._full, now) + FAMILY_INTERVAL
+        return max(wanted, self._full - FAMILY_BURST * FAMILY_INTERVAL - now)
 
 
 def choose_thread(taken: Collection[int], last: int) -> int:
