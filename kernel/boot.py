@@ -139,7 +139,7 @@ class Loader:
         if server is None:
             return
         if server.start == "attach":
-            self._bury(environment, "it is to attach again")
+            self._say_end(environment, "it is to attach again")  # the process server has the record
         elif environment is not self._roots.get(environment.name):
             return
         elif environment.keeps:
@@ -180,13 +180,17 @@ class Loader:
 
     def _bury(self, dead: Environment, then: str, next_try: float | None = None) -> None:
         """Say how *dead* ended, and what follows: for people, and for programs."""
-        how = cause(dead.status, dead.fault, dead.detail)
-        self.kernel.log(f"{dead.name} ended ({how}): {then}")
+        how = self._say_end(dead, then)
         obituary = Obituary(
             name=dead.name, thread=dead.thread, at_ns=self._now(), cause=how, status=dead.status,
             fault=int(dead.fault), restarts=self._restarts.get(dead.name, 0), next_try=next_try,
         )  # fmt: skip
         self.kernel.log(obituary.record)
+
+    def _say_end(self, dead: Environment, then: str) -> str:
+        how = cause(dead.status, dead.fault, dead.detail)
+        self.kernel.log(f"{dead.name} ended ({how}): {then}")
+        return how
 
     def _heartbeat(self, environment: Environment) -> None:
         """A root task says that it is there: from the first time on it is watched."""

@@ -68,8 +68,6 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     holds: tuple[Right, ...] = ()
     calls: tuple[Name, ...] = ()
     restart: Literal["always", "never"] = "always"
-    heartbeat: bool = True
-    """Once it answered a heartbeat it must go on answering, or is ended; programs of X.2 alone answer none."""
     start: Literal["boot", "attach"] = "boot"
     uid: int | None = None
     """The uid it attaches with, when started elsewhere."""
@@ -77,6 +75,8 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Its arguments, behind the module on its command line."""
     imports: str = ""
     """The absolute path of a directory whose modules it finds before all others."""
+    heartbeat: bool = True
+    """Once it answered a heartbeat it must go on answering, or is ended; programs of X.2 alone answer none."""
 
     @property
     def is_file(self) -> bool:
