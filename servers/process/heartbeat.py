@@ -69,6 +69,9 @@ class Heartbeats:
         self._environment = server.environment
         self._end = end
         self._pulses: dict[str, Pulse] = {}
+        self._expected = 0
+        """When the next beat was to be: one that comes late says that we are starved ourselves."""
+        self._late = False
 
     def start(self) -> None:
         """Begin."""
@@ -77,11 +80,13 @@ class Heartbeats:
     def _beat(self) -> None:
         """Ask whom it is time to ask, and look at those whose answer is due."""
         now, watched = self._environment.host.now(), self._server.watched()
+        self._late = now - self._expected > LOOK
         for name in self._pulses.keys() - watched.keys():
             del self._pulses[name]
         for name, child in watched.items():
             self._attend(name, child, now)
         pause = LOOK if any(pulse.silent for pulse in self._pulses.values()) else BEAT
+        self._expected = self._environment.host.now() + pause
         self._server.server.after(pause / _SECOND, self._beat)
 
     def _attend(self, name: str, child: "Child", now: int) -> None:
@@ -114,7 +119,12 @@ class Heartbeats:
         return Activity(self._environment.sys.inspect(child.handle).count)
 
     def _waits_for_others(self, child: "Child") -> bool:
-        """Say whether *child* may be waiting for a server that it calls, which runs, or does not answer itself."""
+        """Say whether *child* may be waiting for a server that it calls, which runs, or does not answer itself.
+
+        Or for our question: where we get no processor in time, neither may who sends our messages.
+        """
+        if self._late:
+            return True
         watched = self._server.watched()
         for name in watched.keys() & {*self._server.calls(child.spec.name)}:
             pulse = self._pulses.get(name)

@@ -198,12 +198,11 @@ class ProcessServer(Processes):
 
     def watched(self) -> dict[str, Child]:
         """Return who must answer a heartbeat, by name."""
-        servers = self._topology.server
-        return {
-            child.spec.name: child
-            for child in self._children.values()
-            if child.spec.heartbeat or (child.spec.name in servers and servers[child.spec.name].heartbeat)
-        }
+        return {child.spec.name: child for child in self._children.values() if self._is_watched(child)}
+
+    def _is_watched(self, child: Child) -> bool:
+        server = self._topology.server.get(child.spec.name)
+        return child.spec.heartbeat or (server is not None and server.heartbeat)
 
     def calls(self, name: str) -> tuple[str, ...]:
         """Return the servers that *name* may wait for."""
@@ -250,6 +249,8 @@ class ProcessServer(Processes):
         if policy.must_restart(child.spec.restart, exited.status):
             self._restart(child, exited)
         else:
+            if self._is_watched(child):
+                self._restarts.bury(child, exited, None)
             self.environment.sys.drop(child.handle)
             self._restarts.forget(child, self._children.values())
         self._keep()

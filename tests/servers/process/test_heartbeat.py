@@ -213,3 +213,39 @@ def test_a_successor_that_hangs_at_its_start() -> None:
 def test_the_spec_says_so() -> None:
     """A program has no heartbeat unless it is started with one."""
     assert not ProgramSpec(1, ("x",)).heartbeat
+
+
+def test_where_we_are_late_ourselves() -> None:
+    """A process server that is starved blames nobody who waits: its question may not have been sent."""
+    with servers() as system:
+        stubborn(system)
+        first = body(system, "stubborn")
+        system.spawn(hangs, "caller")
+        system.pass_time(0.01)
+        for _ in range(20):
+            body(system, "process").signal(signal.SIGSTOP)
+            system.pass_time(0.06)
+            body(system, "process").signal(signal.SIGCONT)
+            system.pass_time(0.02)
+        assert body(system, "stubborn") is first
+
+        system.pass_time(FOUND)
+        assert body(system, "stubborn") is not first
+
+
+def hangs(env: Environment) -> None:
+    with suppress(NoPartner):
+        Stubborn.connect(env).hang()
+
+
+def test_one_that_is_not_restarted(capsys: pytest.CaptureFixture[str]) -> None:
+    """A server with a heartbeat and no restart rule is ended, too, and has its obituary."""
+    with servers() as system:
+        spec = offer(system, lambda env: env.thread.sleep(10**6), "once")
+        spec.heartbeat = True
+        ask(system, lambda env: Processes.connect(env).spawn(spec))
+        system.pass_time(7)
+
+        [dead] = obituaries(capsys.readouterr().err)
+        assert (dead.name, dead.next_try, dead.fault) == ("once", None, Fault.UNRESPONSIVE)
+        assert dead.line.endswith("not restarted")
