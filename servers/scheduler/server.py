@@ -59,6 +59,7 @@ class SchedulerServer(Scheduler):
         self.server = Server(environment, self)
         self._policy = policy or RoundRobin()
         self._estate: Estate | None = None
+        self._prepared = False
         self._standings = self._inherit()
         self._cpus = {
             inspection.first: handle
@@ -196,8 +197,10 @@ class SchedulerServer(Scheduler):
 
     def _replan(self, *, surely: bool = True) -> None:
         """Install plans for the members as the KIP shows them; *surely* also where they are the same as before."""
-        self._grouped = False
-        for cpu, rows in self._members().items():
+        self._grouped, members = False, self._members()
+        if self._estate is None and not self._prepared and any(members.values()):
+            self._prepare_estate()
+        for cpu, rows in members.items():
             candidates = [self._candidate(row) for row in rows]
             self._grouped |= len(families(candidates)) < len(candidates)
             plan = divide(self._policy, candidates)
@@ -273,11 +276,19 @@ class SchedulerServer(Scheduler):
         state = self._estate.load()
         return _STANDINGS.decode(state) if state else {}
 
+    def _make_estate(self, memory: Memory) -> Estate:
+        return Estate(self.environment.views.map(memory.allocate(_ESTATE_PAGES).handle))
+
+    def _prepare_estate(self) -> None:
+        """Have one before there is anything to keep, so that what programs do does not change how much is free."""
+        self._prepared = True
+        with suppress(ExoError):
+            self._estate = self._make_estate(Memory.connect(self.environment, timeout=1, patience=0))
+
     def _keep(self, standings: dict[int, Standing]) -> None:
         """Write what was said into the estate, which is made when it is first needed. Raises ExoError."""
         if self._estate is None:
-            extent = Memory.connect(self.environment).allocate(_ESTATE_PAGES)
-            self._estate = Estate(self.environment.views.map(extent.handle))
+            self._estate = self._make_estate(Memory.connect(self.environment))
         self._estate.store(msgspec.msgpack.encode(standings))
 
 
