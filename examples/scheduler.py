@@ -1,27 +1,28 @@
 """Scheduler: a scheduling policy of one's own, in force for the whole system.
 
     exo up -d --config examples/scheduler.toml
+    exo run -d --name older -- sh -c 'while :; do :; done'
+    exo run -d --name younger -- sh -c 'while :; do :; done'
     exo run examples/scheduler.py
 
-A policy turns members and their shares into a plan, the vector of slices that the kernel walks. This one
-favours the young: who came last gets the longest slice, everybody before it half of the next one's.
+A policy turns programs and their shares into a plan, the vector of slices that the kernel walks. What a program
+starts itself shares its slice. This policy favours the young: who came last gets the longest slice, everybody
+before it half of the next one's.
 """
 
 from collections.abc import Mapping
 
 import libexo
-from kernel.abi.program import ProgramKind
 from libexo.environment import Environment
-from servers.process.api import Processes, ProgramSpec
 from servers.scheduler.api import Scheduler
 from servers.scheduler.server import SchedulerServer
 
 
 class YoungFirst:
-    """The policy: all of it is `plan`. Members come in the order they arrived."""
+    """The policy: all of it is `plan`. Programs come in the order they arrived."""
 
     def plan(self, shares: Mapping[int, int]) -> list[tuple[int, int]]:
-        """Return slices (thread, microseconds), the youngest member's first."""
+        """Return slices (thread, microseconds), the youngest's first."""
         young_first = reversed(list(shares)[-7:])  # a slice is half a millisecond at least
         return [(thread, 32_000 >> age) for age, thread in enumerate(young_first)]
 
@@ -35,20 +36,10 @@ class YoungFirstServer(SchedulerServer):
 
 
 def show(env: Environment) -> None:
-    """Start two endless loops, one after the other, and print the plan that has them all."""
-    processes, scheduler = Processes.connect(env), Scheduler.connect(env)
-    loop = ProgramKind.FOREIGN, ("sh", "-c", "while :; do :; done")
-    names = {env.thread.id: "this program"}
-    for name in ("older", "younger"):
-        names[processes.spawn(ProgramSpec(*loop, name=name))] = name
-        while len(scheduler.plan()) < len(names):
-            env.thread.sleep(0.01)
-
-    for entry in scheduler.plan():
+    """Print the plan."""
+    names = {row.thread: row.name for row in env.kip.environments()} | {env.thread.id: "this program"}
+    for entry in Scheduler.connect(env).plan():
         print(f"{names[entry.thread]:12} {entry.microseconds // 1000:3} ms")
-
-    for thread in list(names)[1:]:
-        processes.kill(thread)
 
 
 if __name__ == "__main__":

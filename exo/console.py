@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, TypeAlias
 
-    Value: TypeAlias = str | int | bool | Sequence["Value"]
+    Value: TypeAlias = str | int | float | bool | Sequence["Value"]
 
 MAX_ANSWER = 64 * 1024
 PAUSE = 0.005
@@ -123,7 +123,7 @@ def encode(value: "Value | dict[str, Value]") -> str:
     match value:
         case bool():
             return "true" if value else "false"
-        case int():
+        case int() | float():
             return str(value)
         case str():
             return f'"{value}"' if _is_plain(value) else _quote(value)

@@ -1,7 +1,7 @@
 """Send a signal to programs and servers, by name.
 
 A server, or a program started with a restart rule, is back soon after it was killed: that is what the rule
-is for. --end ends it for good.
+is for. --end ends it for good: it has SIGTERM, and SIGKILL when its time is over.
 """
 
 import os
@@ -10,13 +10,17 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from exo.console import Console
-from exo.system import Trouble, run_directory
+from exo.system import Trouble, Usage, run_directory
 
-ARGUMENTS = "[-s SIGNAL | --end] NAME..."
+ARGUMENTS = "[-s SIGNAL | --end [--grace SECONDS]] NAME..."
 EXAMPLES = """\
   exo kill web                           ask it to end (SIGTERM)
   exo kill -s KILL scheduler             and see it come back: exo ps
-  exo kill --end counter                 end a server that would be restarted"""
+  exo kill --end counter                 end a server that would be restarted
+  exo kill --end --grace 0 counter       at once, without SIGTERM"""
+
+MAX_GRACE = 3600.0
+"""As `servers.process.ending` has it; a test compares them."""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -30,6 +34,13 @@ def configure(parser: ArgumentParser) -> None:
         help="name or number (default: TERM)",
     )
     parser.add_argument("--end", action="store_true", help="end it for good: it is not restarted")
+    parser.add_argument(
+        "--grace",
+        type=seconds,
+        default=None,
+        metavar="SECONDS",
+        help="with --end: from SIGTERM to SIGKILL (default: what it was started with, which is 5)",
+    )
     parser.add_argument("names", nargs="+", metavar="NAME", help="as 'exo ps' shows it")
 
 
@@ -43,12 +54,25 @@ def number(text: str) -> int:
     raise ArgumentTypeError(f"{text!r} is no signal; 'kill -l' lists them")
 
 
+def seconds(text: str) -> float:
+    """Return the time *text* means, in seconds."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= MAX_GRACE:
+        raise ArgumentTypeError(f"{text!r}: seconds from 0 to {MAX_GRACE:g}")
+    return found
+
+
 def main(options: Namespace) -> int:
     """Send it to each; go on after one that could not be found."""
+    if options.grace is not None and not options.end:
+        raise Usage("--grace is for --end: a signal is sent at once")
     failed = []
     for name in options.names:
         try:
-            send(run_directory(options.run), name, options.signal, for_good=options.end)
+            send(run_directory(options.run), name, options.signal, for_good=options.end, grace=options.grace)
         except Trouble as trouble:
             failed.append(str(trouble))
     if failed:
@@ -56,12 +80,17 @@ def main(options: Namespace) -> int:
     return 0
 
 
-def send(run: str, name: str, signal_number: int, *, for_good: bool = False) -> None:
+def send(
+    run: str, name: str, signal_number: int, *, for_good: bool = False, grace: float | None = None
+) -> None:
     """Have the process server signal *name*; what is not the process server's own, the host signals."""
     console = Console(run)
     try:
         if for_good:
-            console.ask("end", name=name)
+            if grace is None:
+                console.ask("end", name=name)
+            else:
+                console.ask("end", name=name, grace=grace)
         else:
             console.ask("kill", name=name, signal=signal_number)
     except Trouble as trouble:

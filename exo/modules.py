@@ -172,6 +172,7 @@ def topology(base: Topology, boot: Boot) -> Topology:
             "never" if module.is_file else like.restart if like is not None else "always",
             arguments=module.arguments,
             imports=module.imports,
+            heartbeat=like.heartbeat if like is not None else not module.is_file,
         )
     memory = base.machine.memory
     if boot.maxmem is not None and boot.maxmem // FRAME_SIZE < base.machine.frames():

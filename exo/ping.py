@@ -1,8 +1,8 @@
 """Ask servers whether they serve.
 
-Each is sent a message that asks for no operation; whatever it answers, it is up, takes messages and answers
-them, which a look at its process or its socket would not tell. Without names every server of the topology is
-asked. The exit status is 0 when all answered, and 1 otherwise.
+Each is sent a heartbeat, as the process server does all the time; whatever it answers, it is up, takes
+messages and answers them, which a look at its process or its socket would not tell. Without names every
+server of the topology is asked. The exit status is 0 when all answered, and 1 otherwise.
 """
 
 import os
@@ -85,6 +85,7 @@ def servers(kip: "Kip") -> list[str]:
 def ask(environment: "Environment", name: str, timeout: float) -> view.Json:
     """Send *name* a message and wait for any answer; these keys are kept stable."""
     from kernel.abi.ids import show_thread
+    from kernel.abi.messages import Label
     from libexo.errors import ExoError
     from libexo.message import Message
 
@@ -94,7 +95,7 @@ def ask(environment: "Environment", name: str, timeout: float) -> view.Json:
         answer["thread"] = show_thread(thread)
         environment.thread.core.link(thread)  # not part of the round trip: done once
         started = monotonic_ns()
-        environment.thread.call(thread, Message(), timeout)
+        environment.thread.call(thread, Message(Label.HEARTBEAT), timeout)
         answer["round_trip_ns"] = monotonic_ns() - started
     except ExoError as error:
         answer["error"] = str(error)

@@ -102,7 +102,7 @@ def configure(parser: "ArgumentParser") -> None:
     parser.add_argument(
         "--share",
         metavar="N",
-        type=_share,
+        type=parts,
         default=1,
         help="parts of the processor, 0..1000; 0: outside the plan",
     )
@@ -116,7 +116,8 @@ def configure(parser: "ArgumentParser") -> None:
     parser.add_argument("arguments", metavar="ARG", nargs="...")
 
 
-def _share(text: str) -> int:
+def parts(text: str) -> int:
+    """Return the share *text* means. Raises ValueError."""
     if not text.isdecimal() or int(text) > 1000:  # noqa: PLR2004 - the bound is the console's
         raise ValueError(text)
     return int(text)

@@ -1,9 +1,11 @@
 """Start a server.
 
 module:Class is a server of your own: a class that implements an interface of libexo.stub. It runs in an
-environment of its own, detached, beside the plans as servers do; modules of this directory are found. With
---here it runs in this very process instead, which attaches to the system: in a container of its own, say. The
-uid must be an operator's, or be listed in attach.members of the system's topology.
+environment of its own, detached; modules of this directory are found. With --heartbeat it must answer
+whenever it is asked whether it is there: one that is stopped, or waits for ever in an operation, is ended, and
+restarted by its rule. With --here it runs in this very process instead, which attaches to the system: in a
+container of its own, say. The uid must be an operator's, or be listed in attach.members of the system's
+topology.
 
 NAME is a server of the topology with start = "attach": it runs in this very process, which attaches to the
 system. So a server runs in a container, under a debugger, or in a terminal beside the system.
@@ -19,15 +21,17 @@ from typing import TYPE_CHECKING
 
 from exo.booting import default_config
 from exo.console import Console, own_directory
-from exo.run import DIRECTORY, IMPORTS, variables
+from exo.kill import seconds
+from exo.run import DIRECTORY, IMPORTS, parts, variables
 from exo.system import Trouble, Usage, run_directory
 
 if TYPE_CHECKING:
+    from exo.console import Value
     from libexo.stub import Interface
 
-ARGUMENTS = "[--name N] [--restart RULE | --here] [--config FILE] NAME | module:Class"
+ARGUMENTS = "[--name N] [--restart RULE | --here] [--share N] [--heartbeat] NAME | module:Class"
 EXAMPLES = """\
-  exo serve counter:CounterServer --name counter --restart always
+  exo serve counter:CounterServer --name counter --restart always --heartbeat
   exo logs -f counter
   exo serve --here counter:CounterServer in this process, until it or the system ends
   exo serve memory                       in this process; system.toml says start = "attach" """
@@ -48,6 +52,25 @@ def configure(parser: ArgumentParser) -> None:
         help="what to do when it ends; 'exo kill --end' ends it for good (default: never)",
     )
     parser.add_argument(
+        "--share",
+        metavar="N",
+        type=parts,
+        default=1,
+        help="parts of the processor, 0..1000; 0: outside the plan (default: 1)",
+    )
+    parser.add_argument(
+        "--heartbeat",
+        action="store_true",
+        help="end it when it does not answer; with --restart it comes back",
+    )
+    parser.add_argument(
+        "--grace",
+        type=seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="from SIGTERM to SIGKILL when it is ended (default: 5)",
+    )
+    parser.add_argument(
         "--here", action="store_true", help="in this very process, which whoever started it restarts"
     )
     parser.add_argument(
@@ -64,13 +87,14 @@ def main(options: Namespace) -> int:
             raise Usage("--here is for module:Class, and whoever starts it restarts it: leave out --restart")
         return here(run, options.server, options.name)
     if ":" in options.server:
-        print(spawn(run, options.server, options.name, options.restart or "never"))
+        wanted = {"share": options.share, "heartbeat": options.heartbeat, "grace": options.grace}
+        print(spawn(run, options.server, options.name, options.restart or "never", **wanted))
         return 0
     with default_config(options.config) as config:
         return attach(run, options.server, config)
 
 
-def spawn(run: str, server: str, name: str = "", restart: str = "never") -> str:
+def spawn(run: str, server: str, name: str = "", restart: str = "never", **wanted: "Value") -> str:
     """Have the process server start ``module:Class`` in an environment of its own; return its name."""
     console = Console(run)
     directory = own_directory()
@@ -82,10 +106,10 @@ def spawn(run: str, server: str, name: str = "", restart: str = "never") -> str:
             argv=[server],
             name=name,
             environ=variables(()),
-            share=0,
             restart=restart,
             roles=[DIRECTORY, IMPORTS],
             detach=True,
+            **wanted,
         )
     finally:
         os.close(directory)

@@ -10,6 +10,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from exo import view
+from exo.deaths import recent
 from exo.system import run_directory
 from kernel.abi.kip import EnvironmentState, Head
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from libexo.kip import Kip
 
 ARGUMENTS = "[--json]"
+DEATHS = 3
+"""How many of the last deaths of servers are shown."""
 EXAMPLES = """\
   exo status
   exo status --json | jq .counters.traps"""
@@ -50,7 +53,11 @@ def gather(kip: "Kip", run: str) -> view.Json:
         "frames": kip.head(Head.FRAME_COUNT),
         "free_frames": kip.head(Head.FREE_FRAMES),
         "environments": len(rows),
-        "servers": {row.name: row.state.name.lower() for row in rows if view.is_server(row)},
+        "servers": {row.name: view.state(row) for row in rows if view.is_server(row)},
+        "deaths": [
+            {"name": each.name, "cause": each.cause, "at_ns": each.at_ns, "restarts": each.restarts}
+            for each in recent(run, DEATHS)
+        ],
         "counters": kip.counters(),
     }
 
@@ -66,10 +73,20 @@ def _text(kip: "Kip", found: view.Json) -> str:
     return "\n".join(
         [
             f"system      {found['state']} for {age}, kernel is process {found['pid']}, at {found['run']}",
-            f"servers     {', '.join(f'{row.name} {row.state.name.lower()}' for row in servers)}",
+            f"servers     {', '.join(f'{row.name} {view.state(row)}' for row in servers)}",
             f"programs    {programs}",
             f"memory      {view.size(free)} of {view.size(total)} free",
             f"processors  host core {cores}, of {os.cpu_count()}",
             f"counted     {', '.join(counted) or 'nothing yet'}",
+            *_deaths(found["run"]),
         ]
     )
+
+
+def _deaths(run: object) -> list[str]:
+    """Return a line for each of the last deaths."""
+    now = time.monotonic_ns()
+    return [
+        f"died        {each.name}, {view.duration(now - each.at_ns)} ago: {each.cause}"
+        for each in recent(str(run), DEATHS)
+    ]

@@ -12,7 +12,7 @@ machine, an object on the simulated one. Who gets a descriptor from a method her
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from kernel.abi.program import Program
+from kernel.abi.program import Activity, Program
 
 
 class Exhausted(Exception):
@@ -156,7 +156,10 @@ class Body(Protocol):
         """Let it run on host *core* only, from now on."""
 
     def signal(self, number: int) -> None:
-        """Send host signal *number*."""
+        """Send host signal *number*, for who may command it.
+
+        A stop holds, whatever `resume` lets run, until a continue comes this way; who is paused stays so.
+        """
 
     def kill(self) -> None:
         """End it, whatever it is doing; `Supervisor.ended` follows for an owned one."""
@@ -164,8 +167,11 @@ class Body(Protocol):
     def consumed(self) -> int:
         """Return the CPU time it used, in nanoseconds, by the host's own account."""
 
-    def asleep(self) -> bool:
-        """Whether its main thread waits for something, rather than runs or wants to."""
+    def activity(self) -> Activity:
+        """What it does. One that is paused would run, for all that can be told, unless it is stopped."""
+
+    def traced(self) -> bool:
+        """Whether a debugger has it, running or not."""
 
     def discard(self) -> None:
         """Forget it: its port is closed, its process id and uid may be used again."""

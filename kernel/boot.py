@@ -12,6 +12,7 @@
     upcalls      what the kernel tells environments             kernel.upcalls
     gate         decode, check, handle, answer                  kernel.gate, .dispatch
     records      what was booted, with which command lines      kernel.bootinfo
+    heartbeat    whether the root task answers                  kernel.heartbeat
     loader       the servers, the root task's restart, attach   here
 
 The loader gives each server what the topology says it holds. It restarts the root task, which restarts the
@@ -19,7 +20,6 @@ others, for which it gets a capability to each. The root task is who holds the f
 is restarted here, and the last of them restarts the others: a server has one who answers for it.
 """
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.gate import Attach, Status
 from kernel.abi.gate import Refused as RefusedAnswer
 from kernel.abi.kip import Head, SystemState
+from kernel.abi.obituary import Obituary, cause
 from kernel.abi.operators import NO_UID, Operators
 from kernel.abi.program import Program, ProgramKind, Role
 from kernel.abi.topology import ServerConfig, Topology, booted
@@ -38,16 +39,19 @@ from kernel.capability import give
 from kernel.environment import Environment
 from kernel.errors import Refused
 from kernel.frames import Ram
-from kernel.kernel import Kernel
+from kernel.heartbeat import Heartbeat
+from kernel.kernel import Kernel, refuse_heartbeat
 from kernel.lifecycle import Factory, check_name
 
 if TYPE_CHECKING:
     from hwmodel.machine import Body, Machine
     from kernel.thing import Thing
 
-ROOT_RESTARTS = 5
-"""How often a root task may end within ROOT_WINDOW: then something is wrong that a restart does not mend."""
-ROOT_WINDOW = 10_000_000_000
+FIRST_DELAY = 50_000_000
+"""Nanoseconds before the second restart of a root task that ends again and again; doubled at each further one."""
+MAX_DELAY = 5_000_000_000
+LASTED = 1_000_000_000
+"""Nanoseconds after which an end is bad luck: the next restart comes at once. Never less than the last delay."""
 
 _ATTACH = msgspec.msgpack.Decoder(Attach)
 
@@ -78,8 +82,12 @@ class Loader:
         roots = [name for name, server in topology.server.items() if "factory" in server.holds]
         self._overseer = roots[-1] if roots else ""
         """Who restarts what the kernel does not."""
-        self._root_ends: dict[str, deque[int]] = {}
+        self._short: dict[str, int] = {}
+        """How many runs of a root task in a row were short."""
+        self._restarts: dict[str, int] = {}
+        self._heartbeats: dict[str, Heartbeat] = {}
         kernel.on_ended = self._ended
+        kernel.on_heartbeat = self._heartbeat
         kernel.on_attach = self._attach
         self._operators = _operators(kernel.machine, topology)
         kernel.boot_info = Booted(msgspec.json.encode(topology), self._operators)
@@ -132,25 +140,74 @@ class Loader:
         if server is None:
             return
         if server.start == "attach":
-            self.kernel.log(f"{environment.name} ended ({environment.status}): it is to attach again")
+            self._say_end(environment, "it is to attach again")  # the process server has the record
         elif environment is not self._roots.get(environment.name):
             return
         elif environment.keeps:
             self._restart(environment, server)
         else:
-            self.kernel.log(f"{environment.name} ended ({environment.status}): it is not to be restarted")
+            self._bury(environment, "it is not to be restarted")
 
     def _restart(self, root: Environment, server: ServerConfig) -> None:
-        """Restart a root task, unless it ends again and again: then the system stops."""
-        now = self.kernel.machine.clock.now()
-        ends = self._root_ends.setdefault(root.name, deque(maxlen=ROOT_RESTARTS))
-        if len(ends) == ROOT_RESTARTS and now - ends[0] < ROOT_WINDOW:
-            self.kernel.log(f"{root.name} ended {ROOT_RESTARTS + 1} times in a row: the system stops")
-            self.kernel.machine.stop()
+        """Restart a root task: at once, or later and later while its runs are short."""
+        short, ran = self._short.get(root.name, 0), self._now() - root.started if root.pid else 0
+        short = 0 if ran >= max(LASTED, _delay(short)) else short + 1
+        self._short[root.name], delay = short, _delay(short)
+        self._bury(root, f"restarted {f'in {delay / 1e9:g} s' if delay else 'at once'}", delay / 1e9)
+        root.held = bool(delay)
+        if delay:
+            self._after(delay, lambda: self._succeed(root, server))
+        else:
+            self._succeed(root, server)
+
+    def _succeed(self, root: Environment, server: ServerConfig) -> None:
+        """Start the successor of *root*, unless it has one; if the host has no room for it, later."""
+        if not root.keeps:
             return
-        ends.append(now)
-        self.kernel.log(f"{root.name} ended ({root.status}): restarted")
-        self._roots[root.name] = self.kernel.environments.succeed(root, _program(server))
+        name = root.name
+        try:
+            heir = self._roots[name] = self.kernel.environments.succeed(root, _program(server))
+        except Refused as refused:
+            root.held = True
+            self.kernel.log(f"{name} is not back yet: {refused}")
+            self._after(MAX_DELAY, lambda: self._succeed(root, server))
+            return
+        self._restarts[name] = self._restarts.get(name, 0) + 1
+        if root.held:
+            root.held = False
+            self.kernel.environments.conclude(root)
+        if name in self._heartbeats:
+            self._heartbeats[name] = Heartbeat(self.kernel, heir, starting=True)
+
+    def _bury(self, dead: Environment, then: str, next_try: float | None = None) -> None:
+        """Say how *dead* ended, and what follows: for people, and for programs."""
+        how = self._say_end(dead, then)
+        obituary = Obituary(
+            name=dead.name, thread=dead.thread, at_ns=self._now(), cause=how, status=dead.status,
+            fault=int(dead.fault), restarts=self._restarts.get(dead.name, 0), next_try=next_try,
+        )  # fmt: skip
+        self.kernel.log(obituary.record)
+
+    def _say_end(self, dead: Environment, then: str) -> str:
+        how = cause(dead.status, dead.fault, dead.detail)
+        self.kernel.log(f"{dead.name} ended ({how}): {then}")
+        return how
+
+    def _heartbeat(self, environment: Environment) -> None:
+        """A root task says that it is there: from the first time on it is watched."""
+        heartbeat = self._heartbeats.get(environment.name)
+        if environment is not self._roots.get(environment.name):
+            refuse_heartbeat(environment)
+        elif heartbeat is None or heartbeat.environment is not environment:
+            self._heartbeats[environment.name] = Heartbeat(self.kernel, environment, starting=False)
+        else:
+            heartbeat.acknowledged()
+
+    def _now(self) -> int:
+        return self.kernel.machine.clock.now()
+
+    def _after(self, delay: int, callback: Callable[[], None]) -> None:
+        self.kernel.machine.clock.alarm(self._now() + delay, callback)
 
     def _attach(self, body: "Body", data: bytes) -> None:
         """Let a program in that was started elsewhere, by who it is."""
@@ -217,3 +274,8 @@ def _files(server: ServerConfig) -> dict[Role, str]:
     """Return the files of the host that *server* is read from, by their role."""
     paths = {Role.SOURCE: server.module if server.is_file else "", Role.IMPORTS: server.imports}
     return {role: path for role, path in paths.items() if path}
+
+
+def _delay(short: int) -> int:
+    """Return how long to wait before a restart after so many short runs in a row, in ns."""
+    return min(MAX_DELAY, FIRST_DELAY << min(short - 2, 16)) if short > 1 else 0

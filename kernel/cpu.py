@@ -4,7 +4,9 @@
 time by the host's own account: when the alarm rings early, because something else used the core, the slice goes
 on; what was used too much or too little is carried into the next slice of the same environment. A member that
 sleeps is not stopped: it is left to wake by itself, its slices are skipped, and when it used time again it is
-back in the walk. While nobody competes, nothing is stopped and no alarm runs.
+back in the walk. So is one that stands still by itself, stopped by a signal or held by a debugger: the kernel
+does not continue it. A slice also ends by the clock, so that nobody keeps the core by not using it. While nobody
+competes, nothing is stopped and no alarm runs.
 
 Who wrote the plan is the scheduler, and is told what happens by preemption messages. When it is gone, or does
 not answer, the kernel walks a fixed round robin over all members and says so: no policy can wedge the system.
@@ -12,14 +14,12 @@ not answer, the kernel walks a fixed round robin over all members and says so: n
 
 from typing import TYPE_CHECKING
 
-from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
 from kernel.abi.kip import Counter, EnvironmentState, Page
-from kernel.abi.limits import MAX_SLICE_US, MIN_SLICE_US
 from kernel.abi.messages import Label, Preemption
-from kernel.abi.rights import Kind, Rights
-from kernel.dispatch import Call, handles
+from kernel.abi.program import Activity
+from kernel.abi.rights import Kind
 from kernel.errors import Refused
 from kernel.thing import Lasting
 
@@ -40,6 +40,8 @@ GRAIN = 100_000
 """A rest of a slice shorter than this is not worth another alarm: it is carried."""
 WOKE = 20_000
 """CPU time that a sleeper must use to count as awake: less is the host's own work for a stopped sleeper."""
+WALL = 3
+"""A slice is over after so many times its length by the clock, whatever was used of it; the rest is lost."""
 CRITICAL = 1 * _MS
 """How long a critical section may defer the end of a slice."""
 ANSWER_TIME = 1000 * _MS
@@ -48,6 +50,9 @@ FALLBACK_SLICE_US = 10_000
 EVENT_DELAY = 1 * _MS
 """Preemption events are collected this long and sent as one message."""
 _EVENTS_PER_MESSAGE = 21
+
+
+_STANDS = (Activity.STOPPED, Activity.TRACED)
 
 
 class Member:
@@ -82,6 +87,8 @@ class Processor(Lasting):
         self._position = -1
         self._current: Member | None = None
         self._budget = 0
+        self._end = 0
+        """When the slice is over by the clock."""
         self._looked_at = (0, 0)
         self._directed = False
         self._deferred = False
@@ -242,6 +249,7 @@ class Processor(Lasting):
         self._budget = max(microseconds * 1000 + member.carry - (consumed - member.mark), GRAIN)
         member.asleep, member.mark = False, consumed
         self._looked_at = (self._clock.now(), member.mark)
+        self._end = self._looked_at[0] + WALL * self._budget
         environment.add(Page.SLICES)
         self._show(environment, EnvironmentState.RUNNING)
         environment.body.resume()
@@ -270,7 +278,8 @@ class Processor(Lasting):
         if self._alone:
             self._alone = False
             member.mark = member.environment.body.consumed()
-        return max(min(self._budget - self._used(member), TICK), GRAIN)
+            self._end = self._clock.now() + WALL * self._budget
+        return max(min(self._budget - self._used(member), self._end - self._clock.now(), TICK), GRAIN)
 
     def _contended(self) -> bool:
         """Say whether a member other than the current one wants the core.
@@ -292,6 +301,9 @@ class Processor(Lasting):
                 self._end_or_defer(member)
             elif self._sleeps(member):
                 self._put_to_sleep(member)
+            elif self._clock.now() >= self._end:
+                self._kernel.count(Counter.SLICES_OVERDUE)
+                self._end_slice(self._peek(), given_up=True)
         self._poll = WAKE_POLL if woken or self._current else min(2 * self._poll, MAX_WAKE_POLL)
         self._walk()
 
@@ -305,15 +317,17 @@ class Processor(Lasting):
         return bool(woken)
 
     def _sleeps(self, member: Member) -> bool:
-        """Say whether *member* used next to nothing since the last look, and its main thread waits."""
+        """Say whether *member* used next to nothing since the last look, and waits or stands still."""
         at, consumed = self._looked_at
         now, latest = self._clock.now(), member.environment.body.consumed()
         self._looked_at = (now, latest)
-        return (latest - consumed) * 16 < now - at and member.environment.body.asleep()
+        still = (latest - consumed) * 16 < now - at
+        return still and member.environment.body.activity() is not Activity.RUNS
 
     def _put_to_sleep(self, member: Member) -> None:
         member.asleep, member.carry, member.mark = True, 0, member.environment.body.consumed()
-        self._current = None
+        if self._current is member:
+            self._current = None
         self._show(member.environment, EnvironmentState.BLOCKED)
         self._say(Preemption.BLOCKED, member.environment)
 
@@ -338,7 +352,9 @@ class Processor(Lasting):
         member.carry = max(min(slice_ns - used, 0 if given_up else slice_ns), -slice_ns)
         member.mark += used
         self._current = None
-        if following is not member:
+        if following is not member and member.environment.body.activity() in _STANDS:
+            self._put_to_sleep(member)  # stopped by others: to pause and resume it would undo that
+        elif following is not member:
             member.environment.body.pause()
             self._kernel.count(Counter.PREEMPTIONS)
             if not given_up:
@@ -381,64 +397,3 @@ class Processor(Lasting):
         size = 3 * _EVENTS_PER_MESSAGE
         for at in range(0, len(words), size):
             self._kernel.tell(self.scheduler, Label.PREEMPTION, tuple(words[at : at + size]))
-
-
-def _check_slice(microseconds: int) -> int:
-    if not MIN_SLICE_US <= microseconds <= MAX_SLICE_US:
-        raise Refused(Refusal.BAD_SLICE, f"{microseconds} us is not in {MIN_SLICE_US}..{MAX_SLICE_US}")
-    return microseconds
-
-
-@handles(traps.ThreadSwitch)
-def _switch(_kernel: "Kernel", call: Call[traps.ThreadSwitch]) -> None:
-    trap, processor = call.trap, call.capability.thing
-    assert isinstance(processor, Processor)
-    if trap.giver:
-        giver = processor.member(trap.giver)
-        processor.give_up(call.caller, giver, processor.member(trap.thread) if trap.thread else None)
-        return
-    microseconds = _check_slice(trap.microseconds)
-    processor.switch(call.caller, processor.member(trap.thread), microseconds)
-
-
-@handles(traps.Plan)
-def _plan(_kernel: "Kernel", call: Call[traps.Plan]) -> None:
-    processor = call.capability.thing
-    assert isinstance(processor, Processor)
-    plan = [(processor.member(s.thread), _check_slice(s.microseconds)) for s in call.trap.slices]
-    processor.install(call.caller, plan)
-
-
-@handles(traps.Migrate)
-def _migrate(kernel: "Kernel", call: Call[traps.Migrate]) -> None:
-    processor = call.capability.thing
-    assert isinstance(processor, Processor)
-    thread = kernel.threads.known(call.trap.thread) or kernel.threads.find(call.trap.thread)
-    environment = thread.environment
-    if environment.cpu == processor.number:
-        return
-    _check_movable(environment)
-    if environment.launched:
-        environment.body.pause()
-        environment.body.move(processor.core)
-    if environment.cpu >= 0:
-        kernel.processors[environment.cpu].leave(environment)
-    processor.receive(environment)
-
-
-def _check_movable(environment: "Environment") -> None:
-    """Refuse what no plan may hold: who writes plans would wait for itself; the host schedules who attached."""
-    if any(c.thing.kind is Kind.CPU and c.rights & Rights.CONTROL for c in environment.table):
-        raise Refused(Refusal.BAD_SLICE, f"{environment.name} holds a processor")
-    if environment.launched and not environment.body.owned:
-        raise Refused(Refusal.BAD_SLICE, f"{environment.name} attached by itself: the host schedules it")
-
-
-@handles(traps.ProcessorControl)
-def _control(kernel: "Kernel", call: Call[traps.ProcessorControl]) -> None:
-    trap = call.trap
-    if not call.caller.privileged:
-        raise Refused(Refusal.NO_PRIVILEGE, call.caller.name)
-    if trap.processor >= len(kernel.processors):
-        raise Refused(Refusal.BAD_ARGUMENT, f"processor {trap.processor} of {len(kernel.processors)}")
-    kernel.kip.show_processor(trap.processor, internal=trap.internal, external=trap.external)

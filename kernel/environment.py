@@ -13,6 +13,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.ids import ThreadId
 from kernel.abi.kip import UTCB_SIZE, EnvironmentState, Page
 from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.program import Activity
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.space import UTCB_AREA
 from kernel.capability import Capability, Table
@@ -74,6 +75,8 @@ class Environment(Lasting):
         self.roles: tuple[int, ...] = ()
         self.descriptors: list[machine.Descriptor] = []
         """What its program was started with, for a successor."""
+        self.held = False
+        """The boot loader promised it a successor, which comes later."""
         self.over = False
         """Its end is done with: from now on only its watchers keep the record."""
         self.watchers: dict[Capability, None] = {}
@@ -108,14 +111,23 @@ class Environment(Lasting):
         return self.body.consumed() if self.cpu >= 0 and self.alive and self.launched else 0
 
     @property
+    def activity(self) -> Activity:
+        """What it does, as the machine sees it."""
+        if not self.alive:
+            return Activity.ENDED
+        if not self.launched:
+            return Activity.WAITS
+        return Activity.TRACED if self.body.traced() else self.body.activity()
+
+    @property
     def alive(self) -> bool:
         """Whether it has not ended."""
         return self.state is not EnvironmentState.DEAD
 
     def describe(self) -> tuple[int, int, int, int, str]:
-        """Return thread, whether it lives, and how it ended."""
+        """Return thread, what it does, and how it ended."""
         text = f"{self.name}: {self.detail}" if self.detail else self.name
-        return self.thread, int(self.alive), self.status, self.fault, text
+        return self.thread, int(self.activity), self.status, self.fault, text
 
     def gained(self, capability: Capability) -> None:
         """Somebody watches."""
@@ -141,9 +153,18 @@ class Environment(Lasting):
             raise Refused(Refusal.MAY_NOT_BIND, f"what {self.name} sends to {other.name} is redirected")
 
     def check_list(self, other: "Environment") -> None:
-        """Refuse unless *other* has a thread this environment was given to call; its family's it may always."""
-        if self.may_bind and other.family is not self.family and self.may_bind.isdisjoint(other.threads):
+        """Refuse unless *other* has a thread this environment was given to call.
+
+        Those of its family, and those it commands, it may always call.
+        """
+        if not self.may_bind or other.family is self.family or self.commands(other):
+            return
+        if self.may_bind.isdisjoint(other.threads):
             raise Refused(Refusal.MAY_NOT_BIND, f"{self.name} may not call {other.name}")
+
+    def commands(self, other: "Environment") -> bool:
+        """Say whether this environment may end *other*: then it may ask it how it is, too."""
+        return any(c.holder is self and c.rights & Rights.CONTROL for c in other.watchers)
 
     def route(self, thread: Thread) -> Thread:
         """Return who gets what this environment sends to *thread*. Raises Refused while nobody does."""

@@ -8,7 +8,7 @@ from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
 from kernel.abi.ids import ThreadId, thread_number
 from kernel.abi.kip import Counter, EnvironmentState, Page
-from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS, RESERVED_ENVIRONMENTS
+from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS, MAX_SLICES, RESERVED_ENVIRONMENTS
 from kernel.abi.messages import Label
 from kernel.abi.program import Program
 from kernel.capability import settle, take
@@ -141,6 +141,8 @@ class Environments:
         reserved: bool = False,
     ) -> Environment:
         """Take a row and a thread id, or *thread*, for a new environment. Raises Refused."""
+        if cpu >= 0 and not reserved:
+            self.check_plan(cpu)
         if len(self._free) <= (0 if reserved else RESERVED_ENVIRONMENTS):
             raise Refused(Refusal.TOO_MANY_ENVIRONMENTS, f"{len(self._rows)} exist")
         if self._kernel.kip.owner(name) or (not reserved and self._awaits_successor(name)):
@@ -156,6 +158,14 @@ class Environments:
         self._rows[environment.number] = environment
         self._kernel.threads.enter(environment.first)
         return environment
+
+    def check_plan(self, cpu: int) -> None:
+        """Refuse one more under processor *cpu* than its plan has slices; the dead that come back count."""
+        count = sum(e.cpu == cpu and (e.alive or e.keeps) for e in self._rows.values())
+        if count >= MAX_SLICES:
+            raise Refused(
+                Refusal.PLAN_FULL, f"processor {cpu} has {count}: start it on another, or outside the plan"
+            )
 
     def _awaits_successor(self, name: str) -> bool:
         """Say whether *name* is that of a dead environment that left its all to a successor."""
@@ -284,6 +294,11 @@ class Environments:
                 watcher.holder, Label.DEATH, (e.thread, e.number, e.status & 0xFFFF, e.fault), e.detail
             )
         kernel.on_ended(e)
+        if not e.held:
+            self.conclude(e)
+
+    def conclude(self, e: Environment) -> None:
+        """The end of *e* is done with, and it has its successor, if it is to have one."""
         e.over = True
         for watched in [c.thing for c in e.table if isinstance(c.thing, Environment) and c.thing.over]:
             self.review(watched)

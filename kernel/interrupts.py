@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
-from kernel.abi.ids import SYSTEM_BASE, show_thread, thread_id, thread_number
+from kernel.abi.ids import KERNEL_ENVIRONMENTS, SYSTEM_BASE, show_thread, thread_id, thread_number
 from kernel.abi.kip import Counter
 from kernel.abi.messages import Label
 from kernel.abi.rights import Kind
@@ -101,7 +101,10 @@ class InterruptLines:
 
 @handles(traps.Acknowledge)
 def _acknowledge(kernel: "Kernel", call: Call[traps.Acknowledge]) -> None:
-    kernel.interrupts.answer(call.trap.thread, call.caller)
+    if call.trap.thread == KERNEL_ENVIRONMENTS:
+        kernel.on_heartbeat(call.caller)
+    else:
+        kernel.interrupts.answer(call.trap.thread, call.caller)
 
 
 @handles(traps.InterruptBind)

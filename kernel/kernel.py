@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kernel import control, lifecycle, memory, quanta, space  # noqa: F401 - to fill the dispatch table
-from kernel.abi.errors import Fault
+from kernel import control, lifecycle, memory, plans, quanta, space  # noqa: F401 - to fill the dispatch table
+from kernel.abi.errors import Fault, Refusal
 from kernel.abi.ids import NIL_THREAD, ThreadId
 from kernel.abi.kip import Counter
 from kernel.abi.messages import Label
@@ -13,6 +13,7 @@ from kernel.bindings import Bindings
 from kernel.cpu import Processor
 from kernel.environment import Environment
 from kernel.environments import Environments
+from kernel.errors import Refused
 from kernel.frames import Frames
 from kernel.gate import Gate
 from kernel.interrupts import InterruptLines
@@ -23,6 +24,11 @@ from kernel.upcalls import Upcalls
 
 if TYPE_CHECKING:
     from hwmodel.machine import Body, Descriptor, Machine
+
+
+def refuse_heartbeat(environment: Environment) -> None:
+    """Nobody asks *environment* whether it is there."""
+    raise Refused(Refusal.NO_SUCH_MESSAGE, f"the kernel asks nothing of {environment.name}")
 
 
 class Kernel:
@@ -46,6 +52,8 @@ class Kernel:
         """For the root task; the boot loader puts it here."""
         self.on_ended: Callable[[Environment], None] = lambda _environment: None
         """Called when an environment ended; the boot loader watches the root task by it."""
+        self.on_heartbeat: Callable[[Environment], None] = refuse_heartbeat
+        """Called when an environment says that it is there; the boot loader watches the root task by it."""
         self.on_attach: Callable[[Body, bytes], None] = lambda body, _data: body.kill()
         """Called when somebody wants to attach; the boot loader knows who may."""
 

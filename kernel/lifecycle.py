@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from kernel.abi import traps
-from kernel.abi.errors import Refusal
+from kernel.abi.errors import Fault, Refusal
 from kernel.abi.ids import NIL_HANDLE
+from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_NAME
 from kernel.abi.program import Program, ProgramKind, Role
 from kernel.abi.rights import Kind, Rights
@@ -92,7 +93,12 @@ def _living(call: Call[traps.EnvironmentDestroy] | Call[traps.EnvironmentSignal]
 
 @handles(traps.EnvironmentDestroy)
 def _destroy(kernel: "Kernel", call: Call[traps.EnvironmentDestroy]) -> None:
-    kernel.environments.kill(_living(call))
+    environment, trap = _living(call), call.trap
+    if not trap.fault:
+        kernel.environments.kill(environment)
+        return
+    kernel.count(Counter.UNRESPONSIVE)
+    kernel.environments.fault(environment, Fault(trap.fault), trap.text)
 
 
 @handles(traps.EnvironmentSignal)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kernel.abi.ids import ANY_THREAD, USER_BASE, show_thread, thread_id
-from kernel.abi.messages import Packet
+from kernel.abi.messages import Label, Packet
 from libexo import environment as environments
 from libexo.errors import ExoError, IpcError, IpcTimeout, TrapRefused
 from libexo.message import Item, Message, Origin
@@ -219,6 +219,9 @@ class Server:
             if listener is not None:
                 listener(sender, message)
             return None
+        if message.label == Label.HEARTBEAT:
+            self._say_so(message)
+            return None
         operation = self._operation(message.label, message.words)
         if operation is None:
             if not self._foreign(sender, message):
@@ -234,6 +237,11 @@ class Server:
                 spurn(self.environment, message)
             call.fail(error)
             return None
+
+    def _say_so(self, message: Message) -> None:
+        """Answer who asks whether we are there."""
+        if message.origin is not None and message.origin.answers:
+            reply_to(self.environment.thread, message, Message(message.label, (DONE,)))
 
     def _foreign(self, sender: int, message: Message) -> bool:
         """Have the implementation answer a message of no interface, if it knows any; say whether it did."""

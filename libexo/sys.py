@@ -4,7 +4,7 @@ Stubs whose trap hands descriptors over return them as they came: the caller own
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -47,9 +47,10 @@ class Sys:
         result: traps.Created = self.trap(create, descriptors)[0]
         return result
 
-    def environment_destroy(self, environment: int) -> None:
-        """End an environment at once."""
-        self._do(traps.EnvironmentDestroy(environment))
+    def environment_destroy(self, environment: int, unresponsive: str = "") -> None:
+        """End an environment at once; as one that did not answer, if it is said how."""
+        fault: Literal[0, 16] = 16 if unresponsive else 0
+        self._do(traps.EnvironmentDestroy(environment, fault, unresponsive))
 
     def environment_signal(self, environment: int, signal: int) -> None:
         """Send a host signal to an environment's program."""

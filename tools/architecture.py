@@ -58,6 +58,8 @@ ALLOWED: Mapping[tuple[str, str], str] = {  # who, what: the reason
     ("libexo.environment", "threading"): "whose thread calls, and a lock for what they share",
     ("libexo.l4", "threading"): "each thread of execution has virtual registers of its own",
     ("libexo.l4.exceptions", "signal"): "only the numbers, by which exceptions are told",
+    ("kernel.abi.obituary", "signal"): "only their names, by which people are told how something ended",
+    ("servers.process.ending", "signal"): "only the numbers, by which programs are asked to end",
     ("servers.process.console", "socket"): "people's tools connect to the console by a socket of the host",
     ("hwmodel.simulated", "signal"): "only the numbers: with which signal a program would have ended",
 }

@@ -103,7 +103,7 @@ class _Spawner:
         self._processes = Processes.connect(environment)
         environ: Mapping[str, str] = {"BENCH_PARENT": str(environment.thread.id)}
         program = str(Path(os.environ["BENCH_PROGRAMS"]) / "first.py")
-        self._spec = ProgramSpec(int(ProgramKind.PYTHON), (program,), environ=tuple(environ.items()), share=0)
+        self._spec = ProgramSpec(int(ProgramKind.PYTHON), (program,), environ=tuple(environ.items()))
 
     def sample(self, count: int) -> list[int]:
         """Spawn *count* programs, one after the other."""

@@ -12,14 +12,16 @@ def move(pid: int, core: int, *, group: bool) -> None:
     none that was not moved. One that has ended, or that we may not move, stays where it is.
     """
     moved: set[int] = set()
-    while new := {thread for process in _processes(pid, group) for thread in _threads(process)} - moved:
+    while (
+        new := {thread for process in processes_of(pid, group=group) for thread in _threads(process)} - moved
+    ):
         for thread in new:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.sched_setaffinity(thread, (core,))
         moved |= new
 
 
-def _processes(pid: int, group: bool) -> Iterable[int]:  # noqa: FBT001 - as of `move`
+def processes_of(pid: int, *, group: bool) -> Iterable[int]:
     """Return *pid*, or the processes of the group it leads."""
     if not group:
         return (pid,)

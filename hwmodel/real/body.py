@@ -8,12 +8,14 @@ from collections.abc import Callable
 
 from hwmodel.machine import Port, Supervisor
 from hwmodel.real import affinity
+from hwmodel.real.activity import WAITING, Children, cpu_clock, is_traced, of_threads, state_of
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.loop import close_quietly
 from hwmodel.real.port import RealPort
+from kernel.abi.program import Activity
 
-ASLEEP = b"SDI"
-"""States of /proc/PID/stat in which a thread waits for something."""
+_STOPS = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+"""Stops a program may handle. While it is paused they wait, for the continue of `resume` would take them back."""
 
 
 class RealBody:
@@ -35,6 +37,11 @@ class RealBody:
         self._group = group
         self._held = paused
         self._paused = paused
+        self._stopped = False
+        """An operator stopped it: it does not run before he continues it."""
+        self._late: list[int] = []
+        """Stops that wait until it runs."""
+        self._children: Children | None = None
         self._early: list[int] = []
         self._core = -1
         self._process: RealDescriptor | None = None
@@ -44,15 +51,18 @@ class RealBody:
     def start(self, pid: int, process: RealDescriptor) -> None:
         """It is there, and stands still if it was to start so; do to it what was asked for before."""
         self.pid, self._process = pid, process
-        self._clock = ~pid << 3 | 2  # CPUCLOCK_SCHED of a process and all its threads: linux/posix-timers.h
+        self._clock = cpu_clock(pid)
+        self._children = Children(pid) if self._group else None
         if self._core >= 0:
             self.move(self._core)
         for number in self._early:
-            self.signal(number)
+            self._send(number)
         if self.killed:
             self.kill()
-        elif self._paused != self._held:
-            self.signal(signal.SIGSTOP if self._paused else signal.SIGCONT)
+        elif self._stopped or self._paused:
+            self._send(signal.SIGSTOP)
+        elif self._held:
+            self._send(signal.SIGCONT)
 
     def open(self, supervisor: Supervisor, ended: Callable[[], None]) -> None:
         """Listen to its gate from now on; call *ended* when its end is closed."""
@@ -62,13 +72,18 @@ class RealBody:
         """Take its processor away until `resume`."""
         self._paused = True
         if self.pid:
-            self.signal(signal.SIGSTOP)
+            self._send(signal.SIGSTOP)
+        if self._children is not None:
+            self._children.refresh()
 
     def resume(self) -> None:
-        """Let it run."""
+        """Let it run, unless an operator stopped it."""
         self._paused = False
-        if self.pid:
-            self.signal(signal.SIGCONT)
+        if self.pid and not self._stopped:
+            self._send(signal.SIGCONT)
+            late, self._late = self._late, []
+            for number in late:
+                self._send(number)
 
     def move(self, core: int) -> None:
         """Let it run on host *core* only, from now on."""
@@ -77,10 +92,23 @@ class RealBody:
             affinity.move(self.pid, core, group=self._group)
 
     def signal(self, number: int) -> None:
+        """Send host signal *number*; stops and continues of who is paused take effect when it is resumed."""
+        if number == signal.SIGSTOP:
+            self._stopped = True
+        elif number == signal.SIGCONT:
+            self._stopped = False
+            self._late.clear()
+        elif number in _STOPS and self._paused:
+            self._late.append(number)
+            return
+        if not self.pid:
+            self._early += [] if number in (signal.SIGSTOP, signal.SIGCONT) else [number]
+        elif number != signal.SIGCONT or not self._paused:
+            self._send(number)
+
+    def _send(self, number: int) -> None:
         """Send host signal *number*; one that has ended, or that we may not signal, does not get it."""
         if self._process is None:
-            if not self.pid:
-                self._early.append(number)
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if self._group:
@@ -93,34 +121,41 @@ class RealBody:
         """End it, whatever it is doing."""
         self.killed = True
         if self.pid:
-            self.signal(signal.SIGKILL)
+            self._send(signal.SIGKILL)
 
     def consumed(self) -> int:
         """Return the CPU time it used, in nanoseconds, by the host's own account.
 
-        Of a foreign program's children nothing is counted: the host's clocks are one process's each.
+        Of a foreign program's children that of each is counted that was there at a look: see `Children`.
         """
         if self._process is not None:
             # Collected: then what it had used when last asked is all that can be said.
             with contextlib.suppress(OSError):
                 self._consumed = time.clock_gettime_ns(self._clock)
-        return self._consumed
+        return self._consumed + (self._children.consumed() if self._children is not None else 0)
 
-    def asleep(self) -> bool:
-        """Whether its main thread waits for something, rather than runs or wants to.
-
-        While it is paused, nobody can tell: False.
-        """
-        if self._process is None:
-            return False
+    def activity(self) -> Activity:
+        """What it does while nobody pauses it: all its threads are looked at, and a foreign program's children."""
+        if self._process is None or self._paused:
+            return Activity.STOPPED if self._stopped else Activity.RUNS
         try:
             if self._state < 0:
                 self._state = os.open(f"/proc/{self.pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-            line = os.pread(self._state, 64 + 16, 0)
+            state = state_of(os.pread(self._state, 64 + 16, 0)) or b"X"
         except OSError:
-            return False
-        # The name in front may hold anything, a closing bracket too.
-        return line[line.rfind(b")") + 2] in ASLEEP
+            return Activity.RUNS
+        if state in b"Tt":
+            return Activity.STOPPED if state == b"T" else Activity.TRACED
+        if state not in WAITING:
+            return Activity.RUNS
+        found = of_threads(self.pid)
+        if found is Activity.WAITS and self._children is not None and self._children.run():
+            return Activity.RUNS
+        return found
+
+    def traced(self) -> bool:
+        """Whether a debugger has it, running or not."""
+        return self._process is not None and is_traced(self.pid)
 
     def discard(self) -> None:
         """Forget it: its port is closed, its process id and uid may be used again. Twice is harmless."""

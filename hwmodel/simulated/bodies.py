@@ -17,7 +17,7 @@ from hwmodel.simulated.descriptors import KERNEL, Bell, MemoryThing, SimulatedDe
 from hwmodel.simulated.mmu import Mapping, is_bus_error
 from hwmodel.simulated.strands import Killed, Strand, compute, next_event
 from kernel.abi.limits import FRAME_SIZE
-from kernel.abi.program import Program
+from kernel.abi.program import Activity, Program
 
 if TYPE_CHECKING:
     from hwmodel.simulated.machine import SimulatedMachine
@@ -117,6 +117,11 @@ class SimulatedBody:
         self.discarded = False
         self.handovers = 0
         self.paused = False
+        """The kernel has its processor."""
+        self.stopped = False
+        """A signal stopped it."""
+        self.tracer = False
+        """A debugger has it; a test says so."""
         self.core = -1
         """Of its processor; -1: it is under no plan."""
         self.killer = 0
@@ -158,9 +163,9 @@ class SimulatedBody:
     def signal(self, number: int) -> None:
         """Do what the host's signal does to a program that handles none."""
         if number in _STOPPING:
-            self.pause()
+            self.stopped = True
         elif number == signal.SIGCONT:
-            self.resume()
+            self.stopped = False
         elif number not in _IGNORED:
             self._end(number)
 
@@ -172,10 +177,22 @@ class SimulatedBody:
         """Return the CPU time it used, in nanoseconds."""
         return self._used
 
-    def asleep(self) -> bool:
-        """Say whether it waits for something, rather than runs or wants to."""
+    def activity(self) -> Activity:
+        """Say what its strands do."""
+        if self.stopped or self.paused:
+            return Activity.STOPPED if self.stopped else Activity.RUNS
         now = self._machine.virtual.now()
-        return self.status is not None or not any(s.remaining or s.awake(now) for s in self.strands)
+        waits = self.status is not None or not any(s.remaining or s.awake(now) for s in self.strands)
+        return Activity.WAITS if waits else Activity.RUNS
+
+    def traced(self) -> bool:
+        """Say whether a debugger has it."""
+        return self.tracer
+
+    @property
+    def halted(self) -> bool:
+        """Whether it does nothing, whatever there is to do."""
+        return self.paused or self.stopped
 
     def discard(self) -> None:
         """Forget it."""
@@ -214,11 +231,11 @@ class SimulatedBody:
 
     def next_event(self, now: int) -> int | None:
         """Return when it can run by the passing of time alone, or None."""
-        return None if self.paused else next_event(self.strands, now)
+        return None if self.halted else next_event(self.strands, now)
 
     def compute(self, nanoseconds: int) -> None:
         """Account time that passed while it had its processor, if it computes."""
-        if not self.paused and not self._is_stepping:
+        if not self.halted and not self._is_stepping:
             self._used += compute(self.strands, nanoseconds)
 
     def lose(self, strand: Strand) -> None:

@@ -56,7 +56,7 @@ class Strand:
         """Say whether it would do something with the baton."""
         if self.body.ending:
             return True
-        return not self.body.paused and not self.remaining and self.awake(now)
+        return not self.body.halted and not self.remaining and self.awake(now)
 
     def lend_baton(self) -> None:
         """Let it run until it hands back, or ends."""

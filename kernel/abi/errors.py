@@ -62,6 +62,7 @@ class Refusal(Numbered):
     MAY_NOT_ATTACH = 68, "that user of the host may not attach under that name"
     # processors
     BAD_SLICE = 80, "a slice names no scheduled thread of this processor, or no time"
+    PLAN_FULL = 81, "the plan of that processor holds as many environments as it can"
     # interrupts
     LINE_BUSY = 96, "another thread handles that interrupt line"
 
@@ -74,3 +75,5 @@ class Fault(Numbered):
     EXTRA_DESCRIPTORS = 3, "descriptors came with a trap that takes none"
     GATE_OVERRUN = 4, "the caller does not read its replies"
     NOT_STARTED = 5, "the program could not be started"
+    UNRESPONSIVE = 16, "it did not answer its heartbeat"
+    """Given as its reason by who ended it."""

@@ -157,6 +157,10 @@ class Counter(IntEnum):
     WATCHDOG_FALLBACKS = 16
     INTERRUPTS = 17
     UPCALLS_DROPPED = 18
+    SLICES_OVERDUE = 19
+    """Slices that ended by the clock."""
+    UNRESPONSIVE = 20
+    """Servers that were ended because they did not answer."""
 
 
 class EnvironmentState(IntEnum):

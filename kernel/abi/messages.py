@@ -57,6 +57,8 @@ class Label(IntEnum):
     THREAD = kernel_label(-71)
     """A thread of this environment was activated, changed or deleted: its id before (0: it is new), its id now
     (0: it is gone), pager, scheduler, UTCB location."""
+    HEARTBEAT = kernel_label(-72)
+    """Are you there? A server answers whoever asks; the kernel, which asks a root task, by Acknowledge."""
 
 
 class Preemption(IntEnum):

@@ -30,6 +30,20 @@ class ProgramKind(IntEnum):
     """argv[0] is an executable."""
 
 
+class Activity(IntEnum):
+    """What the body of an environment is doing, as the host shows it. `Inspection.count` has it."""
+
+    ENDED = 0
+    RUNS = 1
+    """It runs, or wants to, in one of its threads at least."""
+    WAITS = 2
+    """Each of its threads waits for something."""
+    STOPPED = 3
+    """A signal stopped it."""
+    TRACED = 4
+    """A debugger has it."""
+
+
 class Program(Record):
     """What an environment runs."""
 

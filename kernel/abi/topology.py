@@ -75,6 +75,8 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Its arguments, behind the module on its command line."""
     imports: str = ""
     """The absolute path of a directory whose modules it finds before all others."""
+    heartbeat: bool = True
+    """Once it answered a heartbeat it must go on answering, or is ended; programs of X.2 alone answer none."""
 
     @property
     def is_file(self) -> bool:

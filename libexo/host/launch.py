@@ -134,6 +134,14 @@ def enter(birth: Birth, nest: Nest) -> NoReturn:
     _leave(_run(birth))
 
 
+class Terminated(SystemExit):
+    """SIGTERM came: the program ends as by an exception, so that its handlers, `finally` and `atexit` run."""
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    raise Terminated(128 + signal.SIGTERM)
+
+
 def fail(status: int, reason: str) -> NoReturn:
     """Say why there will be no program, and end."""
     with contextlib.suppress(OSError):
@@ -149,6 +157,8 @@ def _arrange(birth: Birth, nest: Nest) -> None:
     launch = birth.launch
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if launch.program.kind != ProgramKind.FOREIGN:
+        signal.signal(signal.SIGTERM, _terminate)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _prctl(PR_SET_NAME, launch.name.encode(errors="replace")[:15])
     if launch.core >= 0:
@@ -254,6 +264,8 @@ def _run(birth: Birth) -> int:
             _serve(program.argv[0], birth.launch.name)
         else:
             _interpret(program.argv[0], birth.roles)
+    except Terminated:
+        return -signal.SIGTERM
     except SystemExit as error:
         return _exit_status(error.code)
     except BaseException as error:  # noqa: BLE001 - this is the end of the program
@@ -337,6 +349,8 @@ def _leave(status: int) -> NoReturn:
     for finish in (threading._shutdown, atexit._run_exitfuncs, _flush):  # type: ignore[attr-defined]  # noqa: SLF001
         try:
             finish()
+        except Terminated:
+            status = -signal.SIGTERM
         except BaseException as error:  # noqa: BLE001 - the others are to be called too
             _show(error)
     if status < 0:

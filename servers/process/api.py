@@ -20,8 +20,12 @@ class ProgramSpec(msgspec.Struct, array_like=True):
     """What it is called; empty: after its program, with a number where that is taken."""
     environ: tuple[tuple[str, str], ...] = ()
     share: Annotated[int, msgspec.Meta(ge=0)] = 1
-    """Parts of the processor it gets; 0: it runs outside the plans, as servers do."""
+    """Parts of the processor it gets, of what its family has; 0: outside the plans, an operator's to give."""
     restart: Restart = "never"
+    heartbeat: bool = False
+    """It is a server that must answer whenever it is asked; else it is ended, and restarted by its rule."""
+    grace: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
+    """Seconds it has from SIGTERM to SIGKILL when it is ended."""
 
 
 class Exit(msgspec.Struct, array_like=True):

@@ -5,11 +5,12 @@ come along with the request. Who may speak is decided by SO_PEERCRED; somebody w
 shows the operators' secret in the first packet, as hexadecimal digits in the field "secret".
 
     {"op": "run", "kind": 1, "argv": [...], "name": "", "environ": [[k, v]...], "share": 1, "restart": "never",
-     "roles": [0, 1, 2, ...], "detach": false}             -> {"ok": {"thread": ..., "name": ...}}
+     "roles": [0, 1, 2, ...], "detach": false, "heartbeat": false, "grace": 5}
+                                                           -> {"ok": {"thread": ..., "name": ...}}
                                        and when it ended   -> {"exit": {"status": ..., "fault": ..., "text": ...}}
     {"op": "signal", "signal": 2}      to what this connection runs
     {"op": "kill", "name": ..., "signal": 15}              -> {"ok": {}}
-    {"op": "end", "name": ...}         end it for good     -> {"ok": {}}
+    {"op": "end", "name": ..., "grace": 5}  end it for good: SIGTERM, then SIGKILL  -> {"ok": {}}
 
 What a connection runs ends with the connection, unless it was detached.
 """
@@ -24,10 +25,12 @@ import msgspec
 
 from libexo.errors import ExoError
 from servers.process.api import Exit, ProgramSpec, Restart
+from servers.process.ending import GRACE, MAX_GRACE
 from servers.process.policy import ProcessRefused
 
 if TYPE_CHECKING:
-    from servers.process.server import Child, ProcessServer
+    from servers.process.children import Child
+    from servers.process.server import ProcessServer
 
 MAX_REQUEST = 128 * 1024
 MAX_DESCRIPTORS = 16
@@ -58,6 +61,8 @@ class Run(_Request, tag="run"):
     restart: Restart = "never"
     roles: tuple[int, ...] = ()
     detach: bool = False
+    heartbeat: bool = False
+    grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] = GRACE
 
 
 class Signal(_Request, tag="signal"):
@@ -74,9 +79,10 @@ class Kill(_Request, tag="kill"):
 
 
 class End(_Request, tag="end"):
-    """End a program by name, for good."""
+    """End a program by name, for good, with so many seconds between SIGTERM and SIGKILL (default: its own)."""
 
     name: str
+    grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] | None = None
 
 
 _DECODER = msgspec.json.Decoder(Run | Signal | Kill | End)
@@ -202,14 +208,16 @@ class Conversation:
                 server.signal(server.named(request.name), request.signal)
                 return {}
             case End():
-                server.end(server.named(request.name))
+                server.end(server.named(request.name), request.grace)
                 return {}
         return {}
 
     def _run(self, run: Run, descriptors: list[int]) -> dict[str, Any]:
         if self._child is not None:
             raise ExoError("this connection runs a program already")
-        spec = ProgramSpec(run.kind, run.argv, run.name, run.environ, run.share, run.restart)
+        spec = ProgramSpec(
+            run.kind, run.argv, run.name, run.environ, run.share, run.restart, run.heartbeat, run.grace
+        )
         given: list[object] = list(descriptors)
         descriptors.clear()
         child = self._server.start(spec, given, run.roles, spawner=0)

@@ -17,6 +17,10 @@ MAX_DELAY = 5.0
 """The longest delay: somebody who repairs the cause should not have to wait long."""
 ASK_AGAIN = 0.05
 """Seconds until a server that is being restarted is asked again."""
+FAMILY_INTERVAL = 0.2
+"""Seconds between two restarts in one family, in the long run."""
+FAMILY_BURST = 10
+"""Restarts in one family that may come at once, after a quiet time."""
 WAIT_MEMORY = 256
 """Ended programs whose exit is remembered for a late `wait`."""
 
@@ -54,6 +58,25 @@ def delay(short_runs: int) -> float:
     """Return how long to wait before a restart after *short_runs* short runs in a row, in seconds."""
     doublings = min(short_runs - 1, 64)  # by then it is the longest, and no number too large
     return min(MAX_DELAY, BACKOFF_DELAY * 2**doublings) if short_runs else FIRST_DELAY
+
+
+def lasted(ran: float, short_runs: int) -> bool:
+    """Say whether a run of *ran* seconds, after *short_runs* short ones, was long enough to count as bad luck."""
+    return ran >= max(MIN_RUN_TIME, delay(short_runs))
+
+
+class Pace:
+    """How fast the programs of one family are restarted, all together."""
+
+    def __init__(self) -> None:
+        """Start with none restarted."""
+        self._full = 0.0
+        """When all restarts so far would have been due, one after another."""
+
+    def delay(self, now: float, wanted: float) -> float:
+        """Return how long the next restart waits that would come in *wanted* seconds, and count it."""
+        self._full = max(self._full, now) + FAMILY_INTERVAL
+        return max(wanted, self._full - FAMILY_BURST * FAMILY_INTERVAL - now)
 
 
 def choose_thread(taken: Collection[int], last: int) -> int:

@@ -26,34 +26,21 @@ from libexo.estate import Estate, inherited
 from libexo.message import Message
 from libexo.stub import DEFERRED, Call, Server
 from servers.memory.api import Memory
-from servers.process import policy
+from servers.process import ending, policy
 from servers.process.api import Exit, Processes, ProgramSpec
+from servers.process.children import Child, State, essence
+from servers.process.families import Families
+from servers.process.heartbeat import Answers, Heartbeats
 from servers.process.policy import NameTaken, NoSuchProgram, NotYours, SpawnRefused, ThreadRefused
-from servers.scheduler.api import Scheduler
+from servers.process.restarts import Restarts
 
 ESTATE_PAGES = 16
 """The estate at first; it doubles until everything fits."""
 
+MEMORY_TIME = 0.1
+"""Seconds the memory server has to answer us: while we wait for it we serve nobody, and ask nobody how he is."""
+
 Descriptors = list[object]
-
-
-class Child(msgspec.Struct, array_like=True):
-    """A program this server answers for."""
-
-    spec: ProgramSpec
-    thread: int
-    handle: int
-    spawner: int
-    """Thread that started it; 0: an operator, or the boot loader."""
-    started: int = 0
-    short_runs: int = 0
-
-
-class State(msgspec.Struct, array_like=True):
-    """What outlives this server, in its estate."""
-
-    children: list[Child]
-    exits: dict[int, Exit]
 
 
 class ProcessServer(Processes):
@@ -70,6 +57,9 @@ class ProcessServer(Processes):
         self.operators = booted.operators
         """Who may speak through the console."""
         self._children: dict[int, Child] = {}
+        self._families = Families(self)
+        self._restarts = Restarts(environment)
+        self._answers: Answers | None = None
         self._waiting: dict[int, list[Callable[[Exit], None]]] = {}
         self._exits: OrderedDict[int, Exit] = OrderedDict()
         self._last_thread = MAX_THREADS - 1
@@ -131,6 +121,8 @@ class ProcessServer(Processes):
 
     def kernel_message(self, _sender: int, message: Message) -> None:
         """Hear of deaths, and of servers that attached again."""
+        if message.label == Label.HEARTBEAT and self._answers is not None:
+            self._answers.asked()
         if message.label == Label.SUCCEEDED:
             self._succeeded(*message.words[:2])
         if message.label != Label.DEATH:
@@ -155,14 +147,15 @@ class ProcessServer(Processes):
         names = {*self.environment.kip.names(), *(child.spec.name for child in self._children.values())}
         if spec.name in names:
             raise SpawnRefused(f"the name {spec.name!r} is taken")
+        family, part = self._families.find(spec, spawner)
         spec.name = spec.name or policy.choose_name(spec.kind, spec.argv[0], names)
         program = Program(spec.kind, spec.argv, spec.environ, roles)
         create = EnvironmentCreate(
             self._factory, spec.name, program, cpu=0 if spec.share else -1, keeps=spec.restart != "never"
         )
         child = self._create(create, descriptors, spec, spawner)
-        if spec.share > 1:
-            self._set_share(child)
+        child.family, child.part = family or child.thread, part
+        self._families.place(child)
         self._keep()
         return child
 
@@ -187,11 +180,47 @@ class ProcessServer(Processes):
                 return child
         raise NoSuchProgram(f"nobody is called {name!r}")
 
-    def end(self, child: Child) -> None:
-        """End a program for good: it is not restarted."""
+    def end(self, child: Child, grace: float | None = None) -> None:
+        """End a program for good: it is not restarted. It has *grace* seconds, or those it was started with."""
         child.spec.restart = "never"
         self._keep()
-        self.signal(child, 9)
+        ending.end(self, child, grace)
+
+    # ------------------------------------------------------------------------------------ for what helps us
+
+    def child(self, thread: int) -> Child | None:
+        """Return who has *thread*, or had it and is to be restarted."""
+        return self._children.get(thread)
+
+    def is_there(self, child: Child) -> bool:
+        """Say whether *child* has not ended for good."""
+        return self._children.get(child.thread) is child
+
+    def watched(self) -> dict[str, Child]:
+        """Return who must answer a heartbeat, by name."""
+        return {child.spec.name: child for child in self._children.values() if self._is_watched(child)}
+
+    def _is_watched(self, child: Child) -> bool:
+        server = self._topology.server.get(child.spec.name)
+        return child.spec.heartbeat or (server is not None and server.heartbeat)
+
+    def calls(self, name: str) -> tuple[str, ...]:
+        """Return the servers that *name* may wait for."""
+        server = self._topology.server.get(name)
+        return server.calls if server is not None else tuple(self._topology.server)
+
+    def watch_over(self) -> None:
+        """Ask the servers from now on whether they answer, and have the kernel ask us."""
+        Heartbeats(self, self._give_up_on).start()
+        self._answers = Answers(self)
+
+    def _give_up_on(self, child: Child, why: str) -> None:
+        """End one that does not answer."""
+        try:
+            self.environment.sys.environment_destroy(child.handle, why)
+        except TrapRefused as refused:
+            if refused.refusal != Refusal.GONE:
+                raise
 
     # ----------------------------------------------------------------------------------------------- children
 
@@ -206,38 +235,32 @@ class ProcessServer(Processes):
         self._children[child.thread] = child
         return child
 
-    def _set_share(self, child: Child) -> None:
-        """Have the scheduler give a program its share; one that is being restarted, by us, is asked later."""
-        scheduler = Scheduler.connect(self.environment, timeout=1, patience=0)
-        try:
-            scheduler.set_share(child.thread, child.spec.share)
-        except (NotFound, NoPartner, IpcTimeout):
-            self.server.after(policy.ASK_AGAIN, lambda: self._set_share(child))
-
     def _ended(self, thread: int, exited: Exit) -> None:
         """A program ended: tell those who wait, and start it again if that is its rule."""
         child = self._children.pop(thread, None)
         if child is None:
             return
+        self._families.forget(thread)
         self._exits[thread] = exited
         while len(self._exits) > policy.WAIT_MEMORY:
             self._exits.popitem(last=False)
         for tell in self._waiting.pop(thread, ()):
             tell(exited)
         if policy.must_restart(child.spec.restart, exited.status):
-            self._restart(child)
+            self._restart(child, exited)
         else:
+            if self._is_watched(child):
+                self._restarts.bury(child, exited, None)
             self.environment.sys.drop(child.handle)
+            self._restarts.forget(child, self._children.values())
         self._keep()
 
-    def _restart(self, child: Child) -> None:
-        if self._attaches(child.spec.name):
-            self._children[child.thread] = child
-            return
-        ran = (self.environment.host.now() - child.started) / 1e9
-        child.short_runs = 0 if ran >= policy.MIN_RUN_TIME else child.short_runs + 1
+    def _restart(self, child: Child, exited: Exit) -> None:
         self._children[child.thread] = child
-        delay = policy.delay(child.short_runs)
+        if self._attaches(child.spec.name):
+            self._restarts.bury(child, exited, None)
+            return
+        delay = self._restarts.plan(child, exited)
         if delay:
             self.server.after(delay, lambda: self._succeed(child))
         else:
@@ -258,7 +281,8 @@ class ProcessServer(Processes):
             self.server.after(policy.MAX_DELAY, lambda: self._succeed(child))
             return
         del self._children[child.thread]
-        successor.short_runs = child.short_runs
+        successor.successor(child)
+        self._families.place(successor)
         self.environment.sys.drop(child.handle)
         self._keep()
 
@@ -291,7 +315,8 @@ class ProcessServer(Processes):
                 continue
             kind = ProgramKind.PYTHON if server.is_file else ProgramKind.SERVER
             spec = ProgramSpec(int(kind), server.argv, name, share=0, restart=server.restart)
-            self._children[inspection.first] = Child(spec, inspection.first, handle, 0)
+            started = self.environment.host.now()
+            self._children[inspection.first] = Child(spec, inspection.first, handle, 0, started)
         for _, inspection in self._holdings(Kind.ENVIRONMENT):
             if not inspection.count and inspection.first in self._children:
                 self._ended(inspection.first, Exit(inspection.status, inspection.fault, inspection.text))
@@ -304,6 +329,9 @@ class ProcessServer(Processes):
         held = {handle for handle, _ in self._holdings(Kind.ENVIRONMENT)}
         self._children.update((child.thread, child) for child in known.children if child.handle in held)
         self._exits.update(known.exits)
+        for child in self._children.values():
+            if child.family:
+                self._families.place(child)
 
     def _attaches(self, name: str) -> bool:
         server = self._topology.server.get(name)
@@ -311,7 +339,7 @@ class ProcessServer(Processes):
 
     def _keep(self) -> None:
         """Write down every child, with what it takes to answer for it, and how the last ones ended."""
-        children = [_essence(child) for child in self._children.values()]
+        children = [essence(child) for child in self._children.values()]
         state = msgspec.msgpack.encode(State(children, dict(self._exits)))
         try:
             if self._estate is None or len(state) > self._estate.room:
@@ -330,21 +358,13 @@ class ProcessServer(Processes):
         pages = ESTATE_PAGES
         while pages * FRAME_SIZE < 4 * needed:
             pages *= 2
-        memory = Memory.connect(self.environment, timeout=1, patience=0)
+        memory = Memory.connect(self.environment, timeout=MEMORY_TIME, patience=0)
         old, self._estate_extent = self._estate_extent, memory.allocate(pages).handle
         state = self._estate.load() if self._estate is not None else b""
         self._estate = Estate(self.environment.views.map(self._estate_extent))
         self._estate.store(state)
         if old:
             self.environment.sys.drop(old)
-
-
-def _essence(child: Child) -> Child:
-    """Return what must be remembered of *child*."""
-    if child.spec.restart != "never":
-        return child
-    spec = ProgramSpec(child.spec.kind, (), child.spec.name, share=child.spec.share)
-    return Child(spec, child.thread, child.handle, child.spawner)
 
 
 def _signed(status: int) -> int:
@@ -356,6 +376,7 @@ def main() -> None:
     """Serve until the system ends."""
     environment = attach()
     server = ProcessServer(environment)
+    server.watch_over()
     if isinstance(server.console, int):
         from servers.process.console import Console  # noqa: PLC0415 - the simulated machine has no console
 

@@ -18,9 +18,10 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
 
     @operation(1, repeatable=True)
     def set_share(self, thread: int, share: int) -> None:
-        """Give *thread*'s environment *share* parts of its processor (1..1000); others have one part each.
+        """Give *thread*'s environment *share* parts (1..1000) of what its family has; others have one part each.
 
-        Servers and operators may set anybody's, a program its own. Fails with NotAllowed, BadShare.
+        Servers may set anybody's; of who is a family's head, or has none, it is the family's part of the processor
+        as well. A program sets its own, inside its family. Fails with NotAllowed, BadShare.
         """
 
     @operation(2, repeatable=True)
@@ -34,4 +35,12 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
         Otherwise, and for 0, to whoever is next in the plan. A thread of the caller's own environment shares its
         slices, so then nothing happens; nor when the caller is under no plan. The answer comes when the caller
         has the processor again.
+        """
+
+    @operation(4, repeatable=True)
+    def place(self, thread: int, family: int, part: int, share: int) -> None:
+        """Put *thread*'s environment into *family*, which has *part* parts of the processor, with *share* of that.
+
+        A family is named by the thread of its first, whether that lives or not. Servers only.
+        Fails with NotAllowed, BadShare.
         """

@@ -1,17 +1,19 @@
 """The scheduler's decisions: from members, and what was said about each, to a plan. Pure: plain numbers.
 
-Two things decide. *Levels*, as X.2 has them: whoever has a lower priority than somebody who is awake has no slice;
-so has who used up its total quantum. A *policy* divides the processor among the rest. It is a class with one
-method, `plan`. To try one of your own, write it and serve `SchedulerServer(environment, MyPolicy())`: see
-examples/scheduler.py. As long as nobody sets a priority all are on one level, and the policy alone decides.
+Three things decide. *Levels*, as X.2 has them: whoever has a lower priority than somebody who is awake has no
+slice; so has who used up its total quantum. A *policy* divides the processor among the families of the rest. A
+*family*, a program with all its descendants, divides its part among those of its members that are awake: who starts
+children shares with them. A policy is a class with one method, `plan`. To try one of your own, write it and serve
+`SchedulerServer(environment, MyPolicy())`: see examples/scheduler.py. As long as nobody sets a
+priority all are on one level, and the policy alone decides.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from kernel.abi.limits import MAX_SLICES
+from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
 
 QUANTUM_US = 10_000
 """The slice of one share: X.2's default timeslice."""
@@ -37,6 +39,7 @@ class Standing(msgspec.Struct, array_like=True):
     """What was said about one environment; the defaults are those of X.2."""
 
     share: int = 1
+    """Parts of what its family has."""
     priority: int = DEFAULT_PRIORITY
     slice_us: int = 0
     """How long its slices are; 0: as the policy says."""
@@ -50,6 +53,10 @@ class Standing(msgspec.Struct, array_like=True):
     """X.2: preemptions by no higher priority may be delayed."""
     delay_us: int = 0
     """X.2: for how long."""
+    family: int = 0
+    """Thread of the first of its family; 0: itself."""
+    part: int = 1
+    """Parts of the processor that its family has together."""
 
     def limit(self, quantum_us: int | None, used: int | None) -> None:
         """Let it use *quantum_us* more (None: any); it has *used* so much, in ns."""
@@ -71,12 +78,17 @@ class Candidate(NamedTuple):
     standing: Standing
     asleep: bool
 
+    @property
+    def family(self) -> int:
+        """Return the thread its family is named by."""
+        return self.standing.family or self.thread
+
 
 class Policy(Protocol):
     """Decides how a processor is divided."""
 
     def plan(self, shares: Mapping[int, int]) -> list[tuple[int, int]]:
-        """Return slices (thread, microseconds) for the members, given as thread to share, in order of arrival."""
+        """Return slices (thread, microseconds) for families, given as thread of a member to part, oldest first."""
 
 
 class RoundRobin:
@@ -97,12 +109,65 @@ def admitted(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [each for each in eligible if each.standing.priority >= awake]
 
 
+def families(candidates: Sequence[Candidate]) -> dict[int, list[Candidate]]:
+    """Return the members of each family, oldest first, by the thread of the oldest that is there."""
+    found: dict[int, list[Candidate]] = {}
+    for each in candidates:
+        found.setdefault(each.family, []).append(each)
+    return {members[0].thread: members for members in found.values()}
+
+
 def divide(policy: Policy, candidates: Sequence[Candidate]) -> list[tuple[int, int]]:
-    """Return the plan: *policy* divides among the admitted; a length that was set stands for the policy's."""
-    chosen = admitted(candidates)
-    set_lengths = {each.thread: each.standing.slice_us for each in chosen}
-    plan = policy.plan({each.thread: each.standing.share for each in chosen})
-    return [(thread, set_lengths.get(thread) or length) for thread, length in plan]
+    """Return the plan: *policy* divides among families, they among their members.
+
+    A length that was set stands for what comes of that. Where a family has so many members that slices would be too
+    short, all slices of the round are longer, so that no family has more of it.
+    """
+    groups = families(admitted(candidates))
+    parts = {thread: max(each.standing.part for each in members) for thread, members in groups.items()}
+    given = policy.plan(parts)
+    factor = max((_factor(length, groups[thread]) for thread, length in given), default=1)
+    plan = [
+        slice_
+        for thread, length in given
+        for slice_ in _shared(min(length * factor, MAX_SLICE_US), groups[thread])
+    ]
+    return plan[:MAX_SLICES]
+
+
+def _factor(length: int, members: Sequence[Candidate]) -> int:
+    """Return how many times as long a slice must be for all *members* of a family that are awake."""
+    awake = sum(not each.asleep for each in members)
+    return -(-awake * MIN_SLICE_US // length) if len(members) > 1 else 1
+
+
+def _shared(length: int, members: Sequence[Candidate]) -> Iterator[tuple[int, int]]:
+    """Yield a slice for each of *members*: who sleeps is there for when it wakes, at nobody's cost until then."""
+    if len(members) == 1:
+        yield members[0].thread, members[0].standing.slice_us or length
+        return
+    shares = {each.thread: each.standing.share for each in members if not each.asleep}
+    lengths, total = split(length, shares), sum(shares.values())
+    for each in members:
+        share = each.standing.share
+        slept = max(length * share // (total + share), MIN_SLICE_US)
+        yield each.thread, each.standing.slice_us or lengths.get(each.thread, slept)
+
+
+def split(length: int, shares: Mapping[int, int]) -> dict[int, int]:
+    """Divide *length* by *shares*, none of it below the shortest slice, as long as it is enough for that."""
+    lengths: dict[int, int] = {}
+    rest = dict(shares)
+    while rest:
+        total = sum(rest.values())
+        short = [thread for thread, share in rest.items() if length * share < MIN_SLICE_US * total]
+        if not short:
+            return lengths | {thread: length * share // total for thread, share in rest.items()}
+        for thread in short:
+            lengths[thread] = MIN_SLICE_US
+            length -= MIN_SLICE_US
+            del rest[thread]
+    return lengths
 
 
 def check_share(share: int) -> int:

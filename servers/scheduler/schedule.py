@@ -132,7 +132,7 @@ class Schedule:
         self._check_privilege(sender, dest, thread.scheduler)
         request = wanted(tuple(words))
         check(request, self._priority(sender), self._server.processors)
-        return self._change(thread, request)
+        return self._change(sender, thread, request)
 
     def _schedule_interrupt(self, sender: int, dest: int, request: Wanted) -> tuple[int, int]:
         """Keep what is said of an interrupt thread, which waits for its interrupt."""
@@ -158,7 +158,7 @@ class Schedule:
         row = self._server.row_of(sender)
         return self._server.standing(row.thread).priority if row is not None else DEFAULT_PRIORITY
 
-    def _change(self, thread: "ThreadRow", request: Wanted) -> tuple[int, int]:
+    def _change(self, sender: int, thread: "ThreadRow", request: Wanted) -> tuple[int, int]:
         """Do what is asked for; return the state before, and the old time control."""
         self._server.look()
         row = self._server.row_of(thread.thread)
@@ -169,8 +169,23 @@ class Schedule:
             self._migrate(thread.thread, request.processor)
             row = self._server.row_of(thread.thread)
         used = row.consumed if row is not None and row.cpu >= 0 else None
-        self._server.change(_name(thread, row), lambda standing: apply(request, standing, used))
+        name = _name(thread, row)
+        longest = self._longest(sender, name)
+
+        def change(standing: Standing) -> None:
+            apply(request, standing, used)
+            standing.slice_us = min(standing.slice_us, longest)
+
+        self._server.change(name, change)
         return before
+
+    def _longest(self, sender: int, name: int) -> int:
+        """Return how long the slices of *name* may become: a program gives its own family no more than it has."""
+        caller = self._server.row_of(sender)
+        if thread_number(sender) < FIRST_PROGRAM or caller is None:
+            return MAX_SLICE_US
+        mine, its = (self._server.standing(each).family or each for each in (caller.thread, name))
+        return (self._server.planned(name) or QUANTUM_US) if mine == its else MAX_SLICE_US
 
     def _state(self, thread: "ThreadRow", row: "EnvironmentRow | None") -> int:
         if thread.state == ThreadState.INACTIVE or row is None:

@@ -38,6 +38,7 @@ from servers.scheduler.policy import (
     Standing,
     check_share,
     divide,
+    families,
 )
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class SchedulerServer(Scheduler):
         self.server = Server(environment, self)
         self._policy = policy or RoundRobin()
         self._estate: Estate | None = None
+        self._prepared = False
         self._standings = self._inherit()
         self._cpus = {
             inspection.first: handle
@@ -65,6 +67,8 @@ class SchedulerServer(Scheduler):
             if (inspection := environment.sys.inspect(handle)).kind == Kind.CPU
         }
         self._plans: dict[int, list[tuple[int, int]]] = {}
+        self._grouped = False
+        """Some family has several members: then sleeping and waking move time between them."""
         self._due = 0
         """When accounts are looked at next; 0: no alarm is set."""
         self._schedule: Schedule | None = None
@@ -73,17 +77,36 @@ class SchedulerServer(Scheduler):
     # ------------------------------------------------------------------------------------------- operations
 
     def set_share(self, thread: int, share: int) -> None:
-        """Keep it, and plan anew; who divides by shares wants no length of slice that was set before."""
+        """Keep it, and plan anew; a server that divides by shares wants no length of slice that was set before."""
         target, caller = self.row_of(thread), self.row_of(self.call.sender)
         own = target is not None and caller is not None and target.number == caller.number
-        if not own and thread_number(self.call.sender) >= FIRST_PROGRAM:
+        server = self._is_server()
+        if not own and not server:
             raise NotAllowed("a program sets its own share only")
+        check_share(share)
+        name = target.thread if target is not None else thread
+        widens = server and self.standing(name).family in (0, name)
+
+        def apply(standing: Standing) -> None:
+            standing.share = share
+            if server:
+                standing.slice_us = 0
+
+        self.change(name, apply, part=share if widens else 0)
+
+    def place(self, thread: int, family: int, part: int, share: int) -> None:
+        """Keep it, and plan anew."""
+        if not self._is_server():
+            raise NotAllowed("who belongs to whom is the process server's to say")
         check_share(share)
 
         def apply(standing: Standing) -> None:
-            standing.share, standing.slice_us = share, 0
+            standing.family, standing.share = family, share
 
-        self.change(target.thread if target is not None else thread, apply)
+        self.change(thread, apply, part=check_share(part))
+
+    def _is_server(self) -> bool:
+        return thread_number(self.call.sender) < FIRST_PROGRAM
 
     def plan(self) -> list[Planned]:
         """Return the plans in force."""
@@ -112,7 +135,11 @@ class SchedulerServer(Scheduler):
         if message.label == Label.PREEMPTION:
             events = set(message.words[::3])
             surely = bool(events & {Preemption.READY, Preemption.EXIT})
-            if surely or any(said.priority != DEFAULT_PRIORITY for said in self._standings.values()):
+            if (
+                surely
+                or self._grouped
+                or any(said.priority != DEFAULT_PRIORITY for said in self._standings.values())
+            ):
                 self._replan(surely=surely)
 
     # -------------------------------------------------------------------------------- what others ask of us
@@ -138,8 +165,11 @@ class SchedulerServer(Scheduler):
         """Return how long the slices of *thread* are, in microseconds; 0: it has none."""
         return next((length for plan in self._plans.values() for each, length in plan if each == thread), 0)
 
-    def change(self, thread: int, apply: Callable[[Standing], None]) -> None:
-        """Change what is said about *thread*, keep it, and plan anew. Raises ExoError: nothing is changed."""
+    def change(self, thread: int, apply: Callable[[Standing], None], part: int = 0) -> None:
+        """Change what is said about *thread*, keep it, and plan anew. Raises ExoError: nothing is changed.
+
+        With *part*, its family has as many parts of the processor.
+        """
         changed = msgspec.structs.replace(self.standing(thread))
         apply(changed)
         kip = self.environment.kip
@@ -147,6 +177,11 @@ class SchedulerServer(Scheduler):
             t: said for t, said in self._standings.items() if is_interrupt(t) or kip.thread(t) is not None
         }
         standings = living | {thread: changed}
+        if part:
+            family = changed.family or thread
+            for each, said in standings.items():
+                if (said.family or each) == family:
+                    standings[each] = msgspec.structs.replace(said, part=part)
         self._keep(standings)
         self._standings = standings
         self._replan()
@@ -164,8 +199,13 @@ class SchedulerServer(Scheduler):
 
     def _replan(self, *, surely: bool = True) -> None:
         """Install plans for the members as the KIP shows them; *surely* also where they are the same as before."""
-        for cpu, rows in self._members().items():
-            plan = divide(self._policy, [self._candidate(row) for row in rows])
+        self._grouped, members = False, self._members()
+        if self._estate is None and not self._prepared and any(members.values()):
+            self._prepare_estate()
+        for cpu, rows in members.items():
+            candidates = [self._candidate(row) for row in rows]
+            self._grouped |= len(families(candidates)) < len(candidates)
+            plan = divide(self._policy, candidates)
             if surely or plan != self._plans.get(cpu):
                 self._install(cpu, plan)
         if any(said.quantum_us is not None and not said.expired for said in self._standings.values()):
@@ -238,11 +278,19 @@ class SchedulerServer(Scheduler):
         state = self._estate.load()
         return _STANDINGS.decode(state) if state else {}
 
+    def _make_estate(self, memory: Memory) -> Estate:
+        return Estate(self.environment.views.map(memory.allocate(_ESTATE_PAGES).handle))
+
+    def _prepare_estate(self) -> None:
+        """Have one before there is anything to keep, so that what programs do does not change how much is free."""
+        self._prepared = True
+        with suppress(ExoError):
+            self._estate = self._make_estate(Memory.connect(self.environment, timeout=1, patience=0))
+
     def _keep(self, standings: dict[int, Standing]) -> None:
         """Write what was said into the estate, which is made when it is first needed. Raises ExoError."""
         if self._estate is None:
-            extent = Memory.connect(self.environment).allocate(_ESTATE_PAGES)
-            self._estate = Estate(self.environment.views.map(extent.handle))
+            self._estate = self._make_estate(Memory.connect(self.environment))
         self._estate.store(msgspec.msgpack.encode(standings))
 
 

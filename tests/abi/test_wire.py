@@ -49,7 +49,7 @@ RECORDS: list[tuple[object, str]] = [
         traps.EnvironmentCreate(1, "a", PROGRAM, 0, keeps=True, succeeds=2, may_bind=(96,)),
         "981001a161940392a92f62696e2f74727565a1789192a14ba176910100c3029160",
     ),
-    (traps.EnvironmentDestroy(1), "921101"),
+    (traps.EnvironmentDestroy(1, 16, "a"), "94110110a161"),
     (traps.EnvironmentSignal(1, 15), "9312010f"),
     (traps.NamePublish(1, "a", THREAD), "941301a161cf0000006100000003"),
     (traps.BootInfo(1), "921401"),

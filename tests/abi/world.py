@@ -75,7 +75,7 @@ class World:
         """Return arguments with which *trap* is done."""
         table: dict[type[traps.Trap], Callable[[], list[Any]]] = {
             traps.EnvironmentCreate: lambda: [self.factory, "child", PROGRAM, -1, False, 0, []],
-            traps.EnvironmentDestroy: lambda: [self.environment],
+            traps.EnvironmentDestroy: lambda: [self.environment, 16, "why"],
             traps.EnvironmentSignal: lambda: [self.environment, 18],
             traps.NamePublish: lambda: [self.factory, "alias", self.caller.thread],
             traps.BootInfo: lambda: [self.factory],

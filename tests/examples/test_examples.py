@@ -76,6 +76,14 @@ class RunningSystem:
             return status, output.read()
 
     @contextlib.contextmanager
+    def loop(self, name: str) -> Iterator[None]:
+        """Have an endless loop run, as `exo run --name` does."""
+        with Conversation(self.console) as talk:
+            argv = ["sh", "-c", "while :; do :; done"]
+            talk.ask([], op="run", kind=ProgramKind.FOREIGN, argv=argv, name=name)
+            yield
+
+    @contextlib.contextmanager
     def serving(self, server: str) -> Iterator[None]:
         """Serve `module:Class` meanwhile."""
         directory = os.open(ROOT, os.O_PATH)
@@ -141,7 +149,7 @@ def test_counter(system: RunningSystem) -> None:
 
 def test_scheduler() -> None:
     """A policy of one's own plans the whole system when the topology says so."""
-    with booted(EXAMPLES / "scheduler.toml") as running:
+    with booted(EXAMPLES / "scheduler.toml") as running, running.loop("older"), running.loop("younger"):
         status, output = running.run(EXAMPLES / "scheduler.py")
 
     assert output == expected("scheduler")

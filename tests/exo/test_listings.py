@@ -67,6 +67,7 @@ def test_status_has_stable_keys(printed: Print, run: Path) -> None:
         "environments",
         "servers",
         "counters",
+        "deaths",
     }
     assert found["run"] == str(run)
     assert found["servers"] == {"memory": "ready", "process": "ready"}

@@ -53,7 +53,7 @@ def test_kill_tells_whom_it_did_not_find(
     assert capsys.readouterr().err == "exo: nobody is called 'web'\n"
 
 
-def test_serve_starts_a_class_beside_the_plans(run: Path, operator: Callable[..., Any], capsys: Said) -> None:
+def test_serve_starts_a_class_under_the_plan(run: Path, operator: Callable[..., Any], capsys: Said) -> None:
     """Detached, with our directory to find its module in."""
     heard = operator({"ok": {"thread": 1, "name": "counter"}})
 
@@ -66,7 +66,7 @@ def test_serve_starts_a_class_beside_the_plans(run: Path, operator: Callable[...
     assert (request["kind"], request["argv"], request["share"], request["detach"]) == (
         2,
         ["counter:Server"],
-        0,
+        1,
         True,
     )
     assert (request["name"], request["restart"], request["roles"]) == ("counter", "always", [3, 5])

@@ -9,12 +9,12 @@ from hwmodel.simulated.machine import SECRET, Outcome
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Attach, Refused, Status
 from kernel.abi.ids import thread_id
-from kernel.abi.kip import Head, SystemState
+from kernel.abi.kip import Counter, Head, SystemState
 from kernel.abi.operators import Operators
 from kernel.abi.program import ProgramKind, Role
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.topology import AttachConfig, Confinement, MachineConfig, ServerConfig, Topology
-from kernel.boot import ROOT_RESTARTS, ROOT_WINDOW
+from kernel.boot import FIRST_DELAY, LASTED, MAX_DELAY
 from kernel.environment import Environment
 from libexo import l4
 from libexo.kip import Kip
@@ -24,6 +24,7 @@ from tests.kernel.passing import passed
 from tests.kernel.puppets import Puppet, faults, theatre
 
 IDLE = "tests.kernel.idle_server:Idle"
+SECOND = 1_000_000_000
 OPERATOR, STRANGER, MAIL, MEMBER = 1001, 1002, 1003, 1004
 TOPOLOGY = Topology(
     MachineConfig(memory="1 MiB", cpus=(0, 1)),
@@ -129,7 +130,7 @@ def test_the_root_task_is_restarted() -> None:
 
         root = named(system, "root")
         assert (root.thread, kinds(root), root.alive) == (thread_id(98, 3), held, True)
-        assert system.log == ["root ended (-9): restarted"]
+        assert system.log[0] == "root ended (SIGKILL): restarted at once"
 
 
 def test_several_may_create_environments() -> None:
@@ -159,7 +160,7 @@ def test_a_root_task_that_is_not_restarted() -> None:
 
         assert settle(system) is Outcome.IDLE
         assert (root.alive, named(system, "ram").alive) == (False, True)
-        assert system.log == ["root ended (-9): it is not to be restarted"]
+        assert system.log[0] == "root ended (SIGKILL): it is not to be restarted"
 
 
 def test_programs_are_read_from_files_of_the_host() -> None:
@@ -196,26 +197,43 @@ def test_others_are_not() -> None:
 
 
 def test_a_root_task_that_keeps_ending() -> None:
-    """After so many ends in a row, something is wrong that a restart does not mend: the system stops."""
+    """Its restarts come later and later, five seconds apart at last; the log says why; the system goes on."""
     with simulated(TOPOLOGY) as system:
-        outcomes = []
-        for _ in range(ROOT_RESTARTS + 1):
-            settle(system)
+        system.pass_time(LASTED / SECOND + 0.1)
+        waits = []
+        for _ in range(12):
+            ended = system.now
             named(system, "root").body.kill()
-            outcomes.append(settle(system))
+            system.machine.drive(system.kernel, until=lambda: not named(system, "root").alive)
+            system.machine.drive(system.kernel, until=lambda: named(system, "root").alive)
+            waits.append(round(system.now - ended, 2))
 
-        assert [o is Outcome.STOPPED for o in outcomes] == [False] * ROOT_RESTARTS + [True]
-        assert system.log[-1] == f"root ended {ROOT_RESTARTS + 1} times in a row: the system stops"
+        doubled = [min(FIRST_DELAY * 2**n, MAX_DELAY) / SECOND for n in range(10)]
+        assert waits == pytest.approx([0, 0, *doubled], abs=0.01)
+        assert system.log[-2] == "root ended (SIGKILL): restarted in 5 s"
+        system.pass_time(1)
+        assert system.kernel.kip.counter(Counter.RESTARTS) == 12
 
 
 def test_a_root_task_that_ends_now_and_then() -> None:
-    """Ends with time between them are each mended."""
+    """Ends with time between them are each mended at once."""
     with simulated(TOPOLOGY) as system:
-        for _ in range(ROOT_RESTARTS * 2):
-            settle(system)
+        for _ in range(10):
+            system.pass_time(LASTED / SECOND + 0.1)
             named(system, "root").body.kill()
             settle(system)
-            system.pass_time(ROOT_WINDOW / 1e9 / ROOT_RESTARTS + 0.1)
+            assert named(system, "root").alive
+
+
+def test_a_run_that_lasted_ends_the_back_off() -> None:
+    """Only a run as long as the last delay counts as one that lasted."""
+    with simulated(TOPOLOGY) as system:
+        for _ in range(10):
+            named(system, "root").body.kill()
+            system.pass_time(6)
+            system.machine.drive(system.kernel, until=lambda: named(system, "root").alive)
+        named(system, "root").body.kill()
+        settle(system)
 
         assert named(system, "root").alive
 

@@ -10,6 +10,7 @@ from kernel.abi.ids import handle_generation, handle_slot, thread_id
 from kernel.abi.kip import Counter, Page
 from kernel.abi.limits import MAX_HANDLES
 from kernel.abi.messages import Label
+from kernel.abi.program import Activity
 from kernel.abi.rights import ALL_RIGHTS, Kind, Rights
 from libexo.errors import TrapRefused
 from tests.kernel.invariants import rights_grow
@@ -348,7 +349,7 @@ def test_inspection_of_each_kind() -> None:
             (Kind.FACTORY, 0, 0),
             (Kind.INTERRUPT, 3, 1),
             (Kind.EXTENT, 7, 2),
-            (Kind.ENVIRONMENT, a.thread, 1),
+            (Kind.ENVIRONMENT, a.thread, Activity.WAITS),
         ]
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from kernel.abi.program import ProgramKind
+from kernel.abi.ids import FIRST_PROGRAM
+from kernel.abi.program import Program, ProgramKind
 from kernel.abi.topology import MachineConfig, ServerConfig, Topology
 from libexo import attach
 from libexo.environment import Environment
-from libexo.testing import System, simulated
+from libexo.testing import System, Task, simulated
 from servers.process.api import ProgramSpec
 
 TOPOLOGY = Topology(
@@ -31,6 +32,17 @@ def servers(*, seed: int = 0) -> Iterator[System]:
 def ask(system: System, program: Callable[[Environment], object], name: str = "client") -> object:
     """Run *program* to its end; return what it returns."""
     task = system.spawn(program, name)
+    system.run(task)
+    return task.result
+
+
+def command(system: System, program: Callable[[Environment], object]) -> object:
+    """Run *program* as a server, one of a number below those of programs, and return what it returns."""
+    name = f"command-{len(system.tasks)}"
+    system.machine.programs[name] = lambda: program(attach())
+    made = Program(kind=ProgramKind.PYTHON, argv=(name,))
+    task = Task(system, system.kernel.environments.create(name, made, [], number=FIRST_PROGRAM - 1))
+    system.tasks.append(task)
     system.run(task)
     return task.result
 

@@ -23,9 +23,9 @@ memory, scheduler, process = Memory.connect(env), Scheduler.connect(env), Proces
 extent = memory.allocate(2)
 view = vm.map(env, extent)
 view[:4] = b"mine"
-child = process.spawn(ProgramSpec(3, ("/usr/bin/tail", "-f", "/dev/null"), "child", share=0))
+child = process.spawn(ProgramSpec(3, ("/usr/bin/tail", "-f", "/dev/null"), "child"))
 calls = {"memory": memory.statistics, "scheduler": scheduler.plan, "process": lambda: process.wait(ended)}
-ended = process.spawn(ProgramSpec(3, ("/bin/true",), "true", share=0))
+ended = process.spawn(ProgramSpec(3, ("/bin/true",), "true"))
 process.wait(ended)
 """
 )

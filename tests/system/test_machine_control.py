@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kernel.abi.program import Role
+from kernel.abi.program import Activity, Role
 from tests.system.machines import FOREIGN, MS, TOPOLOGY, TRAP, System, booted_machine, wait_for_end
 
 pytestmark = pytest.mark.system
@@ -33,13 +33,13 @@ def test_a_held_program_runs_nothing_before_it_is_resumed(system: System) -> Non
     system.wait("started", body)
     used = body.consumed()
     system.pass_time(50)
-    before = body.consumed() - used, Path(system.run / "log" / "test.log").read_text(), body.asleep()
+    before = body.consumed() - used, Path(system.run / "log" / "test.log").read_text(), body.activity()
 
     body.resume()
     system.wait("ended", body)
 
     assert before[0] < MS  # the end of its being stopped may be counted late
-    assert before[1:] == ("", False)
+    assert before[1:] == ("", Activity.RUNS)
     assert system.output() == "user code\n"
 
 
@@ -151,7 +151,7 @@ def test_a_program_that_waits_is_asleep(system: System) -> None:
     system.wait("trap", works)
     system.pass_time(30)
 
-    assert (waits.asleep(), works.asleep()) == (True, False)
+    assert (waits.activity(), works.activity()) == (Activity.WAITS, Activity.RUNS)
 
 
 # ------------------------------------------------------------------------------------------------ leaving

@@ -95,7 +95,7 @@ class Inspection(Record):
     first: int
     """First frame; CPU number; interrupt line; thread id of an environment."""
     count: int
-    """Frames; 1 while an environment lives, else 0."""
+    """Frames; the `Activity` of an environment, which is 0 when it has ended."""
     status: int
     """How a dead environment ended, as `os.waitstatus_to_exitcode` counts."""
     fault: int

@@ -1,11 +1,12 @@
 """Traps on environments: create, destroy, signal, name."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Name, Record, Small, Word
+from kernel.abi.heartbeat import MAX_REASON
 from kernel.abi.ids import NIL_HANDLE
 from kernel.abi.operators import Operators
 from kernel.abi.program import Program
@@ -48,13 +49,19 @@ class EnvironmentCreate(Trap, tag=0x10):
         Refusal.TOO_MANY_ENVIRONMENTS,
         Refusal.STILL_ALIVE,
         Refusal.NAME_TAKEN,
+        Refusal.PLAN_FULL,
     )
 
 
 class EnvironmentDestroy(Trap, tag=0x11):
-    """End an environment at once; all it had returns."""
+    """End an environment at once; all it had returns.
+
+    `fault` 16, and why in `text`, say that it did not answer: its record and its callers are told so.
+    """
 
     environment: Small
+    fault: Literal[0, 16] = 0
+    text: Annotated[str, msgspec.Meta(max_length=MAX_REASON)] = ""
     needs = (Kind.ENVIRONMENT, Rights.CONTROL)
     refusals = (*HANDLE_REFUSALS, Refusal.GONE)
 

@@ -101,7 +101,10 @@ class Unbind(Trap, tag=0x23):
 
 
 class Acknowledge(Trap, tag=0x24):
-    """Answer a message of kernel thread `thread`: for an interrupt thread, unmask its line."""
+    """Answer a message of kernel thread `thread`: for an interrupt thread, unmask its line.
+
+    For the kernel thread of environments, by a root task: say that it is there. It is asked again and again then.
+    """
 
     thread: Word
     words: Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_WORDS)] = ()
@@ -137,6 +140,7 @@ class ThreadControl(Trap, tag=0x25):
         Refusal.HOST_FULL,
         Refusal.TABLE_FULL,
         Refusal.TOO_MANY_ENVIRONMENTS,
+        Refusal.PLAN_FULL,
     )
 
 

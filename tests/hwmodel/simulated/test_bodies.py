@@ -7,7 +7,7 @@ import pytest
 from hwmodel.failures import Failure, FailureKind, Failures
 from hwmodel.simulated.bodies import SimulatedBody
 from kernel.abi.limits import MAX_TRAP_BYTES
-from kernel.abi.program import Program, ProgramKind, Role
+from kernel.abi.program import Activity, Program, ProgramKind, Role
 from tests.hwmodel.simulated.rig import MS, call, rig, step
 
 
@@ -25,7 +25,7 @@ def test_kill_of_a_waiting_program() -> None:
     with rig() as r:
         body = r.launch(program)
         r.run()
-        assert body.asleep()
+        assert body.activity() is Activity.WAITS
         body.kill()
         r.run()
         assert (log, r.recorder.said) == (["unwinds"], [("started", True), ("ended", -9)])
@@ -106,7 +106,7 @@ def test_signals(number: int, status: int | None) -> None:
         body.signal(number)
         r.run()
         assert body.status == status
-        assert body.paused is (number == signal.SIGSTOP)
+        assert body.stopped is (number == signal.SIGSTOP)
 
 
 def test_overlong_trap() -> None:

@@ -5,6 +5,7 @@ import pytest
 from hwmodel.failures import Failures
 from hwmodel.simulated.bodies import STEP_NS, SimulatedBody
 from hwmodel.simulated.machine import Outcome, SimulatedMachine
+from kernel.abi.program import Activity
 from kernel.abi.topology import MachineConfig, Topology
 from tests.hwmodel.simulated.rig import MS, Recorder, call, rig, step
 
@@ -80,7 +81,7 @@ def test_paused_body_does_not_run_and_consumes_nothing() -> None:
         body.pause()
         r.machine.clock.alarm(50 * MS, body.resume)
         r.run(limit=49 * MS)
-        assert (body.consumed(), body.asleep()) == (3 * MS, False)
+        assert (body.consumed(), body.activity() is Activity.WAITS) == (3 * MS, False)
         r.run()
         assert (body.status, body.consumed()) == (0, 10 * MS + STEP_NS)
         assert 57 * MS <= r.machine.clock.now() < 58 * MS

@@ -10,6 +10,7 @@ from hwmodel.failures import Failure, FailureKind, Failures
 from hwmodel.simulated.bodies import STEP_NS, SimulatedBody
 from hwmodel.simulated.machine import Outcome
 from hwmodel.simulated.strands import Killed
+from kernel.abi.program import Activity
 from tests.hwmodel.simulated.rig import MS, Rig, call, rig
 
 Work = Callable[[SimulatedBody], object]
@@ -177,7 +178,7 @@ def test_a_plan_takes_the_processor_from_all_strands() -> None:
         body.pause()
         r.machine.clock.alarm(50 * MS, body.resume)
         r.run(limit=49 * MS)
-        assert (ran, body.consumed(), body.asleep()) == ([], 3 * MS, False)
+        assert (ran, body.consumed(), body.activity() is Activity.WAITS) == ([], 3 * MS, False)
         r.run()
         assert (ran, body.status) == (["other", "main"], 0)
         assert 59 * MS <= r.machine.clock.now() < 60 * MS
@@ -215,11 +216,11 @@ def test_asleep_is_when_all_wait() -> None:
     with rig() as r:
         body = r.launch(with_strands(work, main=forever))
         r.run(limit=MS // 2)
-        assert not body.asleep()
+        assert body.activity() is not Activity.WAITS
         r.run()
-        assert body.asleep()
+        assert body.activity() is Activity.WAITS
         go.append(True)
-        assert not body.asleep()
+        assert body.activity() is not Activity.WAITS
 
 
 # ------------------------------------------------------------------------------------------------------- ends

@@ -4,7 +4,19 @@ import pytest
 
 from kernel.abi.limits import MAX_NAME
 from kernel.abi.program import ProgramKind
-from servers.process.policy import BACKOFF_DELAY, FIRST_DELAY, MAX_DELAY, choose_name, delay, must_restart
+from servers.process.policy import (
+    BACKOFF_DELAY,
+    FAMILY_BURST,
+    FAMILY_INTERVAL,
+    FIRST_DELAY,
+    MAX_DELAY,
+    MIN_RUN_TIME,
+    Pace,
+    choose_name,
+    delay,
+    lasted,
+    must_restart,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +68,28 @@ def test_names_fit() -> None:
     names = [choose_name(ProgramKind.FOREIGN, letter * 60, [letter * 26]) for letter in "xäł語"]
 
     assert max(len(name.encode()) for name in names) <= MAX_NAME
+
+
+def test_runs_that_lasted() -> None:
+    """Only a run as long as the delay before it ends the back-off: else one that lives a second never backs off."""
+    assert [lasted(MIN_RUN_TIME, short) for short in (0, 1, 20)] == [True, True, False]
+    assert lasted(MAX_DELAY, 20)
+
+
+def test_the_pace_of_a_family() -> None:
+    """Some restarts of a family come as wanted; of many, however wanted, there is one each interval."""
+    pace = Pace()
+    quiet = [pace.delay(100.0, 0.05) for _ in range(FAMILY_BURST)]
+    then = [pace.delay(100.0, 0.05) for _ in range(3)]
+
+    assert quiet == pytest.approx([0.05] * FAMILY_BURST)
+    assert then == pytest.approx([FAMILY_INTERVAL * n for n in (1, 2, 3)])
+    assert pace.delay(1000.0, 0.0) == 0
+
+
+def test_who_waits_long_delays_nobody() -> None:
+    """One of a family that is to come back late does not hold the others up."""
+    pace = Pace()
+
+    assert pace.delay(0.0, MAX_DELAY) == MAX_DELAY
+    assert pace.delay(0.0, 0.0) == 0

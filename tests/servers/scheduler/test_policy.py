@@ -2,7 +2,7 @@
 
 import pytest
 
-from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES
+from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
 from servers.scheduler.policy import (
     MAX_SHARE,
     QUANTUM_US,
@@ -47,7 +47,7 @@ def test_levels(known: list[tuple[int, int, bool]], expired: int, threads: list[
 def test_a_length_that_was_set() -> None:
     """The policy divides among the admitted, and a timeslice that was set stands for its length."""
     members = [
-        Candidate(7, Standing(share=2), asleep=False),
+        Candidate(7, Standing(part=2), asleep=False),
         Candidate(8, Standing(slice_us=1234), asleep=False),
         Candidate(9, Standing(priority=1), asleep=False),
     ]
@@ -101,3 +101,47 @@ def test_shares_that_are_none(share: int) -> None:
     assert check_share(MAX_SHARE) == MAX_SHARE
     with pytest.raises(BadShare):
         check_share(share)
+
+
+def family(head: int, awake: int, *, asleep: int = 0, part: int = 1, share: int = 1) -> list[Candidate]:
+    """Members of the family of *head*; the first has *share* parts, others one."""
+    said = [Standing(family=head, part=part, share=share if n == 0 else 1) for n in range(awake + asleep)]
+    return [Candidate(head + n, each, n >= awake) for n, each in enumerate(said)]
+
+
+def total(plan: list[tuple[int, int]], members: list[Candidate]) -> int:
+    """What those of *members* that are awake have of a round."""
+    awake = {each.thread for each in members if not each.asleep}
+    return sum(length for thread, length in plan if thread in awake)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20, 21, 100, 254])
+@pytest.mark.parametrize("share", [1, 7, 1000])
+def test_a_family_divides_its_part(count: int, share: int) -> None:
+    """However many it has, and however they divide it, its members have together what one other has."""
+    many, one = family(1000, count, share=share), family(2000, 1)
+    plan = divide(RoundRobin(), many + one)
+    [other] = [length for thread, length in plan if thread == 2000]
+
+    assert total(plan, many) == pytest.approx(other, rel=0.03)
+    assert min(length for _, length in plan) >= MIN_SLICE_US
+    assert other <= QUANTUM_US * 13
+
+
+def test_a_family_divides_by_shares() -> None:
+    """Inside it each has by its share, of the part that its first was given."""
+    members = family(1000, 3, part=2, share=2)
+
+    assert divide(RoundRobin(), members) == [
+        (1000, QUANTUM_US),
+        (1001, QUANTUM_US // 2),
+        (1002, QUANTUM_US // 2),
+    ]
+
+
+def test_sleepers_of_a_family() -> None:
+    """Who sleeps is planned for when it wakes, and takes nothing from those that are awake."""
+    members = family(1000, 1, asleep=3)
+    plan = divide(RoundRobin(), members)
+
+    assert plan == [(1000, QUANTUM_US), *((1000 + n, QUANTUM_US // 2) for n in (1, 2, 3))]

@@ -12,6 +12,8 @@ from libexo.environment import Environment
 from libexo.l4.controls import UNCHANGED, time_control
 from libexo.testing import System, Task
 from servers.scheduler.api import Scheduler
+from servers.scheduler.policy import QUANTUM_US
+from tests.servers import rig
 from tests.servers.rig import ask, kill, servers
 from tests.servers.scheduler.commanding import (
     command,
@@ -221,19 +223,37 @@ def test_timeslices_that_no_plan_has(asked: l4.Time, got: int) -> None:
 
 def test_a_share_after_a_timeslice() -> None:
     """Who is given a share again has slices as the policy makes them."""
-
-    def greedy(env: Environment) -> None:
-        env.thread.sleep(0.3)
-        Scheduler.connect(env).set_share(env.thread.id, 2)
-        compute(env)
-
     with servers() as system:
-        tasks = start(system, a=greedy)
-        command(system, tasks, lambda: l4.Set_Timeslice(tasks["a"].thread, l4.TimePeriod(3000), l4.Never))
+        tasks = start(system, a=compute)
+        thread = tasks["a"].thread
+        command(system, tasks, lambda: l4.Set_Timeslice(thread, l4.TimePeriod(3000), l4.Never))
         before = lengths(system)
-        system.pass_time(0.5)
+        rig.command(system, lambda env: Scheduler.connect(env).set_share(thread, 2))
 
-        assert [before, lengths(system)] == [{tasks["a"].thread: 3000}, {tasks["a"].thread: 20_000}]
+        assert [before, lengths(system)] == [{thread: 3000}, {thread: 20_000}]
+
+
+def test_nobody_widens_its_familys_part() -> None:
+    """A program that is the X.2 scheduler of its own family gives it no longer slices than it has."""
+    with servers() as system:
+        tasks = start(system, a=compute, b=compute)
+        thread, other = tasks["a"].thread, tasks["b"].thread
+
+        def root(env: Environment) -> None:
+            assert l4.ThreadControl(thread, thread, env.thread.id, l4.nilthread)
+            env.thread.sleep(0.2)  # until it is of one family with what it schedules
+            assert l4.Set_Timeslice(thread, l4.Never, l4.Never)
+
+        root_task = system.spawn(root, "root", holds=["factory"])
+        system.pass_time(0.1)
+
+        def place(env: Environment) -> None:
+            for each in (thread, root_task.thread):
+                Scheduler.connect(env).place(each, thread, 1, 1)
+
+        rig.command(system, place)
+        system.run(root_task)
+        assert lengths(system) == {thread: QUANTUM_US, other: QUANTUM_US}
 
 
 # -------------------------------------------------------------------------------------------------- levels

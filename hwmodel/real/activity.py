@@ -1,0 +1,103 @@
+"""What a host process does: read from /proc, thread by thread, and by process group where there are children."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+
+from hwmodel.real import affinity
+from kernel.abi.program import Activity
+
+WAITING = b"SDIZXx"
+"""States of /proc/PID/stat in which a thread uses no processor and wants none; a dead one neither."""
+MAX_LOOKED_AT = 32
+"""Threads of one environment that are looked at: who has more is judged by these, and by the time it uses."""
+REFRESH = 0.04
+"""Seconds a list of the processes of a group is good for: to make one takes a walk through /proc."""
+_STAT = 64 + 16
+"""Bytes up to the state, and some."""
+
+
+def cpu_clock(pid: int) -> int:
+    """Return the clock of the CPU time of a process and all its threads: linux/posix-timers.h, CPUCLOCK_SCHED."""
+    return ~pid << 3 | 2
+
+
+def state_of(line: bytes) -> bytes:
+    """Return the state in a line of /proc/PID/stat; the name in front may hold anything, a closing bracket too."""
+    at = line.rfind(b")") + 2
+    return line[at : at + 1]
+
+
+def is_traced(pid: int) -> bool:
+    """Say whether a debugger has the process."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            found = next((line for line in file if line.startswith(b"TracerPid:")), b"TracerPid: 0")
+    except OSError:
+        return False
+    return int(found.split()[1]) != 0
+
+
+def of_threads(pid: int) -> Activity:
+    """Return what the threads of process *pid* do together: one that runs is enough."""
+    found = Activity.WAITS
+    for state in _states(pid):
+        if state == b"t":
+            return Activity.TRACED
+        if state == b"T":
+            found = Activity.STOPPED
+        elif state not in WAITING:
+            return Activity.RUNS
+    return found
+
+
+def _states(pid: int) -> Iterator[bytes]:
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")[:MAX_LOOKED_AT]
+    except OSError:
+        return
+    for thread in threads:
+        with contextlib.suppress(OSError):
+            number = os.open(f"/proc/{pid}/task/{thread}/stat", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                yield state_of(os.pread(number, _STAT, 0)) or b"X"
+            finally:
+                os.close(number)
+
+
+class Children:
+    """The other processes of the group that a foreign program leads: what they do, what they used."""
+
+    def __init__(self, leader: int) -> None:
+        """Know none of the children of *leader* yet."""
+        self._leader = leader
+        self._used: dict[int, int] = {}
+        """CPU time of each, in ns, when last asked."""
+        self._gone = 0
+        """CPU time of those that ended."""
+        self._looked = float("-inf")
+
+    def refresh(self) -> None:
+        """Find who is there, if that was not done just now."""
+        now = time.monotonic()
+        if now - self._looked < REFRESH:
+            return
+        self._looked = now
+        there = {*affinity.processes_of(self._leader, group=True)} - {self._leader}
+        for pid in self._used.keys() - there:
+            self._gone += self._used.pop(pid)
+        for pid in there - self._used.keys():
+            self._used[pid] = 0
+
+    def consumed(self) -> int:
+        """Return the CPU time of all that were ever found, in ns."""
+        for pid in self._used:
+            with contextlib.suppress(OSError):  # it ended: what it had used when last asked remains
+                self._used[pid] = max(self._used[pid], time.clock_gettime_ns(cpu_clock(pid)))
+        return self._gone + sum(self._used.values())
+
+    def run(self) -> bool:
+        """Say whether one of them runs, or wants to."""
+        self.refresh()
+        return any(of_threads(pid) is Activity.RUNS for pid in list(self._used)[:MAX_LOOKED_AT])

@@ -1,0 +1,102 @@
+"""Who belongs to whom: a program an operator started, and all its descendants, divide one part of the processor.
+
+The scheduler is told, and told again while it does not answer; we never wait for it.
+"""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kernel.abi.ids import FIRST_PROGRAM, thread_number
+from kernel.abi.messages import PacketKind
+from libexo.errors import ExoError
+from libexo.message import Message
+from libexo.remote import DONE
+from servers.process import policy
+from servers.process.policy import SpawnRefused
+from servers.scheduler.api import Scheduler
+
+if TYPE_CHECKING:
+    from libexo.exchange import Exchange
+    from servers.process.api import ProgramSpec
+    from servers.process.children import Child
+    from servers.process.server import ProcessServer
+
+_PLACE = next(each for each in Scheduler.operations.values() if each.name == "place")
+_ENCODE = msgspec.msgpack.Encoder().encode
+
+
+class Families:
+    """The families of one process server's programs."""
+
+    def __init__(self, server: "ProcessServer") -> None:
+        """Nobody is placed yet."""
+        self._server = server
+        self._environment = server.environment
+        self._untold: dict[int, tuple[int, int, int]] = {}
+        """Thread to family, part and share, as the scheduler is still to hear."""
+        self._told: dict[int, Exchange] = {}
+        self._alarmed = False
+
+    def find(self, spec: "ProgramSpec", spawner: int) -> tuple[int, int]:
+        """Return family (0: its own) and part of what *spawner* (0: an operator) starts. Raises SpawnRefused."""
+        if not spawner or thread_number(spawner) < FIRST_PROGRAM:
+            return 0, max(spec.share, 1)
+        thread, uid = self._environment_of(spawner)
+        parent = self._server.child(thread)
+        if parent is None and uid in self._server.operators:
+            return 0, max(spec.share, 1)
+        if not spec.share:
+            raise SpawnRefused(
+                "share 0, outside the plans, is an operator's to give ('exo run --share 0'): ask for 1 to 1000"
+            )
+        return (parent.family, parent.part) if parent is not None else (thread, 1)
+
+    def _environment_of(self, thread: int) -> tuple[int, int | None]:
+        """Return the first thread of the environment of *thread*, and its uid."""
+        kip = self._environment.kip
+        row, found = kip.environment_of(thread), kip.thread(thread)
+        if row is None and found is not None:
+            row = next((each for each in kip.environments() if each.number == found.environment), None)
+        return (row.thread, row.uid) if row is not None else (thread, None)
+
+    def place(self, child: "Child") -> None:
+        """Have the scheduler know of *child*, unless it is as it takes everybody to be."""
+        placed = (child.family, child.part, child.spec.share)
+        if child.spec.share and placed != (child.thread, 1, 1):
+            self._untold[child.thread] = placed
+            self._tell()
+
+    def forget(self, thread: int) -> None:
+        """*thread* ended."""
+        self._untold.pop(thread, None)
+
+    def _tell(self) -> None:
+        """Send what is to be told, and look for the answers later."""
+        scheduler = self._environment.kip.lookup("scheduler")
+        for thread, placed in list(self._untold.items()) if scheduler else ():
+            if thread not in self._told:
+                request = Message(Scheduler.label, (_PLACE.number,), (_ENCODE((thread, *placed)),))
+                try:
+                    core = self._environment.thread.core
+                    self._told[thread] = core.post(
+                        scheduler, request, PacketKind.CALL, timed=False, accepts=0
+                    )
+                except ExoError:
+                    break  # it is being restarted
+        if self._untold and not self._alarmed:
+            self._alarmed = True
+            self._server.server.after(policy.ASK_AGAIN, self._hear)
+
+    def _hear(self) -> None:
+        """Take in the answers; what was lost with a scheduler that ended is told to its successor."""
+        self._alarmed = False
+        for thread, exchange in list(self._told.items()):
+            if not exchange.done:
+                self._environment.thread.core.pump_link(exchange.link)
+            if exchange.done:
+                del self._told[thread]
+                if exchange.reply is not None and exchange.reply.words == (DONE,):
+                    self._untold.pop(thread, None)
+        self._untold = {t: placed for t, placed in self._untold.items() if self._server.child(t) is not None}
+        self._tell()

@@ -1,0 +1,165 @@
+"""Which servers answer: each is asked again and again, over the path its clients use, and never waited for.
+
+Asked are the servers of the topology, and programs that were started with a heartbeat. One that answered once must
+go on answering, and so must its successors; one that never did may know nothing of this, and is left alone, unless
+it was started with a heartbeat. The rule is `kernel.abi.heartbeat`; the kernel watches us by the same.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kernel.abi.heartbeat import BEAT, LOOK, Silence
+from kernel.abi.ids import KERNEL_ENVIRONMENTS
+from kernel.abi.messages import Label, PacketKind
+from kernel.abi.program import Activity
+from libexo.errors import ExoError, TrapRefused
+from libexo.message import Message
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+    from libexo.exchange import Exchange
+    from servers.process.children import Child
+    from servers.process.server import ProcessServer
+
+_SECOND = 1e9
+_WAITS = (Activity.WAITS, Activity.STOPPED)
+
+
+def ask(environment: "Environment", thread: int) -> "Exchange | None":
+    """Send *thread* a question, and do not wait. None: it cannot be reached now."""
+    try:
+        return environment.thread.core.post(
+            thread, Message(Label.HEARTBEAT), PacketKind.CALL, timed=False, accepts=0
+        )
+    except ExoError:
+        return None
+
+
+def has_answered(environment: "Environment", question: "Exchange") -> bool:
+    """Say whether the answer is there, whatever it is."""
+    if not question.done:
+        environment.thread.core.pump_link(question.link)
+    return question.done and question.error is None
+
+
+class Pulse:
+    """One server that is asked."""
+
+    def __init__(self, thread: int, *, expected: bool) -> None:
+        """Nobody asked *thread* yet; *expected*: it must answer, for its predecessor did."""
+        self.thread = thread
+        self.expected = expected
+        self.question: Exchange | None = None
+        self.due = 0
+        """When its answer is."""
+        self.silence = Silence(starting=True)
+
+    @property
+    def silent(self) -> bool:
+        """Whether an answer of it is overdue."""
+        return self.silence.looks > 0
+
+
+class Heartbeats:
+    """Asks them all."""
+
+    def __init__(self, server: "ProcessServer", end: "Callable[[Child, str], None]") -> None:
+        """Ask who *server* answers for; *end* is called with one that is to be ended, and why."""
+        self._server = server
+        self._environment = server.environment
+        self._end = end
+        self._pulses: dict[str, Pulse] = {}
+        self._expected = 0
+        """When the next beat was to be: one that comes late says that we are starved ourselves."""
+        self._late = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._beat()
+
+    def _beat(self) -> None:
+        """Ask whom it is time to ask, and look at those whose answer is due."""
+        now, watched = self._environment.host.now(), self._server.watched()
+        self._late = now - self._expected > LOOK
+        for name in self._pulses.keys() - watched.keys():
+            del self._pulses[name]
+        for name, child in watched.items():
+            self._attend(name, child, now)
+        pause = LOOK if any(pulse.silent for pulse in self._pulses.values()) else BEAT
+        self._expected = self._environment.host.now() + pause
+        self._server.server.after(pause / _SECOND, self._beat)
+
+    def _attend(self, name: str, child: "Child", now: int) -> None:
+        pulse = self._pulses.get(name)
+        if pulse is None or pulse.thread != child.thread:
+            expected = child.spec.heartbeat or (pulse is not None and pulse.expected)
+            pulse = self._pulses[name] = Pulse(child.thread, expected=expected)
+        if pulse.question is None or has_answered(self._environment, pulse.question):
+            if pulse.question is not None:
+                pulse.expected, pulse.silence = True, Silence()
+            if now >= pulse.due:
+                pulse.question, pulse.due = ask(self._environment, child.thread), now + BEAT
+        elif pulse.question.done:
+            pulse.question = None  # it ended meanwhile, of which we shall hear
+        elif pulse.expected and now >= pulse.due:
+            self._look(child, pulse)
+
+    def _look(self, child: "Child", pulse: Pulse) -> None:
+        try:
+            doing = self._doing(child)
+        except TrapRefused:
+            return  # it ended meanwhile
+        if doing is Activity.ENDED:
+            return
+        if pulse.silence.look(doing, excused=doing is Activity.WAITS and self._waits_for_others(child)):
+            pulse.due = self._environment.host.now() + BEAT
+            self._end(child, pulse.silence.reason)
+
+    def _doing(self, child: "Child") -> Activity:
+        return Activity(self._environment.sys.inspect(child.handle).count)
+
+    def _waits_for_others(self, child: "Child") -> bool:
+        """Say whether *child* may be waiting for a server that it calls, which runs, or does not answer itself.
+
+        Or for our question: where we get no processor in time, neither may who sends our messages.
+        """
+        if self._late:
+            return True
+        watched = self._server.watched()
+        for name in watched.keys() & {*self._server.calls(child.spec.name)}:
+            pulse = self._pulses.get(name)
+            if pulse is None or pulse.silent or self._doing(watched[name]) not in _WAITS:
+                return True
+        return False
+
+
+class Answers:
+    """Our answers to the kernel, which asks us: a message through our own end point has come round."""
+
+    def __init__(self, server: "ProcessServer") -> None:
+        """Say that we are there, so that the kernel asks from now on."""
+        self._server = server
+        self._environment = server.environment
+        self._question: Exchange | None = None
+        self._acknowledge()
+
+    def asked(self) -> None:
+        """The kernel asks: send ourselves the same, unless that is under way."""
+        if self._question is None:
+            self._question = ask(self._environment, self._environment.thread.id)
+            if self._question is not None:
+                self._server.server.watch(self._question.link.channel, self._hear)
+
+    def _hear(self) -> None:
+        question = self._question
+        if question is None or not has_answered(self._environment, question):
+            return
+        self._question = None
+        self._server.server.unwatch(question.link.channel)
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        try:
+            self._environment.sys.acknowledge(KERNEL_ENVIRONMENTS)
+        except TrapRefused:
+            return  # we are no root task of its topology: it does not ask

@@ -1,0 +1,127 @@
+"""The last deaths of servers, and who is traced, as status and ps show them."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exo import kill, serve, view
+from exo.__main__ import main
+from exo.deaths import TAIL, recent
+from exo.system import log_path
+from kernel.abi.obituary import Obituary, cause
+from servers.process import ending
+from tests.exo.conftest import Pages
+
+
+def obituary(name: str, at: int) -> Obituary:
+    return Obituary(name=name, thread=at, at_ns=at, cause="SIGKILL", status=-9, next_try=0.0)
+
+
+@pytest.fixture
+def logs(run: Path) -> Path:
+    """Logs of the process server and of the kernel, each with deaths between other lines."""
+    folder = run / "log"
+    folder.mkdir(exist_ok=True)
+    deaths = [obituary("memory", at).record for at in range(5)]
+    (folder / "process.log").write_text("\n".join([" " * TAIL, *deaths, "obituary {cut", "other"]) + "\n")
+    Path(log_path(str(run))).write_text(f"{obituary('process', 3).record}\n")
+    return folder
+
+
+def test_the_last_come_from_all_logs(run: Path, logs: Path) -> None:
+    """In the order in which they happened; what is no record is passed over."""
+    assert logs.is_dir()
+    assert [(each.name, each.at_ns) for each in recent(str(run), 3)] == [
+        ("memory", 3),
+        ("process", 3),
+        ("memory", 4),
+    ]
+
+
+def test_status_shows_them(run: Path, logs: Path, pages: Pages, capsys: pytest.CaptureFixture[str]) -> None:
+    """As text and as JSON."""
+    assert logs.is_dir()
+    pages.publish()
+    main(["--run", str(run), "status"])
+    assert capsys.readouterr().out.count("died        ") == 3
+    main(["--run", str(run), "status", "--json"])
+
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)["deaths"]] == [
+        "memory",
+        "process",
+        "memory",
+    ]
+
+
+def test_nobody_died(run: Path) -> None:
+    """Without logs there are none."""
+    assert recent(str(run), 3) == []
+
+
+def test_a_record_is_read_back() -> None:
+    """A line of the log with a record is that record again; another is none."""
+    made = obituary("memory", 7)
+
+    assert Obituary.read(f"12:00 {made.record}") == made
+    assert Obituary.read(made.line) is None
+    assert made.line == "memory ended (SIGKILL): restart 1 at once"
+
+
+@pytest.mark.parametrize(
+    ("status", "fault", "detail", "text"),
+    [
+        (0, 0, "", "exit status 0"),
+        (-11, 0, "", "SIGSEGV"),
+        (-63, 0, "", "signal 63"),
+        (-9, 16, "why", "it did not answer its heartbeat: why"),
+        (-9, 99, "", "fault 99"),
+    ],
+)
+def test_causes(status: int, fault: int, detail: str, text: str) -> None:
+    """An end is told by its fault, else by its signal, else by its status."""
+    assert cause(status, fault, detail) == text
+
+
+def test_who_is_traced(pages: Pages, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a debugger has is shown so, whatever the kernel's table says of it."""
+    pages.environment(0, "memory")
+    pages.publish()
+    [row] = view.open_kip(str(run)).environments()
+    row = row._replace(pid=os.getpid())
+    assert view.state(row) == "ready"
+    monkeypatch.setattr(view, "_is_traced", lambda pid: pid == os.getpid())
+
+    assert view.state(row) == "traced"
+
+
+def test_a_grace_is_passed_on(run: Path, operator: Callable[..., Any]) -> None:
+    """What --grace says goes to the process server; its bound is the server's."""
+    heard = operator({"ok": {}})
+
+    assert main(["--run", str(run), "kill", "--end", "--grace", "0.5", "web"]) == 0
+    assert heard.requests == [{"op": "end", "name": "web", "grace": 0.5}]
+    assert kill.MAX_GRACE == ending.MAX_GRACE
+
+
+@pytest.mark.parametrize("words", [["--grace", "1", "web"], ["--end", "--grace", "-1", "web"]])
+def test_graces_that_are_none(run: Path, words: list[str]) -> None:
+    """A grace is for --end, and no less than nothing."""
+    try:
+        status = main(["--run", str(run), "kill", *words])
+    except SystemExit as end:
+        status = int(str(end.code))
+    assert status == 2
+
+
+def test_a_heartbeat_is_asked_for(run: Path, operator: Callable[..., Any]) -> None:
+    """`exo serve --heartbeat --share 2` says so to the process server."""
+    heard = operator({"ok": {"thread": 1, "name": "counter"}})
+
+    assert main(["--run", str(run), "serve", "counter:Server", "--heartbeat", "--share", "2"]) == 0
+    [request] = heard.requests
+    assert (request["heartbeat"], request["share"], request["grace"]) == (True, 2, 5.0)
+    assert request["kind"] == serve.SERVER
