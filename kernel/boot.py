@@ -37,7 +37,8 @@ from kernel.environment import Environment
 from kernel.errors import Refused
 from kernel.frames import Ram
 from kernel.kernel import Kernel
-from kernel.lifecycle import Factory, check_name
+from kernel.lifecycle import Factory
+from kernel.names import check_name
 
 if TYPE_CHECKING:
     from hwmodel.machine import Body, Machine
@@ -77,6 +78,7 @@ class Loader:
         self._overseer = roots[-1] if roots else ""
         """Who restarts what the kernel does not."""
         self._root_ends: dict[str, deque[int]] = {}
+        kernel.servers = frozenset(topology.server)
         kernel.on_ended = self._ended
         kernel.on_attach = self._attach
         operators = (kernel.machine.uid, *topology.attach.operators)

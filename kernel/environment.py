@@ -15,6 +15,7 @@ from kernel.abi.kip import UTCB_SIZE, EnvironmentState, Page
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.space import UTCB_AREA
+from kernel.budget import Budget
 from kernel.capability import Capability, Table
 from kernel.errors import Refused
 from kernel.thing import Lasting
@@ -40,7 +41,15 @@ class Environment(Lasting):
 
     kind = Kind.ENVIRONMENT
 
-    def __init__(self, number: int, name: str, thread: ThreadId, cpu: int, may_bind: frozenset[int]) -> None:
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        thread: ThreadId,
+        cpu: int,
+        may_bind: frozenset[int],
+        budget: Budget,
+    ) -> None:
         """Make environment *number* without a body."""
         self.number = number
         self.name = name
@@ -55,6 +64,9 @@ class Environment(Lasting):
         self.kip_area = range(0)
         self.cpu = cpu
         self.may_bind = may_bind
+        self.budget = budget
+        self.owes: dict[Capability, None] = {}
+        """The offers that count against its budget, in whosever table, oldest first."""
         self.keeps = False
         self.table = Table()
         self.frames = 0
@@ -72,6 +84,8 @@ class Environment(Lasting):
         self.roles: tuple[int, ...] = ()
         self.descriptors: list[machine.Descriptor] = []
         """What its program was started with, for a successor."""
+        self.alarms: set[machine.Alarm] = set()
+        """The deadlines of its revocations."""
         self.over = False
         """Its end is done with: from now on only its watchers keep the record."""
         self.watchers: dict[Capability, None] = {}

@@ -26,6 +26,7 @@ from kernel.abi.traps.capability import (
 from kernel.abi.traps.device import InterruptBind, InterruptMask
 from kernel.abi.traps.environment import (
     BootInfo,
+    Charge,
     Created,
     EnvironmentCreate,
     EnvironmentDestroy,
@@ -59,6 +60,7 @@ __all__ = [
     "Bound",
     "Carve",
     "Carved",
+    "Charge",
     "Created",
     "Derive",
     "Drop",
@@ -101,6 +103,7 @@ Single = (
     | EnvironmentSignal
     | NamePublish
     | BootInfo
+    | Charge
     | Endpoint
     | Bind
     | Identify

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import msgspec
 
+from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Name, Record, Small, Word
 from kernel.abi.ids import NIL_HANDLE
@@ -25,7 +26,8 @@ class EnvironmentCreate(Trap, tag=0x10):
     `cpu` is the processor whose plan it runs under, or -1: outside all plans. `keeps` says that its
     capabilities outlive it until a successor takes them; `succeeds` is the handle of such a dead
     environment, whose thread number (with the next version), capabilities and descriptors the new one takes.
-    `may_bind` lists the thread numbers it may call; empty: any.
+    `may_bind` lists the thread numbers it may call; empty: any. Its budget comes out of that of thread `payer`'s
+    environment, 0: the system's; `limits` are the items and limits that are not to be the usual ones.
     """
 
     factory: Small
@@ -35,6 +37,8 @@ class EnvironmentCreate(Trap, tag=0x10):
     keeps: bool = False
     succeeds: Small = NIL_HANDLE
     may_bind: tuple[Small, ...] = ()
+    payer: Word = 0
+    limits: Annotated[tuple[tuple[Small, Small], ...], msgspec.Meta(max_length=len(Item))] = ()
     result = Created
     needs = (Kind.FACTORY, Rights.CONTROL)
     takes_descriptors = True
@@ -47,6 +51,9 @@ class EnvironmentCreate(Trap, tag=0x10):
         Refusal.TOO_MANY_ENVIRONMENTS,
         Refusal.STILL_ALIVE,
         Refusal.NAME_TAKEN,
+        Refusal.OVER_BUDGET,
+        Refusal.NO_SUCH_THREAD,
+        Refusal.STALE_THREAD,
     )
 
 
@@ -81,6 +88,7 @@ class NamePublish(Trap, tag=0x13):
         Refusal.NO_SUCH_THREAD,
         Refusal.STALE_THREAD,
         Refusal.TABLE_FULL,
+        Refusal.OVER_BUDGET,
     )
 
 
@@ -92,3 +100,22 @@ class BootInfo(Trap, tag=0x14):
     needs = (Kind.FACTORY, Rights.CONTROL)
     gives_descriptors = "listening socket of the console"
     refusals = HANDLE_REFUSALS
+
+
+class Charge(Trap, tag=0x15):
+    """Count `amount` of `item` against the environment of `thread`: what the caller, a server, holds for it now.
+
+    It takes the place of what the caller said before, 0 ends it, and it is void when either of them ends. Only
+    servers of the topology charge others, and only for items that servers hold.
+    """
+
+    thread: Word
+    item: Small
+    amount: Small
+    refusals = (
+        Refusal.NO_PRIVILEGE,
+        Refusal.BAD_ARGUMENT,
+        Refusal.NO_SUCH_THREAD,
+        Refusal.STALE_THREAD,
+        Refusal.OVER_BUDGET,
+    )
