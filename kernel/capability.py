@@ -26,6 +26,7 @@ from kernel.frames import Extent, check_no_ring, part_of
 from kernel.thing import Thing
 
 if TYPE_CHECKING:
+    from hwmodel.machine import Alarm
     from kernel.environment import Environment
     from kernel.kernel import Kernel
 
@@ -48,7 +49,18 @@ class Offer(NamedTuple):
 class Capability:
     """A right to one thing, in one slot of one table; or an offer of one."""
 
-    __slots__ = ("children", "handle", "holder", "mapped", "offer", "origin", "parent", "rights", "thing")
+    __slots__ = (
+        "children",
+        "deadline",
+        "handle",
+        "holder",
+        "mapped",
+        "offer",
+        "origin",
+        "parent",
+        "rights",
+        "thing",
+    )
 
     def __init__(
         self,
@@ -69,6 +81,8 @@ class Capability:
         self.handle: Handle
         self.mapped = False
         """Its holder has, or had, a descriptor of the memory."""
+        self.deadline: Alarm | None = None
+        """When what was derived from it is taken by force: the last one set."""
 
     def __repr__(self) -> str:
         """Show what it is to, its rights and its holder."""
@@ -171,6 +185,10 @@ class Table:
         self._generations[slot] = (self._generations[slot] + 1) & 0xFFFF
         self._free.append(slot)
         self.used -= 1
+        if capability.deadline is not None:
+            capability.deadline.cancel()
+            capability.deadline = None
+            capability.holder.budget.release(Item.ALARMS)
         if capability.offer is None:
             capability.holder.budget.release(Item.HANDLES)
         else:
@@ -267,33 +285,25 @@ def _revoke(kernel: "Kernel", call: Call[traps.Revoke]) -> int:
     capability, microseconds = call.capability, call.trap.microseconds
     if not microseconds:
         return _revoke_now(kernel, capability, call)
-    call.caller.budget.check(Item.ALARMS)
+    if capability.deadline is None:
+        call.caller.budget.charge(Item.ALARMS)
+    else:
+        capability.deadline.cancel()
+    clock = kernel.machine.clock
+    deadline = clock.now() + microseconds * 1000
+    capability.deadline = clock.alarm(deadline, lambda: _revoke_at_deadline(kernel, capability))
     asked = list(capability.descendants())
     for wanted in asked:
         if wanted.holder is not call.caller:
             kernel.tell(wanted.holder, Label.REVOKE, (wanted.handle, microseconds))
-    _set_deadline(kernel, call, kernel.machine.clock.now() + microseconds * 1000)
     return len(asked)
 
 
-def _set_deadline(kernel: "Kernel", call: Call[traps.Revoke], deadline: int) -> None:
-    """Revoke by force at *deadline*, in the caller's name; the alarm goes with it."""
-    capability, budget, alarms = call.capability, call.caller.budget, call.caller.alarms
-
-    def strike() -> None:
-        alarms.remove(alarm)
-        budget.release(Item.ALARMS)
-        _revoke_at_deadline(kernel, capability)
-
-    alarm = kernel.machine.clock.alarm(deadline, strike)
-    alarms.add(alarm)
-    budget.hold(Item.ALARMS)
-
-
 def _revoke_at_deadline(kernel: "Kernel", capability: Capability) -> None:
-    """The deadline passed: take what is left, unless the capability itself went meanwhile."""
-    if capability in capability.holder.table:
-        _revoke_now(kernel, capability, None)
+    """The deadline passed: take what is left."""
+    capability.holder.budget.release(Item.ALARMS)
+    capability.deadline = None
+    _revoke_now(kernel, capability, None)
 
 
 def _revoke_now(kernel: "Kernel", capability: Capability, call: "Call[traps.Revoke] | None") -> int:

@@ -84,8 +84,6 @@ class Environment(Lasting):
         self.roles: tuple[int, ...] = ()
         self.descriptors: list[machine.Descriptor] = []
         """What its program was started with, for a successor."""
-        self.alarms: set[machine.Alarm] = set()
-        """The deadlines of its revocations."""
         self.over = False
         """Its end is done with: from now on only its watchers keep the record."""
         self.watchers: dict[Capability, None] = {}

@@ -91,7 +91,6 @@ class Environments:
             budget=dead.budget,
             reserved=True,
         )
-        heir.alarms, dead.alarms = dead.alarms, set()
         dead.budget = Budget(dead.name, [0] * len(Item))
         dead.budget.show_in(kernel.kip.budget_row(dead.number))
         heir.redirector, heir.utcb_area, heir.kip_area = dead.redirector, dead.utcb_area, dead.kip_area
@@ -285,10 +284,6 @@ class Environments:
             descriptor.close()
         environment.budget.release(Item.DESCRIPTORS, len(environment.descriptors))
         environment.descriptors = []
-        for alarm in environment.alarms:
-            alarm.cancel()
-        environment.budget.release(Item.ALARMS, len(environment.alarms))
-        environment.alarms.clear()
         kernel.threads.release(environment.first)
 
     def _close_page(self, environment: Environment) -> None:

@@ -356,7 +356,7 @@ def counted(kernel: Kernel, e: Environment, everything: list[Capability]) -> dic
         Item.NAMES: len(
             [name for name in names if kernel.kip.owner(name) in {t.id for t in e.threads.values()}]
         ),
-        Item.ALARMS: len(e.alarms),
+        Item.ALARMS: sum(c.deadline is not None for c in e.table),
         Item.WAITS: sum(n for (_, item), n in e.budget.charges.items() if item is Item.WAITS),
         Item.OFFERS: sum(c.offer is not None and c.offer.payer is e for c in everything),
         Item.UPCALLS: len(e.backlog),

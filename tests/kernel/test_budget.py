@@ -89,7 +89,9 @@ class Crowd:
             case Item.NAMES:
                 root.sys.name_publish(root.handles[0], f"alias-{serial}", of.thread)
             case Item.ALARMS:
-                of.sys.revoke(of.handles[0], 1000)
+                of.sys.revoke(of.caps[-1].handle, 1000)
+                give = self.stage.system.give
+                give(of.task, self.stage.system._things("ram")[0])
             case Item.WAITS:
                 root.sys.charge(of.thread, Item.WAITS, of.environment.budget.used[Item.WAITS] + 1)
 
@@ -375,9 +377,10 @@ def test_alarms_go_with_their_program() -> None:
     with theatre() as stage:
         crowd = Crowd(stage)
         hog = crowd.begin("hog")
-        for _ in range(Item.ALARMS.program):
-            hog.sys.revoke(hog.handles[0], 1_000_000)
-        alarms = [alarm for alarm in hog.environment.alarms if isinstance(alarm, VirtualAlarm)]
+        more = [hog.sys.derive(hog.handles[0], READ) for _ in range(Item.ALARMS.program)]
+        for handle in (*more, more[0]):
+            hog.sys.revoke(handle, 1_000_000)
+        alarms = [c.deadline for c in hog.caps if isinstance(c.deadline, VirtualAlarm)]
         crowd.end(hog)
 
         assert len(alarms) == Item.ALARMS.program
