@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kernel.abi.budget import default_limits, named
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Attach, Status
 from kernel.abi.gate import Refused as RefusedAnswer
@@ -32,13 +33,14 @@ from kernel.abi.kip import Head, SystemState
 from kernel.abi.program import Program, ProgramKind, Role
 from kernel.abi.topology import AttachConfig, ServerConfig, Topology, booted
 from kernel.bootinfo import boot_records
+from kernel.budget import Budget
 from kernel.capability import give
 from kernel.environment import Environment
 from kernel.errors import Refused
 from kernel.frames import Ram
 from kernel.kernel import Kernel
 from kernel.lifecycle import Factory
-from kernel.names import check_name
+from kernel.names import check_free, check_name
 
 if TYPE_CHECKING:
     from hwmodel.machine import Body, Machine
@@ -98,6 +100,7 @@ class Loader:
                 may_bind=self._may_bind(server),
                 number=server.thread,
                 keeps=server.restart == "always",
+                budget=_budget(name, server),
             )
             self._settle(environment, server)
         self.kernel.kip.set_head(Head.KERNEL_PID, self.kernel.machine.pid)
@@ -170,14 +173,18 @@ class Loader:
                 raise Refused(
                     Refusal.MAY_NOT_ATTACH, f"uid {body.uid} is not {name}'s: see server.{name}.uid"
                 )
-            environment = self.kernel.environments.adopt(body, name, server.thread, self._may_bind(server))
+            environment = self.kernel.environments.adopt(
+                body, name, server.thread, self._may_bind(server), _budget(name, server)
+            )
             if not environment.table.used:
                 self._settle(environment, server)
             elif "factory" in server.holds:
                 self._roots[name] = environment
             self.kernel.log(f"{name} attached: uid {body.uid}, process {body.pid}")
         elif self._is_operator(body.uid) or body.uid in self._members():
-            self.kernel.environments.adopt(body, name, None, frozenset())
+            check_free(self.kernel, name)
+            budget = Budget(name, default_limits(server=False))
+            self.kernel.environments.adopt(body, name, None, frozenset(), budget)
         else:
             raise Refused(Refusal.MAY_NOT_ATTACH, f"uid {body.uid} may not attach: see attach.members")
 
@@ -203,6 +210,10 @@ def _program(server: ServerConfig) -> Program:
     """Return what *server* runs."""
     kind = ProgramKind.PYTHON if server.is_file else ProgramKind.SERVER
     return Program(int(kind), server.argv, roles=tuple(map(int, _files(server))))
+
+
+def _budget(name: str, server: ServerConfig) -> Budget:
+    return Budget(name, default_limits(server=True, wished=named(server.budget)))
 
 
 def _files(server: ServerConfig) -> dict[Role, str]:

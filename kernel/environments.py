@@ -105,10 +105,20 @@ class Environments:
         kernel.count(Counter.RESTARTS)
         return heir
 
-    def adopt(self, body: "Body", name: str, number: int | None, may_bind: frozenset[int]) -> Environment:
+    def adopt(
+        self,
+        body: "Body",
+        name: str,
+        number: int | None,
+        may_bind: frozenset[int],
+        budget: Budget | None = None,
+    ) -> Environment:
         """Make an environment of a body that attached by itself; it succeeds a dead one that left its all."""
         dead = next((e for e in self._rows.values() if e.keeps and not e.alive and e.name == name), None)
-        environment = self._enter(name, -1, may_bind, number) if dead is None else self._inherit(dead)
+        if dead is None:
+            environment = self._enter(name, -1, may_bind, number, budget=budget)
+        else:
+            environment = self._inherit(dead)
         self._embody(environment, body)
         self._introduce(environment)
         self.started(environment)

@@ -22,6 +22,8 @@ class ProgramSpec(msgspec.Struct, array_like=True):
     share: Annotated[int, msgspec.Meta(ge=0)] = 1
     """Parts of the processor it gets; 0: it runs outside the plans, as servers do."""
     restart: Restart = "never"
+    budget: dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]] = {}
+    """Limits by item, as `exo ps --budget` names them, out of the caller's own; the others are the usual ones."""
 
 
 class Exit(msgspec.Struct, array_like=True):
@@ -44,7 +46,7 @@ class Processes(Interface, label=0x44, name="process"):
 
     @operation(2, repeatable=True)
     def wait(self, thread: int) -> Exit:
-        """Return how *thread*'s environment ended, waiting until it has. Fails with NoSuchProgram."""
+        """Return how *thread*'s environment ended, waiting until it has. Fails with NoSuchProgram, TooManyWaits."""
 
     @operation(3, repeatable=True)
     def kill(self, thread: int, signal: int = 9) -> None:

@@ -41,6 +41,10 @@ class NameTaken(ProcessRefused):
     """Another thread carries that name."""
 
 
+class TooManyWaits(ProcessRefused):
+    """The caller waits for as much as it may."""
+
+
 class ThreadRefused(ProcessRefused):
     """The thread cannot be created."""
 

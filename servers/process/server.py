@@ -6,11 +6,11 @@ it keeps in its estate. Names are published by the kernel in the KIP, so they ou
 """
 
 import sys
-from collections import OrderedDict
 from collections.abc import Callable
 
 import msgspec
 
+from kernel.abi.budget import named, pairs
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import next_version, thread_id, thread_number, thread_version
 from kernel.abi.limits import FRAME_SIZE, MAX_THREADS
@@ -29,6 +29,7 @@ from servers.memory.api import Memory
 from servers.process import policy
 from servers.process.api import Exit, Processes, ProgramSpec
 from servers.process.policy import NameTaken, NoSuchProgram, NotYours, SpawnRefused, ThreadRefused
+from servers.process.waiting import Exits, Waiting
 from servers.scheduler.api import Scheduler
 
 ESTATE_PAGES = 16
@@ -70,8 +71,8 @@ class ProcessServer(Processes):
         self.operators = {0, *self._topology.attach.operators}
         """Uids that may speak through the console."""
         self._children: dict[int, Child] = {}
-        self._waiting: dict[int, list[Callable[[Exit], None]]] = {}
-        self._exits: OrderedDict[int, Exit] = OrderedDict()
+        self._waiting = Waiting(environment)
+        self._exits = Exits(policy.WAIT_MEMORY)
         self._last_thread = MAX_THREADS - 1
         self._threads_made = environment.host.now() & 0x7FFF_FFFF
         """The version of the last thread made: a predecessor's are not made again."""
@@ -90,12 +91,12 @@ class ProcessServer(Processes):
 
     def wait(self, thread: int) -> Exit:
         """Answer at once if it ended, else when it does."""
-        if thread in self._exits:
-            return self._exits[thread]
+        if thread in self._exits.known:
+            return self._exits.known[thread]
         if thread not in self._children:
             raise NoSuchProgram(f"thread {thread:#x}")
         call: Call = self.call
-        self.when_ended(thread, call.answer)
+        self._waiting.add(thread, call.answer, call.sender)
         later: Exit = DEFERRED
         return later
 
@@ -153,14 +154,22 @@ class ProcessServer(Processes):
             raise SpawnRefused("no program: argv is empty")
         # Those that are being restarted have no thread just now, and keep their names all the same.
         names = {*self.environment.kip.names(), *(child.spec.name for child in self._children.values())}
+        names |= self._topology.server.keys()
         if spec.name in names:
             raise SpawnRefused(f"the name {spec.name!r} is taken")
         spec.name = spec.name or policy.choose_name(spec.kind, spec.argv[0], names)
         program = Program(spec.kind, spec.argv, spec.environ, roles)
         create = EnvironmentCreate(
-            self._factory, spec.name, program, cpu=0 if spec.share else -1, keeps=spec.restart != "never"
+            self._factory,
+            spec.name,
+            program,
+            cpu=0 if spec.share else -1,
+            keeps=spec.restart != "never",
+            payer=spawner,
+            limits=_limits(spec),
         )
         child = self._create(create, descriptors, spec, spawner)
+        child.spec = _essence(child).spec
         if spec.share > 1:
             self._set_share(child)
         self._keep()
@@ -168,7 +177,7 @@ class ProcessServer(Processes):
 
     def when_ended(self, thread: int, tell: Callable[[Exit], None]) -> None:
         """Call *tell* when *thread*'s environment has ended."""
-        self._waiting.setdefault(thread, []).append(tell)
+        self._waiting.add(thread, tell)
 
     def signal(self, child: Child, signal: int) -> None:
         """Send a host signal; to one that just ended it is no error."""
@@ -219,11 +228,8 @@ class ProcessServer(Processes):
         child = self._children.pop(thread, None)
         if child is None:
             return
-        self._exits[thread] = exited
-        while len(self._exits) > policy.WAIT_MEMORY:
-            self._exits.popitem(last=False)
-        for tell in self._waiting.pop(thread, ()):
-            tell(exited)
+        self._exits.add(thread, exited, child.spawner)
+        self._waiting.ended(thread, exited)
         if policy.must_restart(child.spec.restart, exited.status):
             self._restart(child)
         else:
@@ -303,7 +309,7 @@ class ProcessServer(Processes):
         known = msgspec.msgpack.decode(state, type=State)
         held = {handle for handle, _ in self._holdings(Kind.ENVIRONMENT)}
         self._children.update((child.thread, child) for child in known.children if child.handle in held)
-        self._exits.update(known.exits)
+        self._exits.known.update(known.exits)
 
     def _attaches(self, name: str) -> bool:
         server = self._topology.server.get(name)
@@ -312,7 +318,7 @@ class ProcessServer(Processes):
     def _keep(self) -> None:
         """Write down every child, with what it takes to answer for it, and how the last ones ended."""
         children = [_essence(child) for child in self._children.values()]
-        state = msgspec.msgpack.encode(State(children, dict(self._exits)))
+        state = msgspec.msgpack.encode(State(children, self._exits.known))
         try:
             if self._estate is None or len(state) > self._estate.room:
                 self._grow(len(state))
@@ -337,6 +343,14 @@ class ProcessServer(Processes):
         self._estate.store(state)
         if old:
             self.environment.sys.drop(old)
+
+
+def _limits(spec: ProgramSpec) -> tuple[tuple[int, int], ...]:
+    """Return what *spec* says about the budget, as the kernel takes it. Raises SpawnRefused."""
+    try:
+        return pairs(named(spec.budget))
+    except ValueError as error:
+        raise SpawnRefused(str(error)) from None
 
 
 def _essence(child: Child) -> Child:
