@@ -9,10 +9,12 @@ its thread number to a successor. The record of how it ended stays while anybody
 from collections import deque
 from typing import TYPE_CHECKING
 
+from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import ThreadId
 from kernel.abi.kip import UTCB_SIZE, EnvironmentState, Page
 from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.program import Back, Program
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.space import UTCB_AREA
 from kernel.budget import Budget
@@ -28,6 +30,14 @@ if TYPE_CHECKING:
 
 _REPOSSESSED = FRAME_SIZE // 8 - Page.REPOSSESSED_LIST
 _WORD = (1 << 64) - 1
+
+
+_EARLIER = 2
+
+
+def _close(descriptors: "list[machine.Descriptor]") -> None:
+    for descriptor in descriptors:
+        descriptor.close()
 
 
 def check_aligned(location: int) -> None:
@@ -84,6 +94,8 @@ class Environment(Lasting):
         self.roles: tuple[int, ...] = ()
         self.descriptors: list[machine.Descriptor] = []
         """What its program was started with, for a successor."""
+        self.earlier: list[tuple[tuple[int, ...], list[machine.Descriptor]]] = []
+        """Roles and descriptors of the first program, and of the one before this one."""
         self.over = False
         """Its end is done with: from now on only its watchers keep the record."""
         self.watchers: dict[Capability, None] = {}
@@ -194,6 +206,31 @@ class Environment(Lasting):
         if (location := next(free, None)) is None:
             raise Refused(Refusal.BAD_UTCB, f"the UTCB area of {self.name} is full")
         return location
+
+    def restock(self, program: Program, descriptors: "list[machine.Descriptor]", back: int) -> None:
+        """Change what its successor's program starts with: to *descriptors*, if there are any, or *back*."""
+        before = self.kept()
+        if back == Back.BEFORE and self.earlier:
+            _close(self.descriptors)
+            self.roles, self.descriptors = self.earlier.pop()
+        elif descriptors or (back == Back.FIRST and self.earlier):
+            roles, new = (program.roles, descriptors) if descriptors else self.earlier[0]
+            self.earlier.append((self.roles, self.descriptors))
+            self.roles, self.descriptors = roles, [descriptor.duplicate() for descriptor in new]
+            if len(self.earlier) > _EARLIER:
+                _close(self.earlier.pop(1)[1])
+        self.budget.hold(Item.DESCRIPTORS, self.kept() - before)
+
+    def kept(self) -> int:
+        """Return how many descriptors are kept for successors."""
+        return len(self.descriptors) + sum(len(descriptors) for _, descriptors in self.earlier)
+
+    def forget_descriptors(self) -> None:
+        """Nobody will succeed it."""
+        self.budget.release(Item.DESCRIPTORS, self.kept())
+        for _, descriptors in (*self.earlier, (self.roles, self.descriptors)):
+            _close(descriptors)
+        self.descriptors, self.earlier = [], []
 
     def show_threads(self, kernel: "Kernel") -> None:
         """Bring the rows of its threads up to date: something they have in common changed."""

@@ -1,7 +1,7 @@
 """The table of environments: how they come to be, how they end, and what of them remains."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kernel.abi.budget import Item, default_limits
@@ -11,7 +11,7 @@ from kernel.abi.ids import ThreadId, thread_number
 from kernel.abi.kip import Counter, EnvironmentState, Page
 from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS, RESERVED_ENVIRONMENTS
 from kernel.abi.messages import Label
-from kernel.abi.program import Program
+from kernel.abi.program import Back, Program
 from kernel.budget import Budget, void_charges
 from kernel.capability import settle, take
 from kernel.environment import Environment
@@ -74,9 +74,19 @@ class Environments:
             environment.budget.hold(Item.DESCRIPTORS, len(descriptors))
         return self._launch(environment, program, descriptors)
 
-    def succeed(self, dead: Environment, program: Program) -> Environment:
-        """Start the successor of *dead*: its thread with the next version, its capabilities, its descriptors."""
+    def succeed(
+        self,
+        dead: Environment,
+        program: Program,
+        descriptors: "Sequence[Descriptor]" = (),
+        back: int = Back.SAME,
+    ) -> Environment:
+        """Start the successor of *dead*: its thread with the next version, its capabilities, its descriptors.
+
+        Where other *descriptors* come, or it goes *back*, it has those; they are the caller's to close.
+        """
         heir = self._inherit(dead)
+        heir.restock(program, list(descriptors), back)
         again = [descriptor.duplicate() for descriptor in heir.descriptors]
         return self._launch(heir, Program(program.kind, program.argv, program.environ, heir.roles), again)
 
@@ -99,8 +109,9 @@ class Environments:
             capability.holder = heir
             capability.mapped = False
             capability.thing.inherited(kernel, dead, heir)
-        heir.roles, heir.descriptors = dead.roles, dead.descriptors
-        dead.keeps, dead.frames, dead.table, dead.descriptors = False, 0, type(dead.table)(), []
+        heir.roles, heir.descriptors, heir.earlier = dead.roles, dead.descriptors, dead.earlier
+        dead.keeps, dead.frames, dead.table = False, 0, type(dead.table)()
+        dead.descriptors, dead.earlier = [], []
         kernel.kip.show(dead)
         kernel.count(Counter.RESTARTS)
         return heir
@@ -290,10 +301,7 @@ class Environments:
                 # What its own host process had mapped is gone with that, unless it only left the system.
                 gone = environment.body.owned
                 settle(kernel, [c for c in lost if not gone or c.holder is not environment], keeper=None)
-        for descriptor in environment.descriptors:
-            descriptor.close()
-        environment.budget.release(Item.DESCRIPTORS, len(environment.descriptors))
-        environment.descriptors = []
+        environment.forget_descriptors()
         kernel.threads.release(environment.first)
 
     def _close_page(self, environment: Environment) -> None:

@@ -83,9 +83,7 @@ def _succeed(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environme
         raise Refused(Refusal.MISSING_RIGHT, f"handle {call.trap.succeeds:#x} only watches")
     if dead.alive or not dead.keeps:
         raise Refused(Refusal.STILL_ALIVE, f"{dead.name} lives, or left nothing to a successor")
-    if call.descriptors:
-        raise Refused(Refusal.BAD_DESCRIPTORS, "a successor starts with those of its predecessor")
-    return kernel.environments.succeed(dead, call.trap.program)
+    return kernel.environments.succeed(dead, call.trap.program, call.descriptors, call.trap.back)
 
 
 def _living(call: Call[traps.EnvironmentDestroy] | Call[traps.EnvironmentSignal]) -> Environment:

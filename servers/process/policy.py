@@ -45,6 +45,10 @@ class TooManyWaits(ProcessRefused):
     """The caller waits for as much as it may."""
 
 
+class CannotReplace(ProcessRefused):
+    """The server cannot be replaced."""
+
+
 class ThreadRefused(ProcessRefused):
     """The thread cannot be created."""
 

@@ -6,7 +6,7 @@ it keeps in its estate. Names are published by the kernel in the KIP, so they ou
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -15,7 +15,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.ids import next_version, thread_id, thread_number, thread_version
 from kernel.abi.limits import FRAME_SIZE, MAX_THREADS
 from kernel.abi.messages import Label
-from kernel.abi.program import Program, ProgramKind
+from kernel.abi.program import Back, Program
 from kernel.abi.rights import Kind
 from kernel.abi.topology import Topology
 from kernel.abi.traps import EnvironmentCreate, Inspection, ThreadControl
@@ -29,6 +29,7 @@ from servers.memory.api import Memory
 from servers.process import policy
 from servers.process.api import Exit, Processes, ProgramSpec
 from servers.process.policy import NameTaken, NoSuchProgram, NotYours, SpawnRefused, ThreadRefused
+from servers.process.replacement import Replacements, spec_of
 from servers.process.waiting import Exits, Waiting
 from servers.scheduler.api import Scheduler
 
@@ -67,10 +68,11 @@ class ProcessServer(Processes):
         self._factory = self._find_factory()
         topology, self.console = environment.sys.boot_info(self._factory)
         """The listening socket that people's tools connect to, a descriptor of the host."""
-        self._topology = msgspec.json.decode(topology, type=Topology)
-        self.operators = {0, *self._topology.attach.operators}
+        self.topology = msgspec.json.decode(topology, type=Topology)
+        self.operators = {0, *self.topology.attach.operators}
         """Uids that may speak through the console."""
         self._children: dict[int, Child] = {}
+        self.replacements = Replacements(self)
         self._waiting = Waiting(environment)
         self._exits = Exits(policy.WAIT_MEMORY)
         self._last_thread = MAX_THREADS - 1
@@ -154,7 +156,7 @@ class ProcessServer(Processes):
             raise SpawnRefused("no program: argv is empty")
         # Those that are being restarted have no thread just now, and keep their names all the same.
         names = {*self.environment.kip.names(), *(child.spec.name for child in self._children.values())}
-        names |= self._topology.server.keys()
+        names |= self.topology.server.keys()
         if spec.name in names:
             raise SpawnRefused(f"the name {spec.name!r} is taken")
         spec.name = spec.name or policy.choose_name(spec.kind, spec.argv[0], names)
@@ -230,7 +232,9 @@ class ProcessServer(Processes):
             return
         self._exits.add(thread, exited, child.spawner)
         self._waiting.ended(thread, exited)
-        if policy.must_restart(child.spec.restart, exited.status):
+        if self.replacements.ended(child, exited):
+            pass
+        elif policy.must_restart(child.spec.restart, exited.status):
             self._restart(child)
         else:
             self.environment.sys.drop(child.handle)
@@ -245,28 +249,41 @@ class ProcessServer(Processes):
         self._children[child.thread] = child
         delay = policy.delay(child.short_runs)
         if delay:
-            self.server.after(delay, lambda: self._succeed(child))
+            self.server.after(delay, lambda: self.succeed_or_retry(child))
         else:
-            self._succeed(child)
+            self.succeed_or_retry(child)
 
-    def _succeed(self, child: Child) -> None:
+    def succeed_or_retry(self, child: Child) -> None:
         """Start the successor of a program that ended, with the descriptors it had, which the kernel kept."""
         if child.spec.restart == "never":
             del self._children[child.thread]
             self.environment.sys.drop(child.handle)
             return
-        program = Program(child.spec.kind, child.spec.argv, child.spec.environ)
-        create = EnvironmentCreate(self._factory, child.spec.name, program, succeeds=child.handle)
+        if self.replacements.ended(child, Exit(0)):
+            return  # it was asked for while this one waited for its turn
         try:
-            successor = self._create(create, [], child.spec, child.spawner)
+            self.succeed(child, child.spec)
         except SpawnRefused as refused:
             print(f"{child.spec.name} is not back yet: {refused}", file=sys.stderr)
-            self.server.after(policy.MAX_DELAY, lambda: self._succeed(child))
-            return
-        del self._children[child.thread]
+            self.server.after(policy.MAX_DELAY, lambda: self.succeed_or_retry(child))
+
+    def succeed(
+        self,
+        child: Child,
+        spec: ProgramSpec,
+        descriptors: Sequence[object] = (),
+        roles: tuple[int, ...] = (),
+        back: int = Back.SAME,
+    ) -> Child:
+        """Start *spec* as the successor of *child*, which ended. Raises SpawnRefused."""
+        program = Program(spec.kind, spec.argv, spec.environ, roles)
+        create = EnvironmentCreate(self._factory, spec.name, program, succeeds=child.handle, back=int(back))
+        successor = self._create(create, list(descriptors), spec, child.spawner)
+        self._children.pop(child.thread, None)
         successor.short_runs = child.short_runs
         self.environment.sys.drop(child.handle)
         self._keep()
+        return successor
 
     def _succeeded(self, thread: int, heir: int) -> None:
         """A server that starts by attaching is back: our capability is to its new incarnation."""
@@ -292,12 +309,10 @@ class ProcessServer(Processes):
         """Answer for the servers of the topology; those that ended meanwhile are restarted."""
         for handle, inspection in self._holdings(Kind.ENVIRONMENT):
             name = inspection.text.partition(":")[0]
-            server = self._topology.server.get(name)
+            server = self.topology.server.get(name)
             if inspection.first in self._children or server is None:
                 continue
-            kind = ProgramKind.PYTHON if server.is_file else ProgramKind.SERVER
-            spec = ProgramSpec(int(kind), server.argv, name, share=0, restart=server.restart)
-            self._children[inspection.first] = Child(spec, inspection.first, handle, 0)
+            self._children[inspection.first] = Child(spec_of(name, server), inspection.first, handle, 0)
         for _, inspection in self._holdings(Kind.ENVIRONMENT):
             if not inspection.count and inspection.first in self._children:
                 self._ended(inspection.first, Exit(inspection.status, inspection.fault, inspection.text))
@@ -312,7 +327,7 @@ class ProcessServer(Processes):
         self._exits.known.update(known.exits)
 
     def _attaches(self, name: str) -> bool:
-        server = self._topology.server.get(name)
+        server = self.topology.server.get(name)
         return server is not None and server.start == "attach"
 
     def _keep(self) -> None:

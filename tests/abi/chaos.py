@@ -124,6 +124,7 @@ class Chaos:
             (traps.EnvironmentCreate, "program"): PROGRAM,
             (traps.EnvironmentCreate, "may_bind"): [],
             (traps.EnvironmentCreate, "limits"): self.random.choice(([], [], [[0, 20]], [[4, 3], [1, 99]])),
+            (traps.EnvironmentCreate, "back"): self.random.randrange(3),
             (traps.EnvironmentCreate, "payer"): self.random.choice(
                 (0, actor.thread, actor.thread, self.thread())
             ),

@@ -46,7 +46,7 @@ RECORDS: list[tuple[object, str]] = [
     (traps.Batch((traps.Inventory(), traps.Drop(5))), "9202929145924305"),
     (
         traps.EnvironmentCreate(1, "a", PROGRAM, 0, keeps=True, succeeds=2, may_bind=(96,)),
-        "9a1001a161940392a92f62696e2f74727565a1789192a14ba176910100c30291600090",
+        "9b1001a161940392a92f62696e2f74727565a1789192a14ba176910100c3029160000090",
     ),
     (traps.EnvironmentDestroy(1), "921101"),
     (traps.EnvironmentSignal(1, 15), "9312010f"),

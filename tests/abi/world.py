@@ -75,7 +75,7 @@ class World:
     def arguments(self, trap: type[traps.Trap]) -> list[Any]:
         """Return arguments with which *trap* is done."""
         table: dict[type[traps.Trap], Callable[[], list[Any]]] = {
-            traps.EnvironmentCreate: lambda: [self.factory, "child", PROGRAM, -1, False, 0, [], 0, []],
+            traps.EnvironmentCreate: lambda: [self.factory, "child", PROGRAM, -1, False, 0, [], 0, 0, []],
             traps.EnvironmentDestroy: lambda: [self.environment],
             traps.EnvironmentSignal: lambda: [self.environment, 18],
             traps.NamePublish: lambda: [self.factory, "alias", self.caller.thread],

@@ -8,7 +8,7 @@ from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Name, Record, Small, Word
 from kernel.abi.ids import NIL_HANDLE
-from kernel.abi.program import Program
+from kernel.abi.program import Back, Program
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.trap import HANDLE_REFUSALS, Trap
 
@@ -25,7 +25,8 @@ class EnvironmentCreate(Trap, tag=0x10):
 
     `cpu` is the processor whose plan it runs under, or -1: outside all plans. `keeps` says that its
     capabilities outlive it until a successor takes them; `succeeds` is the handle of such a dead
-    environment, whose thread number (with the next version), capabilities and descriptors the new one takes.
+    environment, whose thread number (with the next version), capabilities and descriptors the new one takes. Where
+    descriptors come along they take the place of those, which are kept, so that `back` can undo that.
     `may_bind` lists the thread numbers it may call; empty: any. Its budget comes out of that of thread `payer`'s
     environment, 0: the system's; `limits` are the items and limits that are not to be the usual ones.
     """
@@ -37,6 +38,8 @@ class EnvironmentCreate(Trap, tag=0x10):
     keeps: bool = False
     succeeds: Small = NIL_HANDLE
     may_bind: tuple[Small, ...] = ()
+    back: Annotated[int, msgspec.Meta(ge=0, le=2)] = Back.SAME
+    """A `Back`."""
     payer: Word = 0
     limits: Annotated[tuple[tuple[Small, Small], ...], msgspec.Meta(max_length=len(Item))] = ()
     result = Created
