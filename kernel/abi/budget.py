@@ -51,10 +51,10 @@ class Item(IntEnum):
         65536,
         24,
     )
-    BINDINGS = 2, "bindings to threads it may send to", 256, 1024, 4
+    BINDINGS = 2, "bindings to threads it may send to", 512, 1024, 4
     THREADS = 3, "threads", 128, 256, 1
-    CHILDREN = 4, "environments it started, until nobody asks how they ended", 64, 1024, 0
-    RESTARTS = 5, "children that are started again when they end", 16, 1024, 0
+    CHILDREN = 4, "environments it started, until nobody asks how they ended", 64, 128, 0
+    RESTARTS = 5, "children that are started again when they end", 16, 128, 0
     KEPT = 6, "bytes of arguments and environ held to start children again", 1 << 20, 1 << 26, 0
     NAMES = 7, "names published for its threads beside its own", 16, 256, 0
     ALARMS = 8, "revocations that wait for their deadline", 64, 1024, 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kernel.abi.budget import OFFER_LIFE_NS
 from kernel.abi.kip import EnvironmentState
-from kernel.abi.limits import MAX_BATCH
+from kernel.abi.limits import MAX_BATCH, MAX_OFFERS
 from kernel.abi.traps import Drop, Inspect
 from libexo.errors import TrapRefused
 from servers.memory.handed import Owner
@@ -44,22 +44,27 @@ class Promised:
     def add(self, row: "EnvironmentRow", handle: int, pages: int) -> None:
         """Remember what is offered to *row*'s environment."""
         until = self._environment.host.now() + OFFER_LIFE_NS
-        self._of.setdefault(Owner(row.number, row.started), []).append(Promise(handle, pages, until))
+        promises = self._of.setdefault(Owner(row.number, row.started), [])
+        promises.append(Promise(handle, pages, until))
+        if len(promises) > 2 * MAX_OFFERS:
+            self.review()
 
     def frames(self, row: "EnvironmentRow") -> int:
         """Return how many frames *row*'s environment was promised, and may have taken since `review`."""
         return sum(promise.pages for promise in self._of.get(Owner(row.number, row.started), ()))
 
     def review(self) -> None:
-        """Forget what was taken; give up what nobody will take."""
+        """Forget what was taken; give up what nobody can take any more: too many, too old, or of the dead."""
         rows, now = self._environment.kip.environments(), self._environment.host.now()
         living = {Owner(row.number, row.started) for row in rows if row.state != EnvironmentState.DEAD}
         before, self._of = self._of, {}
         lost = []
         for owner, promises in before.items():
-            for promise in self._still_ours(promises):
-                if owner in living and now < promise.until:
-                    self._of.setdefault(owner, []).append(promise)
+            ours = list(self._still_ours(promises))
+            for number, promise in enumerate(reversed(ours)):
+                stands = number < MAX_OFFERS and now < promise.until
+                if owner in living and stands:
+                    self._of.setdefault(owner, []).insert(0, promise)
                 else:
                     lost.append(Drop(promise.handle))
         for first in range(0, len(lost), MAX_BATCH):
