@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel.abi.budget import default_limits, named
+from kernel.abi.budget import Item, default_limits, named
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Attach, Status
 from kernel.abi.gate import Refused as RefusedAnswer
@@ -173,6 +173,8 @@ class Loader:
                 raise Refused(
                     Refusal.MAY_NOT_ATTACH, f"uid {body.uid} is not {name}'s: see server.{name}.uid"
                 )
+            if server.start != "attach":
+                raise Refused(Refusal.NAME_TAKEN, f"{name} is a server that the system starts by itself")
             environment = self.kernel.environments.adopt(
                 body, name, server.thread, self._may_bind(server), _budget(name, server)
             )
@@ -183,10 +185,17 @@ class Loader:
             self.kernel.log(f"{name} attached: uid {body.uid}, process {body.pid}")
         elif self._is_operator(body.uid) or body.uid in self._members():
             check_free(self.kernel, name)
+            self._check_attached(body.uid)
             budget = Budget(name, default_limits(server=False))
             self.kernel.environments.adopt(body, name, None, frozenset(), budget)
         else:
             raise Refused(Refusal.MAY_NOT_ATTACH, f"uid {body.uid} may not attach: see attach.members")
+
+    def _check_attached(self, uid: int) -> None:
+        """Refuse one more program of *uid*, if it is no operator, and has as many as a program may start."""
+        attached = sum(each.uid == uid for each in self.kernel.environments if each.alive)
+        if attached >= Item.CHILDREN.program and not self._is_operator(uid):
+            raise Refused(Refusal.OVER_BUDGET, f"{attached} programs of uid {uid} are attached: end some")
 
     def _members(self) -> set[int | None]:
         return {server.uid for server in self._topology.server.values()} | {*self._topology.attach.members}
