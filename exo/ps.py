@@ -3,15 +3,19 @@
 CPU is what the environment used of it, by the host's nanoseconds. MEMORY is what it holds of the system's
 RAM, HANDLES its capabilities, TRAPS its calls into the kernel. Nothing is asked of the kernel for this: it
 all stands in the kernel interface page, which everybody may read.
+
+With --budget it says what each makes the system hold for it, and, behind the stroke, how much that may be,
+without what was given to children.
 """
 
 from argparse import ArgumentParser, Namespace
 
-from exo import view
+from exo import budget, view
 
-ARGUMENTS = "[--json | --names]"
+ARGUMENTS = "[--budget] [--json | --names]"
 EXAMPLES = """\
   exo ps
+  exo ps --budget
   exo ps --json | jq '.[] | select(.state == "running") | .name'"""
 
 HEAD = ("NAME", "THREAD", "PID", "UID", "STATE", "CPU", "MEMORY", "HANDLES", "TRAPS", "AGE")
@@ -21,18 +25,20 @@ RIGHT = frozenset(HEAD) - {"NAME", "THREAD", "STATE"}
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `ps`."""
     view.add_json(parser)
+    parser.add_argument("--budget", action="store_true", help="show what each makes the system hold")
     parser.add_argument("--names", action="store_true", help="print the names only, a line each")
 
 
 def main(options: Namespace) -> int:
     """Print the list."""
-    found = view.environments(view.open_kip(options.run))
+    kip = view.open_kip(options.run)
+    found = budget.budgets(kip) if options.budget else view.environments(kip)
     if options.json:
         view.print_json(found)
     elif options.names:
         print("\n".join(str(each["name"]) for each in found))
     else:
-        print(listing(found))
+        print(budget.listing(found) if options.budget else listing(found))
     return 0
 
 

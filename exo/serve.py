@@ -7,8 +7,11 @@ restarted by its rule. With --here it runs in this very process instead, which a
 container of its own, say. The uid must be an operator's, or be listed in attach.members of the system's
 topology.
 
-NAME is a server of the topology with start = "attach": it runs in this very process, which attaches to the
+NAME is a server of the topology. With start = "attach" it runs in this very process, which attaches to the
 system. So a server runs in a container, under a debugger, or in a terminal beside the system.
+
+With --name NAME of a server that the topology starts by itself, your class takes its place: it is its successor,
+with all it held. When it does not answer, what ran before is put back. NAME alone puts back what the topology says.
 """
 
 import os
@@ -19,6 +22,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exo import replacing
 from exo.booting import default_config
 from exo.console import Console, own_directory
 from exo.kill import seconds
@@ -34,6 +38,8 @@ EXAMPLES = """\
   exo serve counter:CounterServer --name counter --restart always --heartbeat
   exo logs -f counter
   exo serve --here counter:CounterServer in this process, until it or the system ends
+  exo serve --name scheduler lottery:Lottery
+  exo serve scheduler                    the one of system.toml again
   exo serve memory                       in this process; system.toml says start = "attach" """
 
 SERVER = 2
@@ -86,6 +92,9 @@ def main(options: Namespace) -> int:
         if ":" not in options.server or options.restart:
             raise Usage("--here is for module:Class, and whoever starts it restarts it: leave out --restart")
         return here(run, options.server, options.name)
+    if ":" in options.server and options.name and replacing.is_server(run, options.name):
+        print(replacing.replace(run, options.name, options.server))
+        return 0
     if ":" in options.server:
         wanted = {"share": options.share, "heartbeat": options.heartbeat, "grace": options.grace}
         print(spawn(run, options.server, options.name, options.restart or "never", **wanted))
@@ -169,6 +178,9 @@ def attach(run: str, name: str, config: str) -> int:
             f"{config} has no server {name!r}, only {', '.join(topology.server)}; or give module:Class"
         )
     view.open_kip(run)
+    if server.start != "attach":
+        print(replacing.replace(run, name))
+        return 0
     try:
         environment = libexo.attach(run, name)
         print(

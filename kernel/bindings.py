@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from hwmodel.machine import Exhausted
 from kernel.abi import traps
+from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
 from kernel.abi.kip import Counter
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from kernel.environment import Environment
     from kernel.kernel import Kernel
     from kernel.thread import Thread
+
+
+_DESCRIPTORS, _RING_DESCRIPTORS = 2, 4
+"""What the kernel holds for a binding: the tickets; with a ring, the receiver's ends of the doorbells as well."""
 
 
 class Binding:
@@ -53,6 +58,11 @@ class Binding:
     def redirected(self) -> bool:
         """Whether it leads elsewhere than its sender asked for."""
         return self.receiver is not self.intended
+
+    @property
+    def descriptors(self) -> int:
+        """How many descriptors the kernel holds for it."""
+        return _DESCRIPTORS if self.ring is None else _RING_DESCRIPTORS
 
     @property
     def ring_size(self) -> int:
@@ -84,14 +94,21 @@ class Bindings:
         receiver = environment.route(intended)
         if len(environment.outgoing) >= MAX_BINDINGS:
             raise Refused(Refusal.TOO_MANY_BINDINGS, f"{MAX_BINDINGS} bindings")
+        environment.budget.check(Item.BINDINGS)
+        environment.budget.check(Item.DESCRIPTORS, _RING_DESCRIPTORS)
         self._kernel.threads.endpoint(receiver.number)
         binding = Binding(self._kernel.machine, sender, receiver, intended)
         environment.outgoing[binding.token] = receiver.incoming[binding.token] = binding
+        environment.budget.hold(Item.BINDINGS)
+        environment.budget.hold(Item.DESCRIPTORS, binding.descriptors)
         return binding
 
     def unbind(self, binding: Binding) -> None:
         """End *binding*."""
-        del binding.sender.environment.outgoing[binding.token], binding.receiver.incoming[binding.token]
+        environment = binding.sender.environment
+        del environment.outgoing[binding.token], binding.receiver.incoming[binding.token]
+        environment.budget.release(Item.BINDINGS)
+        environment.budget.release(Item.DESCRIPTORS, binding.descriptors)
         for ticket in binding.tickets:
             ticket.close()
         if binding.ring is not None:
@@ -134,6 +151,7 @@ def _bind(kernel: "Kernel", call: Call[traps.Bind]) -> traps.Bound:
         _hand_over(call, binding)
         if extent is not None:
             binding.ring = Ring(kernel.machine, extent)
+            call.caller.budget.hold(Item.DESCRIPTORS, binding.descriptors - _DESCRIPTORS)
             call.gives += binding.ring.begin(binding)
     except Exhausted:
         bindings.unbind(binding)

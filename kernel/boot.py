@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kernel.abi.budget import Item, default_limits, named
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Attach, Status
 from kernel.abi.gate import Refused as RefusedAnswer
@@ -35,13 +36,15 @@ from kernel.abi.program import Program, ProgramKind, Role
 from kernel.abi.topology import ServerConfig, Topology, booted
 from kernel.abi.traps import Booted
 from kernel.bootinfo import boot_records
+from kernel.budget import Budget
 from kernel.capability import give
 from kernel.environment import Environment
 from kernel.errors import Refused
 from kernel.frames import Ram
 from kernel.heartbeat import Heartbeat
 from kernel.kernel import Kernel, refuse_heartbeat
-from kernel.lifecycle import Factory, check_name
+from kernel.lifecycle import Factory
+from kernel.names import check_free, check_name
 
 if TYPE_CHECKING:
     from hwmodel.machine import Body, Machine
@@ -86,6 +89,7 @@ class Loader:
         """How many runs of a root task in a row were short."""
         self._restarts: dict[str, int] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
+        kernel.servers = frozenset(topology.server)
         kernel.on_ended = self._ended
         kernel.on_heartbeat = self._heartbeat
         kernel.on_attach = self._attach
@@ -105,6 +109,7 @@ class Loader:
                 may_bind=self._may_bind(server),
                 number=server.thread,
                 keeps=server.restart == "always",
+                budget=_budget(name, server),
             )
             self._settle(environment, server)
         self.kernel.kip.set_head(Head.KERNEL_PID, self.kernel.machine.pid)
@@ -232,16 +237,29 @@ class Loader:
                 raise Refused(
                     Refusal.MAY_NOT_ATTACH, f"uid {body.uid} is not {name}'s: see server.{name}.uid"
                 )
-            environment = self.kernel.environments.adopt(body, name, server.thread, self._may_bind(server))
+            if server.start != "attach":
+                raise Refused(Refusal.NAME_TAKEN, f"{name} is a server that the system starts by itself")
+            environment = self.kernel.environments.adopt(
+                body, name, server.thread, self._may_bind(server), _budget(name, server)
+            )
             if not environment.table.used:
                 self._settle(environment, server)
             elif "factory" in server.holds:
                 self._roots[name] = environment
             self.kernel.log(f"{name} attached: uid {body.uid}, process {body.pid}")
         elif body.uid in self._operators.uids or body.uid in self._members():
-            self.kernel.environments.adopt(body, name, None, frozenset())
+            check_free(self.kernel, name)
+            self._check_attached(body.uid)
+            budget = Budget(name, default_limits(server=False))
+            self.kernel.environments.adopt(body, name, None, frozenset(), budget)
         else:
             raise Refused(Refusal.MAY_NOT_ATTACH, f"uid {body.uid} may not attach: see attach.members")
+
+    def _check_attached(self, uid: int) -> None:
+        """Refuse one more program of *uid*, if it is no operator, and has as many as a program may start."""
+        attached = sum(each.uid == uid for each in self.kernel.environments if each.alive)
+        if attached >= Item.CHILDREN.program and uid not in self._operators.uids:
+            raise Refused(Refusal.OVER_BUDGET, f"{attached} programs of uid {uid} are attached: end some")
 
     def _members(self) -> set[int | None]:
         return {server.uid for server in self._topology.server.values()} | {*self._topology.attach.members}
@@ -268,6 +286,10 @@ def _program(server: ServerConfig) -> Program:
     """Return what *server* runs."""
     kind = ProgramKind.PYTHON if server.is_file else ProgramKind.SERVER
     return Program(int(kind), server.argv, roles=tuple(map(int, _files(server))))
+
+
+def _budget(name: str, server: ServerConfig) -> Budget:
+    return Budget(name, default_limits(server=True, wished=named(server.budget)))
 
 
 def _files(server: ServerConfig) -> dict[Role, str]:

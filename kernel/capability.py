@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kernel.abi import traps
+from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import ANY_FRAME, Handle, handle, handle_generation, handle_slot
 from kernel.abi.kip import Counter
-from kernel.abi.limits import MAX_HANDLES
+from kernel.abi.limits import MAX_HANDLES, MAX_SLOTS
 from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.dispatch import Call, handles
@@ -25,6 +26,7 @@ from kernel.frames import Extent, check_no_ring, part_of
 from kernel.thing import Thing
 
 if TYPE_CHECKING:
+    from hwmodel.machine import Alarm
     from kernel.environment import Environment
     from kernel.kernel import Kernel
 
@@ -36,6 +38,10 @@ class Offer(NamedTuple):
     """What makes a capability an offer: who may take it, and how."""
 
     receiver: "Environment"
+    payer: "Environment"
+    """Whose budget it counts against."""
+    until: int
+    """When it falls, by the machine's clock."""
     grant: bool
     """The capability it is of moves to the receiver; otherwise the receiver gets one derived from that."""
 
@@ -43,7 +49,18 @@ class Offer(NamedTuple):
 class Capability:
     """A right to one thing, in one slot of one table; or an offer of one."""
 
-    __slots__ = ("children", "handle", "holder", "mapped", "offer", "origin", "parent", "rights", "thing")
+    __slots__ = (
+        "children",
+        "deadline",
+        "handle",
+        "holder",
+        "mapped",
+        "offer",
+        "origin",
+        "parent",
+        "rights",
+        "thing",
+    )
 
     def __init__(
         self,
@@ -64,6 +81,8 @@ class Capability:
         self.handle: Handle
         self.mapped = False
         """Its holder has, or had, a descriptor of the memory."""
+        self.deadline: Alarm | None = None
+        """When what was derived from it is taken by force: the last one set."""
 
     def __repr__(self) -> str:
         """Show what it is to, its rights and its holder."""
@@ -97,6 +116,8 @@ class Table:
         self._generations = [0]
         self._free: deque[int] = deque()
         self.used = 0
+        self.offered = 0
+        """How many of them are offers."""
         self.offers: dict[Environment, dict[Capability, None]] = {}
         """Those that sit here, by receiver, oldest first."""
 
@@ -122,14 +143,18 @@ class Table:
         return capability
 
     def check_room(self, holder: "Environment") -> None:
-        """Refuse unless there is a free slot."""
-        if self.used >= MAX_HANDLES:
-            raise Refused(Refusal.TABLE_FULL, f"{holder.name} holds {self.used} capabilities")
+        """Refuse unless there may be one more capability."""
+        if self.used - self.offered >= MAX_HANDLES:
+            raise Refused(Refusal.TABLE_FULL, f"{holder.name} holds {self.used - self.offered} capabilities")
+        holder.budget.check(Item.HANDLES)
 
     def insert(self, capability: Capability, holder: "Environment") -> Handle:
         """Put *capability* into a free slot and return its handle. Raises Refused when there is none."""
-        self.check_room(holder)
-        if len(self._free) > _SPARE_SLOTS:
+        if capability.offer is None:
+            self.check_room(holder)
+        if len(self._free) > _SPARE_SLOTS or len(self._slots) > MAX_SLOTS:
+            if not self._free:
+                raise Refused(Refusal.TABLE_FULL, f"{holder.name} has no slot left")
             slot = self._free.popleft()
         else:
             slot = len(self._slots)
@@ -139,7 +164,12 @@ class Table:
         self.used += 1
         capability.holder = holder
         capability.handle = handle(slot, self._generations[slot])
-        if capability.offer is not None:
+        if capability.offer is None:
+            holder.budget.hold(Item.HANDLES)
+        else:
+            self.offered += 1
+            capability.offer.payer.budget.hold(Item.OFFERS)
+            capability.offer.payer.owes[capability] = None
             self.offers.setdefault(capability.offer.receiver, {})[capability] = None
         return capability.handle
 
@@ -155,7 +185,16 @@ class Table:
         self._generations[slot] = (self._generations[slot] + 1) & 0xFFFF
         self._free.append(slot)
         self.used -= 1
-        if capability.offer is not None:
+        if capability.deadline is not None:
+            capability.deadline.cancel()
+            capability.deadline = None
+            capability.holder.budget.release(Item.ALARMS)
+        if capability.offer is None:
+            capability.holder.budget.release(Item.HANDLES)
+        else:
+            self.offered -= 1
+            capability.offer.payer.budget.release(Item.OFFERS)
+            del capability.offer.payer.owes[capability]
             made = self.offers[capability.offer.receiver]
             del made[capability]
             if not made:
@@ -246,19 +285,25 @@ def _revoke(kernel: "Kernel", call: Call[traps.Revoke]) -> int:
     capability, microseconds = call.capability, call.trap.microseconds
     if not microseconds:
         return _revoke_now(kernel, capability, call)
+    if capability.deadline is None:
+        call.caller.budget.charge(Item.ALARMS)
+    else:
+        capability.deadline.cancel()
+    clock = kernel.machine.clock
+    deadline = clock.now() + microseconds * 1000
+    capability.deadline = clock.alarm(deadline, lambda: _revoke_at_deadline(kernel, capability))
     asked = list(capability.descendants())
     for wanted in asked:
         if wanted.holder is not call.caller:
             kernel.tell(wanted.holder, Label.REVOKE, (wanted.handle, microseconds))
-    deadline = kernel.machine.clock.now() + microseconds * 1000
-    kernel.machine.clock.alarm(deadline, lambda: _revoke_at_deadline(kernel, capability))
     return len(asked)
 
 
 def _revoke_at_deadline(kernel: "Kernel", capability: Capability) -> None:
-    """The deadline passed: take what is left, unless the capability itself went meanwhile."""
-    if capability in capability.holder.table:
-        _revoke_now(kernel, capability, None)
+    """The deadline passed: take what is left."""
+    capability.holder.budget.release(Item.ALARMS)
+    capability.deadline = None
+    _revoke_now(kernel, capability, None)
 
 
 def _revoke_now(kernel: "Kernel", capability: Capability, call: "Call[traps.Revoke] | None") -> int:

@@ -19,6 +19,7 @@ Where X.2 meets an environment whose main thread is that of a host process:
 from typing import TYPE_CHECKING, NamedTuple
 
 from kernel.abi import traps
+from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import (
     NIL_THREAD,
@@ -118,6 +119,7 @@ def _leave(kernel: "Kernel", thread: Thread) -> None:
     """Take *thread* out of its space, which ends without any, or is known by another of its threads."""
     space = thread.environment
     del space.threads[thread.number]
+    space.budget.release(Item.THREADS)
     if space.launched or thread is not space.first:
         return
     heir = next(iter(space.threads.values()), None)
@@ -193,6 +195,8 @@ def _check(kernel: "Kernel", call: Control, thread: Thread, space: Environment) 
     enters = not thread.living or space is not home
     if enters and len(space.threads) >= MAX_SPACE_THREADS:
         raise Refused(Refusal.TABLE_FULL, f"{space.name} has {MAX_SPACE_THREADS} threads")
+    if enters:
+        space.budget.check(Item.THREADS)
     if enters and thread.living and home.launched and thread is home.first:
         raise Refused(Refusal.BAD_ARGUMENT, f"{show_thread(thread.id)} is the main thread of {home.name}")
     if is_local(trap.pager):
@@ -273,6 +277,7 @@ def _move(kernel: "Kernel", thread: Thread, space: Environment) -> None:
     _leave(kernel, thread)
     thread.environment = space
     space.threads[thread.number] = thread
+    space.budget.hold(Item.THREADS)
     for redirected in kernel.environments:
         if redirected.redirector is not None:
             kernel.bindings.reroute(redirected)

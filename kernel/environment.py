@@ -9,13 +9,15 @@ its thread number to a successor. The record of how it ended stays while anybody
 from collections import deque
 from typing import TYPE_CHECKING
 
+from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import ThreadId
 from kernel.abi.kip import UTCB_SIZE, EnvironmentState, Page
 from kernel.abi.limits import FRAME_SIZE
-from kernel.abi.program import Activity
+from kernel.abi.program import Activity, Back, Program
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.space import UTCB_AREA
+from kernel.budget import Budget
 from kernel.capability import Capability, Table
 from kernel.errors import Refused
 from kernel.thing import Lasting
@@ -30,6 +32,14 @@ _REPOSSESSED = FRAME_SIZE // 8 - Page.REPOSSESSED_LIST
 _WORD = (1 << 64) - 1
 
 
+_EARLIER = 2
+
+
+def _close(descriptors: "list[machine.Descriptor]") -> None:
+    for descriptor in descriptors:
+        descriptor.close()
+
+
 def check_aligned(location: int) -> None:
     """Refuse a UTCB *location* that no area could hold."""
     if not location or location % UTCB_SIZE:
@@ -41,7 +51,15 @@ class Environment(Lasting):
 
     kind = Kind.ENVIRONMENT
 
-    def __init__(self, number: int, name: str, thread: ThreadId, cpu: int, may_bind: frozenset[int]) -> None:
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        thread: ThreadId,
+        cpu: int,
+        may_bind: frozenset[int],
+        budget: Budget,
+    ) -> None:
         """Make environment *number* without a body."""
         self.number = number
         self.name = name
@@ -58,6 +76,9 @@ class Environment(Lasting):
         self.may_bind = may_bind
         self.family: object = object()
         """The same for the spaces that ThreadControl made of each other: they may send to one another."""
+        self.budget = budget
+        self.owes: dict[Capability, None] = {}
+        """The offers that count against its budget, in whosever table, oldest first."""
         self.keeps = False
         self.table = Table()
         self.frames = 0
@@ -77,6 +98,8 @@ class Environment(Lasting):
         """What its program was started with, for a successor."""
         self.held = False
         """The boot loader promised it a successor, which comes later."""
+        self.earlier: list[tuple[tuple[int, ...], list[machine.Descriptor]]] = []
+        """Roles and descriptors of the first program, and of the one before this one."""
         self.over = False
         """Its end is done with: from now on only its watchers keep the record."""
         self.watchers: dict[Capability, None] = {}
@@ -205,6 +228,31 @@ class Environment(Lasting):
         if (location := next(free, None)) is None:
             raise Refused(Refusal.BAD_UTCB, f"the UTCB area of {self.name} is full")
         return location
+
+    def restock(self, program: Program, descriptors: "list[machine.Descriptor]", back: int) -> None:
+        """Change what its successor's program starts with: to *descriptors*, if there are any, or *back*."""
+        before = self.kept()
+        if back == Back.BEFORE and self.earlier:
+            _close(self.descriptors)
+            self.roles, self.descriptors = self.earlier.pop()
+        elif descriptors or (back == Back.FIRST and self.earlier):
+            roles, new = (program.roles, descriptors) if descriptors else self.earlier[0]
+            self.earlier.append((self.roles, self.descriptors))
+            self.roles, self.descriptors = roles, [descriptor.duplicate() for descriptor in new]
+            if len(self.earlier) > _EARLIER:
+                _close(self.earlier.pop(1)[1])
+        self.budget.hold(Item.DESCRIPTORS, self.kept() - before)
+
+    def kept(self) -> int:
+        """Return how many descriptors are kept for successors."""
+        return len(self.descriptors) + sum(len(descriptors) for _, descriptors in self.earlier)
+
+    def forget_descriptors(self) -> None:
+        """Nobody will succeed it."""
+        self.budget.release(Item.DESCRIPTORS, self.kept())
+        for _, descriptors in (*self.earlier, (self.roles, self.descriptors)):
+            _close(descriptors)
+        self.descriptors, self.earlier = [], []
 
     def show_threads(self, kernel: "Kernel") -> None:
         """Bring the rows of its threads up to date: something they have in common changed."""

@@ -1,19 +1,22 @@
 """The table of environments: how they come to be, how they end, and what of them remains."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from kernel.abi.budget import Item, default_limits
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
 from kernel.abi.ids import ThreadId, thread_number
 from kernel.abi.kip import Counter, EnvironmentState, Page
 from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS, MAX_SLICES, RESERVED_ENVIRONMENTS
 from kernel.abi.messages import Label
-from kernel.abi.program import Program
+from kernel.abi.program import Back, Program
+from kernel.budget import Budget, void_charges
 from kernel.capability import settle, take
 from kernel.environment import Environment
 from kernel.errors import Refused
+from kernel.names import check_free, why_taken
 from kernel.offers import withdraw_offers
 
 if TYPE_CHECKING:
@@ -57,26 +60,49 @@ class Environments:
         may_bind: frozenset[int] = frozenset(),
         number: int | None = None,
         keeps: bool = False,
+        budget: Budget | None = None,
     ) -> Environment:
-        """Create an environment and start its program; *number* asks for a thread number."""
-        environment = self._enter(name, cpu, may_bind, number)
+        """Create an environment and start its program; *number* asks for a thread number.
+
+        Without a *budget* it has that of a server.
+        """
+        environment = self._enter(name, cpu, may_bind, number, budget=budget)
         environment.keeps = keeps
         if keeps:
             environment.roles = program.roles
             environment.descriptors = [descriptor.duplicate() for descriptor in descriptors]
+            environment.budget.hold(Item.DESCRIPTORS, len(descriptors))
         return self._launch(environment, program, descriptors)
 
-    def succeed(self, dead: Environment, program: Program) -> Environment:
-        """Start the successor of *dead*: its thread with the next version, its capabilities, its descriptors."""
+    def succeed(
+        self,
+        dead: Environment,
+        program: Program,
+        descriptors: "Sequence[Descriptor]" = (),
+        back: int = Back.SAME,
+    ) -> Environment:
+        """Start the successor of *dead*: its thread with the next version, its capabilities, its descriptors.
+
+        Where other *descriptors* come, or it goes *back*, it has those; they are the caller's to close.
+        """
         heir = self._inherit(dead)
+        heir.restock(program, list(descriptors), back)
         again = [descriptor.duplicate() for descriptor in heir.descriptors]
         return self._launch(heir, Program(program.kind, program.argv, program.environ, heir.roles), again)
 
     def _inherit(self, dead: Environment) -> Environment:
         kernel = self._kernel
         heir = self._enter(
-            dead.name, dead.cpu, dead.may_bind, None, kernel.threads.renew(dead.thread), reserved=True
+            dead.name,
+            dead.cpu,
+            dead.may_bind,
+            None,
+            kernel.threads.renew(dead.thread),
+            budget=dead.budget,
+            reserved=True,
         )
+        dead.budget = Budget(dead.name, [0] * len(Item))
+        dead.budget.show_in(kernel.kip.budget_row(dead.number))
         heir.redirector, heir.utcb_area, heir.kip_area = dead.redirector, dead.utcb_area, dead.kip_area
         heir.family = dead.family
         heir.keeps, heir.table, heir.frames = True, dead.table, dead.frames
@@ -84,16 +110,27 @@ class Environments:
             capability.holder = heir
             capability.mapped = False
             capability.thing.inherited(kernel, dead, heir)
-        heir.roles, heir.descriptors = dead.roles, dead.descriptors
-        dead.keeps, dead.frames, dead.table, dead.descriptors = False, 0, type(dead.table)(), []
+        heir.roles, heir.descriptors, heir.earlier = dead.roles, dead.descriptors, dead.earlier
+        dead.keeps, dead.frames, dead.table = False, 0, type(dead.table)()
+        dead.descriptors, dead.earlier = [], []
         kernel.kip.show(dead)
         kernel.count(Counter.RESTARTS)
         return heir
 
-    def adopt(self, body: "Body", name: str, number: int | None, may_bind: frozenset[int]) -> Environment:
+    def adopt(
+        self,
+        body: "Body",
+        name: str,
+        number: int | None,
+        may_bind: frozenset[int],
+        budget: Budget | None = None,
+    ) -> Environment:
         """Make an environment of a body that attached by itself; it succeeds a dead one that left its all."""
         dead = next((e for e in self._rows.values() if e.keeps and not e.alive and e.name == name), None)
-        environment = self._enter(name, -1, may_bind, number) if dead is None else self._inherit(dead)
+        if dead is None:
+            environment = self._enter(name, -1, may_bind, number, budget=budget)
+        else:
+            environment = self._inherit(dead)
         self._embody(environment, body)
         self._introduce(environment)
         self.started(environment)
@@ -124,7 +161,7 @@ class Environments:
     def _space_name(self, first: ThreadId) -> str:
         """Return a name for the space of *first* that nobody has."""
         names = (f"space-{thread_number(first)}{'+' * more}" for more in range(MAX_ENVIRONMENTS))
-        return next(n for n in names if not self._kernel.kip.owner(n) and not self._awaits_successor(n))
+        return next(name for name in names if not why_taken(self._kernel, name))
 
     def launch_space(self, space: Environment, program: Program, descriptors: "list[Descriptor]") -> None:
         """Make a body for *space*, which has none yet. Raises Exhausted."""
@@ -138,6 +175,7 @@ class Environments:
         number: int | None,
         thread: ThreadId | None = None,
         *,
+        budget: Budget | None = None,
         reserved: bool = False,
     ) -> Environment:
         """Take a row and a thread id, or *thread*, for a new environment. Raises Refused."""
@@ -145,14 +183,16 @@ class Environments:
             self.check_plan(cpu)
         if len(self._free) <= (0 if reserved else RESERVED_ENVIRONMENTS):
             raise Refused(Refusal.TOO_MANY_ENVIRONMENTS, f"{len(self._rows)} exist")
-        if self._kernel.kip.owner(name) or (not reserved and self._awaits_successor(name)):
-            raise Refused(Refusal.NAME_TAKEN, name)
+        if not reserved:
+            check_free(self._kernel, name, system=number is not None)
         self._kernel.kip.check_room()
         if thread is None:
             self._kernel.threads.check_free(number)
         shared = self._kernel.machine.page(f"environment {name}", FRAME_SIZE)
         thread = thread if thread is not None else self._kernel.threads.allocate(number)
-        environment = Environment(self._free.popleft(), name, thread, cpu, may_bind)
+        budget = budget or Budget(name, default_limits(server=True))
+        environment = Environment(self._free.popleft(), name, thread, cpu, may_bind, budget)
+        budget.show_in(self._kernel.kip.budget_row(environment.number))
         environment.shared = shared
         environment.page = environment.shared.buffer.cast("Q")
         self._rows[environment.number] = environment
@@ -166,10 +206,6 @@ class Environments:
             raise Refused(
                 Refusal.PLAN_FULL, f"processor {cpu} has {count}: start it on another, or outside the plan"
             )
-
-    def _awaits_successor(self, name: str) -> bool:
-        """Say whether *name* is that of a dead environment that left its all to a successor."""
-        return any(e.name == name and e.keeps and not e.alive for e in self._rows.values())
 
     def _launch(
         self, environment: Environment, program: Program, descriptors: "list[Descriptor]"
@@ -242,6 +278,8 @@ class Environments:
         for thread in list(environment.threads.values()):
             kernel.threads.end(thread)
         withdraw_offers(kernel, environment)
+        void_charges(kernel, environment)
+        environment.budget.release(Item.UPCALLS, len(environment.backlog))
         environment.backlog.clear()
         if environment.launched:
             environment.body.discard()
@@ -278,8 +316,7 @@ class Environments:
                 # What its own host process had mapped is gone with that, unless it only left the system.
                 gone = environment.body.owned
                 settle(kernel, [c for c in lost if not gone or c.holder is not environment], keeper=None)
-        for descriptor in environment.descriptors:
-            descriptor.close()
+        environment.forget_descriptors()
         kernel.threads.release(environment.first)
 
     def _close_page(self, environment: Environment) -> None:
@@ -336,6 +373,7 @@ class Environments:
         if environment.keeps:
             environment.keeps = False
             self._strip(environment)
+        environment.budget.end()
         if self._rows.pop(environment.number, None) is not None:
             self._kernel.kip.clear(environment.number)
             self._free.append(environment.number)

@@ -7,6 +7,7 @@ was given. The last capability to an extent takes its frames back to RAM.
 
 from typing import TYPE_CHECKING
 
+from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
 from kernel.abi.ids import ANY_FRAME
@@ -158,9 +159,10 @@ class Extent:
 
     def account(self, kernel: "Kernel", user: "Environment | None") -> None:
         """Show the frames as those of *user* from now on."""
-        for environment, change in ((self._user, -self.count), (user, self.count)):
+        for environment, sign in ((self._user, -1), (user, 1)):
             if environment is not None:
-                environment.frames += change
+                environment.frames += sign * self.count
+                environment.budget.hold(Item.DESCRIPTORS, sign)
                 kernel.kip.show(environment)
         self._user = user
         kernel.kip.show_frames(self.first, self.count, user)

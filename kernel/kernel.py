@@ -50,6 +50,8 @@ class Kernel:
         self.gate = Gate(self)
         self.boot_info: Booted
         """For the root task; the boot loader puts it here."""
+        self.servers: frozenset[str] = frozenset()
+        """The names that are those of servers of the topology; the boot loader knows them."""
         self.on_ended: Callable[[Environment], None] = lambda _environment: None
         """Called when an environment ended; the boot loader watches the root task by it."""
         self.on_heartbeat: Callable[[Environment], None] = refuse_heartbeat

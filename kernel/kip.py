@@ -4,9 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.kip import (
     ABI_LEVEL,
+    BUDGET_ROW,
+    BUDGETS,
     ENVIRONMENT,
     ENVIRONMENTS,
     FRAMES,
@@ -23,12 +26,13 @@ from kernel.abi.kip import (
     SystemState,
     kip_size,
 )
-from kernel.abi.limits import MAX_NAMES
+from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_NAMES
 from kernel.errors import Refused
 from kernel.x2 import write_processor, write_records, write_x2
 
 if TYPE_CHECKING:
     from hwmodel.machine import Descriptor, Machine
+    from kernel.budget import Budget
     from kernel.cpu import Processor
     from kernel.environment import Environment
     from kernel.thread import Thread
@@ -46,7 +50,10 @@ class Kip:
         self._page = machine.page("kip", self.size)
         self._buffer = self._page.buffer
         self._words = self._buffer.cast("Q")
+        self._budgets = self._buffer[BUDGETS : BUDGETS + MAX_ENVIRONMENTS * BUDGET_ROW].cast("I")
         self._names: dict[str, int] = {}
+        self.payers: dict[str, Budget] = {}
+        """Against whose budget a name counts that is not an environment's own."""
         self._free_names = list(range(MAX_NAMES - 1, -1, -1))
         self._lay_out(machine)
         machine.publish("kip", self._page)
@@ -116,6 +123,12 @@ class Kip:
         at = ENVIRONMENTS + number * ENVIRONMENT.size
         with self._writing(Head.ENVIRONMENT_SEQUENCE):
             self._buffer[at : at + ENVIRONMENT.size] = bytes(ENVIRONMENT.size)
+        self._buffer[BUDGETS + number * BUDGET_ROW :][:BUDGET_ROW] = bytes(BUDGET_ROW)
+
+    def budget_row(self, number: int) -> memoryview:
+        """Return the row of environment *number* in the table of budgets: for each item, used and limit."""
+        words = BUDGET_ROW // 4
+        return self._budgets[number * words : (number + 1) * words]
 
     def show_thread(self, thread: "Thread") -> None:
         """Write the row of *thread*."""
@@ -163,6 +176,8 @@ class Kip:
         if not thread:
             del self._names[name]
             self._free_names.append(slot)
+            if payer := self.payers.pop(name, None):
+                payer.release(Item.NAMES)
 
     def withdraw(self, thread: int) -> None:
         """Withdraw every name of *thread*."""
@@ -190,5 +205,6 @@ class Kip:
 
     def close(self) -> None:
         """Free the page."""
+        self._budgets.release()
         self._words.release()
         self._page.close()

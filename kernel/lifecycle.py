@@ -1,18 +1,20 @@
-"""The traps on environments: create, destroy, signal, name."""
+"""The traps on environments: create, destroy, signal."""
 
 from typing import TYPE_CHECKING
 
+from hwmodel.machine import Exhausted
 from kernel.abi import traps
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.ids import NIL_HANDLE
 from kernel.abi.kip import Counter
-from kernel.abi.limits import MAX_NAME
 from kernel.abi.program import Program, ProgramKind, Role
 from kernel.abi.rights import Kind, Rights
+from kernel.budget import of_program
 from kernel.capability import give
 from kernel.dispatch import Call, handles
 from kernel.environment import Environment
 from kernel.errors import Refused
+from kernel.names import check_name
 from kernel.thing import Lasting
 
 if TYPE_CHECKING:
@@ -25,13 +27,6 @@ class Factory(Lasting):
     """The right to create environments and to publish names."""
 
     kind = Kind.FACTORY
-
-
-def check_name(name: str) -> str:
-    """Return *name* if it can be one. Raises Refused."""
-    if not name or len(name.encode()) > MAX_NAME or not name.isprintable() or name != name.strip():
-        raise Refused(Refusal.BAD_ARGUMENT, f"{name!r} is no name: 1..{MAX_NAME} printable bytes")
-    return name
 
 
 def check_program(program: Program, descriptors: int) -> None:
@@ -57,16 +52,27 @@ def _create(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> traps.Crea
     else:
         if trap.cpu >= len(kernel.processors):
             raise Refused(Refusal.BAD_ARGUMENT, f"processor {trap.cpu} of {len(kernel.processors)}")
-        environment = kernel.environments.create(
-            check_name(trap.name),
+        environment = _begin(kernel, call)
+    handle = give(kernel, creator, environment).handle
+    return traps.Created(environment=handle, thread=environment.thread)
+
+
+def _begin(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environment:
+    trap, name = call.trap, check_name(call.trap.name)
+    budget = of_program(call, kernel)
+    try:
+        return kernel.environments.create(
+            name,
             trap.program,
             call.descriptors,
             cpu=trap.cpu,
             may_bind=frozenset(trap.may_bind),
             keeps=trap.keeps,
+            budget=budget,
         )
-    handle = give(kernel, creator, environment).handle
-    return traps.Created(environment=handle, thread=environment.thread)
+    except (Refused, Exhausted):
+        budget.end()
+        raise
 
 
 def _succeed(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environment:
@@ -78,9 +84,7 @@ def _succeed(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environme
         raise Refused(Refusal.MISSING_RIGHT, f"handle {call.trap.succeeds:#x} only watches")
     if dead.alive or not dead.keeps:
         raise Refused(Refusal.STILL_ALIVE, f"{dead.name} lives, or left nothing to a successor")
-    if call.descriptors:
-        raise Refused(Refusal.BAD_DESCRIPTORS, "a successor starts with those of its predecessor")
-    return kernel.environments.succeed(dead, call.trap.program)
+    return kernel.environments.succeed(dead, call.trap.program, call.descriptors, call.trap.back)
 
 
 def _living(call: Call[traps.EnvironmentDestroy] | Call[traps.EnvironmentSignal]) -> Environment:
@@ -112,15 +116,3 @@ def _signal(_kernel: "Kernel", call: Call[traps.EnvironmentSignal]) -> None:
 def _boot_info(kernel: "Kernel", call: Call[traps.BootInfo]) -> traps.Booted:
     call.gives.append(kernel.machine.console())
     return kernel.boot_info
-
-
-@handles(traps.NamePublish)
-def _publish(kernel: "Kernel", call: Call[traps.NamePublish]) -> None:
-    name, thread = check_name(call.trap.name), call.trap.thread
-    if not thread:
-        kernel.kip.publish(name, 0)
-        return
-    kernel.threads.living(thread)
-    if kernel.kip.owner(name) not in (0, thread):
-        raise Refused(Refusal.NAME_TAKEN, name)
-    kernel.kip.publish(name, thread)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from kernel.abi import traps
+from kernel.abi.budget import Item
 from kernel.abi.kip import Counter
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.capability import derive
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def _carve(kernel: "Kernel", call: Call[traps.Carve]) -> traps.Carved:
     trap, ram = call.trap, call.capability
     assert isinstance(ram.thing, Ram)
+    call.caller.budget.check(Item.DESCRIPTORS)
     extent = kernel.frames.carve(ram.thing, trap.count, trap.first, zero=trap.zero)
     try:
         capability = derive(kernel, ram, call.caller, ALL_RIGHTS & (ram.rights | Rights.EXECUTE), extent)

@@ -5,13 +5,16 @@ and its receiver accepts it. So nothing comes into a table unasked, and what was
 has gone nowhere. An offer falls with the capability it is of, when its maker drops it, and when either side
 ends; a successor takes over none, because the messages that named them are lost.
 
-Between two environments at most MAX_OFFERS stand, and the oldest falls to make room: a caller that never accepts
-what a server answers with does not fill the server's table.
+An offer counts against the budget of its receiver, where that has a binding to its maker: so it is an answer. Else
+it counts against its maker's. It falls after OFFER_LIFE_NS. Where the budget has no room, and where MAX_OFFERS
+stand between two environments, an older one falls: that of the two who have most. So who never accepts what it is
+answered with loses that, and nobody else loses anything.
 """
 
 from typing import TYPE_CHECKING
 
 from kernel.abi import traps
+from kernel.abi.budget import OFFER_LIFE_NS, Item
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import show_thread
 from kernel.abi.kip import Counter
@@ -59,11 +62,37 @@ def _transfer(kernel: "Kernel", call: Call[traps.Transfer]) -> int:
     receiver = kernel.threads.living(trap.to)
     if not receiver.calls(caller):
         caller.check_may_bind(receiver)
-    made = caller.table.offers.get(receiver, {})
-    if len(made) >= MAX_OFFERS:
-        _withdraw(kernel, next(iter(made)))
-    offer = Capability(capability.thing, rights, capability, offer=Offer(receiver, trap.grant))
+    payer = receiver if receiver.calls(caller) else caller
+    _make_room(kernel, caller.table.offers.get(receiver, {}), payer)
+    until = kernel.machine.clock.now() + OFFER_LIFE_NS
+    offer = Capability(capability.thing, rights, capability, offer=Offer(receiver, payer, until, trap.grant))
     return place(kernel, offer, caller).handle
+
+
+def _make_room(kernel: "Kernel", between: dict[Capability, None], payer: "Environment") -> None:
+    """Let offers fall until *payer* may have one more, with those that stand *between* its two. Raises Refused."""
+    now = kernel.machine.clock.now()
+    for offer in [offer for offer in payer.owes if _until(offer) <= now]:
+        _withdraw(kernel, offer)
+    if len(between) >= MAX_OFFERS:
+        _withdraw(kernel, next(iter(between)))
+    elif payer.owes and payer.budget.room(Item.OFFERS) < 1:
+        _withdraw(kernel, _of_who_has_most(payer))
+    payer.budget.check(Item.OFFERS)
+
+
+def _of_who_has_most(payer: "Environment") -> Capability:
+    """Return the oldest offer between the two who have most of those that *payer* pays for: others' never fall."""
+    pairs: dict[tuple[Environment, Environment | None], list[Capability]] = {}
+    for offer in payer.owes:
+        pairs.setdefault((offer.holder, offer.offer and offer.offer.receiver), []).append(offer)
+    return max(pairs.values(), key=len)[0]
+
+
+def _until(offer: Capability) -> int:
+    """Return when *offer* falls."""
+    assert offer.offer is not None
+    return offer.offer.until
 
 
 @handles(traps.Accept)
@@ -76,6 +105,8 @@ def _accept(kernel: "Kernel", call: Call[traps.Accept]) -> traps.Accepted:
     if not rights:
         raise Refused(Refusal.BAD_ARGUMENT, f"none of {Rights(trap.rights)!r} is in {offer.rights!r}")
     caller.table.check_room(caller)
+    if isinstance(offer.thing, Extent):
+        caller.budget.check(Item.DESCRIPTORS)
     capability = _offered(offer)
     _withdraw(kernel, offer)
     pass_on = _grant if is_grant else derive
@@ -103,7 +134,9 @@ def _find(kernel: "Kernel", call: Call[traps.Accept]) -> tuple[Capability, bool]
         pass
     else:
         if offer.offer is not None and offer.offer.receiver is call.caller:
-            return offer, offer.offer.grant
+            if _until(offer) > kernel.machine.clock.now():
+                return offer, offer.offer.grant
+            _withdraw(kernel, offer)
     raise Refused(Refusal.NO_SUCH_OFFER, f"offer {trap.offer:#x} of {show_thread(trap.sender)}")
 
 

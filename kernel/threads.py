@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kernel.abi import traps
+from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import (
     FIRST_PROGRAM,
@@ -105,6 +106,7 @@ class Threads:
             raise Panic(f"thread {show_thread(thread.id)} lives twice")
         self._threads[thread.number] = thread
         thread.environment.threads[thread.number] = thread
+        thread.environment.budget.hold(Item.THREADS)
         thread.living = True
         self.show(thread)
 
@@ -151,7 +153,8 @@ class Threads:
         kernel.kip.withdraw(thread.id)
         kernel.bindings.fall(thread)
         thread.living = thread.active = False
-        environment.threads.pop(thread.number, None)
+        if environment.threads.pop(thread.number, None) is not None:
+            environment.budget.release(Item.THREADS)
         kernel.kip.clear_thread(thread.number)
         if thread is not environment.first or not environment.keeps:
             self.release(thread)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kernel.abi.budget import Item
 from kernel.abi.events import Event
 from kernel.abi.gate import Status, Upcall
 from kernel.abi.ids import (
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from kernel.environment import Environment
     from kernel.kernel import Kernel
 
-BACKLOG = 4096
-"""Upcalls kept for an environment whose gate is full; more are dropped, counted and traced."""
 RETRY = 5_000_000
 """How often a full gate is tried again, in ns."""
 
@@ -68,11 +67,12 @@ class Upcalls:
         self._kernel.count(Counter.UPCALLS)
         if not to.backlog and to.body.port.offer(data):
             return
-        if len(to.backlog) >= BACKLOG:
+        if to.budget.room(Item.UPCALLS) < 1:
             self._kernel.count(Counter.UPCALLS_DROPPED)
             self._kernel.trace.record(Event.UPCALL_DROPPED, to.number, int(label))
             return
         to.backlog.append(data)
+        to.budget.hold(Item.UPCALLS)
         self._keep(to)
 
     def _keep(self, environment: "Environment") -> None:
@@ -88,6 +88,7 @@ class Upcalls:
         for environment in waiting:
             while environment.backlog and environment.body.port.offer(environment.backlog[0]):
                 environment.backlog.popleft()
+                environment.budget.release(Item.UPCALLS)
             if environment.backlog:
                 self._keep(environment)
             elif environment.alive:

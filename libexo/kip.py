@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from kernel.abi.budget import Item
 from kernel.abi.ids import thread_number
 from kernel.abi.kip import (
     ABI_LEVEL,
+    BUDGET_ROW,
+    BUDGETS,
     ENVIRONMENT,
     ENVIRONMENTS,
     FRAMES,
@@ -69,6 +72,14 @@ class ThreadRow(NamedTuple):
     scheduler: int
     redirector: int
     """Of its environment; 0: none."""
+
+
+class Account(NamedTuple):
+    """One item of the budget of one environment."""
+
+    used: int
+    limit: int
+    """Without what was given to its children."""
 
 
 class PlanView(NamedTuple):
@@ -160,6 +171,12 @@ class Kip:
         at = ENVIRONMENTS + number * ENVIRONMENT.size
         row = self._stable(Head.ENVIRONMENT_SEQUENCE, at, at + ENVIRONMENT.size)
         return next(_rows(row, number), None)
+
+    def budget(self, number: int) -> dict[Item, Account]:
+        """Return what environment *number* makes others hold, and may, by item. Each number is whole by itself."""
+        at = BUDGETS + number * BUDGET_ROW
+        row = self._view[at : at + BUDGET_ROW].cast("I").tolist()
+        return {item: Account(row[2 * item], row[2 * item + 1]) for item in Item}
 
     def processor(self, number: int) -> int:
         """Return under which processor's plan environment *number* is; 0 where it is under none."""

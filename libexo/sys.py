@@ -65,6 +65,10 @@ class Sys:
         booted, (console,) = self.trap(traps.BootInfo(factory))
         return booted, console
 
+    def charge(self, thread: int, item: int, amount: int) -> None:
+        """Count *amount* of *item* against the environment of *thread*; 0 ends that."""
+        self._do(traps.Charge(thread, int(item), amount))
+
     def endpoint(self, thread: int = 0) -> tuple[int, Descriptor]:
         """Return the number of *thread* (0: the caller's first) and its listening socket."""
         number, (descriptor,) = self.trap(traps.Endpoint(thread))

@@ -29,6 +29,7 @@ class Refusal(Numbered):
     BAD_ARGUMENT = 1, "an argument is outside its range"
     BAD_DESCRIPTORS = 2, "the descriptors passed are not those the trap takes"
     HOST_FULL = 3, "the host lends the machine no more descriptors or memory"
+    OVER_BUDGET = 4, "the environment makes the system hold as much of that as its budget allows"
     # capabilities
     BAD_HANDLE = 16, "the handle names no slot of the caller's table"
     STALE_HANDLE = 17, "the handle is of an earlier generation: what it named was dropped or revoked"
@@ -57,7 +58,10 @@ class Refusal(Numbered):
     # environments
     TOO_MANY_ENVIRONMENTS = 64, "the system holds as many environments as it can"
     STILL_ALIVE = 65, "the environment to succeed is still alive"
-    NAME_TAKEN = 66, "another living environment carries that name"
+    NAME_TAKEN = (
+        66,
+        "the name is another's: of a living thread, kept for a successor, or a server's of the topology",
+    )
     GONE = 67, "the environment has ended"
     MAY_NOT_ATTACH = 68, "that user of the host may not attach under that name"
     # processors

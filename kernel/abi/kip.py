@@ -11,6 +11,7 @@ import struct
 from enum import IntEnum
 from typing import Final
 
+from kernel.abi.budget import Item
 from kernel.abi.limits import FRAME_SIZE, MAX_CPUS, MAX_ENVIRONMENTS, MAX_NAMES, MAX_SLICES, MAX_THREADS
 
 MAGIC: Final = 0x4B_E6_34_4C
@@ -214,7 +215,10 @@ ENVIRONMENTS: Final = FRAME_SIZE
 NAMES: Final = ENVIRONMENTS + MAX_ENVIRONMENTS * ENVIRONMENT.size
 PLANS: Final = NAMES + MAX_NAMES * NAME.size
 THREADS: Final = PLANS + MAX_CPUS * PLAN_SIZE
-BOOT: Final = -(-(THREADS + MAX_THREADS * THREAD.size) // FRAME_SIZE) * FRAME_SIZE
+BUDGETS: Final = THREADS + MAX_THREADS * THREAD.size
+"""One row for each row of the table of environments: for each `Item`, what is used and the limit, 32 bits each."""
+BUDGET_ROW: Final = 8 * len(Item)
+BOOT: Final = -(-(BUDGETS + MAX_ENVIRONMENTS * BUDGET_ROW) // FRAME_SIZE) * FRAME_SIZE
 """The boot records, in pages of their own: layout in `kernel.abi.bootinfo`."""
 BOOT_SIZE: Final = 2 * FRAME_SIZE
 FRAMES: Final = BOOT + BOOT_SIZE

@@ -18,6 +18,8 @@ RESERVED_ENVIRONMENTS = 8
 """Rows only successors get, so that a full table keeps no server from being restarted."""
 MAX_HANDLES = 4096
 """Capabilities of one environment."""
+MAX_SLOTS = 65_535
+"""Slots of a table, for capabilities and offers: what a handle can name."""
 MAX_OFFERS = 64
 """Capabilities one environment may have on offer to one other; the oldest offer falls to make room."""
 MAX_BINDINGS = 1024

@@ -44,6 +44,17 @@ class Activity(IntEnum):
     """A debugger has it."""
 
 
+class Back(IntEnum):
+    """What a successor starts with, where no descriptors come for it."""
+
+    SAME = 0
+    """What its predecessor started with."""
+    BEFORE = 1
+    """What was started with before others came for a successor: that is undone."""
+    FIRST = 2
+    """What was started with at the very first."""
+
+
 class Program(Record):
     """What an environment runs."""
 

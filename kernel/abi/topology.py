@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from kernel.abi.bootinfo import MAX_COMMANDS, MAX_MODULES
+from kernel.abi.budget import named
 from kernel.abi.ids import USER_BASE
 from kernel.abi.limits import FRAME_SIZE, MAX_CPUS, MAX_NAME, MAX_THREADS
 
@@ -77,6 +78,8 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The absolute path of a directory whose modules it finds before all others."""
     heartbeat: bool = True
     """Once it answered a heartbeat it must go on answering, or is ended; programs of X.2 alone answer none."""
+    budget: dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]] = {}
+    """Limits by item (`kernel.abi.budget`), where they are not to be those of every server."""
 
     @property
     def is_file(self) -> bool:
@@ -148,6 +151,7 @@ def check(topology: Topology, where: str = "topology") -> None:
             raise TopologyError(
                 f"{where}: servers {other} and {name} both have thread number {server.thread}"
             )
+        _check_budget(where, name, server)
         for callee in server.calls:
             _check_call(where, name, server, callee, topology)
 
@@ -173,6 +177,13 @@ def _check_modules(where: str, topology: Topology) -> None:
         for path in filter(None, (server.module if server.is_file else "", server.imports)):
             if not path.startswith("/"):
                 raise TopologyError(f"{where}: server.{name} names {path!r}: a path begins with /")
+
+
+def _check_budget(where: str, name: str, server: ServerConfig) -> None:
+    try:
+        named(server.budget)
+    except ValueError as error:
+        raise TopologyError(f"{where}: server.{name}.budget: {error}") from None
 
 
 def _check_call(where: str, name: str, server: ServerConfig, callee: str, topology: Topology) -> None:

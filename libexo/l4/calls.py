@@ -46,6 +46,7 @@ _CODES: Final = {
     Refusal.BAD_KIP_AREA: ErrKipArea,
     Refusal.HOST_FULL: ErrNoMem,
     Refusal.TABLE_FULL: ErrNoMem,
+    Refusal.OVER_BUDGET: ErrNoMem,
     Refusal.TOO_MANY_ENVIRONMENTS: ErrNoMem,
 }
 

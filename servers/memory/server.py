@@ -27,7 +27,8 @@ from libexo.message import Message
 from libexo.stub import Server, publish
 from servers.memory.api import Memory, Statistics, Usage
 from servers.memory.handed import Handed, Held, Piece, is_handed
-from servers.memory.policy import FrameBusy, NotAllowed, OutOfMemory, Quotas
+from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, OutOfMemory, Quotas
+from servers.memory.promised import Promised
 
 if TYPE_CHECKING:
     from servers.memory.sigma0 import Sigma0
@@ -53,6 +54,7 @@ class MemoryServer(Memory):
         state = self._estate.load()
         self._quotas = Quotas(environment.kip.head(Head.FRAME_COUNT), _QUOTAS.decode(state) if state else {})
         self._handed = Handed(environment, held)
+        self._promised = Promised(environment)
         self._sigma0: Sigma0 | None = None
         self._adopt_pools(held)
         self.server = Server(environment, self)
@@ -88,12 +90,15 @@ class MemoryServer(Memory):
             raise NotAllowed("the caller has ended")
         self._check(row, pages)
         carved = self._carve(self._pool(row.thread), pages, first)
+        self._promised.add(row, carved.extent, pages)
+        self._look_later()
         return GrantedExtent(carved.extent, pages, carved.first, int(ALL_RIGHTS))
 
     def statistics(self) -> Statistics:
         """Read the KIP."""
         kip = self.environment.kip
         self._handed.attend()
+        self._promised.review()
         users = [self._usage(row) for row in kip.environments() if row.frames]
         return Statistics(kip.head(Head.FRAME_COUNT), kip.head(Head.FREE_FRAMES), users)
 
@@ -120,13 +125,14 @@ class MemoryServer(Memory):
 
     def _look_later(self) -> None:
         """While anything is kept for others, see from time to time whether they still live."""
-        if len(self._handed) and not self._looks:
+        if (len(self._handed) or len(self._promised)) and not self._looks:
             self._looks = True
             self.server.after(LOOK_AGAIN, self._look)
 
     def _look(self) -> None:
         self._looks = False
         self._handed.attend()
+        self._promised.review()
         self._look_later()
 
     def _environment_of(self, sender: int) -> EnvironmentRow | None:
@@ -141,8 +147,15 @@ class MemoryServer(Memory):
     def _check(self, row: EnvironmentRow, pages: int) -> None:
         """Raise MemoryRefused unless *row*'s environment may have *pages* frames more."""
         self._handed.attend()
-        used, free = row.frames + self._handed.unheld(row), self.environment.kip.head(Head.FREE_FRAMES)
-        self._quotas.check(row.thread, used, pages, free)
+        try:
+            self._check_quota(row, pages)
+        except MemoryRefused:
+            self._promised.review()
+            self._check_quota(self._environment_of(row.thread) or row, pages)
+
+    def _check_quota(self, row: EnvironmentRow, pages: int) -> None:
+        used = row.frames + self._handed.unheld(row) + self._promised.frames(row)
+        self._quotas.check(row.thread, used, pages, self.environment.kip.head(Head.FREE_FRAMES))
 
     def _carve(self, ram: int, pages: int, first: int) -> Carved:
         """Make *pages* frames of *ram* into an extent. Raises FrameBusy, OutOfMemory, TrapRefused."""
@@ -151,7 +164,12 @@ class MemoryServer(Memory):
         except TrapRefused as refused:
             if refused.refusal == Refusal.FRAME_BUSY:
                 raise FrameBusy(refused.detail) from refused
-            if refused.refusal in (Refusal.NO_FRAMES, Refusal.HOST_FULL, Refusal.TABLE_FULL):
+            if refused.refusal in (
+                Refusal.NO_FRAMES,
+                Refusal.HOST_FULL,
+                Refusal.TABLE_FULL,
+                Refusal.OVER_BUDGET,
+            ):
                 raise OutOfMemory(refused.detail) from refused
             raise
 

@@ -26,6 +26,8 @@ class ProgramSpec(msgspec.Struct, array_like=True):
     """It is a server that must answer whenever it is asked; else it is ended, and restarted by its rule."""
     grace: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
     """Seconds it has from SIGTERM to SIGKILL when it is ended."""
+    budget: dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]] = {}
+    """Limits by item, as `exo ps --budget` names them, out of the caller's own; the others are the usual ones."""
 
 
 class Exit(msgspec.Struct, array_like=True):
@@ -48,7 +50,7 @@ class Processes(Interface, label=0x44, name="process"):
 
     @operation(2, repeatable=True)
     def wait(self, thread: int) -> Exit:
-        """Return how *thread*'s environment ended, waiting until it has. Fails with NoSuchProgram."""
+        """Return how *thread*'s environment ended, waiting until it has. Fails with NoSuchProgram, TooManyWaits."""
 
     @operation(3, repeatable=True)
     def kill(self, thread: int, signal: int = 9) -> None:

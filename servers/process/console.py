@@ -11,8 +11,14 @@ shows the operators' secret in the first packet, as hexadecimal digits in the fi
     {"op": "signal", "signal": 2}      to what this connection runs
     {"op": "kill", "name": ..., "signal": 15}              -> {"ok": {}}
     {"op": "end", "name": ..., "grace": 5}  end it for good: SIGTERM, then SIGKILL  -> {"ok": {}}
+    {"op": "replace", "name": ..., "argv": [...], "environ": [[k, v]...], "roles": [...]}
+                                       a server of the topology, by another, or, argv empty, by the topology's
+                                       when the new one was started          -> {"ok": {}}
+    {"op": "keep"}                     it answers: it stays; else why not      -> {"ok": {"why": ""}}
+    {"op": "call_off", "why": ...}     what ran before is put back; when that was done -> {"ok": {"why": ...}}
 
-What a connection runs ends with the connection, unless it was detached.
+What a connection runs ends with the connection, unless it was detached. A replacement that was neither kept nor
+called off is called off then.
 """
 
 import os
@@ -23,6 +29,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from kernel.abi.program import ProgramKind
 from libexo.errors import ExoError
 from servers.process.api import Exit, ProgramSpec, Restart
 from servers.process.ending import GRACE, MAX_GRACE
@@ -30,6 +37,7 @@ from servers.process.policy import ProcessRefused
 
 if TYPE_CHECKING:
     from servers.process.children import Child
+    from servers.process.replacement import Replacement
     from servers.process.server import ProcessServer
 
 MAX_REQUEST = 128 * 1024
@@ -85,7 +93,26 @@ class End(_Request, tag="end"):
     grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] | None = None
 
 
-_DECODER = msgspec.json.Decoder(Run | Signal | Kill | End)
+class Replace(_Request, tag="replace"):
+    """Start another program in the place of a server of the topology."""
+
+    name: str
+    argv: tuple[str, ...] = ()
+    environ: tuple[tuple[str, str], ...] = ()
+    roles: tuple[int, ...] = ()
+
+
+class Keep(_Request, tag="keep"):
+    """Let it stay."""
+
+
+class CallOff(_Request, tag="call_off"):
+    """Put back what ran before."""
+
+    why: str
+
+
+_DECODER = msgspec.json.Decoder(Run | Signal | Kill | End | Replace | Keep | CallOff)
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -151,6 +178,7 @@ class Conversation:
         self._detached = False
         self.is_stranger = not server.operators.admits(uid, b"")
         """It has yet to show the secret."""
+        self._replacement: Replacement | None = None
         peer.setblocking(False)
         server.server.watch(peer, self._hear)
         if self.is_stranger:
@@ -210,7 +238,37 @@ class Conversation:
             case End():
                 server.end(server.named(request.name), request.grace)
                 return {}
+            case Replace():
+                self._replace(request, descriptors)
+                return None
+            case Keep() | CallOff():
+                return self._settle(request)
         return {}
+
+    def _replace(self, replace: Replace, descriptors: list[int]) -> None:
+        if self._replacement is not None:
+            raise ExoError("this connection replaces a server already")
+        kind = int(ProgramKind.SERVER)
+        spec = ProgramSpec(kind, replace.argv, replace.name, replace.environ) if replace.argv else None
+        given: list[object] = list(descriptors)
+        self._replacement = self._server.replacements.begin(
+            replace.name, spec, given, replace.roles, self._began
+        )
+        descriptors.clear()
+
+    def _began(self, why_not: str) -> None:
+        self._say({"error": why_not} if why_not else {"ok": {}})
+        if why_not:
+            self._replacement = None
+
+    def _settle(self, request: Keep | CallOff) -> dict[str, Any] | None:
+        made, self._replacement = self._replacement, None
+        if made is None:
+            raise ExoError("this connection replaces no server")
+        if isinstance(request, Keep):
+            return {"why": self._server.replacements.keep(made)}
+        self._server.replacements.call_off(made, request.why, lambda why: self._say({"ok": {"why": why}}))
+        return None
 
     def _run(self, run: Run, descriptors: list[int]) -> dict[str, Any]:
         if self._child is not None:
@@ -242,6 +300,9 @@ class Conversation:
         self.is_stranger = False
         self._server.server.unwatch(self._peer)
         self._peer.close()
+        if self._replacement is not None:
+            made, self._replacement = self._replacement, None
+            self._server.replacements.call_off(made, "whoever asked for it left", lambda _why: None)
         if self._child is not None:
             child, self._child = self._child, None
             self._server.end(child)

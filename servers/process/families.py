@@ -44,7 +44,7 @@ class Families:
             return 0, max(spec.share, 1)
         thread, uid = self._environment_of(spawner)
         parent = self._server.child(thread)
-        if parent is None and uid in self._server.operators:
+        if parent is None and uid in self._server.operators.uids:
             return 0, max(spec.share, 1)
         if not spec.share:
             raise SpawnRefused(

@@ -45,6 +45,14 @@ class NameTaken(ProcessRefused):
     """Another thread carries that name."""
 
 
+class TooManyWaits(ProcessRefused):
+    """The caller waits for as much as it may."""
+
+
+class CannotReplace(ProcessRefused):
+    """The server cannot be replaced."""
+
+
 class ThreadRefused(ProcessRefused):
     """The thread cannot be created."""
 

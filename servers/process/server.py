@@ -6,16 +6,16 @@ it keeps in its estate. Names are published by the kernel in the KIP, so they ou
 """
 
 import sys
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
+from kernel.abi.budget import named, pairs
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import next_version, thread_id, thread_number, thread_version
 from kernel.abi.limits import FRAME_SIZE, MAX_THREADS
 from kernel.abi.messages import Label
-from kernel.abi.program import Program, ProgramKind
+from kernel.abi.program import Back, Program
 from kernel.abi.rights import Kind
 from kernel.abi.topology import Topology
 from kernel.abi.traps import EnvironmentCreate, Inspection, ThreadControl
@@ -32,7 +32,9 @@ from servers.process.children import Child, State, essence
 from servers.process.families import Families
 from servers.process.heartbeat import Answers, Heartbeats
 from servers.process.policy import NameTaken, NoSuchProgram, NotYours, SpawnRefused, ThreadRefused
+from servers.process.replacement import Replacements, spec_of
 from servers.process.restarts import Restarts
+from servers.process.waiting import Exits, Waiting
 
 ESTATE_PAGES = 16
 """The estate at first; it doubles until everything fits."""
@@ -53,15 +55,16 @@ class ProcessServer(Processes):
         self._factory = self._find_factory()
         booted, self.console = environment.sys.boot_info(self._factory)
         """The listening socket that people's tools connect to, a descriptor of the host."""
-        self._topology = msgspec.json.decode(booted.topology, type=Topology)
+        self.topology = msgspec.json.decode(booted.topology, type=Topology)
         self.operators = booted.operators
         """Who may speak through the console."""
         self._children: dict[int, Child] = {}
         self._families = Families(self)
         self._restarts = Restarts(environment)
+        self.replacements = Replacements(self)
         self._answers: Answers | None = None
-        self._waiting: dict[int, list[Callable[[Exit], None]]] = {}
-        self._exits: OrderedDict[int, Exit] = OrderedDict()
+        self._waiting = Waiting(environment)
+        self._exits = Exits(policy.WAIT_MEMORY)
         self._last_thread = MAX_THREADS - 1
         self._threads_made = environment.host.now() & 0x7FFF_FFFF
         """The version of the last thread made: a predecessor's are not made again."""
@@ -80,12 +83,12 @@ class ProcessServer(Processes):
 
     def wait(self, thread: int) -> Exit:
         """Answer at once if it ended, else when it does."""
-        if thread in self._exits:
-            return self._exits[thread]
+        if thread in self._exits.known:
+            return self._exits.known[thread]
         if thread not in self._children:
             raise NoSuchProgram(f"thread {thread:#x}")
         call: Call = self.call
-        self.when_ended(thread, call.answer)
+        self._waiting.add(thread, call.answer, call.sender)
         later: Exit = DEFERRED
         return later
 
@@ -145,23 +148,31 @@ class ProcessServer(Processes):
             raise SpawnRefused("no program: argv is empty")
         # Those that are being restarted have no thread just now, and keep their names all the same.
         names = {*self.environment.kip.names(), *(child.spec.name for child in self._children.values())}
+        names |= self.topology.server.keys()
         if spec.name in names:
             raise SpawnRefused(f"the name {spec.name!r} is taken")
         family, part = self._families.find(spec, spawner)
         spec.name = spec.name or policy.choose_name(spec.kind, spec.argv[0], names)
         program = Program(spec.kind, spec.argv, spec.environ, roles)
         create = EnvironmentCreate(
-            self._factory, spec.name, program, cpu=0 if spec.share else -1, keeps=spec.restart != "never"
+            self._factory,
+            spec.name,
+            program,
+            cpu=0 if spec.share else -1,
+            keeps=spec.restart != "never",
+            payer=spawner,
+            limits=_limits(spec),
         )
         child = self._create(create, descriptors, spec, spawner)
         child.family, child.part = family or child.thread, part
+        child.spec = essence(child).spec
         self._families.place(child)
         self._keep()
         return child
 
     def when_ended(self, thread: int, tell: Callable[[Exit], None]) -> None:
         """Call *tell* when *thread*'s environment has ended."""
-        self._waiting.setdefault(thread, []).append(tell)
+        self._waiting.add(thread, tell)
 
     def signal(self, child: Child, signal: int) -> None:
         """Send a host signal; to one that just ended it is no error."""
@@ -201,13 +212,13 @@ class ProcessServer(Processes):
         return {child.spec.name: child for child in self._children.values() if self._is_watched(child)}
 
     def _is_watched(self, child: Child) -> bool:
-        server = self._topology.server.get(child.spec.name)
+        server = self.topology.server.get(child.spec.name)
         return child.spec.heartbeat or (server is not None and server.heartbeat)
 
     def calls(self, name: str) -> tuple[str, ...]:
         """Return the servers that *name* may wait for."""
-        server = self._topology.server.get(name)
-        return server.calls if server is not None else tuple(self._topology.server)
+        server = self.topology.server.get(name)
+        return server.calls if server is not None else tuple(self.topology.server)
 
     def watch_over(self) -> None:
         """Ask the servers from now on whether they answer, and have the kernel ask us."""
@@ -241,12 +252,11 @@ class ProcessServer(Processes):
         if child is None:
             return
         self._families.forget(thread)
-        self._exits[thread] = exited
-        while len(self._exits) > policy.WAIT_MEMORY:
-            self._exits.popitem(last=False)
-        for tell in self._waiting.pop(thread, ()):
-            tell(exited)
-        if policy.must_restart(child.spec.restart, exited.status):
+        self._exits.add(thread, exited, child.spawner)
+        self._waiting.ended(thread, exited)
+        if self.replacements.ended(child, exited):
+            pass
+        elif policy.must_restart(child.spec.restart, exited.status):
             self._restart(child, exited)
         else:
             if self._is_watched(child):
@@ -262,29 +272,42 @@ class ProcessServer(Processes):
             return
         delay = self._restarts.plan(child, exited)
         if delay:
-            self.server.after(delay, lambda: self._succeed(child))
+            self.server.after(delay, lambda: self.succeed_or_retry(child))
         else:
-            self._succeed(child)
+            self.succeed_or_retry(child)
 
-    def _succeed(self, child: Child) -> None:
+    def succeed_or_retry(self, child: Child) -> None:
         """Start the successor of a program that ended, with the descriptors it had, which the kernel kept."""
         if child.spec.restart == "never":
             del self._children[child.thread]
             self.environment.sys.drop(child.handle)
             return
-        program = Program(child.spec.kind, child.spec.argv, child.spec.environ)
-        create = EnvironmentCreate(self._factory, child.spec.name, program, succeeds=child.handle)
+        if self.replacements.ended(child, Exit(0)):
+            return  # it was asked for while this one waited for its turn
         try:
-            successor = self._create(create, [], child.spec, child.spawner)
+            self.succeed(child, child.spec)
         except SpawnRefused as refused:
             print(f"{child.spec.name} is not back yet: {refused}", file=sys.stderr)
-            self.server.after(policy.MAX_DELAY, lambda: self._succeed(child))
-            return
-        del self._children[child.thread]
+            self.server.after(policy.MAX_DELAY, lambda: self.succeed_or_retry(child))
+
+    def succeed(
+        self,
+        child: Child,
+        spec: ProgramSpec,
+        descriptors: Sequence[object] = (),
+        roles: tuple[int, ...] = (),
+        back: int = Back.SAME,
+    ) -> Child:
+        """Start *spec* as the successor of *child*, which ended. Raises SpawnRefused."""
+        program = Program(spec.kind, spec.argv, spec.environ, roles)
+        create = EnvironmentCreate(self._factory, spec.name, program, succeeds=child.handle, back=int(back))
+        successor = self._create(create, list(descriptors), spec, child.spawner)
+        self._children.pop(child.thread, None)
         successor.successor(child)
         self._families.place(successor)
         self.environment.sys.drop(child.handle)
         self._keep()
+        return successor
 
     def _succeeded(self, thread: int, heir: int) -> None:
         """A server that starts by attaching is back: our capability is to its new incarnation."""
@@ -310,13 +333,13 @@ class ProcessServer(Processes):
         """Answer for the servers of the topology; those that ended meanwhile are restarted."""
         for handle, inspection in self._holdings(Kind.ENVIRONMENT):
             name = inspection.text.partition(":")[0]
-            server = self._topology.server.get(name)
+            server = self.topology.server.get(name)
             if inspection.first in self._children or server is None:
                 continue
-            kind = ProgramKind.PYTHON if server.is_file else ProgramKind.SERVER
-            spec = ProgramSpec(int(kind), server.argv, name, share=0, restart=server.restart)
             started = self.environment.host.now()
-            self._children[inspection.first] = Child(spec, inspection.first, handle, 0, started)
+            self._children[inspection.first] = Child(
+                spec_of(name, server), inspection.first, handle, 0, started
+            )
         for _, inspection in self._holdings(Kind.ENVIRONMENT):
             if not inspection.count and inspection.first in self._children:
                 self._ended(inspection.first, Exit(inspection.status, inspection.fault, inspection.text))
@@ -328,19 +351,19 @@ class ProcessServer(Processes):
         known = msgspec.msgpack.decode(state, type=State)
         held = {handle for handle, _ in self._holdings(Kind.ENVIRONMENT)}
         self._children.update((child.thread, child) for child in known.children if child.handle in held)
-        self._exits.update(known.exits)
+        self._exits.known.update(known.exits)
         for child in self._children.values():
             if child.family:
                 self._families.place(child)
 
     def _attaches(self, name: str) -> bool:
-        server = self._topology.server.get(name)
+        server = self.topology.server.get(name)
         return server is not None and server.start == "attach"
 
     def _keep(self) -> None:
         """Write down every child, with what it takes to answer for it, and how the last ones ended."""
         children = [essence(child) for child in self._children.values()]
-        state = msgspec.msgpack.encode(State(children, dict(self._exits)))
+        state = msgspec.msgpack.encode(State(children, self._exits.known))
         try:
             if self._estate is None or len(state) > self._estate.room:
                 self._grow(len(state))
@@ -365,6 +388,14 @@ class ProcessServer(Processes):
         self._estate.store(state)
         if old:
             self.environment.sys.drop(old)
+
+
+def _limits(spec: ProgramSpec) -> tuple[tuple[int, int], ...]:
+    """Return what *spec* says about the budget, as the kernel takes it. Raises SpawnRefused."""
+    try:
+        return pairs(named(spec.budget))
+    except ValueError as error:
+        raise SpawnRefused(str(error)) from None
 
 
 def _signed(status: int) -> int:

@@ -28,6 +28,7 @@ ARGUMENTS: dict[str, str] = {
     **dict.fromkeys(("thread", "to", "sender", "receiver"), "thread"),
     **dict.fromkeys(("space", "scheduler", "pager", "redirector"), "thread"),
     **dict.fromkeys(("rights", "count", "first", "signal", "microseconds"), "small"),
+    **dict.fromkeys(("item", "amount"), "small"),
     **dict.fromkeys(("processor", "internal", "external", "voltage"), "small"),
     **dict.fromkeys(("utcb", "control", "kip_area", "utcb_area"), "small"),
     **dict.fromkeys(("grant", "zero", "bind", "masked", "keeps"), "flag"),
@@ -122,6 +123,11 @@ class Chaos:
             (traps.EnvironmentCreate, "cpu"): self.random.choice((-1, 0)),
             (traps.EnvironmentCreate, "program"): PROGRAM,
             (traps.EnvironmentCreate, "may_bind"): [],
+            (traps.EnvironmentCreate, "limits"): self.random.choice(([], [], [[0, 20]], [[4, 3], [1, 99]])),
+            (traps.EnvironmentCreate, "back"): self.random.randrange(3),
+            (traps.EnvironmentCreate, "payer"): self.random.choice(
+                (0, actor.thread, actor.thread, self.thread())
+            ),
             (traps.ThreadControl, "program"): self.random.choice((None, PROGRAM)),
             (traps.Bind, "ring"): self.random.choice((0, self.plausible("handle", actor), self.alone(actor))),
             (traps.Bind, "sender"): self.random.choice((0, 0, 0, self.thread())),

@@ -47,11 +47,12 @@ RECORDS: list[tuple[object, str]] = [
     (traps.Batch((traps.Inventory(), traps.Drop(5))), "9202929145924305"),
     (
         traps.EnvironmentCreate(1, "a", PROGRAM, 0, keeps=True, succeeds=2, may_bind=(96,)),
-        "981001a161940392a92f62696e2f74727565a1789192a14ba176910100c3029160",
+        "9b1001a161940392a92f62696e2f74727565a1789192a14ba176910100c3029160000090",
     ),
     (traps.EnvironmentDestroy(1, 16, "a"), "94110110a161"),
     (traps.EnvironmentSignal(1, 15), "9312010f"),
     (traps.NamePublish(1, "a", THREAD), "941301a161cf0000006100000003"),
+    (traps.Charge(THREAD, 9, 5), "9415cf00000061000000030905"),
     (traps.BootInfo(1), "921401"),
     (traps.Endpoint(), "922000"),
     (traps.Bind(THREAD, 5), "9421cf00000061000000030500"),

@@ -7,6 +7,7 @@ import msgspec
 
 from hwmodel.simulated.bodies import SimulatedBody
 from kernel.abi import traps
+from kernel.abi.budget import Item
 from kernel.abi.gate import Refused, Status
 from kernel.abi.ids import ANY_THREAD, KERNEL_MEMORY, thread_id
 from kernel.abi.kip import UTCB_SIZE
@@ -74,10 +75,11 @@ class World:
     def arguments(self, trap: type[traps.Trap]) -> list[Any]:
         """Return arguments with which *trap* is done."""
         table: dict[type[traps.Trap], Callable[[], list[Any]]] = {
-            traps.EnvironmentCreate: lambda: [self.factory, "child", PROGRAM, -1, False, 0, []],
+            traps.EnvironmentCreate: lambda: [self.factory, "child", PROGRAM, -1, False, 0, [], 0, 0, []],
             traps.EnvironmentDestroy: lambda: [self.environment, 16, "why"],
             traps.EnvironmentSignal: lambda: [self.environment, 18],
             traps.NamePublish: lambda: [self.factory, "alias", self.caller.thread],
+            traps.Charge: lambda: [self.victim.thread, int(Item.WAITS), 1],
             traps.BootInfo: lambda: [self.factory],
             traps.Endpoint: lambda: [0],
             traps.Bind: lambda: [self.victim.thread, 0, self.purse],

@@ -9,6 +9,7 @@ import pytest
 from tests.containers.engine import SERVERS, Deployment
 from tests.system.attacks import ATTACKER, GATES, MEMORY, MESSAGES, OTHERS, Attack
 from tests.system.booted import wait_until
+from tests.system.hoards import HOARDS
 from tests.system.programs import PRELUDE, VAULT
 
 pytestmark = [pytest.mark.containers, pytest.mark.slow]
@@ -23,7 +24,7 @@ OTHERWISE = {
 }
 ATTACKS = [
     replace(attack, says=OTHERWISE.get(attack.name, attack.says))
-    for attack in (*MEMORY, *OTHERS, *MESSAGES, *GATES)
+    for attack in (*MEMORY, *OTHERS, *MESSAGES, *GATES, *HOARDS)
 ]
 
 

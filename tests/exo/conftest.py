@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
+from kernel.abi.budget import Item
 from kernel.abi.events import RECORD, TRACE_SIZE
 from kernel.abi.ids import thread_id
 from kernel.abi.kip import (
     ABI_LEVEL,
+    BUDGET_ROW,
+    BUDGETS,
     ENVIRONMENT,
     ENVIRONMENTS,
     FRAMES,
@@ -71,6 +74,11 @@ class Pages:
     def frames(self, first: int, count: int, number: int) -> None:
         """Give frames to environment *number*."""
         struct.pack_into(f"<{count}I", self.kip, FRAMES + first * 4, *[number + 1] * count)
+
+    def budget(self, number: int, accounts: dict[Item, tuple[int, int]]) -> None:
+        """Write what environment *number* uses and may, by item."""
+        for item, account in accounts.items():
+            struct.pack_into("<II", self.kip, BUDGETS + number * BUDGET_ROW + 8 * item, *account)
 
     def plan(self, core: int, running: int = -1, *slices: tuple[int, int]) -> None:
         PLAN_HEAD.pack_into(self.kip, PLANS, core, len(slices), running + 1, 0)

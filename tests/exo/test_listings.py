@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from exo.__main__ import main
+from kernel.abi.budget import Item
 from kernel.abi.ids import FIRST_PROGRAM, thread_id
 from kernel.abi.kip import Counter, EnvironmentState, Head
 from tests.exo.conftest import Pages
@@ -50,6 +51,21 @@ def test_ps_lists_them_by_thread(printed: Print) -> None:
 def test_ps_gives_names_for_completion(printed: Print) -> None:
     """One a line."""
     assert printed("ps", "--names") == "memory\nprocess\nburn\ngone\n"
+
+
+def test_ps_shows_budgets(printed: Print, pages: Pages) -> None:
+    """Two tables that fit a terminal: what is used, and how much may be; the same numbers as JSON."""
+    pages.budget(2, {Item.HANDLES: (7, 1024), Item.KEPT: (2048, 1 << 20), Item.DESCRIPTORS: (9, 65536)})
+    pages.publish()
+    lines = printed("ps", "--budget").splitlines()
+    found = json.loads(printed("ps", "--budget", "--json"))
+
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if line] == 2 * ["NAME", "memory", "process", "burn", "gone"]
+    assert lines[3].split()[:3] == ["burn", "7/1024", "9/64k"]
+    assert lines[9].split()[:2] == ["burn", "2048/1024k"]
+    assert list(found[2]["budget"]) == [item.name.lower() for item in Item]
+    assert found[2]["budget"]["kept"] == {"used": 2048, "limit": 1 << 20}
 
 
 def test_status_has_stable_keys(printed: Print, run: Path) -> None:

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from hwmodel.simulated.machine import SimulatedMachine
+from kernel.abi.budget import Item
 from kernel.abi.ids import FIRST_PROGRAM
 from kernel.abi.kip import (
+    BUDGET_ROW,
+    BUDGETS,
     ENVIRONMENT,
     ENVIRONMENTS,
     FRAMES,
@@ -54,6 +57,7 @@ def violations(kernel: Kernel, machine: SimulatedMachine) -> list[str]:
         *_kip_names(kernel),
         *_kip_threads(kernel),
         *_kip_plans(kernel),
+        *_budgets(kernel, rows, everything),
         *(f"{word.name} is odd" for word in Head if "SEQUENCE" in word.name and kernel.kip._words[word] % 2),
     ]
 
@@ -62,7 +66,7 @@ def _table(e: Environment) -> Iterator[str]:
     table = e.table
     free = list(table._free)
     taken = {slot for slot, capability in enumerate(table._slots) if capability is not None}
-    if table.used != len(taken) or table.used > MAX_HANDLES:
+    if table.used != len(taken) or table.used - table.offered > MAX_HANDLES:
         yield f"{e} counts {table.used} handles, has {len(taken)}"
     if (
         len(set(free)) != len(free)
@@ -333,3 +337,53 @@ def _kip_plans(kernel: Kernel) -> Iterator[str]:
             yield f"{processor} shows core and runner {(core, running)}, not {expected}"
         if list(PLAN_SLICE.iter_unpack(table)) != [(e.number, us) for e, us in processor._plan]:
             yield f"{processor} shows another plan"
+
+
+def counted(kernel: Kernel, e: Environment, everything: list[Capability]) -> dict[Item, int]:
+    """Count what there really is of each item that counts against *e*."""
+    extents = {c.thing for c in everything if isinstance(c.thing, Extent) and c.thing._user is e}
+    rings = sum(binding.ring is not None for binding in e.outgoing.values())
+    names = [name for name, payer in kernel.kip.payers.items() if payer is e.budget]
+    parts = e.budget.parts
+    return {
+        Item.HANDLES: sum(c.offer is None for c in e.table),
+        Item.DESCRIPTORS: len(extents) + 2 * len(e.outgoing) + 2 * rings + e.kept(),
+        Item.BINDINGS: len(e.outgoing),
+        Item.THREADS: len(e.threads),
+        Item.CHILDREN: len(parts),
+        Item.RESTARTS: sum(part.costs.get(Item.RESTARTS, 0) for part in parts),
+        Item.KEPT: sum(part.costs.get(Item.KEPT, 0) for part in parts),
+        Item.NAMES: len(
+            [name for name in names if kernel.kip.owner(name) in {t.id for t in e.threads.values()}]
+        ),
+        Item.ALARMS: sum(c.deadline is not None for c in e.table),
+        Item.WAITS: sum(n for (_, item), n in e.budget.charges.items() if item is Item.WAITS),
+        Item.OFFERS: sum(c.offer is not None and c.offer.payer is e for c in everything),
+        Item.UPCALLS: len(e.backlog),
+    }
+
+
+def _budgets(kernel: Kernel, rows: list[Environment], everything: list[Capability]) -> Iterator[str]:
+    budgets = {e.budget: e for e in rows}
+    for e in rows:
+        budget, true = e.budget, counted(kernel, e, everything)
+        if budget.used != [true[item] for item in Item]:
+            wrong = {i.name: (budget.used[i], true[i]) for i in Item if budget.used[i] != true[i]}
+            yield f"the budget of {e} counts otherwise than there is: {wrong}"
+        for item in Item:
+            given = sum(part.limit[item] for part in budget.parts) if item.divided else 0
+            if budget.given[item] != given:
+                yield f"{e} gave {budget.given[item]} of {item.name}, its children have {given}"
+            # What is shared with an environment may become its own to account for, whatever it may have.
+            if item is not Item.DESCRIPTORS and budget.used[item] + budget.given[item] > budget.limit[item]:
+                yield f"{e} has {budget.used[item]} and gave {given} of {budget.limit[item]} {item.name}"
+        at = BUDGETS + e.number * BUDGET_ROW
+        shown = kernel.kip._buffer[at : at + BUDGET_ROW].cast("I").tolist()
+        own = [max(limit - given, 0) for limit, given in zip(budget.limit, budget.given, strict=True)]
+        if shown != [word for pair in zip(budget.used, own, strict=True) for word in pair]:
+            yield f"the KIP shows another budget of {e}: {shown}"
+    for budget in budgets:
+        if any(part.payer is not budget or part not in budgets for part in budget.parts):
+            yield f"{budget.name} pays for others than there are"
+        if budget.payer is not None and (budget.payer not in budgets or budget not in budget.payer.parts):
+            yield f"the payer of {budget.name} does not know it"

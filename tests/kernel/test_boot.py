@@ -6,6 +6,7 @@ import pytest
 from hwmodel.simulated.bodies import SimulatedBody
 from hwmodel.simulated.descriptors import FileThing, SimulatedDescriptor
 from hwmodel.simulated.machine import SECRET, Outcome
+from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Attach, Refused, Status
 from kernel.abi.ids import thread_id
@@ -13,15 +14,24 @@ from kernel.abi.kip import Counter, Head, SystemState
 from kernel.abi.operators import Operators
 from kernel.abi.program import ProgramKind, Role
 from kernel.abi.rights import Kind, Rights
-from kernel.abi.topology import AttachConfig, Confinement, MachineConfig, ServerConfig, Topology
+from kernel.abi.topology import (
+    AttachConfig,
+    Confinement,
+    MachineConfig,
+    ServerConfig,
+    Topology,
+    TopologyError,
+    check,
+)
 from kernel.boot import FIRST_DELAY, LASTED, MAX_DELAY
+from kernel.capability import give
 from kernel.environment import Environment
 from libexo import l4
 from libexo.kip import Kip
 from libexo.testing import System, Task, simulated
 from tests.kernel.invariants import violations
 from tests.kernel.passing import passed
-from tests.kernel.puppets import Puppet, faults, theatre
+from tests.kernel.puppets import Puppet, faults, theatre, wait_for_ever
 
 IDLE = "tests.kernel.idle_server:Idle"
 SECOND = 1_000_000_000
@@ -394,3 +404,56 @@ def test_who_left_keeps_no_memory() -> None:
         owner.env.thread.core.pump_gate()
 
         assert (faults(theirs), view[0]) == (True, 0)
+
+
+@pytest.mark.parametrize("name", ["ram", "cpu"])
+def test_servers_are_attached_to_by_nobody(name: str) -> None:
+    """A server that the system starts is not replaced by attaching, also while it is away, by operators either."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        named(system, name).body.kill()
+        settle(system)
+        _, heard = attach(system, hello(name), OPERATOR)
+
+        assert refused(heard) == Refusal.NAME_TAKEN
+
+
+@pytest.mark.parametrize("uid", [MEMBER, OPERATOR])
+def test_nobody_inherits_by_attaching_under_a_name(uid: int) -> None:
+    """What a program left to its successor goes to nobody who attaches under its name."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        job = system.spawn(wait_for_ever, "job", holds=("ram",), keeps=True)
+        give(system.kernel, named(system, "root"), job.environment)
+        settle(system)
+        job.kill()
+        settle(system)
+        _, heard = attach(system, hello("job"), uid)
+
+        assert refused(heard) == Refusal.NAME_TAKEN
+        assert kinds(job.environment) == [Kind.RAM]
+
+
+def test_members_attach_so_often() -> None:
+    """One uid that is no operator's has so many programs attached, and others are not in its way."""
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        for n in range(Item.CHILDREN.program):
+            attach(system, hello(f"shell-{n}"), MEMBER)
+        _, heard = attach(system, hello("more"), MEMBER)
+        attach(system, hello("other"), MAIL)
+
+        assert refused(heard) == Refusal.OVER_BUDGET
+        assert named(system, "other").alive
+
+
+def test_budgets_of_servers() -> None:
+    """A server has the limits that the topology says, and those of a server else; an unknown item is a mistake."""
+    ram = ServerConfig(IDLE, 96, 1, holds=("ram",), budget={"handles": 99})
+    with simulated(Topology(MachineConfig(memory="1 MiB"), server={"ram": ram})) as system:
+        settle(system)
+        limit = named(system, "ram").budget.limit
+
+        assert (limit[Item.HANDLES], limit[Item.NAMES]) == (99, Item.NAMES.server)
+    with pytest.raises(TopologyError, match="no budget counts hands"):
+        check(Topology(server={"ram": msgspec.structs.replace(ram, budget={"hands": 1})}))

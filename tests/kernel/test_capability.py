@@ -322,7 +322,6 @@ def test_full_table() -> None:
 
         assert refusal(a.sys.derive, a.handles[0], READ) == Refusal.TABLE_FULL
         assert refusal(a.sys.carve, a.handles[0], 1) == Refusal.TABLE_FULL
-        assert refusal(offer, a, a.handles[0], b, READ) == Refusal.TABLE_FULL
         assert [refusal(accept, a, b, each) for each in offers] == [Refusal.TABLE_FULL] * 2
         assert (stage.kernel.frames.free, len(b.caps)) == (free, 3)
 

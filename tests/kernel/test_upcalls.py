@@ -1,10 +1,10 @@
 """Upcalls: what the kernel tells an environment waits for it, in order, up to a bound."""
 
 from hwmodel.simulated.bodies import PORT_PACKETS
+from kernel.abi.budget import Item
 from kernel.abi.events import RECORD, Event
 from kernel.abi.kip import Counter, Page
 from kernel.abi.messages import Label
-from kernel.upcalls import BACKLOG
 from tests.kernel.puppets import Puppet, Theatre, theatre
 
 
@@ -44,7 +44,7 @@ def test_what_nobody_reads_is_dropped_and_counted() -> None:
     """Beyond the bound, upcalls are dropped, counted and traced; those kept are the oldest."""
     with theatre() as stage:
         a = stage.puppet()
-        told(stage, a, range(PORT_PACKETS + BACKLOG + 3))
+        told(stage, a, range(PORT_PACKETS + Item.UPCALLS.server + 3))
         dropped = stage.kernel.kip.counter(Counter.UPCALLS_DROPPED)
         trace = stage.kernel.trace
         last = RECORD.unpack_from(trace._buffer, 4096 + (trace._written - 1) * RECORD.size)

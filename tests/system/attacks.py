@@ -284,16 +284,16 @@ MESSAGES = (
     Attack(
         "many_bindings", "binds as often as it may, and once more",
         "batch = [traps.Bind(env.lookup('memory'))] * 64\n"
-        "refused = [r for _ in range(17) for r in env.sys.batch(batch)[0] if isinstance(r, TrapRefused)]\n"
+        "refused = [r for _ in range(9) for r in env.sys.batch(batch)[0] if isinstance(r, TrapRefused)]\n"
         "print(refused[0].refusal.name, len(refused) < 70)",
-        "{TOO_MANY_BINDINGS} True",
+        "OVER_BUDGET True",
     ),
     Attack(
         "many_handles", "fills its table of capabilities, and is refused more",
         "extent = memory.allocate(1); batch = [traps.Derive(extent.handle, 4)] * 64\n"
-        "refused = [r for _ in range(65) for r in env.sys.batch(batch)[0] if isinstance(r, TrapRefused)]\n"
+        "refused = [r for _ in range(17) for r in env.sys.batch(batch)[0] if isinstance(r, TrapRefused)]\n"
         "print(refused[0].refusal.name, len(refused))",
-        "TABLE_FULL 65",
+        "OVER_BUDGET 65",
     ),
 )  # fmt: skip
 

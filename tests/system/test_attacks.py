@@ -10,6 +10,7 @@ import pytest
 from kernel.abi.kip import Head
 from tests.system.attacks import ATTACKER, GATES, MEMORY, MESSAGES, OTHERS, Attack
 from tests.system.booted import Running, System, wait_until
+from tests.system.hoards import HOARDS
 from tests.system.programs import VAULT
 
 pytestmark = [
@@ -17,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid"),
 ]
 
-ATTACKS = (*MEMORY, *OTHERS, *MESSAGES, *GATES)
+ATTACKS = (*MEMORY, *OTHERS, *MESSAGES, *GATES, *HOARDS)
 
 
 @pytest.fixture(scope="module")

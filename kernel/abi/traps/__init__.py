@@ -27,6 +27,7 @@ from kernel.abi.traps.device import InterruptBind, InterruptMask
 from kernel.abi.traps.environment import (
     Booted,
     BootInfo,
+    Charge,
     Created,
     EnvironmentCreate,
     EnvironmentDestroy,
@@ -61,6 +62,7 @@ __all__ = [
     "Bound",
     "Carve",
     "Carved",
+    "Charge",
     "Created",
     "Derive",
     "Drop",
@@ -103,6 +105,7 @@ Single = (
     | EnvironmentSignal
     | NamePublish
     | BootInfo
+    | Charge
     | Endpoint
     | Bind
     | Identify

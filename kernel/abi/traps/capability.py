@@ -22,6 +22,7 @@ class Derive(Trap, tag=0x40):
         Refusal.NOT_WHOLE,
         Refusal.RING_MEMORY,
         Refusal.TABLE_FULL,
+        Refusal.OVER_BUDGET,
     )
 
 
@@ -46,6 +47,7 @@ class Transfer(Trap, tag=0x41):
         Refusal.MAY_NOT_BIND,
         Refusal.RING_MEMORY,
         Refusal.TABLE_FULL,
+        Refusal.OVER_BUDGET,
         Refusal.BAD_ARGUMENT,
     )
 
@@ -63,7 +65,7 @@ class Revoke(Trap, tag=0x42):
     result = int
     needs = (None, Rights(0))
     gives_descriptors = "new backing of the extent, where it was replaced"
-    refusals = (*HANDLE_REFUSALS[:3],)
+    refusals = (*HANDLE_REFUSALS[:3], Refusal.OVER_BUDGET)
 
 
 class Drop(Trap, tag=0x43):
@@ -141,4 +143,4 @@ class Accept(Trap, tag=0x46):
     offer: Small
     rights: Small = int(ALL_RIGHTS)
     result = Accepted
-    refusals = (Refusal.NO_SUCH_OFFER, Refusal.TABLE_FULL, Refusal.BAD_ARGUMENT)
+    refusals = (Refusal.NO_SUCH_OFFER, Refusal.TABLE_FULL, Refusal.OVER_BUDGET, Refusal.BAD_ARGUMENT)

@@ -4,12 +4,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Name, Record, Small, Word
 from kernel.abi.heartbeat import MAX_REASON
 from kernel.abi.ids import NIL_HANDLE
 from kernel.abi.operators import Operators
-from kernel.abi.program import Program
+from kernel.abi.program import Back, Program
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.trap import HANDLE_REFUSALS, Trap
 
@@ -26,8 +27,10 @@ class EnvironmentCreate(Trap, tag=0x10):
 
     `cpu` is the processor whose plan it runs under, or -1: outside all plans. `keeps` says that its
     capabilities outlive it until a successor takes them; `succeeds` is the handle of such a dead
-    environment, whose thread number (with the next version), capabilities and descriptors the new one takes.
-    `may_bind` lists the thread numbers it may call; empty: any.
+    environment, whose thread number (with the next version), capabilities and descriptors the new one takes. Where
+    descriptors come along they take the place of those, which are kept, so that `back` can undo that.
+    `may_bind` lists the thread numbers it may call; empty: any. Its budget comes out of that of thread `payer`'s
+    environment, 0: the system's; `limits` are the items and limits that are not to be the usual ones.
     """
 
     factory: Small
@@ -37,6 +40,10 @@ class EnvironmentCreate(Trap, tag=0x10):
     keeps: bool = False
     succeeds: Small = NIL_HANDLE
     may_bind: tuple[Small, ...] = ()
+    back: Annotated[int, msgspec.Meta(ge=0, le=2)] = Back.SAME
+    """A `Back`."""
+    payer: Word = 0
+    limits: Annotated[tuple[tuple[Small, Small], ...], msgspec.Meta(max_length=len(Item))] = ()
     result = Created
     needs = (Kind.FACTORY, Rights.CONTROL)
     takes_descriptors = True
@@ -50,6 +57,9 @@ class EnvironmentCreate(Trap, tag=0x10):
         Refusal.STILL_ALIVE,
         Refusal.NAME_TAKEN,
         Refusal.PLAN_FULL,
+        Refusal.OVER_BUDGET,
+        Refusal.NO_SUCH_THREAD,
+        Refusal.STALE_THREAD,
     )
 
 
@@ -89,6 +99,7 @@ class NamePublish(Trap, tag=0x13):
         Refusal.NO_SUCH_THREAD,
         Refusal.STALE_THREAD,
         Refusal.TABLE_FULL,
+        Refusal.OVER_BUDGET,
     )
 
 
@@ -108,3 +119,22 @@ class BootInfo(Trap, tag=0x14):
     needs = (Kind.FACTORY, Rights.CONTROL)
     gives_descriptors = "listening socket of the console"
     refusals = HANDLE_REFUSALS
+
+
+class Charge(Trap, tag=0x15):
+    """Count `amount` of `item` against the environment of `thread`: what the caller, a server, holds for it now.
+
+    It takes the place of what the caller said before, 0 ends it, and it is void when either of them ends. Only
+    servers of the topology charge others, and only for items that servers hold.
+    """
+
+    thread: Word
+    item: Small
+    amount: Small
+    refusals = (
+        Refusal.NO_PRIVILEGE,
+        Refusal.BAD_ARGUMENT,
+        Refusal.NO_SUCH_THREAD,
+        Refusal.STALE_THREAD,
+        Refusal.OVER_BUDGET,
+    )

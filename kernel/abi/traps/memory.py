@@ -33,6 +33,7 @@ class Carve(Trap, tag=0x50):
         Refusal.NO_FRAMES,
         Refusal.FRAME_BUSY,
         Refusal.TABLE_FULL,
+        Refusal.OVER_BUDGET,
     )
 
 

@@ -68,6 +68,7 @@ class Bind(Trap, tag=0x21):
         Refusal.MAY_NOT_BIND,
         Refusal.NO_REDIRECTOR,
         Refusal.TOO_MANY_BINDINGS,
+        Refusal.OVER_BUDGET,
         Refusal.HOST_FULL,
     )
 
@@ -139,6 +140,7 @@ class ThreadControl(Trap, tag=0x25):
         Refusal.LINE_BUSY,
         Refusal.HOST_FULL,
         Refusal.TABLE_FULL,
+        Refusal.OVER_BUDGET,
         Refusal.TOO_MANY_ENVIRONMENTS,
         Refusal.PLAN_FULL,
     )

@@ -1,0 +1,64 @@
+"""`exo serve` for a server of the topology: another program takes its place, if that answers."""
+
+import os
+
+from exo import view
+from exo.console import Console, own_directory
+from exo.ping import ask
+from exo.run import DIRECTORY, IMPORTS, variables
+from exo.system import Trouble
+
+PATIENCE = 10.0
+"""Seconds until the new one must have answered."""
+
+
+def is_server(run: str, name: str) -> bool:
+    """Say whether *name* is that of a server of the topology that runs, or is to run again."""
+    try:
+        rows = view.open_kip(run).environments()
+    except Trouble:
+        return False  # whoever is asked next says why
+    return any(row.name == name and view.is_server(row) for row in rows)
+
+
+def replace(run: str, name: str, server: str = "") -> str:
+    """Have ``module:Class`` take the place of server *name*, or, without one, what the topology says.
+
+    Returns *name* when it answers. Raises Trouble, when what ran before is back, with the reason.
+    """
+    console, directory = Console(run), own_directory()
+    try:
+        console.ask(
+            "replace",
+            [directory, directory] if server else [],
+            name=name,
+            argv=[server] if server else [],
+            environ=variables(()) if server else [],
+            roles=[DIRECTORY, IMPORTS] if server else [],
+        )
+        if error := _silence(run, name):
+            why = console.ask("call_off", why=error)["why"]
+            raise Trouble(_back(name, server, why))
+        if why := console.ask("keep")["why"]:
+            raise Trouble(_back(name, server, why))
+    finally:
+        os.close(directory)
+        console.close()
+    return name
+
+
+def _silence(run: str, name: str) -> str:
+    """Return why *name* does not answer; empty: it does."""
+    import libexo
+
+    environment = libexo.attach(run, f"replace-{os.getpid()}")
+    try:
+        return str(ask(environment, name, PATIENCE)["error"] or "")
+    finally:
+        environment.close()
+
+
+def _back(name: str, server: str, why: str) -> str:
+    return (
+        f"{server or name} did not come up as {name}: {why}. What ran before is back; see 'exo logs {name}'"
+    )

@@ -1,0 +1,180 @@
+"""Budgets: the account of what each environment makes the kernel and the servers hold for it (`kernel.abi.budget`).
+
+Whoever takes something into a table charges it here first, and releases it when it goes. The limits of a child come
+out of its payer's; when it has ended they go back. A payer that ends first leaves its children, and what they cost,
+to its own payer: nothing can be gained by dying.
+
+What a server charges its callers for is void when either of them ends.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from kernel.abi import traps
+from kernel.abi.budget import CHARGEABLE, LEAST_PART, Item, default_limits, from_pairs
+from kernel.abi.errors import Refusal
+from kernel.abi.ids import FIRST_PROGRAM, NIL_THREAD, thread_number
+from kernel.dispatch import Call, handles
+from kernel.errors import Refused
+
+if TYPE_CHECKING:
+    from kernel.environment import Environment
+    from kernel.kernel import Kernel
+
+_COUNT = len(Item)
+
+
+class Budget:
+    """What one environment may, does, and gave to its children, by item."""
+
+    __slots__ = ("charges", "costs", "given", "limit", "name", "parts", "payer", "row", "used")
+
+    def __init__(self, name: str, limit: Sequence[int], payer: "Budget | None" = None) -> None:
+        """Start with nothing used; *payer* is whose limits these come out of, None: the system's."""
+        self.name = name
+        self.limit = list(limit)
+        self.used = [0] * _COUNT
+        self.given = [0] * _COUNT
+        self.payer = payer
+        self.parts: set[Budget] = set()
+        """The budgets that came out of this one."""
+        self.costs: dict[Item, int] = {}
+        """What its environment costs its payer by being there."""
+        self.charges: dict[tuple[Environment, Item], int] = {}
+        """What servers hold for it."""
+        self.row: memoryview | None = None
+        """Where it is shown: for each item what is used, and the limit without what was given."""
+
+    # ------------------------------------------------------------------------------------------------ accounts
+
+    def room(self, item: Item) -> int:
+        """Return how much more there may be of *item*."""
+        return self.limit[item] - self.used[item] - self.given[item]
+
+    def check(self, item: Item, amount: int = 1) -> None:
+        """Refuse unless there may be *amount* more of *item*."""
+        if amount > self.room(item):
+            given = f", {self.given[item]} given to children" if self.given[item] else ""
+            raise Refused(
+                Refusal.OVER_BUDGET,
+                f"{item.name.lower()} of {self.name}: {self.used[item]} of {self.limit[item]} in use{given}, "
+                f"{amount} more asked for: give some up first, or have a larger budget",
+            )
+
+    def charge(self, item: Item, amount: int = 1) -> None:
+        """Count *amount* more of *item*. Raises Refused: then nothing is counted."""
+        self.check(item, amount)
+        self.hold(item, amount)
+
+    def hold(self, item: Item, amount: int = 1) -> None:
+        """Count *amount* more of *item*, be it over the limit: what cannot be refused any more."""
+        self.used[item] += amount
+        self._show(item)
+
+    def release(self, item: Item, amount: int = 1) -> None:
+        """Count *amount* less of *item*."""
+        self.hold(item, -amount)
+
+    def show_in(self, row: memoryview) -> None:
+        """Show everything in *row* from now on."""
+        self.row = row
+        for item in Item:
+            self._show(item)
+
+    def _show(self, item: Item) -> None:
+        if self.row is not None:
+            self.row[2 * item] = max(self.used[item], 0)
+            self.row[2 * item + 1] = max(self.limit[item] - self.given[item], 0)
+
+    # ------------------------------------------------------------------------------------- what children are given
+
+    def divide(self, name: str, wished: Mapping[Item, int], costs: Mapping[Item, int]) -> "Budget":
+        """Take the budget of child *name* out of this one; it *costs* something by being there. Raises Refused."""
+        for item, amount in costs.items():
+            self.check(item, amount)
+        further = self.room(Item.CHILDREN) - 1
+        limit = [self._share(item, costs.get(item, 0), further, wished.get(item)) for item in Item]
+        child = Budget(name, limit, self)
+        child.costs = dict(costs)
+        self.parts.add(child)
+        self.move(child, 1)
+        return child
+
+    def _share(self, item: Item, cost: int, further: int, wished: int | None) -> int:
+        """Return how much of *item* a child gets, where *further* ones may still come. Raises Refused."""
+        if not item.divided:
+            return min(self.limit[item], self.limit[item] if wished is None else wished)
+        left = self.room(item) - cost
+        if wished is None:
+            spare = max(left - item.least * (further + 1), 0)
+            wished = item.least + -(-spare // LEAST_PART)
+        if wished > left:
+            raise Refused(
+                Refusal.OVER_BUDGET,
+                f"{item.name.lower()} of {self.name}: {left} of {self.limit[item]} left, "
+                f"a child is to have {wished}",
+            )
+        return wished
+
+    def move(self, child: "Budget", sign: int) -> None:
+        """Count in, or out again, what *child* has of this budget."""
+        for item, amount in child.costs.items():
+            self.used[item] += sign * amount
+        for item in Item:
+            self.given[item] += sign * child.limit[item] * item.divided
+            self._show(item)
+
+    def end(self) -> None:
+        """Give everything back; what its children have, they have of its payer from now on. Harmless twice."""
+        payer, self.payer, self.row = self.payer, None, None
+        parts, self.parts = self.parts, set()
+        if payer is not None and self in payer.parts:
+            payer.parts.remove(self)
+            payer.move(self, -1)
+        for part in parts:
+            part.payer = payer
+            if payer is not None:
+                payer.parts.add(part)
+                payer.move(part, 1)
+
+
+def of_program(call: "Call[traps.EnvironmentCreate]", kernel: "Kernel") -> Budget:
+    """Return the budget of an environment that *call* creates: its payer's, or the system's. Raises Refused."""
+    trap = call.trap
+    try:
+        wished = from_pairs(trap.limits)
+    except ValueError as error:
+        raise Refused(Refusal.BAD_ARGUMENT, str(error)) from None
+    if trap.payer == NIL_THREAD:
+        return Budget(trap.name, default_limits(server=False, wished=wished))
+    costs = {Item.CHILDREN: 1}
+    if trap.keeps:
+        program = trap.program
+        texts = (*program.argv, *(text for pair in program.environ for text in pair))
+        costs |= {Item.RESTARTS: 1, Item.KEPT: sum(len(text.encode(errors="replace")) for text in texts)}
+    return kernel.threads.living(trap.payer).budget.divide(trap.name, wished, costs)
+
+
+def void_charges(kernel: "Kernel", ended: "Environment") -> None:
+    """Nobody holds anything for *ended* any more, and *ended* holds nothing for others."""
+    for environment in kernel.environments:
+        charges = environment.budget.charges
+        for by, item in [key for key in charges if ended in (key[0], environment)]:
+            environment.budget.release(item, charges.pop((by, item)))
+
+
+@handles(traps.Charge)
+def _charge(kernel: "Kernel", call: Call[traps.Charge]) -> None:
+    trap, server = call.trap, call.caller
+    if thread_number(server.thread) >= FIRST_PROGRAM and not server.privileged:
+        raise Refused(Refusal.NO_PRIVILEGE, f"{server.name} is no server of the topology")
+    if trap.item not in CHARGEABLE:
+        raise Refused(Refusal.BAD_ARGUMENT, f"item {trap.item}: servers hold nothing of that for others")
+    budget, key = kernel.threads.living(trap.thread).budget, (server, Item(trap.item))
+    more = trap.amount - budget.charges.get(key, 0)
+    if more > 0:
+        budget.check(key[1], more)
+    budget.hold(key[1], more)
+    budget.charges[key] = trap.amount
+    if not trap.amount:
+        del budget.charges[key]

@@ -1,0 +1,77 @@
+"""What was granted in answers, and may not have been taken yet.
+
+The server carves an extent, and offers it in its answer. While its caller has not accepted the offer, the extent is
+still the server's: it counts against the caller's quota all the same, and goes back to RAM when the caller ends, or
+when the offer has fallen because nobody took it.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from kernel.abi.budget import OFFER_LIFE_NS
+from kernel.abi.kip import EnvironmentState
+from kernel.abi.limits import MAX_BATCH, MAX_OFFERS
+from kernel.abi.traps import Drop, Inspect
+from libexo.errors import TrapRefused
+from servers.memory.handed import Owner
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+    from libexo.kip import EnvironmentRow
+
+
+class Promise(NamedTuple):
+    """An extent on offer."""
+
+    handle: int
+    pages: int
+    until: int
+    """When its offer has fallen, by the clock of the host."""
+
+
+class Promised:
+    """The extents on offer, by who is to have them."""
+
+    def __init__(self, environment: "Environment") -> None:
+        """Start with none: a predecessor's offers fell when it ended."""
+        self._environment = environment
+        self._of: dict[Owner, list[Promise]] = {}
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return sum(map(len, self._of.values()))
+
+    def add(self, row: "EnvironmentRow", handle: int, pages: int) -> None:
+        """Remember what is offered to *row*'s environment."""
+        until = self._environment.host.now() + OFFER_LIFE_NS
+        promises = self._of.setdefault(Owner(row.number, row.started), [])
+        promises.append(Promise(handle, pages, until))
+        if len(promises) > 2 * MAX_OFFERS:
+            self.review()
+
+    def frames(self, row: "EnvironmentRow") -> int:
+        """Return how many frames *row*'s environment was promised, and may have taken since `review`."""
+        return sum(promise.pages for promise in self._of.get(Owner(row.number, row.started), ()))
+
+    def review(self) -> None:
+        """Forget what was taken; give up what nobody can take any more: too many, too old, or of the dead."""
+        rows, now = self._environment.kip.environments(), self._environment.host.now()
+        living = {Owner(row.number, row.started) for row in rows if row.state != EnvironmentState.DEAD}
+        before, self._of = self._of, {}
+        lost = []
+        for owner, promises in before.items():
+            ours = list(self._still_ours(promises))
+            for number, promise in enumerate(reversed(ours)):
+                stands = number < MAX_OFFERS and now < promise.until
+                if owner in living and stands:
+                    self._of.setdefault(owner, []).insert(0, promise)
+                else:
+                    lost.append(Drop(promise.handle))
+        for first in range(0, len(lost), MAX_BATCH):
+            self._environment.sys.batch(lost[first : first + MAX_BATCH])
+
+    def _still_ours(self, promises: list[Promise]) -> Iterator[Promise]:
+        for first in range(0, len(promises), MAX_BATCH):
+            some = promises[first : first + MAX_BATCH]
+            found, _ = self._environment.sys.batch([Inspect(promise.handle) for promise in some])
+            yield from (p for p, each in zip(some, found, strict=True) if not isinstance(each, TrapRefused))
