@@ -13,6 +13,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.ids import ThreadId
 from kernel.abi.kip import UTCB_SIZE, EnvironmentState, Page
 from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.messages import STATUS_BIAS
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.space import UTCB_AREA
 from kernel.capability import Capability, Table
@@ -109,6 +110,11 @@ class Environment(Lasting):
     def alive(self) -> bool:
         """Whether it has not ended."""
         return self.state is not EnvironmentState.DEAD
+
+    @property
+    def end(self) -> tuple[int, ...]:
+        """How it ended, as PARTNER_GONE tells it: nothing while it lives."""
+        return () if self.alive else (self.status + STATUS_BIAS, int(self.fault))
 
     def describe(self) -> tuple[int, int, int, int, str]:
         """Return thread, whether it lives, and how it ended."""

@@ -35,10 +35,12 @@ from libexo.ipc import READY
 from libexo.loopwatch import AGAIN, LoopWatch
 from libexo.message import Message, Origin
 from libexo.remote import DEFERRED, PATIENCE, TRANSPORTS, Remote
+from libexo.repeating import Repeats
 from libexo.rings import open_ring
+from libexo.serving import surprised
 from libexo.stub import Interface, Operation, Server
 from libexo.transport.ring.layout import WORDS, short
-from libexo.wire import ENCODE, TELL
+from libexo.wire import TELL
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -106,7 +108,7 @@ class Thread:
             while not link.line.put(short(TELL, number), next(link.sequence), label, string):
                 await asyncio.sleep(AGAIN)
                 if self.core.link(to) is not link:
-                    raise NoPartner(Phase.SEND, f"thread {show_thread(to)} ended meanwhile")
+                    raise NoPartner(Phase.SEND, f"thread {show_thread(to)} ended meanwhile", *link.end)
         except BrokenRing as error:
             self.core.sending.break_link(link)
             raise NoPartner(Phase.SEND, f"thread {show_thread(to)} does not keep to the rules") from error
@@ -269,8 +271,8 @@ class _Stub:
                 await asyncio.sleep(_LOOK_AGAIN)
 
     async def _call(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
-        remote = self._remote
-        request = remote.request(operation, arguments, ENCODE(arguments))
+        remote, repeats = self._remote, Repeats(self._thread.environment.host.now)
+        request = remote.request(operation, arguments, operation.encode(arguments))
         while True:
             try:
                 server = await self._find()
@@ -282,7 +284,7 @@ class _Stub:
                 return remote.result(operation, reply)
             except NoPartner as gone:
                 self._link = None
-                remote.lost(operation, gone)
+                remote.lost(operation, gone, repeats)
 
     async def _tell(self, server: int, operation: Operation, request: Message) -> None:
         """Send *request*, which nobody answers."""
@@ -328,5 +330,5 @@ async def _answer(call: "Call", result: Coroutine[Any, Any, Any]) -> None:
         answer = await result
         if not call.oneway:
             call.answer(answer)
-    except Exception as error:  # noqa: BLE001 - whatever an implementation raises is the caller's to hear
-        call.fail(error)
+    except BaseException as error:  # noqa: BLE001 - whatever an implementation raises is the caller's to hear
+        surprised(call, error)

@@ -33,7 +33,7 @@ class Environment:
         """Stand on *host*: ask the kernel who we are, and map what it shows. Raises TrapRefused, GateClosed."""
         self.host = host
         self.gate = host.gate
-        self.sys = Sys(host.gate)
+        self.sys = Sys(host.gate, host.close_descriptor)
         interface, (kip, page, trace) = self.sys.kernel_interface()
         self.number = interface.environment
         self.kip = Kip(host.map(kip, interface.kip_size, writable=False))

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from kernel.abi.limits import MAX_SLICES
+from libexo.errors import OperationRefused
 
 QUANTUM_US = 10_000
 """The slice of one share: X.2's default timeslice."""
@@ -21,7 +22,7 @@ DEFAULT_PRIORITY = 100
 _US = 1000
 
 
-class ShareRefused(Exception):
+class ShareRefused(OperationRefused):
     """The base of what the server refuses for."""
 
 
