@@ -68,9 +68,19 @@ class Operation:
         """Return *arguments* as they travel. Raises BadArgument where they do not fit the annotations."""
         return encode_arguments(self.name, self.names, arguments, self.arguments.decode)
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Of the arguments that have one."""
+        parameters = self._signature.parameters.values()
+        return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+
+    def hints(self) -> dict[str, Any]:
+        """Return the annotations, with their ranges; the result's is `return`."""
+        return typing.get_type_hints(self._function, include_extras=True)
+
     def prepare(self) -> None:
         """Resolve the annotations; later than the decorator, so that they may name what stands further down."""
-        hints = typing.get_type_hints(self._function, include_extras=True)
+        hints = self.hints()
         missing = [name for name in (*self.names, "return") if name not in hints]
         if missing:
             raise TypeError(

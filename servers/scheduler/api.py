@@ -2,6 +2,7 @@
 
 import msgspec
 
+from libexo.nouns import Share, ThreadId
 from libexo.stub import Interface, operation
 
 
@@ -17,10 +18,10 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
     """The division of CPU time."""
 
     @operation(1, repeatable=True)
-    def set_share(self, thread: int, share: int) -> None:
+    def set_share(self, thread: ThreadId, share: Share) -> None:
         """Give *thread*'s environment *share* parts of its processor (1..1000); others have one part each.
 
-        Servers and operators may set anybody's, a program its own. Fails with NotAllowed, BadShare.
+        Servers and operators may set anybody's, a program its own. Fails with NotAllowed.
         """
 
     @operation(2, repeatable=True)
@@ -28,7 +29,7 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
         """Return the plans in force."""
 
     @operation(3, repeatable=True)
-    def switch(self, to: int) -> None:
+    def switch(self, to: ThreadId) -> None:
         """Give up the rest of the caller's slice: to thread *to*, if it is awake under the same processor.
 
         Otherwise, and for 0, to whoever is next in the plan. A thread of the caller's own environment shares its

@@ -13,10 +13,10 @@ import msgspec
 
 from kernel.abi.limits import MAX_SLICES
 from libexo.errors import OperationRefused
+from libexo.nouns import MAX_SHARE
 
 QUANTUM_US = 10_000
 """The slice of one share: X.2's default timeslice."""
-MAX_SHARE = 1000
 MAX_PRIORITY = 255
 DEFAULT_PRIORITY = 100
 _US = 1000
