@@ -42,7 +42,7 @@ class Strings:
         self._pipe = body.pipe
         self.number, self.name = body.number, body.name
         self.program: Program = body.program
-        self.map, self.remap, self.unmap = body.map, body.remap, body.unmap
+        self.map, self.remap, self.unmap, self.mapping = body.map, body.remap, body.unmap, body.mapping
         self.ticket, self.bell, self.given, self.start_strand = (
             body.ticket,
             body.bell,
