@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kernel.abi.ids import ANY_THREAD, show_thread
 from kernel.abi.limits import MAX_OFFERS, SHORT_STRING
 from kernel.abi.messages import IpcCode, PacketKind, Phase
+from libexo import timeouts
 from libexo.errors import (
     BrokenRing,
     Ended,
@@ -84,6 +85,7 @@ class Thread:
 
         *accepts* is how many capabilities the answer may bring.
         """
+        timeout = timeouts.seconds(timeout)
         exchange, left = await self._post(to, message, PacketKind.CALL, timeout, accepts)
         await self._finish(exchange, timeout, left)
         assert exchange.reply is not None
@@ -91,6 +93,7 @@ class Thread:
 
     async def send(self, to: int, message: Message, timeout: float | None = None) -> None:
         """Send *message* to *to*; return when it was taken."""
+        timeout = timeouts.seconds(timeout)
         exchange, left = await self._post(to, message, PacketKind.SEND, timeout)
         await self._finish(exchange, timeout, left)
 
@@ -119,6 +122,7 @@ class Thread:
 
     async def receive(self, sender: int, timeout: float | None = None) -> Received:
         """Receive from *sender* only. Several may wait at once; the first whose sender it is gets a message."""
+        timeout = timeouts.seconds(timeout)
         self.core.open_inbox()
         future: asyncio.Future[Received] = self._loop.create_future()
         self._receivers.append((sender, future))

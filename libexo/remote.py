@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
+from libexo import timeouts
 from libexo.checking import UNDECODABLE
 from libexo.errors import ExoError, NoPartner, RemoteError
 from libexo.extent import Extent, GrantedExtent
@@ -48,18 +49,18 @@ class Remote:
         label: int,
         name: str,
         timeout: float | None,
-        patience: float = PATIENCE,
+        patience: float | None = PATIENCE,
         transport: str = TRANSPORTS[0],
     ) -> None:
         """Call the server called *name* with messages of *label*, over *transport*. Raises ValueError."""
         if transport not in TRANSPORTS:
             raise ValueError(f"transport {transport!r}: there are {' and '.join(map(repr, TRANSPORTS))}")
-        self.timeout = timeout
+        self.timeout = timeouts.seconds(timeout)
         self._wants_ring = transport == "ring"
         self._link: Link | None = None
         """That with the ring, once there is one."""
         self._shortcut: Shortcut | None = None
-        self._patience = patience
+        self._patience = timeouts.seconds(patience)
         self._environment = environment
         self._label = label
         self._name = name
@@ -123,7 +124,7 @@ class Remote:
             items += tuple(item(arguments[index]) for index in operation.extents)
         return Message(self._label, (operation.number,), items)
 
-    def find(self, timeout: float = 0) -> int:
+    def find(self, timeout: float | None = 0) -> int:
         """Return the server's thread, waiting up to *timeout* seconds for its name. Raises NotFound."""
         self._thread = self._thread or self._environment.lookup(self._name, timeout)
         return self._thread

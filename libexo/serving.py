@@ -15,6 +15,7 @@ import msgspec
 from kernel.abi.ids import ANY_THREAD, USER_BASE, show_thread, thread_id
 from kernel.abi.messages import Packet
 from libexo import environment as environments
+from libexo import timeouts
 from libexo.checking import UNDECODABLE
 from libexo.errors import BadArgument, ExoError, GateClosed, IpcError, IpcTimeout, TrapRefused
 from libexo.failure import Failure, Reports, failure_of
@@ -143,8 +144,8 @@ class Server:
         self._watched.pop(source, None)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call *callback* in *seconds*, between requests."""
-        at = self.environment.host.now() + int(seconds * 1e9)
+        """Call *callback* in *seconds*, between requests. Raises ValueError when that is no time-out."""
+        at = self.environment.host.now() + timeouts.nanoseconds(seconds)
         heapq.heappush(self._alarms, (at, next(self._serial), callback))
 
     def _strike(self) -> float | None:

@@ -157,7 +157,7 @@ class Interface:
         name: str = "",
         *,
         timeout: float | None = None,
-        patience: float = PATIENCE,
+        patience: float | None = PATIENCE,
         transport: str = TRANSPORTS[0],
     ) -> Self:
         """Return a stub for the server published under *name* (default: the interface's own).
@@ -188,7 +188,7 @@ def _connect(
     environment: "Environment",
     name: str,
     timeout: float | None,
-    patience: float,
+    patience: float | None,
     transport: str,
 ) -> None:
     for each in self.operations.values():

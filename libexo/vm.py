@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kernel.abi.limits import FRAME_SIZE
+from libexo import timeouts
 from libexo.errors import TrapRefused
 from libexo.extent import Extent
 from libexo.message import GrantItem, MapItem
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from libexo.environment import Environment
     from libexo.host.base import MappedMemory
 
+LONGEST_GRACE = (1 << 32) - 1
+"""Of a revocation, in microseconds."""
 _SWEEP = 64
 """How many handles are known before those without a mapping are looked for."""
 
@@ -107,9 +110,12 @@ def revoke(environment: "Environment", extent: Extent, seconds: float = 0) -> in
     """Take *extent* back from everybody it was shared with, after *seconds* of grace; return from how many.
 
     Where the memory had to be replaced, every mapping of one's own goes on with the new, before this returns. Other
-    strands must not touch it meanwhile: until then their access ends in SIGBUS.
+    strands must not touch it meanwhile: until then their access ends in SIGBUS. Raises ValueError: no such grace.
     """
-    count, descriptors = environment.sys.revoke(extent.handle, int(seconds * 1_000_000))
+    microseconds = timeouts.nanoseconds(seconds) // 1000
+    if microseconds > LONGEST_GRACE:
+        raise ValueError(f"seconds = {seconds!r}: the longest grace is {LONGEST_GRACE // 1_000_000} s")
+    count, descriptors = environment.sys.revoke(extent.handle, microseconds)
     for descriptor in descriptors:
         environment.views.replaced(extent.handle, descriptor)
     return count

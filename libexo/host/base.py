@@ -154,7 +154,7 @@ class Host(Protocol):
         """Close a descriptor that is not wanted."""
 
     def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
-        """Sleep until one of *sources* may have something, or until *deadline* (ns).
+        """Sleep until one of *sources* may have something, or until *deadline* (ns); or less, but for days.
 
         Ends of rings (`libexo.transport.ring.ends`) are looked into for a while first, and told that we sleep.
         """

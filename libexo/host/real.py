@@ -41,6 +41,9 @@ LOOKS = 2000
 SPARED = 32
 """Messages that may be handled between two looks at the gate, where no wait looks at it."""
 
+LONGEST_POLL = 1 << 30
+"""Milliseconds one wait lasts at most, twelve days: poll(2) takes an int. Who waits longer waits again."""
+
 _PROCESSOR = 36
 """Which field of /proc/PID/stat says on what core it ran last, counted from 0 behind the name (proc(5): 39)."""
 
@@ -287,7 +290,8 @@ class RealHost:
         if deadline is None:
             ready = poll.poll()
         else:
-            ready = poll.poll(max(0, -(-(deadline - time.monotonic_ns()) // 1_000_000)))
+            left = -(-(deadline - time.monotonic_ns()) // 1_000_000)
+            ready = poll.poll(min(max(0, left), LONGEST_POLL))
         if ready is None:
             return
         spared = SPARED if gate in key else 0
