@@ -135,7 +135,8 @@ class Bindings:
         """Tell each sender once that its receiver went, then end *bindings*: the reason is there before."""
         fallen = list(bindings)
         for sender, receiver in dict.fromkeys((binding.sender, binding.receiver) for binding in fallen):
-            self._kernel.tell(sender.environment, Label.PARTNER_GONE, (receiver.id,), thread=sender.id)
+            words = (receiver.id, *receiver.environment.end)
+            self._kernel.tell(sender.environment, Label.PARTNER_GONE, words, thread=sender.id)
         for binding in fallen:
             self.unbind(binding)
 

@@ -14,6 +14,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.ids import ThreadId
 from kernel.abi.kip import UTCB_SIZE, EnvironmentState, Page
 from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.messages import STATUS_BIAS
 from kernel.abi.program import Activity, Back, Program
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.space import UTCB_AREA
@@ -146,6 +147,11 @@ class Environment(Lasting):
     def alive(self) -> bool:
         """Whether it has not ended."""
         return self.state is not EnvironmentState.DEAD
+
+    @property
+    def end(self) -> tuple[int, ...]:
+        """How it ended, as PARTNER_GONE tells it: nothing while it lives."""
+        return () if self.alive else (self.status + STATUS_BIAS, int(self.fault))
 
     def describe(self) -> tuple[int, int, int, int, str]:
         """Return thread, what it does, and how it ended."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kernel.abi.ids import ANY_THREAD, show_thread
 from kernel.abi.limits import MAX_OFFERS, SHORT_STRING
 from kernel.abi.messages import IpcCode, PacketKind, Phase
+from libexo import timeouts
 from libexo.errors import (
     BrokenRing,
     Ended,
@@ -35,10 +36,12 @@ from libexo.ipc import READY
 from libexo.loopwatch import AGAIN, LoopWatch
 from libexo.message import Message, Origin
 from libexo.remote import DEFERRED, PATIENCE, TRANSPORTS, Remote
+from libexo.repeating import Repeats
 from libexo.rings import open_ring
+from libexo.serving import surprised
 from libexo.stub import Interface, Operation, Server
 from libexo.transport.ring.layout import WORDS, short
-from libexo.wire import ENCODE, TELL
+from libexo.wire import TELL
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -82,6 +85,7 @@ class Thread:
 
         *accepts* is how many capabilities the answer may bring.
         """
+        timeout = timeouts.seconds(timeout)
         exchange, left = await self._post(to, message, PacketKind.CALL, timeout, accepts)
         await self._finish(exchange, timeout, left)
         assert exchange.reply is not None
@@ -89,6 +93,7 @@ class Thread:
 
     async def send(self, to: int, message: Message, timeout: float | None = None) -> None:
         """Send *message* to *to*; return when it was taken."""
+        timeout = timeouts.seconds(timeout)
         exchange, left = await self._post(to, message, PacketKind.SEND, timeout)
         await self._finish(exchange, timeout, left)
 
@@ -106,7 +111,7 @@ class Thread:
             while not link.line.put(short(TELL, number), next(link.sequence), label, string):
                 await asyncio.sleep(AGAIN)
                 if self.core.link(to) is not link:
-                    raise NoPartner(Phase.SEND, f"thread {show_thread(to)} ended meanwhile")
+                    raise NoPartner(Phase.SEND, f"thread {show_thread(to)} ended meanwhile", *link.end)
         except BrokenRing as error:
             self.core.sending.break_link(link)
             raise NoPartner(Phase.SEND, f"thread {show_thread(to)} does not keep to the rules") from error
@@ -117,6 +122,7 @@ class Thread:
 
     async def receive(self, sender: int, timeout: float | None = None) -> Received:
         """Receive from *sender* only. Several may wait at once; the first whose sender it is gets a message."""
+        timeout = timeouts.seconds(timeout)
         self.core.open_inbox()
         future: asyncio.Future[Received] = self._loop.create_future()
         self._receivers.append((sender, future))
@@ -269,8 +275,8 @@ class _Stub:
                 await asyncio.sleep(_LOOK_AGAIN)
 
     async def _call(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
-        remote = self._remote
-        request = remote.request(operation, arguments, ENCODE(arguments))
+        remote, repeats = self._remote, Repeats(self._thread.environment.host.now)
+        request = remote.request(operation, arguments, operation.encode(arguments))
         while True:
             try:
                 server = await self._find()
@@ -282,7 +288,7 @@ class _Stub:
                 return remote.result(operation, reply)
             except NoPartner as gone:
                 self._link = None
-                remote.lost(operation, gone)
+                remote.lost(operation, gone, repeats)
 
     async def _tell(self, server: int, operation: Operation, request: Message) -> None:
         """Send *request*, which nobody answers."""
@@ -328,5 +334,5 @@ async def _answer(call: "Call", result: Coroutine[Any, Any, Any]) -> None:
         answer = await result
         if not call.oneway:
             call.answer(answer)
-    except Exception as error:  # noqa: BLE001 - whatever an implementation raises is the caller's to hear
-        call.fail(error)
+    except BaseException as error:  # noqa: BLE001 - whatever an implementation raises is the caller's to hear
+        surprised(call, error)

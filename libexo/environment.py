@@ -10,6 +10,7 @@ import msgspec
 from kernel.abi.gate import Upcall
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.messages import Label
+from libexo import timeouts
 from libexo.errors import ExoError, NotFound
 from libexo.host import current
 from libexo.host.base import Host
@@ -33,7 +34,7 @@ class Environment:
         """Stand on *host*: ask the kernel who we are, and map what it shows. Raises TrapRefused, GateClosed."""
         self.host = host
         self.gate = host.gate
-        self.sys = Sys(host.gate)
+        self.sys = Sys(host.gate, host.close_descriptor)
         interface, (kip, page, trace) = self.sys.kernel_interface()
         self.number = interface.environment
         self.areas = interface.utcb_area, interface.kip_area
@@ -56,14 +57,15 @@ class Environment:
         self.lock = threading.Lock()
         """Held for what several of them change, never while waiting."""
 
-    def lookup(self, name: str, timeout: float = 0) -> int:
+    def lookup(self, name: str, timeout: float | None = 0) -> int:
         """Return the id of the thread published under *name*, waiting up to *timeout* seconds. Raises NotFound."""
-        deadline = self.host.now() + int(timeout * 1e9)
+        deadline = timeouts.after(self.host.now(), timeout)
         while not (thread := self.kip.lookup(name)):
             now = self.host.now()
-            if now >= deadline:
+            if deadline is not None and now >= deadline:
                 raise NotFound(f"nobody is called {name!r}; there are: {', '.join(sorted(self.kip.names()))}")
-            self.host.wait((self.gate,), min(deadline, now + _LOOK_AGAIN))
+            look = now + _LOOK_AGAIN
+            self.host.wait((self.gate,), look if deadline is None else min(deadline, look))
             self.thread.core.pump_gate()
         return thread
 

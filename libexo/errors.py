@@ -9,8 +9,15 @@
             - NoRedirector: who is to see this environment's messages first is gone
     - BrokenRing: the other side of a ring does not keep to its rules
     - NotFound: no thread has that name
+    - BadArgument: an argument does not fit what its operation is declared with; nothing was sent
+        - TrapArgument: the same of a trap
     - RemoteError: the server could not do it; `kind` says what it raised
+    - OperationRefused: what servers raise where they decline; its caller hears it as a RemoteError
+
+All of them pickle and copy, with their attributes.
 """
+
+from typing import Any
 
 from kernel.abi.errors import Refusal
 from kernel.abi.messages import IpcCode, Phase
@@ -18,6 +25,18 @@ from kernel.abi.messages import IpcCode, Phase
 
 class ExoError(Exception):
     """The base of all."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy by what it holds: what it was made from is not kept."""
+        return _remake, (type(self), self.args, dict(self.__dict__))
+
+
+def _remake(kind: type[ExoError], args: tuple[Any, ...], held: dict[str, Any]) -> ExoError:
+    """Return the error of *kind* that was pickled."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(held)
+    return error
 
 
 class TrapRefused(ExoError):
@@ -87,9 +106,13 @@ class IpcTimeout(IpcError):
 class NoPartner(IpcError):
     """The partner is gone, or its id is of an earlier incarnation."""
 
-    def __init__(self, phase: Phase, text: str) -> None:
-        """Make the error of *phase*."""
+    def __init__(self, phase: Phase, text: str, status: int | None = None, fault: int = 0) -> None:
+        """Make the error of *phase*; *status* and *fault*: how the partner's environment ended, if it did."""
         super().__init__(IpcCode.NO_PARTNER, phase, text)
+        self.status = status
+        """Exit status as `os.waitstatus_to_exitcode` counts: negative, a signal; None: not known, or it lives."""
+        self.fault = fault
+        """The `Fault` it ended with, or 0."""
 
 
 class NoRedirector(NoPartner):
@@ -100,15 +123,30 @@ class BrokenRing(ExoError):
     """The other side of a ring does not keep to its rules: the ring must not be used any more."""
 
 
+class BadArgument(ExoError, ValueError):
+    """An argument does not fit what its operation is declared with; nothing was sent."""
+
+
+class TrapArgument(BadArgument):
+    """An argument does not fit its trap: the kernel would have ended the caller for it, so nothing was sent."""
+
+
 class NotFound(ExoError, LookupError):
     """No thread has that name."""
+
+
+class OperationRefused(ExoError):
+    """What a server raises where it declines: its caller hears it, and it is nothing for the server's log."""
 
 
 class RemoteError(ExoError):
     """The server raised; its exception is named by `kind`."""
 
-    def __init__(self, kind: str, text: str) -> None:
-        """Make the error a server sent: the name of its exception and its text."""
+    def __init__(self, kind: str, text: str, traceback: str = "") -> None:
+        """Make the error a server sent: the name of its exception, its text, and its traceback there, if any."""
         super().__init__(f"{kind}: {text}" if text else kind)
         self.kind = kind
         self.text = text
+        self.traceback = traceback
+        if traceback:
+            self.add_note(f"The server raised it here:\n{traceback.rstrip()}")

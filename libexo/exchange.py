@@ -26,7 +26,7 @@ class Link:
     """A binding of ours: the way to one partner."""
 
     __slots__ = (
-        "answer_ticket", "channel", "exchanges", "fallen", "line", "paid", "partner", "receiver",
+        "answer_ticket", "channel", "end", "exchanges", "fallen", "line", "paid", "partner", "receiver",
         "send_ticket", "sequence", "shows_all", "socket", "timed", "token",
     )  # fmt: skip
 
@@ -46,6 +46,8 @@ class Link:
         """The message the tickets are up for: a second one that may be withdrawn needs another link."""
         self.fallen = False
         """The binding fell; it stays open for messages whose answer comes from elsewhere."""
+        self.end: tuple[int, ...] = ()
+        """How the partner's environment ended: exit status and fault; nothing: it lives, as far as is known."""
         self.line: Line | None = None
         """Our end of the ring, where the binding has one; it is not used before the receiver has its own."""
         self.socket: Channel | None = None

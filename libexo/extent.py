@@ -1,20 +1,23 @@
 """An extent, as programs pass it around: a handle to memory, and which frames it is."""
 
+from typing import Annotated
+
 import msgspec
 
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.rights import Rights
+from libexo.nouns import FrameNumber, Frames
 
 
 class Extent(msgspec.Struct, array_like=True):
     """A run of frames its holder may map. In a typed call it travels as a Map item: the receiver gets its own."""
 
-    handle: int
+    handle: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
     """In the table of whoever holds this object."""
-    pages: int
-    first: int
+    pages: Frames
+    first: FrameNumber
     """Number of the first frame: names the extent between programs, where handles differ."""
-    rights: int = int(Rights.READ | Rights.WRITE | Rights.TRANSFER)
+    rights: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = int(Rights.READ | Rights.WRITE | Rights.TRANSFER)
 
     @property
     def size(self) -> int:

@@ -4,8 +4,8 @@
     sender, message = thread.wait()
     thread.reply(message, Message(words=(42,)))
 
-Time-outs are in seconds: None waits for ever, 0 asks for a partner that is ready. `send` returns when the
-receiver has taken the message. A failed IPC raises an `IpcError` with the X.2 code and phase. The X.2 system
+Time-outs are in seconds: None and infinity wait for ever, 0 asks for a partner that is ready. `send` returns when
+the receiver has taken the message. A failed IPC raises an `IpcError` with the X.2 code and phase. The X.2 system
 call itself, with virtual registers and both phases in one, is `libexo.l4.Ipc`, over the same core.
 
 A channel or inbox that *shows all* is one into which `Host.wait` itself looks: nothing it holds can be missed by
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from kernel.abi.ids import ANY_LOCAL_THREAD, ANY_THREAD, USER_BASE, show_thread, thread_number
 from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.messages import PacketKind, Phase
+from libexo import timeouts
 from libexo.errors import IpcTimeout, NoPartner
 from libexo.exchange import Exchange
 from libexo.message import FpageItem, GrantItem, Item, MapItem, Message, Origin
@@ -42,7 +43,6 @@ __all__ = [
 
 READY = 0.002
 """What a time-out of zero means between processes: as long as a ready partner needs to wake, in seconds."""
-_SECOND = 1_000_000_000
 _ANY = (ANY_THREAD, ANY_LOCAL_THREAD)
 
 
@@ -73,7 +73,7 @@ class Thread:
         """
         if to == self.id:
             raise self._is_caller()
-        deadline = None if timeout is None else self._deadline(timeout)
+        deadline, timeout = (None, None) if timeout is None else self._deadline(timeout)
         exchange = self.core.post(to, message, PacketKind.CALL, timed=timeout is not None, accepts=accepts)
         return self.answer_to(exchange, deadline, timeout)
 
@@ -94,7 +94,7 @@ class Thread:
             return
         if to == self.id:
             raise self._is_caller()
-        deadline = None if timeout is None else self._deadline(timeout)
+        deadline, timeout = (None, None) if timeout is None else self._deadline(timeout)
         exchange = self.core.post(to, message, PacketKind.SEND, timed=timeout is not None)
         self._finish(exchange, deadline, timeout)
 
@@ -113,7 +113,7 @@ class Thread:
     ) -> tuple[int, Message] | None:
         """Receive, or return None when one of *watch* may have something. For servers that serve more than IPC."""
         core, woken = self.core, False
-        deadline = None if timeout is None else self._deadline(timeout)
+        deadline = None if timeout is None else self._deadline(timeout)[0]
         bound = sender not in _ANY and self._keep_bound(sender)
         while True:
             if woken or core.must_look():  # else waiting shows what there is, at the gate, too
@@ -159,9 +159,9 @@ class Thread:
         return self.wait(timeout)
 
     def sleep(self, seconds: float) -> None:
-        """Wait for *seconds*; messages wait meanwhile."""
-        deadline = self._host.now() + int(seconds * _SECOND)
-        while self._host.now() < deadline:
+        """Wait for *seconds*; messages wait meanwhile. Raises ValueError when that is no time-out."""
+        deadline = timeouts.after(self._host.now(), seconds)
+        while deadline is None or self._host.now() < deadline:
             self._host.wait((), deadline)
 
     def rename(self, thread: int) -> None:
@@ -232,5 +232,9 @@ class Thread:
         assert exchange.reply is not None
         return exchange.reply
 
-    def _deadline(self, timeout: float) -> int:
-        return self._host.now() + int(max(timeout, READY) * _SECOND)
+    def _deadline(self, timeout: float) -> tuple[int | None, float | None]:
+        """Return when *timeout* is over, and how long it is; None twice where it is for ever."""
+        number = timeouts.seconds(timeout)
+        if number is None:
+            return None, None
+        return self._host.now() + int(max(number, READY) * timeouts.SECOND), number

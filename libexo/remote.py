@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
+from libexo import timeouts
+from libexo.checking import UNDECODABLE
 from libexo.errors import ExoError, NoPartner, RemoteError
 from libexo.extent import Extent, GrantedExtent
+from libexo.failure import Failure
 from libexo.message import GrantItem, Item, MapItem, Message
 from libexo.packing import handles, take_back
+from libexo.repeating import Repeats
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -33,10 +37,7 @@ DEFERRED: Any = Deferred()
 PATIENCE = 5.0
 """How long a stub waits for a server that is being restarted to be back under its name, in seconds."""
 _WELL = (DONE,)
-_ENCODE = msgspec.msgpack.Encoder().encode
-_NONSENSE = (msgspec.DecodeError, RecursionError)
-"""What decoding a result raises."""
-_FAILURE = msgspec.msgpack.Decoder(tuple[str, str])
+_FAILURE = msgspec.msgpack.Decoder(Failure)
 
 
 class Remote:
@@ -48,26 +49,27 @@ class Remote:
         label: int,
         name: str,
         timeout: float | None,
-        patience: float = PATIENCE,
+        patience: float | None = PATIENCE,
         transport: str = TRANSPORTS[0],
     ) -> None:
         """Call the server called *name* with messages of *label*, over *transport*. Raises ValueError."""
         if transport not in TRANSPORTS:
             raise ValueError(f"transport {transport!r}: there are {' and '.join(map(repr, TRANSPORTS))}")
-        self.timeout = timeout
+        self.timeout = timeouts.seconds(timeout)
         self._wants_ring = transport == "ring"
         self._link: Link | None = None
         """That with the ring, once there is one."""
         self._shortcut: Shortcut | None = None
-        self._patience = patience
+        self._patience = timeouts.seconds(patience)
         self._environment = environment
         self._label = label
         self._name = name
         self._thread = 0
 
     def call(self, operation: "Operation", arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401 - any operation
-        """Do *operation* there. Raises RemoteError, NoPartner, IpcTimeout, NotFound."""
-        string = _ENCODE(arguments)
+        """Do *operation* there. Raises BadArgument, RemoteError, NoPartner, IpcTimeout, NotFound."""
+        string = operation.encode(arguments)
+        repeats = None
         shortcut = self._shortcut
         if shortcut is not None and operation.is_plain:
             try:
@@ -81,13 +83,15 @@ class Remote:
                     if isinstance(found, Message):
                         return self.result(operation, found)
             except NoPartner as gone:
-                self.lost(operation, gone)
-            except _NONSENSE as error:
+                repeats = Repeats(self._environment.host.now)
+                self.lost(operation, gone, repeats)
+            except UNDECODABLE as error:
                 raise self._bad_answer(operation, error) from error
-        return self._call(operation, self.request(operation, arguments, string))
+        return self._call(operation, self.request(operation, arguments, string), repeats)
 
-    def _call(self, operation: "Operation", request: Message) -> Any:  # noqa: ANN401 - any operation
-        """Do the same in the ordinary way, with the server of today."""
+    def _call(self, operation: "Operation", request: Message, repeats: Repeats | None) -> Any:  # noqa: ANN401
+        """Do the same in the ordinary way, with the server of today; *repeats*: what went before, if anything."""
+        repeats = repeats or Repeats(self._environment.host.now)
         while True:
             known = self._thread or self.find(self._patience)
             thread = self._environment.current
@@ -100,7 +104,7 @@ class Remote:
                     operation, thread.call(known, request, self.timeout, accepts=operation.accepts)
                 )
             except NoPartner as gone:
-                self.lost(operation, gone)
+                self.lost(operation, gone, repeats)
 
     def _ring(self, thread: "Thread", server: int) -> None:
         """Have a ring to *server*, and the short way over it once it is in use; one for the stub's first thread."""
@@ -120,19 +124,15 @@ class Remote:
             items += tuple(item(arguments[index]) for index in operation.extents)
         return Message(self._label, (operation.number,), items)
 
-    def find(self, timeout: float = 0) -> int:
+    def find(self, timeout: float | None = 0) -> int:
         """Return the server's thread, waiting up to *timeout* seconds for its name. Raises NotFound."""
         self._thread = self._thread or self._environment.lookup(self._name, timeout)
         return self._thread
 
-    def lost(self, operation: "Operation", gone: NoPartner) -> None:
-        """The server is gone: it is looked for again, unless it may have done what must not be repeated.
-
-        Of requests that nobody answers, those before this one may not have been done: their caller is told now.
-        """
+    def lost(self, operation: "Operation", gone: NoPartner, repeats: Repeats) -> None:
+        """The server is gone: it is looked for again. Raises NoPartner where the call must not be repeated."""
         self._thread, self._link, self._shortcut = 0, None, None
-        if (gone.phase or operation.oneway) and not operation.repeatable:
-            raise gone
+        repeats.judge(self._name, operation, gone)
 
     def result(self, operation: "Operation", reply: Message) -> Any:  # noqa: ANN401 - any operation
         """Return what *reply* says. Raises RemoteError; then no capability that came with it is kept."""
@@ -143,7 +143,7 @@ class Remote:
             result = operation.result.decode(items[0])
             if operation.gives_extent:
                 adopt(result, items[1:])
-        except (ExoError, *_NONSENSE) as error:
+        except (ExoError, *UNDECODABLE) as error:
             spurn(self._environment, reply)
             if isinstance(error, ExoError):
                 raise
@@ -157,7 +157,8 @@ class Remote:
         """Raise what *reply* says."""
         if len(reply.words) != 1 or not reply.items or not isinstance(reply.items[0], bytes):
             raise RemoteError("BadAnswer", f"{self._name} does not speak this interface")
-        raise RemoteError(*_FAILURE.decode(reply.items[0]))
+        failure = _FAILURE.decode(reply.items[0])
+        raise RemoteError(failure.kind, failure.text, failure.traceback)
 
 
 def item(extent: Extent) -> MapItem | GrantItem:

@@ -89,7 +89,7 @@ class Rendezvous:
     def upcall(self, upcall: Upcall) -> None:
         """Take in one upcall for this thread."""
         if upcall.label == Label.PARTNER_GONE:
-            self.sending.partner_gone(upcall.words[0])
+            self.sending.partner_gone(*upcall.words)
         else:
             self.receiving.hold(upcall)
 

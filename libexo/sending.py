@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import show_thread
 from kernel.abi.limits import MAX_OFFERS
-from kernel.abi.messages import XFER_AT, IpcCode, Packet, Phase
+from kernel.abi.messages import STATUS_BIAS, XFER_AT, IpcCode, Packet, Phase
 from libexo import message as messages
 from libexo.errors import (
     BrokenRing,
@@ -391,18 +391,20 @@ class Sending:
         text = f"thread {who} could not take the whole message"
         self.fail(exchange, transfer_error(word, Phase.SEND, text))
 
-    def partner_gone(self, thread: int) -> None:
+    def partner_gone(self, thread: int, status: int = 0, fault: int = 0) -> None:
         """End every exchange with *thread*; what it answered before it went is still taken.
 
+        *status* and *fault*: how its environment ended, if it did, as the kernel tells it.
         Where only the way to it changed (another redirector), who was turned to it goes on waiting.
         """
         self.turning.ended(thread)
         gone = [to for to, links in self._links.items() if to == thread or links[0].receiver == thread]
         for link in [link for to in gone for link in self._links.pop(to)]:
             self.pump(link)
+            link.end = (status - STATUS_BIAS, fault) if status else ()
             for exchange in [exchange for exchange in link.exchanges.values() if not exchange.turned]:
                 text = f"thread {show_thread(thread)} ended meanwhile"
-                self.fail(exchange, NoPartner(exchange.latest_phase(), text))
+                self.fail(exchange, NoPartner(exchange.latest_phase(), text, *link.end))
             self._let_fall(link)
 
     def fail(self, exchange: Exchange, error: IpcError) -> None:

@@ -5,6 +5,7 @@ and for its alarms; clients that have a ring (`libexo.rings`) are looked at firs
 """
 
 import heapq
+import sys
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,10 @@ import msgspec
 from kernel.abi.ids import ANY_THREAD, USER_BASE, show_thread, thread_id
 from kernel.abi.messages import Label, Packet
 from libexo import environment as environments
-from libexo.errors import ExoError, IpcError, IpcTimeout, TrapRefused
+from libexo import timeouts
+from libexo.checking import UNDECODABLE
+from libexo.errors import BadArgument, ExoError, GateClosed, IpcError, IpcTimeout, TrapRefused
+from libexo.failure import Failure, Reports, failure_of
 from libexo.message import Item, Message, Origin
 from libexo.remote import DEFERRED, DONE, FAILED, adopt, item, spurn
 
@@ -31,19 +35,26 @@ _USERS = thread_id(USER_BASE, 0)
 """Thread ids below are the kernel's."""
 AT_ONCE = 32
 """Requests served through rings before the server looks elsewhere: at its gate, sockets, what it watches."""
-_LONGEST = 4096
-"""Characters of an error's text that travel."""
 _ENCODE = msgspec.msgpack.Encoder().encode
 
 
 class Call:
     """One request being served: who asked, and the way to answer."""
 
-    def __init__(self, thread: "Thread", operation: "Operation", sender: int, message: Message) -> None:
+    def __init__(
+        self,
+        thread: "Thread",
+        operation: "Operation",
+        sender: int,
+        message: Message,
+        reports: Reports | None = None,
+    ) -> None:
         """Serve *message* of *sender*."""
         self.sender = sender
         self.oneway = operation.oneway
         """Nobody waits for an answer."""
+        self.reports = reports
+        """Where what the operation raised is written down."""
         self._thread = thread
         self._operation = operation
         self._message = message
@@ -52,33 +63,40 @@ class Call:
         """Send the result. A caller that is gone is no error; of a result that cannot be sent, it is told."""
         try:
             items: tuple[Item, ...] = (_ENCODE(result),)
-        except (TypeError, ValueError) as error:
-            self.fail(error)
-            return
-        if self._operation.gives_extent:
-            items += (item(result),)
-        try:
+            if self._operation.gives_extent:
+                items += (item(result),)
             reply_to(self._thread, self._message, Message(self._message.label, (DONE,), items))
-        except (ValueError, TrapRefused) as error:
+        except GateClosed:
+            raise
+        except Exception as error:  # noqa: BLE001 - a result is asked by its own code what is in it
             self.fail(error)
 
     def fail(self, error: BaseException) -> None:
         """Send *error*: the caller's stub raises it as a RemoteError. Where nobody waits, it is counted."""
+        failure = failure_of(error)
+        if self.reports is not None:
+            self.reports.report(self._operation.name, error, failure)
         if self._operation.oneway:
             self._thread.core.statistics["oneway_failed"] += 1
             return
-        refused = (type(error).__name__, str(error)[:_LONGEST])
-        reply_to(self._thread, self._message, Message(self._message.label, (FAILED,), (_ENCODE(refused),)))
+        refuse(self._thread, self._message, failure)
 
 
-Asking = tuple["Thread", "Operation", "Peer", int, int]
-"""What a `Call` is made of where the request came abbreviated: thread, operation, peer, sequence, label."""
+Asking = tuple["Thread", "Operation", "Peer", int, int, Reports]
+"""What a `Call` is made of where the request came abbreviated."""
 
 
-def short_call(thread: "Thread", operation: "Operation", peer: "Peer", sequence: int, label: int) -> Call:
+def short_call(
+    thread: "Thread", operation: "Operation", peer: "Peer", sequence: int, label: int, reports: Reports
+) -> Call:
     """Return the request that came so."""
     origin = Origin(peer, peer.thread, sequence, answers=not operation.oneway)
-    return Call(thread, operation, peer.thread, Message(label, origin=origin))
+    return Call(thread, operation, peer.thread, Message(label, origin=origin), reports)
+
+
+def refuse(thread: "Thread", to: Message, failure: Failure) -> None:
+    """Answer *to*, if anybody waits for that, with *failure*."""
+    reply_to(thread, to, Message(to.label, (FAILED,), (_ENCODE(failure),)))
 
 
 def reply_to(thread: "Thread", to: Message, message: Message) -> None:
@@ -105,6 +123,7 @@ class Server:
         self._alarms: list[tuple[int, int, Callable[[], None]]] = []
         self._serial = count()
         self._shorts: Shorts | None = None
+        self.reports = Reports(type(implementation).__name__)
 
     def _operation(self, label: int, words: tuple[int, ...]) -> "Operation | None":
         """Return the operation a message asks for; None: it is no request of this interface."""
@@ -125,8 +144,8 @@ class Server:
         self._watched.pop(source, None)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call *callback* in *seconds*, between requests."""
-        at = self.environment.host.now() + int(seconds * 1e9)
+        """Call *callback* in *seconds*, between requests. Raises ValueError when that is no time-out."""
+        at = self.environment.host.now() + timeouts.nanoseconds(seconds)
         heapq.heappush(self._alarms, (at, next(self._serial), callback))
 
     def _strike(self) -> float | None:
@@ -227,15 +246,19 @@ class Server:
             if not self._foreign(sender, message):
                 self._refuse(sender, message)
             return None
-        call = self._implementation.asking = Call(self.environment.thread, operation, sender, message)
-        arguments = None
+        call = self._implementation.asking = Call(
+            self.environment.thread, operation, sender, message, self.reports
+        )
         try:
             arguments = _arguments(operation, message)
+        except (*UNDECODABLE, ExoError) as error:
+            spurn(self.environment, message)
+            call.fail(BadArgument(f"{operation.name}: {error}"))
+            return None
+        try:
             return call, getattr(self._implementation, operation.name)(*arguments)
-        except Exception as error:  # noqa: BLE001 - whatever an implementation raises
-            if arguments is None:
-                spurn(self.environment, message)
-            call.fail(error)
+        except BaseException as error:  # noqa: BLE001 - whatever an implementation raises
+            surprised(call, error)
             return None
 
     def _say_so(self, message: Message) -> None:
@@ -246,7 +269,16 @@ class Server:
     def _foreign(self, sender: int, message: Message) -> bool:
         """Have the implementation answer a message of no interface, if it knows any; say whether it did."""
         listener = getattr(self._implementation, "foreign_message", None)
-        answered = listener(sender, message) if listener is not None else None
+        try:
+            answered = listener(sender, message) if listener is not None else None
+        except GateClosed:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an implementation raises
+            failure = failure_of(error)
+            self.reports.report("foreign_message", error, failure)
+            if message.origin is not None and message.origin.answers:
+                refuse(self.environment.thread, message, failure)
+            return True
         if answered is None:
             return False
         try:
@@ -263,8 +295,29 @@ class Server:
             return
         server, what = type(self._implementation).__name__, f"{message.words[:1]} of label {message.label:#x}"
         text = f"{server} has no operation {what}, asked for by {show_thread(sender)}"
-        refused = _ENCODE(("NoSuchOperation", text))
-        reply_to(self.environment.thread, message, Message(message.label, (FAILED,), (refused,)))
+        refuse(self.environment.thread, message, Failure("NoSuchOperation", text))
+
+
+def surprised(call: Call, error: BaseException) -> None:
+    """Tell the caller that its operation raised *error*; raise it here too where it is to end the server.
+
+    What ends coroutines and generators says nothing of the server that runs them. To exit, or Ctrl-C, ends it: as
+    asked, once the caller knows. Anything else that is no Exception is about the thread, as that it was deleted.
+    """
+    if isinstance(error, GateClosed):
+        raise error
+    if isinstance(error, Exception | GeneratorExit | BaseExceptionGroup) or is_cancelled(error):
+        call.fail(error)
+        return
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        call.fail(error)
+    raise error
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Say whether *error* is asyncio's CancelledError, without importing asyncio."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
 
 def _arguments(operation: "Operation", message: Message) -> tuple[Any, ...]:

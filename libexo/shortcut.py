@@ -15,11 +15,12 @@ from kernel.abi.ids import show_thread
 from kernel.abi.kip import Head
 from kernel.abi.limits import SHORT_STRING
 from kernel.abi.messages import Phase
-from libexo.errors import BrokenRing, NoPartner
+from libexo.checking import UNDECODABLE
+from libexo.errors import BadArgument, BrokenRing, NoPartner
 from libexo.exchange import Exchange
 from libexo.message import Message, Origin
 from libexo.remote import DEFERRED, DONE
-from libexo.serving import AT_ONCE
+from libexo.serving import AT_ONCE, surprised
 from libexo.transport.ring.ends import RingChannel
 from libexo.transport.ring.layout import short
 from libexo.transport.ring.line import ONCE
@@ -132,7 +133,9 @@ class Shortcut:
             raise self._gone()
 
     def _gone(self) -> NoPartner:
-        return NoPartner(Phase.SEND, f"thread {show_thread(self._link.partner)} ended meanwhile")
+        return NoPartner(
+            Phase.SEND, f"thread {show_thread(self._link.partner)} ended meanwhile", *self._link.end
+        )
 
 
 class Shorts:
@@ -148,6 +151,7 @@ class Shorts:
         self._peers = self._receiving.peers.known
         self._words = server.environment.kip.words
         self._label = implementation.label
+        self._reports = server.reports
         self._methods = {
             operation.mark: (operation, operation.arguments.decode, getattr(implementation, operation.name))
             for operation in implementation.operations.values()
@@ -190,9 +194,14 @@ class Shorts:
             return
         operation, decode, do = method
         implementation = self._implementation
-        implementation.asking = self._thread, operation, peer, sequence, label
+        implementation.asking = self._thread, operation, peer, sequence, label, self._reports
         try:
-            result = do(*decode(string))
+            arguments = decode(string)
+        except UNDECODABLE as error:
+            implementation.call.fail(BadArgument(f"{operation.name}: {error}"))
+            return
+        try:
+            result = do(*arguments)
             if operation.oneway or result is DEFERRED:
                 return
             data = _ENCODE(result)
@@ -202,8 +211,8 @@ class Shorts:
                 or not line.put(_DONE, sequence, label, data)
             ):
                 implementation.call.answer(result)
-        except Exception as error:  # noqa: BLE001 - whatever an implementation raises
-            implementation.call.fail(error)
+        except BaseException as error:  # noqa: BLE001 - whatever an implementation raises
+            surprised(implementation.call, error)
 
     def _is_there(self, peer: "Peer") -> bool:
         """Ask the kernel whether the binding of *peer* still stands; if not, it is forgotten."""

@@ -14,7 +14,7 @@
     Counter.connect(env, "counter").add(2)   # the client: the same class, connected
 
 On the wire a request is a message of the interface's label: word 1 is the operation's number, a string item
-the msgpack of its arguments. The answer's word 1 is 0 and its string the result, or 1 and (exception, text).
+the msgpack of its arguments. The answer's word 1 is 0 and its string the result, or 1 and a `libexo.failure`.
 An `Extent` as an argument or a result travels as a Map item: the receiver gets a capability of its own. Neither
 side takes more capabilities than the operation has extents, so that no table fills up unasked.
 """
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import msgspec
 
+from libexo.checking import encode_arguments
 from libexo.extent import Extent
 from libexo.remote import DEFERRED, PATIENCE, TRANSPORTS, Remote
 from libexo.serving import Asking, Call, Server, publish, serve, short_call
@@ -53,7 +54,9 @@ class Operation:
         self.doc = function.__doc__
         self._function = function
         self._signature = inspect.signature(function)
-        self.arity = len(self._signature.parameters) - 1
+        self.names = tuple(self._signature.parameters)[1:]
+        """Of its arguments."""
+        self.arity = len(self.names)
 
     def arguments_of(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         """Return the arguments of a call in order, defaults filled in. Raises TypeError as Python would."""
@@ -61,11 +64,24 @@ class Operation:
         bound.apply_defaults()
         return bound.args[1:]
 
+    def encode(self, arguments: tuple[Any, ...]) -> bytes:
+        """Return *arguments* as they travel. Raises BadArgument where they do not fit the annotations."""
+        return encode_arguments(self.name, self.names, arguments, self.arguments.decode)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Of the arguments that have one."""
+        parameters = self._signature.parameters.values()
+        return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+
+    def hints(self) -> dict[str, Any]:
+        """Return the annotations, with their ranges; the result's is `return`."""
+        return typing.get_type_hints(self._function, include_extras=True)
+
     def prepare(self) -> None:
         """Resolve the annotations; later than the decorator, so that they may name what stands further down."""
-        hints = typing.get_type_hints(self._function, include_extras=True)
-        names = list(self._signature.parameters)[1:]
-        missing = [name for name in (*names, "return") if name not in hints]
+        hints = self.hints()
+        missing = [name for name in (*self.names, "return") if name not in hints]
         if missing:
             raise TypeError(
                 f"operation {self._function.__qualname__}: no annotation for {', '.join(missing)}"
@@ -73,7 +89,7 @@ class Operation:
         odd = [each.name for each in self._signature.parameters.values() if each.kind not in _BY_PLACE]
         if odd:
             raise TypeError(f"operation {self._function.__qualname__}: {', '.join(odd)} cannot go by place")
-        kinds = tuple(hints[name] for name in names)
+        kinds = tuple(hints[name] for name in self.names)
         self.extents = tuple(index for index, kind in enumerate(kinds) if kind is Extent)
         self.gives_extent = hints["return"] is Extent
         if self.oneway and hints["return"] is not type(None):
@@ -141,7 +157,7 @@ class Interface:
         name: str = "",
         *,
         timeout: float | None = None,
-        patience: float = PATIENCE,
+        patience: float | None = PATIENCE,
         transport: str = TRANSPORTS[0],
     ) -> Self:
         """Return a stub for the server published under *name* (default: the interface's own).
@@ -172,7 +188,7 @@ def _connect(
     environment: "Environment",
     name: str,
     timeout: float | None,
-    patience: float,
+    patience: float | None,
     transport: str,
 ) -> None:
     for each in self.operations.values():

@@ -3,7 +3,7 @@
 Stubs whose trap hands descriptors over return them as they came: the caller owns and closes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -13,10 +13,10 @@ from kernel.abi.gate import Refused, Status
 from kernel.abi.ids import ANY_FRAME
 from kernel.abi.rights import ALL_RIGHTS
 from kernel.abi.traps import Trap
-from libexo.errors import TrapRefused
+from libexo.checking import encode_trap
+from libexo.errors import BadArgument, TrapRefused
 from libexo.host.base import Descriptor, Gate
 
-_ENCODER = msgspec.msgpack.Encoder()
 _REFUSED = msgspec.msgpack.Decoder(Refused)
 _RESULTS = {trap: msgspec.msgpack.Decoder(trap.result) for trap in traps.TRAPS.values() if trap.result}
 
@@ -24,13 +24,23 @@ _RESULTS = {trap: msgspec.msgpack.Decoder(trap.result) for trap in traps.TRAPS.v
 class Sys:
     """Every trap, through one gate."""
 
-    def __init__(self, gate: Gate) -> None:
-        """Trap through *gate*."""
+    def __init__(self, gate: Gate, discard: Callable[[Descriptor], None]) -> None:
+        """Trap through *gate*; *discard* closes descriptors that do not go with a trap after all."""
         self._gate = gate
+        self._discard = discard
 
     def trap(self, trap: Trap, descriptors: Sequence[Descriptor] = ()) -> tuple[Any, list[Descriptor]]:
-        """Do *trap*; return its result and the descriptors that came. Raises TrapRefused, GateClosed."""
-        answer, given = self._gate.trap(_ENCODER.encode(trap), descriptors)
+        """Do *trap*; return its result and the descriptors that came. *descriptors* are consumed.
+
+        Raises TrapRefused, GateClosed; TrapArgument when the kernel would end the caller for what is in it.
+        """
+        try:
+            data = encode_trap(trap, len(descriptors))
+        except BadArgument:
+            for descriptor in descriptors:
+                self._discard(descriptor)
+            raise
+        answer, given = self._gate.trap(data, descriptors)
         return _result(trap, answer), given
 
     def _do(self, trap: Trap) -> Any:  # noqa: ANN401 - each stub knows its result

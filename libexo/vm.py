@@ -2,19 +2,28 @@
 
     view = vm.map(env, extent)      # a memoryview: writable if the extent is
 
-A view lives until it is unmapped or nothing refers to it. When the extent's memory is taken by force, the next
-access ends in SIGBUS; when it only moved (a share was revoked), the view goes on where it was.
+A mapping lives until it is unmapped, or nothing refers to it: not the view, and nothing that was sliced, cast or
+made an array of it. When the extent's memory is taken by force, the next access ends in SIGBUS; when it only moved
+(a share was revoked), all of them go on where they were.
 """
 
-import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kernel.abi.limits import FRAME_SIZE
+from libexo import timeouts
+from libexo.errors import TrapRefused
 from libexo.extent import Extent
 from libexo.message import GrantItem, MapItem
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
+    from libexo.host.base import MappedMemory
+
+LONGEST_GRACE = (1 << 32) - 1
+"""Of a revocation, in microseconds."""
+_SWEEP = 64
+"""How many handles are known before those without a mapping are looked for."""
 
 
 class Views:
@@ -23,38 +32,65 @@ class Views:
     def __init__(self, environment: "Environment") -> None:
         """Start with none."""
         self._environment = environment
-        self._views: dict[int, tuple[weakref.ref[memoryview], bool]] = {}
-        """By handle: the view, and whether it is writable."""
+        self._mappings: dict[int, list[tuple[MappedMemory, bool]]] = {}
+        """By handle: each mapping of it, and whether that is writable."""
+        self._sweep_at = _SWEEP
 
     def map(self, handle: int) -> memoryview:
         """Map the extent of *handle*, whole."""
+        host = self._environment.host
         mapped, descriptor = self._environment.sys.map_extent(handle)
-        view = self._environment.host.map(descriptor, mapped.count * FRAME_SIZE, writable=mapped.writable)
-        self._views[handle] = weakref.ref(view), mapped.writable
+        view = host.map(descriptor, mapped.count * FRAME_SIZE, writable=mapped.writable)
+        used = [*self._used(handle), (host.mapping(view), mapped.writable)]
+        self._mappings[handle] = used
+        if len(self._mappings) > self._sweep_at:
+            self._sweep()
         return view
 
+    def unmap(self, view: memoryview) -> None:
+        """End the mapping of *view*; no other mapping of its handle. One that was released already is no error."""
+        with suppress(ValueError):
+            for handle, mappings in self._mappings.items():
+                left = [known for known in mappings if not known[0].covers(view)]
+                if len(left) < len(mappings):
+                    self._environment.host.unmap(view)
+                    self._mappings[handle] = left
+                    return
+        self._environment.host.unmap(view)
+
     def moved(self, handle: int) -> None:
-        """The memory of *handle* was replaced: put the new where the view is."""
-        view = self._view(handle)
-        if view is not None:
-            mapped, descriptor = self._environment.sys.map_extent(handle)
-            self._environment.host.remap(view, descriptor, writable=mapped.writable)
+        """The memory of *handle* was replaced: put the new where its mappings are."""
+        for mapping, _ in self._used(handle):
+            self._renew(handle, mapping)
 
     def replaced(self, handle: int, descriptor: object) -> None:
         """The same, with the descriptor that came with the reply."""
-        view = self._view(handle)
-        if view is None:
-            self._environment.host.close_descriptor(descriptor)
-        else:
-            self._environment.host.remap(view, descriptor, writable=self._views[handle][1])
+        host, mappings = self._environment.host, self._used(handle)
+        if not mappings:
+            host.close_descriptor(descriptor)
+            return
+        (first, writable), *others = mappings
+        host.remap(first, descriptor, writable=writable)
+        for mapping, _ in others:
+            self._renew(handle, mapping)
 
     def forget(self, handle: int) -> None:
         """The handle is gone."""
-        self._views.pop(handle, None)
+        self._mappings.pop(handle, None)
 
-    def _view(self, handle: int) -> memoryview | None:
-        known = self._views.get(handle)
-        return known[0]() if known is not None else None
+    def _renew(self, handle: int, mapping: "MappedMemory") -> None:
+        """Put the memory of *handle* where *mapping* is; where the handle went meanwhile, nothing is there."""
+        with suppress(TrapRefused):
+            mapped, descriptor = self._environment.sys.map_extent(handle)
+            self._environment.host.remap(mapping, descriptor, writable=mapped.writable)
+
+    def _used(self, handle: int) -> "list[tuple[MappedMemory, bool]]":
+        return [known for known in self._mappings.get(handle, ()) if known[0].used]
+
+    def _sweep(self) -> None:
+        """Forget the handles nothing is mapped of any more."""
+        self._mappings = {handle: used for handle in self._mappings if (used := self._used(handle))}
+        self._sweep_at = max(_SWEEP, 2 * len(self._mappings))
 
 
 def map(environment: "Environment", extent: Extent | MapItem | GrantItem) -> memoryview:  # noqa: A001 - the field's word
@@ -63,13 +99,23 @@ def map(environment: "Environment", extent: Extent | MapItem | GrantItem) -> mem
 
 
 def unmap(environment: "Environment", view: memoryview) -> None:
-    """End a mapping; the view, and what was sliced from it, must not be used again."""
-    environment.host.unmap(view)
+    """End a mapping; the view, and what was sliced from it, must not be used again.
+
+    Raises BufferError while an array of another library is made of *view* itself.
+    """
+    environment.views.unmap(view)
 
 
 def revoke(environment: "Environment", extent: Extent, seconds: float = 0) -> int:
-    """Take *extent* back from everybody it was shared with, after *seconds* of grace; return from how many."""
-    count, descriptors = environment.sys.revoke(extent.handle, int(seconds * 1_000_000))
+    """Take *extent* back from everybody it was shared with, after *seconds* of grace; return from how many.
+
+    Where the memory had to be replaced, every mapping of one's own goes on with the new, before this returns. Other
+    strands must not touch it meanwhile: until then their access ends in SIGBUS. Raises ValueError: no such grace.
+    """
+    microseconds = timeouts.nanoseconds(seconds) // 1000
+    if microseconds > LONGEST_GRACE:
+        raise ValueError(f"seconds = {seconds!r}: the longest grace is {LONGEST_GRACE // 1_000_000} s")
+    count, descriptors = environment.sys.revoke(extent.handle, microseconds)
     for descriptor in descriptors:
         environment.views.replaced(extent.handle, descriptor)
     return count

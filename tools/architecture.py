@@ -56,6 +56,7 @@ ALLOWED: Mapping[tuple[str, str], str] = {  # who, what: the reason
     ("hwmodel.simulated", "threading"): "its environments are threads, of which one runs at a time",
     ("libexo.kip", "mmap"): "tools read the published page of a system that they do not attach to",
     ("libexo.environment", "threading"): "whose thread calls, and a lock for what they share",
+    ("libexo.repeating", "signal"): "only the numbers, by which ends are told",
     ("libexo.l4", "threading"): "each thread of execution has virtual registers of its own",
     ("libexo.l4.exceptions", "signal"): "only the numbers, by which exceptions are told",
     ("kernel.abi.obituary", "signal"): "only their names, by which people are told how something ended",

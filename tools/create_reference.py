@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Write docs/traps.md and docs/errors.md from kernel/abi: the reference of the interface, never by hand.
+"""Write docs/traps.md, docs/errors.md and docs/interfaces.md from the code: references are never made by hand.
 
     python tools/create_reference.py            write them
     python tools/create_reference.py --check    exit with 1 if they are not what would be written
 
-What a page says comes from the classes themselves: number, arguments, result, refusals and the right a trap
-needs from their attributes, the words from their docstrings. tests/tools/test_create_reference.py checks.
+What a page says comes from the classes themselves, of kernel/abi and of the servers' interfaces: number, arguments,
+result, refusals and the right a trap needs from their attributes, the words from their docstrings.
+tests/tools/test_create_reference.py checks.
 """
 
 import ast
@@ -23,9 +24,25 @@ import msgspec
 
 from kernel.abi import errors, events, gate, kip, limits, messages, operators, program, rights, traps
 from libexo import errors as libexo_errors
+from libexo import nouns
+from libexo.extent import Extent
+from libexo.stub import Interface, Operation
+from servers.memory import api as memory
+from servers.process import api as process
+from servers.scheduler import api as scheduler
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED = "<!-- Made by tools/create_reference.py from kernel/abi: change it there. -->"
+GENERATED_TOO = "<!-- Made by tools/create_reference.py from servers/*/api.py: change it there. -->"
+INTERFACES: tuple[type[Interface], ...] = (memory.Memory, process.Processes, scheduler.Scheduler)
+SERVER_RECORDS = (
+    Extent,
+    memory.Statistics,
+    memory.Usage,
+    process.ProgramSpec,
+    process.Exit,
+    scheduler.Planned,
+)
 RECORDS = (
     traps.Interface,
     traps.Created,
@@ -101,6 +118,10 @@ def show_type(annotation: object) -> str:
             inside = show_type(items[0]) if items[0] != traps.Single else "traps"
             return f"tuple of {inside}"
         return f"({', '.join(map(show_type, items))})"
+    if typing.get_origin(annotation) is list:
+        return f"list of {show_type(typing.get_args(annotation)[0])}"
+    if typing.get_origin(annotation) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(annotation)))
     if annotation in (None, NoneType):
         return "nothing"
     return getattr(annotation, "__name__", str(annotation))
@@ -109,6 +130,10 @@ def show_type(annotation: object) -> str:
 def _bounds(meta: msgspec.Meta) -> str:
     low = meta.ge
     high = None if meta.lt is None else int(meta.lt) - 1
+    if meta.max_length is not None and meta.description:
+        return f", {meta.description}"
+    if meta.le is not None:
+        high = int(meta.le)
     if meta.max_length is not None:
         exact = meta.max_length == meta.min_length
         return f", {meta.max_length} long" if exact else f", at most {meta.max_length}"
@@ -291,7 +316,79 @@ def _refused_by(refusal: errors.Refusal) -> str:
     return ", ".join(named) or "attaching"
 
 
-PAGES: dict[str, Callable[[], Iterator[str]]] = {"docs/traps.md": trap_page, "docs/errors.md": error_page}
+# ------------------------------------------------------------------------------------- interfaces of servers
+
+
+def interface_page() -> Iterator[str]:
+    """Return the lines of docs/interfaces.md."""
+    yield from ("# Interfaces", "", GENERATED_TOO, "")
+    yield from (
+        "What the servers of the system do for their callers: `Interface.connect(env)`, then its methods.",
+        "",
+    )
+    yield from (
+        "An argument outside its range is a `BadArgument` before anything is sent; who sends it all the same hears",
+        "`RemoteError: BadArgument` from the server, which goes on. Any operation may also raise what",
+        "[IPC](errors.md#ipc) does. A *repeatable* one is done again by its stub when its server was ended from",
+        "outside meanwhile; a *oneway* one is not answered.",
+        "",
+    )
+    yield from ("| word | is |", "|---|---|")
+    yield from (f"| `{name}` | {_noun(kind)} |" for name, kind in _nouns())
+    yield ""
+    for interface in INTERFACES:
+        yield from (f"## {interface.__name__}", "", inspect.getdoc(interface) or "", "")
+        yield from (f"Label {interface.label:#x}, published as `{interface.default_name}`.", "")
+        for operation in interface.operations.values():
+            yield from _operation(operation)
+    yield from ("## Records", "")
+    for record in SERVER_RECORDS:
+        yield from (f"### {record.__name__}", "", inspect.getdoc(record) or "", "")
+        yield from fields(record)
+
+
+def _nouns() -> Iterator[tuple[str, object]]:
+    return (
+        (name, kind)
+        for name, kind in vars(nouns).items()
+        if name[0].isupper() and hasattr(kind, "__metadata__")
+    )
+
+
+def _noun(kind: object) -> str:
+    metas = [meta for meta in typing.get_args(kind) if isinstance(meta, msgspec.Meta)]
+    shown = show_type(kind)
+    said = ", ".join(meta.description for meta in metas if meta.description)
+    return shown if said in shown else f"{shown}: {said}"
+
+
+def _operation(operation: Operation) -> Iterator[str]:
+    hints = operation.hints()
+    parameters = "; ".join(_parameter(operation, name, hints[name]) for name in operation.names)
+    marks = [
+        mark for mark, is_so in (("repeatable", operation.repeatable), ("oneway", operation.oneway)) if is_so
+    ]
+    yield from (f"### {operation.number} · {operation.name}", "", inspect.cleandoc(operation.doc or ""), "")
+    yield from (f"- **Arguments:** {parameters or 'none'}", f"- **Result:** {show_type(hints['return'])}")
+    yield from (*([f"- **{', '.join(marks).capitalize()}**"] if marks else []), "")
+
+
+def _parameter(operation: Operation, name: str, kind: object) -> str:
+    default = operation.defaults.get(name)
+    known = next((noun for noun, each in _nouns() if each == kind), "")
+    shown = (
+        f"`{name}`: {show_type(kind)}"
+        if not known or show_type(kind).startswith("str")
+        else (f"`{name}`: {known}, {show_type(kind)}")
+    )
+    return f"{shown} = {default!r}" if default is not None else shown
+
+
+PAGES: dict[str, Callable[[], Iterator[str]]] = {
+    "docs/traps.md": trap_page,
+    "docs/errors.md": error_page,
+    "docs/interfaces.md": interface_page,
+}
 
 
 def render(path: str) -> str:

@@ -369,11 +369,16 @@ class SimulatedBody:
         view = mapping.take()
         return view if len(view) == size else view[:size]
 
-    def remap(self, view: memoryview, descriptor: object, *, writable: bool) -> None:
-        """Put new memory where *view* is; the descriptor is consumed."""
+    def mapping(self, view: memoryview) -> Mapping:
+        """Return the mapping that *view* is of. Raises ValueError."""
+        return self._find(view)
+
+    def remap(self, mapping: object, descriptor: object, *, writable: bool) -> None:
+        """Put new memory where *mapping* is; the descriptor is consumed."""
         self._check()
         thing = self._consume(descriptor, MemoryThing, writable=writable)
-        self._find(view).move(thing.region, writable=writable)
+        assert isinstance(mapping, Mapping)
+        mapping.move(thing.region, writable=writable)
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping: every view of it raises from now on."""

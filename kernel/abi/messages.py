@@ -15,6 +15,8 @@ from kernel.abi.limits import MAX_WORDS, SHORT_STRING
 Word = Annotated[int, msgspec.Meta(ge=0)]
 
 LABEL_BITS = 48
+STATUS_BIAS = 256
+"""What PARTNER_GONE adds to an exit status, which is negative after a signal: a word is not."""
 
 
 def kernel_label(number: int) -> int:
@@ -42,7 +44,7 @@ class Label(IntEnum):
     SIGMA0_EXTENDED = kernel_label(-1001)
     """Verbosity, or a dump of its pools."""
     PARTNER_GONE = kernel_label(-64)
-    """The thread that ended, and the one that took its name, if any."""
+    """The thread that ended. If its environment ended with it: the exit status plus STATUS_BIAS, and the fault."""
     DEATH = kernel_label(-65)
     """Thread, environment number, exit status; text: the fault, if there was one."""
     REVOKE = kernel_label(-66)

@@ -74,6 +74,17 @@ class Bell(Protocol):
         """Give it up; nobody may be waiting for it, or using it."""
 
 
+class MappedMemory(Protocol):
+    """Mapped memory: it lasts as long as the view that `Host.map` returned, or anything derived from that."""
+
+    @property
+    def used(self) -> bool:
+        """Whether anything refers to it still."""
+
+    def covers(self, view: memoryview) -> bool:
+        """Say whether *view* is of it: the view itself, a slice, a cast. Raises ValueError once released."""
+
+
 class Gate(Protocol):
     """The program's end of the trap gate."""
 
@@ -124,8 +135,11 @@ class Host(Protocol):
     def map(self, descriptor: Descriptor, size: int, *, writable: bool) -> memoryview:
         """Map *size* bytes; the descriptor is consumed."""
 
-    def remap(self, view: memoryview, descriptor: Descriptor, *, writable: bool) -> None:
-        """Put new memory where *view* is, so that the view goes on; the descriptor is consumed."""
+    def mapping(self, view: memoryview) -> MappedMemory:
+        """Return the mapping that *view* is of, without keeping it. Raises ValueError when it is of none."""
+
+    def remap(self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool) -> None:
+        """Put new memory where *mapping* is, so that every view of it goes on; the descriptor is consumed."""
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping made by `map`."""
@@ -140,7 +154,7 @@ class Host(Protocol):
         """Close a descriptor that is not wanted."""
 
     def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
-        """Sleep until one of *sources* may have something, or until *deadline* (ns).
+        """Sleep until one of *sources* may have something, or until *deadline* (ns); or less, but for days.
 
         Ends of rings (`libexo.transport.ring.ends`) are looked into for a while first, and told that we sleep.
         """

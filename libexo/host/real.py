@@ -26,7 +26,7 @@ from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
 from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 from libexo.errors import ExoError, GateClosed
 from libexo.host import current
-from libexo.host.base import Descriptor, Source
+from libexo.host.base import Descriptor, MappedMemory, Source
 from libexo.host.real_signals import RealBell, RealTicket, RealWaker
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ LOOKS = 2000
 """How often to look into a ring before sleeping: about as long as waking a sleeper takes. EXO_SPIN overrides it."""
 SPARED = 32
 """Messages that may be handled between two looks at the gate, where no wait looks at it."""
+
+LONGEST_POLL = 1 << 30
+"""Milliseconds one wait lasts at most, twelve days: poll(2) takes an int. Who waits longer waits again."""
 
 _PROCESSOR = 36
 """Which field of /proc/PID/stat says on what core it ran last, counted from 0 behind the name (proc(5): 39)."""
@@ -247,10 +250,18 @@ class RealHost:
         view = memoryview(memory).cast("B")
         return view if writable else view.toreadonly()
 
-    def remap(self, view: memoryview, descriptor: Descriptor, *, writable: bool) -> None:
-        """Put new memory where *view* is."""
-        address = ctypes.addressof(cast("ctypes.Array[ctypes.c_ubyte]", view.obj))
-        _mmap(address, cast("int", descriptor), view.nbytes, writable=writable)
+    def mapping(self, view: memoryview) -> "RealMapping":
+        """Return the mapping that *view* is of. Raises ValueError."""
+        return RealMapping(view)
+
+    def remap(self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool) -> None:
+        """Put new memory where *mapping* is, if anything still refers to it."""
+        assert isinstance(mapping, RealMapping)
+        memory = mapping.memory()
+        if memory is None:
+            os.close(cast("int", descriptor))
+        else:
+            _mmap(ctypes.addressof(memory), cast("int", descriptor), ctypes.sizeof(memory), writable=writable)
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping: the memory goes with the last reference to it."""
@@ -280,7 +291,8 @@ class RealHost:
         if deadline is None:
             ready = poll.poll()
         else:
-            ready = poll.poll(max(0, -(-(deadline - time.monotonic_ns()) // 1_000_000)))
+            left = -(-(deadline - time.monotonic_ns()) // 1_000_000)
+            ready = poll.poll(min(max(0, left), LONGEST_POLL))
         if ready is None:
             return
         spared = SPARED if gate in key else 0
@@ -342,6 +354,25 @@ class RealHost:
             function()
 
         threading.Thread(target=run, name=name, daemon=True).start()
+
+
+class RealMapping:
+    """Mapped memory, by the array that all its views have in common. Implements `libexo.host.base.MappedMemory`."""
+
+    def __init__(self, view: memoryview) -> None:
+        """Be the mapping of *view*. Raises ValueError when that is of something else, or released."""
+        if not isinstance(view.obj, ctypes.Array):
+            raise ValueError("the view is of no mapping of this program")  # noqa: TRY004 - it is a view, as asked
+        self.memory = weakref.ref(view.obj)
+
+    @property
+    def used(self) -> bool:
+        """Whether anything refers to it still."""
+        return self.memory() is not None
+
+    def covers(self, view: memoryview) -> bool:
+        """Say whether *view* is of it."""
+        return view.obj is self.memory()
 
 
 def _looks(variable: str) -> int:

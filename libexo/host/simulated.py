@@ -13,7 +13,7 @@ from kernel.abi.gate import Status
 from kernel.abi.program import Program
 from libexo.errors import ExoError, GateClosed
 from libexo.host import current
-from libexo.host.base import Descriptor, Source
+from libexo.host.base import Descriptor, MappedMemory, Source
 from libexo.transport.base import Transport
 
 if TYPE_CHECKING:
@@ -85,8 +85,11 @@ class Ground(Protocol):
     def map(self, descriptor: object, size: int, *, writable: bool) -> memoryview:
         """Map memory."""
 
-    def remap(self, view: memoryview, descriptor: object, *, writable: bool) -> None:
-        """Put new memory where *view* is."""
+    def mapping(self, view: memoryview) -> MappedMemory:
+        """Return the mapping *view* is of."""
+
+    def remap(self, mapping: MappedMemory, descriptor: object, *, writable: bool) -> None:
+        """Put new memory where *mapping* is."""
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping."""
@@ -292,9 +295,13 @@ class SimulatedHost:
         """Map *size* bytes; the descriptor is consumed."""
         return self._ground.map(descriptor, size, writable=writable)
 
-    def remap(self, view: memoryview, descriptor: Descriptor, *, writable: bool) -> None:
-        """Put new memory where *view* is; the descriptor is consumed."""
-        self._ground.remap(view, descriptor, writable=writable)
+    def mapping(self, view: memoryview) -> MappedMemory:
+        """Return the mapping that *view* is of. Raises ValueError."""
+        return self._ground.mapping(view)
+
+    def remap(self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool) -> None:
+        """Put new memory where *mapping* is; the descriptor is consumed."""
+        self._ground.remap(mapping, descriptor, writable=writable)
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping."""

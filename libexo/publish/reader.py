@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
 
 import msgspec
 
+from libexo import timeouts
 from libexo.errors import ExoError, IpcTimeout, NoPartner, NotFound, RemoteError, TrapRefused
 from libexo.extent import Extent
 from libexo.publish.joining import Publication
@@ -148,7 +149,7 @@ class Reader(Generic[T]):
         Raises ChannelEnded, BrokenChannel as `read`; IpcError when another thread cut the sleep short.
         """
         host = self._environment.host
-        deadline = None if timeout is None else host.now() + int(timeout * 1e9)
+        deadline = timeouts.after(host.now(), timeout)
         if any(self._has_record() for _ in range(LOOKS)):
             return True
         pause = LONGEST if self._server else SHORTEST
@@ -223,7 +224,7 @@ class Reader(Generic[T]):
         """Sleep until the publisher's server says that there is something, or until the time *until*."""
         host = self._environment.host
         if self._server:
-            self._ask((until - host.now()) / 1e9)
+            self._ask(max(0, until - host.now()) / 1e9)
             if self._has_record():
                 return
             until = min(until, host.now() + SHORTEST)

@@ -4,6 +4,7 @@ import msgspec
 
 from libexo.extent import Extent
 from libexo.message import MapItem
+from libexo.nouns import FrameNumber, Frames, Pages, ThreadId
 from libexo.stub import Interface, operation
 
 
@@ -28,7 +29,7 @@ class Memory(Interface, label=0x42, name="memory"):
     """Allocation of RAM."""
 
     @operation(1)
-    def allocate(self, pages: int, first: int = -1) -> Extent:
+    def allocate(self, pages: Pages, first: FrameNumber = -1) -> Extent:
         """Return an extent of zeroed memory, all the caller's: *pages* frames, from frame *first* or anywhere.
 
         Fails with OutOfMemory (nothing that large is free), QuotaExceeded, FrameBusy (*first* is taken).
@@ -39,7 +40,7 @@ class Memory(Interface, label=0x42, name="memory"):
         """Return who has how much."""
 
     @operation(3, repeatable=True)
-    def set_quota(self, thread: int, frames: int) -> None:
+    def set_quota(self, thread: ThreadId, frames: Frames) -> None:
         """Let *thread*'s environment have up to *frames*. Servers and operators only; fails with NotAllowed."""
 
     def free(self, extent: Extent) -> None:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from kernel.abi.limits import MAX_HANDLES, MAX_OFFERS
+from libexo.errors import OperationRefused
 
 
-class MemoryRefused(Exception):
+class MemoryRefused(OperationRefused):
     """The base of what the server refuses for."""
 
 

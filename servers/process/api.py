@@ -1,13 +1,22 @@
 """What the process server does for its callers."""
 
+import itertools
 from typing import Annotated, Literal
 
 import msgspec
 
-from kernel.abi.limits import MAX_NAME
+from kernel.abi.limits import MAX_NAME, MAX_TRAP_BYTES
+from libexo.errors import BadArgument
+from libexo.nouns import MAX_SHARE, Name, Signal, ThreadId
 from libexo.stub import Interface, operation
 
 Restart = Literal["always", "on-failure", "never"]
+
+
+MAX_PROGRAM_BYTES = MAX_TRAP_BYTES - 1024
+"""Of arguments and environ, encoded: what a trap has room for, beside all else that makes a program."""
+_TEXT_BYTES = 5
+"""What a text, or a pair of them, takes beside itself, at most."""
 
 
 class ProgramSpec(msgspec.Struct, array_like=True):
@@ -19,7 +28,7 @@ class ProgramSpec(msgspec.Struct, array_like=True):
     name: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
     """What it is called; empty: after its program, with a number where that is taken."""
     environ: tuple[tuple[str, str], ...] = ()
-    share: Annotated[int, msgspec.Meta(ge=0)] = 1
+    share: Annotated[int, msgspec.Meta(ge=0, le=MAX_SHARE)] = 1
     """Parts of the processor it gets, of what its family has; 0: outside the plans, an operator's to give."""
     restart: Restart = "never"
     heartbeat: bool = False
@@ -28,6 +37,16 @@ class ProgramSpec(msgspec.Struct, array_like=True):
     """Seconds it has from SIGTERM to SIGKILL when it is ended."""
     budget: dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]] = {}
     """Limits by item, as `exo ps --budget` names them, out of the caller's own; the others are the usual ones."""
+
+    def __post_init__(self) -> None:
+        """Raise BadArgument where arguments and environ are more than the kernel takes."""
+        texts = itertools.chain(self.argv, *self.environ)
+        size = sum(
+            len(text) if text.isascii() else len(text.encode(errors="surrogatepass")) for text in texts
+        )
+        size += _TEXT_BYTES * (len(self.argv) + 3 * len(self.environ))
+        if size > MAX_PROGRAM_BYTES:
+            raise BadArgument(f"arguments and environ have {size} bytes, at most {MAX_PROGRAM_BYTES} fit")
 
 
 class Exit(msgspec.Struct, array_like=True):
@@ -49,15 +68,15 @@ class Processes(Interface, label=0x44, name="process"):
         """Start a program and return its thread id. Its streams are the log. Fails with SpawnRefused."""
 
     @operation(2, repeatable=True)
-    def wait(self, thread: int) -> Exit:
+    def wait(self, thread: ThreadId) -> Exit:
         """Return how *thread*'s environment ended, waiting until it has. Fails with NoSuchProgram, TooManyWaits."""
 
     @operation(3, repeatable=True)
-    def kill(self, thread: int, signal: int = 9) -> None:
+    def kill(self, thread: ThreadId, signal: Signal = 9) -> None:
         """Send host signal *signal* to a program the caller started. Fails with NoSuchProgram, NotYours."""
 
     @operation(4, repeatable=True)
-    def register(self, name: str) -> None:
+    def register(self, name: Name) -> None:
         """Publish *name* for the caller's thread. Fails with NameTaken."""
 
     @operation(5)

@@ -6,6 +6,7 @@ from pathlib import PurePath
 from kernel.abi.ids import FIRST_PROGRAM
 from kernel.abi.limits import MAX_NAME, MAX_THREADS
 from kernel.abi.program import ProgramKind
+from libexo.errors import OperationRefused
 
 MIN_RUN_TIME = 1.0
 """Seconds after which a program's end counts as bad luck; one that ends sooner will likely do so again."""
@@ -25,7 +26,7 @@ WAIT_MEMORY = 256
 """Ended programs whose exit is remembered for a late `wait`."""
 
 
-class ProcessRefused(Exception):
+class ProcessRefused(OperationRefused):
     """The base of what the server refuses for."""
 
 

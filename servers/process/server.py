@@ -21,7 +21,7 @@ from kernel.abi.topology import Topology
 from kernel.abi.traps import EnvironmentCreate, Inspection, ThreadControl
 from libexo import attach
 from libexo.environment import Environment
-from libexo.errors import IpcTimeout, NoPartner, NotFound, TrapRefused
+from libexo.errors import IpcTimeout, NoPartner, NotFound, TrapArgument, TrapRefused
 from libexo.estate import Estate, inherited
 from libexo.message import Message
 from libexo.stub import DEFERRED, Call, Server
@@ -240,7 +240,7 @@ class ProcessServer(Processes):
     ) -> Child:
         try:
             created = self.environment.sys.environment_create(create, descriptors)
-        except TrapRefused as refused:
+        except (TrapRefused, TrapArgument) as refused:
             raise SpawnRefused(str(refused)) from refused
         child = Child(spec, created.thread, created.environment, spawner, self.environment.host.now())
         self._children[child.thread] = child

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from libexo.nouns import Share, ThreadId
 from libexo.stub import Interface, operation
 
 
@@ -17,11 +18,11 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
     """The division of CPU time."""
 
     @operation(1, repeatable=True)
-    def set_share(self, thread: int, share: int) -> None:
+    def set_share(self, thread: ThreadId, share: Share) -> None:
         """Give *thread*'s environment *share* parts (1..1000) of what its family has; others have one part each.
 
         Servers may set anybody's; of who is a family's head, or has none, it is the family's part of the processor
-        as well. A program sets its own, inside its family. Fails with NotAllowed, BadShare.
+        as well. A program sets its own, inside its family. Fails with NotAllowed.
         """
 
     @operation(2, repeatable=True)
@@ -29,7 +30,7 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
         """Return the plans in force."""
 
     @operation(3, repeatable=True)
-    def switch(self, to: int) -> None:
+    def switch(self, to: ThreadId) -> None:
         """Give up the rest of the caller's slice: to thread *to*, if it is awake under the same processor.
 
         Otherwise, and for 0, to whoever is next in the plan. A thread of the caller's own environment shares its
@@ -38,9 +39,9 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
         """
 
     @operation(4, repeatable=True)
-    def place(self, thread: int, family: int, part: int, share: int) -> None:
+    def place(self, thread: ThreadId, family: ThreadId, part: Share, share: Share) -> None:
         """Put *thread*'s environment into *family*, which has *part* parts of the processor, with *share* of that.
 
         A family is named by the thread of its first, whether that lives or not. Servers only.
-        Fails with NotAllowed, BadShare.
+        Fails with NotAllowed.
         """

@@ -14,16 +14,17 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
+from libexo.errors import OperationRefused
+from libexo.nouns import MAX_SHARE
 
 QUANTUM_US = 10_000
 """The slice of one share: X.2's default timeslice."""
-MAX_SHARE = 1000
 MAX_PRIORITY = 255
 DEFAULT_PRIORITY = 100
 _US = 1000
 
 
-class ShareRefused(Exception):
+class ShareRefused(OperationRefused):
     """The base of what the server refuses for."""
 
 

@@ -25,7 +25,7 @@ from kernel.abi.ids import (
 )
 from kernel.abi.kip import EnvironmentState, ThreadState
 from kernel.abi.limits import MAX_SLICE_US, MAX_THREADS, MIN_SLICE_US
-from libexo.errors import ExoError, TrapRefused
+from libexo.errors import ExoError, OperationRefused, TrapRefused
 from libexo.l4 import controls
 from libexo.l4.constants import ErrInvalidParam, ErrInvalidThread, ErrNoMem, ErrNoPrivilege, ErrOk
 from libexo.l4.controls import UNCHANGED, PreemptionControl, TimeControl
@@ -44,7 +44,7 @@ _STATES: Final = {
 }
 
 
-class ScheduleRefused(Exception):
+class ScheduleRefused(OperationRefused):
     """The request is refused, with an X.2 error code."""
 
     def __init__(self, code: int, why: str) -> None:

@@ -260,7 +260,7 @@ class SchedulerServer(Scheduler):
         due = now + max(min(left), GRAIN_NS)
         if not now < self._due <= due:
             self._due = due
-            self.server.after((due - now) / 1e9, lambda: self._look_at_accounts(due))
+            self.server.after(max(0, due - now) / 1e9, lambda: self._look_at_accounts(due))
 
     def _look_at_accounts(self, due: int) -> None:
         if due == self._due:  # else an earlier alarm took the place of this one

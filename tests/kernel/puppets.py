@@ -4,6 +4,7 @@ A puppet is a real environment on the simulated machine whose program only waits
 machine into the kernel at once, so a test is the schedule: what it writes down happens, in that order.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ from hwmodel.simulated.descriptors import KERNEL, SimulatedDescriptor
 from hwmodel.simulated.mmu import is_bus_error
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Upcall
-from kernel.abi.messages import Label
+from kernel.abi.messages import STATUS_BIAS, Label
 from kernel.abi.program import Program
 from kernel.abi.topology import MachineConfig, Topology
 from kernel.capability import Capability
@@ -41,7 +42,7 @@ class Strings:
         self._pipe = body.pipe
         self.number, self.name = body.number, body.name
         self.program: Program = body.program
-        self.map, self.remap, self.unmap = body.map, body.remap, body.unmap
+        self.map, self.remap, self.unmap, self.mapping = body.map, body.remap, body.unmap, body.mapping
         self.ticket, self.bell, self.given, self.start_strand = (
             body.ticket,
             body.bell,
@@ -89,6 +90,10 @@ class Strings:
         return self._theatre.machine.clock.now()
 
 
+KILLED = (STATUS_BIAS - signal.SIGKILL, 0)
+"""What PARTNER_GONE says of an environment that was killed, behind its thread."""
+
+
 class Puppet:
     """One environment, and its libexo."""
 
@@ -99,7 +104,7 @@ class Puppet:
         self.body.dying.append(self.transport.close)
         self.host = SimulatedHost(Strings(theatre, self.body), self.transport, theatre.system.hub.ready)
         self.gate = self.host.gate
-        self.sys = Sys(self.gate)
+        self.sys = Sys(self.gate, self.host.close_descriptor)
         self._env: Environment | None = None
 
     @property

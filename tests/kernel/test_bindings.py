@@ -11,7 +11,7 @@ from kernel.abi.ids import ANY_THREAD, thread_id, thread_number
 from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_BINDINGS
 from kernel.abi.messages import Label
-from tests.kernel.puppets import Puppet, Theatre, refusal, theatre
+from tests.kernel.puppets import KILLED, Puppet, Theatre, refusal, theatre
 
 
 def bound(a: Puppet, b: Puppet) -> bytes:
@@ -127,7 +127,7 @@ def test_a_dead_receiver() -> None:
         token = [bound(a, b) for _ in range(3)].pop()
         stage.kill(b)
 
-        assert a.told() == [(Label.PARTNER_GONE, (b.thread,))]
+        assert a.told() == [(Label.PARTNER_GONE, (b.thread, *KILLED))]
         assert refusal(a.sys.unbind, token) == Refusal.UNKNOWN_TOKEN
         assert refusal(a.sys.bind, b.thread) == Refusal.STALE_THREAD
 

@@ -5,7 +5,7 @@ from kernel.abi.ids import ANY_THREAD
 from kernel.abi.messages import Label
 from kernel.abi.rights import Rights
 from tests.kernel.controls import NEW, OTHER, control, root, row, thread_in
-from tests.kernel.puppets import Puppet, Theatre, refusal, theatre
+from tests.kernel.puppets import KILLED, Puppet, Theatre, refusal, theatre
 from tests.kernel.test_bindings import bind, identify
 
 
@@ -101,7 +101,7 @@ def test_a_redirector_that_is_gone() -> None:
         inside = bind(a, a.thread).thread
         redirect(boss, a, ANY_THREAD)
 
-        assert (told, refused) == ([(Label.PARTNER_GONE, (chief.thread,))], Refusal.NO_REDIRECTOR)
+        assert (told, refused) == ([(Label.PARTNER_GONE, (chief.thread, *KILLED))], Refusal.NO_REDIRECTOR)
         assert (shown, inside) == (chief.thread, a.thread)
         assert bind(a, other.thread).thread == other.thread
 

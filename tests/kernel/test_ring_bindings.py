@@ -7,7 +7,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from tests.kernel.controls import root
-from tests.kernel.puppets import faults, ram_of, refusal, theatre
+from tests.kernel.puppets import KILLED, faults, ram_of, refusal, theatre
 from tests.kernel.rings import FRAMES, SIZE, Pair, bound, carve, granted, identified, mapped, pair
 from tests.kernel.test_bindings import bind, epoch, identify
 from tests.kernel.test_redirection import redirect
@@ -173,7 +173,11 @@ def test_a_dead_receiver() -> None:
         stage.kill(b)
         a.host.wait((sends.bell,), None)
 
-        assert (rung, sends.bell.silence(), a.told()) == (True, False, [(Label.PARTNER_GONE, (b.thread,))])
+        assert (rung, sends.bell.silence(), a.told()) == (
+            True,
+            False,
+            [(Label.PARTNER_GONE, (b.thread, *KILLED))],
+        )
         assert faults(receives.memory)
         assert (sends.memory[0], mapped(a, extent)[0]) == (5, 0)
 

@@ -13,7 +13,7 @@ from tests.kernel.controls import (
     row,
     thread_in,
 )
-from tests.kernel.puppets import refusal, theatre
+from tests.kernel.puppets import KILLED, refusal, theatre
 from tests.kernel.test_bindings import bind, identify
 
 
@@ -105,6 +105,6 @@ def test_a_thread_ends_with_its_environment() -> None:
         bind(boss, NEW)
         stage.kill(a)
 
-        assert boss.told() == [(Label.PARTNER_GONE, (NEW,))]
+        assert boss.told() == [(Label.PARTNER_GONE, (NEW, *KILLED))]
         assert row(stage, NEW) == (0,) * 6
         assert refusal(boss.sys.bind, NEW) == Refusal.STALE_THREAD

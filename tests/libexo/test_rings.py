@@ -22,6 +22,7 @@ from libexo.transport.ring.line import Line
 from libexo.wire import RING
 from tests.kernel.puppets import Puppet, theatre
 from tests.kernel.rings import carve
+from tests.libexo.ends import end
 from tests.libexo.moves import core, origin, post, pumped
 from tests.model.campaign import KINDS, campaign
 from tests.servers.rig import ask, servers
@@ -73,7 +74,7 @@ class BoardServer(Board):
         return self.environment.thread.core.statistics["broken_ring"]
 
     def end(self) -> None:
-        raise SystemExit
+        end(self.environment)
 
     def chatter(self) -> None:
         """Say what nobody asked for, and be busy for a while."""

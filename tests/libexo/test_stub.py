@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 import libexo
 from kernel.abi.messages import IpcCode, PacketKind, Phase
 from kernel.abi.rights import MAP_READ
 from libexo import vm
-from libexo.errors import ExoError, IpcError, IpcTimeout, NoPartner, NotFound, RemoteError
+from libexo.errors import BadArgument, ExoError, IpcError, IpcTimeout, NoPartner, NotFound, RemoteError
 from libexo.extent import Extent, GrantedExtent
 from libexo.message import MapItem, Message
 from libexo.stub import DEFERRED, Call, Interface, Server, operation, serve
 from libexo.testing import System, simulated
 from tests.kernel.puppets import theatre
+from tests.libexo.ends import end
 from tests.libexo.moves import core
 
 
@@ -99,7 +101,7 @@ class ShopServer(Shop):
     def end_once(self) -> int:
         if not ShopServer.ended:
             ShopServer.ended = True
-            raise SystemExit(3)
+            end(self.environment)
         return 7
 
     end_once_repeatable = end_once
@@ -148,15 +150,27 @@ def test_wrong_calls_never_leave() -> None:
     assert in_shop(visit) is True
 
 
-def test_wrong_types_are_refused_there() -> None:
-    """An argument of another type is refused by the server, which goes on."""
+def test_wrong_types_are_refused_here() -> None:
+    """An argument of another type is refused before anything is sent, by name."""
 
     def visit(shop: Shop, _: libexo.Environment) -> tuple[str, int]:
-        with pytest.raises(RemoteError) as caught:
+        with pytest.raises(BadArgument) as caught:
             shop.add("one", 2)  # type: ignore[arg-type]
-        return caught.value.kind, shop.add(1, 2)
+        return str(caught.value), shop.add(1, 2)
 
-    assert in_shop(visit) == ("ValidationError", 3)
+    assert in_shop(visit) == ("add: a = 'one': Expected `int`, got `str`", 3)
+
+
+def test_wrong_types_are_refused_there() -> None:
+    """Who sends one all the same is told by the server, which goes on."""
+
+    def visit(shop: Shop, env: libexo.Environment) -> tuple[str, int]:
+        message = Message(Shop.label, (1,), (msgspec.msgpack.encode(("one", 2, 1)),))
+        answer = env.thread.call(env.lookup("shop"), message)
+        assert isinstance(answer.items[0], bytes)
+        return msgspec.msgpack.decode(answer.items[0])[0], shop.add(1, 2)
+
+    assert in_shop(visit) == ("BadArgument", 3)
 
 
 def test_errors_travel() -> None:

@@ -1,5 +1,7 @@
 """Mapping extents: views, and what becomes of them."""
 
+from contextlib import suppress
+
 from libexo import vm
 from libexo.extent import Extent
 from tests.kernel.puppets import Puppet, faults, theatre
@@ -62,3 +64,77 @@ def test_revoke_of_what_is_not_mapped() -> None:
         del view
 
         assert vm.revoke(a.env, extent) == 1
+
+
+def test_what_was_derived_goes_on() -> None:
+    """After one's own revocation every slice and cast goes on, the view itself being gone, of each mapping."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        extent = carved(a)
+        words = vm.map(a.env, extent).cast("Q")
+        part = vm.map(a.env, extent)[8:16]
+        words[0], part[0] = 5, 7
+        theirs = b.env.views.map(lent(a, b, extent))
+        vm.revoke(a.env, extent)
+        words[2] = 9
+
+        assert faults(theirs)
+        assert (words[0], part[0], words[1], words[2]) == (5, 7, 7, 9)
+        assert vm.map(a.env, extent)[16] == 9
+
+
+def test_what_was_derived_goes_on_when_told() -> None:
+    """The same when the kernel says that the memory moved; what was unmapped stays so."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        extent = carved(a)
+        words, gone = vm.map(a.env, extent).cast("Q"), vm.map(a.env, extent)
+        words[0] = 5
+        vm.unmap(a.env, gone)
+        b.env.views.map(lent(a, b, extent))
+        vm.revoke(a.env, extent, seconds=0.001)
+        stage.pass_time(2)
+        a.env.thread.core.pump_gate()
+
+        assert (words[0], faults(gone)) == (5, True)
+
+
+def test_a_handle_that_went_meanwhile() -> None:
+    """A capability dropped before the kernel's word that its memory moved is handled leaves nothing to be done."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        extent = carved(a)
+        words = vm.map(a.env, extent).cast("Q")
+        b.env.views.map(lent(a, b, extent))
+        vm.revoke(a.env, extent, seconds=0.001)
+        stage.pass_time(2)
+        a.sys.drop(extent.handle)
+        a.env.thread.core.pump_gate()
+
+        assert faults(words)
+
+
+def test_nothing_is_kept_of_mappings_that_are_gone() -> None:
+    """However many extents come and go, what is known of them stays small."""
+    with theatre() as stage:
+        a = stage.puppet(holds=("ram",))
+        for _ in range(500):
+            extent = carved(a)
+            vm.map(a.env, extent)[0] = 1
+            a.sys.drop(extent.handle)
+
+        assert len(a.env.views._mappings) < 100
+
+
+def test_a_released_view_is_unmapped() -> None:
+    """To unmap what was released already is no error; the other mappings of the handle stay."""
+    with theatre() as stage:
+        a = stage.puppet(holds=("ram",))
+        extent = carved(a)
+        one, other = vm.map(a.env, extent), vm.map(a.env, extent)
+        one.release()
+        with suppress(ValueError):
+            vm.unmap(a.env, one)
+        other[0] = 3
+
+        assert other[0] == 3

@@ -154,6 +154,38 @@ def test_memory_that_moved_is_where_it_was(booted: System) -> None:
         assert finished.out == "True True TypeError\nTrue b'secret'\n", finished
 
 
+DERIVED = (
+    PRELUDE
+    + """
+vault = Vault.connect(env)
+memory = Memory.connect(env)
+extent = memory.allocate(2)
+words = vm.map(env, extent).cast("Q")
+part = vm.map(env, extent)[4096:4104]
+words[0], words[512] = 5, 7
+try:
+    import numpy
+    made = numpy.frombuffer(vm.map(env, extent), dtype="<u8")
+except ImportError:
+    made = words
+shared = vault.take(extent)[0]
+print(shared, vm.revoke(env, extent))
+words[1] = 9
+print(words[0], part[0], int(made[512]), int(made[1]))
+"""
+)
+
+
+def test_what_was_derived_goes_on(booted: System) -> None:
+    """A cast, a slice and an array of three mappings show the memory that replaced what was shared."""
+    with booted.start(VAULT, name="vault") as vault:
+        vault.line()
+
+        finished = booted.run(DERIVED)
+
+        assert finished.out == "5 1\n5 7 7 9\n", finished
+
+
 FULL = (
     PRELUDE
     + """

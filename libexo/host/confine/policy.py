@@ -5,6 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from libexo.errors import ExoError
+
 LayerName: TypeAlias = Literal["uid", "no_new_privs", "dumpable", "landlock", "seccomp"]
 LAYERS: tuple[LayerName, ...] = get_args(LayerName)
 """In the order in which they are put on: each needs rights that a later one takes away."""
@@ -26,7 +28,7 @@ REMEDIES: dict[LayerName, str] = {
 }
 
 
-class ConfinementError(Exception):
+class ConfinementError(ExoError):
     """A layer could not be put on, so nothing of the user's may run in this process."""
 
     def __init__(self, layer: LayerName, why: str) -> None:

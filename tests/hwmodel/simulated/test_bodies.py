@@ -153,7 +153,7 @@ def test_remap_goes_on() -> None:
             view = body.map(backing.descriptor(writable=True), 4096, writable=True)
             view[0] = 1
             backing.replace()
-            body.remap(view, backing.descriptor(writable=True), writable=True)
+            body.remap(body.mapping(view), backing.descriptor(writable=True), writable=True)
             view[1] = 2
             return view[0] + view[1]
 

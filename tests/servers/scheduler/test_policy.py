@@ -3,8 +3,8 @@
 import pytest
 
 from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
+from libexo.nouns import MAX_SHARE
 from servers.scheduler.policy import (
-    MAX_SHARE,
     QUANTUM_US,
     BadShare,
     Candidate,
