@@ -13,6 +13,8 @@ import shutil
 import stat
 import time
 
+from kernel.abi.logs import FOLDER, KEPT
+
 LOCK = "lock"
 MARK = "exokernel "
 """What the lock file of a run directory begins with; the kernel's process id follows."""
@@ -39,8 +41,9 @@ class Run:
         """Descriptor that carries the lock."""
         try:
             remove_remains(self.path)
+            shutil.rmtree(self.path + KEPT, ignore_errors=True)  # the logs of the last system here
             os.chmod(self.path, 0o711)  # noqa: S103 - others pass through, and list nothing
-            for name, mode in (("ipc", 0o711), ("log", 0o755)):
+            for name, mode in (("ipc", 0o711), (FOLDER, 0o755)):
                 os.mkdir(self.at(name), mode)
                 os.chmod(self.at(name), mode)
         except BaseException:
@@ -52,12 +55,15 @@ class Run:
         return os.path.join(self.path, *names)
 
     def close(self) -> None:
-        """Remove it, unless its nursery has, and a new system has made its own there."""
+        """Remove it, but for its logs, which are kept beside it; unless its nursery has, and a new system has made its own there."""
         if self.lock >= 0:
             if _is_current(self.path, self.lock):
-                remove_remains(self.path)
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.at(LOCK))
+                with contextlib.suppress(OSError):  # else they stay until the next system starts here
+                    os.rename(self.at(FOLDER), self.path + KEPT)
+                remove_remains(self.path, FOLDER)
+                if not os.path.lexists(self.at(FOLDER)):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self.at(LOCK))
                 # A volume of a container, or a directory somebody works in, stays.
                 with contextlib.suppress(OSError):
                     os.rmdir(self.path)
@@ -65,10 +71,10 @@ class Run:
             self.lock = -1
 
 
-def remove_remains(path: str) -> None:
-    """Remove all but the lock from a run directory whose lock we hold."""
+def remove_remains(path: str, spared: str = "") -> None:
+    """Remove all but the lock, and what is *spared*, from a run directory whose lock we hold."""
     for entry in list(os.scandir(path)):
-        if entry.name == LOCK:
+        if entry.name in (LOCK, spared):
             continue
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)

@@ -38,7 +38,6 @@ STREAMS = {Role.STDIN: 0, Role.STDOUT: 1, Role.STDERR: 2}
 FAILED = 127
 MAX_DESCRIPTORS = 1 << 20
 """More than the nursery ever has, where the host sets no limit (it calls that -1, or 2**64 - 1)."""
-LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 PR_SET_NAME = 15
 _prctl = ctypes.CDLL(None).prctl
 
@@ -69,6 +68,8 @@ class Birth:
     """Where to say how far we came."""
     start: int
     """What to wait at before user code, -1: nothing."""
+    log: int
+    """Where to write what goes to no stream of its own, -1 if there are all."""
 
 
 def policy(launch: Launch, places: Iterable[str | int], kept: Sequence[int]) -> Policy:
@@ -130,7 +131,7 @@ def _arrange(birth: Birth, nest: Nest) -> None:
     if launch.core >= 0:
         os.sched_setaffinity(0, (launch.core,))
     resource.setrlimit(resource.RLIMIT_NOFILE, nest.descriptors)
-    _place_streams(launch, birth.roles)
+    _place_streams(birth)
     os.dup2(birth.gate, GATE, inheritable=True)
     if Role.DIRECTORY in birth.roles:
         os.fchdir(birth.roles[Role.DIRECTORY])
@@ -150,24 +151,17 @@ def _names(launch: Launch) -> dict[str, str]:
     return {"EXO_RUN": launch.run, "EXO_TRAP_FD": str(GATE), "EXO_NAME": launch.name}
 
 
-def _place_streams(launch: Launch, roles: Mapping[int, int]) -> None:
+def _place_streams(birth: Birth) -> None:
     """Put the standard streams in place: those given, or nothing to read and a log to write."""
     for role, number in STREAMS.items():
-        if role in roles:
-            os.dup2(roles[role], number, inheritable=True)
-            continue
-        is_input = role == Role.STDIN
-        opened = os.open(os.devnull, os.O_RDONLY) if is_input else open_log(launch.run, launch.name)
-        os.dup2(opened, number, inheritable=True)
-        os.close(opened)
-
-
-def open_log(run: str, name: str) -> int:
-    """Open the log of all environments that have borne *name*."""
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).lstrip(".") or "_"
-    number = os.open(os.path.join(run, "log", f"{safe}.log"), LOG_FLAGS, 0o640)
-    os.set_blocking(number, True)
-    return number
+        if role in birth.roles:
+            os.dup2(birth.roles[role], number, inheritable=True)
+        elif role != Role.STDIN:
+            os.dup2(birth.log, number, inheritable=True)
+        else:
+            opened = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(opened, number, inheritable=True)
+            os.close(opened)
 
 
 def _close_others(keep: set[int], end: int) -> None:
