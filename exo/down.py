@@ -8,10 +8,9 @@ import select
 import signal
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
-from pathlib import Path
 
 from exo import view
-from exo.system import Trouble, log_path, run_directory
+from exo.system import Trouble, run_directory
 
 ARGUMENTS = "[--timeout SECONDS]"
 EXAMPLES = """\
@@ -33,8 +32,6 @@ def main(options: Namespace) -> int:
     if not pid:
         raise Trouble(f"the system at {run} is booting: try again in a moment")
     end(pid, options.timeout)
-    with suppress(OSError):
-        Path(log_path(run)).unlink()
     return 0
 
 

@@ -95,7 +95,9 @@ class Writer:
                 self._size += written
                 rest = rest[written:]
             self._failed = 0
-        except OSError:  # no room, or whoever started us no longer reads; said with the next line that can be written
+        except (
+            OSError
+        ):  # no room, or whoever started us no longer reads; said with the next line that can be written
             self._failed += data.count(b"\n")
 
     def _begin_anew(self, path: str) -> None:

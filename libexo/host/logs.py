@@ -76,7 +76,6 @@ class Log:
                 os.unlink(path)
 
 
-
 @dataclass
 class Stream:
     """What one program writes to its log."""
