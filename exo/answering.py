@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exo import logs, view
@@ -29,9 +30,19 @@ TAIL = 12
 class Roll:
     """Servers that are to answer; those which have."""
 
-    def __init__(self, run: str, names: Collection[str], deaths: int = DEATHS) -> None:
-        """Ask *names* of the system at *run*; one that ended *deaths* times will not answer."""
+    def __init__(
+        self,
+        run: str,
+        names: Collection[str],
+        deaths: int = DEATHS,
+        since: Mapping[Path, int] = MappingProxyType({}),
+    ) -> None:
+        """Ask *names* of the system at *run*; one that ended *deaths* times will not answer.
+
+        What stands in the logs before the marks *since* is older.
+        """
         self._run = run
+        self._since = since
         self._deaths = deaths
         self._left = list(names)
         self._first: dict[str, int] = {}
@@ -67,7 +78,7 @@ class Roll:
 
     def words(self) -> str:
         """Return what the first of those who have not answered wrote last."""
-        return next(filter(None, (last_words(self._run, name) for name in self._left)), "")
+        return next(filter(None, (last_words(self._run, name, self._since) for name in self._left)), "")
 
     def close(self) -> None:
         """Ask no more."""
@@ -78,11 +89,11 @@ class Roll:
     def _check(self, name: str, row: "EnvironmentRow | None") -> None:
         """Raise Trouble if *name* ended, and is not to be restarted, or ends again and again."""
         if row is None:
-            raise Trouble(f"{name} ended before it served{last_words(self._run, name)}")
+            raise Trouble(f"{name} ended before it served{last_words(self._run, name, self._since)}")
         first = self._first.setdefault(name, row.thread)
         ends = (thread_version(row.thread) - thread_version(first)) // VERSIONS
         if ends + (row.state == EnvironmentState.DEAD) >= self._deaths:
-            raise Trouble(f"{name} ends before it serves{last_words(self._run, name)}")
+            raise Trouble(f"{name} ends before it serves{last_words(self._run, name, self._since)}")
 
     def _leave(self, kip: "Kip") -> None:
         """Be gone, for those who count environments."""
@@ -101,16 +112,19 @@ def _attach(run: str) -> "Environment":
     return libexo.attach(run, f"roll-{os.getpid()}")
 
 
-def last_words(run: str, name: str, since: int = 0) -> str:
-    """Return the end of the log of *name*, from byte *since* on, below a colon; nothing if it is empty."""
+def marks(run: str) -> dict[Path, int]:
+    """Return how long each log of the system at *run* is now."""
+    return {path: path.stat().st_size for path in logs.files(run).values()}
+
+
+def last_words(run: str, name: str, since: Mapping[Path, int] = MappingProxyType({})) -> str:
+    """Return the end of the log of *name*, behind the marks *since*, below a colon; nothing if it is empty."""
     path = logs.files(run).get(name)
-    text = read_from(path, since) if path is not None else b""
-    lines = logs.last_lines(text, TAIL)
+    lines = logs.last_lines(_read(path, since.get(path, 0)), TAIL) if path is not None else []
     return "\n".join(["; its last words:", *(f"    {line}" for line in lines)]) if lines else ""
 
 
-def read_from(path: Path, since: int) -> bytes:
-    """Return what stands in the log *path* from byte *since* on, or all of it if it was begun anew."""
-    log = logs.Log("", path)
-    text = log.begin()
-    return text[since:] if len(text) >= since else text
+def _read(path: Path, start: int) -> bytes:
+    """Return what stands in *path* from byte *start* on; all of it, if it was begun anew since."""
+    text = path.read_bytes()
+    return text[start:] if len(text) >= start else text

@@ -1,9 +1,9 @@
 """Start a server.
 
 module:Class is a server of your own: a class that implements an interface of libexo.stub. It runs in an
-environment of its own, detached, beside the plans as servers do; modules of this directory are found. With
---here it runs in this very process instead, which attaches to the system: in a container of its own, say. The
-uid must be an operator's, or be listed in attach.members of the system's topology.
+environment of its own, detached, beside the plans as servers do; modules of this directory are found. When it has
+answered, its name is printed; when it does not come up, it is ended, and its last words are shown. With --here
+it runs in this very process instead, which attaches to the system: in a container of its own, say. The uid must be an operator's, or be listed in attach.members of the system's topology.
 
 NAME is a server of the topology with start = "attach": it runs in this very process, which attaches to the
 system. So a server runs in a container, under a debugger, or in a terminal beside the system.
@@ -11,18 +11,26 @@ system. So a server runs in a container, under a debugger, or in a terminal besi
 
 import os
 import runpy
+import signal
 import sys
+import time
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exo import view
+from exo.answering import Roll, marks
 from exo.booting import default_config
 from exo.console import Console, own_directory
+from exo.kill import send
 from exo.run import DIRECTORY, IMPORTS, variables
 from exo.system import Trouble, Usage, run_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from libexo.stub import Interface
 
 ARGUMENTS = "[--name N] [--restart RULE | --here] [--config FILE] NAME | module:Class"
@@ -32,6 +40,9 @@ EXAMPLES = """\
   exo serve --here counter:CounterServer in this process, until it or the system ends
   exo serve memory                       in this process; system.toml says start = "attach" """
 
+PATIENCE = 10.0
+"""Seconds that a server may take until it answers."""
+PAUSE = 0.003
 SERVER = 2
 """Its number in `kernel.abi.program.ProgramKind`; a test compares them."""
 
@@ -64,7 +75,10 @@ def main(options: Namespace) -> int:
             raise Usage("--here is for module:Class, and whoever starts it restarts it: leave out --restart")
         return here(run, options.server, options.name)
     if ":" in options.server:
-        print(spawn(run, options.server, options.name, options.restart or "never"))
+        since = marks(run)
+        name = spawn(run, options.server, options.name, options.restart or "never")
+        wait_until_it_serves(run, name, since)
+        print(name)
         return 0
     with default_config(options.config) as config:
         return attach(run, options.server, config)
@@ -93,10 +107,30 @@ def spawn(run: str, server: str, name: str = "", restart: str = "never") -> str:
     return str(answer["name"])
 
 
+def wait_until_it_serves(run: str, name: str, since: "Mapping[Path, int]") -> None:
+    """Wait until *name*, just started, answers. Raises Trouble, and ends it for good, when it does not.
+
+    What stood in the logs before the marks *since* is not shown then.
+    """
+    roll = Roll(run, [name], deaths=1, since=since)
+    deadline = time.monotonic() + PATIENCE
+    try:
+        kip = view.open_kip(run)
+        while not roll.call(kip):
+            if time.monotonic() > deadline:
+                raise Trouble(f"{roll.missing()}\nit took longer than {PATIENCE:g} s")
+            time.sleep(PAUSE)
+    except Trouble as trouble:
+        with suppress(Trouble):  # it is gone already
+            send(run, name, signal.SIGKILL, for_good=True)
+        raise Trouble(f"{name} does not serve: {trouble}") from None
+    finally:
+        roll.close()
+
+
 def here(run: str, server: str, name: str = "") -> int:
     """Serve ``module:Class`` in this process, attached to the system, until the system ends."""
     import libexo
-    from exo import view
     from kernel.abi.ids import show_thread
     from libexo.errors import GateClosed
     from libexo.stub import serve
@@ -133,7 +167,6 @@ def load_class(server: str) -> "type[Interface]":
 def attach(run: str, name: str, config: str) -> int:
     """Be the server *name* of the topology, until the system ends."""
     import libexo
-    from exo import view
     from kernel.abi.ids import show_thread
     from kernel.abi.topology import load
     from libexo.errors import GateClosed

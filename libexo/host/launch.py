@@ -266,8 +266,16 @@ def _serve(server: str, name: str) -> None:
     if not colon:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         return
-    made = getattr(importlib.import_module(module), attribute)()
-    importlib.import_module("libexo.stub").serve(made, name=name)
+    stub = importlib.import_module("libexo.stub")
+    found = getattr(importlib.import_module(module), attribute)
+    if not (isinstance(found, type) and issubclass(found, stub.Interface)):
+        raise TypeError(f"{server} is no server: write a class that implements an interface of libexo.stub")
+    names = [each.name for each in found.operations.values()]
+    if names and all(hasattr(getattr(found, each), "__operation__") for each in names):
+        raise TypeError(
+            f"{server} is a bare interface: write a class derived from it that implements {', '.join(names)}"
+        )
+    stub.serve(found(), name=name)
 
 
 def _show(error: BaseException) -> None:
