@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.25
 """Seconds that a server gets for one answer; it is asked again."""
+PAUSE = 0.003
 DEATHS = 2
 """A server that ended as often, and has answered nobody, will not do so after one more restart."""
 VERSIONS = 2
@@ -69,6 +70,14 @@ class Roll:
             self._left.remove(name)
         self._leave(kip)
         return True
+
+    def wait(self, kip: "Kip", timeout: float) -> None:
+        """Wait until all have answered. Raises Trouble when that takes longer than *timeout* seconds."""
+        deadline = time.monotonic() + timeout
+        while not self.call(kip):
+            if time.monotonic() > deadline:
+                raise Trouble(f"{timeout:g} s have passed: {self.missing()}")
+            time.sleep(PAUSE)
 
     def missing(self) -> str:
         """Return who has not answered, with what the first of them wrote last."""

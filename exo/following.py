@@ -50,7 +50,7 @@ class Follower:
             return False
         ours = os.fstat(self._number)
         try:
-            now = os.stat(self.path)
+            now = self.path.stat()
         except FileNotFoundError:
             return False
         return not os.path.samestat(ours, now) or ours.st_size < self._at

@@ -3,7 +3,8 @@
 module:Class is a server of your own: a class that implements an interface of libexo.stub. It runs in an
 environment of its own, detached, beside the plans as servers do; modules of this directory are found. When it has
 answered, its name is printed; when it does not come up, it is ended, and its last words are shown. With --here
-it runs in this very process instead, which attaches to the system: in a container of its own, say. The uid must be an operator's, or be listed in attach.members of the system's topology.
+it runs in this very process instead, which attaches to the system: in a container of its own, say. The uid must
+be an operator's, or be listed in attach.members of the system's topology.
 
 NAME is a server of the topology with start = "attach": it runs in this very process, which attaches to the
 system. So a server runs in a container, under a debugger, or in a terminal beside the system.
@@ -13,7 +14,6 @@ import os
 import runpy
 import signal
 import sys
-import time
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 from importlib import import_module
@@ -42,7 +42,6 @@ EXAMPLES = """\
 
 PATIENCE = 10.0
 """Seconds that a server may take until it answers."""
-PAUSE = 0.003
 SERVER = 2
 """Its number in `kernel.abi.program.ProgramKind`; a test compares them."""
 
@@ -113,13 +112,8 @@ def wait_until_it_serves(run: str, name: str, since: "Mapping[Path, int]") -> No
     What stood in the logs before the marks *since* is not shown then.
     """
     roll = Roll(run, [name], deaths=1, since=since)
-    deadline = time.monotonic() + PATIENCE
     try:
-        kip = view.open_kip(run)
-        while not roll.call(kip):
-            if time.monotonic() > deadline:
-                raise Trouble(f"{roll.missing()}\nit took longer than {PATIENCE:g} s")
-            time.sleep(PAUSE)
+        roll.wait(view.open_kip(run), PATIENCE)
     except Trouble as trouble:
         with suppress(Trouble):  # it is gone already
             send(run, name, signal.SIGKILL, for_good=True)

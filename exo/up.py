@@ -49,6 +49,8 @@ LOOK = 0.1
 """And between looks at what the kernel wrote."""
 BOOTING = 0.003
 """And between looks at a system that is booting."""
+KILLS = 3
+"""Which of several requests to end is the last: the kernel does not answer."""
 PHASE = "phase: "
 """What the kernel's lines about its boot begin with."""
 
@@ -168,9 +170,9 @@ class Foreground:
         return 0
 
     def _end(self, _number: int, _frame: object) -> None:
-        """Pass on that it is to end; whoever asks twice gets it at once."""
+        """Pass on that it is to end; it ends at once when it is asked twice, and is ended when asked again."""
         self._asked += 1
-        self._kernel.signal(signal.SIGTERM if self._asked == 1 else signal.SIGKILL)
+        self._kernel.signal(signal.SIGTERM if self._asked < KILLS else signal.SIGKILL)
 
     def _attend(self) -> None:
         """Look on until the kernel has ended. Raises Trouble when it cannot come up."""

@@ -16,7 +16,6 @@ from kernel.abi.logs import LAST_LINE
 from kernel.abi.topology import Confinement, Topology, TopologyError, dump, load
 from kernel.boot import boot
 
-
 LAST_WORDS = 1.0
 """Seconds that whoever reads our log gets for the end of it."""
 

@@ -13,6 +13,7 @@
     gate         decode, check, handle, answer                  kernel.gate, .dispatch
     records      what was booted, with which command lines      kernel.bootinfo
     loader       the servers, the root task's restart, attach   here
+    shutdown     the end of all, in order                       kernel.shutdown
 
 The loader gives each server what the topology says it holds. It restarts the root task, which restarts the
 others, for which it gets a capability to each. The root task is who holds the factory. Where several do, each
@@ -38,6 +39,7 @@ from kernel.errors import Refused
 from kernel.frames import Ram
 from kernel.kernel import Kernel
 from kernel.lifecycle import Factory, check_name
+from kernel.shutdown import Shutdown
 
 if TYPE_CHECKING:
     from hwmodel.machine import Body, Machine
@@ -77,6 +79,8 @@ class Loader:
         self._overseer = roots[-1] if roots else ""
         """Who restarts what the kernel does not."""
         self._root_ends: dict[str, deque[int]] = {}
+        self._shutdown = Shutdown(kernel, list(booted(topology)), topology.machine.grace)
+        kernel.on_stop = self._shutdown.stop
         kernel.on_ended = self._ended
         kernel.on_attach = self._attach
         operators = (kernel.machine.uid, *topology.attach.operators)
@@ -127,6 +131,9 @@ class Loader:
         return "factory" in self._topology.server[environment.name].holds
 
     def _ended(self, environment: Environment) -> None:
+        if self._shutdown.began:
+            self._shutdown.ended()
+            return
         server = self._topology.server.get(environment.name)
         if server is None:
             return

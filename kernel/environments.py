@@ -10,7 +10,7 @@ from kernel.abi.ids import ThreadId, thread_number
 from kernel.abi.kip import Counter, EnvironmentState, Page
 from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS, RESERVED_ENVIRONMENTS
 from kernel.abi.messages import Label
-from kernel.abi.program import Program
+from kernel.abi.program import Program, ProgramKind
 from kernel.capability import settle, take
 from kernel.environment import Environment
 from kernel.errors import Refused
@@ -34,6 +34,8 @@ class Environments:
         self._free = deque(range(MAX_ENVIRONMENTS))
         self._by_body: dict[Body, Environment] = {}
         self._forgotten: deque[Environment] = deque()
+        self.closed = False
+        """The system is ending: nobody new is let in."""
 
     def __iter__(self) -> Iterator[Environment]:
         """Iterate over a copy: environments may end meanwhile."""
@@ -137,6 +139,8 @@ class Environments:
         reserved: bool = False,
     ) -> Environment:
         """Take a row and a thread id, or *thread*, for a new environment. Raises Refused."""
+        if self.closed:
+            raise Refused(Refusal.ENDING, name)
         if len(self._free) <= (0 if reserved else RESERVED_ENVIRONMENTS):
             raise Refused(Refusal.TOO_MANY_ENVIRONMENTS, f"{len(self._rows)} exist")
         if self._kernel.kip.owner(name) or (not reserved and self._awaits_successor(name)):
@@ -160,6 +164,7 @@ class Environments:
     def _launch(
         self, environment: Environment, program: Program, descriptors: "list[Descriptor]"
     ) -> Environment:
+        environment.serves = program.kind == ProgramKind.SERVER
         self._embody(environment, self._body(environment, program, descriptors))
         self._introduce(environment)
         return environment

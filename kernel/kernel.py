@@ -45,6 +45,8 @@ class Kernel:
         """The topology as JSON, for the root task; the boot loader puts it here."""
         self.on_ended: Callable[[Environment], None] = lambda _environment: None
         """Called when an environment ended; the boot loader watches the root task by it."""
+        self.on_stop: Callable[[], None] = machine.stop
+        """Called when the host asks the system to end; the boot loader ends it in order."""
         self.on_attach: Callable[[Body, bytes], None] = lambda body, _data: body.kill()
         """Called when somebody wants to attach; the boot loader knows who may."""
 
@@ -113,4 +115,4 @@ class Kernel:
 
     def stop(self) -> None:
         """The host asks the system to end."""
-        self.machine.stop()
+        self.on_stop()

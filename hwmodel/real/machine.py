@@ -64,6 +64,11 @@ class RealMachine:
         return self._cores
 
     @property
+    def grace(self) -> float | None:
+        """Seconds to end in, which `exo down` leaves in the run directory before it asks for the end."""
+        return self._run.grace()
+
+    @property
     def frequencies(self) -> Sequence[tuple[int, int]]:
         """Internal and external frequency of each processor in kHz; 0 where the host does not say."""
         return [(internal, 0) for internal in frequencies(self._cores)]

@@ -25,6 +25,8 @@ LONGEST = "/ipc/4294967295"
 PATIENCE = 5.0
 """Seconds to wait for the nursery of a system that died to finish clearing up."""
 PAUSE = 0.02
+MAX_GRACE = 32
+"""Bytes of a number of seconds."""
 
 
 class RunError(RuntimeError):
@@ -54,8 +56,17 @@ class Run:
         """Return the path of something in it."""
         return os.path.join(self.path, *names)
 
+    def grace(self) -> float | None:
+        """Return the seconds that stand in the file `grace`; None when there is none."""
+        try:
+            with open(self.at("grace"), encoding="ascii") as file:
+                seconds = float(file.read(MAX_GRACE))
+        except (OSError, ValueError):
+            return None
+        return seconds if 0 <= seconds < float("inf") else None
+
     def close(self) -> None:
-        """Remove it, but for its logs, which are kept beside it; unless its nursery has, and a new system has made its own there."""
+        """Remove it, unless its nursery has, and a new system has made its own there. Its logs are kept."""
         if self.lock >= 0:
             if _is_current(self.path, self.lock):
                 with contextlib.suppress(OSError):  # else they stay until the next system starts here

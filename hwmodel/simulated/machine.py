@@ -106,6 +106,7 @@ class SimulatedMachine:
         self.ram = SimulatedMemory(config.frames(), self.ledger)
         self.memory: Memory = self.ram
         self.interrupts: Interrupts = InterruptController()
+        self.grace: float | None = None
         self.uid = 0
         self.pid = FIRST_PID
         self.failures = failures or Failures()

@@ -62,8 +62,10 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """One server."""
 
     module: str
-    """Package with a `__main__`, or `module:Class`, or the path of a Python file; both are found beside the file that
-    names them."""
+    """Package with a `__main__`, or `module:Class`, or the path of a Python file.
+
+    All are found beside the file that names them.
+    """
     thread: Annotated[int, msgspec.Meta(ge=USER_BASE, lt=MAX_THREADS)]
     """Thread number."""
     importance: Annotated[int, msgspec.Meta(ge=0)] = 0

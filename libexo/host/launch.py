@@ -23,7 +23,7 @@ import traceback
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kernel.abi.nursery import MAX_REASON, Launch
 from kernel.abi.program import ProgramKind, Role
@@ -36,6 +36,8 @@ FIRST_FREE = 10
 """The nursery holds nothing below: what a program finds at a fixed number can be put there."""
 STREAMS = {Role.STDIN: 0, Role.STDOUT: 1, Role.STDERR: 2}
 FAILED = 127
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What the nursery does not hear of, and programs do."""
 MAX_DESCRIPTORS = 1 << 20
 """More than the nursery ever has, where the host sets no limit (it calls that -1, or 2**64 - 1)."""
 PR_SET_NAME = 15
@@ -125,6 +127,8 @@ def _arrange(birth: Birth, nest: Nest) -> None:
     """Put everything in its place that needs the nursery's rights."""
     launch = birth.launch
     os.setsid()
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _prctl(PR_SET_NAME, launch.name.encode(errors="replace")[:15])
@@ -267,7 +271,7 @@ def _serve(server: str, name: str) -> None:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         return
     stub = importlib.import_module("libexo.stub")
-    found = getattr(importlib.import_module(module), attribute)
+    found: Any = getattr(importlib.import_module(module), attribute)
     if not (isinstance(found, type) and issubclass(found, stub.Interface)):
         raise TypeError(f"{server} is no server: write a class that implements an interface of libexo.stub")
     names = [each.name for each in found.operations.values()]

@@ -146,7 +146,7 @@ class Logs:
         return self._logs[file]
 
     def _take(self, stream: Stream) -> int:
-        """Write down what is in a pipe; return how much: 0 when nobody can write to it, -1 when nothing is there."""
+        """Write down what is in a pipe; return how much: 0 when nobody can write to it, -1 for nothing yet."""
         try:
             data = os.read(stream.reading, PIPE_BYTES)
         except BlockingIOError:

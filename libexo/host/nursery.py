@@ -343,6 +343,8 @@ def remove(run: str) -> None:
 def main(arguments: list[str]) -> NoReturn:
     """Get everything ready, serve, clear up."""
     control_number, lock, run = int(arguments[1]), int(arguments[2]), arguments[3]
+    for number in launch.ENDING_SIGNALS:  # sent to all of a session or service: it is the kernel that ends us
+        signal.signal(number, signal.SIG_IGN)
     prctl(PR_SET_DUMPABLE, 0)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     control = socket.socket(fileno=_move_up(control_number))

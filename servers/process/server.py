@@ -13,6 +13,7 @@ import msgspec
 
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import next_version, thread_id, thread_number, thread_version
+from kernel.abi.kip import SystemState
 from kernel.abi.limits import FRAME_SIZE, MAX_THREADS
 from kernel.abi.messages import Label
 from kernel.abi.program import Program, ProgramKind
@@ -224,7 +225,8 @@ class ProcessServer(Processes):
             self._exits.popitem(last=False)
         for tell in self._waiting.pop(thread, ()):
             tell(exited)
-        if policy.must_restart(child.spec.restart, exited.status):
+        is_ending = self.environment.kip.state == SystemState.ENDING
+        if not is_ending and policy.must_restart(child.spec.restart, exited.status):
             self._restart(child)
         else:
             self.environment.sys.drop(child.handle)
