@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING
 
 from exo import view
 from exo.answering import Roll, marks
+from exo.arguments import Given, is_text, named, variables
 from exo.booting import default_config
 from exo.console import Console, own_directory
 from exo.kill import send
-from exo.run import DIRECTORY, IMPORTS, variables
+from exo.run import DIRECTORY, IMPORTS
 from exo.system import Trouble, Usage, run_directory
 
 if TYPE_CHECKING:
@@ -49,7 +50,11 @@ SERVER = 2
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `serve`."""
     parser.add_argument(
-        "--name", metavar="N", default="", help="under which it is found (default: after its module)"
+        "--name",
+        type=named,
+        metavar="N",
+        default="",
+        help="under which it is found (default: after its module)",
     )
     parser.add_argument(
         "--restart",
@@ -85,22 +90,26 @@ def main(options: Namespace) -> int:
 
 def spawn(run: str, server: str, name: str = "", restart: str = "never") -> str:
     """Have the process server start ``module:Class`` in an environment of its own; return its name."""
+    if not is_text(server):
+        raise Trouble(f"{os.fsencode(server)!r} is no UTF-8: name a module and its class")
+    given = Given([server], variables(()))
     console = Console(run)
     directory = own_directory()
     try:
         answer = console.ask(
             "run",
-            [directory, directory],
+            [directory, directory, *given.descriptors],
             kind=SERVER,
-            argv=[server],
+            argv=given.argv,
             name=name,
-            environ=variables(()),
+            environ=given.environ,
             share=0,
             restart=restart,
-            roles=[DIRECTORY, IMPORTS],
+            roles=[DIRECTORY, IMPORTS, *given.roles],
             detach=True,
         )
     finally:
+        given.close()
         os.close(directory)
         console.close()
     return str(answer["name"])

@@ -22,11 +22,12 @@ import threading
 import traceback
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from kernel.abi.nursery import MAX_REASON, Launch
 from kernel.abi.program import ProgramKind, Role
+from libexo.host.arguments import complete
 from libexo.host.confine import Layer, Policy, Prepared, apply, execute, prepare
 
 CONFINED = b"+"
@@ -96,6 +97,7 @@ def own_places(launch: Launch, roles: Mapping[int, int]) -> list[str | int]:
 def enter(birth: Birth, nest: Nest) -> NoReturn:
     """Become the program; the process ends with it."""
     try:
+        birth = replace(birth, launch=complete(birth.launch, birth.roles))
         _arrange(birth, nest)
         _confine(birth, nest)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the kernel is told
@@ -141,7 +143,8 @@ def _arrange(birth: Birth, nest: Nest) -> None:
         os.fchdir(birth.roles[Role.DIRECTORY])
     rules = birth.prepared.ruleset if birth.prepared is not None else None
     ruleset = () if rules is None else (rules.fileno(),)
-    files = [number for role, number in birth.roles.items() if role not in STREAMS]
+    done = {*STREAMS, Role.ARGUMENTS}
+    files = [number for role, number in birth.roles.items() if role not in done]
     keep = {0, 1, 2, GATE, birth.status, birth.start, *files, *ruleset, *nest.kept}
     _close_others(keep, nest.descriptors[1] if 0 < nest.descriptors[1] < MAX_DESCRIPTORS else MAX_DESCRIPTORS)
     # The program's own first: it cannot pass for another one.
@@ -272,7 +275,8 @@ def _serve(server: str, name: str) -> None:
         return
     stub = importlib.import_module("libexo.stub")
     found: Any = getattr(importlib.import_module(module), attribute)
-    if not (isinstance(found, type) and issubclass(found, stub.Interface)):
+    is_server = isinstance(found, type) and issubclass(found, stub.Interface)
+    if not is_server:
         raise TypeError(f"{server} is no server: write a class that implements an interface of libexo.stub")
     names = [each.name for each in found.operations.values()]
     if names and all(hasattr(getattr(found, each), "__operation__") for each in names):

@@ -10,9 +10,14 @@ come along with the request. Who may speak is decided by SO_PEERCRED.
     {"op": "kill", "name": ..., "signal": 15}              -> {"ok": {}}
     {"op": "end", "name": ...}         end it for good     -> {"ok": {}}
 
-What a connection runs ends with the connection, unless it was detached.
+What a connection runs ends with the connection, unless it was detached. Arguments and environ that are too long for
+a packet, or no text, come as a file: a descriptor whose role is ARGUMENTS.
+
+Whatever comes, it is answered or dropped, and nobody else notices. Connections that run nothing are idle: there are
+IDLE_CONNECTIONS at most, for IDLE_SECONDS after what they said last; then the oldest is dropped.
 """
 
+import contextlib
 import os
 import socket
 import struct
@@ -20,6 +25,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
+from kernel.abi.program import Role
 from libexo.errors import ExoError
 from servers.process.api import Exit, ProgramSpec, Restart
 from servers.process.policy import ProcessRefused
@@ -28,8 +35,17 @@ if TYPE_CHECKING:
     from servers.process.server import Child, ProcessServer
 
 MAX_REQUEST = 128 * 1024
-MAX_DESCRIPTORS = 16
+MAX_DESCRIPTORS = MAX_TRAP_DESCRIPTORS
+MAX_PROGRAM = MAX_TRAP_BYTES - 4096
+"""Bytes of arguments and environ that fit in a trap beside the rest."""
+IDLE_CONNECTIONS = 64
+IDLE_SECONDS = 30.0
+NO_DESCRIPTORS = 0.1
+"""Seconds until somebody is let in again, when there was no descriptor left for it."""
 _CREDENTIALS = struct.Struct("iII")
+
+
+SignalNumber = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
 
 class _Request(msgspec.Struct, tag_field="op", forbid_unknown_fields=True):
@@ -39,27 +55,27 @@ class _Request(msgspec.Struct, tag_field="op", forbid_unknown_fields=True):
 class Run(_Request, tag="run"):
     """Start a program."""
 
-    kind: int
-    argv: tuple[str, ...]
+    kind: Annotated[int, msgspec.Meta(ge=1, le=3)]
+    argv: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     name: str = ""
     environ: tuple[tuple[str, str], ...] = ()
     share: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 1
     restart: Restart = "never"
-    roles: tuple[int, ...] = ()
+    roles: tuple[Annotated[int, msgspec.Meta(ge=0, le=int(max(Role)))], ...] = ()
     detach: bool = False
 
 
 class Signal(_Request, tag="signal"):
     """Send a signal to what this connection runs."""
 
-    signal: int
+    signal: SignalNumber
 
 
 class Kill(_Request, tag="kill"):
     """Send a signal to a program by name."""
 
     name: str
-    signal: int = 15
+    signal: SignalNumber = 15
 
 
 class End(_Request, tag="end"):
@@ -73,33 +89,72 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class Console:
-    """The listening socket."""
+    """The listening socket, and the connections that run nothing."""
 
     def __init__(self, server: "ProcessServer", descriptor: int) -> None:
         """Let operators in through *descriptor*."""
-        self._server = server
+        self.server = server
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
-        server.server.watch(self._socket, self._accept)
+        self._idle: dict[Conversation, int] = {}
+        """Since when each is idle, the longest first."""
+        self.dropped = 0
+        """Connections that were dropped because they said nothing."""
+        self._listen()
+
+    def _listen(self) -> None:
+        self.server.server.watch(self._socket, self._accept)
 
     def _accept(self) -> None:
         """Let in who waits and may."""
         try:
             peer, _ = self._socket.accept()
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionAbortedError):
             return
-        _, uid, _ = _CREDENTIALS.unpack(
-            peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
-        if uid in self._server.operators:
-            Conversation(self._server, peer)
+        except OSError:  # no descriptor is left; one that idles may have it
+            self._drop_idle(1)
+            self.server.server.unwatch(self._socket)
+            self.server.server.after(NO_DESCRIPTORS, self._listen)
             return
-        peer.send(
-            _ENCODE(
-                {"error": f"uid {uid} is no operator of this system: see attach.operators in system.toml"}
-            )
-        )
+        peer.setblocking(False)
+        uid = _uid_of(peer)
+        if uid in self.server.operators:
+            Conversation(self, peer)
+            return
+        refusal = {"error": f"uid {uid} is no operator of this system: see attach.operators in system.toml"}
+        with contextlib.suppress(OSError):  # it does not listen
+            peer.send(_ENCODE(refusal))
         peer.close()
+
+    def idles(self, conversation: "Conversation") -> None:
+        """*conversation* runs nothing, from now on."""
+        self.busy(conversation)
+        self._idle[conversation] = self.server.environment.host.now()
+        if len(self._idle) == 1:
+            self.server.server.after(IDLE_SECONDS, self._look)
+        self._drop_idle(len(self._idle) - IDLE_CONNECTIONS)
+
+    def busy(self, conversation: "Conversation") -> None:
+        """*conversation* runs something, or is over."""
+        self._idle.pop(conversation, None)
+
+    def _look(self) -> None:
+        """Drop those who have been idle for too long; look again while there are others."""
+        oldest = self.server.environment.host.now() - int(IDLE_SECONDS * 1e9)
+        self._drop_idle(sum(since <= oldest for since in self._idle.values()))
+        if self._idle:
+            self.server.server.after(IDLE_SECONDS, self._look)
+
+    def _drop_idle(self, count: int) -> None:
+        """Drop *count* of those who have been idle longest."""
+        for conversation in list(self._idle)[: max(0, count)]:
+            self.dropped += 1
+            conversation.leave()
+
+
+def _uid_of(peer: socket.socket) -> int:
+    data = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(data)[1])
 
 
 def _check_whole(flags: int) -> None:
@@ -108,40 +163,60 @@ def _check_whole(flags: int) -> None:
         raise ExoError(f"a request has at most {MAX_REQUEST} bytes and {MAX_DESCRIPTORS} descriptors")
 
 
+def _check_size(run: Run) -> None:
+    """Raise ExoError for a program that does not fit in a trap."""
+    size = sum(len(text.encode()) + 3 for pair in ((*run.argv,), *run.environ) for text in pair)
+    if size > MAX_PROGRAM:
+        raise ExoError(
+            f"arguments and environ have {size} bytes, at most {MAX_PROGRAM} fit: pass them as a file, in a "
+            f"descriptor of role {int(Role.ARGUMENTS)}"
+        )
+
+
 class Conversation:
     """One operator's connection."""
 
-    def __init__(self, server: "ProcessServer", peer: socket.socket) -> None:
+    def __init__(self, console: Console, peer: socket.socket) -> None:
         """Talk to *peer*."""
-        self._server = server
+        self._console = console
+        self._server = console.server
         self._peer = peer
         self._child: Child | None = None
-        self._detached = False
-        peer.setblocking(False)
-        server.server.watch(peer, self._hear)
+        self._is_over = False
+        self._server.server.watch(peer, self._hear)
+        console.idles(self)
 
     def _hear(self) -> None:
         """Do the next request, if there is one."""
+        if self._is_over:
+            return
         try:
             data, descriptors, flags, _ = socket.recv_fds(self._peer, MAX_REQUEST, MAX_DESCRIPTORS)
         except BlockingIOError:
             return
         except OSError:
-            self._leave()
+            self.leave()
             return
         if not data:
-            self._leave()
-            return
+            self.leave()
+        else:
+            self._answer(data, descriptors, flags)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _answer(self, data: bytes, descriptors: list[int], flags: int) -> None:
+        """Do what *data* asks for, and say what came of it; *descriptors* are left where they are not used."""
         try:
             _check_whole(flags)
             answer = self._do(_DECODER.decode(data), descriptors)
-            if answer is not None:
-                self._say({"ok": answer})
-        except (ExoError, ProcessRefused, msgspec.DecodeError) as error:
-            self._say({"error": str(error)})
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+        except (ExoError, ProcessRefused, msgspec.MsgspecError, ValueError, OverflowError) as error:
+            # The last two are what values outside their range become on their way to the kernel.
+            self._say({"error": str(error).encode(errors="replace").decode()})
+            return
+        if answer is not None:
+            self._say({"ok": answer})
+        if self._child is None and not self._is_over:
+            self._console.idles(self)
 
     def _do(self, request: _Request, descriptors: list[int]) -> dict[str, Any] | None:
         server = self._server
@@ -163,28 +238,34 @@ class Conversation:
     def _run(self, run: Run, descriptors: list[int]) -> dict[str, Any]:
         if self._child is not None:
             raise ExoError("this connection runs a program already")
+        _check_size(run)
         spec = ProgramSpec(run.kind, run.argv, run.name, run.environ, run.share, run.restart)
-        given: list[object] = list(descriptors)
-        descriptors.clear()
-        child = self._server.start(spec, given, run.roles, spawner=0)
-        self._detached = run.detach
+        child = self._server.start(spec, descriptors, run.roles, spawner=0)
         if not run.detach:
             self._child = child
+            self._console.busy(self)
             self._server.when_ended(child.thread, self._ended)
         return {"thread": child.thread, "name": child.spec.name}
 
     def _ended(self, exited: Exit) -> None:
         self._child = None
-        self._say({"exit": {"status": exited.status, "fault": exited.fault, "text": exited.text}})
+        if not self._is_over:
+            self._say({"exit": {"status": exited.status, "fault": exited.fault, "text": exited.text}})
+        if not self._is_over:
+            self._console.idles(self)
 
     def _say(self, what: dict[str, Any]) -> None:
         try:
             self._peer.send(_ENCODE(what))
-        except OSError:
-            self._leave()
+        except OSError:  # it does not read its answers, or is gone
+            self.leave()
 
-    def _leave(self) -> None:
-        """The operator is gone: end what it ran."""
+    def leave(self) -> None:
+        """The operator is gone, or sent away: end what it ran."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._console.busy(self)
         self._server.server.unwatch(self._peer)
         self._peer.close()
         if self._child is not None:

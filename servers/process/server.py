@@ -8,6 +8,7 @@ it keeps in its estate. Names are published by the kernel in the KIP, so they ou
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -35,7 +36,7 @@ from servers.scheduler.api import Scheduler
 ESTATE_PAGES = 16
 """The estate at first; it doubles until everything fits."""
 
-Descriptors = list[object]
+Descriptors = list[Any]
 
 
 class Child(msgspec.Struct, array_like=True):
@@ -149,7 +150,7 @@ class ProcessServer(Processes):
     def start(
         self, spec: ProgramSpec, descriptors: Descriptors, roles: tuple[int, ...], *, spawner: int
     ) -> Child:
-        """Start a program; its descriptors are consumed. Raises SpawnRefused."""
+        """Start a program. Raises SpawnRefused. Descriptors still in the list then are the caller's to close."""
         if not spec.argv:
             raise SpawnRefused("no program: argv is empty")
         # Those that are being restarted have no thread just now, and keep their names all the same.
@@ -200,8 +201,10 @@ class ProcessServer(Processes):
         self, create: EnvironmentCreate, descriptors: Descriptors, spec: ProgramSpec, spawner: int
     ) -> Child:
         try:
-            created = self.environment.sys.environment_create(create, descriptors)
+            created = self.environment.sys.environment_create(create, list(descriptors))
+            descriptors.clear()
         except TrapRefused as refused:
+            descriptors.clear()  # they went to the kernel with the trap
             raise SpawnRefused(str(refused)) from refused
         child = Child(spec, created.thread, created.environment, spawner, self.environment.host.now())
         self._children[child.thread] = child
