@@ -81,6 +81,15 @@ def is_text(text: str) -> bool:
     return True
 
 
+def known(text: str) -> str:
+    """Return *text* if somebody can be called so: for argparse."""
+    if not is_text(text):
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"{text!r} is no UTF-8, so nobody is called that")
+    return text
+
+
 def is_name(text: str) -> bool:
     """Whether an environment can be called *text*."""
     return (

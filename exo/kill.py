@@ -9,6 +9,7 @@ import signal
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
+from exo.arguments import known
 from exo.console import Console
 from exo.system import Trouble, run_directory
 
@@ -30,7 +31,7 @@ def configure(parser: ArgumentParser) -> None:
         help="name or number (default: TERM)",
     )
     parser.add_argument("--end", action="store_true", help="end it for good: it is not restarted")
-    parser.add_argument("names", nargs="+", metavar="NAME", help="as 'exo ps' shows it")
+    parser.add_argument("names", type=known, nargs="+", metavar="NAME", help="as 'exo ps' shows it")
 
 
 def number(text: str) -> int:

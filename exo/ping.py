@@ -11,6 +11,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from exo import view
+from exo.arguments import known
 from exo.numbers import seconds
 from exo.system import Trouble, run_directory
 
@@ -39,7 +40,7 @@ def configure(parser: ArgumentParser) -> None:
         help=f"how long each may take (default: {TIMEOUT:g})",
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="as 'exo ps' shows it (default: all servers)"
+        "names", type=known, nargs="*", metavar="NAME", help="as 'exo ps' shows it (default: all servers)"
     )
 
 

@@ -53,7 +53,6 @@ def configure(parser: ArgumentParser) -> None:
         "--name",
         type=named,
         metavar="N",
-        default="",
         help="under which it is found (default: after its module)",
     )
     parser.add_argument(
@@ -73,6 +72,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def main(options: Namespace) -> int:
     """Start it."""
+    options.name = options.name or ""
     run = run_directory(options.run)
     if options.here:
         if ":" not in options.server or options.restart:
