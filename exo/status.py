@@ -15,7 +15,7 @@ from exo import view
 from exo.gone import ended_in_order, is_over, last_words
 from exo.system import Trouble, no_system, run_directory
 from kernel.abi.kip import EnvironmentState, Head
-from kernel.abi.topology import TopologyError, load
+from kernel.abi.topology import Topology, TopologyError, load
 
 if TYPE_CHECKING:
     from libexo.kip import Kip
@@ -46,9 +46,21 @@ def main(options: Namespace) -> int:
         view.print_json(found)
     else:
         print(_text(kip, found))
-    servers = found["servers"]
-    assert isinstance(servers, dict)
-    return 0 if view.is_ready(kip, servers) and MISSING not in servers.values() else 1
+    return 0 if _is_whole(kip, run) else 1
+
+
+def _is_whole(kip: "Kip", run: str) -> bool:
+    """Whether the system is up, with every server there and ready. A Python file may have come to its end."""
+    found, programs = servers(kip, run), set[str]()
+    with suppress(OSError, TopologyError):
+        programs = {name for name, server in topology(run).server.items() if server.is_file}
+    wanted = found.keys() - programs
+    return view.is_ready(kip, wanted) and MISSING not in found.values()
+
+
+def topology(run: str) -> Topology:
+    """Return the topology of the system at *run*, as it was booted. Raises OSError, TopologyError."""
+    return load(Path(run, "system.toml"))
 
 
 def _gone(run: str, *, as_json: bool) -> int:
@@ -75,7 +87,7 @@ def servers(kip: "Kip", run: str) -> dict[str, str]:
     """Return the state of each server, and of each that the topology of the system at *run* names."""
     found = {row.name: row.state.name.lower() for row in kip.environments() if view.is_server(row)}
     with suppress(OSError, TopologyError):
-        for name, server in load(Path(run, "system.toml")).server.items():
+        for name, server in topology(run).server.items():
             if not server.is_file:  # a program, which may have come to its end
                 found.setdefault(name, MISSING)
     return found
