@@ -27,8 +27,12 @@ from typing import Any, NoReturn
 
 from kernel.abi.nursery import MAX_REASON, Launch
 from kernel.abi.program import ProgramKind, Role
+from libexo.errors import GateClosed
 from libexo.host.arguments import complete
 from libexo.host.confine import Layer, Policy, Prepared, apply, execute, prepare
+from libexo.host.hints import hint
+from libexo.host.source import renew
+from libexo.host.variables import take_effect
 
 CONFINED = b"+"
 GATE = 3
@@ -71,6 +75,8 @@ class Birth:
     """Where to say how far we came."""
     start: int
     """What to wait at before user code, -1: nothing."""
+    note: str
+    """What the program is to be told of its start."""
     log: int
     """Where to write what goes to no stream of its own, -1 if there are all."""
 
@@ -97,7 +103,8 @@ def own_places(launch: Launch, roles: Mapping[int, int]) -> list[str | int]:
 def enter(birth: Birth, nest: Nest) -> NoReturn:
     """Become the program; the process ends with it."""
     try:
-        birth = replace(birth, launch=complete(birth.launch, birth.roles))
+        roles, note = renew(birth.roles, birth.launch.program.argv[0])
+        birth = replace(birth, launch=complete(birth.launch, birth.roles), roles=roles, note=note)
         _arrange(birth, nest)
         _confine(birth, nest)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the kernel is told
@@ -223,6 +230,9 @@ def _run(birth: Birth) -> int:
     """Run Python, and return the exit status as the interpreter would."""
     _open_streams()
     gc.enable()
+    threading.excepthook = _show_of_thread
+    for note in filter(None, (birth.note, *take_effect(os.environ))):
+        _say(note)
     program = birth.launch.program
     sys.argv[:] = program.argv
     if Role.IMPORTS in birth.roles:
@@ -291,11 +301,29 @@ def _show(error: BaseException) -> None:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename in OURS:
         trace = trace.tb_next
+    if isinstance(error, GateClosed):
+        _say(str(error))  # the end of everything is nobody's mistake
+        return
     with contextlib.suppress(Exception):
         if sys.excepthook is sys.__excepthook__:
             traceback.print_exception(type(error), error, trace)
         else:
             sys.excepthook(type(error), error, trace)
+    _say(hint(error))
+
+
+def _show_of_thread(arguments: threading.ExceptHookArgs) -> None:
+    """Print what was not caught in a thread."""
+    threading.__excepthook__(arguments)
+    if arguments.exc_value is not None:
+        _say(hint(arguments.exc_value))
+
+
+def _say(text: str) -> None:
+    """Tell the program's user something, in one line."""
+    if text:
+        with contextlib.suppress(Exception):
+            print(f"exo: {text}", file=sys.stderr)  # noqa: T201 - its standard error is where it looks
 
 
 OURS = frozenset(

@@ -170,7 +170,7 @@ class Nursery:
                 log, writing = self._logs.open(request.name)
             pid = os.fork()
             if pid == 0:
-                birth = launch.Birth(request, shared, numbers[0], roles, saying, waiting, writing)
+                birth = launch.Birth(request, shared, numbers[0], roles, saying, waiting, "", writing)
                 launch.enter(birth, self._nest)
             process = os.pidfd_open(pid)
         except BaseException:
