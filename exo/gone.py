@@ -27,10 +27,10 @@ def is_over(run: str) -> bool:
         os.close(number)
 
 
-def last_words(run: str) -> list[str]:
-    """Return the end of the kernel's log at *run*; nothing if there is none."""
+def last_words(run: str) -> list[str] | None:
+    """Return the end of the kernel's log at *run*; None if there is none."""
     path = Path(log_path(run))
-    return logs.last_lines(logs.Log("kernel", path).begin(), TAIL) if path.exists() else []
+    return logs.last_lines(logs.Log("kernel", path).begin(), TAIL) if path.exists() else None
 
 
 def ended_in_order(words: list[str]) -> bool:

@@ -66,20 +66,19 @@ def topology(run: str) -> Topology:
 def _gone(run: str, *, as_json: bool) -> int:
     """Say how the last system at *run* ended, if one left its words. Raises Trouble."""
     words = last_words(run)
+    if words is None:
+        raise no_system(run)
     in_order = ended_in_order(words)
     if as_json:
-        view.print_json(
-            {"run": run, "state": "ended" if in_order or not words else "killed", "last_words": words}
-        )
+        view.print_json({"run": run, "state": "ended" if in_order else "killed", "last_words": words})
         return 1
-    if not words:
-        raise no_system(run)
     if in_order:
         raise Trouble(f"{no_system(run)}; 'exo logs' shows what the last one wrote")
-    lines = "\n".join(f"    {line}" for line in words)
+    said = ["; its last words:", *(f"    {line}" for line in words)] if words else [", and said nothing"]
     raise Trouble(
-        f"the system at {run} did not end in order: its kernel was killed, or failed; its last words:\n{lines}\n"
-        "'exo logs' shows more, 'exo up -d' starts a new one"
+        f"the system at {run} did not end in order: its kernel was killed, or failed"
+        + "\n".join(said)
+        + "\n'exo logs' shows more, 'exo up -d' starts a new one"
     )
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
+from kernel.abi.limits import MAX_NAME, MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
 from kernel.abi.program import Role
 from libexo.errors import ExoError
 from servers.process.api import Exit, ProgramSpec, Restart
@@ -45,6 +45,7 @@ NO_DESCRIPTORS = 0.1
 _CREDENTIALS = struct.Struct("iII")
 
 
+Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 SignalNumber = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
 
@@ -57,7 +58,7 @@ class Run(_Request, tag="run"):
 
     kind: Annotated[int, msgspec.Meta(ge=1, le=3)]
     argv: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    name: str = ""
+    name: Name = ""
     environ: tuple[tuple[str, str], ...] = ()
     share: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 1
     restart: Restart = "never"
@@ -74,14 +75,14 @@ class Signal(_Request, tag="signal"):
 class Kill(_Request, tag="kill"):
     """Send a signal to a program by name."""
 
-    name: str
+    name: Name
     signal: SignalNumber = 15
 
 
 class End(_Request, tag="end"):
     """End a program by name, for good."""
 
-    name: str
+    name: Name
 
 
 _DECODER = msgspec.json.Decoder(Run | Signal | Kill | End)
