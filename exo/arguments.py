@@ -7,6 +7,7 @@ Light: `exo run` imports it.
 import os
 
 from exo.system import Trouble
+from kernel.abi.limits import MAX_ARGUMENTS, MAX_NAME
 
 TYPE_CHECKING = False  # as typing has it, which takes 4 ms to import
 if TYPE_CHECKING:
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
     Variables = Sequence[tuple[str, str]]
 
 ARGUMENTS = 6
-MAX_ARGUMENTS = 2 << 20
-MAX_NAME = 31
-"""These are numbers of `kernel.abi`; a test compares them."""
+"""Its number in `kernel.abi.program.Role`, which would take 30 ms to import; a test compares them."""
 PACKET = 32 << 10
 """Bytes that go with a request: in every packet on the way there is room for them."""
 OWN_VARIABLES = ("EXO_RUN", "EXO_TRAP_FD", "EXO_NAME")

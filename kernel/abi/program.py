@@ -26,10 +26,6 @@ class Role(IntEnum):
     """
 
 
-MAX_ARGUMENTS = 2 << 20
-"""Bytes of a file of arguments and environ: what Linux gives an executable."""
-
-
 class ProgramKind(IntEnum):
     """How a program is started."""
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from kernel.abi.limits import MAX_ARGUMENTS
 from kernel.abi.nursery import Launch
-from kernel.abi.program import MAX_ARGUMENTS, Program, ProgramKind, Role
+from kernel.abi.program import Program, ProgramKind, Role
 
 
 def complete(launch: Launch, roles: Mapping[int, int]) -> Launch:

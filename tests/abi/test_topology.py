@@ -134,6 +134,12 @@ def test_thread_numbers_are_rows(tmp_path: Path) -> None:
         load(path)
 
 
+def two_holders(right: str) -> str:
+    """The text of a topology in which two servers hold *right*."""
+    servers = (f'[server.{name}]\nmodule = "m"\nthread = {number}' for number, name in enumerate("ab", 96))
+    return "\n".join(f'{server}\nholds = ["{right}"]' for server in servers)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -143,13 +149,11 @@ def test_thread_numbers_are_rows(tmp_path: Path) -> None:
             "server.a has thread number 160, which is a program's: those of servers are 96..159",
         ),
         (
-            '[server.a]\nmodule = "a"\nthread = 96\nholds = ["cpus"]\n'
-            '[server.b]\nmodule = "b"\nthread = 97\nholds = ["cpus"]',
+            two_holders("cpus"),
             "servers a and b both hold 'cpus'",
         ),
         (
-            '[server.a]\nmodule = "a"\nthread = 96\nholds = ["ram"]\n'
-            '[server.b]\nmodule = "b"\nthread = 97\nholds = ["ram"]',
+            two_holders("ram"),
             "servers a and b both hold 'ram'",
         ),
         ("[machine]\ngrace = -1", "grace"),

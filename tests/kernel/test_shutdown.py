@@ -109,7 +109,7 @@ def named_times(stage: Stage, *names: str) -> list[float]:
 
 
 def test_all_are_deaf() -> None:
-    """The longest end takes the grace three times: programs, users' servers, and those of the topology share one."""
+    """The longest end takes the grace three times: those of the topology share one."""
     with simulated(TOPOLOGY) as system:
         stage = Stage(system)
         for name in ("first", "second", "third", "mine", *SERVERS):

@@ -7,6 +7,8 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +31,7 @@ def connect(system: System) -> socket.socket:
 
 def ask(system: System, data: bytes, descriptors: int = 0) -> bytes:
     """Send one packet and return the answer; nothing if there is none."""
-    with connect(system) as peer, open(os.devnull, "rb") as file:
+    with connect(system) as peer, Path(os.devnull).open("rb") as file:
         try:
             socket.send_fds(peer, [data], [file.fileno()] * descriptors)
             return peer.recv(1 << 16)
@@ -47,6 +49,41 @@ def unharmed(booted: System) -> Iterator[System]:
 
 
 RUN = {"op": "run", "kind": 1, "argv": ["x.py"]}
+CHANGES: list[dict[str, Any]] = [
+    {"kind": 0},
+    {"kind": -1},
+    {"kind": 10**30},
+    {"kind": "1"},
+    {"argv": []},
+    {"argv": "x"},
+    {"argv": [1]},
+    {"argv": ["a\0b"]},
+    {"argv": ["x" * MAX_PROGRAM]},
+    {"argv": ["x"] * (MAX_PROGRAM // 3)},
+    {"name": "x" * 32},
+    {"name": "x" * 60_000},
+    {"name": "a\nb"},
+    {"name": " a"},
+    {"name": "memory"},
+    {"name": None},
+    {"environ": [["A"]]},
+    {"environ": [["", "x"]]},
+    {"environ": [["A=B", "x"]]},
+    {"environ": [["A", "\0"]]},
+    {"environ": [["A", "x" * MAX_PROGRAM]]},
+    {"environ": {"A": "B"}},
+    {"share": -1},
+    {"share": 1001},
+    {"share": 10**30},
+    {"share": 1.5},
+    {"restart": "maybe"},
+    {"roles": [99]},
+    {"roles": [-1]},
+    {"roles": [10**30]},
+    {"roles": [4, 5]},
+    {"roles": [0, 0]},
+    {"unknown": 1},
+]
 WRONG = [
     b"",
     b"\x00",
@@ -61,44 +98,7 @@ WRONG = [
     b'{"op": "kill", "name": "\\ud800"}',
     b'{"op": "run", "kind": 1, "argv": ["\\ud800"]}',
     b'{"op": "signal", "signal": 1e400}',
-    *(
-        json.dumps({**RUN, **change}).encode()
-        for change in (
-            {"kind": 0},
-            {"kind": -1},
-            {"kind": 10**30},
-            {"kind": "1"},
-            {"argv": []},
-            {"argv": "x"},
-            {"argv": [1]},
-            {"argv": ["a\0b"]},
-            {"argv": ["x" * MAX_PROGRAM]},
-            {"argv": ["x"] * (MAX_PROGRAM // 3)},
-            {"name": "x" * 32},
-            {"name": "x" * 60_000},
-            {"name": "a\nb"},
-            {"name": " a"},
-            {"name": "memory"},
-            {"name": None},
-            {"environ": [["A"]]},
-            {"environ": [["", "x"]]},
-            {"environ": [["A=B", "x"]]},
-            {"environ": [["A", "\0"]]},
-            {"environ": [["A", "x" * MAX_PROGRAM]]},
-            {"environ": {"A": "B"}},
-            {"share": -1},
-            {"share": 1001},
-            {"share": 10**30},
-            {"share": 1.5},
-            {"restart": "maybe"},
-            {"roles": [99]},
-            {"roles": [-1]},
-            {"roles": [10**30]},
-            {"roles": [4, 5]},
-            {"roles": [0, 0]},
-            {"unknown": 1},
-        )
-    ),
+    *(json.dumps({**RUN, **change}).encode() for change in CHANGES),
     *(
         json.dumps({"op": "kill", "name": "memory", "signal": number}).encode()
         for number in (0, -1, 65, 10**30, 1.5, "9")

@@ -262,9 +262,9 @@ def test_every_name_has_one_log(fresh: System) -> None:
     fresh.write("twice.py", SERVER.replace("return 2 * n", "print(n); return 2 * n"))
     for name in ("a/b", "a_b", "kernel"):
         fresh.exo("run", "-d", "--name", name, "--", "echo", f"I am {name}")
-        until(lambda name=name: name not in fresh.listed())
+        until_gone(fresh, name)
         fresh.exo("run", "-d", "--name", name, "--", "echo", "again")
-        until(lambda name=name: name not in fresh.listed())
+        until_gone(fresh, name)
 
     assert fresh.exo("logs", "a/b").stdout == "I am a/b\nagain\n"
     assert fresh.exo("logs", "a_b").stdout == "I am a_b\nagain\n"
@@ -343,6 +343,10 @@ def test_a_stopped_terminal_stops_only_who_looks_on(fresh: System) -> None:
     fresh.exo("down", "--now")
     os.close(terminal)
     os.waitpid(pid, 0)
+
+
+def until_gone(system: System, name: str) -> None:
+    until(lambda: name not in system.listed())
 
 
 # ------------------------------------------------------------------------------------------------ starting anew

@@ -52,7 +52,7 @@ def test_what_cannot_be_written_is_counted() -> None:
     writer = Writer(target)
     writer.say("one")
     writer.say("two\nthree")
-    while writer._failed < 3:  # noqa: ASYNC110 - its thread is at work
+    while writer._failed < 3:
         os.sched_yield()
     reading, writing = os.pipe()
     os.dup2(writing, target)

@@ -1,6 +1,7 @@
 """Arguments and environ that come as a file."""
 
 import os
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,6 @@ from hypothesis import strategies as st
 from exo import arguments as ours
 from exo.arguments import Given, is_name
 from exo.system import Trouble
-from kernel.abi import limits, program
 from kernel.abi.nursery import Launch
 from kernel.abi.program import Program, ProgramKind, Role
 from libexo.host.arguments import complete, parse
@@ -23,13 +23,9 @@ def launch(kind: ProgramKind, argv: tuple[str, ...]) -> Launch:
     return Launch(1, "x", Program(int(kind), argv), 0, "/run/x", -1, False, ())
 
 
-def test_the_numbers_are_the_abis() -> None:
-    """They are written down again where importing them would take too long."""
-    assert (ours.ARGUMENTS, ours.MAX_ARGUMENTS, ours.MAX_NAME) == (
-        Role.ARGUMENTS,
-        program.MAX_ARGUMENTS,
-        limits.MAX_NAME,
-    )
+def test_the_number_is_the_abis() -> None:
+    """It is written down again where importing it would take too long."""
+    assert ours.ARGUMENTS == Role.ARGUMENTS
 
 
 @given(st.lists(RAW, min_size=1, max_size=5), st.dictionaries(NAMES, RAW, max_size=5))
@@ -50,7 +46,7 @@ def test_any_bytes_arrive(argv: list[bytes], environ: dict[bytes, bytes]) -> Non
 
 
 @pytest.mark.parametrize(("size", "as_file"), [(100, False), (100_000, True)])
-def test_what_is_long_goes_as_a_file(size: int, as_file: bool) -> None:
+def test_what_is_long_goes_as_a_file(size: int, *, as_file: bool) -> None:
     """A hundred kilobytes of environ are nothing unusual, and do not fit in a packet."""
     given_ = Given(["a"], [("A", "x" * size)])
     found = bool(given_.descriptors), given_.roles
@@ -67,12 +63,10 @@ def test_more_than_the_host_gives_is_refused() -> None:
 
 @given(st.binary(max_size=60))
 def test_any_file_is_read_or_refused(data: bytes) -> None:
-    """By a ValueError that says what is wrong."""
-    try:
+    """By a ValueError."""
+    with suppress(ValueError):
         argv, environ = parse(data)
-    except ValueError as error:
-        assert "argument" in str(error)
-    else:
+
         assert argv
         assert all(name for name, _ in environ)
 
@@ -97,7 +91,7 @@ def test_an_executable_is_the_one_that_was_asked_for() -> None:
         ("a\nb", False),
     ],
 )
-def test_a_name(name: str, good: bool) -> None:
+def test_a_name(name: str, *, good: bool) -> None:
     """As the kernel has it."""
     assert is_name(name) is good
     assert not is_name(os.fsdecode(UNTEXT))

@@ -30,7 +30,7 @@ def refused(line: str, file: str = "", number: int = errno.EPERM, path: str | No
         (refused("socket.socket(socket.AF_INET)"), NETWORK),
         (refused("_socket.socket.__init__(self)", "/lib/socket.py"), NETWORK),
         (refused("os.memfd_create('x')"), MEMORY),
-        (refused("open('/tmp/x', 'w')", number=errno.EACCES, path="/tmp/x"), FILES),  # noqa: S108
+        (refused("open('/tmp/x', 'w')", number=errno.EACCES, path="/tmp/x"), FILES),
         (refused("os.setsid()"), OTHER),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in []"), FILES),
     ],

@@ -82,7 +82,7 @@ def test_what_the_asker_could_not_read_is_not_read(roles: dict[int, int], tmp_pa
         ((0o100600, 7, 7), (0o010600, 7, 7), False),
     ],
 )
-def test_who_could_read(old: tuple[int, int, int], new: tuple[int, int, int], may: bool) -> None:
+def test_who_could_read(old: tuple[int, int, int], new: tuple[int, int, int], *, may: bool) -> None:
     """Mode, owner and group decide; a pipe is no text."""
 
     def status(mode: int, uid: int, gid: int) -> os.stat_result:
