@@ -20,7 +20,7 @@ from kernel.abi.topology import Topology, TopologyError, load
 if TYPE_CHECKING:
     from libexo.kip import Kip
 
-ARGUMENTS = "[--json]"
+ARGUMENTS = "[--kernel] [--json]"
 MISSING = "missing"
 EXAMPLES = """\
   exo status
@@ -30,6 +30,9 @@ EXAMPLES = """\
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `status`."""
     view.add_json(parser)
+    parser.add_argument(
+        "--kernel", action="store_true", help="0 already when the kernel is up: servers may come later"
+    )
 
 
 def main(options: Namespace) -> int:
@@ -46,7 +49,8 @@ def main(options: Namespace) -> int:
         view.print_json(found)
     else:
         print(_text(kip, found))
-    return 0 if _is_whole(kip, run) else 1
+    is_well = view.is_ready(kip) if options.kernel else _is_whole(kip, run)
+    return 0 if is_well else 1
 
 
 def _is_whole(kip: "Kip", run: str) -> bool:

@@ -47,6 +47,7 @@ _CODES: Final = {
     Refusal.HOST_FULL: ErrNoMem,
     Refusal.TABLE_FULL: ErrNoMem,
     Refusal.TOO_MANY_ENVIRONMENTS: ErrNoMem,
+    Refusal.ENDING: ErrNoMem,
 }
 
 

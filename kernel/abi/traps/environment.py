@@ -47,6 +47,7 @@ class EnvironmentCreate(Trap, tag=0x10):
         Refusal.TOO_MANY_ENVIRONMENTS,
         Refusal.STILL_ALIVE,
         Refusal.NAME_TAKEN,
+        Refusal.ENDING,
     )
 
 

@@ -137,6 +137,7 @@ class ThreadControl(Trap, tag=0x25):
         Refusal.HOST_FULL,
         Refusal.TABLE_FULL,
         Refusal.TOO_MANY_ENVIRONMENTS,
+        Refusal.ENDING,
     )
 
 
