@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo import view
+from exo.answering import Roll
 from exo.system import Trouble, log_path
 from libexo.errors import ExoError
 from libexo.host.confine.policy import LAYERS
@@ -66,15 +67,26 @@ class Kernel:
         Raises Trouble with the end of *log*.
         """
         kip: Kip | None = None
+        roll = Roll(self.run, servers)
         deadline = time.monotonic() + PATIENCE
-        while not self.has_ended(PAUSE):
-            kip = kip or self.kip()
-            if kip is not None and view.is_ready(kip, servers) and (not console or self._answers()):
-                return kip
-            if time.monotonic() > deadline:
-                self.end()
-                raise failure(f"the system was not up within {PATIENCE:g} s", log())
-        raise failure("the system did not boot", log())
+        try:
+            while not self.has_ended(PAUSE) and time.monotonic() < deadline:
+                kip = kip or self.kip()
+                if kip is not None and roll.call(kip) and (not console or self._answers()):
+                    return kip
+        except (Trouble, ExoError) as error:
+            raise self.not_booted(f"the system did not boot: {error}", log) from None
+        finally:
+            roll.close()
+        if self.status is None:
+            raise self.not_booted(f"the system was not up within {PATIENCE:g} s: {roll.missing()}", log)
+        raise self.not_booted(f"the system did not boot{roll.words()}", log)
+
+    def not_booted(self, what: str, log: Callable[[], str]) -> Trouble:
+        """End it, and return the error that *what* happened."""
+        if not self.has_ended():
+            self.end()
+        return failure(what, log())
 
     def _answers(self) -> bool:
         """Whether the process server has come to where it listens to operators."""
@@ -104,7 +116,7 @@ def failure(what: str, log: str) -> Trouble:
 
 def command(config: str, run: str, *, degraded: bool, profile: bool = False) -> list[str]:
     """Return the command that is the kernel."""
-    words = [sys.executable, "-P", "-m", "kernel", "--config", config, "--run", run]
+    words = [sys.executable, "-P", "-m", "kernel", "--config", config, "--run", run, "--log", log_path(run)]
     words += [f"--may-lack={layer}" for layer in LAYERS] if degraded else []
     return [*words, "--profile"] if profile else words
 

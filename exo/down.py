@@ -1,6 +1,8 @@
-"""End the system: its servers and programs are told, then ended, and its run directory is removed.
+"""End the system: programs are told and get time, then users' servers, then the system's own, in reverse.
 
-Waits until the kernel is gone.
+Told means SIGTERM: handlers, finally and atexit run, and servers serve until the programs are gone. Who is there
+after the grace is killed; asked again, the system ends at once. Nobody is started or restarted meanwhile. Waits
+until the kernel is gone. The logs stay beside the run directory until the next system starts there.
 """
 
 import os
@@ -11,18 +13,38 @@ from contextlib import suppress
 from pathlib import Path
 
 from exo import view
-from exo.system import Trouble, log_path, run_directory
+from exo.numbers import seconds, seconds_or_none
+from exo.system import Trouble, run_directory
+from kernel.abi.topology import MachineConfig, TopologyError, load
 
-ARGUMENTS = "[--timeout SECONDS]"
+GROUPS = 3
+"""Programs, users' servers, the system's: each has the grace."""
+SLACK = 15.0
+"""Seconds beyond that, for the kernel to end."""
+
+ARGUMENTS = "[--grace SECONDS | --now] [--timeout SECONDS]"
 EXAMPLES = """\
   exo down
+  exo down --grace 60                    for programs that need long to end
+  exo down --now                         nobody gets time
   exo --run /tmp/other down"""
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `down`."""
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--grace",
+        type=seconds_or_none,
+        metavar="SECONDS",
+        help="time for each group before it is killed (default: machine.grace of the topology, 5)",
+    )
+    how.add_argument("--now", action="store_const", dest="grace", const=0.0, help="no time: kill at once")
     parser.add_argument(
-        "--timeout", type=float, default=15.0, metavar="SECONDS", help="how long to wait (default: 15)"
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="how long to wait (default: as long as the system may take, and 15)",
     )
 
 
@@ -32,10 +54,23 @@ def main(options: Namespace) -> int:
     pid = view.kernel_pid(view.open_kip(options.run))
     if not pid:
         raise Trouble(f"the system at {run} is booting: try again in a moment")
-    end(pid, options.timeout)
-    with suppress(OSError):
-        Path(log_path(run)).unlink()
+    grace = _say_grace(run, options.grace)
+    end(pid, options.timeout or GROUPS * grace + SLACK)
     return 0
+
+
+def _say_grace(run: str, asked: float | None) -> float:
+    """Leave the seconds *asked* for where the kernel looks when it is asked to end; return what it will give."""
+    if asked is None:
+        with suppress(OSError, TopologyError):
+            return load(Path(run, "system.toml")).machine.grace
+        return MachineConfig().grace
+    path = Path(run, "grace")
+    try:
+        path.write_text(f"{asked}\n", encoding="ascii")
+    except OSError as error:
+        raise Trouble(f"cannot write {path}: {error.strerror}; ask the system's owner, or root") from None
+    return asked
 
 
 def end(pid: int, timeout: float) -> None:

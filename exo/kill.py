@@ -9,6 +9,7 @@ import signal
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
+from exo.arguments import known
 from exo.console import Console
 from exo.system import Trouble, Usage, run_directory
 
@@ -41,7 +42,7 @@ def configure(parser: ArgumentParser) -> None:
         metavar="SECONDS",
         help="with --end: from SIGTERM to SIGKILL (default: what it was started with, which is 5)",
     )
-    parser.add_argument("names", nargs="+", metavar="NAME", help="as 'exo ps' shows it")
+    parser.add_argument("names", type=known, nargs="+", metavar="NAME", help="as 'exo ps' shows it")
 
 
 def number(text: str) -> int:

@@ -1,14 +1,18 @@
 """Show what programs and servers wrote, and the kernel's own log.
 
-Of a program that 'exo run' stays with, the streams are yours, so there is nothing to show here.
+Of a program that 'exo run' stays with, the streams are yours, so there is nothing to show here. A log is begun
+anew after 1 MiB, and one older file is kept beside it. The logs of a system that is over stay until the next one
+starts at its run directory.
 """
 
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
 from pathlib import Path
 
+from exo.following import Follower
+from exo.numbers import count
 from exo.system import Trouble, log_path, no_system, run_directory
+from kernel.abi.logs import FOLDER, KEPT, OLDER, log_name
 
 ARGUMENTS = "[-f] [-n LINES] [NAME]"
 EXAMPLES = """\
@@ -18,13 +22,15 @@ EXAMPLES = """\
 
 PAUSE = 0.1
 """Seconds between looks at a file that is followed."""
+KEEP = 4 << 20
+"""Bytes of a log that are looked at for its last lines."""
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `logs`."""
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what is written from now on")
     parser.add_argument(
-        "-n", "--lines", type=int, default=20, metavar="LINES", help="of each log (default: 20)"
+        "-n", "--lines", type=count, default=20, metavar="LINES", help="of each log (default: 20)"
     )
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="of a program, a server, or 'kernel' (default: all)"
@@ -33,63 +39,67 @@ def configure(parser: ArgumentParser) -> None:
 
 def main(options: Namespace) -> int:
     """Print the last lines, and go on if asked to."""
-    folder = Path(run_directory(options.run), "log")
-    if not folder.is_dir():
-        return _last_words(run_directory(options.run), options)
-    if options.name is not None and not (folder / f"{options.name}.log").exists():
-        raise Trouble(
-            f"nobody called {options.name!r} has a log; there are: {', '.join(_names(folder)) or 'none'}"
-        )
-    at: dict[Path, int] = {}
-    for name in [options.name] if options.name else _names(folder):
-        path = folder / f"{name}.log"
-        text = _read(path)
-        at[path] = len(text)
-        _show(name, text, options)
-    while options.follow and folder.is_dir():
-        time.sleep(PAUSE)
-        for name, text in _news(folder, options.name, at):
-            _show(name, text, Namespace(name=options.name, lines=None))
-    return 0
-
-
-def _last_words(run: str, options: Namespace) -> int:
-    """Show the kernel's log of a system that is gone, and did not end well."""
-    text = _read(Path(log_path(run)))
-    if not text or options.name not in (None, "kernel"):
+    run = run_directory(options.run)
+    places = files(run)
+    if not places:
         raise no_system(run)
-    _show("kernel", text, options)
+    if options.name is not None and options.name not in places:
+        raise Trouble(f"nobody called {options.name!r} has a log; there are: {', '.join(sorted(places))}")
+    followed: dict[Path, Log] = {}
+    for name in [options.name] if options.name else sorted(places):
+        log = followed[places[name]] = Log(name, places[name])
+        _show(name, last_lines(log.begin(), options.lines), options)
+    while options.follow and Path(run, FOLDER).is_dir():
+        time.sleep(PAUSE)
+        for name, path in files(run).items():
+            if options.name in (None, name):
+                log = followed.setdefault(path, Log(name, path))
+                _show(name, log.news().decode(errors="replace").splitlines(), options)
     return 0
 
 
-def _names(folder: Path) -> list[str]:
-    return sorted(path.stem for path in folder.glob("*.log"))
+class Log:
+    """One log that is shown."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        """Be ready to read *path*."""
+        self.name = name
+        self._follower = Follower(path)
+        self._partial = b""
+
+    def begin(self) -> bytes:
+        """Return all there is, from before the log was begun anew too."""
+        older = Follower(Path(f"{self._follower.path}{OLDER}"))
+        text = older.read()
+        older.close()
+        while data := self._follower.read():
+            text = (text + data)[-KEEP:]
+        return text
+
+    def news(self) -> bytes:
+        """Return what was written since, in whole lines."""
+        text = self._partial + self._follower.read()
+        whole = text.rfind(b"\n") + 1
+        self._partial = text[whole:]
+        return text[:whole]
 
 
-def _show(name: str, text: bytes, options: Namespace) -> None:
-    lines = text.decode(errors="replace").splitlines()
-    for line in lines if options.lines is None else lines[max(0, len(lines) - options.lines) :]:
+def files(run: str) -> dict[str, Path]:
+    """Return the logs of the system at *run* by name: of the one that runs there, or of the last one."""
+    folder = Path(run, FOLDER) if Path(run, FOLDER).is_dir() else Path(run + KEPT)
+    found = {log_name(path.name): path for path in folder.glob("*.log")}
+    kernel = Path(log_path(run))
+    if kernel.exists():
+        found["kernel"] = kernel
+    return found
+
+
+def last_lines(text: bytes, lines: int | None) -> list[str]:
+    """Return the last *lines* lines of *text*."""
+    found = text.decode(errors="replace").splitlines()
+    return found if lines is None else found[max(0, len(found) - lines) :]
+
+
+def _show(name: str, lines: list[str], options: Namespace) -> None:
+    for line in lines:
         print(line if options.name else f"{name:>10} | {line}", flush=True)
-
-
-def _read(path: Path, start: int = 0) -> bytes:
-    """Return what stands in *path* from byte *start* on."""
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            return file.read()
-    except PermissionError:
-        raise Trouble(f"{path} belongs to its program's own user: be root to read it") from None
-    except FileNotFoundError:
-        return b""
-
-
-def _news(folder: Path, only: str | None, at: dict[Path, int]) -> Iterator[tuple[str, bytes]]:
-    """Yield what was written since, whole lines only; moves the marks in *at*."""
-    for name in [only] if only else _names(folder):
-        path = folder / f"{name}.log"
-        text = _read(path, at.setdefault(path, 0))
-        whole = text[: text.rfind(b"\n") + 1]
-        if whole:
-            at[path] += len(whole)
-            yield name, whole

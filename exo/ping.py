@@ -6,11 +6,13 @@ server of the topology is asked. The exit status is 0 when all answered, and 1 o
 """
 
 import os
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from exo import view
+from exo.arguments import known
+from exo.numbers import seconds
 from exo.system import Trouble, run_directory
 
 if TYPE_CHECKING:
@@ -32,24 +34,14 @@ def configure(parser: ArgumentParser) -> None:
     view.add_json(parser)
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=TIMEOUT,
         metavar="SECONDS",
         help=f"how long each may take (default: {TIMEOUT:g})",
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="as 'exo ps' shows it (default: all servers)"
+        "names", type=known, nargs="*", metavar="NAME", help="as 'exo ps' shows it (default: all servers)"
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ArgumentTypeError(f"{text!r}: a number of seconds, more than 0")
-    return seconds
 
 
 def main(options: Namespace) -> int:

@@ -3,9 +3,10 @@
 import os
 
 from exo import view
+from exo.arguments import variables
 from exo.console import Console, own_directory
 from exo.ping import ask
-from exo.run import DIRECTORY, IMPORTS, variables
+from exo.run import DIRECTORY, IMPORTS
 from exo.system import Trouble
 
 PATIENCE = 10.0
@@ -26,15 +27,16 @@ def replace(run: str, name: str, server: str = "") -> str:
 
     Returns *name* when it answers. Raises Trouble, when what ran before is back, with the reason.
     """
+    given = Given([server] if server else [], variables(()) if server else [])
     console, directory = Console(run), own_directory()
     try:
         console.ask(
             "replace",
-            [directory, directory] if server else [],
+            [directory, directory, *given.descriptors] if server else [],
             name=name,
-            argv=[server] if server else [],
-            environ=variables(()) if server else [],
-            roles=[DIRECTORY, IMPORTS] if server else [],
+            argv=given.argv,
+            environ=given.environ,
+            roles=[DIRECTORY, IMPORTS, *given.roles] if server else [],
         )
         if error := _silence(run, name):
             why = console.ask("call_off", why=error)["why"]
@@ -42,6 +44,7 @@ def replace(run: str, name: str, server: str = "") -> str:
         if why := console.ask("keep")["why"]:
             raise Trouble(_back(name, server, why))
     finally:
+        given.close()
         os.close(directory)
         console.close()
     return name

@@ -10,13 +10,13 @@ import _signal  # type: ignore[import-not-found]  # under `signal`, which brings
 import os
 import sys
 
+from exo.arguments import Given, is_name, is_text, named, variables
 from exo.console import Console, own_directory
 from exo.system import Trouble, run_directory
 
 TYPE_CHECKING = False  # as typing has it, which takes 4 ms to import
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Sequence
     from typing import Any
 
 ARGUMENTS = "[--name N] [--share N] [-d] [--env K=V]... [--] PROGRAM [ARG]..."
@@ -42,7 +42,6 @@ FORWARDED = (
     _signal.SIGUSR2,
     _signal.SIGWINCH,
 )
-OWN_VARIABLES = ("EXO_RUN", "EXO_TRAP_FD", "EXO_NAME")
 
 
 class Request:
@@ -73,7 +72,7 @@ def quick(words: list[str]) -> Request | None:
             option, equals, value = word.partition("=")
             if not _set(request, option, value if equals else next(rest, None)):
                 return None
-    return request if request.argv and all("=" in variable for variable in request.environ) else None
+    return request if request.argv and all(map(_is_variable, request.environ)) else None
 
 
 def _set(request: Request, option: str, value: str | None) -> bool:
@@ -83,7 +82,7 @@ def _set(request: Request, option: str, value: str | None) -> bool:
     match option:
         case "--run":
             request.system = value
-        case "--name":
+        case "--name" if is_name(value):
             request.name = value
         case "--env":
             request.environ.append(value)
@@ -97,14 +96,14 @@ def _set(request: Request, option: str, value: str | None) -> bool:
 def configure(parser: "ArgumentParser") -> None:
     """Add the options of `run`."""
     parser.add_argument(
-        "--name", metavar="N", default="", help="what to call it (default: after its program)"
+        "--name", metavar="N", type=named, help="what to call it (default: after its program)"
     )
     parser.add_argument(
         "--share",
         metavar="N",
         type=parts,
         default=1,
-        help="parts of the processor, 0..1000; 0: outside the plan",
+        help="parts of the processor, 0..1000 (default: 1); 0: outside the plan",
     )
     parser.add_argument(
         "-d", "--detach", action="store_true", help="leave it running, its output in the log; print its name"
@@ -117,22 +116,30 @@ def configure(parser: "ArgumentParser") -> None:
 
 
 def parts(text: str) -> int:
-    """Return the share *text* means. Raises ValueError."""
-    if not text.isdecimal() or int(text) > 1000:  # noqa: PLR2004 - the bound is the console's
-        raise ValueError(text)
+    """Return the share *text* means. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdecimal() and int(text) <= 1000):  # noqa: PLR2004 - the bound is the console's
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"{text!r}: write how many parts of the processor it gets, 0..1000")
     return int(text)
 
 
 def _variable(text: str) -> str:
-    if "=" not in text:
-        raise ValueError(text)
+    if not _is_variable(text):
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"{text!r}: write NAME=VALUE")
     return text
+
+
+def _is_variable(text: str) -> bool:
+    return text.find("=") > 0
 
 
 def main(options: "Namespace") -> int:
     """Run what argparse read."""
     request = Request()
-    request.system, request.name, request.share = options.run, options.name, options.share
+    request.system, request.name, request.share = options.run, options.name or "", options.share
     request.detach, request.environ = options.detach, options.env
     request.argv = [options.program, *options.arguments]
     return start(request)
@@ -170,19 +177,21 @@ def _ask(console: Console, request: Request) -> None:
     """Send the request, with what the program is to have of ours."""
     kind, argv, descriptors, roles = _program(request.argv)
     streams = [] if request.detach else [number for number in STREAMS if _is_open(number)]
+    given = Given(argv, variables(request.environ))
     try:
         console.send(
             "run",
-            [*streams, *descriptors],
+            [*streams, *descriptors, *given.descriptors],
             kind=kind,
-            argv=argv,
+            argv=given.argv,
             name=request.name,
-            environ=variables(request.environ),
+            environ=given.environ,
             share=request.share,
-            roles=[*streams, *roles],
+            roles=[*streams, *roles, *given.roles],
             detach=request.detach,
         )
     finally:
+        given.close()
         for number in descriptors:
             os.close(number)
 
@@ -216,7 +225,10 @@ def _status(name: str, status: int, fault: int, text: str) -> int:
 def _program(argv: list[str]) -> "tuple[int, list[str], list[int], list[int]]":
     """Return kind, arguments, descriptors and their roles."""
     if not argv[0].endswith(".py"):
-        return FOREIGN, [find(argv[0]), *argv[1:]], [own_directory()], [DIRECTORY]
+        path = find(argv[0])
+        if not is_text(path):
+            raise Trouble(f"{os.fsencode(path)!r} is no UTF-8: call the program by another path", NOT_FOUND)
+        return FOREIGN, [path, *argv[1:]], [own_directory()], [DIRECTORY]
     try:
         source = os.open(argv[0], os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -239,15 +251,6 @@ def find(name: str) -> str:
         )
     where = "no such file" if "/" in name else "not found along PATH"
     raise Trouble(f"{name}: {where}", NOT_FOUND)
-
-
-def variables(added: "Sequence[str]") -> list[tuple[str, str]]:
-    """Return our variables and those *added*; not those which tell a program where it is."""
-    environ = {name: value for name, value in os.environ.items() if name not in OWN_VARIABLES}
-    for text in added:
-        name, _, value = text.partition("=")
-        environ[name] = value
-    return list(environ.items())
 
 
 def _is_open(number: int) -> bool:

@@ -1,11 +1,11 @@
 """Start a server.
 
 module:Class is a server of your own: a class that implements an interface of libexo.stub. It runs in an
-environment of its own, detached; modules of this directory are found. With --heartbeat it must answer
-whenever it is asked whether it is there: one that is stopped, or waits for ever in an operation, is ended, and
-restarted by its rule. With --here it runs in this very process instead, which attaches to the system: in a
-container of its own, say. The uid must be an operator's, or be listed in attach.members of the system's
-topology.
+environment of its own, detached; modules of this directory are found. When it has answered, its name is printed;
+when it does not come up, it is ended, and its last words are shown. With --heartbeat it must answer whenever it is
+asked whether it is there: one that is stopped, or waits for ever in an operation, is ended, and restarted by its
+rule. With --here it runs in this very process instead, which attaches to the system: in a container of its own,
+say. The uid must be an operator's, or be listed in attach.members of the system's topology.
 
 NAME is a server of the topology. With start = "attach" it runs in this very process, which attaches to the
 system. So a server runs in a container, under a debugger, or in a terminal beside the system.
@@ -16,20 +16,26 @@ with all it held. When it does not answer, what ran before is put back. NAME alo
 
 import os
 import runpy
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exo import replacing
+from exo import replacing, view
+from exo.answering import Roll, marks
+from exo.arguments import Given, is_text, named, variables
 from exo.booting import default_config
 from exo.console import Console, own_directory
-from exo.kill import seconds
-from exo.run import DIRECTORY, IMPORTS, parts, variables
+from exo.kill import seconds, send
+from exo.run import DIRECTORY, IMPORTS, parts
 from exo.system import Trouble, Usage, run_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from exo.console import Value
     from libexo.stub import Interface
 
@@ -42,6 +48,8 @@ EXAMPLES = """\
   exo serve scheduler                    the one of system.toml again
   exo serve memory                       in this process; system.toml says start = "attach" """
 
+PATIENCE = 10.0
+"""Seconds that a server may take until it answers."""
 SERVER = 2
 """Its number in `kernel.abi.program.ProgramKind`; a test compares them."""
 
@@ -49,7 +57,10 @@ SERVER = 2
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `serve`."""
     parser.add_argument(
-        "--name", metavar="N", default="", help="under which it is found (default: after its module)"
+        "--name",
+        type=named,
+        metavar="N",
+        help="under which it is found (default: after its module)",
     )
     parser.add_argument(
         "--restart",
@@ -87,6 +98,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def main(options: Namespace) -> int:
     """Start it."""
+    options.name = options.name or ""
     run = run_directory(options.run)
     if options.here:
         if ":" not in options.server or options.restart:
@@ -96,8 +108,11 @@ def main(options: Namespace) -> int:
         print(replacing.replace(run, options.name, options.server))
         return 0
     if ":" in options.server:
+        since = marks(run)
         wanted = {"share": options.share, "heartbeat": options.heartbeat, "grace": options.grace}
-        print(spawn(run, options.server, options.name, options.restart or "never", **wanted))
+        name = spawn(run, options.server, options.name, options.restart or "never", **wanted)
+        wait_until_it_serves(run, name, since)
+        print(name)
         return 0
     with default_config(options.config) as config:
         return attach(run, options.server, config)
@@ -105,31 +120,50 @@ def main(options: Namespace) -> int:
 
 def spawn(run: str, server: str, name: str = "", restart: str = "never", **wanted: "Value") -> str:
     """Have the process server start ``module:Class`` in an environment of its own; return its name."""
+    if not is_text(server):
+        raise Trouble(f"{os.fsencode(server)!r} is no UTF-8: name a module and its class")
+    given = Given([server], variables(()))
     console = Console(run)
     directory = own_directory()
     try:
         answer = console.ask(
             "run",
-            [directory, directory],
+            [directory, directory, *given.descriptors],
             kind=SERVER,
-            argv=[server],
+            argv=given.argv,
             name=name,
-            environ=variables(()),
+            environ=given.environ,
             restart=restart,
-            roles=[DIRECTORY, IMPORTS],
+            roles=[DIRECTORY, IMPORTS, *given.roles],
             detach=True,
             **wanted,
         )
     finally:
+        given.close()
         os.close(directory)
         console.close()
     return str(answer["name"])
 
 
+def wait_until_it_serves(run: str, name: str, since: "Mapping[Path, int]") -> None:
+    """Wait until *name*, just started, answers. Raises Trouble, and ends it for good, when it does not.
+
+    What stood in the logs before the marks *since* is not shown then.
+    """
+    roll = Roll(run, [name], deaths=1, since=since)
+    try:
+        roll.wait(view.open_kip(run), PATIENCE)
+    except Trouble as trouble:
+        with suppress(Trouble):  # it is gone already
+            send(run, name, signal.SIGKILL, for_good=True)
+        raise Trouble(f"{name} does not serve: {trouble}") from None
+    finally:
+        roll.close()
+
+
 def here(run: str, server: str, name: str = "") -> int:
     """Serve ``module:Class`` in this process, attached to the system, until the system ends."""
     import libexo
-    from exo import view
     from kernel.abi.ids import show_thread
     from libexo.errors import GateClosed
     from libexo.stub import serve
@@ -166,7 +200,6 @@ def load_class(server: str) -> "type[Interface]":
 def attach(run: str, name: str, config: str) -> int:
     """Be the server *name* of the topology, until the system ends."""
     import libexo
-    from exo import view
     from kernel.abi.ids import show_thread
     from kernel.abi.topology import load
     from libexo.errors import GateClosed

@@ -1,23 +1,28 @@
 """Say how the system is: since when it runs, its servers, its memory, what the kernel has counted.
 
-The exit status is 0 when the system is up and every server is ready, and 1 otherwise; so a script can wait
-for it.
+The exit status is 0 when the system is up and every server of its topology is there and ready, and 1 otherwise; so
+a script can wait for it. Of a system that is over it says how it ended, and shows the last words of its kernel.
 """
 
 import os
 import time
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo import view
 from exo.deaths import recent
-from exo.system import run_directory
+from exo.gone import ended_in_order, is_over, last_words
+from exo.system import Trouble, no_system, run_directory
 from kernel.abi.kip import EnvironmentState, Head
+from kernel.abi.topology import Topology, TopologyError, load
 
 if TYPE_CHECKING:
     from libexo.kip import Kip
 
-ARGUMENTS = "[--json]"
+ARGUMENTS = "[--kernel] [--json]"
+MISSING = "missing"
 DEATHS = 3
 """How many of the last deaths of servers are shown."""
 EXAMPLES = """\
@@ -28,17 +33,70 @@ EXAMPLES = """\
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `status`."""
     view.add_json(parser)
+    parser.add_argument(
+        "--kernel", action="store_true", help="0 already when the kernel is up: servers may come later"
+    )
 
 
 def main(options: Namespace) -> int:
     """Print it."""
-    kip = view.open_kip(options.run)
-    found = gather(kip, run_directory(options.run))
+    run = run_directory(options.run)
+    try:
+        kip = view.open_kip(options.run)
+    except Trouble:
+        return _gone(run, as_json=options.json)
+    if is_over(run):
+        return _gone(run, as_json=options.json)
+    found = gather(kip, run)
     if options.json:
         view.print_json(found)
     else:
         print(_text(kip, found))
-    return 0 if view.is_ready(kip) else 1
+    is_well = view.is_ready(kip) if options.kernel else _is_whole(kip, run)
+    return 0 if is_well else 1
+
+
+def _is_whole(kip: "Kip", run: str) -> bool:
+    """Whether the system is up, with every server there and ready. A Python file may have come to its end."""
+    found, programs = servers(kip, run), set[str]()
+    with suppress(OSError, TopologyError):
+        programs = {name for name, server in topology(run).server.items() if server.is_file}
+    wanted = found.keys() - programs
+    return view.is_ready(kip, wanted) and MISSING not in found.values()
+
+
+def topology(run: str) -> Topology:
+    """Return the topology of the system at *run*, as it was booted. Raises OSError, TopologyError."""
+    return load(Path(run, "system.toml"))
+
+
+def _gone(run: str, *, as_json: bool) -> int:
+    """Say how the last system at *run* ended, if one left its words. Raises Trouble."""
+    words = last_words(run)
+    if words is None:
+        raise no_system(run)
+    in_order = ended_in_order(words)
+    if as_json:
+        view.print_json({"run": run, "state": "ended" if in_order else "killed", "last_words": words})
+        return 1
+    if in_order:
+        raise Trouble(f"{no_system(run)}; 'exo logs' shows what the last one wrote")
+    said = ["; its last words:", *(f"    {line}" for line in words)] if words else [", and said nothing"]
+    raise Trouble(
+        f"the system at {run} did not end in order: its kernel was killed, or failed"
+        + "\n".join(said)
+        + "\n'exo logs' shows more, 'exo up -d' starts a new one"
+    )
+
+
+def servers(kip: "Kip", run: str) -> dict[str, str]:
+    """Return the state of each server, and of each that the topology of the system at *run* names."""
+    found = {row.name: row.state.name.lower() for row in kip.environments() if view.is_server(row)}
+    with suppress(OSError, TopologyError):
+        for name, server in topology(run).server.items():
+            if not server.is_file:  # a program, which may have come to its end
+                found.setdefault(name, MISSING)
+    return found
 
 
 def gather(kip: "Kip", run: str) -> view.Json:
@@ -53,7 +111,7 @@ def gather(kip: "Kip", run: str) -> view.Json:
         "frames": kip.head(Head.FRAME_COUNT),
         "free_frames": kip.head(Head.FREE_FRAMES),
         "environments": len(rows),
-        "servers": {row.name: view.state(row) for row in rows if view.is_server(row)},
+        "servers": servers(kip, run),
         "deaths": [
             {"name": each.name, "cause": each.cause, "at_ns": each.at_ns, "restarts": each.restarts}
             for each in recent(run, DEATHS)
@@ -65,7 +123,8 @@ def gather(kip: "Kip", run: str) -> view.Json:
 def _text(kip: "Kip", found: view.Json) -> str:
     rows = kip.environments()
     total, free = kip.head(Head.FRAME_COUNT), kip.head(Head.FREE_FRAMES)
-    servers = [row for row in rows if view.is_server(row)]
+    known = found["servers"]
+    assert isinstance(known, dict)
     programs = sum(row.state != EnvironmentState.DEAD for row in rows if not view.is_server(row))
     age = view.duration(time.monotonic_ns() - kip.head(Head.BOOT_NS))
     cores = ", ".join(str(plan.core) for plan in kip.plans())
@@ -73,7 +132,7 @@ def _text(kip: "Kip", found: view.Json) -> str:
     return "\n".join(
         [
             f"system      {found['state']} for {age}, kernel is process {found['pid']}, at {found['run']}",
-            f"servers     {', '.join(f'{row.name} {view.state(row)}' for row in servers)}",
+            f"servers     {', '.join(f'{name} {state}' for name, state in known.items())}",
             f"programs    {programs}",
             f"memory      {view.size(free)} of {view.size(total)} free",
             f"processors  host core {cores}, of {os.cpu_count()}",

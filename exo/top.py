@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from exo import view
+from exo.numbers import positive, seconds
 from kernel.abi.kip import Head
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ ALTERNATE, ORDINARY = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `top`."""
     parser.add_argument(
-        "--interval", type=float, default=1.0, metavar="SECONDS", help="between two lists (default: 1)"
+        "--interval", type=seconds, default=1.0, metavar="SECONDS", help="between two lists (default: 1)"
     )
-    parser.add_argument("--count", type=int, metavar="N", help="leave after N lists")
+    parser.add_argument("--count", type=positive, metavar="N", help="leave after N lists")
 
 
 def main(options: Namespace) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exo import view
+from exo.numbers import count
 from exo.system import no_system, run_directory
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import RECORD, Event
@@ -75,7 +76,7 @@ def configure(parser: ArgumentParser) -> None:
     """Add the options of `trace`."""
     parser.add_argument("-f", "--follow", action="store_true", help="go on with the events to come")
     parser.add_argument(
-        "--count", type=int, default=40, metavar="N", help="how many of the past (default: 40)"
+        "--count", type=count, default=40, metavar="N", help="how many of the past (default: 40)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, an object a line")
 
@@ -84,7 +85,7 @@ def main(options: Namespace) -> int:
     """Print the events."""
     kip = view.open_kip(options.run)
     ring = open_ring(Path(run_directory(options.run), "trace"))
-    ring.skip(max(0, options.count))
+    ring.skip(options.count)
     booted = kip.head(Head.BOOT_NS)
     names: dict[int, str] = {}
     while True:

@@ -1,21 +1,21 @@
 """Boot a system: the kernel, its processors and memory, and the servers of its topology.
 
 In the foreground it stays, shows a line about the system, and ends it on Ctrl-C, on SIGTERM and when the
-terminal closes. With -d it returns when every server is ready. The kernel's log stands beside the run
-directory until the system is ended properly, so that after a crash it can be read.
+terminal closes. With -d it returns when every server has answered. When a server does not come up, the system is
+ended, the server's last words are shown, and the exit status is 1. The logs stay beside the run directory until
+the next system starts there.
 """
 
 import os
-import select
 import signal
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from exo import view
+from exo.answering import Roll
 from exo.booting import (
     Kernel,
     boot_servers,
@@ -27,8 +27,10 @@ from exo.booting import (
     open_log,
     refuse_second,
 )
+from exo.following import Follower
 from exo.system import Trouble, log_path, run_directory
 from kernel.abi.kip import Counter, EnvironmentState, Head
+from libexo.errors import ExoError
 
 if TYPE_CHECKING:
     from libexo.kip import Kip
@@ -43,8 +45,12 @@ EXAMPLES = """\
 
 REFRESH = 1.0
 """Seconds between two status lines."""
+LOOK = 0.1
+"""And between looks at what the kernel wrote."""
 BOOTING = 0.003
 """And between looks at a system that is booting."""
+KILLS = 3
+"""Which of several requests to end is the last: the kernel does not answer."""
 PHASE = "phase: "
 """What the kernel's lines about its boot begin with."""
 
@@ -123,100 +129,93 @@ class Foreground:
         self._kip: Kip | None = None
         self._is_up = False
         self._asked = 0
+        self._follower = Follower(Path(log_path(run)))
+        self._roll = Roll(run, servers)
+        self._failure = ""
         self._tail = b""
         self._phases: list[tuple[str, int]] = []
         self._traps = (0, 0)
 
     def main(self) -> int:
         """Boot, look on, and return how it ended."""
-        reading, writing = os.pipe()
-        self._kernel = kernel = Kernel(self._run, self._words, writing, tied=True)
-        os.close(writing)
-        os.set_blocking(reading, False)
+        self._kernel = kernel = Kernel(self._run, self._words, self._log, tied=True)
         before = {
             number: signal.signal(number, self._end)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         }
         try:
-            self._attend(reading)
+            self._attend()
+        except ExoError as error:
+            self._failure = str(error)
+        except Trouble as trouble:
+            self._failure = str(trouble)
         finally:
             if not kernel.has_ended():
                 kernel.end()
             for number, handler in before.items():
                 signal.signal(number, handler)
-            os.close(reading)
             kernel.close()
+            self._follower.close()
+            self._roll.close()
         return self._result()
 
     def _result(self) -> int:
-        status = self._kernel.status
-        if self._asked and self._asked < 2 and status == 0:  # noqa: PLR2004 - asked once
-            with suppress(OSError):
-                Path(log_path(self._run)).unlink()
-            return 0
         if not self._is_up and not self._asked:
-            raise failure("the system did not boot", os.pread(self._log, 1 << 16, 0).decode(errors="replace"))
-        if status:
+            why = f": {self._failure}" if self._failure else self._roll.words()
+            raise failure(
+                f"the system did not boot{why}", os.pread(self._log, 1 << 16, 0).decode(errors="replace")
+            )
+        if status := self._kernel.status:
             raise Trouble(f"the kernel ended with status {status}: its log is {log_path(self._run)}")
         return 0
 
     def _end(self, _number: int, _frame: object) -> None:
-        """Pass on that it is to end; whoever asks twice gets it at once."""
+        """Pass on that it is to end; it ends at once when it is asked twice, and is ended when asked again."""
         self._asked += 1
-        self._kernel.signal(signal.SIGTERM if self._asked == 1 else signal.SIGKILL)
+        self._kernel.signal(signal.SIGTERM if self._asked < KILLS else signal.SIGKILL)
 
-    def _attend(self, reading: int) -> None:
-        poll = select.poll()
-        poll.register(reading, select.POLLIN)
-        poll.register(self._kernel.process, select.POLLIN)
+    def _attend(self) -> None:
+        """Look on until the kernel has ended. Raises Trouble when it cannot come up."""
         due = 0.0
-        while True:
-            ready = poll.poll((REFRESH if self._is_up else BOOTING) * 1000)
-            if any(number == reading for number, _ in ready) and not self._hear(reading):
-                poll.unregister(reading)
-            if any(number == self._kernel.process for number, _ in ready):
-                self._hear(reading)
-                self._say("")
-                return
+        while not self._kernel.has_ended(LOOK if self._is_up else BOOTING):
+            self._hear()
             if not self._is_up and self._look():
-                self._hear(reading)  # what it said before the last server was ready
+                self._hear()  # what it said before the last server was ready
                 self._is_up = True
                 link_log(self._run)
                 self._announce()
             if self._is_up and self._is_terminal and time.monotonic() >= due:
                 self._say("", self._line())
                 due = time.monotonic() + REFRESH
+        self._hear()
+        self._say("")
 
     # ------------------------------------------------------------------------------------------ what is seen
 
-    def _hear(self, reading: int) -> bool:
-        """Pass on what the kernel wrote; False at its end."""
-        try:
-            data = os.read(reading, 1 << 16)
-        except BlockingIOError:
-            return True
-        os.write(self._log, data)
-        *lines, self._tail = (self._tail + data).split(b"\n")
-        if not data and self._tail:
-            lines, self._tail = [self._tail], b""
+    def _hear(self) -> None:
+        """Pass on what the kernel wrote: into its log, so that we may stand still and it goes on."""
+        *lines, self._tail = (self._tail + self._follower.read()).split(b"\n")
         for line in (each.decode(errors="replace") for each in lines):
             if line.startswith(PHASE):
                 self._phase(line.removeprefix(PHASE))
             elif self._is_up:
                 self._say(f"{line}\n")
-        return bool(data)
 
     def _look(self) -> bool:
-        """See how far it is; whether all are ready."""
+        """See how far it is; whether all serve. Raises Trouble for one that cannot."""
         self._kip = self._kip or self._kernel.kip()
         if self._kip is None:
             return False
-        are_ready = view.is_ready(self._kip, self._servers)  # first: whoever is ready then is named below
+        serve = self._roll.call(self._kip)  # first: whoever serves then is named below
         known = {name for name, _ in self._phases}
         for row in self._kip.environments():
-            if row.state != EnvironmentState.STARTING and f"{row.name} ready" not in known:
+            if (
+                row.name in self._servers
+                and row.state != EnvironmentState.STARTING
+                and f"{row.name} ready" not in known
+            ):
                 self._phase(f"{row.name} ready")
-        return are_ready
+        return serve
 
     def _announce(self) -> None:
         booted = os.pread(self._log, 1 << 16, 0).decode(errors="replace").splitlines()

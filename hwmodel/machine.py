@@ -229,6 +229,10 @@ class Machine(Protocol):
         """The host core of each processor; its index is the processor's number."""
 
     @property
+    def grace(self) -> float | None:
+        """Seconds to end in that came with the host's request to end; None: nobody said."""
+
+    @property
     def frequencies(self) -> Sequence[tuple[int, int]]:
         """Internal and external frequency of each processor in kHz; 0 where the host does not say."""
 

@@ -1,37 +1,52 @@
 """`python -m kernel`: boot the system on the real machine and serve until told to stop."""
 
 import argparse
-import contextlib
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
 import msgspec
 
 from hwmodel.real.machine import RealMachine
 from hwmodel.real.run import RunError
-from kernel.abi.topology import Confinement, TopologyError, load
+from hwmodel.real.writer import Writer
+from kernel.abi.logs import LAST_LINE
+from kernel.abi.topology import Confinement, Topology, TopologyError, dump, load
 from kernel.boot import boot
+
+LAST_WORDS = 1.0
+"""Seconds that whoever reads our log gets for the end of it."""
 
 
 def main() -> int:
     """Boot; return the exit status."""
     arguments = _parser().parse_args()
-    phase = _log_phase if arguments.profile else _say_nothing
+    writer = Writer(sys.stderr.fileno(), arguments.log)
+    sys.excepthook = _panic(writer)
+    status = _run(arguments, writer.say)
+    if status == 0:
+        writer.say(LAST_LINE)
+    writer.close(LAST_WORDS)
+    return status
+
+
+def _run(arguments: argparse.Namespace, log: Callable[[str], None]) -> int:
+    phase = (lambda name: log(f"phase: {name}")) if arguments.profile else _say_nothing
     phase("imports")
     try:
-        topology = load(arguments.config)
-        if arguments.may_lack:
-            lacks = {"may_lack": [*topology.confinement.may_lack, *arguments.may_lack]}
-            topology = msgspec.structs.replace(topology, confinement=msgspec.convert(lacks, Confinement))
-        machine = RealMachine(topology, arguments.run, log=_log)
+        topology = _topology(arguments)
+        machine = RealMachine(topology, arguments.run, log=log)
+        Path(arguments.run, "system.toml").write_text(dump(topology), encoding="utf-8")
     except (TopologyError, msgspec.ValidationError, RunError, OSError) as error:
-        _log(f"exo: {error}")
+        log(f"exo: {error}")
         return 1
     phase("machine")
     try:
-        loader = boot(machine, topology, _log)
+        loader = boot(machine, topology, log)
     except OSError as error:
-        _log(f"exo: a server cannot be read: {error}")
+        log(f"exo: a server cannot be read: {error}")
         machine.close()
         return 1
     phase("kernel")
@@ -42,6 +57,14 @@ def main() -> int:
     return 0
 
 
+def _topology(arguments: argparse.Namespace) -> Topology:
+    topology = load(arguments.config)
+    if not arguments.may_lack:
+        return topology
+    lacks = {"may_lack": [*topology.confinement.may_lack, *arguments.may_lack]}
+    return msgspec.structs.replace(topology, confinement=msgspec.convert(lacks, Confinement))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m kernel", description="Boot the kernel and its servers.")
     parser.add_argument("--config", type=Path, required=True, help="the topology, a system.toml")
@@ -49,17 +72,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--may-lack", action="append", metavar="LAYER", help="as confinement.may_lack; may be given again"
     )
+    parser.add_argument("--log", help="the file that standard error is: it is begun anew when it is long")
     parser.add_argument("--profile", action="store_true", help="say which phase of the boot is done")
     return parser
 
 
-def _log(line: str) -> None:
-    with contextlib.suppress(OSError):  # whoever started us no longer reads
-        print(line, file=sys.stderr, flush=True)
+def _panic(writer: Writer) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    """Return what says, through *writer*, what ended us: an interpreter would wait for whoever does not read."""
 
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        writer.say("".join(traceback.format_exception(kind, error, trace)).rstrip())
+        writer.close(LAST_WORDS)
 
-def _log_phase(name: str) -> None:
-    _log(f"phase: {name}")
+    return show
 
 
 def _say_nothing(_name: str) -> None:

@@ -14,6 +14,7 @@
     records      what was booted, with which command lines      kernel.bootinfo
     heartbeat    whether the root task answers                  kernel.heartbeat
     loader       the servers, the root task's restart, attach   here
+    shutdown     the end of all, in order                       kernel.shutdown
 
 The loader gives each server what the topology says it holds. It restarts the root task, which restarts the
 others, for which it gets a capability to each. The root task is who holds the factory. Where several do, each
@@ -45,6 +46,7 @@ from kernel.heartbeat import Heartbeat
 from kernel.kernel import Kernel, refuse_heartbeat
 from kernel.lifecycle import Factory
 from kernel.names import check_free, check_name
+from kernel.shutdown import Shutdown
 
 if TYPE_CHECKING:
     from hwmodel.machine import Body, Machine
@@ -89,7 +91,9 @@ class Loader:
         """How many runs of a root task in a row were short."""
         self._restarts: dict[str, int] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
+        self._shutdown = Shutdown(kernel, list(booted(topology)), topology.machine.grace)
         kernel.servers = frozenset(topology.server)
+        kernel.on_stop = self._shutdown.stop
         kernel.on_ended = self._ended
         kernel.on_heartbeat = self._heartbeat
         kernel.on_attach = self._attach
@@ -141,6 +145,9 @@ class Loader:
         return "factory" in self._topology.server[environment.name].holds
 
     def _ended(self, environment: Environment) -> None:
+        if self._shutdown.began:
+            self._shutdown.ended()
+            return
         server = self._topology.server.get(environment.name)
         if server is None:
             return

@@ -88,6 +88,8 @@ class Environment(Lasting):
         self.state = EnvironmentState.STARTING
         self.launched = False
         """It has a body."""
+        self.serves = False
+        """It was started as a server."""
         self.ending = False
         """Its first thread was deleted: what it still asks for is not done."""
         self.status = 0

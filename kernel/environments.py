@@ -11,7 +11,7 @@ from kernel.abi.ids import ThreadId, thread_number
 from kernel.abi.kip import Counter, EnvironmentState, Page
 from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS, MAX_SLICES, RESERVED_ENVIRONMENTS
 from kernel.abi.messages import Label
-from kernel.abi.program import Back, Program
+from kernel.abi.program import Back, Program, ProgramKind
 from kernel.budget import Budget, void_charges
 from kernel.capability import settle, take
 from kernel.environment import Environment
@@ -37,6 +37,8 @@ class Environments:
         self._free = deque(range(MAX_ENVIRONMENTS))
         self._by_body: dict[Body, Environment] = {}
         self._forgotten: deque[Environment] = deque()
+        self.closed = False
+        """The system is ending: nobody new is let in."""
 
     def __iter__(self) -> Iterator[Environment]:
         """Iterate over a copy: environments may end meanwhile."""
@@ -179,6 +181,8 @@ class Environments:
         reserved: bool = False,
     ) -> Environment:
         """Take a row and a thread id, or *thread*, for a new environment. Raises Refused."""
+        if self.closed:
+            raise Refused(Refusal.ENDING, name)
         if cpu >= 0 and not reserved:
             self.check_plan(cpu)
         if len(self._free) <= (0 if reserved else RESERVED_ENVIRONMENTS):
@@ -210,6 +214,7 @@ class Environments:
     def _launch(
         self, environment: Environment, program: Program, descriptors: "list[Descriptor]"
     ) -> Environment:
+        environment.serves = program.kind == ProgramKind.SERVER
         self._embody(environment, self._body(environment, program, descriptors))
         self._introduce(environment)
         return environment

@@ -56,6 +56,8 @@ class Kernel:
         """Called when an environment ended; the boot loader watches the root task by it."""
         self.on_heartbeat: Callable[[Environment], None] = refuse_heartbeat
         """Called when an environment says that it is there; the boot loader watches the root task by it."""
+        self.on_stop: Callable[[], None] = machine.stop
+        """Called when the host asks the system to end; the boot loader ends it in order."""
         self.on_attach: Callable[[Body, bytes], None] = lambda body, _data: body.kill()
         """Called when somebody wants to attach; the boot loader knows who may."""
 
@@ -124,4 +126,4 @@ class Kernel:
 
     def stop(self) -> None:
         """The host asks the system to end."""
-        self.machine.stop()
+        self.on_stop()

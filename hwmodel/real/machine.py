@@ -20,7 +20,7 @@ from hwmodel.real.port import RealPort, close_all
 from hwmodel.real.process import Process
 from hwmodel.real.run import Run
 from hwmodel.real.uids import Uids
-from kernel.abi.limits import TOKEN_BYTES
+from kernel.abi.limits import FRAME_SIZE, TOKEN_BYTES
 from kernel.abi.nursery import Exited, Failed, Launch, Launched, Report
 from kernel.abi.program import Program, ProgramKind
 from kernel.abi.topology import Topology, TopologyError
@@ -39,6 +39,9 @@ class RealMachine:
         self._log = log
         self._may_lack = topology.confinement.may_lack
         self._cores = choose_cores(topology.machine.cpus, os.sched_getaffinity(0))
+        check_memory(
+            topology.machine.frames() * FRAME_SIZE, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        )
         self._bodies: dict[int, RealBody] = {}
         self._attached: set[RealBody] = set()
         self._launches = 0
@@ -60,6 +63,11 @@ class RealMachine:
     def cores(self) -> Sequence[int]:
         """The host core of each processor."""
         return self._cores
+
+    @property
+    def grace(self) -> float | None:
+        """Seconds to end in, which `exo down` leaves in the run directory before it asks for the end."""
+        return self._run.grace()
 
     @property
     def frequencies(self) -> Sequence[tuple[int, int]]:
@@ -221,7 +229,16 @@ def choose_cores(wanted: Sequence[int], allowed: set[int]) -> list[int]:
         if number < -len(cores) or (number >= 0 and number not in allowed):
             raise TopologyError(f"machine.cpus names core {number}, but the host lets us use {cores}")
         chosen.append(number if number >= 0 else cores[number])
+    if len(set(chosen)) < len(chosen):
+        raise TopologyError(f"machine.cpus names a core twice: {list(wanted)} are cores {chosen}")
     return chosen
+
+
+def check_memory(wanted: int, host: int) -> None:
+    """Refuse more RAM than the *host* has, both in bytes. Raises TopologyError."""
+    if wanted > host:
+        gib = [f"{size / (1 << 30):.4g} GiB" for size in (wanted, host)]
+        raise TopologyError(f"machine.memory is {gib[0]}, but this host has {gib[1]}: write less")
 
 
 def _collect(pid: int) -> None:

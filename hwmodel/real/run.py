@@ -13,6 +13,7 @@ import shutil
 import stat
 import time
 
+from kernel.abi.logs import FOLDER, KEPT
 from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 
 LOCK = "lock"
@@ -26,6 +27,8 @@ LONGEST = "/ipc/4294967295"
 PATIENCE = 5.0
 """Seconds to wait for the nursery of a system that died to finish clearing up."""
 PAUSE = 0.02
+MAX_GRACE = 32
+"""Bytes of a number of seconds."""
 
 
 class RunError(RuntimeError):
@@ -42,8 +45,9 @@ class Run:
         """Descriptor that carries the lock."""
         try:
             remove_remains(self.path)
+            shutil.rmtree(self.path + KEPT, ignore_errors=True)  # the logs of the last system here
             os.chmod(self.path, 0o711)  # noqa: S103 - others pass through, and list nothing
-            for name, mode in (("ipc", 0o711), ("log", 0o755)):
+            for name, mode in (("ipc", 0o711), (FOLDER, 0o755)):
                 os.mkdir(self.at(name), mode)
                 os.chmod(self.at(name), mode)
         except BaseException:
@@ -64,13 +68,25 @@ class Run:
             os.close(number)
         return secret
 
+    def grace(self) -> float | None:
+        """Return the seconds that stand in the file `grace`; None when there is none."""
+        try:
+            with open(self.at("grace"), encoding="ascii") as file:
+                seconds = float(file.read(MAX_GRACE))
+        except (OSError, ValueError):
+            return None
+        return seconds if 0 <= seconds < float("inf") else None
+
     def close(self) -> None:
-        """Remove it, unless its nursery has, and a new system has made its own there."""
+        """Remove it, unless its nursery has, and a new system has made its own there. Its logs are kept."""
         if self.lock >= 0:
             if _is_current(self.path, self.lock):
-                remove_remains(self.path)
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.at(LOCK))
+                with contextlib.suppress(OSError):  # else they stay until the next system starts here
+                    os.rename(self.at(FOLDER), self.path + KEPT)
+                remove_remains(self.path, FOLDER)
+                if not os.path.lexists(self.at(FOLDER)):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self.at(LOCK))
                 # A volume of a container, or a directory somebody works in, stays.
                 with contextlib.suppress(OSError):
                     os.rmdir(self.path)
@@ -78,10 +94,10 @@ class Run:
             self.lock = -1
 
 
-def remove_remains(path: str) -> None:
-    """Remove all but the lock from a run directory whose lock we hold."""
+def remove_remains(path: str, spared: str = "") -> None:
+    """Remove all but the lock, and what is *spared*, from a run directory whose lock we hold."""
     for entry in list(os.scandir(path)):
-        if entry.name == LOCK:
+        if entry.name in (LOCK, spared):
             continue
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)

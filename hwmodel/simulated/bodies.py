@@ -126,6 +126,8 @@ class SimulatedBody:
         """Of its processor; -1: it is under no plan."""
         self.killer = 0
         """The signal that ends it at its next handover."""
+        self.handlers: dict[int, Callable[[], None]] = {}
+        """What it does at a signal, where it does not just end."""
         self.dying: list[Callable[[], None]] = []
         """Called when it is killed: what the host closes at once, while the program still unwinds."""
         self.entry = entry
@@ -162,7 +164,9 @@ class SimulatedBody:
 
     def signal(self, number: int) -> None:
         """Do what the host's signal does to a program that handles none."""
-        if number in _STOPPING:
+        if number in self.handlers:
+            self.handlers[number]()
+        elif number in _STOPPING:
             self.stopped = True
         elif number == signal.SIGCONT:
             self.stopped = False

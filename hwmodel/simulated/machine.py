@@ -108,6 +108,7 @@ class SimulatedMachine:
         self.ram = SimulatedMemory(config.frames(), self.ledger)
         self.memory: Memory = self.ram
         self.interrupts: Interrupts = InterruptController()
+        self.grace: float | None = None
         self.uid = 0
         self.pid = FIRST_PID
         self.secret = SECRET

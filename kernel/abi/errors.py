@@ -64,6 +64,7 @@ class Refusal(Numbered):
     )
     GONE = 67, "the environment has ended"
     MAY_NOT_ATTACH = 68, "that user of the host may not attach under that name"
+    ENDING = 69, "the system is ending: nobody is started any more"
     # processors
     BAD_SLICE = 80, "a slice names no scheduled thread of this processor, or no time"
     PLAN_FULL = 81, "the plan of that processor holds as many environments as it can"

@@ -34,6 +34,8 @@ MAX_NAMES = 2048
 """Names published at one time: one for each environment, and as many again."""
 MAX_NAME = 31
 """Bytes of a name in UTF-8."""
+MAX_ARGUMENTS = 2 << 20
+"""Bytes of a file of arguments and environ: what Linux gives an executable."""
 MAX_CPUS = 16
 """Processors of a machine."""
 MAX_SLICES = 256

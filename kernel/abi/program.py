@@ -18,6 +18,13 @@ class Role(IntEnum):
     IMPORTS = 5
     """First on the import path."""
 
+    ARGUMENTS = 6
+    """Its argv and environ, instead of those in `Program`, as a file that can be read from its beginning.
+
+    Pieces of bytes, each with a zero byte behind it: how many arguments there are, in decimal; the arguments;
+    then the environ, NAME=VALUE each. For what is too long for a packet, or no UTF-8. MAX_ARGUMENTS at most.
+    """
+
 
 class ProgramKind(IntEnum):
     """How a program is started."""

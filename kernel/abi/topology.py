@@ -12,7 +12,7 @@ import msgspec
 
 from kernel.abi.bootinfo import MAX_COMMANDS, MAX_MODULES
 from kernel.abi.budget import named
-from kernel.abi.ids import USER_BASE
+from kernel.abi.ids import FIRST_PROGRAM, USER_BASE
 from kernel.abi.limits import FRAME_SIZE, MAX_CPUS, MAX_NAME, MAX_THREADS
 
 _SIZES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -34,6 +34,8 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Physical RAM: a number and KiB, MiB or GiB."""
     cpus: tuple[Annotated[int, msgspec.Meta(ge=-64, lt=1024)], ...] = (-1,)
     """Host cores that run plans; negative numbers count from the last core."""
+    grace: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
+    """Seconds that programs, and then servers, get to end when the system is asked to."""
     tick_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0
     """Period of interrupt line 0, the timer; 0: it does not run."""
 
@@ -61,7 +63,10 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """One server."""
 
     module: str
-    """Package with a `__main__`, or `module:Class`, or the absolute path of a Python file."""
+    """Package with a `__main__`, or `module:Class`, or the path of a Python file.
+
+    All are found beside the file that names them.
+    """
     thread: Annotated[int, msgspec.Meta(ge=USER_BASE, lt=MAX_THREADS)]
     """Thread number."""
     importance: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -75,7 +80,7 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     arguments: tuple[str, ...] = ()
     """Its arguments, behind the module on its command line."""
     imports: str = ""
-    """The absolute path of a directory whose modules it finds before all others."""
+    """A directory whose modules it finds before all others; that of the topology, where its module lies there."""
     heartbeat: bool = True
     """Once it answered a heartbeat it must go on answering, or is ended; programs of X.2 alone answer none."""
     budget: dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]] = {}
@@ -132,8 +137,28 @@ def load(path: Path) -> Topology:
         raise TopologyError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise TopologyError(f"{path}: {error}") from error
+    topology = _beside(topology, path.parent.resolve())
     check(topology, str(path))
     return topology
+
+
+def _beside(topology: Topology, directory: Path) -> Topology:
+    """Return *topology* with what is named in it found in the *directory* of its file."""
+    servers = {name: _found(server, directory) for name, server in topology.server.items()}
+    return msgspec.structs.replace(topology, server=servers)
+
+
+def _found(server: ServerConfig, directory: Path) -> ServerConfig:
+    module, imports = server.module, server.imports and str(directory / server.imports)
+    if module.endswith(".py") or "/" in module:
+        path = directory / module
+        return msgspec.structs.replace(server, module=str(path), imports=imports or str(path.parent))
+    top = module.partition(":")[0].partition(".")[0]
+    own = (directory / top, directory / f"{top}.py")
+    # Those of this tree are found without: a directory called so is most likely the tree itself.
+    if not imports and top != "servers" and any(path.exists() for path in own):
+        imports = str(directory)
+    return msgspec.structs.replace(server, imports=imports)
 
 
 def check(topology: Topology, where: str = "topology") -> None:
@@ -144,9 +169,19 @@ def check(topology: Topology, where: str = "topology") -> None:
         raise TopologyError(
             f"{where}: machine.cpus names {len(topology.machine.cpus)} cores, 1..{MAX_CPUS} can be"
         )
+    if twice := [core for core in topology.machine.cpus if topology.machine.cpus.count(core) > 1]:
+        raise TopologyError(
+            f"{where}: machine.cpus names core {twice[0]} twice: each processor has one of its own"
+        )
     _check_modules(where, topology)
+    _check_holders(where, topology)
     numbers: dict[int, str] = {}
     for name, server in topology.server.items():
+        if server.thread >= FIRST_PROGRAM:
+            raise TopologyError(
+                f"{where}: server.{name} has thread number {server.thread}, which is a program's: "
+                f"those of servers are {USER_BASE}..{FIRST_PROGRAM - 1}"
+            )
         if (other := numbers.setdefault(server.thread, name)) != name:
             raise TopologyError(
                 f"{where}: servers {other} and {name} both have thread number {server.thread}"
@@ -184,6 +219,14 @@ def _check_budget(where: str, name: str, server: ServerConfig) -> None:
         named(server.budget)
     except ValueError as error:
         raise TopologyError(f"{where}: server.{name}.budget: {error}") from None
+
+
+def _check_holders(where: str, topology: Topology) -> None:
+    """RAM and processors have one holder each."""
+    for right in ("ram", "cpus"):
+        holders = [name for name, server in topology.server.items() if right in server.holds]
+        if len(holders) > 1:
+            raise TopologyError(f"{where}: servers {' and '.join(holders)} both hold {right!r}: one can")
 
 
 def _check_call(where: str, name: str, server: ServerConfig, callee: str, topology: Topology) -> None:

@@ -22,12 +22,17 @@ import threading
 import traceback
 import types
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 from kernel.abi.nursery import MAX_REASON, Launch
 from kernel.abi.program import ProgramKind, Role
+from libexo.errors import GateClosed
+from libexo.host.arguments import complete
 from libexo.host.confine import Layer, Policy, Prepared, apply, execute, prepare
+from libexo.host.hints import hint
+from libexo.host.source import renew
+from libexo.host.variables import take_effect
 
 CONFINED = b"+"
 GATE = 3
@@ -36,9 +41,10 @@ FIRST_FREE = 10
 """The nursery holds nothing below: what a program finds at a fixed number can be put there."""
 STREAMS = {Role.STDIN: 0, Role.STDOUT: 1, Role.STDERR: 2}
 FAILED = 127
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What the nursery does not hear of, and programs do."""
 MAX_DESCRIPTORS = 1 << 20
 """More than the nursery ever has, where the host sets no limit (it calls that -1, or 2**64 - 1)."""
-LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 PR_SET_NAME = 15
 _prctl = ctypes.CDLL(None).prctl
 
@@ -69,6 +75,10 @@ class Birth:
     """Where to say how far we came."""
     start: int
     """What to wait at before user code, -1: nothing."""
+    note: str
+    """What the program is to be told of its start."""
+    log: int
+    """Where to write what goes to no stream of its own, -1 if there are all."""
 
 
 def policy(launch: Launch, nest: Nest, roles: Mapping[int, int], terminals: Collection[int] = ()) -> Policy:
@@ -117,6 +127,8 @@ def own_places(launch: Launch, roles: Mapping[int, int]) -> list[str | int]:
 def enter(birth: Birth, nest: Nest) -> NoReturn:
     """Become the program; the process ends with it."""
     try:
+        roles, note = renew(birth.roles, birth.launch.program.argv[0])
+        birth = replace(birth, launch=complete(birth.launch, birth.roles), roles=roles, note=note)
         _arrange(birth, nest)
         _confine(birth, nest)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the kernel is told
@@ -156,6 +168,8 @@ def _arrange(birth: Birth, nest: Nest) -> None:
     """Put everything in its place that needs the nursery's rights."""
     launch = birth.launch
     os.setsid()
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if launch.program.kind != ProgramKind.FOREIGN:
         signal.signal(signal.SIGTERM, _terminate)
@@ -164,13 +178,14 @@ def _arrange(birth: Birth, nest: Nest) -> None:
     if launch.core >= 0:
         os.sched_setaffinity(0, (launch.core,))
     resource.setrlimit(resource.RLIMIT_NOFILE, nest.descriptors)
-    _place_streams(launch, birth.roles)
+    _place_streams(birth)
     os.dup2(birth.gate, GATE, inheritable=True)
     if Role.DIRECTORY in birth.roles:
         os.fchdir(birth.roles[Role.DIRECTORY])
     rules = birth.prepared.ruleset if birth.prepared is not None else None
     ruleset = () if rules is None else (rules.fileno(),)
-    files = [number for role, number in birth.roles.items() if role not in STREAMS]
+    done = {*STREAMS, Role.ARGUMENTS}
+    files = [number for role, number in birth.roles.items() if role not in done]
     keep = {0, 1, 2, GATE, birth.status, birth.start, *files, *ruleset, *nest.kept}
     _close_others(keep, nest.descriptors[1] if 0 < nest.descriptors[1] < MAX_DESCRIPTORS else MAX_DESCRIPTORS)
     # The program's own first: it cannot pass for another one.
@@ -184,24 +199,17 @@ def _names(launch: Launch) -> dict[str, str]:
     return {"EXO_RUN": launch.run, "EXO_TRAP_FD": str(GATE), "EXO_NAME": launch.name}
 
 
-def _place_streams(launch: Launch, roles: Mapping[int, int]) -> None:
+def _place_streams(birth: Birth) -> None:
     """Put the standard streams in place: those given, or nothing to read and a log to write."""
     for role, number in STREAMS.items():
-        if role in roles:
-            os.dup2(roles[role], number, inheritable=True)
-            continue
-        is_input = role == Role.STDIN
-        opened = os.open(os.devnull, os.O_RDONLY) if is_input else open_log(launch.run, launch.name)
-        os.dup2(opened, number, inheritable=True)
-        os.close(opened)
-
-
-def open_log(run: str, name: str) -> int:
-    """Open the log of all environments that have borne *name*."""
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).lstrip(".") or "_"
-    number = os.open(os.path.join(run, "log", f"{safe}.log"), LOG_FLAGS, 0o640)
-    os.set_blocking(number, True)
-    return number
+        if role in birth.roles:
+            os.dup2(birth.roles[role], number, inheritable=True)
+        elif role != Role.STDIN:
+            os.dup2(birth.log, number, inheritable=True)
+        else:
+            opened = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(opened, number, inheritable=True)
+            os.close(opened)
 
 
 def _close_others(keep: set[int], end: int) -> None:
@@ -255,6 +263,9 @@ def _run(birth: Birth) -> int:
     """Run Python, and return the exit status as the interpreter would."""
     _open_streams()
     gc.enable()
+    threading.excepthook = _show_of_thread
+    for note in filter(None, (birth.note, *take_effect(os.environ))):
+        _say(note)
     program = birth.launch.program
     sys.argv[:] = program.argv
     if Role.IMPORTS in birth.roles:
@@ -307,8 +318,17 @@ def _serve(server: str, name: str) -> None:
     if not colon:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         return
-    made = getattr(importlib.import_module(module), attribute)()
-    importlib.import_module("libexo.stub").serve(made, name=name)
+    stub = importlib.import_module("libexo.stub")
+    found: Any = getattr(importlib.import_module(module), attribute)
+    is_server = isinstance(found, type) and issubclass(found, stub.Interface)
+    if not is_server:
+        raise TypeError(f"{server} is no server: write a class that implements an interface of libexo.stub")
+    names = [each.name for each in found.operations.values()]
+    if names and all(hasattr(getattr(found, each), "__operation__") for each in names):
+        raise TypeError(
+            f"{server} is a bare interface: write a class derived from it that implements {', '.join(names)}"
+        )
+    stub.serve(found(), name=name)
 
 
 def _show(error: BaseException) -> None:
@@ -316,11 +336,29 @@ def _show(error: BaseException) -> None:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename in OURS:
         trace = trace.tb_next
+    if isinstance(error, GateClosed):
+        _say(str(error))  # the end of everything is nobody's mistake
+        return
     with contextlib.suppress(Exception):
         if sys.excepthook is sys.__excepthook__:
             traceback.print_exception(type(error), error, trace)
         else:
             sys.excepthook(type(error), error, trace)
+    _say(hint(error))
+
+
+def _show_of_thread(arguments: threading.ExceptHookArgs) -> None:
+    """Print what was not caught in a thread."""
+    threading.__excepthook__(arguments)
+    if arguments.exc_value is not None:
+        _say(hint(arguments.exc_value))
+
+
+def _say(text: str) -> None:
+    """Tell the program's user something, in one line."""
+    if text:
+        with contextlib.suppress(Exception):
+            print(f"exo: {text}", file=sys.stderr)  # noqa: T201 - its standard error is where it looks
 
 
 OURS = frozenset(

@@ -25,6 +25,7 @@ from typing import NoReturn
 
 import msgspec
 
+from kernel.abi.logs import FOLDER
 from kernel.abi.nursery import (
     MAX_REASON,
     MAX_REQUEST,
@@ -36,10 +37,11 @@ from kernel.abi.nursery import (
     Report,
     Request,
 )
-from kernel.abi.program import ProgramKind
+from kernel.abi.program import ProgramKind, Role
 from libexo.host import imports, launch
 from libexo.host.confine import ConfinementError, Prepared, prepare, probe
 from libexo.host.confine.credentials import PR_SET_DUMPABLE, leave_network, prctl
+from libexo.host.logs import Logs, Stream, keep
 
 LIBRARY = ("zmq", "uvloop", "asyncio", "libexo", "libexo.ipc", "libexo.stub", "libexo.vm", "libexo.aio")
 """What programs import, so that they find it done."""
@@ -64,6 +66,8 @@ class Child:
     """Our end of its status pipe, -1 once it is known that it runs."""
     start: int
     """The pipe a held one waits at, -1 if it does not."""
+    log: Stream | None
+    """Where it writes what goes to no stream of its own."""
     said: bytes = b""
     exited: bool = False
 
@@ -75,6 +79,7 @@ class Nursery:
         self._control = control
         self._nest = nest
         self._run = run
+        self._logs = Logs(os.path.join(run, FOLDER))
         self._children: dict[int, Child] = {}
         self._watched: dict[int, Child] = {}
         self._looks = 0
@@ -84,6 +89,7 @@ class Nursery:
         self._encode = msgspec.msgpack.Encoder().encode
         self._epoll = select.epoll()
         self._epoll.register(control, select.EPOLLIN)
+        self._epoll.register(self._logs, select.EPOLLIN)
 
     def serve(self) -> None:
         """Do what the kernel asks, until it is gone."""
@@ -97,8 +103,11 @@ class Nursery:
                     self._attend(child, descriptor)
             if has_foreign or self._looks:
                 self._end_orphans()
-            if any(descriptor == control for descriptor, _ in events) and not self._request():
+            ready = {descriptor for descriptor, _ in events}
+            if control in ready and not self._request():
                 return
+            if self._logs.fileno() in ready:
+                self._logs.turn()
 
     def end(self) -> None:
         """End everybody, and remove the run directory."""
@@ -109,6 +118,7 @@ class Nursery:
         while self._end_orphans():
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(-1, 0)
+        self._logs.close()
         remove(self._run)
 
     # ------------------------------------------------------------------------------------------- requests
@@ -152,20 +162,26 @@ class Nursery:
             raise OSError(f"{len(request.program.roles)} roles, but {len(numbers)} descriptors with the gate")
         roles = dict(zip(request.program.roles, numbers[1:], strict=True))
         shared = None if launch.has_own(request, roles) else self._prepare(request)
+        log, writing = None, -1
         status, saying = os.pipe()
         waiting, start = os.pipe() if request.held else (-1, -1)
         try:
+            if not {Role.STDOUT, Role.STDERR} <= roles.keys():
+                log, writing = self._logs.open(request.name)
             pid = os.fork()
             if pid == 0:
-                launch.enter(launch.Birth(request, shared, numbers[0], roles, saying, waiting), self._nest)
+                birth = launch.Birth(request, shared, numbers[0], roles, saying, waiting, "", writing)
+                launch.enter(birth, self._nest)
             process = os.pidfd_open(pid)
         except BaseException:
             _close(status, start)
+            if log is not None:
+                self._logs.finish(log)
             raise
         finally:
-            _close(saying, waiting)
+            _close(saying, waiting, writing)
         os.set_blocking(status, False)
-        return Child(request, pid, process, status, start)
+        return Child(request, pid, process, status, start, log)
 
     def _prepare(self, request: Launch) -> Prepared:
         """Return the confinement of programs with no place of their own, made once."""
@@ -185,6 +201,7 @@ class Nursery:
             if self._watched.pop(descriptor, None) is not None:
                 self._epoll.unregister(descriptor)
         _close(child.status, child.process, child.start)
+        self._finish(child)
 
     # ------------------------------------------------------------------------------------------- children
 
@@ -200,6 +217,7 @@ class Nursery:
             self._unwatch(child.process)
             self._kill(child)
             self._end_orphans()
+            self._finish(child)
             if child.launch.program.kind == ProgramKind.FOREIGN:
                 self._looks = LOOKS
             self._report(Exited(child.launch.number, _how(child)))
@@ -239,6 +257,11 @@ class Nursery:
         _close(child.status, child.start)
         child.status = child.start = -1
         self._report(Launched(child.launch.number, child.pid), child.process)
+
+    def _finish(self, child: Child) -> None:
+        """Write down the last words of a program that has ended, before anybody hears that it has."""
+        if child.log is not None:
+            self._logs.finish(child.log)
 
     def _kill(self, child: Child) -> None:
         """End a program and its process group."""
@@ -302,20 +325,26 @@ def _close(*descriptors: int) -> None:
 
 
 def remove(run: str) -> None:
-    """Remove the run directory, its lock last: until then nobody else takes it."""
+    """Remove the run directory, its lock last: until then nobody else takes it. The logs are kept beside it."""
+    keep(run)
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(run)):
+            if entry.name in (LOCK, FOLDER):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
-            elif entry.name != LOCK:
+            else:
                 os.unlink(entry.path)
-        os.unlink(os.path.join(run, LOCK))
-        os.rmdir(run)
+        if not os.path.lexists(os.path.join(run, FOLDER)):
+            os.unlink(os.path.join(run, LOCK))
+            os.rmdir(run)
 
 
 def main(arguments: list[str]) -> NoReturn:
     """Get everything ready, serve, clear up."""
     control_number, lock, run = int(arguments[1]), int(arguments[2]), arguments[3]
+    for number in launch.ENDING_SIGNALS:  # sent to all of a session or service: it is the kernel that ends us
+        signal.signal(number, signal.SIG_IGN)
     prctl(PR_SET_DUMPABLE, 0)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     with contextlib.suppress(

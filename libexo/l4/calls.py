@@ -48,6 +48,7 @@ _CODES: Final = {
     Refusal.TABLE_FULL: ErrNoMem,
     Refusal.OVER_BUDGET: ErrNoMem,
     Refusal.TOO_MANY_ENVIRONMENTS: ErrNoMem,
+    Refusal.ENDING: ErrNoMem,
 }
 
 

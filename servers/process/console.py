@@ -18,9 +18,14 @@ shows the operators' secret in the first packet, as hexadecimal digits in the fi
     {"op": "call_off", "why": ...}     what ran before is put back; when that was done -> {"ok": {"why": ...}}
 
 What a connection runs ends with the connection, unless it was detached. A replacement that was neither kept nor
-called off is called off then.
+called off is called off then. Arguments and environ that are too long for
+a packet, or no text, come as a file: a descriptor whose role is ARGUMENTS.
+
+Whatever comes, it is answered or dropped, and nobody else notices. Connections that run nothing are idle: there are
+IDLE_CONNECTIONS at most, for IDLE_SECONDS after what they said last; then the oldest is dropped.
 """
 
+import contextlib
 import os
 import socket
 import struct
@@ -29,7 +34,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from kernel.abi.program import ProgramKind
+from kernel.abi.limits import MAX_NAME, MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
+from kernel.abi.program import ProgramKind, Role
 from libexo.errors import ExoError
 from servers.process.api import Exit, ProgramSpec, Restart
 from servers.process.ending import GRACE, MAX_GRACE
@@ -41,14 +47,24 @@ if TYPE_CHECKING:
     from servers.process.server import ProcessServer
 
 MAX_REQUEST = 128 * 1024
-MAX_DESCRIPTORS = 16
+MAX_DESCRIPTORS = MAX_TRAP_DESCRIPTORS
+MAX_PROGRAM = MAX_TRAP_BYTES - 4096
+"""Bytes of arguments and environ that fit in a trap beside the rest."""
+IDLE_CONNECTIONS = 64
+IDLE_SECONDS = 30.0
 MAX_STRANGERS = 16
 """Connections that have yet to show the secret; one more, and the oldest is dropped."""
 STRANGER = (
     "programs of this system have your uid too: show the operators' secret, which 'operator' in the run directory "
     "holds for those who may read it"
 )
+NO_DESCRIPTORS = 0.1
+"""Seconds until somebody is let in again, when there was no descriptor left for it."""
 _CREDENTIALS = struct.Struct("iII")
+
+
+Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+SignalNumber = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
 
 class _Request(msgspec.Struct, tag_field="op", forbid_unknown_fields=True, kw_only=True):
@@ -61,13 +77,13 @@ class _Request(msgspec.Struct, tag_field="op", forbid_unknown_fields=True, kw_on
 class Run(_Request, tag="run"):
     """Start a program."""
 
-    kind: int
-    argv: tuple[str, ...]
-    name: str = ""
+    kind: Annotated[int, msgspec.Meta(ge=1, le=3)]
+    argv: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    name: Name = ""
     environ: tuple[tuple[str, str], ...] = ()
     share: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 1
     restart: Restart = "never"
-    roles: tuple[int, ...] = ()
+    roles: tuple[Annotated[int, msgspec.Meta(ge=0, le=int(max(Role)))], ...] = ()
     detach: bool = False
     heartbeat: bool = False
     grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] = GRACE
@@ -76,30 +92,30 @@ class Run(_Request, tag="run"):
 class Signal(_Request, tag="signal"):
     """Send a signal to what this connection runs."""
 
-    signal: int
+    signal: SignalNumber
 
 
 class Kill(_Request, tag="kill"):
     """Send a signal to a program by name."""
 
-    name: str
-    signal: int = 15
+    name: Name
+    signal: SignalNumber = 15
 
 
 class End(_Request, tag="end"):
     """End a program by name, for good, with so many seconds between SIGTERM and SIGKILL (default: its own)."""
 
-    name: str
+    name: Name
     grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] | None = None
 
 
 class Replace(_Request, tag="replace"):
     """Start another program in the place of a server of the topology."""
 
-    name: str
+    name: Name
     argv: tuple[str, ...] = ()
     environ: tuple[tuple[str, str], ...] = ()
-    roles: tuple[int, ...] = ()
+    roles: tuple[Annotated[int, msgspec.Meta(ge=0, le=int(max(Role)))], ...] = ()
 
 
 class Keep(_Request, tag="keep"):
@@ -117,39 +133,80 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class Console:
-    """The listening socket."""
+    """The listening socket, and the connections that run nothing."""
 
     def __init__(self, server: "ProcessServer", descriptor: int) -> None:
         """Let operators in through *descriptor*."""
-        self._server = server
+        self.server = server
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
         self._strangers: deque[Conversation] = deque()
-        server.server.watch(self._socket, self._accept)
+        self._idle: dict[Conversation, int] = {}
+        """Since when each is idle, the longest first."""
+        self.dropped = 0
+        """Connections that were dropped because they said nothing."""
+        self._listen()
+
+    def _listen(self) -> None:
+        self.server.server.watch(self._socket, self._accept)
 
     def _accept(self) -> None:
         """Let in who waits and may."""
         try:
             peer, _ = self._socket.accept()
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionAbortedError):
             return
-        _, uid, _ = _CREDENTIALS.unpack(
-            peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
-        if uid not in self._server.operators.uids:
-            refusal = f"uid {uid} is no operator of this system: see attach.operators in system.toml"
-            peer.send(_ENCODE({"error": refusal}))
-            peer.close()
+        except OSError:  # no descriptor is left; one that idles may have it
+            self._drop_idle(1)
+            self.server.server.unwatch(self._socket)
+            self.server.server.after(NO_DESCRIPTORS, self._listen)
             return
-        conversation = Conversation(self._server, peer, uid)
-        if conversation.is_stranger:
-            self._bound_strangers(conversation)
+        peer.setblocking(False)
+        uid = _uid_of(peer)
+        if uid in self.server.operators.uids:
+            self._let_in(Conversation(self, peer, uid))
+            return
+        refusal = {"error": f"uid {uid} is no operator of this system: see attach.operators in system.toml"}
+        with contextlib.suppress(OSError):  # it does not listen
+            peer.send(_ENCODE(refusal))
+        peer.close()
 
-    def _bound_strangers(self, newest: "Conversation") -> None:
+    def _let_in(self, conversation: "Conversation") -> None:
         """Keep few connections of those who have shown nothing yet: programs may open them, too."""
-        self._strangers = deque([*(each for each in self._strangers if each.is_stranger), newest])
+        if conversation.is_stranger:
+            self._strangers = deque([*(each for each in self._strangers if each.is_stranger), conversation])
         if len(self._strangers) > MAX_STRANGERS:
             self._strangers.popleft().refuse("others wait to show the operators' secret, and came later")
+
+    def idles(self, conversation: "Conversation") -> None:
+        """*conversation* runs nothing, from now on."""
+        self.busy(conversation)
+        self._idle[conversation] = self.server.environment.host.now()
+        if len(self._idle) == 1:
+            self.server.server.after(IDLE_SECONDS, self._look)
+        self._drop_idle(len(self._idle) - IDLE_CONNECTIONS)
+
+    def busy(self, conversation: "Conversation") -> None:
+        """*conversation* runs something, or is over."""
+        self._idle.pop(conversation, None)
+
+    def _look(self) -> None:
+        """Drop those who have been idle for too long; look again while there are others."""
+        oldest = self.server.environment.host.now() - int(IDLE_SECONDS * 1e9)
+        self._drop_idle(sum(since <= oldest for since in self._idle.values()))
+        if self._idle:
+            self.server.server.after(IDLE_SECONDS, self._look)
+
+    def _drop_idle(self, count: int) -> None:
+        """Drop *count* of those who have been idle longest."""
+        for conversation in list(self._idle)[: max(0, count)]:
+            self.dropped += 1
+            conversation.leave()
+
+
+def _uid_of(peer: socket.socket) -> int:
+    data = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(data)[1])
 
 
 def _digits(text: str) -> bytes:
@@ -166,21 +223,32 @@ def _check_whole(flags: int) -> None:
         raise ExoError(f"a request has at most {MAX_REQUEST} bytes and {MAX_DESCRIPTORS} descriptors")
 
 
+def _check_size(run: Run) -> None:
+    """Raise ExoError for a program that does not fit in a trap."""
+    size = sum(len(text.encode()) + 3 for pair in ((*run.argv,), *run.environ) for text in pair)
+    if size > MAX_PROGRAM:
+        raise ExoError(
+            f"arguments and environ have {size} bytes, at most {MAX_PROGRAM} fit: pass them as a file, in a "
+            f"descriptor of role {int(Role.ARGUMENTS)}"
+        )
+
+
 class Conversation:
     """One operator's connection."""
 
-    def __init__(self, server: "ProcessServer", peer: socket.socket, uid: int) -> None:
+    def __init__(self, console: Console, peer: socket.socket, uid: int) -> None:
         """Talk to *peer*, whose uid is an operator's; its first request may be there already."""
-        self._server = server
+        self._console = console
+        self._server = console.server
         self._peer = peer
-        self._uid = uid
         self._child: Child | None = None
-        self._detached = False
-        self.is_stranger = not server.operators.admits(uid, b"")
-        """It has yet to show the secret."""
         self._replacement: Replacement | None = None
-        peer.setblocking(False)
-        server.server.watch(peer, self._hear)
+        self._uid = uid
+        self.is_stranger = not self._server.operators.admits(uid, b"")
+        """It has yet to show the secret."""
+        self._is_over = False
+        self._server.server.watch(peer, self._hear)
+        console.idles(self)
         if self.is_stranger:
             self._hear()
 
@@ -188,7 +256,7 @@ class Conversation:
         """Say why something was not done; a stranger has no second try."""
         self._say({"error": reason})
         if self.is_stranger:
-            self._leave()
+            self.leave()
 
     def _knows(self, request: _Request) -> bool:
         """Whether whoever sends *request* is an operator, for all we know by now; once is enough."""
@@ -198,16 +266,24 @@ class Conversation:
 
     def _hear(self) -> None:
         """Do the next request, if there is one."""
+        if self._is_over:
+            return
         try:
             data, descriptors, flags, _ = socket.recv_fds(self._peer, MAX_REQUEST, MAX_DESCRIPTORS)
         except BlockingIOError:
             return
         except OSError:
-            self._leave()
+            self.leave()
             return
         if not data:
-            self._leave()
-            return
+            self.leave()
+        else:
+            self._answer(data, descriptors, flags)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _answer(self, data: bytes, descriptors: list[int], flags: int) -> None:
+        """Do what *data* asks for, and say what came of it; *descriptors* are left where they are not used."""
         try:
             _check_whole(flags)
             request = _DECODER.decode(data)
@@ -215,13 +291,14 @@ class Conversation:
                 self.refuse(STRANGER)
                 return
             answer = self._do(request, descriptors)
-            if answer is not None:
-                self._say({"ok": answer})
-        except (ExoError, ProcessRefused, msgspec.DecodeError) as error:
-            self.refuse(str(error))
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+        except (ExoError, ProcessRefused, msgspec.MsgspecError, ValueError, OverflowError) as error:
+            # The last two are what values outside their range become on their way to the kernel.
+            self.refuse(str(error).encode(errors="replace").decode())
+            return
+        if answer is not None:
+            self._say({"ok": answer})
+        if self._child is None and not self._is_over:
+            self._console.idles(self)
 
     def _do(self, request: _Request, descriptors: list[int]) -> dict[str, Any] | None:
         server = self._server
@@ -273,31 +350,36 @@ class Conversation:
     def _run(self, run: Run, descriptors: list[int]) -> dict[str, Any]:
         if self._child is not None:
             raise ExoError("this connection runs a program already")
+        _check_size(run)
         spec = ProgramSpec(
             run.kind, run.argv, run.name, run.environ, run.share, run.restart, run.heartbeat, run.grace
         )
-        given: list[object] = list(descriptors)
-        descriptors.clear()
-        child = self._server.start(spec, given, run.roles, spawner=0)
-        self._detached = run.detach
+        child = self._server.start(spec, descriptors, run.roles, spawner=0)
         if not run.detach:
             self._child = child
+            self._console.busy(self)
             self._server.when_ended(child.thread, self._ended)
         return {"thread": child.thread, "name": child.spec.name}
 
     def _ended(self, exited: Exit) -> None:
         self._child = None
-        self._say({"exit": {"status": exited.status, "fault": exited.fault, "text": exited.text}})
+        if not self._is_over:
+            self._say({"exit": {"status": exited.status, "fault": exited.fault, "text": exited.text}})
+        if not self._is_over:
+            self._console.idles(self)
 
     def _say(self, what: dict[str, Any]) -> None:
         try:
             self._peer.send(_ENCODE(what))
-        except OSError:
-            self._leave()
+        except OSError:  # it does not read its answers, or is gone
+            self.leave()
 
-    def _leave(self) -> None:
-        """The operator is gone: end what it ran."""
-        self.is_stranger = False
+    def leave(self) -> None:
+        """The operator is gone, or sent away: end what it ran."""
+        if self._is_over:
+            return
+        self._is_over, self.is_stranger = True, False
+        self._console.busy(self)
         self._server.server.unwatch(self._peer)
         self._peer.close()
         if self._replacement is not None:

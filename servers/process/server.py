@@ -7,12 +7,14 @@ it keeps in its estate. Names are published by the kernel in the KIP, so they ou
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
 from kernel.abi.budget import named, pairs
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import next_version, thread_id, thread_number, thread_version
+from kernel.abi.kip import SystemState
 from kernel.abi.limits import FRAME_SIZE, MAX_THREADS
 from kernel.abi.messages import Label
 from kernel.abi.program import Back, Program
@@ -42,7 +44,7 @@ ESTATE_PAGES = 16
 MEMORY_TIME = 0.1
 """Seconds the memory server has to answer us: while we wait for it we serve nobody, and ask nobody how he is."""
 
-Descriptors = list[object]
+Descriptors = list[Any]
 
 
 class ProcessServer(Processes):
@@ -143,7 +145,7 @@ class ProcessServer(Processes):
     def start(
         self, spec: ProgramSpec, descriptors: Descriptors, roles: tuple[int, ...], *, spawner: int
     ) -> Child:
-        """Start a program; its descriptors are consumed. Raises SpawnRefused."""
+        """Start a program. Raises SpawnRefused. Descriptors still in the list then are the caller's to close."""
         if not spec.argv:
             raise SpawnRefused("no program: argv is empty")
         # Those that are being restarted have no thread just now, and keep their names all the same.
@@ -239,8 +241,12 @@ class ProcessServer(Processes):
         self, create: EnvironmentCreate, descriptors: Descriptors, spec: ProgramSpec, spawner: int
     ) -> Child:
         try:
-            created = self.environment.sys.environment_create(create, descriptors)
-        except (TrapRefused, TrapArgument) as refused:
+            created = self.environment.sys.environment_create(create, list(descriptors))
+            descriptors.clear()
+        except TrapArgument as wrong:
+            raise SpawnRefused(str(wrong)) from wrong
+        except TrapRefused as refused:
+            descriptors.clear()  # they went to the kernel with the trap
             raise SpawnRefused(str(refused)) from refused
         child = Child(spec, created.thread, created.environment, spawner, self.environment.host.now())
         self._children[child.thread] = child
@@ -254,9 +260,10 @@ class ProcessServer(Processes):
         self._families.forget(thread)
         self._exits.add(thread, exited, child.spawner)
         self._waiting.ended(thread, exited)
+        is_ending = self.environment.kip.state == SystemState.ENDING
         if self.replacements.ended(child, exited):
             pass
-        elif policy.must_restart(child.spec.restart, exited.status):
+        elif not is_ending and policy.must_restart(child.spec.restart, exited.status):
             self._restart(child, exited)
         else:
             if self._is_watched(child):

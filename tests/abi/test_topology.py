@@ -3,6 +3,7 @@
 import string
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -51,7 +52,10 @@ def many(count: int, **fields: object) -> Topology:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(name=NAMES, server=SERVERS, records=st.booleans())
 def test_what_is_dumped_is_loaded(name: str, server: ServerConfig, tmp_path: Path, *, records: bool) -> None:
-    """The text of a topology is read back as the same, whatever stands in its strings."""
+    """The text of a topology is read back as the same, whatever stands in its strings.
+
+    A Python file finds modules beside it, where nothing else is said.
+    """
     path = tmp_path / "system.toml"
     topology = Topology(
         MachineConfig("1 MiB", (0, -1), 7),
@@ -62,7 +66,8 @@ def test_what_is_dumped_is_loaded(name: str, server: ServerConfig, tmp_path: Pat
     )
     path.write_text(dump(topology), encoding="utf-8")
 
-    assert load(path) == topology
+    beside = msgspec.structs.replace(server, imports=server.imports or ("/a b" if server.is_file else ""))
+    assert load(path) == msgspec.structs.replace(topology, server={name: beside})
 
 
 def test_the_systems_own_is_dumped_and_loaded(tmp_path: Path) -> None:
@@ -127,3 +132,61 @@ def test_thread_numbers_are_rows(tmp_path: Path) -> None:
 
     with pytest.raises(TopologyError, match="thread"):
         load(path)
+
+
+def two_holders(right: str) -> str:
+    """The text of a topology in which two servers hold *right*."""
+    servers = (f'[server.{name}]\nmodule = "m"\nthread = {number}' for number, name in enumerate("ab", 96))
+    return "\n".join(f'{server}\nholds = ["{right}"]' for server in servers)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[machine]\ncpus = [0, 0]", "machine.cpus names core 0 twice"),
+        (
+            '[server.a]\nmodule = "a"\nthread = 160',
+            "server.a has thread number 160, which is a program's: those of servers are 96..159",
+        ),
+        (
+            two_holders("cpus"),
+            "servers a and b both hold 'cpus'",
+        ),
+        (
+            two_holders("ram"),
+            "servers a and b both hold 'ram'",
+        ),
+        ("[machine]\ngrace = -1", "grace"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    """Before anything is started."""
+    path = tmp_path / "system.toml"
+    path.write_text(text, encoding="utf-8")
+
+    with pytest.raises(TopologyError, match=message):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("module", "found", "imports"),
+    [
+        ("lottery:Policy", "lottery:Policy", "."),
+        ("package", "package", "."),
+        ("lottery.py", "./lottery.py", "."),
+        ("deeper/other.py", "./deeper/other.py", "./deeper"),
+        ("elsewhere:Policy", "elsewhere:Policy", ""),
+        ("servers.memory", "servers.memory", ""),
+    ],
+)
+def test_modules_are_found_beside_the_topology(tmp_path: Path, module: str, found: str, imports: str) -> None:
+    """Files by their path, classes and packages where they lie there; those of this tree as ever."""
+    for name in ("lottery.py", "package/__init__.py", "deeper/other.py", "servers/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    path = tmp_path / "system.toml"
+    path.write_text(f'[server.a]\nmodule = "{module}"\nthread = 96\n', encoding="utf-8")
+    server = load(path).server["a"]
+
+    at = [text.replace(".", str(tmp_path), 1) if text.startswith(".") else text for text in (found, imports)]
+    assert [server.module, server.imports] == at

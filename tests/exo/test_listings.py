@@ -112,12 +112,12 @@ def test_status_of_a_system_that_is_not_ready_is_1(
 
 
 def test_a_dead_server_is_no_program(run: Path, pages: Pages, capsys: pytest.CaptureFixture[str]) -> None:
-    """A server whose record is kept is listed as dead, and takes nothing from the number of programs."""
+    """A server whose record is kept is listed as dead; the system is not whole then."""
     pages.environment(0, "memory", EnvironmentState.DEAD)
     pages.environment(1, "web", thread=thread_id(FIRST_PROGRAM))
     pages.publish()
 
-    assert main(["--run", str(run), "status"]) == 0
+    assert main(["--run", str(run), "status"]) == 1
     assert "memory dead\nprograms    1\n" in capsys.readouterr().out
 
 

@@ -82,7 +82,11 @@ def test_the_quick_way_reads_as_argparse_does(line: str) -> None:
 
     program = [options.program, *options.arguments]
     assert program[-len(request.argv) :] == request.argv
-    assert (request.name, request.share, request.detach) == (options.name, options.share, options.detach)
+    assert (request.name, request.share, request.detach) == (
+        options.name or "",
+        options.share,
+        options.detach,
+    )
     assert (request.environ, request.system) == (options.env, options.run)
 
 

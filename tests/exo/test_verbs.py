@@ -53,8 +53,11 @@ def test_kill_tells_whom_it_did_not_find(
     assert capsys.readouterr().err == "exo: nobody is called 'web'\n"
 
 
-def test_serve_starts_a_class_under_the_plan(run: Path, operator: Callable[..., Any], capsys: Said) -> None:
-    """Detached, with our directory to find its module in."""
+def test_serve_starts_a_class_beside_the_plans(
+    run: Path, operator: Callable[..., Any], capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Detached, with our directory to find its module in. That it is waited for, system tests show."""
+    monkeypatch.setattr("exo.serve.wait_until_it_serves", lambda *_: None)
     heard = operator({"ok": {"thread": 1, "name": "counter"}})
 
     assert (

@@ -60,6 +60,7 @@ class EnvironmentCreate(Trap, tag=0x10):
         Refusal.OVER_BUDGET,
         Refusal.NO_SUCH_THREAD,
         Refusal.STALE_THREAD,
+        Refusal.ENDING,
     )
 
 

@@ -143,6 +143,7 @@ class ThreadControl(Trap, tag=0x25):
         Refusal.OVER_BUDGET,
         Refusal.TOO_MANY_ENVIRONMENTS,
         Refusal.PLAN_FULL,
+        Refusal.ENDING,
     )
 
 

@@ -167,3 +167,30 @@ def test_connections_wait_at_an_end_point_for_whoever_accepts(place: Path) -> No
 
     assert mode == 0o666
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "grace"), [("1.5\n", 1.5), ("0", 0.0), ("", None), ("soon", None), ("-1", None), ("inf", None)]
+)
+def test_whoever_asks_for_the_end_may_say_the_grace(place: Path, text: str, grace: float | None) -> None:
+    """In a file of the run directory; what is no number of seconds says nothing."""
+    run = Run(str(place))
+    before = run.grace()
+    (place / "grace").write_text(text)
+    said = run.grace()
+    run.close()
+
+    assert (before, said) == (None, grace)
+
+
+def test_its_logs_are_kept_until_the_next_system(place: Path) -> None:
+    """Beside it; then they go, and nothing else of it is left."""
+    first = Run(str(place))
+    (place / "log" / "web.log").write_text("one")
+    first.close()
+    kept = [path.name for path in place.with_suffix(".logs").iterdir()]
+    second = Run(str(place))
+    between = place.with_suffix(".logs").exists()
+    second.close()
+
+    assert (kept, between, place.exists()) == (["web.log"], False, False)
