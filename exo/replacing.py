@@ -3,7 +3,7 @@
 import os
 
 from exo import view
-from exo.arguments import variables
+from exo.arguments import Given, variables
 from exo.console import Console, own_directory
 from exo.ping import ask
 from exo.run import DIRECTORY, IMPORTS
