@@ -2,7 +2,7 @@
 
 import pytest
 
-from kernel.abi.kip import FRAMES, Counter, EnvironmentState, Head, SystemState, kip_size
+from kernel.abi.kip import ABI_LEVEL, FRAMES, Counter, EnvironmentState, Head, SystemState, kip_size
 from kernel.abi.limits import FRAME_SIZE, MAX_NAMES
 from kernel.abi.traps import Slice
 from kernel.errors import Refused
@@ -20,7 +20,7 @@ def test_our_head() -> None:
         kip = reader(stage)
         words = (Head.ABI_LEVEL, Head.FRAME_COUNT, Head.FREE_FRAMES, Head.CPU_COUNT, Head.KERNEL_PID)
 
-        assert [kip.head(word) for word in words] == [2, 8, 8, 1, stage.machine.pid]
+        assert [kip.head(word) for word in words] == [ABI_LEVEL, 8, 8, 1, stage.machine.pid]
         assert kip.state is SystemState.UP
 
 
