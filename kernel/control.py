@@ -117,6 +117,7 @@ def _end_with(kernel: "Kernel", thread: Thread) -> None:
 def _leave(kernel: "Kernel", thread: Thread) -> None:
     """Take *thread* out of its space, which ends without any, or is known by another of its threads."""
     space = thread.environment
+    space.take_row(thread)
     del space.threads[thread.number]
     if space.launched or thread is not space.first:
         return
@@ -259,7 +260,7 @@ def _apply(kernel: "Kernel", call: Control, thread: Thread, change: Change) -> N
     if launches:
         _make_first(kernel, thread)
     if change.starts:
-        threads.activate(thread)
+        threads.activate(thread, change.pager)
     threads.show(thread)
     if thread.active:
         _tell(kernel, thread, before, thread.id)

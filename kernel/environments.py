@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
 from kernel.abi.ids import ThreadId, thread_number
-from kernel.abi.kip import Counter, EnvironmentState, Page
-from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS, RESERVED_ENVIRONMENTS
+from kernel.abi.kip import PAGE_SIZE, Counter, EnvironmentState, Page
+from kernel.abi.limits import MAX_ENVIRONMENTS, RESERVED_ENVIRONMENTS
 from kernel.abi.messages import Label
 from kernel.abi.program import Program
 from kernel.capability import settle, take
@@ -148,7 +148,7 @@ class Environments:
         self._kernel.kip.check_room()
         if thread is None:
             self._kernel.threads.check_free(number)
-        shared = self._kernel.machine.page(f"environment {name}", FRAME_SIZE)
+        shared = self._kernel.machine.page(f"environment {name}", PAGE_SIZE)
         thread = thread if thread is not None else self._kernel.threads.allocate(number)
         environment = Environment(self._free.popleft(), name, thread, cpu, may_bind)
         environment.shared = shared

@@ -17,6 +17,7 @@ from libexo.wire import TIMED
 
 if TYPE_CHECKING:
     from libexo.host.base import Ticket
+    from libexo.standing import Standing
     from libexo.transport.base import Channel
     from libexo.transport.ring.line import Line
     from libexo.transport.ring.patience import Patience
@@ -27,7 +28,7 @@ class Link:
 
     __slots__ = (
         "answer_ticket", "channel", "exchanges", "fallen", "line", "paid", "partner", "receiver",
-        "send_ticket", "sequence", "shows_all", "socket", "timed", "token",
+        "send_ticket", "sequence", "shows_all", "socket", "standing", "timed", "token",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +51,8 @@ class Link:
         """Our end of the ring, where the binding has one; it is not used before the receiver has its own."""
         self.socket: Channel | None = None
         """The channel there was before the ring, for as long as it is needed."""
+        self.standing: Standing | None = None
+        """What the receiver says of itself, once that was of interest."""
         self.paid = 0
         """The handle of the extent that paid for it."""
 
@@ -82,6 +85,8 @@ class Link:
             self.socket.close()
         if self.line is not None:
             self.line.close()
+        if self.standing is not None:
+            self.standing.close()
         self.send_ticket.close()
         self.answer_ticket.close()
 
@@ -169,6 +174,8 @@ class Exchange(msgspec.Struct, eq=False):
     """The offers made for it."""
     accepts: int
     """How many capabilities its answer may bring."""
+    virtual: int = 0
+    """The thread it is sent for."""
     claimed: Phase | None = None
     """In which phase its ticket was taken back: it is as good as withdrawn."""
     over: bool = False
@@ -179,6 +186,8 @@ class Exchange(msgspec.Struct, eq=False):
     """The receiver has it; a call is told only if it asked to be."""
     turned: int = 0
     """The thread that is to answer instead of the receiver."""
+    held: int = 0
+    """When its time was over, and its receiver may have waited for it even so."""
     overdue: int = 0
     """When it was first found neither withdrawn nor done after its time."""
     answer: tuple[Packet, list[bytes]] | None = None

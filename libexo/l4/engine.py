@@ -54,6 +54,7 @@ _UNDER_WAY = (
     "deadline_at",
     "_under_way",
     "_told",
+    "_holds",
     "_receive_time",
     "_receive_point",
 )
@@ -101,6 +102,8 @@ class Engine:
         self._host = thread.environment.host
         self._under_way: Exchange | None = None
         """Its message, while it waits for that to be taken or answered."""
+        self._holds = False
+        """Whether a receiver that waits is held on to after the time of the send phase, which is next to none."""
         self._told = False
         """Whether the receiver of the call under way tells when he takes it."""
         self.deadline_at: int | None = None
@@ -135,6 +138,7 @@ class Engine:
             sender, tag = NIL_THREAD, MsgTag((registers.mr[0] if cut else 0) | FAILED)
         finally:
             self.phase = None
+            self._core.row.rests()
             if self.grants:
                 transfer.failed(self)
         registers.mr[0] = int(tag)
@@ -178,13 +182,14 @@ class Engine:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Do another IPC in the middle of this one: what this one was at is as before, afterwards."""
-        kept = {name: getattr(self, name) for name in _UNDER_WAY}
+        kept, said = {name: getattr(self, name) for name in _UNDER_WAY}, self._core.row.said()
         self.grants, self.aborted = [], set()
         try:
             yield
         finally:
             for name, value in kept.items():
                 setattr(self, name, value)
+            self._core.row.sends(*said)
 
     # ------------------------------------------------------------------------------------------- send phase
 
@@ -192,7 +197,7 @@ class Engine:
         """Send the message in the registers; return the call, answered or turned, if it is one."""
         self.phase = Phase.SEND
         message = transfer.outgoing(self)
-        self.deadline_at = self.deadline(send_time)
+        self.deadline_at = self._expiry(send_time)
         if is_local(to):
             raise NoPartner(Phase.SEND, f"no thread of this environment has local id {to:#x}")
         if thread_number(to) < USER_BASE:
@@ -214,6 +219,9 @@ class Engine:
 
     def _carry(self, to: int, specifier: int, message: Message, virtual: int) -> Exchange | None:
         """Send *message*; again, where the way to its receiver changed (another redirector) before it was taken."""
+        soon = self._host.now() + _READY_NS
+        self._holds = self.deadline_at is not None and self.deadline_at < soon
+        self._core.row.sends(to, specifier)
         while True:
             exchange = self._post(to, specifier, message, virtual)
             try:
@@ -246,6 +254,7 @@ class Engine:
             if not exchange.done:
                 core.pump_gate()
             if exchange.taken and self.phase is Phase.SEND and not exchange.done:
+                self._core.row.receives(exchange.turned or link.partner)
                 self._begin_receiving()
             if exchange.done or exchange.turned or self._overtaken(exchange):
                 break
@@ -292,7 +301,8 @@ class Engine:
                 raise IpcError(IpcCode.ABORTED, Phase.SEND, "aborted while the message was taken")
             return again
         if self.deadline_at is not None and self._host.now() >= self.deadline_at:
-            return self._core.give_up(exchange, "in time", only)
+            again = self._core.hold(exchange) if self._holds and self.phase is Phase.SEND else 0
+            return again or self._core.give_up(exchange, "in time", only)
         return None
 
     # ----------------------------------------------------------------------------------------- receive phase
@@ -334,6 +344,7 @@ class Engine:
     def _receive(self, specifier: int, call: Exchange | None) -> tuple[int, MsgTag]:
         """Receive from *specifier*, in the time left; for a turned *call*, until it is turned on (nilthread)."""
         core = self._core
+        core.row.receives(specifier)
         closed = specifier not in _OPEN and specifier != self.thread.id
         told = closed and routing.keep_bound(self, specifier)
         woken = call is not None
@@ -410,7 +421,7 @@ class Engine:
         return (self._host.now() - self.environment.kip.head(Head.BOOT_NS)) // 1000
 
     def deadline(self, time: int) -> int | None:
-        """Return when X.2 *time* is over, in ns of the host's clock; zero gives a ready partner time to wake."""
+        """Return when X.2 *time* is over, in ns of the host's clock; zero gives a partner time to wake."""
         at = self._expiry(time)
         return at if at is None else max(at, self._host.now() + _READY_NS)
 

@@ -42,9 +42,11 @@ from kernel.abi.traps.thread import (
     Endpoint,
     Identified,
     Identify,
+    Sends,
     SpaceControl,
     ThreadControl,
     Unbind,
+    WaitPage,
 )
 
 __all__ = [
@@ -84,6 +86,7 @@ __all__ = [
     "Plan",
     "ProcessorControl",
     "Revoke",
+    "Sends",
     "Single",
     "Slice",
     "SpaceControl",
@@ -92,6 +95,7 @@ __all__ = [
     "Transfer",
     "Trap",
     "Unbind",
+    "WaitPage",
 ]
 
 Single = (
@@ -108,6 +112,8 @@ Single = (
     | Acknowledge
     | ThreadControl
     | SpaceControl
+    | WaitPage
+    | Sends
     | ThreadSwitch
     | Plan
     | Migrate
