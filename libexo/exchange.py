@@ -96,6 +96,7 @@ class Peer:
 
     __slots__ = (
         "answer_ticket",
+        "doubted",
         "environment",
         "epoch",
         "last",
@@ -126,6 +127,8 @@ class Peer:
         """The binding epoch it was identified in."""
         self.last = 0
         """The highest sequence number taken: what comes at or below it is a duplicate."""
+        self.doubted = -1
+        """What `last` was when it had put a message up that never came: it is not waited for until one comes."""
         self.line: Line | None = None
         """Our end of the ring, where the binding has one."""
 

@@ -3,11 +3,11 @@
 See `libexo.standing`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from libexo.exchange import Exchange, Peer, put_up
-from libexo.standing import LOOK, Standing
+from libexo.exchange import Exchange, Link, Peer, put_up
+from libexo.standing import HOLD, LOOK, Standing
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -29,12 +29,38 @@ def hold(environment: "Environment", exchange: Exchange, sender: int) -> int:
     return max(min(left, LOOK), 0)
 
 
-def on_the_way(peers: Iterable[Peer]) -> list[Peer]:
-    """Return those of *peers* who have put a message up that has not arrived yet."""
-    found = []
-    for peer in peers:
-        posted = peer.send_ticket.claim()
-        put_up(peer.send_ticket, posted)
-        if posted > peer.last:
-            found.append(peer)
-    return found
+def comes(
+    environment: "Environment", receiver: int, link: Link | None, peers: Collection[Peer], since: int
+) -> bool:
+    """The time of a receive of *receiver*, a thread of ours, is over *since* then: a message may be on its way.
+
+    *peers* are bound to it; *link* is to the one partner of a closed receive, who may not have sent before.
+    """
+    late = [peer for peer in peers if peer.doubted != peer.last and _is_on_the_way(peer)]
+    first = None
+    if link is not None and all(peer.thread != link.receiver for peer in peers):
+        first = _sender(environment, link, receiver)
+    if not late and first is None:
+        return False
+    if environment.host.now() - since < HOLD:
+        return True
+    for peer in late:
+        peer.doubted = peer.last
+    if first is not None:
+        first.doubted = True
+    return False
+
+
+def _is_on_the_way(peer: Peer) -> bool:
+    """Say whether *peer* has put a message up that has not arrived yet."""
+    posted = peer.send_ticket.claim()
+    put_up(peer.send_ticket, posted)
+    return posted > peer.last
+
+
+def _sender(environment: "Environment", link: Link, receiver: int) -> Standing | None:
+    """Return what the partner of *link* says, if that is that it sends to *receiver*, and it can be believed."""
+    if link.standing is None:
+        link.standing = Standing(environment, link.receiver)
+    standing = link.standing
+    return standing if not standing.doubted and standing.is_sending(receiver) else None

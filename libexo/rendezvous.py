@@ -27,7 +27,7 @@ from kernel.abi.gate import Upcall
 from kernel.abi.messages import Label
 from libexo.errors import Ended
 from libexo.exchange import Exchange
-from libexo.holding import hold
+from libexo.holding import comes, hold
 from libexo.receiving import Receiving
 from libexo.sending import Sending
 
@@ -119,6 +119,11 @@ class Rendezvous:
         0: it does not wait, or has had all the time it may take.
         """
         return hold(self._environment, exchange, self.thread)
+
+    def comes(self, sender: int, since: int) -> bool:
+        """The time of a receive from *sender* is over *since* then: say whether a message is on its way even so."""
+        peers = self.receiving.peers.known.values()
+        return comes(self._environment, self.thread, self.sending.known(sender), peers, since)
 
     def close(self) -> None:
         """Close every link and the inbox."""

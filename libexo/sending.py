@@ -113,6 +113,10 @@ class Sending:
             self.withdraw(exchange)
         return link.timed is None
 
+    def known(self, to: int) -> Link | None:
+        """Return a link to thread *to*, if there is one."""
+        return next(iter(self._links.get(to, ())), None)
+
     def linked(self, to: int) -> bool:
         """Say whether there is a link to thread *to*: one that ended has none."""
         return to in self._links

@@ -93,6 +93,11 @@ class Standing:
             return 0
         return DOUBTED if self.doubted else HOLD
 
+    def is_sending(self, to: int) -> bool:
+        """Say whether the partner says that it sends a message to *to*."""
+        words = self._row()
+        return words is not None and words[_SENDS] == to
+
     def _sends(self, to: int) -> bool:
         """Say whether the partner's message to *to* was not taken yet, by what the kernel says; it may not know."""
         try:

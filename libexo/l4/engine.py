@@ -29,13 +29,14 @@ from libexo.errors import IpcError, IpcTimeout, NoPartner, NoRedirector, TrapRef
 from libexo.exchange import Exchange
 from libexo.ipc import READY
 from libexo.l4 import answering, preemption, routing, transfer
-from libexo.l4.cuts import Overflow, sender_word
-from libexo.l4.items import CtrlXferItem, GrantItem
+from libexo.l4.cuts import sender_word
+from libexo.l4.items import GrantItem
 from libexo.l4.paging import Paging
 from libexo.l4.registers import Registers
 from libexo.l4.tag import FAILED, MsgTag
 from libexo.l4.times import Never, expires, split_timeouts
 from libexo.message import Message
+from libexo.standing import LOOK
 
 if TYPE_CHECKING:
     from libexo.host.base import Source
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
 
 _READY_NS = int(READY * 1e9)
 _OPEN = (ANY_THREAD, ANY_LOCAL_THREAD)
-_IP = 0
-_FRAME = {_IP: "ip", 1: "flags", 5: "sp"}
-"""Registers of group 0, the general ones, by their numbers there (X.2 on ia32: EIP, EFLAGS, ESP)."""
 _BOTH = {Phase.SEND, Phase.RECEIVE}
 _UNDER_WAY = (
     "phase",
@@ -55,6 +53,7 @@ _UNDER_WAY = (
     "_under_way",
     "_told",
     "_holds",
+    "_polls",
     "_receive_time",
     "_receive_point",
 )
@@ -104,6 +103,8 @@ class Engine:
         """Its message, while it waits for that to be taken or answered."""
         self._holds = False
         """Whether a receiver that waits is held on to after the time of the send phase, which is next to none."""
+        self._polls = False
+        """The same of the receive phase, and of a message that is on its way."""
         self._told = False
         """Whether the receiver of the call under way tells when he takes it."""
         self.deadline_at: int | None = None
@@ -164,15 +165,6 @@ class Engine:
     def pause(self, *sources: "Source", deadline: int | None = None) -> None:
         """Wait for news of the kernel, or of another thread of this environment, or of *sources*."""
         self._host.wait((*self._core.wait_for(), *sources), deadline)
-
-    def load_frame(self, item: CtrlXferItem) -> None:
-        """Take what *item* says of the registers a thread has here. Raises Overflow for any other."""
-        values = item.registers
-        if item.id or not values.keys() <= _FRAME.keys():
-            raise Overflow(f"{item!r}: a thread here has instruction pointer, flags and stack pointer only")
-        for register, value in values.items():
-            setattr(self, _FRAME[register], value)
-        self.jumps = self.jumps or (self.begins and _IP in values)
 
     def halt(self) -> None:
         """Stop here until another thread resumes this one."""
@@ -313,8 +305,9 @@ class Engine:
         at = self._receive_point
         if at is None:
             at = self._expiry(self._receive_time)
-        sleeps = specifier == self.thread.id
-        self.deadline_at = at if at is None or sleeps else max(at, self._host.now() + _READY_NS)
+        sleeps, soon = specifier == self.thread.id, self._host.now() + _READY_NS
+        self._polls = at is not None and not sleeps and at < soon
+        self.deadline_at = soon if self._polls else at
 
     def _take_answer(self, call: Exchange) -> tuple[int, MsgTag]:
         """Take what answers *call* into the registers, whoever is to answer it by now."""
@@ -370,6 +363,9 @@ class Engine:
             if woken and self.deadline_at is not None and self._host.now() >= self.deadline_at:
                 if self.awaits_nobody():
                     return self._take_delivered()
+                if self._polls and core.comes(specifier, self.deadline_at):
+                    self.pause(core.open_inbox(), deadline=self._host.now() + LOOK)
+                    continue
                 raise IpcTimeout(Phase.RECEIVE, f"no message from {show_thread(specifier)} in time")
             self._sleep(specifier, call, told=told or not closed)
             woken = True
