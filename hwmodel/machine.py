@@ -28,6 +28,9 @@ class Descriptor(Protocol):
     def duplicate(self) -> "Descriptor":
         """Return another descriptor of the same thing."""
 
+    def posted(self) -> bool:
+        """Say whether there is something to be taken from it: of a ticket, that a message is up."""
+
 
 class Alarm(Protocol):
     """A call that will happen."""

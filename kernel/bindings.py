@@ -208,3 +208,24 @@ def _unbind(kernel: "Kernel", call: Call[traps.Unbind]) -> None:
         kernel.bindings.drop((binding,))
     else:
         raise Refused(Refusal.UNKNOWN_TOKEN, "")
+
+
+@handles(traps.WaitPage)
+def _wait_page(kernel: "Kernel", call: Call[traps.WaitPage]) -> None:
+    partner = _partner(kernel, call)
+    call.gives.append(partner.environment.shared.descriptor(writable=False))
+
+
+@handles(traps.Sends)
+def _sends(kernel: "Kernel", call: Call[traps.Sends]) -> bool:
+    partner, to = _partner(kernel, call), call.trap.to
+    outgoing = partner.environment.outgoing.values()
+    return any(b.tickets[0].posted() for b in outgoing if b.sender is partner and b.intended.id == to)
+
+
+def _partner(kernel: "Kernel", call: Call[traps.WaitPage] | Call[traps.Sends]) -> "Thread":
+    """Return the thread the trap is about. Raises Refused unless the caller is bound to its environment."""
+    partner = kernel.threads.find(call.trap.thread)
+    if not call.caller.calls(partner.environment):
+        raise Refused(Refusal.MAY_NOT_BIND, f"{call.caller.name} is not bound to {partner.environment.name}")
+    return partner

@@ -118,6 +118,7 @@ def _end_with(kernel: "Kernel", thread: Thread) -> None:
 def _leave(kernel: "Kernel", thread: Thread) -> None:
     """Take *thread* out of its space, which ends without any, or is known by another of its threads."""
     space = thread.environment
+    space.take_row(thread)
     del space.threads[thread.number]
     space.budget.release(Item.THREADS)
     if space.launched or thread is not space.first:
@@ -263,7 +264,7 @@ def _apply(kernel: "Kernel", call: Control, thread: Thread, change: Change) -> N
     if launches:
         _make_first(kernel, thread)
     if change.starts:
-        threads.activate(thread)
+        threads.activate(thread, change.pager)
     threads.show(thread)
     if thread.active:
         _tell(kernel, thread, before, thread.id)

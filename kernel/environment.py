@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import ThreadId
-from kernel.abi.kip import UTCB_SIZE, EnvironmentState, Page
-from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.kip import UTCB_SIZE, WAIT_WORDS, EnvironmentState, Page, Wait
+from kernel.abi.limits import MAX_SPACE_THREADS
 from kernel.abi.messages import STATUS_BIAS
 from kernel.abi.program import Activity, Back, Program
 from kernel.abi.rights import Kind, Rights
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kernel.bindings import Binding
     from kernel.kernel import Kernel
 
-_REPOSSESSED = FRAME_SIZE // 8 - Page.REPOSSESSED_LIST
+_REPOSSESSED = Page.WAITS - Page.REPOSSESSED_LIST
 _WORD = (1 << 64) - 1
 
 
@@ -268,6 +268,23 @@ class Environment(Lasting):
             kernel.threads.show(thread)
 
     # ------------------------------------------------------------------------------------------ its page
+
+    def give_row(self, thread: Thread, awaits: int) -> None:
+        """Have a row of the page say that *thread*, active from now on, receives from *awaits*, if from anybody."""
+        taken = {other.row for other in self.threads.values()}
+        thread.row = next(row for row in range(MAX_SPACE_THREADS) if row not in taken)
+        self.write_row(thread, thread.id, awaits)
+
+    def take_row(self, thread: Thread) -> None:
+        """*thread* is gone from here."""
+        if thread.row >= 0:
+            self.write_row(thread, 0, 0)
+        thread.row = -1
+
+    def write_row(self, thread: Thread, number: int, awaits: int) -> None:
+        """Say for whom *thread* waits, and, last, whose row it is."""
+        at = Page.WAITS + thread.row * WAIT_WORDS
+        self.page[at + Wait.FOR], self.page[at + Wait.SENDS], self.page[at + Wait.THREAD] = awaits, 0, number
 
     def repossess(self, capability: Capability) -> None:
         """Write what was taken by force into the environment page."""

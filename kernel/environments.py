@@ -8,8 +8,8 @@ from kernel.abi.budget import Item, default_limits
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
 from kernel.abi.ids import ThreadId, thread_number
-from kernel.abi.kip import Counter, EnvironmentState, Page
-from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS, MAX_SLICES, RESERVED_ENVIRONMENTS
+from kernel.abi.kip import PAGE_SIZE, Counter, EnvironmentState, Page
+from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_SLICES, RESERVED_ENVIRONMENTS
 from kernel.abi.messages import Label
 from kernel.abi.program import Back, Program, ProgramKind
 from kernel.budget import Budget, void_charges
@@ -192,7 +192,7 @@ class Environments:
         self._kernel.kip.check_room()
         if thread is None:
             self._kernel.threads.check_free(number)
-        shared = self._kernel.machine.page(f"environment {name}", FRAME_SIZE)
+        shared = self._kernel.machine.page(f"environment {name}", PAGE_SIZE)
         thread = thread if thread is not None else self._kernel.threads.allocate(number)
         budget = budget or Budget(name, default_limits(server=True))
         environment = Environment(self._free.popleft(), name, thread, cpu, may_bind, budget)

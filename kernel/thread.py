@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Thread:
     """One thread of one environment."""
 
-    __slots__ = ("active", "environment", "id", "incoming", "living", "pager", "scheduler", "utcb")
+    __slots__ = ("active", "environment", "id", "incoming", "living", "pager", "row", "scheduler", "utcb")
 
     def __init__(self, thread: ThreadId, environment: "Environment") -> None:
         """Make *thread*, inactive, in *environment*; it lives when `Threads.enter` has taken it."""
@@ -30,6 +30,8 @@ class Thread:
         self.scheduler = NIL_THREAD
         self.utcb = 0
         """Where its UTCB is, so its local id; 0: nowhere yet."""
+        self.row = -1
+        """Which row of its environment's page says for whom it waits; -1: it is not active."""
         self.living = False
         self.active = False
         self.incoming: dict[bytes, Binding] = {}

@@ -24,6 +24,7 @@ from kernel.abi.ids import (
     thread_number,
     thread_version,
 )
+from kernel.abi.kip import WAIT_WORDS, Page
 from kernel.abi.limits import MAX_THREADS
 from kernel.dispatch import Call, handles
 from kernel.errors import Panic, Refused
@@ -120,9 +121,10 @@ class Threads:
         thread.utcb = thread.environment.free_utcb()
         self.activate(thread)
 
-    def activate(self, thread: "Thread") -> None:
-        """*thread* can be called from now on."""
+    def activate(self, thread: "Thread", awaits: ThreadId = NIL_THREAD) -> None:
+        """*thread* can be called from now on; it receives from *awaits* at first, if that is somebody."""
         thread.active = True
+        thread.environment.give_row(thread, awaits)
         self.show(thread)
 
     def show(self, thread: "Thread") -> None:
@@ -136,6 +138,8 @@ class Threads:
         self.choose(to)
         thread.id = to
         environment = thread.environment
+        if thread.active:
+            environment.page[Page.WAITS + thread.row * WAIT_WORDS] = to
         if kernel.kip.owner(environment.name) == before:
             kernel.kip.publish(environment.name, to)
         kernel.kip.withdraw(before)
@@ -153,6 +157,7 @@ class Threads:
         kernel.kip.withdraw(thread.id)
         kernel.bindings.fall(thread)
         thread.living = thread.active = False
+        environment.take_row(thread)
         if environment.threads.pop(thread.number, None) is not None:
             environment.budget.release(Item.THREADS)
         kernel.kip.clear_thread(thread.number)

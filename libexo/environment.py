@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from kernel.abi.gate import Upcall
-from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.kip import PAGE_SIZE
 from kernel.abi.messages import Label
 from libexo import timeouts
 from libexo.errors import ExoError, NotFound
@@ -17,6 +17,7 @@ from libexo.host.base import Host
 from libexo.ipc import Thread
 from libexo.kip import Kip
 from libexo.rendezvous import Rendezvous
+from libexo.standing import Row
 from libexo.sys import Sys
 from libexo.vm import Views
 
@@ -40,7 +41,7 @@ class Environment:
         self.areas = interface.utcb_area, interface.kip_area
         """Where X.2 has UTCBs and kernel interface page: nothing can be mapped there."""
         self.kip = Kip(host.map(kip, interface.kip_size, writable=False))
-        self.page = host.map(page, FRAME_SIZE, writable=True).cast("Q")
+        self.page = host.map(page, PAGE_SIZE, writable=True).cast("Q")
         """The environment page, as words: see `kernel.abi.kip.Page`."""
         self._trace = (trace, interface.trace_size)
         self.views = Views(self)
@@ -56,6 +57,10 @@ class Environment:
         """All of them, by id."""
         self.lock = threading.Lock()
         """Held for what several of them change, never while waiting."""
+
+    def row(self, thread: int) -> Row:
+        """Return where *thread*, one of its own, says for whom it waits."""
+        return Row(self.page, thread)
 
     def lookup(self, name: str, timeout: float | None = 0) -> int:
         """Return the id of the thread published under *name*, waiting up to *timeout* seconds. Raises NotFound."""

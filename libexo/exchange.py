@@ -17,6 +17,7 @@ from libexo.wire import TIMED
 
 if TYPE_CHECKING:
     from libexo.host.base import Ticket
+    from libexo.standing import Standing
     from libexo.transport.base import Channel
     from libexo.transport.ring.line import Line
     from libexo.transport.ring.patience import Patience
@@ -27,7 +28,7 @@ class Link:
 
     __slots__ = (
         "answer_ticket", "channel", "end", "exchanges", "fallen", "line", "paid", "partner", "receiver",
-        "send_ticket", "sequence", "shows_all", "socket", "timed", "token",
+        "send_ticket", "sequence", "shows_all", "socket", "standing", "timed", "token",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +53,8 @@ class Link:
         """Our end of the ring, where the binding has one; it is not used before the receiver has its own."""
         self.socket: Channel | None = None
         """The channel there was before the ring, for as long as it is needed."""
+        self.standing: Standing | None = None
+        """What the receiver says of itself, once that was of interest."""
         self.paid = 0
         """The handle of the extent that paid for it."""
 
@@ -84,6 +87,8 @@ class Link:
             self.socket.close()
         if self.line is not None:
             self.line.close()
+        if self.standing is not None:
+            self.standing.close()
         self.send_ticket.close()
         self.answer_ticket.close()
 
@@ -93,6 +98,7 @@ class Peer:
 
     __slots__ = (
         "answer_ticket",
+        "doubted",
         "environment",
         "epoch",
         "last",
@@ -123,6 +129,8 @@ class Peer:
         """The binding epoch it was identified in."""
         self.last = 0
         """The highest sequence number taken: what comes at or below it is a duplicate."""
+        self.doubted = -1
+        """What `last` was when it had put a message up that never came: it is not waited for until one comes."""
         self.line: Line | None = None
         """Our end of the ring, where the binding has one."""
 
@@ -171,6 +179,8 @@ class Exchange(msgspec.Struct, eq=False):
     """The offers made for it."""
     accepts: int
     """How many capabilities its answer may bring."""
+    virtual: int = 0
+    """The thread it is sent for."""
     claimed: Phase | None = None
     """In which phase its ticket was taken back: it is as good as withdrawn."""
     over: bool = False
@@ -181,6 +191,8 @@ class Exchange(msgspec.Struct, eq=False):
     """The receiver has it; a call is told only if it asked to be."""
     turned: int = 0
     """The thread that is to answer instead of the receiver."""
+    held: int = 0
+    """When its time was over, and its receiver may have waited for it even so."""
     overdue: int = 0
     """When it was first found neither withdrawn nor done after its time."""
     answer: tuple[Packet, list[bytes]] | None = None

@@ -112,6 +112,16 @@ class Thread:
         self, sender: int, watch: Sequence["Source"], timeout: float | None = None
     ) -> tuple[int, Message] | None:
         """Receive, or return None when one of *watch* may have something. For servers that serve more than IPC."""
+        row = self.core.row
+        row.receives(sender)
+        try:
+            return self._receive(sender, watch, timeout)
+        finally:
+            row.rests()
+
+    def _receive(
+        self, sender: int, watch: Sequence["Source"], timeout: float | None
+    ) -> tuple[int, Message] | None:
         core, woken = self.core, False
         deadline = None if timeout is None else self._deadline(timeout)[0]
         bound = sender not in _ANY and self._keep_bound(sender)
@@ -205,7 +215,8 @@ class Thread:
             if exchange.done or exchange.turned:
                 break
             if deadline is not None and self._host.now() >= deadline:
-                deadline = self._host.now() + core.give_up(exchange, f"within {timeout} s")
+                again = core.hold(exchange) if timeout is not None and timeout < READY else 0
+                deadline = self._host.now() + (again or core.give_up(exchange, f"within {timeout} s"))
                 continue
             self._host.wait((link.channel, *core.outside), deadline)
             woken = True
@@ -214,6 +225,13 @@ class Thread:
 
     def _await_turned(self, exchange: Exchange, deadline: int | None, timeout: float | None) -> Message:
         """Wait for the answer of a thread that is to answer in the receiver's place; it may be turned on."""
+        core = self.core
+        try:
+            return self._receive_turned(exchange, deadline, timeout)
+        finally:
+            core.row.rests()
+
+    def _receive_turned(self, exchange: Exchange, deadline: int | None, timeout: float | None) -> Message:
         core = self.core
         while True:
             core.pump_link(exchange.link)

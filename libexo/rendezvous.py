@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING
 from kernel.abi.gate import Upcall
 from kernel.abi.messages import Label
 from libexo.errors import Ended
+from libexo.exchange import Exchange
+from libexo.holding import comes, hold
 from libexo.receiving import Receiving
 from libexo.sending import Sending
 
@@ -56,6 +58,8 @@ class Rendezvous:
         self._gate = environment.gate
         self.sending = Sending(environment, thread, self.statistics, lambda: self.pump_gate(surely=True))
         self.receiving = Receiving(environment, thread, self.statistics)
+        self.row = self.sending.row
+        """Where it says for whom it waits."""
         # The hot ones at hand, without a call in between.
         self.post = self.sending.post
         self.link = self.sending.link
@@ -108,6 +112,18 @@ class Rendezvous:
         if self.receiving.inbox is not None:
             sources.append(self.receiving.inbox)
         return sources + self.sending.sources()
+
+    def hold(self, exchange: Exchange) -> int:
+        """The time of *exchange* is over; return how soon to look again whether its receiver took it, in ns.
+
+        0: it does not wait, or has had all the time it may take.
+        """
+        return hold(self._environment, exchange, self.thread)
+
+    def comes(self, sender: int, since: int) -> bool:
+        """The time of a receive from *sender* is over *since* then: say whether a message is on its way even so."""
+        peers = self.receiving.peers.known.values()
+        return comes(self._environment, self.thread, self.sending.known(sender), peers, since)
 
     def close(self) -> None:
         """Close every link and the inbox."""

@@ -82,6 +82,7 @@ class Sending:
         self.thread = thread
         self._statistics = statistics
         self._news = news
+        self.row = environment.row(thread)
         self._links: dict[int, list[Link]] = {}
         self.turning = Turning(environment, self)
         self.epoch = 0
@@ -111,6 +112,10 @@ class Sending:
             self.pump(link)
             self.withdraw(exchange)
         return link.timed is None
+
+    def known(self, to: int) -> Link | None:
+        """Return a link to thread *to*, if there is one."""
+        return next(iter(self._links.get(to, ())), None)
 
     def linked(self, to: int) -> bool:
         """Say whether there is a link to thread *to*: one that ended has none."""
@@ -198,7 +203,7 @@ class Sending:
         messages.check(message)
         link = self.link(to, timed=timed)
         parts, strings, given = pack(self._sys, message, link.receiver)
-        exchange = Exchange(link, int(kind), next(link.sequence), timed, apart, given, accepts)
+        exchange = Exchange(link, int(kind), next(link.sequence), timed, apart, given, accepts, virtual)
         flags = message.xfer << XFER_AT | (TIMED if timed else 0)
         if tells or virtual:
             flags |= (TELLS if tells else 0) | (PROPAGATED if virtual else 0)
@@ -341,6 +346,8 @@ class Sending:
         elif not self._take_answer(exchange, packet, frames):
             return
         exchange.taken = exchange.done = True
+        if exchange.link.standing is not None:
+            exchange.link.standing.doubted = False
         if exchange.kind == RING:
             exchange.link.use_ring(Patience(self._host.looks))
         self._close(exchange)

@@ -84,6 +84,16 @@ class Sys:
         number, (descriptor,) = self.trap(traps.Endpoint(thread))
         return number, descriptor
 
+    def wait_page(self, thread: int) -> Descriptor:
+        """Return the environment page of *thread*, to read for whom its threads wait."""
+        _, (descriptor,) = self.trap(traps.WaitPage(thread))
+        return descriptor
+
+    def sends(self, thread: int, to: int) -> bool:
+        """Say whether *thread* has put a message to *to* up that nobody has taken yet."""
+        result: bool = self._do(traps.Sends(thread, to))
+        return result
+
     def bind(self, thread: int, sender: int = 0, ring: int = 0) -> tuple[traps.Bound, list[Descriptor]]:
         """Bind thread *sender* to *thread*; *ring* is an extent to become ring memory.
 

@@ -37,6 +37,7 @@ class Turning:
             return False  # where it is now, it cannot be turned so
         if back:
             exchange.turned = 0
+            self._sending.row.receives(thread)
             del self.calls[exchange]
             if exchange.timed:
                 link.answer_ticket.post(exchange.sequence)
@@ -46,6 +47,7 @@ class Turning:
             return True
         else:
             exchange.turned = thread
+            self._sending.row.receives(thread)
             self.calls[exchange] = None
             self._hear_of(thread)
         link.channel.send((ENCODE(Packet(TURNED, exchange.sequence)),))

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import resource
+import select
 
 from hwmodel.machine import Exhausted
 from kernel.abi.limits import FRAME_SIZE
@@ -41,6 +42,12 @@ class RealDescriptor:
     def duplicate(self) -> "RealDescriptor":
         """Return another descriptor of the same thing."""
         return RealDescriptor(os.dup(self.number))
+
+    def posted(self) -> bool:
+        """Say whether there is something to be read."""
+        poll = select.poll()
+        poll.register(self.number, select.POLLIN)
+        return bool(poll.poll(0))
 
     def __del__(self) -> None:
         self.close()

@@ -82,6 +82,10 @@ class SimulatedDescriptor:
         self.use()
         return SimulatedDescriptor(self._ledger, self.thing, writable=self.writable, owner=self.owner)
 
+    def posted(self) -> bool:
+        """Say whether there is something to be taken from it."""
+        return isinstance(self.thing, TicketThing) and self.thing.value != 0
+
     def use(self) -> Thing:
         """Return what it leads to. Raises OSError when it was closed."""
         if self.closed:

@@ -12,7 +12,15 @@ from enum import IntEnum
 from typing import Final
 
 from kernel.abi.budget import Item
-from kernel.abi.limits import FRAME_SIZE, MAX_CPUS, MAX_ENVIRONMENTS, MAX_NAMES, MAX_SLICES, MAX_THREADS
+from kernel.abi.limits import (
+    FRAME_SIZE,
+    MAX_CPUS,
+    MAX_ENVIRONMENTS,
+    MAX_NAMES,
+    MAX_SLICES,
+    MAX_SPACE_THREADS,
+    MAX_THREADS,
+)
 
 MAGIC: Final = 0x4B_E6_34_4C
 """Bytes 'L' '4' 0xE6 'K', as X.2 has them."""
@@ -230,7 +238,10 @@ def kip_size(frames: int) -> int:
 
 
 class Page(IntEnum):
-    """Word indices of the environment page, shared between the kernel and one environment, both writing."""
+    """Word indices of the environment page, shared between the kernel and one environment, both writing.
+
+    Its first frame is theirs alone, but nothing in it is secret: who is bound to the environment may read it all.
+    """
 
     PENDING = 0
     """Upcalls that wait in the gate."""
@@ -247,3 +258,27 @@ class Page(IntEnum):
     PREEMPTIONS = 6
     """How often the processor was taken away: slices that were over before the program had nothing to do."""
     REPOSSESSED_LIST = 8
+    WAITS = FRAME_SIZE // 8
+    """The first of the rows of its threads, each with the words of `Wait`. The kernel says whose a row is."""
+
+
+class Wait(IntEnum):
+    """Word indices of a row that says for whom a thread waits, so that others know it, and need not guess.
+
+    Who sends reads it after its message is on the way, and who receives writes it before it looks for messages: so
+    a message goes to one who will look again, or its sender knows that nobody waited.
+    """
+
+    THREAD = 0
+    """Its id; 0: the row is nobody's."""
+    FOR = 1
+    """From whom it receives, as IPC has it: a thread, any, any of its own environment; 0: it does not receive. The
+    kernel has written the pager there when a thread is activated, which waits for its start message."""
+    SENDS = 2
+    """To whom it sends a message that was not taken yet, for all it knows; it receives only after that."""
+
+
+WAIT_WORDS: Final = 4
+"""Words of such a row."""
+PAGE_SIZE: Final = FRAME_SIZE + MAX_SPACE_THREADS * WAIT_WORDS * 8
+"""Bytes of an environment page."""

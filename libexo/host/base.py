@@ -129,6 +129,9 @@ class Host(Protocol):
     def variables(self) -> Mapping[str, str]:
         """The environ the program was started with."""
 
+    def imports(self) -> Descriptor | None:
+        """Return a descriptor of the directory the program imports from first, to be passed on, if it has one."""
+
     def now(self) -> int:
         """Return monotonic time in nanoseconds, on the kernel's clock."""
 

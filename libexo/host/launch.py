@@ -189,14 +189,18 @@ def _arrange(birth: Birth, nest: Nest) -> None:
     keep = {0, 1, 2, GATE, birth.status, birth.start, *files, *ruleset, *nest.kept}
     _close_others(keep, nest.descriptors[1] if 0 < nest.descriptors[1] < MAX_DESCRIPTORS else MAX_DESCRIPTORS)
     # The program's own first: it cannot pass for another one.
-    environ = {**dict(launch.program.environ), **_names(launch)}
+    environ = {**dict(launch.program.environ), **_names(birth)}
     os.environ.clear()
     os.environ.update(environ)
 
 
-def _names(launch: Launch) -> dict[str, str]:
-    """Return what tells libexo where it is."""
-    return {"EXO_RUN": launch.run, "EXO_TRAP_FD": str(GATE), "EXO_NAME": launch.name}
+def _names(birth: Birth) -> dict[str, str]:
+    """Return what tells libexo where it is, and from where it imports."""
+    launch = birth.launch
+    names = {"EXO_RUN": launch.run, "EXO_TRAP_FD": str(GATE), "EXO_NAME": launch.name}
+    if Role.IMPORTS in birth.roles and launch.program.kind != ProgramKind.FOREIGN:
+        names["EXO_IMPORTS"] = str(birth.roles[Role.IMPORTS])
+    return names
 
 
 def _place_streams(birth: Birth) -> None:

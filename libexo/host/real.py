@@ -221,6 +221,11 @@ class RealHost:
         self._lock = threading.RLock()
         self.looks = _looks(os.environ.get("EXO_SPIN", ""))
 
+    def imports(self) -> Descriptor | None:
+        """Return a descriptor of the directory the program imports from first, to be passed on, if it has one."""
+        number = os.environ.get("EXO_IMPORTS")
+        return os.dup(int(number)) if number is not None else None
+
     @property
     def variables(self) -> Mapping[str, str]:
         """The environ the program was started with."""

@@ -287,6 +287,9 @@ class SimulatedHost:
         """Return virtual time in nanoseconds."""
         return self._ground.now()
 
+    def imports(self) -> Descriptor | None:
+        """Return none: what is imported is there for all programs."""
+
     def burn(self, nanoseconds: int) -> None:
         """Compute for that long: the simulated machine's stand-in for a loop."""
         self._ground.burn(nanoseconds)

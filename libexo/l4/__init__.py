@@ -21,6 +21,7 @@ from libexo.l4.boot import *
 from libexo.l4.calls import *
 from libexo.l4.constants import *
 from libexo.l4.controls import *
+from libexo.l4.entries import entry as entry
 from libexo.l4.exchange import *
 from libexo.l4.fpage import *
 from libexo.l4.ipc import *
@@ -31,7 +32,6 @@ from libexo.l4.message import *
 from libexo.l4.registers import *
 from libexo.l4.schedule import *
 from libexo.l4.sigma0 import *
-from libexo.l4.start import entry as entry
 from libexo.l4.strings import *
 from libexo.l4.tag import *
 from libexo.l4.tcrs import *

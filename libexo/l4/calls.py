@@ -4,12 +4,12 @@ A call that fails returns 0 and leaves the reason in ErrorCode (`libexo.l4.const
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import NIL_THREAD
-from kernel.abi.program import Program, ProgramKind
+from kernel.abi.program import Program, ProgramKind, Role
 from libexo.errors import Ended, TrapRefused
 from libexo.l4.constants import (
     ErrInvalidParam,
@@ -21,9 +21,13 @@ from libexo.l4.constants import (
     ErrNoPrivilege,
     ErrUtcbArea,
 )
+from libexo.l4.entries import entry_modules
 from libexo.l4.spaces import MODULES
-from libexo.l4.start import engine, entry_modules
+from libexo.l4.start import engine
 from libexo.l4.words import word
+
+if TYPE_CHECKING:
+    from libexo.host.base import Descriptor, Host
 
 __all__ = [
     "AssociateInterrupt",
@@ -67,18 +71,16 @@ def ThreadControl(
     """Create, activate, change, move or delete thread *dest*: 1, or 0 and an ErrorCode. Raises ValueError.
 
     A fresh space runs `libexo.l4.spaces` when its first thread is activated: it imports the modules of the
-    entries known here, so the thread can begin at any of them.
+    entries known here, from where this program imports them, so the thread can begin at any of them.
     """
-    program = (
-        Program(ProgramKind.SERVER, (_SPACE,), ((MODULES, ",".join(entry_modules())),)) if Pager else None
-    )
+    own = engine()
+    program, descriptors = _program(own.environment.host) if Pager else (None, [])
     control = traps.ThreadControl(
         word(dest), word(SpaceSpecifier), word(Scheduler), word(Pager), word(UtcbLocation), program
     )
-    own = engine()
 
     def do() -> int:
-        own.environment.sys.thread_control(control)
+        own.environment.sys.thread_control(control, descriptors)
         own.thread.core.pump_gate(surely=True)  # if the thread is of this environment, it begins now
         if own.thread.core.ended:
             raise Ended
@@ -88,6 +90,15 @@ def ThreadControl(
 
 
 _SPACE: Final = "libexo.l4.spaces"
+
+
+def _program(host: "Host") -> "tuple[Program, list[Descriptor]]":
+    """Return what a fresh space runs, and the directory it imports from: this program's own, if it has one."""
+    imports = host.imports()
+    modules = ((MODULES, ",".join(entry_modules(own=imports is not None))),)
+    if imports is None:
+        return Program(ProgramKind.SERVER, (_SPACE,), modules), []
+    return Program(ProgramKind.SERVER, (_SPACE,), modules, (Role.IMPORTS,)), [imports]
 
 
 def SpaceControl(

@@ -29,13 +29,14 @@ from libexo.errors import IpcError, IpcTimeout, NoPartner, NoRedirector, TrapRef
 from libexo.exchange import Exchange
 from libexo.ipc import READY
 from libexo.l4 import answering, preemption, routing, transfer
-from libexo.l4.cuts import Overflow, sender_word
-from libexo.l4.items import CtrlXferItem, GrantItem
+from libexo.l4.cuts import sender_word
+from libexo.l4.items import GrantItem
 from libexo.l4.paging import Paging
 from libexo.l4.registers import Registers
 from libexo.l4.tag import FAILED, MsgTag
 from libexo.l4.times import Never, expires, split_timeouts
 from libexo.message import Message
+from libexo.standing import LOOK
 
 if TYPE_CHECKING:
     from libexo.host.base import Source
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
 
 _READY_NS = int(READY * 1e9)
 _OPEN = (ANY_THREAD, ANY_LOCAL_THREAD)
-_IP = 0
-_FRAME = {_IP: "ip", 1: "flags", 5: "sp"}
-"""Registers of group 0, the general ones, by their numbers there (X.2 on ia32: EIP, EFLAGS, ESP)."""
 _BOTH = {Phase.SEND, Phase.RECEIVE}
 _UNDER_WAY = (
     "phase",
@@ -54,6 +52,8 @@ _UNDER_WAY = (
     "deadline_at",
     "_under_way",
     "_told",
+    "_holds",
+    "_polls",
     "_receive_time",
     "_receive_point",
 )
@@ -101,6 +101,10 @@ class Engine:
         self._host = thread.environment.host
         self._under_way: Exchange | None = None
         """Its message, while it waits for that to be taken or answered."""
+        self._holds = False
+        """Whether a receiver that waits is held on to after the time of the send phase, which is next to none."""
+        self._polls = False
+        """The same of the receive phase, and of a message that is on its way."""
         self._told = False
         """Whether the receiver of the call under way tells when he takes it."""
         self.deadline_at: int | None = None
@@ -135,6 +139,7 @@ class Engine:
             sender, tag = NIL_THREAD, MsgTag((registers.mr[0] if cut else 0) | FAILED)
         finally:
             self.phase = None
+            self._core.row.rests()
             if self.grants:
                 transfer.failed(self)
         registers.mr[0] = int(tag)
@@ -161,15 +166,6 @@ class Engine:
         """Wait for news of the kernel, or of another thread of this environment, or of *sources*."""
         self._host.wait((*self._core.wait_for(), *sources), deadline)
 
-    def load_frame(self, item: CtrlXferItem) -> None:
-        """Take what *item* says of the registers a thread has here. Raises Overflow for any other."""
-        values = item.registers
-        if item.id or not values.keys() <= _FRAME.keys():
-            raise Overflow(f"{item!r}: a thread here has instruction pointer, flags and stack pointer only")
-        for register, value in values.items():
-            setattr(self, _FRAME[register], value)
-        self.jumps = self.jumps or (self.begins and _IP in values)
-
     def halt(self) -> None:
         """Stop here until another thread resumes this one."""
         self.halted = True
@@ -178,13 +174,14 @@ class Engine:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Do another IPC in the middle of this one: what this one was at is as before, afterwards."""
-        kept = {name: getattr(self, name) for name in _UNDER_WAY}
+        kept, said = {name: getattr(self, name) for name in _UNDER_WAY}, self._core.row.said()
         self.grants, self.aborted = [], set()
         try:
             yield
         finally:
             for name, value in kept.items():
                 setattr(self, name, value)
+            self._core.row.sends(*said)
 
     # ------------------------------------------------------------------------------------------- send phase
 
@@ -192,7 +189,7 @@ class Engine:
         """Send the message in the registers; return the call, answered or turned, if it is one."""
         self.phase = Phase.SEND
         message = transfer.outgoing(self)
-        self.deadline_at = self.deadline(send_time)
+        self.deadline_at = self._expiry(send_time)
         if is_local(to):
             raise NoPartner(Phase.SEND, f"no thread of this environment has local id {to:#x}")
         if thread_number(to) < USER_BASE:
@@ -214,6 +211,9 @@ class Engine:
 
     def _carry(self, to: int, specifier: int, message: Message, virtual: int) -> Exchange | None:
         """Send *message*; again, where the way to its receiver changed (another redirector) before it was taken."""
+        soon = self._host.now() + _READY_NS
+        self._holds = self.deadline_at is not None and self.deadline_at < soon
+        self._core.row.sends(to, specifier)
         while True:
             exchange = self._post(to, specifier, message, virtual)
             try:
@@ -246,6 +246,7 @@ class Engine:
             if not exchange.done:
                 core.pump_gate()
             if exchange.taken and self.phase is Phase.SEND and not exchange.done:
+                self._core.row.receives(exchange.turned or link.partner)
                 self._begin_receiving()
             if exchange.done or exchange.turned or self._overtaken(exchange):
                 break
@@ -292,7 +293,8 @@ class Engine:
                 raise IpcError(IpcCode.ABORTED, Phase.SEND, "aborted while the message was taken")
             return again
         if self.deadline_at is not None and self._host.now() >= self.deadline_at:
-            return self._core.give_up(exchange, "in time", only)
+            again = self._core.hold(exchange) if self._holds and self.phase is Phase.SEND else 0
+            return again or self._core.give_up(exchange, "in time", only)
         return None
 
     # ----------------------------------------------------------------------------------------- receive phase
@@ -303,8 +305,9 @@ class Engine:
         at = self._receive_point
         if at is None:
             at = self._expiry(self._receive_time)
-        sleeps = specifier == self.thread.id
-        self.deadline_at = at if at is None or sleeps else max(at, self._host.now() + _READY_NS)
+        sleeps, soon = specifier == self.thread.id, self._host.now() + _READY_NS
+        self._polls = at is not None and not sleeps and at < soon
+        self.deadline_at = soon if self._polls else at
 
     def _take_answer(self, call: Exchange) -> tuple[int, MsgTag]:
         """Take what answers *call* into the registers, whoever is to answer it by now."""
@@ -334,6 +337,7 @@ class Engine:
     def _receive(self, specifier: int, call: Exchange | None) -> tuple[int, MsgTag]:
         """Receive from *specifier*, in the time left; for a turned *call*, until it is turned on (nilthread)."""
         core = self._core
+        core.row.receives(specifier)
         closed = specifier not in _OPEN and specifier != self.thread.id
         told = closed and routing.keep_bound(self, specifier)
         woken = call is not None
@@ -359,6 +363,9 @@ class Engine:
             if woken and self.deadline_at is not None and self._host.now() >= self.deadline_at:
                 if self.awaits_nobody():
                     return self._take_delivered()
+                if self._polls and core.comes(specifier, self.deadline_at):
+                    self.pause(core.open_inbox(), deadline=self._host.now() + LOOK)
+                    continue
                 raise IpcTimeout(Phase.RECEIVE, f"no message from {show_thread(specifier)} in time")
             self._sleep(specifier, call, told=told or not closed)
             woken = True
@@ -410,7 +417,7 @@ class Engine:
         return (self._host.now() - self.environment.kip.head(Head.BOOT_NS)) // 1000
 
     def deadline(self, time: int) -> int | None:
-        """Return when X.2 *time* is over, in ns of the host's clock; zero gives a ready partner time to wake."""
+        """Return when X.2 *time* is over, in ns of the host's clock; zero gives a partner time to wake."""
         at = self._expiry(time)
         return at if at is None else max(at, self._host.now() + _READY_NS)
 

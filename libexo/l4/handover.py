@@ -39,7 +39,9 @@ def _hand_over(own: "Engine", partner: "Engine", specifier: int) -> bool:
         if partner.aborted or partner.awaits not in (ANY_THREAD, ANY_LOCAL_THREAD, own.thread.id):
             return False
         partner.awaits = NIL_THREAD
+        partner.thread.core.row.rests()
         own.awaits = specifier
+        own.thread.core.row.receives(specifier)
         plain = MsgTag.of(tag.label, tag.u)  # r, X and E are not the sender's to set
         partner.delivered = (own.thread.id, [int(plain), *registers.mr[1 : tag.u + 1]])
     own.thread.callers.pop(partner.thread.id, None)

@@ -1,13 +1,10 @@
 """How a thread of an environment begins (X.2 thread start), and how it goes on.
 
 The kernel says that a thread was activated here; the thread then waits for its pager's start message, which
-names where it begins: an *entry*, the word that stands for an instruction pointer. A word is made from the
-function's name, so that every environment that imports its module knows it by the same one. Another thread may
-abort that wait and name the entry itself (ExchangeRegisters).
+names where it begins: an *entry*, the word that stands for an instruction pointer (`libexo.l4.entries`). Another
+thread may abort that wait and name the entry itself (ExchangeRegisters).
 """
 
-from collections.abc import Callable
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from kernel.abi.gate import Upcall
@@ -20,6 +17,7 @@ from libexo.l4 import exceptions
 from libexo.l4 import registers as virtual
 from libexo.l4.acceptor import CtrlXferAcceptor, UntypedWordsAcceptor
 from libexo.l4.engine import Engine, Jump
+from libexo.l4.entries import ENTRIES, Function, entry
 from libexo.l4.exceptions import NoEntry
 from libexo.l4.space import space_of
 from libexo.l4.times import Never, Timeouts
@@ -29,22 +27,11 @@ if TYPE_CHECKING:
     from libexo.environment import Environment
     from libexo.ipc import Thread
 
-Entry = Callable[[int], object]
-"""Where a thread begins; it is given its stack pointer, a word that means what its starter means by it."""
-_ENTRIES: dict[int, Entry] = {}
 _START_WORDS = 2
 """Instruction pointer and stack pointer: any other start message leaves them as they are."""
 
 
-def entry(function: Entry) -> int:
-    """Return the word that stands for *function* as an instruction pointer: never 0, the same everywhere."""
-    name = f"{function.__module__}:{function.__qualname__}"
-    word = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") | 1
-    _ENTRIES[word] = function
-    return word
-
-
-def begin(pager: "Thread", function: Entry, sp: int) -> int:
+def begin(pager: "Thread", function: Function, sp: int) -> int:
     """Create a thread in the environment of *pager* and start it at *function*; return its id.
 
     Raises RemoteError, NotFound, IpcError.
@@ -53,13 +40,8 @@ def begin(pager: "Thread", function: Entry, sp: int) -> int:
 
     thread = Processes.connect(pager.environment).create_thread()
     pager.core.pump_gate(surely=True)
-    pager.send(thread, Message(words=(entry(function), sp)))
+    pager.send(thread, Message(words=(int(entry(function)), sp)))
     return thread
-
-
-def entry_modules() -> list[str]:
-    """Return the names of the modules whose functions are entries here."""
-    return sorted({function.__module__ for function in _ENTRIES.values()} - {"__main__"})
 
 
 def engine_of(thread: "Thread", local: int = 0) -> Engine:
@@ -178,14 +160,14 @@ def _returns(own: Engine) -> bool:
     return False
 
 
-def _function(own: Engine) -> Entry:
-    function = _ENTRIES.get(own.ip)
+def _function(own: Engine) -> Function:
+    function = ENTRIES.get(own.ip)
     if function is None:
         raise NoEntry(
             f"thread {show_thread(own.thread.id)} is to begin at {own.ip:#x}, which is no entry known here: "
             "import the module that makes it by l4.entry"
         )
-    return function
+    return function.function
 
 
 virtual.attach_by(lambda: engine().registers)

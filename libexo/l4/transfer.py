@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from libexo.exchange import Arrival
     from libexo.l4.engine import Engine
 
+_IP = 0
+_FRAME = {_IP: "ip", 1: "flags", 5: "sp"}
+"""Registers of group 0, the general ones, by their numbers there (X.2 on ia32: EIP, EFLAGS, ESP)."""
 _FLAGS = PROPAGATED | REDIRECTED | CROSSED
 
 
@@ -177,7 +180,7 @@ class _Carried:
         if isinstance(item, CtrlXferItem):
             if not self._acceptor.c:
                 raise Overflow("no control registers are accepted")
-            self._engine.load_frame(item)
+            _load_frame(self._engine, item)
         elif isinstance(item, MapItem | GrantItem):
             self._take_fpage(item)
         else:
@@ -204,6 +207,16 @@ class _Carried:
         if buffer is None:
             raise Overflow("no string is accepted, or no buffer is left")
         self.copied += scatter(self._space, [self._strings.pop(0)], [buffer], self._limit)
+
+
+def _load_frame(engine: "Engine", item: CtrlXferItem) -> None:
+    """Take what *item* says of the registers a thread has here. Raises Overflow for any other."""
+    values = item.registers
+    if item.id or not values.keys() <= _FRAME.keys():
+        raise Overflow(f"{item!r}: a thread here has instruction pointer, flags and stack pointer only")
+    for register, value in values.items():
+        setattr(engine, _FRAME[register], value)
+    engine.jumps = engine.jumps or (engine.begins and _IP in values)
 
 
 def _crossed(engine: "Engine", sender: int) -> bool:

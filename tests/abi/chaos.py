@@ -9,6 +9,7 @@ import msgspec
 
 from kernel.abi import traps
 from kernel.abi.ids import ANY_THREAD, thread_id
+from kernel.abi.kip import Page
 from kernel.abi.limits import MAX_TRAP_BYTES
 from kernel.abi.messages import PacketKind
 from kernel.environment import Environment
@@ -265,4 +266,5 @@ class Chaos:
         """Write nonsense into the environment page, as any program may."""
         page = self.actor().env.page
         for _ in range(8):
-            page[self.random.randrange(16)] = self.random.choice((0, 1, 5000, (1 << 64) - 1))
+            at = self.random.choice((0, Page.WAITS)) + self.random.randrange(16)
+            page[at] = self.random.choice((0, 1, 5000, (1 << 64) - 1))

@@ -63,6 +63,8 @@ RECORDS: list[tuple[object, str]] = [
         traps.ThreadControl(THREAD, 5, 6, 7, 8, PROGRAM),
         "9725cf000000610000000305060708940392a92f62696e2f74727565a1789192a14ba1769101",
     ),
+    (traps.WaitPage(5), "922705"),
+    (traps.Sends(5, 6), "93280506"),
     (traps.SpaceControl(THREAD, 1, 2, 3, 4), "9626cf000000610000000301020304"),
     (traps.ThreadSwitch(1, THREAD, 500), "953001cf0000006100000003cd01f400"),
     (traps.Plan(1, (traps.Slice(THREAD, 500),)), "9331019192cf0000006100000003cd01f4"),

@@ -84,6 +84,8 @@ class World:
             traps.Endpoint: lambda: [0],
             traps.Bind: lambda: [self.victim.thread, 0, self.purse],
             traps.Identify: lambda: [self.theirs, 0],
+            traps.WaitPage: lambda: [self.victim.thread],
+            traps.Sends: lambda: [self.victim.thread, self.caller.thread],
             traps.Unbind: lambda: [self.mine, 0],
             traps.Acknowledge: lambda: [thread_id(LINE), []],
             traps.ThreadControl: lambda: [

@@ -165,6 +165,33 @@ def test_scheduler_topology_differs_in_one_line() -> None:
     assert changed == plain
 
 
+def test_spaces() -> None:
+    """A root task makes two spaces, is their pager, starts them, and comes to its end."""
+    with tempfile.TemporaryDirectory(prefix="exo-") as folder:
+        Path(folder).chmod(0o755)
+        run = Path(folder) / "run"
+        environ = {**os.environ, "EXO_RUN": str(run)}
+        exo = [sys.executable, "-m", "exo"]
+        degraded = [] if os.geteuid() == 0 else ["--degraded"]
+        words = [*exo, "kickstart", "-d", *degraded, f"-roottask={EXAMPLES / 'spaces.py'}"]
+        subprocess.run(words, env=environ, cwd=ROOT, check=True, timeout=PATIENCE)
+        try:
+            said = _await_last_line(run / "log" / "spaces.log", expected("spaces").splitlines()[-1])
+        finally:
+            subprocess.run([*exo, "down"], env=environ, cwd=ROOT, check=True, timeout=PATIENCE)
+
+    assert said == expected("spaces")
+
+
+def _await_last_line(log: Path, last: str) -> str:
+    """Return what stands in *log* once its last line does."""
+    for _ in range(PATIENCE * 100):
+        if log.exists() and last in (said := log.read_text(encoding="utf-8")):
+            return said
+        time.sleep(0.01)
+    raise AssertionError(log.read_text(encoding="utf-8"))
+
+
 def test_every_example_is_tested() -> None:
     """No example without an expected output, and none of those without its example."""
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {path.stem for path in EXPECTED.glob("*.txt")}

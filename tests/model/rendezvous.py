@@ -27,6 +27,7 @@ from tests.model.states import (
     DEAD,
     DEAF,
     DONE,
+    ENTERING,
     FOREVER,
     IDLE,
     LOST,
@@ -157,7 +158,8 @@ def _sender(world: World, state: State, thread: int, now: int) -> Iterator[Step]
             # It changed while the message waited: that stays where it is, or goes there, to the end of the queue.
             moved = place._replace(partner=there, since=max(place.since, changed))
             yield Step(moved.since, FOREVER, put(state, thread, moved))
-    missed = world.ipc(place).send == 0 and all(step.ready > place.since for step in meetings)
+    sure = state.places[partner].since <= place.since - ENTERING
+    missed = world.ipc(place).send == 0 and not (meetings and sure)
     if missed or now + TICK >= place.deadline:
         yield _expire(world, state, thread, Phase.SEND, place.since if missed else place.deadline - TICK)
 

@@ -15,7 +15,7 @@ from kernel.abi.ids import ANY_THREAD, thread_id
 from libexo import l4
 from libexo.environment import Environment
 from libexo.errors import TrapRefused
-from libexo.l4 import start
+from libexo.l4 import entries, start
 from libexo.testing import Outcome as Ending
 from libexo.testing import System, Task, simulated
 from libexo.transport.base import Transport
@@ -60,7 +60,7 @@ class Stage:
             task = system.spawn(partial(self.play, space), name, holds=("factory",))
             self.tasks.append(task)
             self.ids[script.first(space)] = task.thread
-        self.entry = start.entry(self.neighbour)
+        self.entry = entries.entry(self.neighbour)
 
     # ---------------------------------------------------------------------------------------------- beginning
 

@@ -17,6 +17,8 @@ LATENCY = MILLISECOND
 """How long a step that X.2 takes at once may take, and how long a thread may need to return."""
 RECHECK = MILLISECOND
 """How much longer an expiry may take: a message that was not found is looked for once more."""
+ENTERING = MILLISECOND // 10
+"""How long after its call a thread may be found not to receive yet: it is on its way there."""
 TICK = MILLISECOND // 1_000
 """The precision of the X.2 clock: a time-out begins at the tick before the call."""
 ABORTING = MILLISECOND // 50

@@ -44,9 +44,11 @@ from kernel.abi.traps.thread import (
     Endpoint,
     Identified,
     Identify,
+    Sends,
     SpaceControl,
     ThreadControl,
     Unbind,
+    WaitPage,
 )
 
 __all__ = [
@@ -88,6 +90,7 @@ __all__ = [
     "Plan",
     "ProcessorControl",
     "Revoke",
+    "Sends",
     "Single",
     "Slice",
     "SpaceControl",
@@ -96,6 +99,7 @@ __all__ = [
     "Transfer",
     "Trap",
     "Unbind",
+    "WaitPage",
 ]
 
 Single = (
@@ -113,6 +117,8 @@ Single = (
     | Acknowledge
     | ThreadControl
     | SpaceControl
+    | WaitPage
+    | Sends
     | ThreadSwitch
     | Plan
     | Migrate

@@ -112,6 +112,30 @@ class Acknowledge(Trap, tag=0x24):
     refusals = (Refusal.NO_SUCH_THREAD, Refusal.NO_SUCH_MESSAGE)
 
 
+class WaitPage(Trap, tag=0x27):
+    """Hand over the environment page of `thread`, to read for whom its threads wait (`kernel.abi.kip.Wait`).
+
+    The caller must be bound to a thread of that environment.
+    """
+
+    thread: Word
+    gives_descriptors = "environment page (read-only)"
+    refusals = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.MAY_NOT_BIND, Refusal.HOST_FULL)
+
+
+class Sends(Trap, tag=0x28):
+    """Say whether `thread` has put a message to `to` up that nobody has taken yet.
+
+    That decides whether a thread receives which says that it sends first (`kernel.abi.kip.Wait`): it may not know
+    yet itself that its message was taken. The caller must be bound to a thread of its environment.
+    """
+
+    thread: Word
+    to: Word
+    result = bool
+    refusals = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.MAY_NOT_BIND)
+
+
 class ThreadControl(Trap, tag=0x25):
     """Create, activate, change, move or delete `thread`, or choose who handles an interrupt (X.2 ThreadControl).
 

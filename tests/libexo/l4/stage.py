@@ -17,7 +17,7 @@ from kernel.abi.messages import IpcCode, Phase
 from libexo import attach, l4
 from libexo.ipc import READY
 from libexo.l4.constants import ipc_error_parts
-from libexo.l4.start import entry
+from libexo.l4.entries import entry
 from libexo.testing import System, Task, simulated
 from libexo.testing.system import Holding, Wrap
 
