@@ -30,6 +30,7 @@ RETRY = 5_000_000
 _SENDERS = {
     Label.PARTNER_GONE: KERNEL_THREADS,
     Label.THREAD: KERNEL_THREADS,
+    Label.BOUND: KERNEL_THREADS,
     Label.DEATH: KERNEL_ENVIRONMENTS,
     Label.SUCCEEDED: KERNEL_ENVIRONMENTS,
     Label.REVOKE: KERNEL_MEMORY,
@@ -67,7 +68,7 @@ class Upcalls:
         self._kernel.count(Counter.UPCALLS)
         if not to.backlog and to.body.port.offer(data):
             return
-        if len(to.backlog) >= BACKLOG:
+        if len(to.backlog) >= BACKLOG and label is not Label.BOUND:  # of which there is one a thread at most
             self._kernel.count(Counter.UPCALLS_DROPPED)
             self._kernel.trace.record(Event.UPCALL_DROPPED, to.number, int(label))
             return

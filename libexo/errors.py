@@ -100,6 +100,10 @@ class BrokenRing(ExoError):
     """The other side of a ring does not keep to its rules: the ring must not be used any more."""
 
 
+class BrokenStream(ExoError):
+    """The other side of a connection does not keep to the rules: it must not be used any more."""
+
+
 class NotFound(ExoError, LookupError):
     """No thread has that name."""
 

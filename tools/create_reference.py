@@ -29,6 +29,7 @@ GENERATED = "<!-- Made by tools/create_reference.py from kernel/abi: change it t
 RECORDS = (
     traps.Interface,
     traps.Created,
+    traps.Arrived,
     traps.Bound,
     traps.Identified,
     traps.Slice,

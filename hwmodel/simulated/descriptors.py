@@ -1,9 +1,10 @@
 """Descriptors of the simulated machine: objects in a ledger, so that a test sees what was never closed."""
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Protocol
 
 from hwmodel.simulated.mmu import Region
+from kernel.abi.limits import FRAME_SIZE
 
 KERNEL = "kernel"
 """The owner of what no program holds."""
@@ -100,13 +101,22 @@ class MemoryThing:
 
 
 class TicketThing:
-    """A counter, as an eventfd counts: posts add up, a claim takes all."""
+    """Numbers that were posted, oldest first, as in a pipe of one page."""
 
     kind = "ticket"
 
     def __init__(self) -> None:
-        """Start at zero."""
-        self.value = 0
+        """Start with none."""
+        self._posted: deque[int] = deque()
+
+    def post(self, number: int) -> None:
+        """Put *number* up; where it is full, it is lost."""
+        if len(self._posted) < FRAME_SIZE // 8:
+            self._posted.append(number)
+
+    def claim(self) -> int:
+        """Take the oldest, or 0."""
+        return self._posted.popleft() if self._posted else 0
 
 
 class WaitThing:
@@ -184,11 +194,10 @@ class FileThing:
 
 
 class EndpointThing:
-    """The listening socket of a thread."""
+    """The listening socket of a binding."""
 
     kind = "endpoint"
 
-    def __init__(self, number: int) -> None:
-        """Listen as thread *number*."""
-        self.number = number
-        self.closed = False
+    def __init__(self, address: str) -> None:
+        """Listen under that name."""
+        self.address = address

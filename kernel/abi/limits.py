@@ -22,6 +22,8 @@ MAX_OFFERS = 64
 """Capabilities one environment may have on offer to one other; the oldest offer falls to make room."""
 MAX_BINDINGS = 1024
 """Bindings one environment may hold as a sender."""
+MAX_INCOMING = 8
+"""New bindings handed over at a time."""
 MIN_RING_FRAMES = 3
 """Frames of the smallest extent that can be a ring binding's: one for control words, one for each direction."""
 MAX_RING_FRAMES = 1025

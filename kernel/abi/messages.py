@@ -54,6 +54,9 @@ class Label(IntEnum):
     SUCCEEDED = kernel_label(-70)
     """Thread that ended, thread that took its place by attaching: capabilities to the old are to the new."""
 
+    BOUND = kernel_label(-72)
+    """No words. Somebody is bound to this thread and connected: `Incoming` hands over who. Told once until then."""
+
     THREAD = kernel_label(-71)
     """A thread of this environment was activated, changed or deleted: its id before (0: it is new), its id now
     (0: it is gone), pager, scheduler, UTCB location."""

@@ -79,7 +79,7 @@ class World:
             traps.EnvironmentSignal: lambda: [self.environment, 18],
             traps.NamePublish: lambda: [self.factory, "alias", self.caller.thread],
             traps.BootInfo: lambda: [self.factory],
-            traps.Endpoint: lambda: [0],
+            traps.Incoming: lambda: [0],
             traps.Bind: lambda: [self.victim.thread, 0, self.purse],
             traps.Identify: lambda: [self.theirs, 0],
             traps.Unbind: lambda: [self.mine, 0],
@@ -118,7 +118,7 @@ class World:
         return [self.stale, *handles, *threads, KERNEL_MEMORY, thread_id(96), self.caller.thread]
 
     def send(self, trap: type[traps.Trap], arguments: list[Any], descriptors: int = 0) -> bytes | None:
-        given = [self.stage.machine.ticket() for _ in range(descriptors)]
+        given = [self.stage.machine.console() for _ in range(descriptors)]
         return self.caller.raw(msgspec.msgpack.encode([NUMBER[trap], *arguments]), given)
 
     def check(self) -> None:

@@ -90,7 +90,7 @@ def test_roles_fit_the_descriptors(roles: tuple[int, ...], count: int) -> None:
     with theatre() as stage:
         root = creator(stage)
         program = Program(1, ("child",), (), roles)
-        given = [stage.machine.ticket() for _ in range(count)]
+        given = [stage.machine.console() for _ in range(count)]
         trap = traps.EnvironmentCreate(root.handles[0], "child", program)
 
         assert refusal(root.sys.environment_create, trap, given) == Refusal.BAD_DESCRIPTORS
@@ -103,7 +103,7 @@ def test_descriptors_reach_the_program() -> None:
         root = creator(stage)
         program = Program(1, ("child",), (), (Role.STDOUT,))
         root.sys.environment_create(
-            traps.EnvironmentCreate(root.handles[0], "child", program), [stage.machine.ticket()]
+            traps.EnvironmentCreate(root.handles[0], "child", program), [stage.machine.console()]
         )
 
         given = stage.of(newest(stage)).body.given(Role.STDOUT)

@@ -37,11 +37,12 @@ from kernel.abi.traps.memory import Carve, Carved, MapExtent, Mapped
 from kernel.abi.traps.processor import Expire, Migrate, Plan, ProcessorControl, Slice, ThreadSwitch
 from kernel.abi.traps.thread import (
     Acknowledge,
+    Arrived,
     Bind,
     Bound,
-    Endpoint,
     Identified,
     Identify,
+    Incoming,
     SpaceControl,
     ThreadControl,
     Unbind,
@@ -53,6 +54,7 @@ __all__ = [
     "Accepted",
     "Acknowledge",
     "AnyTrap",
+    "Arrived",
     "Batch",
     "Bind",
     "BootInfo",
@@ -62,7 +64,6 @@ __all__ = [
     "Created",
     "Derive",
     "Drop",
-    "Endpoint",
     "EnvironmentCreate",
     "EnvironmentDestroy",
     "EnvironmentSignal",
@@ -70,6 +71,7 @@ __all__ = [
     "Holder",
     "Identified",
     "Identify",
+    "Incoming",
     "Inspect",
     "Inspection",
     "Interface",
@@ -101,7 +103,7 @@ Single = (
     | EnvironmentSignal
     | NamePublish
     | BootInfo
-    | Endpoint
+    | Incoming
     | Bind
     | Identify
     | Unbind

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hwmodel.real.endpoint import RealEndpoint
+from hwmodel.real.endpoint import listen
 from hwmodel.real.run import Run, RunError
 from hwmodel.real.uids import BLOCK, Uids
 
@@ -49,7 +49,7 @@ def test_the_remains_of_a_dead_system_are_cleared(place: Path) -> None:
     (place / "ipc").mkdir(parents=True)
     (place / "lock").write_text("exokernel 1\n")
     (place / "kip").write_text("old")
-    RealEndpoint(str(place / "ipc" / "96")).close()
+    listen(str(place / "ipc" / "96"), socket.SOCK_STREAM, 1).close()
 
     run = Run(str(place))
 
@@ -109,22 +109,3 @@ def test_two_systems_never_have_the_same_uid() -> None:
     assert abs(other.take() - first) >= BLOCK
     one.close()
     other.close()
-
-
-def test_connections_wait_at_an_end_point_for_whoever_accepts(place: Path) -> None:
-    """Its descriptor is a listening socket that outlives the one it is handed to."""
-    place.mkdir()
-    path = place / "96"
-    endpoint = RealEndpoint(str(path))
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(path))
-        held = endpoint.descriptor()
-        with socket.socket(fileno=os.dup(held.number)) as server:
-            connection, _ = server.accept()
-        held.close()
-        connection.close()
-        mode = path.stat().st_mode & 0o777
-    endpoint.close()
-
-    assert mode == 0o666
-    assert not path.exists()
