@@ -46,6 +46,8 @@ MAX_INTERRUPTS = 64
 """Interrupt lines; equal to SYSTEM_BASE."""
 MAX_WORDS = 63
 """Words of a message after its tag (X.2: MR1..MR63)."""
+MAX_PARTS = 255
+"""What the items of one message carry: strings, capabilities."""
 SHORT_STRING = 512
 """Bytes of a string item that travels inside the packet."""
 MAX_STRING = 4 << 20

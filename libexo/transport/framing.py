@@ -10,15 +10,15 @@ message that is not complete is what has come of it: `Assembly.held`. What contr
 import struct
 from collections.abc import Sequence
 
-from kernel.abi.limits import MAX_STRING, MAX_WORDS
+from kernel.abi.limits import MAX_PARTS, MAX_STRING
 from libexo.errors import BrokenStream
 
 HEAD = struct.Struct("<IIQ")
 """Number of frames, bytes of the first, bytes read so far of what the other side sent."""
 MAX_PACKET = 1 << 18
 """Bytes of the first frame: with room for as many short strings as there are frames."""
-MAX_FRAMES = 4 * (MAX_WORDS + 1)
-"""Frames of a message: as many strings as X.2 items can name, and the packet."""
+MAX_FRAMES = 1 + MAX_PARTS
+"""Frames of a message: the packet, and a string for each of its parts."""
 SIZE = 4
 """Bytes of the size of a frame."""
 _HEAD: int = HEAD.size
