@@ -27,7 +27,7 @@ EXAMPLES = """\
 LINUX = (5, 14)
 DESCRIPTORS = 4096
 """Enough for some 500 environments."""
-SOCKET_PATH = 107 - len("/ipc/4294967295")
+SOCKET_PATH = 107 - len("/ipc/") - 22
 """The longest path of a run directory, in bytes."""
 USERFAULTFD = {"x86_64": 323, "aarch64": 282}
 """The number of the system call, by machine."""

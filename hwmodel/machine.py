@@ -97,13 +97,16 @@ class Memory(Protocol):
 
 
 class Endpoint(Protocol):
-    """The listening socket of a thread: it outlives the thread's incarnations."""
+    """Where the sender of one binding reaches its receiver: a listening socket that takes one connection."""
 
-    def descriptor(self) -> Descriptor:
-        """Return a descriptor of the listening socket."""
+    name: str
+    """Its name in the run directory until somebody has connected: nobody can list or guess it."""
+
+    def take(self) -> Descriptor:
+        """Return the listening socket, at which the one connection waits. It is the caller's from now on."""
 
     def close(self) -> None:
-        """Remove it."""
+        """Remove it, unless it was taken. Twice is harmless."""
 
 
 class Interrupts(Protocol):
@@ -248,14 +251,21 @@ class Machine(Protocol):
     def publish(self, name: str, page: Page) -> None:
         """Let everybody on the host read *page* under *name* in the run directory."""
 
-    def endpoint(self, number: int) -> Endpoint:
-        """Return the listening socket of thread *number*."""
+    def endpoint(self, connected: Callable[[], None]) -> Endpoint:
+        """Return a new listening socket. Raises Exhausted.
+
+        *connected* is called from the machine's loop, once, when somebody has connected. From before then on
+        nobody else can: the name is gone.
+        """
 
     def console(self) -> Descriptor:
         """Return the listening socket that operators connect to: `console` in the run directory."""
 
-    def ticket(self) -> Descriptor:
-        """Return a new ticket: a counter from which exactly one party takes what was posted."""
+    def ticket(self) -> tuple[Descriptor, Descriptor]:
+        """Return a new ticket for two parties, from which exactly one takes what either posted. Raises Exhausted.
+
+        Neither can change how the other's descriptor works, or have it wait.
+        """
 
     def bell(self) -> tuple[Descriptor, Descriptor]:
         """Return a new doorbell: the end to wait on, and the end to ring. Raises Exhausted.

@@ -1,8 +1,10 @@
 """Bindings: the right to send to a thread, checked once.
 
-The sender gets an unguessable token, its routing id at the receiver's socket; the receiver asks once whose it
-is. Then the kernel is out of the path. A binding falls when either side ends; the epoch in the KIP is raised,
-and receivers forget what they were told.
+Each has a way of its own. Its sender is told an end point nobody else knows, where it connects, and an
+unguessable token, by which it says there which binding it is. When it has, the receiver is told that somebody is
+there, and asks who; told once, however many bind meanwhile, and come and go. Both then have everything they need,
+two tickets each among it; the kernel keeps no descriptor, and is out of the path. A binding falls when either side
+ends; the epoch in the KIP is raised, and receivers ask again whose the tokens are.
 
 *Redirection* (X.2) is decided here, because nowhere else can it be enforced. An environment with a redirector
 gets bindings to that thread only, whomever it asks for, but for threads of its own environment and of the
@@ -13,6 +15,7 @@ over the binding of the one who called, so a redirected environment may answer w
 A binding may have a ring, memory that both sides map (`kernel.rings`).
 """
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from hwmodel.machine import Exhausted
@@ -21,14 +24,14 @@ from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
 from kernel.abi.kip import Counter
-from kernel.abi.limits import MAX_BINDINGS
+from kernel.abi.limits import MAX_BINDINGS, MAX_INCOMING
 from kernel.abi.messages import Label
 from kernel.dispatch import Call, handles
 from kernel.errors import Refused
 from kernel.rings import Ring, ring_extent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from hwmodel.machine import Descriptor, Machine
     from kernel.environment import Environment
@@ -36,23 +39,50 @@ if TYPE_CHECKING:
     from kernel.thread import Thread
 
 
-_DESCRIPTORS, _RING_DESCRIPTORS = 2, 4
-"""What the kernel holds for a binding: the tickets; with a ring, the receiver's ends of the doorbells as well."""
+_DESCRIPTORS, _RING_DESCRIPTORS = 4, 6
+"""What the kernel holds for a binding at the most: its end point, the receiver's tickets, and a look into one of
+them; with a ring, the receiver's ends of the doorbells as well."""
 
 
 class Binding:
     """One thread's right to send to another."""
 
-    __slots__ = ("intended", "receiver", "ring", "sender", "tickets", "token")
+    __slots__ = (
+        "endpoint", "intended", "look", "receiver", "receivers", "ring", "sender", "senders", "token",
+    )  # fmt: skip
 
-    def __init__(self, machine: "Machine", sender: "Thread", receiver: "Thread", intended: "Thread") -> None:
-        """Bind *sender* to *receiver*, to reach *intended*. Raises Exhausted."""
+    def __init__(
+        self,
+        machine: "Machine",
+        sender: "Thread",
+        receiver: "Thread",
+        intended: "Thread",
+        connected: "Callable[[Binding], None]",
+    ) -> None:
+        """Bind *sender* to *receiver*, to reach *intended*; *connected* is called when it is there.
+
+        Raises Exhausted.
+        """
         self.sender = sender
         self.receiver = receiver
         self.intended = intended
-        self.tickets = _tickets(machine)
         self.token = machine.token()
         self.ring: Ring | None = None
+        self.senders: list[Descriptor] = []
+        self.receivers: list[Descriptor] = []
+        """Of each its tickets, that of sending and that of answering, until they are handed over."""
+        self.look: list[Descriptor] = []
+        """Once more that of sending, by which to see whether a message is up."""
+        self.endpoint = machine.endpoint(lambda: connected(self))
+        try:
+            for _ in range(2):
+                one, other = machine.ticket()
+                self.senders.append(one)
+                self.receivers.append(other)
+            self.look.append(self.receivers[0].duplicate())
+        except Exhausted:
+            self.close()
+            raise
 
     @property
     def redirected(self) -> bool:
@@ -69,15 +99,25 @@ class Binding:
         """Bytes of its ring memory; 0: it has none."""
         return self.ring.size if self.ring is not None else 0
 
+    @property
+    def identity(self) -> traps.Identified:
+        """What its receiver is told of it."""
+        sender = self.sender
+        return traps.Identified(sender.id, sender.environment.number, self.redirected, self.ring_size)
 
-def _tickets(machine: "Machine") -> "tuple[Descriptor, Descriptor]":
-    """Return the tickets of sending and of answering. Raises Exhausted."""
-    send = machine.ticket()
-    try:
-        return send, machine.ticket()
-    except Exhausted:
-        send.close()
-        raise
+    def hand_over(self) -> "list[Descriptor]":
+        """Return what is the receiver's, once. Raises Exhausted: then it is still here."""
+        ring = self.ring.share() if self.ring is not None else []
+        receivers, self.receivers = self.receivers, []
+        return [self.endpoint.take(), *receivers, *ring]
+
+    def close(self) -> None:
+        """Close what was not handed over."""
+        self.endpoint.close()
+        for ticket in (*self.senders, *self.receivers, *self.look):
+            ticket.close()
+        if self.ring is not None:
+            self.ring.close()
 
 
 class Bindings:
@@ -96,12 +136,23 @@ class Bindings:
             raise Refused(Refusal.TOO_MANY_BINDINGS, f"{MAX_BINDINGS} bindings")
         environment.budget.check(Item.BINDINGS)
         environment.budget.check(Item.DESCRIPTORS, _RING_DESCRIPTORS)
-        self._kernel.threads.endpoint(receiver.number)
-        binding = Binding(self._kernel.machine, sender, receiver, intended)
+        binding = Binding(self._kernel.machine, sender, receiver, intended, self._connected)
         environment.outgoing[binding.token] = receiver.incoming[binding.token] = binding
         environment.budget.hold(Item.BINDINGS)
         environment.budget.hold(Item.DESCRIPTORS, binding.descriptors)
         return binding
+
+    def _connected(self, binding: Binding) -> None:
+        """Its sender is there: the receiver may have it."""
+        receiver = binding.receiver
+        receiver.arrived[binding.token] = binding
+        if not receiver.told:
+            self.announce(receiver)
+
+    def announce(self, receiver: "Thread") -> None:
+        """Tell *receiver* that somebody waits, as it is not told again before it asked."""
+        receiver.told = True
+        self._kernel.tell(receiver.environment, Label.BOUND, (), thread=receiver.id)
 
     def unbind(self, binding: Binding) -> None:
         """End *binding*."""
@@ -109,10 +160,8 @@ class Bindings:
         del environment.outgoing[binding.token], binding.receiver.incoming[binding.token]
         environment.budget.release(Item.BINDINGS)
         environment.budget.release(Item.DESCRIPTORS, binding.descriptors)
-        for ticket in binding.tickets:
-            ticket.close()
-        if binding.ring is not None:
-            binding.ring.close()
+        binding.receiver.arrived.pop(binding.token, None)
+        binding.close()
         self._kernel.kip.raise_epoch()
 
     def fall(self, thread: "Thread") -> None:
@@ -125,6 +174,7 @@ class Bindings:
     def renamed(self, thread: "Thread") -> None:
         """End every binding to *thread*: who asked for it by this id is told. Its own are of its new id."""
         self.drop(thread.incoming.values())
+        thread.told = False  # by its old id
         self._kernel.kip.raise_epoch()
 
     def reroute(self, environment: "Environment") -> None:
@@ -148,8 +198,9 @@ def _bind(kernel: "Kernel", call: Call[traps.Bind]) -> traps.Bound:
     sender = threads.own(call.caller, call.trap.sender)
     extent = ring_extent(call)
     binding = bindings.bind(sender, intended)
+    call.gives += binding.senders
+    binding.senders = []
     try:
-        _hand_over(call, binding)
         if extent is not None:
             binding.ring = Ring(kernel.machine, extent)
             call.caller.budget.hold(Item.DESCRIPTORS, binding.descriptors - _DESCRIPTORS)
@@ -161,36 +212,39 @@ def _bind(kernel: "Kernel", call: Call[traps.Bind]) -> traps.Bound:
     kernel.count(Counter.BINDS)
     kernel.trace.record(Event.BOUND, call.caller.number, receiver.id)
     return traps.Bound(
-        number=receiver.number, token=binding.token, thread=receiver.id, ring=binding.ring_size
+        address=binding.endpoint.name, token=binding.token, thread=receiver.id, ring=binding.ring_size
     )
 
 
-def _hand_over(call: "Call[traps.Bind] | Call[traps.Identify]", binding: Binding) -> None:
-    """Give the caller its ends of the tickets. Raises Exhausted."""
-    for ticket in binding.tickets:
-        call.gives.append(ticket.duplicate())
+@handles(traps.Incoming)
+def _incoming(kernel: "Kernel", call: Call[traps.Incoming]) -> tuple[traps.Arrived, ...]:
+    receiver = kernel.threads.own(call.caller, call.trap.receiver)
+    taken = []
+    for binding in list(islice(receiver.arrived.values(), MAX_INCOMING)):
+        try:
+            call.gives += binding.hand_over()
+        except Exhausted:
+            kernel.bindings.drop((binding,))  # else it would be first again
+            continue
+        del receiver.arrived[binding.token]
+        taken.append(traps.Arrived(binding.token, binding.identity))
+    receiver.told = False
+    if receiver.arrived:
+        kernel.bindings.announce(receiver)
+    return tuple(taken)
 
 
 @handles(traps.Identify)
 def _identify(kernel: "Kernel", call: Call[traps.Identify]) -> traps.Identified:
     kernel.count(Counter.IDENTIFIES)
-    binding = _incoming(kernel, call)
+    binding = _to_caller(kernel, call)
     if binding is None:
         kernel.count(Counter.UNKNOWN_TOKENS)
         raise Refused(Refusal.UNKNOWN_TOKEN, "the message under it must be thrown away")
-    _hand_over(call, binding)
-    if binding.ring is not None:
-        binding.ring.share(call.gives)
-    sender = binding.sender
-    return traps.Identified(
-        thread=sender.id,
-        environment=sender.environment.number,
-        redirected=binding.redirected,
-        ring=binding.ring_size,
-    )
+    return binding.identity
 
 
-def _incoming(kernel: "Kernel", call: Call[traps.Identify] | Call[traps.Unbind]) -> Binding | None:
+def _to_caller(kernel: "Kernel", call: Call[traps.Identify] | Call[traps.Unbind]) -> Binding | None:
     """Return the binding by its token, if the caller's thread is its receiver."""
     try:
         receiver = kernel.threads.own(call.caller, call.trap.receiver)
@@ -204,7 +258,7 @@ def _unbind(kernel: "Kernel", call: Call[traps.Unbind]) -> None:
     binding = call.caller.outgoing.get(call.trap.token)
     if binding is not None:
         kernel.bindings.unbind(binding)
-    elif (binding := _incoming(kernel, call)) is not None:
+    elif (binding := _to_caller(kernel, call)) is not None:
         kernel.bindings.drop((binding,))
     else:
         raise Refused(Refusal.UNKNOWN_TOKEN, "")
@@ -220,7 +274,7 @@ def _wait_page(kernel: "Kernel", call: Call[traps.WaitPage]) -> None:
 def _sends(kernel: "Kernel", call: Call[traps.Sends]) -> bool:
     partner, to = _partner(kernel, call), call.trap.to
     outgoing = partner.environment.outgoing.values()
-    return any(b.tickets[0].posted() for b in outgoing if b.sender is partner and b.intended.id == to)
+    return any(b.look[0].posted() for b in outgoing if b.sender is partner and b.intended.id == to)
 
 
 def _partner(kernel: "Kernel", call: Call[traps.WaitPage] | Call[traps.Sends]) -> "Thread":

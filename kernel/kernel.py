@@ -79,7 +79,6 @@ class Kernel:
 
     def close(self) -> None:
         """Free what the kernel itself holds on the machine."""
-        self.threads.close()
         self.trace.close()
         self.kip.close()
 

@@ -9,9 +9,8 @@ before, since the sender keeps its capability; but that is good for nothing but 
 binding falls.
 
 Two *doorbells* wake a side that sleeps. Each is one way, with an end to wait on and an end to ring. The kernel
-gives the sender its ends away, and keeps the receiver's until the binding falls, because it does not know when the
-receiver will ask. So each side finds its doorbell hung up when the other side has ended: the receiver with the
-sender's program, the sender at the latest with the binding, once the receiver has given its ends up too.
+gives each side its ends away, the receiver's when it asks who is bound to it. So each side finds its doorbell hung
+up when the other side has ended, or has given its ends up.
 """
 
 from typing import TYPE_CHECKING
@@ -41,8 +40,8 @@ class Ring:
         self._extent = extent
         (sender_waits, receiver_rings), (receiver_waits, sender_rings) = _bells(machine)
         self._senders = [sender_waits, sender_rings]
-        """Until they are handed over."""
         self._receivers = [receiver_waits, receiver_rings]
+        """Each until they are handed over."""
 
     @property
     def size(self) -> int:
@@ -58,11 +57,11 @@ class Ring:
         senders, self._senders = self._senders, []
         return [self._extent.ring_descriptor(), *senders]
 
-    def share(self, gives: "list[Descriptor]") -> None:
-        """Add to *gives* what is the receiver's: memory, doorbell ends. Raises Exhausted, having added some."""
-        gives.append(self._extent.ring_descriptor())
-        for end in self._receivers:
-            gives.append(end.duplicate())
+    def share(self) -> "list[Descriptor]":
+        """Return what is the receiver's, once: memory, doorbell ends. Raises Exhausted: they are still here."""
+        memory = self._extent.ring_descriptor()
+        receivers, self._receivers = self._receivers, []
+        return [memory, *receivers]
 
     def close(self) -> None:
         """The binding fell: close the doorbells; the extent, if it is still there, is an ordinary one again."""

@@ -1,7 +1,7 @@
 """A thread: what sends, and what can be sent to.
 
 Every environment has a first thread, the main thread of its host process, and ends with it. It may have more:
-each has a number, an end point and bindings of its own, and nothing else of its own. What a thread may do is
+each has a number and bindings of its own, and nothing else of its own. What a thread may do is
 what its environment may do, and which of its threads made a trap the kernel does not ask.
 
 An *inactive* thread has a number and a space, and nobody can reach it. It becomes active with its first pager.
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 class Thread:
     """One thread of one environment."""
 
-    __slots__ = ("active", "environment", "id", "incoming", "living", "pager", "row", "scheduler", "utcb")
+    __slots__ = (
+        "active", "arrived", "environment", "id", "incoming", "living", "pager", "row", "scheduler", "told",
+        "utcb",
+    )  # fmt: skip
 
     def __init__(self, thread: ThreadId, environment: "Environment") -> None:
         """Make *thread*, inactive, in *environment*; it lives when `Threads.enter` has taken it."""
@@ -36,6 +39,10 @@ class Thread:
         self.active = False
         self.incoming: dict[bytes, Binding] = {}
         """Who may send to it."""
+        self.arrived: dict[bytes, Binding] = {}
+        """Those of them that have connected, and were not handed over yet, oldest first."""
+        self.told = False
+        """It was told that there are such, and has not asked for them since."""
 
     def __repr__(self) -> str:
         """Show id and environment."""

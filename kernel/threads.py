@@ -1,16 +1,13 @@
-"""Threads: the ids IPC goes by, and the listening sockets behind them.
+"""Threads: the ids IPC goes by.
 
 A number the kernel gives out is reused only with its next version, so an id that was ever valid for one
 incarnation is never valid for another. Who may create threads by ThreadControl chooses numbers and versions,
-and answers for them; the kernel gives out no number that was chosen, nor an older version afterwards. The socket
-of a number belongs to the kernel: nobody can squat on it, and while a server is being restarted connections to
-it wait.
+and answers for them; the kernel gives out no number that was chosen, nor an older version afterwards.
 """
 
 from collections import deque
 from typing import TYPE_CHECKING
 
-from kernel.abi import traps
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import (
@@ -26,11 +23,9 @@ from kernel.abi.ids import (
 )
 from kernel.abi.kip import WAIT_WORDS, Page
 from kernel.abi.limits import MAX_THREADS
-from kernel.dispatch import Call, handles
 from kernel.errors import Panic, Refused
 
 if TYPE_CHECKING:
-    from hwmodel.machine import Endpoint
     from kernel.environment import Environment
     from kernel.kernel import Kernel
     from kernel.thread import Thread
@@ -51,7 +46,6 @@ class Threads:
         self._threads: dict[int, Thread] = {}
         self._versions: dict[int, int] = {}
         self._free = deque(range(FIRST_PROGRAM, MAX_THREADS))
-        self._endpoints: dict[int, Endpoint] = {}
 
     # ------------------------------------------------------------------------------------------------ numbers
 
@@ -92,9 +86,6 @@ class Threads:
         if thread.living or self._threads.get(number) is not thread:
             return
         del self._threads[number]
-        endpoint = self._endpoints.pop(number, None)
-        if endpoint is not None:
-            endpoint.close()
         if number >= FIRST_PROGRAM:
             self._free.append(number)
 
@@ -196,29 +187,3 @@ class Threads:
         if found.environment is not environment:
             raise Refused(Refusal.NO_SUCH_THREAD, f"thread {show_thread(thread)} is another's")
         return found
-
-    # --------------------------------------------------------------------------------------------- end points
-
-    def endpoint(self, number: int) -> "Endpoint":
-        """Return the listening socket of thread *number*."""
-        endpoint = self._endpoints.get(number)
-        if endpoint is None:
-            endpoint = self._endpoints[number] = self._kernel.machine.endpoint(number)
-        return endpoint
-
-    def open_endpoints(self) -> int:
-        """Return how many listening sockets there are."""
-        return len(self._endpoints)
-
-    def close(self) -> None:
-        """Remove every listening socket."""
-        for endpoint in self._endpoints.values():
-            endpoint.close()
-        self._endpoints.clear()
-
-
-@handles(traps.Endpoint)
-def _endpoint(kernel: "Kernel", call: Call[traps.Endpoint]) -> int:
-    number = kernel.threads.own(call.caller, call.trap.thread).number
-    call.gives.append(kernel.threads.endpoint(number).descriptor())
-    return number

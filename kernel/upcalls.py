@@ -29,6 +29,7 @@ RETRY = 5_000_000
 _SENDERS = {
     Label.PARTNER_GONE: KERNEL_THREADS,
     Label.THREAD: KERNEL_THREADS,
+    Label.BOUND: KERNEL_THREADS,
     Label.DEATH: KERNEL_ENVIRONMENTS,
     Label.SUCCEEDED: KERNEL_ENVIRONMENTS,
     Label.HEARTBEAT: KERNEL_ENVIRONMENTS,
@@ -67,7 +68,9 @@ class Upcalls:
         self._kernel.count(Counter.UPCALLS)
         if not to.backlog and to.body.port.offer(data):
             return
-        if to.budget.room(Item.UPCALLS) < 1:
+        if (
+            to.budget.room(Item.UPCALLS) < 1 and label is not Label.BOUND
+        ):  # of which there is one a thread at most
             self._kernel.count(Counter.UPCALLS_DROPPED)
             self._kernel.trace.record(Event.UPCALL_DROPPED, to.number, int(label))
             return

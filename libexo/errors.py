@@ -131,6 +131,10 @@ class TrapArgument(BadArgument):
     """An argument does not fit its trap: the kernel would have ended the caller for it, so nothing was sent."""
 
 
+class BrokenStream(ExoError):
+    """The other side of a connection does not keep to the rules: it must not be used any more."""
+
+
 class NotFound(ExoError, LookupError):
     """No thread has that name."""
 

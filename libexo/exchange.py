@@ -226,7 +226,7 @@ class Answer:
 
 
 def put_up(ticket: "Ticket", sequence: int) -> None:
-    """Put *sequence* up, unless none is, or the other end has filled the ticket to the brim: that is its loss."""
+    """Put *sequence* up, unless none is; a ticket that was closed meanwhile has no use for it."""
     if sequence:
         with suppress(OSError):
             ticket.post(sequence)

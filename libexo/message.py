@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel.abi.limits import MAX_STRING, MAX_WORDS, SHORT_STRING
+from kernel.abi.limits import MAX_PARTS, MAX_STRING, MAX_WORDS, SHORT_STRING
 from kernel.abi.messages import LABEL_BITS
 from kernel.abi.rights import MAP_READ
 
@@ -106,7 +106,9 @@ def check(message: Message) -> None:
 
 
 def check_items(items: Sequence[Item]) -> None:
-    """Raise ValueError when one of *items* cannot be sent."""
+    """Raise ValueError when *items* are too many, or one of them cannot be sent."""
+    if len(items) > MAX_PARTS:
+        raise ValueError(f"{len(items)} items: a message has at most {MAX_PARTS}")
     for item in items:
         if isinstance(item, _STRINGS) and len(item) > MAX_STRING:
             raise ValueError(

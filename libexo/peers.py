@@ -1,30 +1,39 @@
-"""Who is bound to us: the kernel says so, once, for each token that messages come under.
+"""Who is bound to us: the kernel hands them over, a few at a time, with all that belongs to each.
 
 What it said is remembered until the KIP's binding epoch changes, for then some binding fell. A peer that is found
 again is the same; one that is gone is forgotten, at the latest when many others have come and gone.
+
+Each costs a few descriptors. While hardly any are left, those give one of their bindings up who have the most, be
+it the one that has just come.
 """
 
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kernel.abi import traps
-from kernel.abi.limits import TOKEN_BYTES
-from libexo.errors import GateClosed, TrapRefused
+from libexo.errors import ExoError, GateClosed, TrapRefused
 from libexo.exchange import Peer
 from libexo.host.base import Descriptor
 from libexo.transport.ring.line import open_line
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
+    from libexo.transport.base import Inbox
 
 SWEEP = 32
 """Peers of an earlier epoch that make a sweep worth its trap."""
 RINGS = 256
 """Rings to one thread at a time; who comes later is served as those without."""
+_ENDS = 3
+"""Descriptors of a binding: where its connection waits, two tickets."""
+_RING_ENDS = 3
+"""What one with a ring has besides: its memory, two ends of doorbells."""
 
 
 class Peers:
-    """The bindings to one thread, as far as they were used."""
+    """The bindings to one thread that it took."""
 
     def __init__(self, environment: "Environment", gone: Callable[[Peer], None]) -> None:
         """Ask the kernel of *environment*; call *gone* for each that is found to be."""
@@ -33,35 +42,49 @@ class Peers:
         self._environment = environment
         self._gone = gone
 
+    def take_in(self, thread: int, inbox: "Inbox") -> None:
+        """Have *inbox* hear those who were bound to *thread* since the last time, a few at most."""
+        environment = self._environment
+        epoch = environment.kip.epoch
+        arrived, descriptors = environment.sys.incoming(thread)
+        for each in arrived:
+            count = _ENDS + (_RING_ENDS if each.who.ring else 0)
+            given, descriptors = descriptors[:count], descriptors[count:]
+            if len(given) < count:  # the host had no room for them here: they are lost
+                self._close(given)
+                self._refuse(each.token, thread)
+                continue
+            peer = self.known[each.token] = self._meet(each.token, each.who, given[1:])
+            peer.epoch = epoch
+            is_last = not environment.host.has_room(given[-1])
+            inbox.admit(each.token, given[0], peer.environment)
+            if is_last:
+                self._refuse(self._of_whom_most(), thread)
+        if arrived:
+            self._sweep(epoch, thread)
+
     def identify(self, token: bytes, thread: int) -> Peer | None:
         """Return whose binding to *thread* the *token* is, by what the kernel says now; None: nobody's."""
         environment, peer = self._environment, self.known.get(token)
+        if peer is None:
+            return None
         epoch = environment.kip.epoch
-        if len(token) != TOKEN_BYTES:
-            return None  # chosen by a sender that has no binding: to ask the kernel about it would be a fault
         try:
-            identified, descriptors = environment.sys.identify(token, thread)
+            environment.sys.identify(token, thread)
         except (TrapRefused, GateClosed):
             self.forget(token)
             return None
-        if peer is not None:
-            self._close(descriptors)
-        else:
-            peer = self.known[token] = self._meet(token, identified, descriptors)
-            self._sweep(epoch, thread)
         peer.epoch = epoch
         return peer
 
-    def _meet(self, token: bytes, identified: traps.Identified, descriptors: list[Descriptor]) -> Peer:
-        """Return a peer that was not known, with our end of its ring if it has one and there is room for it."""
+    def _meet(self, token: bytes, who: traps.Identified, descriptors: list[Descriptor]) -> Peer:
+        """Return a new peer, with our end of its ring if it has one and there is room for it."""
         host = self._environment.host
         tickets = host.ticket(descriptors[0]), host.ticket(descriptors[1])
-        peer = Peer(
-            identified.thread, identified.environment, token, tickets, redirected=identified.redirected
-        )
-        if identified.ring:
+        peer = Peer(who.thread, who.environment, token, tickets, redirected=who.redirected)
+        if who.ring:
             if sum(known.line is not None for known in self.known.values()) < RINGS:
-                peer.line = open_line(host, identified.ring, descriptors[2:], receiver=True)
+                peer.line = open_line(host, who.ring, descriptors[2:], receiver=True)
             else:
                 self._close(descriptors[2:])
         return peer
@@ -70,20 +93,28 @@ class Peers:
         for descriptor in descriptors:
             self._environment.host.close_descriptor(descriptor)
 
+    def _of_whom_most(self) -> bytes:
+        """Return the youngest binding of the environment that has the most."""
+        most, _ = Counter(peer.environment for peer in self.known.values()).most_common(1)[0]
+        return next(peer.token for peer in reversed(self.known.values()) if peer.environment == most)
+
+    def _refuse(self, token: bytes, thread: int) -> None:
+        """End the binding of *token*: its sender is told."""
+        with suppress(ExoError):  # it fell meanwhile
+            self._environment.sys.unbind(token, thread)
+        self.forget(token)
+
     def _sweep(self, epoch: int, thread: int) -> None:
         """Forget peers that are gone, a batch at a time, so that those who come and go leave nothing behind."""
         stale = [p.token for p in self.known.values() if p.epoch != epoch and p.epoch][:SWEEP]
         if len(stale) < SWEEP:
             return
-        outcomes, descriptors = self._environment.sys.batch(
-            [traps.Identify(token, thread) for token in stale]
-        )
+        outcomes, _ = self._environment.sys.batch([traps.Identify(token, thread) for token in stale])
         for token, outcome in zip(stale, outcomes, strict=True):
             if isinstance(outcome, TrapRefused):
                 self.forget(token)
             else:
                 self.known[token].epoch = epoch
-        self._close(descriptors)
 
     def forget(self, token: bytes) -> None:
         """Nothing comes under *token* any more."""

@@ -8,6 +8,7 @@ waiting: it is taken without a look at what came right behind it.
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -17,12 +18,7 @@ from kernel.abi.ids import ANY_LOCAL_THREAD, ANY_THREAD, show_thread
 from kernel.abi.limits import MAX_OFFERS, SHORT_STRING
 from kernel.abi.messages import XFER_AT, IpcCode, Packet, Phase, ShortPart
 from libexo import message as messages
-from libexo.errors import (
-    IpcTimeout,
-    NoPartner,
-    TrapRefused,
-    error_word,
-)
+from libexo.errors import ExoError, IpcTimeout, NoPartner, TrapRefused, error_word
 from libexo.exchange import Answer, Arrival, Peer, put_up
 from libexo.following import Followed
 from libexo.message import Item, Message, Origin
@@ -30,6 +26,8 @@ from libexo.packing import check, pack, plain, take_back, unpack
 from libexo.peers import Peers
 from libexo.rings import Rings, answer_ring
 from libexo.sending import BATCH
+from libexo.speaking import speaks_for
+from libexo.transport.base import HELD
 from libexo.wire import (
     CALL,
     DECODE,
@@ -73,6 +71,10 @@ class Receiving:
     def __init__(self, environment: "Environment", thread: int, statistics: "Counter[str]") -> None:
         """Receive as *thread* of *environment*."""
         self.inbox: Inbox | None = None
+        self.news = True
+        """Somebody may be bound to us whom we have not taken in."""
+        self.holds = HELD
+        """How many bytes the inbox holds for others: see `libexo.transport.base`."""
         self.window: Callable[[Packet], int] = lambda _packet: MAX_OFFERS
         """How many capabilities of a message are wanted: one that brings more is refused."""
         self._environment = environment
@@ -98,14 +100,34 @@ class Receiving:
     def open_inbox(self) -> "Inbox":
         """Open the receiving end, if it is not open yet."""
         if self.inbox is None:
-            number, descriptor = self._sys.endpoint(self.thread)
-            self.inbox = self._host.transport.inbox(number, descriptor)
+            self.inbox = self._host.transport.inbox(self._broken)
             self._shows_all = getattr(self.inbox, "shows_all", False)
         return self.inbox
 
+    def bound(self) -> None:
+        """Somebody is bound to us: the kernel says so once, until we have asked for all there are."""
+        self.news = True
+        if self.rings is not None:
+            self.rings.inbox.found_others = True
+
+    def _take_in(self) -> None:
+        """Take in some of those who were bound to us; if there are more, the kernel says so again."""
+        self.news = False
+        inbox = self.open_inbox()
+        inbox.limit = self.holds
+        self.peers.take_in(self.thread, inbox)
+
+    def _broken(self, token: bytes, _why: str) -> None:
+        """The sender of *token* does not keep to the rules, and its connection is closed; or it had no token."""
+        self._statistics["broken_link" if token else "unknown_token"] += 1
+        if token:
+            with suppress(ExoError):  # it fell meanwhile
+                self._sys.unbind(token, self.thread)
+            self.peers.forget(token)
+
     def must_look(self) -> bool:
         """Whether there may be a message that waiting would not show. If not, we are ready from now on."""
-        if self._held or not self._shows_all:
+        if self._held or not self._shows_all or self.news:
             return True
         self._ready = self._now()
         return False
@@ -114,6 +136,8 @@ class Receiving:
 
     def look(self) -> None:
         """Take in what has arrived, a batch at most, and put it in order."""
+        if self.news:
+            self._take_in()
         if self.rings is not None:
             self.rings.recheck()
         receive, held = (self.inbox or self.open_inbox()).receive, self._held
@@ -157,7 +181,7 @@ class Receiving:
     def _arrived(self, token: bytes, frames: list[bytes]) -> Arrival | None:
         """Check what arrived under *token*; return it, or count it and drop it."""
         peer = self._peers.get(token)
-        if peer is None or peer.epoch != self._kip.epoch:
+        if peer is not None and peer.epoch != self._kip.epoch:
             peer = self._identify(token, self.thread)
         if peer is None:
             self._statistics["unknown_token"] += 1
@@ -210,19 +234,7 @@ class Receiving:
         It may for threads of its own environment, to threads of its own environment, and where it is in the
         chain of redirectors of *virtual*'s environment (X.2 propagation); else it sends for itself.
         """
-        kip = self._environment.kip
-        row = kip.thread(virtual)
-        if row is None:
-            return False
-        if environment in (row.environment, to):
-            return True
-        seen: set[int] = set()
-        while row is not None and row.redirector and row.redirector not in seen:
-            if row.redirector == thread:
-                return True
-            seen.add(row.redirector)
-            row = kip.thread(row.redirector)
-        return False
+        return speaks_for(self._environment.kip, environment, thread, virtual, to)
 
     def recheck(self, origin: Origin) -> None:
         """Find out whether the sender of *origin* is still there, if bindings fell since it was last known."""
@@ -231,15 +243,19 @@ class Receiving:
             self._identify(peer.token, self.thread)
 
     def _gone(self, peer: Peer) -> None:
-        """What *peer* was to say of answers of ours will not be said, and its ring is closed."""
+        """What *peer* was to say of answers of ours will not be said; its connection and its ring are closed."""
         if self.rings is not None:
             self.rings.inbox.detach(peer.token)
+        if self.inbox is not None:
+            self.inbox.close_peer(peer.token)
         self.followed.gone(peer)
 
     # ------------------------------------------------------------------------------------------------- taking
 
     def next(self, sender: int) -> Arrival | None:
         """Take the oldest message from *sender* (ANY_THREAD, ANY_LOCAL_THREAD: of many), for good; or None."""
+        if self.news:
+            self._take_in()
         if sender == ANY_THREAD and not self._held and (first := self._first()) is not None:
             return first
         self.look()

@@ -15,9 +15,10 @@ gone on.
 *Turning.* Who received a call may have its sender wait for another's answer (X.2: propagation turns the
 from-specifier). That answer arrives as a message of its own.
 
-*Trust.* The token a message comes under is identified by the kernel, once; the memory of it is dropped when the
-KIP's binding epoch changes. A capability that a message names must, by the kernel's word, be on offer by its
-sender. Everything else in a packet is the sender's claim: what does not decode is counted and thrown away.
+*Trust.* Whose the connection is that a message comes over the kernel says, once, when it hands the binding over; it
+is asked again when the KIP's binding epoch has changed. A capability that a message names must, by the kernel's
+word, be on offer by its sender. Everything else in a packet is the sender's claim: what does not decode is counted
+and thrown away.
 """
 
 from collections import Counter, deque
@@ -94,6 +95,8 @@ class Rendezvous:
         """Take in one upcall for this thread."""
         if upcall.label == Label.PARTNER_GONE:
             self.sending.partner_gone(*upcall.words)
+        elif upcall.label == Label.BOUND:
+            self.receiving.bound()
         else:
             self.receiving.hold(upcall)
 

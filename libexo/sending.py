@@ -16,6 +16,7 @@ from kernel.abi.messages import STATUS_BIAS, XFER_AT, IpcCode, Packet, Phase
 from libexo import message as messages
 from libexo.errors import (
     BrokenRing,
+    BrokenStream,
     ExoError,
     IpcError,
     IpcTimeout,
@@ -134,7 +135,7 @@ class Sending:
             error = NoRedirector if refused.refusal == Refusal.NO_REDIRECTOR else NoPartner
             raise error(Phase.SEND, f"thread {show_thread(to)}: {refused}") from refused
         host = self._host
-        channel = host.transport.channel(bound.number, bound.token)
+        channel = host.transport.channel(bound.address, bound.token)
         tickets = host.ticket(descriptors[0]), host.ticket(descriptors[1])
         link = Link(to, bound.thread, bound.token, channel, tickets)
         if ring:
@@ -303,7 +304,7 @@ class Sending:
             try:
                 if not link.exchanges or (frames := link.channel.receive()) is None:
                     return
-            except BrokenRing:
+            except (BrokenRing, BrokenStream):
                 self.break_link(link)
                 return
             try:

@@ -35,6 +35,8 @@ _USERS = thread_id(USER_BASE, 0)
 """Thread ids below are the kernel's."""
 AT_ONCE = 32
 """Requests served through rings before the server looks elsewhere: at its gate, sockets, what it watches."""
+HELD = 8 << 20
+"""Bytes a server holds for its clients, of requests that are not complete, and of answers that are not read."""
 _ENCODE = msgspec.msgpack.Encoder().encode
 
 
@@ -118,7 +120,9 @@ class Server:
         for each in implementation.operations.values():
             each.prepare()
         self._implementation.environment = environment
-        environment.thread.core.receiving.window = self._accepts
+        receiving = environment.thread.core.receiving
+        receiving.window = self._accepts
+        receiving.holds = HELD
         self._watched: dict[Source, Callable[[], None]] = {}
         self._alarms: list[tuple[int, int, Callable[[], None]]] = []
         self._serial = count()

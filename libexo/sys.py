@@ -79,10 +79,12 @@ class Sys:
         """Count *amount* of *item* against the environment of *thread*; 0 ends that."""
         self._do(traps.Charge(thread, int(item), amount))
 
-    def endpoint(self, thread: int = 0) -> tuple[int, Descriptor]:
-        """Return the number of *thread* (0: the caller's first) and its listening socket."""
-        number, (descriptor,) = self.trap(traps.Endpoint(thread))
-        return number, descriptor
+    def incoming(self, receiver: int = 0) -> tuple[tuple[traps.Arrived, ...], list[Descriptor]]:
+        """Hand over who was bound to thread *receiver* since it last asked.
+
+        Descriptors of each: the socket its connection waits at, then as of `bind`.
+        """
+        return self.trap(traps.Incoming(receiver))
 
     def wait_page(self, thread: int) -> Descriptor:
         """Return the environment page of *thread*, to read for whom its threads wait."""
@@ -101,9 +103,10 @@ class Sys:
         """
         return self.trap(traps.Bind(thread, sender, ring))
 
-    def identify(self, token: bytes, receiver: int = 0) -> tuple[traps.Identified, list[Descriptor]]:
-        """Say whose binding to *receiver* the *token* is; descriptors as of `bind`."""
-        return self.trap(traps.Identify(token, receiver))
+    def identify(self, token: bytes, receiver: int = 0) -> traps.Identified:
+        """Say whose binding to *receiver* the *token* is."""
+        identified: traps.Identified = self._do(traps.Identify(token, receiver))
+        return identified
 
     def unbind(self, token: bytes, receiver: int = 0) -> None:
         """Give a binding up, or one to thread *receiver* (0: the caller's first)."""

@@ -48,6 +48,7 @@ RECORDS = (
     traps.Created,
     traps.Booted,
     operators.Operators,
+    traps.Arrived,
     traps.Bound,
     traps.Identified,
     traps.Slice,

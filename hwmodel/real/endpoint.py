@@ -1,13 +1,24 @@
-"""The listening socket of a thread, at ipc/NUMBER in the run directory."""
+"""Listening sockets: those with a name everybody knows, and those of one binding, with a name nobody can find.
 
+The host shows everybody under what path a socket was bound (/proc/net/unix). So one of a binding is bound under a
+path that says nothing and is never listened at, renamed to a secret one in a directory that cannot be listed, and
+listens only then. When its one connection is there, the name goes, before anybody accepts: so there is no second.
+"""
+
+import base64
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 
-from hwmodel.real.descriptor import RealDescriptor
+from hwmodel.machine import Exhausted
+from hwmodel.real.descriptor import RealDescriptor, lendable
+from hwmodel.real.loop import Loop
 
 BACKLOG = 128
-"""Connections that wait while a server is restarted."""
+"""Connections that wait while their server is busy, at a name everybody knows."""
+_SECRET = 16
+"""Bytes of a secret name."""
 
 
 def listen(path: str, kind: socket.SocketKind, backlog: int) -> socket.socket:
@@ -20,7 +31,7 @@ def listen(path: str, kind: socket.SocketKind, backlog: int) -> socket.socket:
         # gone when he accepts.
         listener.setblocking(False)
         listener.bind(path)
-        os.chmod(path, 0o666)  # noqa: S103 - who may speak is decided by token, or by uid
+        os.chmod(path, 0o666)  # noqa: S103 - who may speak is decided by uid
         listener.listen(backlog)
     except BaseException:
         listener.close()
@@ -29,18 +40,57 @@ def listen(path: str, kind: socket.SocketKind, backlog: int) -> socket.socket:
 
 
 class RealEndpoint:
-    """The kernel's hold on the listening socket of a thread; see `hwmodel.machine.Endpoint`."""
+    """The listening socket of one binding; see `hwmodel.machine.Endpoint`."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._listener = listen(path, socket.SOCK_STREAM, BACKLOG)
+    def __init__(self, loop: Loop, directory: str, serial: int, connected: Callable[[], None]) -> None:
+        """Listen in *directory*; no other has its *serial* number. Raises Exhausted."""
+        self.name = base64.urlsafe_b64encode(os.getrandom(_SECRET)).decode().rstrip("=")
+        self._path = os.path.join(directory, self.name)
+        self._loop = loop
+        self._call = connected
+        try:
+            self._listener = _listen_once(os.path.join(directory, f".{serial}"), self._path)
+        except OSError as error:
+            raise Exhausted(f"an end point: {error.strerror}") from error
+        loop.watch(self._listener.fileno(), self._connected)
 
-    def descriptor(self) -> RealDescriptor:
-        """Return a descriptor of the listening socket."""
-        return RealDescriptor(os.dup(self._listener.fileno()))
+    def _connected(self, _events: int) -> None:
+        """Somebody is there, and nobody has room behind him."""
+        self._remove()
+        self._call()
+
+    def take(self) -> RealDescriptor:
+        """Return the listening socket."""
+        self._remove()
+        return RealDescriptor(self._listener.detach())
 
     def close(self) -> None:
-        """Remove it: senders find nobody there any more."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+        """Remove it, unless it was taken."""
+        self._remove()
         self._listener.close()
+
+    def _remove(self) -> None:
+        """Take the name away, and wait for nobody any more."""
+        if self._path:
+            self._loop.unwatch(self._listener.fileno())
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+            self._path = ""
+
+
+def _listen_once(bound: str, path: str) -> socket.socket:
+    """Return a socket bound to *bound* that listens at *path*, with room for one connection. Raises OSError."""
+    number = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK).detach()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=lendable(number))
+    try:
+        listener.bind(bound)
+        os.chmod(bound, 0o666)  # noqa: S103 - who may connect is decided by who knows the name
+        os.rename(bound, path)
+        listener.listen(0)
+    except BaseException:
+        listener.close()
+        for name in (bound, path):
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+        raise
+    return listener

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from hwmodel.interrupts import MILLISECOND, InterruptController, Ticker
 from hwmodel.machine import Descriptor, Page, Supervisor
 from hwmodel.real.body import RealBody
-from hwmodel.real.descriptor import RealDescriptor, lendable, pipe
+from hwmodel.real.descriptor import RealDescriptor, lendable, pipe, ticket
 from hwmodel.real.endpoint import BACKLOG, RealEndpoint, listen
 from hwmodel.real.frequencies import frequencies
 from hwmodel.real.gate import Gate, Peer
@@ -44,8 +44,8 @@ class RealMachine:
         )
         self._bodies: dict[int, RealBody] = {}
         self._attached: set[RealBody] = set()
-        self._launches = 0
-        self._closables: weakref.WeakSet[RealPage | RealEndpoint] = weakref.WeakSet()
+        self._launches = self._endpoints = 0
+        self._closables: weakref.WeakSet[RealPage] = weakref.WeakSet()
         self._supervisor: Supervisor | None = None
         self._run = Run(run_dir)  # first: it refuses if a living system is there
         self._loop = self.clock = Loop()
@@ -90,20 +90,19 @@ class RealMachine:
             raise TypeError("a page of another machine")
         page.publish(self._run.at(name))
 
-    def endpoint(self, number: int) -> RealEndpoint:
-        """Return the listening socket of thread *number*."""
-        endpoint = RealEndpoint(self._run.at("ipc", str(number)))
-        self._closables.add(endpoint)
-        return endpoint
+    def endpoint(self, connected: Callable[[], None]) -> RealEndpoint:
+        """Return a new listening socket in the run directory's `ipc`, whose content nobody can list."""
+        self._endpoints += 1
+        return RealEndpoint(self._loop, self._run.at("ipc"), self._endpoints, connected)
 
     def console(self) -> RealDescriptor:
         """Return the listening socket that operators connect to; who they are, its holder asks the host."""
         with listen(self._run.at("console"), socket.SOCK_SEQPACKET, BACKLOG) as listener:
             return RealDescriptor(listener.detach())
 
-    def ticket(self) -> RealDescriptor:
-        """Return a new ticket: an eventfd, which one read empties."""
-        return RealDescriptor(lendable(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)))
+    def ticket(self) -> tuple[RealDescriptor, RealDescriptor]:
+        """Return a new ticket: a pipe, opened anew for each of the two."""
+        return ticket()
 
     def bell(self) -> tuple[RealDescriptor, RealDescriptor]:
         """Return a new doorbell: the reading and the writing end of a pipe."""

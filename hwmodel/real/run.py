@@ -23,7 +23,7 @@ SECRET_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLL
 LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 MAX_PATH = 107
 """Bytes of the path of a Unix socket (sys/un.h has 108, the last one zero)."""
-LONGEST = "/ipc/4294967295"
+LONGEST = "/ipc/" + "x" * 22
 PATIENCE = 5.0
 """Seconds to wait for the nursery of a system that died to finish clearing up."""
 PAUSE = 0.02

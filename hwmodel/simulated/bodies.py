@@ -391,7 +391,7 @@ class SimulatedBody:
         self._mappings.remove(mapping)
 
     def ticket(self, descriptor: object) -> TicketThing:
-        """Return the counter a descriptor stands for; the descriptor is consumed."""
+        """Return the ticket a descriptor stands for; the descriptor is consumed."""
         self._check()
         return self._consume(descriptor, TicketThing, writable=False)
 

@@ -1,9 +1,10 @@
 """Descriptors of the simulated machine: objects in a ledger, so that a test sees what was never closed."""
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Protocol
 
 from hwmodel.simulated.mmu import Region
+from kernel.abi.limits import FRAME_SIZE
 
 KERNEL = "kernel"
 """The owner of what no program holds."""
@@ -84,7 +85,7 @@ class SimulatedDescriptor:
 
     def posted(self) -> bool:
         """Say whether there is something to be taken from it."""
-        return isinstance(self.thing, TicketThing) and self.thing.value != 0
+        return isinstance(self.thing, TicketThing) and self.thing.is_posted
 
     def use(self) -> Thing:
         """Return what it leads to. Raises OSError when it was closed."""
@@ -104,13 +105,27 @@ class MemoryThing:
 
 
 class TicketThing:
-    """A counter, as an eventfd counts: posts add up, a claim takes all."""
+    """Numbers that were posted, oldest first, as in a pipe of one page."""
 
     kind = "ticket"
 
     def __init__(self) -> None:
-        """Start at zero."""
-        self.value = 0
+        """Start with none."""
+        self._posted: deque[int] = deque()
+
+    def post(self, number: int) -> None:
+        """Put *number* up; where it is full, it is lost."""
+        if len(self._posted) < FRAME_SIZE // 8:
+            self._posted.append(number)
+
+    @property
+    def is_posted(self) -> bool:
+        """Whether there is one to take."""
+        return bool(self._posted)
+
+    def claim(self) -> int:
+        """Take the oldest, or 0."""
+        return self._posted.popleft() if self._posted else 0
 
 
 class WaitThing:
@@ -188,11 +203,10 @@ class FileThing:
 
 
 class EndpointThing:
-    """The listening socket of a thread."""
+    """The listening socket of a binding."""
 
     kind = "endpoint"
 
-    def __init__(self, number: int) -> None:
-        """Listen as thread *number*."""
-        self.number = number
-        self.closed = False
+    def __init__(self, address: str) -> None:
+        """Listen under that name."""
+        self.address = address

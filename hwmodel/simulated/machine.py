@@ -68,23 +68,37 @@ class Happening(NamedTuple):
 
 
 class SimulatedEndpoint:
-    """The listening socket of a thread. Implements `hwmodel.machine.Endpoint`."""
+    """The listening socket of a binding. Implements `hwmodel.machine.Endpoint`."""
 
-    def __init__(self, machine: "SimulatedMachine", number: int) -> None:
-        """Listen as thread *number*."""
+    def __init__(self, machine: "SimulatedMachine", name: str, connected: Callable[[], None]) -> None:
+        """Listen under *name*."""
         self._machine = machine
-        self._thing = EndpointThing(number)
+        self.name = name
+        self._call = connected
+        self._is_connected = False
 
-    def descriptor(self) -> SimulatedDescriptor:
+    def connect(self) -> bool:
+        """Take a connection, as which the kernel learns of it in the next turn. False: there is one already."""
+        if self._is_connected:
+            return False
+        self._is_connected = True
+        clock = self._machine.clock
+        clock.alarm(clock.now(), self._arrive)
+        return True
+
+    def _arrive(self) -> None:
+        if self.name in self._machine.endpoints:
+            self._call()
+
+    def take(self) -> SimulatedDescriptor:
         """Return a descriptor of it."""
-        return SimulatedDescriptor(self._machine.ledger, self._thing)
+        del self._machine.endpoints[self.name]
+        return SimulatedDescriptor(self._machine.ledger, EndpointThing(self.name))
 
     def close(self) -> None:
-        """Remove it; what waits in it is lost."""
-        if not self._thing.closed:
-            self._thing.closed = True
-            self._machine.endpoints.pop(self._thing.number, None)
-            self._machine.endpoint_removed(self._thing.number)
+        """Remove it, unless it was taken; what waits in it is lost."""
+        if self._machine.endpoints.pop(self.name, None) is not None:
+            self._machine.endpoint_removed(self.name)
 
 
 class SimulatedMachine:
@@ -116,15 +130,16 @@ class SimulatedMachine:
         self.programs: dict[str, Entry] = {}
         """Functions by the name that a program's argv[0] calls them."""
         self.published: dict[str, Page] = {}
-        self.endpoints: dict[int, SimulatedEndpoint] = {}
+        self.endpoints: dict[str, SimulatedEndpoint] = {}
+        """Those that were neither taken nor removed, by name."""
         self.bodies: list[SimulatedBody] = []
         """Every body that was not discarded, oldest first."""
         self.trace: list[Happening] = []
         """Everything that happened, in order: two runs of one seed have the same."""
         self.log: list[str] = []
         """Tracebacks of programs that raised."""
-        self.endpoint_removed: Callable[[int], object] = lambda number: None
-        """Told the number of every end point that goes: the transport drops its queue."""
+        self.endpoint_removed: Callable[[str], object] = lambda name: None
+        """Told the name of every end point that goes before it was taken: the transport drops its queue."""
         self.enter = enter or (lambda body: nullcontext())
         self._serve = serve
         self._cores = tuple(range(len(config.cpus)))
@@ -134,6 +149,7 @@ class SimulatedMachine:
         self._baton.acquire()
         self._news: deque[tuple[str, SimulatedBody, Callable[[Supervisor], None]]] = deque()
         self._pids = FIRST_PID
+        self._names = 0
         self._launches: dict[int, int] = {}
         self._stopping = False
         if config.tick_ms:
@@ -163,20 +179,26 @@ class SimulatedMachine:
         """Keep *page* for everybody to read."""
         self.published[name] = page
 
-    def endpoint(self, number: int) -> SimulatedEndpoint:
-        """Return the listening socket of thread *number*."""
-        if number in self.endpoints:
-            raise ValueError(f"thread {number} has an end point already")
-        self.endpoints[number] = SimulatedEndpoint(self, number)
-        return self.endpoints[number]
+    def endpoint(self, connected: Callable[[], None]) -> SimulatedEndpoint:
+        """Return a new listening socket."""
+        self._names += 1
+        endpoint = SimulatedEndpoint(self, f"endpoint-{self._names}", connected)
+        self.endpoints[endpoint.name] = endpoint
+        return endpoint
+
+    def connect(self, name: str) -> bool:
+        """Connect to the end point of that name. False: there is none, or somebody has."""
+        endpoint = self.endpoints.get(name)
+        return endpoint is not None and endpoint.connect()
 
     def console(self) -> SimulatedDescriptor:
         """Return the listening socket that operators connect to."""
         return SimulatedDescriptor(self.ledger, ConsoleThing())
 
-    def ticket(self) -> SimulatedDescriptor:
-        """Return a new ticket."""
-        return SimulatedDescriptor(self.ledger, TicketThing())
+    def ticket(self) -> tuple[SimulatedDescriptor, SimulatedDescriptor]:
+        """Return a new ticket, for two parties."""
+        thing = TicketThing()
+        return SimulatedDescriptor(self.ledger, thing), SimulatedDescriptor(self.ledger, thing)
 
     def bell(self) -> tuple[SimulatedDescriptor, SimulatedDescriptor]:
         """Return both ends of a new doorbell: to wait on, and to ring."""

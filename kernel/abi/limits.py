@@ -24,6 +24,8 @@ MAX_OFFERS = 64
 """Capabilities one environment may have on offer to one other; the oldest offer falls to make room."""
 MAX_BINDINGS = 1024
 """Bindings one environment may hold as a sender."""
+MAX_INCOMING = 8
+"""New bindings handed over at a time."""
 MIN_RING_FRAMES = 3
 """Frames of the smallest extent that can be a ring binding's: one for control words, one for each direction."""
 MAX_RING_FRAMES = 1025
@@ -48,6 +50,8 @@ MAX_INTERRUPTS = 64
 """Interrupt lines; equal to SYSTEM_BASE."""
 MAX_WORDS = 63
 """Words of a message after its tag (X.2: MR1..MR63)."""
+MAX_PARTS = 255
+"""What the items of one message carry: strings, capabilities."""
 SHORT_STRING = 512
 """Bytes of a string item that travels inside the packet."""
 MAX_STRING = 4 << 20

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from kernel.abi.limits import MAX_WORDS, SHORT_STRING
+from kernel.abi.limits import MAX_HANDLES, MAX_PARTS, MAX_WORDS, SHORT_STRING
 
 Word = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -55,6 +55,9 @@ class Label(IntEnum):
     """Handle of an extent whose backing was replaced: map it again."""
     SUCCEEDED = kernel_label(-70)
     """Thread that ended, thread that took its place by attaching: capabilities to the old are to the new."""
+
+    BOUND = kernel_label(-73)
+    """No words. Somebody is bound to this thread and connected: `Incoming` hands over who. Told once until then."""
 
     THREAD = kernel_label(-71)
     """A thread of this environment was activated, changed or deleted: its id before (0: it is new), its id now
@@ -165,7 +168,7 @@ class FpagePart(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
     Of each: where it begins, in bytes from the fpage's base, its size in bytes, and the offer of it.
     """
 
-    extents: tuple[tuple[Word, Word, Word], ...]
+    extents: Annotated[tuple[tuple[Word, Word, Word], ...], msgspec.Meta(max_length=MAX_HANDLES)]
 
 
 Part = StringPart | ShortPart | MapPart | GrantPart | FpagePart
@@ -179,7 +182,7 @@ class Packet(msgspec.Struct, frozen=True, array_like=True, gc=False):
     label: Word = 0
     words: Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_WORDS)] = ()
     """Untyped words, then typed ones."""
-    parts: tuple[Part, ...] = ()
+    parts: Annotated[tuple[Part, ...], msgspec.Meta(max_length=MAX_PARTS)] = ()
     """What its items carry: of X.2 items, one part each string, map and grant item, in order."""
     flags: int = 0
     typed: int = 0

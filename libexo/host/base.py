@@ -46,13 +46,13 @@ class Waker(Protocol):
 
 
 class Ticket(Protocol):
-    """A counter shared by the two ends of a binding, from which one of them takes what was posted."""
+    """Numbers shared by the two ends of a binding; what either posted, one of them takes. Neither ever waits."""
 
     def post(self, sequence: int) -> None:
-        """Put message *sequence* up: whoever claims first has it."""
+        """Put message *sequence* up: whoever claims first has it. Where the other end filled it up, it is lost."""
 
     def claim(self) -> int:
-        """Take what is posted and return it, or 0 when there is nothing."""
+        """Take what was posted first and return it, or 0 when there is nothing."""
 
     def close(self) -> None:
         """Give it up."""
@@ -161,6 +161,9 @@ class Host(Protocol):
 
         Ends of rings (`libexo.transport.ring.ends`) are looked into for a while first, and told that we sleep.
         """
+
+    def has_room(self, descriptor: Descriptor) -> bool:
+        """Say whether the host, which lent *descriptor* last, lends this program more than a few yet."""
 
     def cores(self) -> frozenset[int]:
         """Return the cores the program may run on."""

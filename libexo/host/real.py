@@ -10,6 +10,7 @@ import array
 import contextlib
 import ctypes
 import os
+import resource
 import select
 import socket
 import threading
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from kernel.abi.gate import Attach, Status
-from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
+from kernel.abi.limits import MAX_INCOMING, MAX_TRAP_BYTES
 from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 from libexo.errors import ExoError, GateClosed
 from libexo.host import current
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
     from libexo.transport.zmq import Poll, ZmqTransport
 
 _ANSWER_BYTES = 4 * MAX_TRAP_BYTES
-_ANCILLARY = socket.CMSG_SPACE(4 * 2 * MAX_TRAP_DESCRIPTORS)
+_ANCILLARY = socket.CMSG_SPACE(4 * 6 * MAX_INCOMING)
 _UPCALL = int(Status.UPCALL)
 LOOKS = 2000
 """How often to look into a ring before sleeping: about as long as waking a sleeper takes. EXO_SPIN overrides it."""
+RESERVE = 64
+"""Descriptors that are kept for the program itself when others take them by binding to it."""
 SPARED = 32
 """Messages that may be handled between two looks at the gate, where no wait looks at it."""
 
@@ -321,6 +324,11 @@ class RealHost:
         for source in key:
             poll.register(source.fileno(), select.POLLIN)
         return poll
+
+    def has_room(self, descriptor: Descriptor) -> bool:
+        """Say whether more than RESERVE are left: the host gives the lowest number that is free."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return limit < 0 or cast("int", descriptor) + RESERVE < limit
 
     def cores(self) -> frozenset[int]:
         """Return the cores the calling strand may run on."""

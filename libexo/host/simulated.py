@@ -27,10 +27,14 @@ GATE_KEY = 0
 _ONE_CORE = frozenset((0,))
 
 
-class Counter(Protocol):
+class Posted(Protocol):
     """What a ticket's descriptor leads to."""
 
-    value: int
+    def post(self, number: int) -> None:
+        """Put *number* up; where it is full, it is lost."""
+
+    def claim(self) -> int:
+        """Take the oldest, or 0."""
 
 
 class Doorbells(Protocol):
@@ -94,8 +98,8 @@ class Ground(Protocol):
     def unmap(self, view: memoryview) -> None:
         """End a mapping."""
 
-    def ticket(self, descriptor: object) -> Counter:
-        """Return the counter a descriptor leads to."""
+    def ticket(self, descriptor: object) -> Posted:
+        """Return what a ticket's descriptor leads to."""
 
     def bell(self, wait: object, ring: object) -> Doorbells:
         """Return the doorbells two descriptors lead to."""
@@ -202,18 +206,10 @@ class SimulatedWaker:
 class SimulatedTicket:
     """One end of a ticket. Implements `libexo.host.base.Ticket`."""
 
-    def __init__(self, counter: Counter) -> None:
-        """Count in *counter*, which the other end shares."""
-        self._counter = counter
-
-    def post(self, sequence: int) -> None:
-        """Put message *sequence* up."""
-        self._counter.value += sequence
-
-    def claim(self) -> int:
-        """Take what is posted, or 0."""
-        value, self._counter.value = self._counter.value, 0
-        return value
+    def __init__(self, posted: Posted) -> None:
+        """Post into *posted*, which the other end shares."""
+        self.post = posted.post
+        self.claim = posted.claim
 
     def close(self) -> None:
         """Nothing is held."""
@@ -348,6 +344,10 @@ class SimulatedHost:
             doorbells = self._doorbells.get(key)
             return key in self._awake if doorbells is None else doorbells.has_news
         return self.gate.ready() if key == GATE_KEY else self._ready(key)
+
+    def has_room(self, descriptor: Descriptor) -> bool:
+        """Say yes: the simulated host has room for any number."""
+        return True
 
     def cores(self) -> frozenset[int]:
         """Return the one core there is: programs on the simulated machine run one at a time."""

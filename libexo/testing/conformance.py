@@ -10,20 +10,20 @@ from typing import Protocol, TypeVar, cast
 
 from libexo.host.base import Descriptor, Source
 from libexo.transport.base import Channel, Inbox, Transport
+from libexo.transport.inprocess import Listener
 
 TOKEN = b"\x01" * 16
 OTHER = b"\x02" * 16
-NUMBER = 700
 PATIENCE = 400
 """How often something is waited for before it counts as never coming."""
 T = TypeVar("T")
 
 
 class Listen(Protocol):
-    """Makes the listening socket of a thread number, as the kernel does."""
+    """Makes the end point of a binding, as the kernel does."""
 
-    def __call__(self, number: int) -> Descriptor:
-        """Return its descriptor."""
+    def __call__(self, address: str) -> Descriptor:
+        """Return the descriptor of the listening socket at *address*."""
 
 
 @dataclass
@@ -32,27 +32,37 @@ class Rig:
 
     make: Callable[[], Transport]
     """Makes one party's transport."""
-    listen: Listen = lambda number: None
+    listen: Listen = Listener
     pause: Callable[[Sequence[Source]], None] = lambda sources: None
     """Waits a little for one of the sources; transports that deliver at once need none."""
     opened: list[Transport | Channel | Inbox] = field(default_factory=list)
+    broken: list[bytes] = field(default_factory=list)
+    """The tokens of bindings an inbox found broken."""
 
-    def channel(self, token: bytes = TOKEN, number: int = NUMBER) -> Channel:
-        """Return the sending end of a binding, of a party of its own."""
-        party = self.make()
-        self.opened += (party, party.channel(number, token))
-        return cast("Channel", self.opened[-1])
+    def connect(self, says: bytes = TOKEN) -> tuple[Channel, Descriptor]:
+        """Return the sending end of a binding, which *says* that this is its token, and the end point it is at."""
+        address = f"binding-{len(self.opened)}"
+        descriptor, party = self.listen(address), self.make()
+        channel = party.channel(address, says)
+        self.opened += (party, channel)
+        return channel, descriptor
 
-    def inbox(self, number: int = NUMBER) -> Inbox:
+    def channel(self, inbox: Inbox, token: bytes = TOKEN, owner: int = 1) -> Channel:
+        """Return the sending end of a binding to *inbox*, of a party of its own."""
+        channel, descriptor = self.connect(token)
+        inbox.admit(token, descriptor, owner)
+        return channel
+
+    def inbox(self) -> Inbox:
         """Return the receiving end of a thread, of a party of its own."""
         party = self.make()
-        self.opened += (party, party.inbox(number, self.listen(number)))
+        self.opened += (party, party.inbox(lambda token, _why: self.broken.append(token)))
         return cast("Inbox", self.opened[-1])
 
     def pair(self, token: bytes = TOKEN) -> tuple[Channel, Inbox]:
         """Return the two ends of a binding."""
         inbox = self.inbox()
-        return self.channel(token), inbox
+        return self.channel(inbox, token), inbox
 
     def close(self) -> None:
         """Close every party's transport, and then its ends once more."""
@@ -144,7 +154,7 @@ def check_routing(rig: Rig) -> None:
     """With many senders, each answer reaches the one whose token it was sent to."""
     inbox = rig.inbox()
     tokens = [bytes([number]) * 16 for number in range(1, 21)]
-    channels = {token: rig.channel(token) for token in tokens}
+    channels = {token: rig.channel(inbox, token) for token in tokens}
     for token, channel in channels.items():
         _send(channel, [token[:1]])
     arrived = rig.take(inbox, len(tokens))
@@ -159,7 +169,7 @@ def check_routing(rig: Rig) -> None:
 def check_many_senders_keep_their_order(rig: Rig) -> None:
     """Bindings may overtake one another, but none its own messages."""
     first, inbox = rig.pair()
-    second = rig.channel(OTHER)
+    second = rig.channel(inbox, OTHER)
     for number in range(50):
         _send(first, [b"%d" % number])
         _send(second, [b"%d" % number])
@@ -170,13 +180,49 @@ def check_many_senders_keep_their_order(rig: Rig) -> None:
 
 def check_two_threads(rig: Rig) -> None:
     """One party sends to two threads over two bindings; each gets its own."""
-    inboxes = {number: rig.inbox(number) for number in (NUMBER, NUMBER + 1)}
-    sender = rig.make()
-    rig.opened += (sender, *(sender.channel(number, TOKEN) for number in inboxes))
-    for number, channel in zip(inboxes, rig.opened[-2:], strict=True):
-        _send(cast("Channel", channel), [b"%d" % number])
-    for number, inbox in inboxes.items():
-        expect(rig.take(inbox, 1), [(TOKEN, [b"%d" % number])])
+    inboxes = {TOKEN: rig.inbox(), OTHER: rig.inbox()}
+    for token, inbox in inboxes.items():
+        _send(rig.channel(inbox, token), [token[:1]])
+    for token, inbox in inboxes.items():
+        expect(rig.take(inbox, 1), [(token, [token[:1]])])
+
+
+def check_early(rig: Rig) -> None:
+    """What is sent before the inbox admits the binding waits, and arrives in order."""
+    inbox = rig.inbox()
+    channel, descriptor = rig.connect()
+    _send(channel, [b"one"], [b"two"])
+    expect(inbox.receive(), None)
+    inbox.admit(TOKEN, descriptor, 1)
+    expect(rig.take(inbox, 2), [(TOKEN, [b"one"]), (TOKEN, [b"two"])])
+
+
+def check_another_token(rig: Rig) -> None:
+    """Who says another token than that of his binding is not heard, under neither."""
+    channel, inbox = rig.pair()
+    thief, descriptor = rig.connect(TOKEN)
+    inbox.admit(OTHER, descriptor, 2)
+    thief.send([b"stolen"])
+    _send(channel, [b"mine"])
+    expect(rig.take(inbox, 1), [(TOKEN, [b"mine"])])
+    expect(inbox.send(OTHER, [b"answer"]), wanted=False)
+    expect((inbox.send(TOKEN, [b"answer"]), rig.answers(channel, 1)), (True, [[b"answer"]]))
+    expect((inbox.receive(), thief.receive()), (None, None))
+
+
+def check_close_peer(rig: Rig) -> None:
+    """A binding that is closed is heard no more, nor answered; others go on."""
+    gone, inbox = rig.pair()
+    stays = rig.channel(inbox, OTHER)
+    _send(gone, [b"first"])
+    rig.take(inbox, 1)
+    inbox.close_peer(TOKEN)
+    inbox.close_peer(TOKEN)
+    gone.send([b"too late"])
+    _send(stays, [b"on"])
+    expect(rig.take(inbox, 1), [(OTHER, [b"on"])])
+    expect((inbox.send(TOKEN, [b"answer"]), inbox.send(OTHER, [b"answer"])), (False, True))
+    expect((rig.answers(stays, 1), inbox.receive()), ([[b"answer"]], None))
 
 
 def check_unknown_token(rig: Rig) -> None:
@@ -223,7 +269,7 @@ def check_close_twice(rig: Rig) -> None:
 def check_sources(rig: Rig) -> None:
     """Each end has a number of its own to wait on."""
     channel, inbox = rig.pair()
-    expect(len({channel.fileno(), inbox.fileno(), rig.channel(OTHER).fileno()}), 3)
+    expect(len({channel.fileno(), inbox.fileno(), rig.channel(inbox, OTHER).fileno()}), 3)
 
 
 CHECKS: tuple[Callable[[Rig], None], ...] = (
@@ -236,6 +282,9 @@ CHECKS: tuple[Callable[[Rig], None], ...] = (
     check_routing,
     check_many_senders_keep_their_order,
     check_two_threads,
+    check_early,
+    check_another_token,
+    check_close_peer,
     check_unknown_token,
     check_bounded,
     check_full_queue_empties,

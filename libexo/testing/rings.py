@@ -13,9 +13,8 @@ from itertools import count
 
 from kernel.abi.limits import FRAME_SIZE
 from libexo.errors import BrokenRing
-from libexo.host.base import Descriptor
 from libexo.testing import system
-from libexo.transport.base import Channel, Frames, Inbox
+from libexo.transport.base import Broken, Channel, Frames, Inbox
 from libexo.transport.inprocess import Hub
 from libexo.transport.ring.ends import RingChannel, RingInbox
 from libexo.transport.ring.line import Line
@@ -93,14 +92,13 @@ class RingHub:
         """Make rings of that many *pages*."""
         self.plain = Hub()
         """Where inboxes listen for those without a ring, of whom there are none."""
-        self.mailboxes = self.plain.mailboxes
         self._size = pages * FRAME_SIZE
         self._bell_keys = count(FIRST_BELL)
         self._bells: dict[int, PlainBell] = {}
         self._lines: dict[int, Line] = {}
         """Both ends of every ring, by the keys of their doorbells."""
-        self._rings: dict[tuple[int, bytes], Line] = {}
-        """The receivers' ends of rings that were announced, by number and token."""
+        self._rings: dict[bytes, Line] = {}
+        """The receivers' ends of rings that were announced, by token."""
         self.broken: list[tuple[bytes, BrokenRing]] = []
         """Whose ring was found broken by its receiver, and how."""
 
@@ -117,18 +115,31 @@ class RingHub:
         """Return how many channels, inboxes and doorbells are open."""
         return self.plain.open_ends() + len(self._bells)
 
-    def open(self, number: int, token: bytes, announce: Channel) -> Line:
-        """Return the sender's end of a new ring to thread *number*, which learns of it by *announce*."""
-        waits, hears = self._bell(lambda: self._untaken(number, token)), self._bell()
+    def queues(self) -> list[str]:
+        """Return the addresses at which something waits that nobody has admitted."""
+        return self.plain.queues()
+
+    @property
+    def connected(self) -> Callable[[str], object]:
+        """Told the address of every channel that is opened."""
+        return self.plain.connected
+
+    @connected.setter
+    def connected(self, connected: Callable[[str], object]) -> None:
+        self.plain.connected = connected
+
+    def open(self, token: bytes, announce: Channel) -> Line:
+        """Return the sender's end of a new ring, of which the receiver learns by *announce*."""
+        waits, hears = self._bell(lambda: self._untaken(token)), self._bell()
         sender, receiver = lines(self._size, waits, hears)
         self._lines[waits.fileno()], self._lines[hears.fileno()] = sender, receiver
-        self._rings[number, token] = receiver
+        self._rings[token] = receiver
         announce.send((b"ring",))
         return sender
 
-    def take(self, number: int, token: bytes) -> Line | None:
-        """Return the receiver's end of the ring that was announced to thread *number* under *token*."""
-        return self._rings.pop((number, token), None)
+    def take(self, token: bytes) -> Line | None:
+        """Return the receiver's end of the ring that was announced under *token*."""
+        return self._rings.pop(token, None)
 
     def is_left(self, line: Line) -> bool:
         """Say whether the other side of *line* is gone."""
@@ -139,13 +150,13 @@ class RingHub:
         for line in list(self._lines.values()):
             line.flush()
 
-    def forget(self, number: int) -> None:
-        """The end point of thread *number* is gone."""
-        self.plain.forget(number)
+    def forget(self, address: str) -> None:
+        """The end point at *address* is gone."""
+        self.plain.forget(address)
 
-    def _untaken(self, number: int, token: bytes) -> None:
+    def _untaken(self, token: bytes) -> None:
         """The sender's end of a ring closed: nobody will learn of it who did not yet."""
-        if (line := self.take(number, token)) is not None:
+        if (line := self.take(token)) is not None:
             line.close()
 
     def _bell(self, closed: Callable[[], object] = lambda: None) -> PlainBell:
@@ -163,16 +174,15 @@ class RingHub:
 class ListeningInbox(RingInbox):
     """The inbox of a thread whose senders all have rings; it closes those whose sender is gone."""
 
-    def __init__(self, hub: RingHub, number: int, inner: Inbox) -> None:
-        """Hear of rings to thread *number* through *inner*."""
+    def __init__(self, hub: RingHub, inner: Inbox) -> None:
+        """Hear of rings through *inner*."""
         super().__init__(inner, Patience(0), self._found_broken)
         self._hub = hub
-        self._number = number
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """Return the token a message came under, and its frames; or None."""
         while (news := self._inner.receive()) is not None:
-            if (line := self._hub.take(self._number, news[0])) is not None:
+            if (line := self._hub.take(news[0])) is not None:
                 self.attach(news[0], line)
         arrived = super().receive()
         if arrived is None:
@@ -184,6 +194,12 @@ class ListeningInbox(RingInbox):
         """Send an answer back over the binding of *token*. False: it is gone, or full."""
         line = self._by_token.get(token)
         return line is not None and not self._hub.is_left(line) and super().send(token, frames)
+
+    def close_peer(self, token: bytes) -> None:
+        """Close the ring of *token*, and what it was announced by."""
+        if token in self._by_token:
+            self._drop(token)
+        super().close_peer(token)
 
     def close(self) -> None:
         """Stop receiving; what was not taken is lost."""
@@ -224,16 +240,16 @@ class RingTransport:
         self._plain = hub.plain.transport()
         self._ends: list[RingChannel | ListeningInbox] = []
 
-    def channel(self, number: int, token: bytes) -> RingChannel:
-        """Open the sending end of a binding to thread *number*."""
-        announce = self._plain.channel(number, token)
-        channel = AnnouncedChannel(self._hub.open(number, token, announce), announce)
+    def channel(self, address: str, token: bytes) -> RingChannel:
+        """Connect the sending end of a binding."""
+        announce = self._plain.channel(address, token)
+        channel = AnnouncedChannel(self._hub.open(token, announce), announce)
         self._ends.append(channel)
         return channel
 
-    def inbox(self, number: int, descriptor: Descriptor) -> ListeningInbox:
-        """Open the receiving end of thread *number*."""
-        inbox = ListeningInbox(self._hub, number, self._plain.inbox(number, descriptor))
+    def inbox(self, broken: Broken) -> ListeningInbox:
+        """Open the receiving end of a thread."""
+        inbox = ListeningInbox(self._hub, self._plain.inbox(broken))
         self._ends.append(inbox)
         return inbox
 

@@ -218,7 +218,7 @@ class System:
                 f"{e.name} to {show_thread(b.receiver.id)}" for e in living for b in e.outgoing.values()
             ),
             environments=(e.name for e in living),
-            queues=(f"of thread {number}" for number, box in self.hub.mailboxes.items() if box.waiting),
+            queues=(f"at {address}" for address in self.hub.queues()),
         )
 
     def check(self) -> None:
@@ -277,7 +277,7 @@ def simulated(
     machine = SimulatedMachine(
         topology, seed=seed, choose=choose, failures=failures, enter=enter, serve=_serve
     )
-    machine.endpoint_removed = hub.forget
+    machine.endpoint_removed, hub.connected = hub.forget, machine.connect
     log: list[str] = []
     system = System(machine, boot(machine, topology, log.append), hub, log)
     try:

@@ -1,26 +1,35 @@
 """The seam between IPC and what carries it.
 
-A *channel* is the sending end of a binding, the *inbox* the receiving end of a thread. A message is a list of
-frames (the encoded packet first). Both ends carry messages both ways: an answer goes back over the channel its
-call came from. Nothing here waits; `fileno` of both can be given to `Host.wait`.
+A *channel* is the sending end of a binding, the *inbox* the receiving end of a thread, to which each binding is
+*admitted* that the kernel handed over. A message is a list of frames (the encoded packet first). Both ends carry
+messages both ways: an answer goes back over the channel its call came from. Nothing here waits; `fileno` of both
+can be given to `Host.wait`.
+
+The other side may be hostile. What an inbox holds for those who sent it something that is not complete, and for
+those who do not read their answers, has a limit; beyond, whose bindings hold the most is to blame, and loses one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from libexo.host.base import Descriptor
 
 Frames = Sequence[bytes]
+Broken = Callable[[bytes, str], object]
+"""Told the token of a binding that is closed because its sender does not keep to the rules, and what he did; an
+empty token: somebody connected who has none."""
+HELD = 64 << 20
+"""Bytes an inbox holds of what is not complete, or not read, unless told otherwise."""
 
 
 class Channel(Protocol):
     """The sender's end of one binding."""
 
     def send(self, frames: Frames) -> bool:
-        """Send a message. False: the queue to the receiver is full."""
+        """Send a message. False: the queue to the receiver is full. Raises ValueError: it is too large."""
 
     def receive(self) -> list[bytes] | None:
-        """Return the next answer, or None."""
+        """Return the next answer, or None. Raises BrokenStream, BrokenRing: the receiver breaks the rules."""
 
     def fileno(self) -> int:
         """Return what to wait on for answers. It may be edge-triggered: try `receive` before waiting."""
@@ -30,13 +39,25 @@ class Channel(Protocol):
 
 
 class Inbox(Protocol):
-    """The receiver's end of a thread: messages of all bindings to it."""
+    """The receiver's end of a thread: messages of all bindings admitted to it."""
+
+    limit: int
+    """How much it may hold for others, in bytes."""
+
+    def admit(self, token: bytes, descriptor: Descriptor, owner: int) -> None:
+        """Take messages from the one connection that waits at *descriptor*, which is consumed.
+
+        The binding is known by *token*, and is environment *owner*'s.
+        """
+
+    def close_peer(self, token: bytes) -> None:
+        """Close the connection of *token*; what had come of it is lost. Harmless when it is unknown."""
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """Return the token a message came under, and its frames; or None."""
 
     def send(self, token: bytes, frames: Frames) -> bool:
-        """Send an answer back over the binding of *token*. False: it is gone or full."""
+        """Send an answer back over the binding of *token*. False: it is gone or full. Raises ValueError."""
 
     def fileno(self) -> int:
         """Return what to wait on. It may be edge-triggered: try `receive` before waiting."""
@@ -48,11 +69,11 @@ class Inbox(Protocol):
 class Transport(Protocol):
     """One way to carry messages."""
 
-    def channel(self, number: int, token: bytes) -> Channel:
-        """Open the sending end of a binding to thread *number*, known there by *token*."""
+    def channel(self, address: str, token: bytes) -> Channel:
+        """Connect the sending end of a binding to its end point, where it is known by *token*."""
 
-    def inbox(self, number: int, descriptor: Descriptor) -> Inbox:
-        """Open the receiving end of thread *number*, of which *descriptor* is the listening socket."""
+    def inbox(self, broken: Broken) -> Inbox:
+        """Open the receiving end of a thread."""
 
     def close(self) -> None:
         """Close everything, waiting for nothing."""

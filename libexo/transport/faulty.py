@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from libexo.host.base import Descriptor
-from libexo.transport.base import Channel, Frames, Inbox, Transport
+from libexo.transport.base import Broken, Channel, Frames, Inbox, Transport
 
 Later = Callable[[int, Callable[[], None]], object]
 """Calls a function after so many nanoseconds: a machine's alarm."""
@@ -98,13 +98,13 @@ class FaultyTransport:
         self._now = 0
         self._held: list[tuple[int, Callable[[], bool]]] = []
 
-    def channel(self, number: int, token: bytes) -> "FaultyChannel":
-        """Open the sending end of a binding to thread *number*."""
-        return FaultyChannel(self, self._inner.channel(number, token))
+    def channel(self, address: str, token: bytes) -> "FaultyChannel":
+        """Connect the sending end of a binding."""
+        return FaultyChannel(self, self._inner.channel(address, token))
 
-    def inbox(self, number: int, descriptor: Descriptor) -> "FaultyInbox":
-        """Open the receiving end of thread *number*."""
-        return FaultyInbox(self, self._inner.inbox(number, descriptor))
+    def inbox(self, broken: Broken) -> "FaultyInbox":
+        """Open the receiving end of a thread."""
+        return FaultyInbox(self, self._inner.inbox(broken))
 
     def close(self) -> None:
         """Close everything; what is held back is lost."""
@@ -190,6 +190,23 @@ class FaultyInbox(_End):
         """Wrap *inner*."""
         self._transport = transport
         self._inner = inner
+
+    @property
+    def limit(self) -> int:
+        """How much it may hold for others, in bytes."""
+        return self._inner.limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._inner.limit = limit
+
+    def admit(self, token: bytes, descriptor: Descriptor, owner: int) -> None:
+        """Take messages of a binding."""
+        self._inner.admit(token, descriptor, owner)
+
+    def close_peer(self, token: bytes) -> None:
+        """Close the connection of *token*."""
+        self._inner.close_peer(token)
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """Return the next message under its token, or None."""

@@ -1,19 +1,20 @@
 """Messages through queues of one process: what the simulated machine and unit tests run on.
 
-A `Hub` takes the host's place between the parties: it keeps a mailbox for every thread number, which takes
-messages before anybody listens, as a listening socket's backlog does. Each party has a transport of its own,
-so that all it opened goes when it ends. What an inbox had not taken when it closed is lost, and counted, as
-what lay in a dead process's socket would be; what is sent later waits for the next one, as long as its
-sender does.
+A `Hub` takes the host's place between the parties: at each address two of them meet, a channel and the inbox that
+admits it, and what is sent before waits, as in a connection that nobody has accepted yet. Each party has a
+transport of its own, so that all it opened goes when it ends. What an inbox had not taken when it closed is lost,
+and counted, as what lay in a dead process's sockets would be.
 """
 
 import threading
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Protocol, cast
 
 from libexo.host.base import Descriptor
-from libexo.transport.base import Frames
+from libexo.transport.base import HELD, Broken, Frames
 
 BOUND = 1000
 """Messages one binding may have on the way in each direction."""
@@ -21,23 +22,43 @@ FIRST_KEY = 1 << 20
 """Keys stand where host descriptors stand elsewhere; no host descriptor is that large."""
 
 
+class Listening(Protocol):
+    """What a listening socket's descriptor leads to."""
+
+    address: str
+
+
 @dataclass
-class _Mailbox:
-    """The messages to one thread, oldest first."""
+class Listener:
+    """A listening socket where there is no machine; the descriptors of one have it as their *thing*."""
 
-    waiting: deque[tuple[bytes, list[bytes]]] = field(default_factory=deque)
-    queued: Counter[bytes] = field(default_factory=Counter)
-    """How many of them each token has."""
-    channels: "dict[bytes, InprocessChannel]" = field(default_factory=dict)
+    address: str
+    closed: bool = False
+
+    def close(self) -> None:
+        """Give it up."""
+        self.closed = True
+
+
+@dataclass
+class _Pipe:
+    """The messages of one binding, oldest first, while they are on the way."""
+
+    address: str
+    token: bytes
+    waiting: "list[Sent]" = field(default_factory=list)
+    """What was sent, until an inbox admits the binding."""
+    sent: int = 0
+    """How many messages are on the way to the receiver."""
+    answers: deque[list[bytes]] = field(default_factory=deque)
+    is_open: bool = True
+    """Its sender is there."""
     inbox: "InprocessInbox | None" = None
+    descriptor: Descriptor = None
 
-    def drop(self, token: bytes) -> int:
-        """Forget the messages of *token*, whose sender is gone before anybody listened; return how many."""
-        kept = [message for message in self.waiting if message[0] != token]
-        dropped = len(self.waiting) - len(kept)
-        self.waiting = deque(kept)
-        del self.queued[token]
-        return dropped
+
+Sent = tuple[int, _Pipe, list[bytes]]
+"""A message on the way, numbered in the order in which all were sent."""
 
 
 class Hub:
@@ -49,17 +70,17 @@ class Hub:
         self.lost = 0
         """Messages that were on the way to an inbox when it closed, or to an end point that went."""
         self.lock = threading.RLock()
-        self.mailboxes: dict[int, _Mailbox] = {}
+        self.connected: Callable[[str], object] = lambda address: None
+        """Told the address of every channel that is opened: the machine tells its kernel."""
+        self.pipes: dict[str, _Pipe] = {}
+        """Those that no inbox has admitted yet, by address."""
+        self.sent = count()
         self._keys = count(FIRST_KEY)
         self._ends: dict[int, InprocessChannel | InprocessInbox] = {}
 
     def transport(self) -> "InprocessTransport":
         """Return a transport for one party."""
         return InprocessTransport(self)
-
-    def mailbox(self, number: int) -> _Mailbox:
-        """Return the mailbox of thread *number*."""
-        return self.mailboxes.setdefault(number, _Mailbox())
 
     def ready(self, key: int) -> bool:
         """Say whether the end with that `fileno` has something to receive."""
@@ -70,14 +91,17 @@ class Hub:
         """Return how many channels and inboxes are open."""
         return len(self._ends)
 
-    def forget(self, number: int) -> None:
-        """The end point of thread *number* is gone, and what was on its way there."""
+    def queues(self) -> list[str]:
+        """Return the addresses at which messages wait that nobody has admitted."""
+        return [address for address, pipe in self.pipes.items() if pipe.waiting]
+
+    def forget(self, address: str) -> None:
+        """The end point at *address* is gone, and what was on its way there."""
         with self.lock:
-            mailbox = self.mailboxes.pop(number, None)
-            if mailbox is not None:
-                self.lost += len(mailbox.waiting)
-                mailbox.waiting.clear()
-                mailbox.channels.clear()
+            pipe = self.pipes.pop(address, None)
+            if pipe is not None:
+                self.lost += len(pipe.waiting)
+                pipe.waiting.clear()
 
     def enter(self, end: "InprocessChannel | InprocessInbox") -> int:
         """Give an end its key."""
@@ -93,34 +117,34 @@ class Hub:
 class InprocessChannel:
     """The sender's end. Implements `libexo.transport.base.Channel`."""
 
-    def __init__(self, hub: Hub, number: int, token: bytes) -> None:
-        """Open the binding *token* to thread *number*."""
-        self.answers: deque[list[bytes]] = deque()
+    def __init__(self, hub: Hub, address: str, token: bytes) -> None:
+        """Open the binding *token* at *address*."""
+        if address in hub.pipes:
+            raise ValueError(f"somebody has connected to {address} already")
         self._hub = hub
-        self._token = token
-        self._closed = False
-        self._mailbox = hub.mailbox(number)
-        self._mailbox.channels[token] = self
+        self._pipe = hub.pipes[address] = _Pipe(address, token)
         self._key = hub.enter(self)
+        hub.connected(address)
 
     def send(self, frames: Frames) -> bool:
         """Send a message. False: the queue to the receiver is full, or the channel closed."""
         with self._hub.lock:
-            mailbox = self._mailbox
-            if self._closed or mailbox.queued[self._token] >= self._hub.bound:
+            pipe = self._pipe
+            if not pipe.is_open or pipe.sent >= self._hub.bound:
                 return False
-            mailbox.queued[self._token] += 1
-            mailbox.waiting.append((self._token, [bytes(frame) for frame in frames]))
+            pipe.sent += 1
+            waiting = pipe.waiting if pipe.inbox is None else pipe.inbox.waiting
+            waiting.append((next(self._hub.sent), pipe, [bytes(frame) for frame in frames]))
             return True
 
     def receive(self) -> list[bytes] | None:
         """Return the next answer, or None."""
         with self._hub.lock:
-            return self.answers.popleft() if self.answers else None
+            return self._pipe.answers.popleft() if self._pipe.answers else None
 
     def ready(self) -> bool:
         """Say whether an answer waits."""
-        return bool(self.answers)
+        return bool(self._pipe.answers)
 
     def fileno(self) -> int:
         """Return the key to wait on."""
@@ -129,54 +153,80 @@ class InprocessChannel:
     def close(self) -> None:
         """End the binding's use; what was sent to an open inbox still arrives, what was answered is dropped."""
         with self._hub.lock:
-            if self._closed:
+            if not self._pipe.is_open:
                 return
-            self._closed = True
-            self.answers.clear()
-            if self._mailbox.inbox is None:
-                self._hub.lost += self._mailbox.drop(self._token)
-            if self._mailbox.channels.get(self._token) is self:
-                del self._mailbox.channels[self._token]
+            self._pipe.is_open = False
+            self._pipe.answers.clear()
+            if self._pipe.inbox is None:
+                self._hub.forget(self._pipe.address)
             self._hub.leave(self._key)
 
 
 class InprocessInbox:
     """The receiver's end. Implements `libexo.transport.base.Inbox`."""
 
-    def __init__(self, hub: Hub, number: int, descriptor: Descriptor) -> None:
-        """Listen as thread *number*; *descriptor* is held until `close`."""
+    def __init__(self, hub: Hub) -> None:
+        """Receive from nobody yet."""
+        self.limit = HELD
+        self.waiting: deque[Sent] = deque()
         self._hub = hub
-        self._descriptor = descriptor
-        self._mailbox = hub.mailbox(number)
-        if self._mailbox.inbox is not None:
-            raise ValueError(f"thread {number} has an open inbox already")
-        self._mailbox.inbox = self
+        self._pipes: dict[bytes, _Pipe] = {}
         self._closed = False
         self._key = hub.enter(self)
+
+    def admit(self, token: bytes, descriptor: Descriptor, owner: int) -> None:
+        """Take messages of the channel that was opened at the address of *descriptor*, held until it is closed."""
+        address = cast("Listening", getattr(descriptor, "thing", descriptor)).address
+        with self._hub.lock:
+            pipe = self._hub.pipes.pop(address, None) or _Pipe(
+                address, token, is_open=False
+            )  # its sender has left
+            if pipe.token != token:
+                pipe = _Pipe(address, token, is_open=False)
+            pipe.inbox, pipe.descriptor = self, descriptor
+            self._pipes[token] = pipe
+            if pipe.waiting:
+                self.waiting = deque(sorted([*self.waiting, *pipe.waiting]))
+                pipe.waiting.clear()
+
+    def close_peer(self, token: bytes) -> None:
+        """Forget the binding of *token*, and what came of it."""
+        with self._hub.lock:
+            pipe = self._pipes.pop(token, None)
+            if pipe is None:
+                return
+            kept = deque(entry for entry in self.waiting if entry[1] is not pipe)
+            self._hub.lost += len(self.waiting) - len(kept)
+            self.waiting = kept
+            self._close(pipe)
+
+    def _close(self, pipe: _Pipe) -> None:
+        pipe.sent, pipe.inbox = 0, None
+        close = getattr(pipe.descriptor, "close", None)
+        if close is not None:
+            close()
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """Return the token a message came under, and its frames; or None."""
         with self._hub.lock:
             if not self.ready():
                 return None
-            token, frames = self._mailbox.waiting.popleft()
-            self._mailbox.queued[token] -= 1
-            if not self._mailbox.queued[token]:
-                del self._mailbox.queued[token]
-            return token, frames
+            _, pipe, frames = self.waiting.popleft()
+            pipe.sent -= 1
+            return pipe.token, frames
 
     def send(self, token: bytes, frames: Frames) -> bool:
         """Send an answer back over the binding of *token*. False: it is gone or full."""
         with self._hub.lock:
-            channel = self._mailbox.channels.get(token)
-            if self._closed or channel is None or len(channel.answers) >= self._hub.bound:
+            pipe = self._pipes.get(token)
+            if self._closed or pipe is None or not pipe.is_open or len(pipe.answers) >= self._hub.bound:
                 return False
-            channel.answers.append([bytes(frame) for frame in frames])
+            pipe.answers.append([bytes(frame) for frame in frames])
             return True
 
     def ready(self) -> bool:
         """Say whether a message waits."""
-        return not self._closed and bool(self._mailbox.waiting)
+        return not self._closed and bool(self.waiting)
 
     def fileno(self) -> int:
         """Return the key to wait on."""
@@ -188,14 +238,12 @@ class InprocessInbox:
             if self._closed:
                 return
             self._closed = True
-            self._mailbox.inbox = None
-            self._hub.lost += len(self._mailbox.waiting)
-            self._mailbox.waiting.clear()
-            self._mailbox.queued.clear()
+            self._hub.lost += len(self.waiting)
+            self.waiting.clear()
+            for pipe in self._pipes.values():
+                self._close(pipe)
+            self._pipes.clear()
             self._hub.leave(self._key)
-        close = getattr(self._descriptor, "close", None)
-        if close is not None:
-            close()
 
 
 class InprocessTransport:
@@ -206,17 +254,17 @@ class InprocessTransport:
         self.hub = hub
         self._ends: list[InprocessChannel | InprocessInbox] = []
 
-    def channel(self, number: int, token: bytes) -> InprocessChannel:
-        """Open the sending end of a binding to thread *number*."""
+    def channel(self, address: str, token: bytes) -> InprocessChannel:
+        """Connect the sending end of a binding."""
         with self.hub.lock:
-            channel = InprocessChannel(self.hub, number, token)
+            channel = InprocessChannel(self.hub, address, token)
         self._ends.append(channel)
         return channel
 
-    def inbox(self, number: int, descriptor: Descriptor) -> InprocessInbox:
-        """Open the receiving end of thread *number*."""
+    def inbox(self, broken: Broken) -> InprocessInbox:
+        """Open the receiving end of a thread."""
         with self.hub.lock:
-            inbox = InprocessInbox(self.hub, number, descriptor)
+            inbox = InprocessInbox(self.hub)
         self._ends.append(inbox)
         return inbox
 

@@ -100,7 +100,7 @@ class Chaos:
         actor = self.actor()
         traps_ = [self.fields(actor) for _ in range(self.random.choice((1, 1, 1, 5)))]
         packet = traps_[0] if len(traps_) == 1 else [NUMBER[traps.Batch], traps_]
-        given = [self.stage.machine.ticket()] if self.random.random() < 0.01 else []
+        given = [self.stage.machine.console()] if self.random.random() < 0.01 else []
         answer = actor.raw(ENCODE(packet), given)
         refused = refusal_of(answer) if answer is not None else -1
         self.did["done" if refused is None else "faulted" if refused == -1 else "refused"] += 1

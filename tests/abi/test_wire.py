@@ -54,7 +54,7 @@ RECORDS: list[tuple[object, str]] = [
     (traps.NamePublish(1, "a", THREAD), "941301a161cf0000006100000003"),
     (traps.Charge(THREAD, 9, 5), "9415cf00000061000000030905"),
     (traps.BootInfo(1), "921401"),
-    (traps.Endpoint(), "922000"),
+    (traps.Incoming(5), "922005"),
     (traps.Bind(THREAD, 5), "9421cf00000061000000030500"),
     (traps.Identify(bytes(range(16)), 5), "9322c410000102030405060708090a0b0c0d0e0f05"),
     (traps.Unbind(bytes(16)), "9323c410" + "00" * 16 + "00"),

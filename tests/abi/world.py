@@ -81,7 +81,7 @@ class World:
             traps.NamePublish: lambda: [self.factory, "alias", self.caller.thread],
             traps.Charge: lambda: [self.victim.thread, int(Item.WAITS), 1],
             traps.BootInfo: lambda: [self.factory],
-            traps.Endpoint: lambda: [0],
+            traps.Incoming: lambda: [0],
             traps.Bind: lambda: [self.victim.thread, 0, self.purse],
             traps.Identify: lambda: [self.theirs, 0],
             traps.WaitPage: lambda: [self.victim.thread],
@@ -122,7 +122,7 @@ class World:
         return [self.stale, *handles, *threads, KERNEL_MEMORY, thread_id(96), self.caller.thread]
 
     def send(self, trap: type[traps.Trap], arguments: list[Any], descriptors: int = 0) -> bytes | None:
-        given = [self.stage.machine.ticket() for _ in range(descriptors)]
+        given = [self.stage.machine.console() for _ in range(descriptors)]
         return self.caller.raw(msgspec.msgpack.encode([NUMBER[trap], *arguments]), given)
 
     def check(self) -> None:

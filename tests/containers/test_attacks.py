@@ -146,18 +146,17 @@ def test_a_servers_uid_can_do_nothing_to_others(deployment: Deployment, pids: li
     assert set(said["files"]) <= REFUSED, said
 
 
-def test_a_guessed_token_of_another_container_is_thrown_away(deployment: Deployment, vault: str) -> None:
-    """Its socket can be reached, and what comes without a binding is not answered, but counted."""
+def test_a_guessed_token_of_another_container_is_hung_up_on(deployment: Deployment, vault: str) -> None:
+    """Who is bound, and says another token than it has, is heard by nobody."""
     script = (
         PRELUDE.replace("env = libexo.attach()", "env = libexo.attach(os.environ['EXO_RUN'], 'guesser')")
-        + "before = env.kip.counters()['unknown_tokens']\n"
-        "guess = dealer(98, os.urandom(16)); guess.send_multipart(request(label=0x44))\n"
-        "print(answered(guess), env.kip.counters()['unknown_tokens'] - before)"
+        + "binding, _ = env.sys.bind(env.lookup('scheduler')); guess = Bare(binding.address, os.urandom(16))\n"
+        "guess.say(*request(label=0x44)); print(guess.ended())"
     )
 
     done = deployment.inside(deployment.service("memory"), "python", "-", text=script)
 
-    assert done.stdout == "False 1\n", done
+    assert done.stdout == "True\n", done
 
 
 ATTACH = """

@@ -130,6 +130,10 @@ class Puppet:
         """The capabilities in its table, in slot order."""
         return list(self.environment.table)
 
+    def connect(self, address: str) -> None:
+        """Connect to the end point of a binding, and no more."""
+        self.task._system.hub.connected(address)
+
     def upcalls(self) -> list[Upcall]:
         """What the kernel told it since the last time."""
         return [_UPCALL.decode(data[1:]) for data in self.gate.upcalls()]
@@ -160,6 +164,7 @@ class Theatre:
         self.machine, self.kernel = system.machine, system.kernel
         self.puppets: list[Puppet] = []
         self._servers = list(self.kernel.environments)
+        system.hub.connected = self.connect
 
     def puppet(
         self,
@@ -195,6 +200,14 @@ class Theatre:
     def pair(self, *, holds: Sequence[Holding] = ("ram",)) -> tuple[Puppet, Puppet]:
         """Start two; the first holds what *holds* says."""
         return self.puppet("a", holds=holds), self.puppet("b")
+
+    def connect(self, address: str) -> None:
+        """Somebody connects to the end point at *address*: kernel and receivers learn of it at once."""
+        self.machine.connect(address)
+        self.machine.virtual.ring()
+        for env in [puppet._env for puppet in self.puppets if puppet._env is not None]:
+            for thread in env.threads.values():
+                thread.core.receiving.bound()
 
     def settle(self) -> None:
         """Let happen what can happen now."""

@@ -44,20 +44,25 @@ def take(puppet: Puppet, token: bytes, size: int, given: list[Descriptor]) -> En
 def bound(a: Puppet, b: Puppet, extent: int) -> End:
     """Bind a to b with *extent*."""
     binding, given = a.sys.bind(b.thread, 0, extent)
+    a.connect(binding.address)
     return take(a, binding.token, binding.ring, given)
 
 
-def identified(b: Puppet, token: bytes) -> End:
-    who, given = b.sys.identify(token)
-    return take(b, token, who.ring, given)
+def received(b: Puppet, token: bytes) -> End:
+    """Take in the one binding there is, which is that of *token*."""
+    [arrived], (way, *given) = b.sys.incoming()
+    assert arrived.token == token
+    b.host.close_descriptor(way)
+    b.told()
+    return take(b, token, arrived.who.ring, given)
 
 
 def pair(stage: Theatre) -> Pair:
-    """Bind two, and let the receiver find out."""
+    """Bind two, and let the receiver take it in."""
     a, b = stage.pair()
     extent = carve(a)
     sends = bound(a, b, extent)
-    return Pair(a, b, extent, sends, identified(b, sends.token))
+    return Pair(a, b, extent, sends, received(b, sends.token))
 
 
 def granted(server: Puppet, a: Puppet) -> tuple[int, int]:

@@ -1,15 +1,18 @@
 """Bindings: the right to send, checked once, and what becomes of it."""
 
+from typing import NoReturn
+
+import msgspec
 import pytest
 
 from hwmodel.machine import Exhausted
-from hwmodel.simulated.descriptors import SimulatedDescriptor
 from kernel.abi import traps
+from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.events import RECORD, Event
 from kernel.abi.ids import ANY_THREAD, thread_id, thread_number
 from kernel.abi.kip import Counter
-from kernel.abi.limits import MAX_BINDINGS
+from kernel.abi.limits import MAX_BINDINGS, MAX_INCOMING
 from kernel.abi.messages import Label
 from tests.kernel.puppets import KILLED, Puppet, Theatre, refusal, theatre
 
@@ -27,16 +30,22 @@ def bind(a: Puppet, thread: int, sender: int = 0) -> traps.Bound:
     return binding
 
 
-def identify(b: Puppet, token: bytes, receiver: int = 0) -> traps.Identified:
-    """Ask whose token it is, and throw the tickets away."""
-    who, tickets = b.sys.identify(token, receiver)
-    for ticket in tickets:
-        b.host.close_descriptor(ticket)
-    return who
+def arrive(stage: Theatre, *bindings: traps.Bound) -> None:
+    """Have their senders connect."""
+    for binding in bindings:
+        stage.connect(binding.address)
+
+
+def take(b: Puppet, receiver: int = 0) -> tuple[tuple[traps.Arrived, ...], int]:
+    """Take in who was bound; return them, and how many descriptors came, which are thrown away."""
+    arrived, descriptors = b.sys.incoming(receiver)
+    for descriptor in descriptors:
+        b.host.close_descriptor(descriptor)
+    return arrived, len(descriptors)
 
 
 def identified(b: Puppet, token: bytes) -> tuple[int, int]:
-    who = identify(b, token)
+    who = b.sys.identify(token)
     return who.thread, who.environment
 
 
@@ -60,7 +69,10 @@ def test_both_ends_share_two_tickets() -> None:
         a, b = stage.pair()
         binding, mine = a.sys.bind(b.thread)
         sends, answers = map(a.host.ticket, mine)
-        takes, answered = map(b.host.ticket, b.sys.identify(binding.token)[1])
+        arrive(stage, binding)
+        _, (way, *theirs) = b.sys.incoming()
+        b.host.close_descriptor(way)
+        takes, answered = map(b.host.ticket, theirs)
         sends.post(7)
         answers.post(9)
 
@@ -195,18 +207,117 @@ def test_no_ticket_is_left_over(lent: int, monkeypatch: pytest.MonkeyPatch) -> N
         assert len(stage.machine.open_descriptors()) == before
 
 
-def test_no_copy_of_a_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the host lends no copy of a ticket, the binding is given up again."""
+def test_no_end_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the host lends no end point, there is no binding."""
     with theatre() as stage:
         a, b = stage.pair()
-        monkeypatch.setattr(SimulatedDescriptor, "duplicate", lambda _descriptor: none_left())
+        before = len(stage.machine.open_descriptors())
+        monkeypatch.setattr(stage.machine, "endpoint", lambda _connected: none_left())
         refused = refusal(a.sys.bind, b.thread)
-        monkeypatch.undo()
 
-        assert (refused, a.environment.outgoing) == (Refusal.HOST_FULL, {})
+        assert (refused, a.environment.outgoing, b.environment.first.incoming) == (Refusal.HOST_FULL, {}, {})
+        assert len(stage.machine.open_descriptors()) == before
 
 
-def none_left() -> SimulatedDescriptor:
+def test_a_receiver_learns_of_who_has_connected() -> None:
+    """It is told once a binding's sender is there, and gets what belongs to it, once; the kernel keeps nothing."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        binding = bind(a, b.thread)
+        before = take(b), b.told()
+        arrive(stage, binding)
+        told = b.told()
+        kept = len(stage.machine.open_descriptors())
+        arrived, descriptors = take(b)
+
+        who = traps.Identified(a.thread, a.environment.number, redirected=False)
+        assert before == (((), 0), [])
+        assert told == [(Label.BOUND, ())]
+        assert (arrived, descriptors) == ((traps.Arrived(binding.token, who),), 3)
+        assert (take(b), b.told(), len(stage.machine.open_descriptors())) == (((), 0), [], kept - 2)
+        assert identified(b, binding.token) == (a.thread, a.environment.number)
+
+
+def test_one_connection() -> None:
+    """The end point of a binding takes one connection, and is nowhere to be found afterwards."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        binding = bind(a, b.thread)
+        first, second = stage.machine.connect(binding.address), stage.machine.connect(binding.address)
+        stage.settle()
+        take(b)
+
+        assert (first, second, stage.machine.connect(binding.address)) == (True, False, False)
+
+
+def test_addresses_differ() -> None:
+    """No two bindings have the same end point."""
+    with theatre() as stage:
+        a, b = stage.pair()
+
+        assert len({bind(a, b.thread).address for _ in range(20)}) == 20
+
+
+def test_a_flood_of_bindings_is_told_of_once() -> None:
+    """Who binds and gives up in a loop makes the kernel speak to the receiver once, until that has asked."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        for _ in range(50):
+            binding = bind(a, b.thread)
+            arrive(stage, binding)
+            a.sys.unbind(binding.token)
+        arrive(stage, bind(a, b.thread))
+        told, (arrived, _) = b.told(), take(b)
+        arrive(stage, bind(a, b.thread))
+
+        assert (told, len(arrived)) == ([(Label.BOUND, ())], 1)
+        assert b.told() == [(Label.BOUND, ())]
+
+
+def test_many_are_handed_over_a_few_at_a_time() -> None:
+    """More than a handful are handed over in several turns, oldest first; the receiver is told while some wait."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        bindings = [bind(a, b.thread) for _ in range(2 * MAX_INCOMING + 1)]
+        arrive(stage, *bindings)
+        turns = [(len(b.told()), [each.token for each in take(b)[0]]) for _ in range(4)]
+        tokens = [binding.token for binding in bindings]
+
+        assert turns == [
+            (1, tokens[:MAX_INCOMING]),
+            (1, tokens[MAX_INCOMING : 2 * MAX_INCOMING]),
+            (1, tokens[2 * MAX_INCOMING :]),
+            (0, []),
+        ]
+
+
+def test_what_fell_before_it_was_taken() -> None:
+    """A binding that falls before its receiver asks is not handed over, and nothing of it is left."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        before = len(stage.machine.open_descriptors())
+        arrive(stage, bind(a, b.thread), bind(c, b.thread))
+        stage.kill(a)
+        c.sys.unbind(next(iter(c.environment.outgoing)))
+
+        assert take(b) == ((), 0)
+        assert (len(stage.machine.open_descriptors()), stage.machine.endpoints) == (before, {})
+
+
+def test_a_full_gate_keeps_room_for_the_news() -> None:
+    """However many messages of the kernel wait, that somebody is bound is among them: it is said once."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        for _ in range(2 * Item.UPCALLS.program):
+            stage.kernel.tell(b.environment, Label.MOVED, (1,))
+        arrive(stage, bind(a, b.thread))
+        last = b.environment.backlog[-1]
+
+        assert msgspec.msgpack.decode(last[1:])[1] == Label.BOUND
+
+
+def none_left() -> NoReturn:
     raise Exhausted("none left")
 
 

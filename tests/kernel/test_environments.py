@@ -91,7 +91,7 @@ def test_roles_fit_the_descriptors(roles: tuple[int, ...], count: int) -> None:
     with theatre() as stage:
         root = creator(stage)
         program = Program(1, ("child",), (), roles)
-        given = [stage.machine.ticket() for _ in range(count)]
+        given = [stage.machine.console() for _ in range(count)]
         trap = traps.EnvironmentCreate(root.handles[0], "child", program)
 
         assert refusal(root.sys.environment_create, trap, given) == Refusal.BAD_DESCRIPTORS
@@ -104,7 +104,7 @@ def test_descriptors_reach_the_program() -> None:
         root = creator(stage)
         program = Program(1, ("child",), (), (Role.STDOUT,))
         root.sys.environment_create(
-            traps.EnvironmentCreate(root.handles[0], "child", program), [stage.machine.ticket()]
+            traps.EnvironmentCreate(root.handles[0], "child", program), [stage.machine.console()]
         )
 
         given = stage.of(newest(stage)).body.given(Role.STDOUT)
@@ -443,7 +443,7 @@ def test_a_successor_with_other_descriptors() -> None:
 
         def start(role: Role | None, succeeds: int = 0, back: int = 0) -> tuple[Puppet, int]:
             program = Program(1, ("child",), (), (role,) if role is not None else ())
-            given = [stage.machine.ticket()] if role is not None else []
+            given = [stage.machine.file("text")] if role is not None else []
             trap = traps.EnvironmentCreate(
                 root.handles[0], "child", program, keeps=True, succeeds=succeeds, back=back
             )

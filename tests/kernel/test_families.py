@@ -90,6 +90,7 @@ def test_who_was_created_otherwise_is_no_family() -> None:
             traps.EnvironmentCreate(factory=boss.handles[0], name="made", program=PROGRAM)
         )
         stage.settle()
+        boss.sys.drop(made.environment)  # whoever may end an environment may ask it how it is, too
 
         assert refusal(boss.sys.bind, made.thread) == Refusal.MAY_NOT_BIND
 

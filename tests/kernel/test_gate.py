@@ -41,7 +41,7 @@ BROKEN = {
 def fault_of(stage: Theatre, data: bytes, descriptors: int = 0) -> int:
     """Send *data* as an environment of its own; return the fault it ended with."""
     sender = stage.puppet()
-    given = [stage.machine.ticket() for _ in range(descriptors)]
+    given = [stage.machine.console() for _ in range(descriptors)]
     sender.raw(data, given)
     stage.settle()
     assert all(descriptor.closed for descriptor in given)
@@ -93,7 +93,7 @@ def test_who_was_faulted_is_not_heard() -> None:
     """Traps that follow a fault are not done, and what came with them is closed."""
     with theatre() as stage:
         culprit = stage.puppet(holds=("ram",))
-        given = stage.machine.ticket()
+        given = stage.machine.console()
         for data, descriptors in ((b"\xc1", []), (ENCODE(traps.Drop(culprit.handles[0])), [given])):
             culprit.host._ground.send(data, descriptors)
 
@@ -116,7 +116,7 @@ def test_who_does_not_read() -> None:
 def test_packets_of_the_dead() -> None:
     """A packet of a body that is no environment any more is thrown away."""
     with theatre() as stage:
-        sender, given = stage.puppet(), stage.machine.ticket()
+        sender, given = stage.puppet(), stage.machine.console()
         stage.kill(sender)
         stage.kernel.trap(sender.body, INVENTORY, [given])
         stage.kernel.overlong(sender.body)

@@ -6,7 +6,7 @@ from kernel.abi.messages import Label
 from kernel.abi.rights import Rights
 from tests.kernel.controls import NEW, OTHER, control, root, row, thread_in
 from tests.kernel.puppets import KILLED, Puppet, Theatre, refusal, theatre
-from tests.kernel.test_bindings import bind, identify
+from tests.kernel.test_bindings import bind
 
 
 def redirect(boss: Puppet, whom: Puppet, to: int) -> None:
@@ -25,9 +25,9 @@ def test_whoever_is_asked_for_it_is_the_redirector() -> None:
     with theatre() as stage:
         _, a, chief, other = cast(stage)
         bound = bind(a, other.thread)
-        who = identify(chief, bound.token)
+        who = chief.sys.identify(bound.token)
 
-        assert (bound.thread, bound.number) == (chief.thread, chief.thread >> 32)
+        assert bound.thread == chief.thread
         assert (who.thread, who.redirected) == (a.thread, True)
         assert refusal(other.sys.identify, bound.token) == Refusal.UNKNOWN_TOKEN
 
@@ -41,7 +41,7 @@ def test_what_is_not_redirected() -> None:
         direct = [bind(a, thread, NEW) for thread in (a.thread, NEW, chief.thread, OTHER)]
 
         assert [bound.thread for bound in direct] == [a.thread, NEW, chief.thread, OTHER]
-        assert not identify(chief, direct[2].token).redirected
+        assert not chief.sys.identify(direct[2].token).redirected
 
 
 def test_the_limits_of_the_caller_stay() -> None:

@@ -8,8 +8,8 @@ from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from tests.kernel.controls import root
 from tests.kernel.puppets import KILLED, faults, ram_of, refusal, theatre
-from tests.kernel.rings import FRAMES, SIZE, Pair, bound, carve, granted, identified, mapped, pair
-from tests.kernel.test_bindings import bind, epoch, identify
+from tests.kernel.rings import FRAMES, SIZE, Pair, bound, carve, granted, mapped, pair, received
+from tests.kernel.test_bindings import bind, epoch
 from tests.kernel.test_redirection import redirect
 
 # ------------------------------------------------------------------------------------------------- what it gives
@@ -45,22 +45,13 @@ def test_a_binding_without_a_ring_has_none() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         binding, mine = a.sys.bind(b.thread)
-        who, theirs = b.sys.identify(binding.token)
+        a.connect(binding.address)
+        [arrived], theirs = b.sys.incoming()
         for puppet, tickets in ((a, mine), (b, theirs)):
             for ticket in tickets:
                 puppet.host.close_descriptor(ticket)
 
-        assert (binding.ring, len(mine), who.ring, len(theirs)) == (0, 2, 0, 2)
-
-
-def test_the_receiver_may_ask_again() -> None:
-    """Each time it gets the same memory."""
-    with theatre() as stage:
-        p = pair(stage)
-        again = identified(p.b, p.sends.token)
-        again.memory[0] = 7
-
-        assert p.sends.memory[0] == 7
+        assert (binding.ring, len(mine), arrived.who.ring, len(theirs)) == (0, 2, 0, 3)
 
 
 def test_bound_to_oneself() -> None:
@@ -68,7 +59,7 @@ def test_bound_to_oneself() -> None:
     with theatre() as stage:
         a = stage.puppet("a", holds=("ram",))
         sends = bound(a, a, carve(a))
-        receives = identified(a, sends.token)
+        receives = received(a, sends.token)
         receives.memory[0] = 3
 
         assert sends.memory[0] == 3
@@ -81,7 +72,9 @@ def test_a_ring_beside_plain_bindings() -> None:
         plain = bind(p.a, p.b.thread).token
         p.a.sys.unbind(p.sends.token)
 
-        assert identify(p.b, plain) == traps.Identified(p.a.thread, p.a.environment.number, redirected=False)
+        assert p.b.sys.identify(plain) == traps.Identified(
+            p.a.thread, p.a.environment.number, redirected=False
+        )
 
 
 # --------------------------------------------------------------------------------------------- while it stands
@@ -167,7 +160,7 @@ def test_a_dead_receiver() -> None:
         a, b = stage.pair()
         extent = carve(a)
         sends = bound(a, b, extent)
-        receives = identified(b, sends.token)
+        receives = received(b, sends.token)
         rung = sends.bell.silence()
         sends.memory[0] = 5
         stage.kill(b)
@@ -183,7 +176,7 @@ def test_a_dead_receiver() -> None:
 
 
 def test_a_receiver_that_never_asked() -> None:
-    """The sender's doorbell hangs up with a binding that its receiver never identified."""
+    """The sender's doorbell hangs up with a binding that its receiver never took."""
     with theatre() as stage:
         a, b = stage.pair()
         sends = bound(a, b, carve(a))
@@ -283,7 +276,7 @@ def test_a_successor() -> None:
         a, b = stage.puppet("a", holds=("ram",), keeps=True), stage.puppet("b")
         stage.system.give(stage.puppet("root").task, a.environment)
         extent = carve(a)
-        receives = identified(b, bound(a, b, extent).token)
+        receives = received(b, bound(a, b, extent).token)
         stage.kill(a)
         heir = stage.heir(a)
         heir.host.unmap(mapped(heir, extent))
@@ -291,7 +284,7 @@ def test_a_successor() -> None:
         again.memory[0] = 1
 
         assert (receives.bell.silence(), receives.memory[0]) == (False, 0)
-        assert identified(b, again.token).memory[0] == 1
+        assert received(b, again.token).memory[0] == 1
 
 
 def test_the_end_of_both() -> None:

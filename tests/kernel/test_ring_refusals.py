@@ -3,14 +3,14 @@
 import pytest
 
 from hwmodel.machine import Exhausted
-from hwmodel.simulated.descriptors import SimulatedDescriptor
 from hwmodel.simulated.machine import SimulatedMachine
 from hwmodel.simulated.memory import SimulatedBacking
 from kernel.abi.errors import Refusal
 from kernel.abi.limits import FRAME_SIZE, MAX_RING_FRAMES, MIN_RING_FRAMES
+from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from tests.kernel.puppets import Theatre, ram_of, refusal, theatre
-from tests.kernel.rings import FRAMES, bound, carve, identified, mapped, pair
+from tests.kernel.rings import FRAMES, bound, carve, mapped, pair
 
 # ------------------------------------------------------------------------------------------------ what it takes
 
@@ -117,7 +117,7 @@ LENT = [
     (SimulatedMachine, "ticket", 1),
     (SimulatedMachine, "bell", 0),
     (SimulatedMachine, "bell", 1),
-    (SimulatedDescriptor, "duplicate", 1),
+    (SimulatedMachine, "endpoint", 0),
     (SimulatedBacking, "seal", 0),
 ]
 
@@ -142,33 +142,41 @@ def test_a_full_host_changes_nothing(
         assert bound(a, b, extent).memory
 
 
-@pytest.mark.parametrize("lent", range(4))
-def test_a_full_host_at_the_receiver(lent: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A receiver whose descriptors the host does not lend is refused, keeps none, and may ask again."""
+def test_a_full_host_at_the_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A binding whose memory the host does not lend its receiver ends, and its sender is told; others are taken."""
     with theatre() as stage:
-        p = pair(stage)
-        before = len(stage.machine.open_descriptors())
-        exhaust(monkeypatch, SimulatedDescriptor, "duplicate", lent)
-        refused = refusal(p.b.sys.identify, p.sends.token)
+        a, b = stage.pair()
+        bound(a, b, carve(a))
+        plain, tickets = a.sys.bind(b.thread)
+        a.connect(plain.address)
+        exhaust(monkeypatch, SimulatedBacking, "descriptor", 0)
+        arrived, given = b.sys.incoming()
         monkeypatch.undo()
+        for puppet, descriptors in ((a, tickets), (b, given)):
+            for descriptor in descriptors:
+                puppet.host.close_descriptor(descriptor)
 
-        assert (refused, len(stage.machine.open_descriptors())) == (Refusal.HOST_FULL, before)
-        assert identified(p.b, p.sends.token).memory
+        assert ([each.token for each in arrived], len(given)) == ([plain.token], 3)
+        assert list(a.environment.outgoing) == [plain.token]
+        assert a.told() == [(Label.PARTNER_GONE, (b.thread,))]
 
 
 def test_nothing_is_left_open() -> None:
-    """A ring binding costs the kernel two tickets and two doorbell ends, until it falls."""
+    """A ring binding costs the kernel an end point, tickets and doorbell ends until they are taken, then a look."""
     with theatre() as stage:
         a, b = stage.pair()
         extent = carve(a)
         before = kernel_descriptors(stage)
         binding, given = a.sys.bind(b.thread, 0, extent)
-        during = kernel_descriptors(stage)
-        a.sys.unbind(binding.token)
-        for descriptor in given:
-            a.host.close_descriptor(descriptor)
+        during = kernel_descriptors(stage), len(stage.machine.endpoints)
+        a.connect(binding.address)
+        _, theirs = b.sys.incoming()
+        after = kernel_descriptors(stage), len(stage.machine.endpoints)
+        for puppet, descriptors in ((a, given), (b, theirs)):
+            for descriptor in descriptors:
+                puppet.host.close_descriptor(descriptor)
 
-        assert (during - before, kernel_descriptors(stage)) == (4, before)
+        assert (during, after) == ((before + 5, 1), (before + 1, 0))
 
 
 def kernel_descriptors(stage: Theatre) -> int:

@@ -57,7 +57,7 @@ def test_a_space_is_launched_by_its_first_pager() -> None:
         space(boss)
         control(boss, OTHER, NEW, scheduler=boss.thread)
         trap = traps.ThreadControl(OTHER, NEW, pager=boss.thread, program=TALKER)
-        boss.sys.thread_control(trap, [stage.machine.ticket()])
+        boss.sys.thread_control(trap, [stage.machine.console()])
         child = stage.of(home_of(stage, OTHER))
 
         assert (child.environment.state, child.thread) == (EnvironmentState.READY, OTHER)

@@ -14,7 +14,7 @@ from tests.kernel.controls import (
     thread_in,
 )
 from tests.kernel.puppets import KILLED, refusal, theatre
-from tests.kernel.test_bindings import bind, identify
+from tests.kernel.test_bindings import arrive, bind, take
 
 
 def test_threads_bind_for_themselves() -> None:
@@ -24,7 +24,7 @@ def test_threads_bind_for_themselves() -> None:
         thread_in(boss, a)
         thread_in(boss, b, OTHER)
         token = bind(a, OTHER, NEW).token
-        who = identify(b, token, OTHER)
+        who = b.sys.identify(token, OTHER)
 
         assert (who.thread, who.environment, who.redirected) == (NEW, a.environment.number, False)
         assert refusal(b.sys.identify, token) == Refusal.UNKNOWN_TOKEN
@@ -39,23 +39,23 @@ def test_senders_are_the_callers_own(sender: int) -> None:
         thread_in(root(stage), b, OTHER)
 
         assert refusal(a.sys.bind, b.thread, sender) == Refusal.NO_SUCH_THREAD
-        assert refusal(a.sys.endpoint, sender) == Refusal.NO_SUCH_THREAD
+        assert refusal(a.sys.incoming, sender) == Refusal.NO_SUCH_THREAD
 
 
-def test_end_points_of_threads() -> None:
-    """Each thread has an end point of its own, which goes with it."""
+def test_each_thread_is_told_of_its_own() -> None:
+    """Who is bound to one thread of an environment is handed over to that one, and what waits goes with it."""
     with theatre() as stage:
-        boss, a = root(stage), stage.puppet("a")
+        boss, a, b = root(stage), stage.puppet("a"), stage.puppet("b")
         thread_in(boss, a)
-        for thread in (0, NEW):
-            number, descriptor = a.sys.endpoint(thread)
-            a.host.close_descriptor(descriptor)
-            assert number == thread_number(thread or a.thread)
-        before = stage.kernel.threads.open_endpoints()
+        arrive(stage, bind(b, a.thread), bind(b, NEW))
+        first, _ = take(a)
+        told = [(upcall.label, upcall.thread) for upcall in a.upcalls() if upcall.label == Label.BOUND]
         control(boss, NEW, 0)
 
-        assert (before, stage.kernel.threads.open_endpoints()) == (2, 1)
-        assert refusal(a.sys.endpoint, NEW) == Refusal.STALE_THREAD
+        assert [each.who.thread for each in first] == [b.thread]
+        assert told == [(Label.BOUND, a.thread), (Label.BOUND, NEW)]
+        assert refusal(a.sys.incoming, NEW) == Refusal.STALE_THREAD
+        assert not stage.machine.endpoints
 
 
 def test_bound_to_its_own_threads() -> None:

@@ -20,7 +20,7 @@ from tests.kernel.controls import (
     thread_news,
 )
 from tests.kernel.puppets import refusal, theatre, wait_for_ever
-from tests.kernel.test_bindings import bind, identify
+from tests.kernel.test_bindings import bind
 
 LAST = thread_id(MAX_THREADS - 1)
 
@@ -34,7 +34,7 @@ def test_a_thread_in_a_living_space() -> None:
         assert thread_news(a) == [(0, NEW, boss.thread, boss.thread, UTCB)]
         home = a.environment.number + 1
         assert row(stage, NEW) == (NEW, home, ThreadState.ACTIVE, boss.thread, boss.thread, 0)
-        assert (bind(boss, NEW).thread, bind(boss, NEW).number) == (NEW, thread_number(NEW))
+        assert bind(boss, NEW).thread == NEW
 
 
 def test_an_inactive_thread() -> None:
@@ -130,7 +130,7 @@ def test_renamed() -> None:
         assert thread_news(a) == [(NEW, NEW + 4, boss.thread, boss.thread, UTCB)]
         assert b.told() == [(Label.PARTNER_GONE, (NEW,))]
         assert boss.env.kip.epoch > epoch
-        assert identify(b, token).thread == NEW + 4
+        assert b.sys.identify(token).thread == NEW + 4
         assert refusal(b.sys.bind, NEW) == Refusal.STALE_THREAD
         assert row(stage, NEW)[0] == bind(b, NEW + 4).thread == NEW + 4
 
@@ -228,13 +228,11 @@ def test_deleting_oneself_among_other_traps() -> None:
     """What comes in one batch with the deletion of oneself is still done: the end comes after the answer."""
     with theatre() as stage:
         boss = root(stage)
-        batch = [traps.ThreadControl(boss.thread, 0), traps.Endpoint(), traps.ThreadControl(boss.thread, 0)]
-        (_, number, _), given = boss.sys.batch(batch)
-        for descriptor in given:
-            boss.host.close_descriptor(descriptor)
+        batch = [traps.ThreadControl(boss.thread, 0), traps.Inventory(), traps.ThreadControl(boss.thread, 0)]
+        (_, handles, _), _ = boss.sys.batch(batch)
         stage.settle()
 
-        assert (number, boss.alive) == (thread_number(boss.thread), False)
+        assert (list(handles), boss.alive) == (boss.handles, False)
 
 
 def test_nothing_is_heard_from_who_is_deleted() -> None:

@@ -138,7 +138,7 @@ def test_privilege(rights: Rights | None) -> None:
 def test_descriptors_without_a_program() -> None:
     """Descriptors that come without a program to run are refused, and closed."""
     with theatre() as stage:
-        boss, ticket = root(stage), stage.machine.ticket()
+        boss, ticket = root(stage), stage.machine.console()
         trap = traps.ThreadControl(NEW, NEW, boss.thread)
 
         assert refusal(boss.sys.thread_control, trap, [ticket]) == Refusal.BAD_DESCRIPTORS

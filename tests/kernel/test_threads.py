@@ -1,9 +1,9 @@
-"""Threads: their ids and their listening sockets."""
+"""Threads: their ids."""
 
 import pytest
 
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import next_version, thread_id, thread_number, thread_version
+from kernel.abi.ids import next_version, thread_id, thread_version
 from kernel.errors import Panic, Refused
 from kernel.thread import Thread
 from kernel.threads import Threads
@@ -13,31 +13,6 @@ from tests.kernel.puppets import theatre
 def test_versions_are_odd() -> None:
     """Versions are odd, so that their low six bits are never zero, and they wrap to one."""
     assert [next_version(-1), next_version(1), next_version((1 << 32) - 1)] == [1, 3, 1]
-
-
-def test_the_end_point_stays_while_the_number_is_kept() -> None:
-    """An end point outlives an environment that keeps its things, and goes with one that does not."""
-    with theatre() as stage:
-        root, a, b = stage.puppet("root"), stage.puppet("a", keeps=True), stage.puppet("b")
-        handle = stage.system.give(root.task, a.environment).handle
-        for puppet in (a, b):
-            puppet.host.close_descriptor(puppet.sys.endpoint()[1])
-        before = stage.kernel.threads.open_endpoints()
-        stage.kill(a, b)
-        kept = stage.kernel.threads.open_endpoints()
-        root.sys.drop(handle)
-
-        assert (before, kept, stage.kernel.threads.open_endpoints()) == (2, 1, 0)
-
-
-def test_the_end_point_is_the_callers() -> None:
-    """The trap says the caller's own thread number."""
-    with theatre() as stage:
-        a = stage.puppet()
-        number, descriptor = a.sys.endpoint()
-        a.host.close_descriptor(descriptor)
-
-        assert number == thread_number(a.thread)
 
 
 def test_numbers_asked_for() -> None:

@@ -94,7 +94,7 @@ MEMORY = (
         "published", "writes to, or removes, what the system publishes in its run directory",
         "show(*[lambda n=n: os.open(f'{RUN}/{n}', os.O_RDWR) for n in ('kip', 'trace', 'lock', 'log/x')],"
         " lambda: os.unlink(RUN + '/kip'), lambda: os.listdir(RUN), lambda: os.unlink(f'{RUN}/ipc/96'))",
-        "EACCES EACCES EACCES {EACCES,ENOENT} EACCES EACCES EACCES",
+        "EACCES EACCES EACCES {EACCES,ENOENT} EACCES EACCES {EACCES,ENOENT}",
     ),
     Attack(
         "environment_page", "fills its environment page with the largest numbers, then makes the kernel "
@@ -182,39 +182,54 @@ OTHERS = (
 
 MESSAGES = (
     Attack(
-        "guessed_token", "sends to a server under a token nobody gave it: thrown away, and counted",
-        "unknown = env.kip.counters()['unknown_tokens']; guess = dealer(96, os.urandom(16)); "
-        "guess.send_multipart(request())\n"
-        "print(answered(guess), memory.statistics().total, env.kip.counters()['unknown_tokens'] - unknown)",
-        "False 65536 1",
+        "guessed_token", "says a token nobody gave it: it is hung up on, and others are served",
+        "binding, _ = env.sys.bind(env.lookup('memory')); guess = Bare(binding.address, os.urandom(16))\n"
+        "guess.say(*request()); print(guess.ended(), memory.statistics().total)",
+        "True 65536",
     ),
     Attack(
-        "short_token", "sends under tokens that are none, in packets that are none",
-        "for token in (b'x', b'y' * 255, None):\n"
-        "    guess = dealer(96, token); guess.send_multipart(request()); guess.send(b''); "
-        "guess.send_multipart([b''] * 9)\n"
-        "    print(answered(guess, 40))\n"
-        "print(memory.statistics().total)",
-        "False False False 65536",
+        "short_token", "says less than a token, and nothing more: it waits alone",
+        "for token in (b'', b'x', b'y' * 15):\n"
+        "    binding, _ = env.sys.bind(env.lookup('memory')); Bare(binding.address, token)\n"
+        "    print(memory.statistics().total)",
+        "65536 65536 65536",
     ),
     Attack(
-        "token_of_the_dead", "sends under a token that was given up",
-        "bound, _ = env.sys.bind(env.lookup('memory')); env.sys.unbind(bound.token)\n"
-        "late = dealer(96, bound.token); late.send_multipart(request()); print(answered(late))",
-        "False",
+        "token_of_the_dead", "connects by a binding that was given up",
+        "binding, _ = env.sys.bind(env.lookup('memory')); env.sys.unbind(binding.token)\n"
+        "show(lambda: Bare(binding.address, binding.token))",
+        "ENOENT",
     ),
     Attack(
-        "token_of_another", "sends under a token of the vault's, while the vault uses it",
-        "stolen = [dealer(96, token) for token in vault.tokens()]\n"
-        "for thief in stolen: thief.send_multipart(request(sequence=1 << 40))\n"
-        "print(len(stolen) > 0, *{answered(thief) for thief in stolen}); vault.secret()",
-        "True False",
+        "token_of_another", "says a token of the vault's, while the vault uses it",
+        "for token in vault.tokens():\n"
+        "    binding, _ = env.sys.bind(env.lookup('memory')); thief = Bare(binding.address, token)\n"
+        "    thief.say(*request(sequence=1 << 40)); print(thief.ended())\n"
+        "print(vault.secret())",
+        "True b'secret'",
     ),
     Attack(
-        "token_elsewhere", "uses a token with another server than it was given for",
-        "bound, _ = env.sys.bind(env.lookup('memory'))\n"
-        "other = dealer(98, bound.token); other.send_multipart(request(label=0x44)); print(answered(other))",
-        "False",
+        "token_elsewhere", "says its token to another server than it was given for",
+        "binding, _ = env.sys.bind(env.lookup('memory')); other, _ = env.sys.bind(env.lookup('process'))\n"
+        "wrong = Bare(other.address, binding.token); wrong.say(*request(label=0x44)); print(wrong.ended())",
+        "True",
+    ),
+    Attack(
+        "second_connection", "connects to its end point twice, and to those there might be of others",
+        "binding, _ = env.sys.bind(env.lookup('vault')); one = Bare(binding.address, binding.token)\n"
+        "one.say(*request(label=0x51, operation=3)); print(one.answered())\n"
+        "show(lambda: Bare(binding.address), *[lambda n=n: Bare(n) for n in ('96', '.1', '.2')],"
+        " lambda: os.listdir(RUN + '/ipc'))",
+        "True ENOENT ENOENT ENOENT ENOENT EACCES",
+    ),
+    Attack(
+        "named_in_proc", "looks for end points in what the host shows of sockets",
+        "binding, _ = env.sys.bind(env.lookup('vault'))\n"
+        "try: shown = open('/proc/net/unix').read()\n"
+        "except OSError: shown = ''\n"
+        "print(binding.address in shown); one = Bare(binding.address, binding.token)\n"
+        "one.say(*request(label=0x51, operation=3)); print(one.answered())",
+        "False True",
     ),
     Attack(
         "squat", "listens where a thread of another is called, or one to come",
@@ -222,7 +237,7 @@ MESSAGES = (
         "show(*[lambda p=p: squat(p) for p in (f'{RUN}/ipc/9999', f'{RUN}/ipc/96', RUN + '/gate', RUN + "
         "'/new')],"
         " lambda: os.rename(f'{RUN}/ipc/96', f'{RUN}/ipc/97'))",
-        "EACCES {EACCES,EADDRINUSE} {EACCES,EADDRINUSE} EACCES EACCES",
+        "EACCES {EACCES,EADDRINUSE} {EACCES,EADDRINUSE} EACCES {EACCES,ENOENT}",
     ),
     Attack(
         "handles", "uses a handle that is stale, one of another, and numbers that are none",
@@ -259,27 +274,43 @@ MESSAGES = (
     ),
     Attack(
         "malformed", "sends packets that are none under a token that is good; one that is nearly one is refused",
-        "bound, _ = env.sys.bind(env.lookup('vault')); good = dealer(bound.number, bound.token)\n"
+        "good = bound('vault')\n"
         "for junk in (b'', b'\\xc1', b'\\x93\\x02\\x01', os.urandom(500), msgspec.msgpack.encode([2, -1]),"
         " msgspec.msgpack.encode([2, 1 << 63, 0x51, [3] * 5000]), b'\\x91' * 5000):\n"
-        "    good.send(junk); good.send_multipart([junk] * 50)\n"
-        "good.send_multipart(request(label=0x51, operation=3, sequence=1, parts=[messages.StringPart(99)]))\n"
-        "print(answered(good)); print(vault.secret())",
+        "    good.say(junk); good.say(*[junk] * 50)\n"
+        "good.say(*request(label=0x51, operation=3, sequence=1, parts=[messages.StringPart(99)]))\n"
+        "print(good.answered()); print(vault.secret())",
         "True b'secret'",
     ),
     Attack(
-        "huge_message", "sends a message larger than a message may be",
-        "bound, _ = env.sys.bind(env.lookup('vault')); good = dealer(bound.number, bound.token)\n"
+        "malformed_frames", "sends what are no frames: its binding ends, and it is told",
+        "heads = ((1 << 31, 0, 0), (1, 1 << 31, 0), (0, 1, 0), (300, 5, 0), (1, 5, 1 << 40), (1 << 32) - 1)\n"
+        "for head in heads[:5]:\n"
+        "    bad = bound('vault'); bad.send(framing.HEAD.pack(*head)); print(bad.ended())\n"
+        "print(vault.secret())",
+        "True True True True True b'secret'",
+    ),
+    Attack(
+        "huge_message", "announces a message larger than a message may be",
         "show(lambda: env.thread.send(env.lookup('vault'), ipc.Message(1, (), (bytes(5 << 20),))))\n"
-        "good.send(bytes(64 << 20)); print(answered(good)); print(vault.secret())",
-        "ValueError False b'secret'",
+        "good = bound('vault'); good.send(framing.HEAD.pack(2, 8, 0) + (64 << 20).to_bytes(4, 'little'))\n"
+        "print(good.ended()); print(vault.secret())",
+        "ValueError True b'secret'",
     ),
     Attack(
         "flood_of_messages", "sends without end and never reads an answer",
-        "bound, _ = env.sys.bind(env.lookup('vault')); flood = dealer(bound.number, bound.token)\n"
-        "for n in range(1, 5001): flood.send_multipart(request(label=0x51, operation=3, sequence=n))\n"
+        "flood = bound('vault')\n"
+        "for n in range(1, 5001): flood.say(*request(label=0x51, operation=3, sequence=n))\n"
         "print(vault.secret())",
         "b'secret'",
+    ),
+    Attack(
+        "incomplete_messages", "begins messages on many bindings, and completes none",
+        "begun = [bound('memory') for _ in range(64)]\n"
+        "some = framing.HEAD.pack(2, 8, 0) + (4 << 20).to_bytes(4, 'little') + bytes(1 << 18)\n"
+        "for one in begun: one.send(some)\n"
+        "print(memory.statistics().total, any(one.ended() for one in begun))",
+        "65536 True",
     ),
     Attack(
         "many_bindings", "binds as often as it may, and once more",

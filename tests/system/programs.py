@@ -8,6 +8,7 @@ from libexo import ipc, vm
 from libexo.errors import ExoError, IpcError, RemoteError, TrapRefused
 from libexo.extent import Extent, GrantedExtent
 from libexo.stub import Interface, operation, serve
+from libexo.transport import framing
 from servers.memory.api import Memory
 from servers.process.api import Processes, ProgramSpec
 from servers.scheduler.api import Scheduler
@@ -60,22 +61,34 @@ def shared():
 def address(view):
     return ctypes.addressof(view.obj)
 
-def dealer(number, token):
-    endpoint = zmq.Context.instance().socket(zmq.DEALER)
-    if token is not None:
-        endpoint.setsockopt(zmq.ROUTING_ID, token)
-    endpoint.setsockopt(zmq.LINGER, 0)
-    endpoint.connect(f"ipc://{RUN}/ipc/{number}")
-    return endpoint
+class Bare:
+    # A connection to an end point without a library around it.
+    def __init__(self, address, token=b""):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(5)
+        self.socket.connect(f"{RUN}/ipc/{address}")
+        self.send(token)
+    def send(self, data):
+        with contextlib.suppress(ConnectionError):
+            self.socket.sendall(data)
+    def say(self, *frames):
+        self.send(framing.encode(frames))
+    def ended(self):
+        with contextlib.suppress(ConnectionError):
+            while self.socket.recv(1 << 16): pass
+        return True
+    def answered(self):
+        return bool(self.socket.recv(1))
+
+def bound(name):
+    binding, _ = env.sys.bind(env.lookup(name))
+    return Bare(binding.address, binding.token)
 
 def request(kind=messages.PacketKind.CALL, label=0x42, operation=2, sequence=1, parts=None):
     arguments = msgspec.msgpack.encode(())
     parts = [messages.StringPart(len(arguments))] if parts is None else parts
     packet = messages.Packet(kind, sequence, label, (operation,), tuple(parts))
     return [msgspec.msgpack.encode(packet), arguments]
-
-def answered(endpoint, milliseconds=150):
-    return bool(endpoint.poll(milliseconds))
 
 def gate_socket():
     return socket.socket(fileno=os.dup(env.gate.fileno()))

@@ -40,9 +40,13 @@ RECEIVER = (
     END
     + """
 print(env.thread.id)
-who, given = env.sys.identify(bytes.fromhex(input()))
-descriptor, view, bell = end(who.ring, given)
-print(who.ring)
+input()
+while not (taken := env.sys.incoming())[0]:
+    env.host.wait((env.gate,), None)
+    env.gate.upcalls(surely=True)
+[arrived], (way, *given) = taken
+descriptor, view, bell = end(arrived.who.ring, given)
+print(arrived.who.ring)
 for line in sys.stdin:
     print(eval(line))
 """
@@ -53,6 +57,7 @@ SENDER = (
 extent = Memory.connect(env).allocate(4)
 bound, given = env.sys.bind(int(input()), 0, extent.handle)
 descriptor, view, bell = end(bound.ring, given)
+connection = Bare(bound.address)
 print(bound.token.hex())
 for line in sys.stdin:
     print(eval(line))

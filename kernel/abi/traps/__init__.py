@@ -39,11 +39,12 @@ from kernel.abi.traps.memory import Carve, Carved, MapExtent, Mapped
 from kernel.abi.traps.processor import Expire, Migrate, Plan, ProcessorControl, Slice, ThreadSwitch
 from kernel.abi.traps.thread import (
     Acknowledge,
+    Arrived,
     Bind,
     Bound,
-    Endpoint,
     Identified,
     Identify,
+    Incoming,
     Sends,
     SpaceControl,
     ThreadControl,
@@ -57,6 +58,7 @@ __all__ = [
     "Accepted",
     "Acknowledge",
     "AnyTrap",
+    "Arrived",
     "Batch",
     "Bind",
     "BootInfo",
@@ -68,7 +70,6 @@ __all__ = [
     "Created",
     "Derive",
     "Drop",
-    "Endpoint",
     "EnvironmentCreate",
     "EnvironmentDestroy",
     "EnvironmentSignal",
@@ -76,6 +77,7 @@ __all__ = [
     "Holder",
     "Identified",
     "Identify",
+    "Incoming",
     "Inspect",
     "Inspection",
     "Interface",
@@ -110,7 +112,7 @@ Single = (
     | NamePublish
     | BootInfo
     | Charge
-    | Endpoint
+    | Incoming
     | Bind
     | Identify
     | Unbind

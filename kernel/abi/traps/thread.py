@@ -12,29 +12,18 @@ from kernel.abi.program import Program
 from kernel.abi.trap import HANDLE_REFUSALS, Token, Trap
 
 _BINDING_ENDS = (
-    "send ticket, answer ticket (eventfds); with a ring: its memory, doorbell to wait on, doorbell to ring"
+    "send ticket, answer ticket (pipes); with a ring: its memory, doorbell to wait on, doorbell to ring"
 )
 
 
-class Endpoint(Trap, tag=0x20):
-    """Hand over the listening socket of `thread`, bound to `ipc/NUMBER` in the run directory.
-
-    `thread` is one of the caller's; 0: its first.
-    """
-
-    thread: Word = 0
-    result = int
-    gives_descriptors = "listening socket"
-    refusals = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD)
-
-
 class Bound(Record):
-    """A binding: the receiver's thread number names its socket, the token is the sender's routing id.
+    """A binding: where its sender connects, once, and the token that says there which binding it is.
 
     `thread` is who receives: the thread asked for, or the redirector of the caller's space.
     """
 
-    number: int
+    address: str
+    """A name in `ipc` of the run directory, which the kernel gives to nobody else. It goes with the connection."""
     token: bytes
     thread: int
     ring: int = 0
@@ -44,8 +33,9 @@ class Bound(Record):
 class Bind(Trap, tag=0x21):
     """Check once that the caller's thread `sender` (0: its first) may send to `thread`.
 
-    The binding is then used without the kernel. Where the caller's space has a redirector and `thread` is of
-    neither its own space nor the redirector's, the binding leads to the redirector (X.2).
+    The receiver is told when the sender has connected; then it has the other end of everything, and the binding is
+    used without the kernel. Where the caller's space has a redirector and `thread` is of neither its own space nor
+    the redirector's, the binding leads to the redirector (X.2).
 
     `ring` is an extent of the caller's (0: none), which nobody else holds and no offer is of: it becomes the
     memory of the binding, zeroed, that nobody can cut or take back, and every mapping of what it was ends in
@@ -83,14 +73,33 @@ class Identified(Record):
     """Bytes of the ring memory; 0: there is none."""
 
 
+class Arrived(Record):
+    """A binding its receiver had not been told of."""
+
+    token: bytes
+    who: Identified
+
+
+class Incoming(Trap, tag=0x20):
+    """Hand over who was bound to the caller's thread `receiver` (0: its first) and has connected, oldest first.
+
+    At most MAX_INCOMING at a time; when there are more, the caller is told again. Each is handed over once, and
+    what belongs to it is the receiver's from then on.
+    """
+
+    receiver: Word = 0
+    result = tuple[Arrived, ...]
+    gives_descriptors = "for each: the socket its one connection waits at, then as for Bind"
+    refusals = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.HOST_FULL)
+
+
 class Identify(Trap, tag=0x22):
-    """Say whose binding to the caller's thread `receiver` (0: its first) carries `token`."""
+    """Say whose binding to the caller's thread `receiver` (0: its first) carries `token`, if it still stands."""
 
     token: Token
     receiver: Word = 0
     result = Identified
-    gives_descriptors = _BINDING_ENDS
-    refusals = (Refusal.UNKNOWN_TOKEN, Refusal.HOST_FULL)
+    refusals = (Refusal.UNKNOWN_TOKEN,)
 
 
 class Unbind(Trap, tag=0x23):

@@ -16,7 +16,7 @@ from libexo.transport.ring.line import Line
 from libexo.transport.ring.patience import Patience
 
 if TYPE_CHECKING:
-    from libexo.host.base import Source
+    from libexo.host.base import Descriptor, Source
     from libexo.transport.base import Frames, Inbox
 
 
@@ -141,6 +141,23 @@ class RingInbox(RingEnd):
     def inner(self) -> "Iterable[Source]":
         """Return the inbox of all others."""
         return (self._inner,)
+
+    @property
+    def limit(self) -> int:
+        """How much the inbox of all others may hold for them, in bytes."""
+        return self._inner.limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._inner.limit = limit
+
+    def admit(self, token: bytes, descriptor: "Descriptor", owner: int) -> None:
+        """Take messages of a binding without a ring, or before it is used."""
+        self._inner.admit(token, descriptor, owner)
+
+    def close_peer(self, token: bytes) -> None:
+        """Close the connection of *token*."""
+        self._inner.close_peer(token)
 
     def attach(self, token: bytes, line: Line) -> None:
         """Receive from *line* what comes under *token*, and answer there. Harmless when it is attached already."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hwmodel.real import uids
-from hwmodel.real.endpoint import RealEndpoint
+from hwmodel.real.endpoint import listen
 from hwmodel.real.run import Run, RunError
 from hwmodel.real.uids import BLOCK, BLOCKS, FIRST_UID, Uids
 
@@ -51,7 +51,7 @@ def test_the_remains_of_a_dead_system_are_cleared(place: Path) -> None:
     (place / "ipc").mkdir(parents=True)
     (place / "lock").write_text("exokernel 1\n")
     (place / "kip").write_text("old")
-    RealEndpoint(str(place / "ipc" / "96")).close()
+    listen(str(place / "ipc" / "96"), socket.SOCK_STREAM, 1).close()
 
     run = Run(str(place))
 
@@ -148,25 +148,6 @@ def test_a_directory_of_claims_that_others_may_write_to_is_not_used(
     claimed.close()
 
     assert list(tmp_path.iterdir()) == []
-
-
-def test_connections_wait_at_an_end_point_for_whoever_accepts(place: Path) -> None:
-    """Its descriptor is a listening socket that outlives the one it is handed to."""
-    place.mkdir()
-    path = place / "96"
-    endpoint = RealEndpoint(str(path))
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(path))
-        held = endpoint.descriptor()
-        with socket.socket(fileno=os.dup(held.number)) as server:
-            connection, _ = server.accept()
-        held.close()
-        connection.close()
-        mode = path.stat().st_mode & 0o777
-    endpoint.close()
-
-    assert mode == 0o666
-    assert not path.exists()
 
 
 @pytest.mark.parametrize(

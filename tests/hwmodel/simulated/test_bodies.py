@@ -122,7 +122,7 @@ def test_full_port() -> None:
     with rig() as r:
         body = r.launch(lambda body: body.wait(lambda: False, None))
         r.run()
-        while body.port.send(b"x", [r.machine.ticket()]):
+        while body.port.send(b"x", [r.machine.console()]):
             pass
         assert len(r.machine.open_descriptors()) == 256
 

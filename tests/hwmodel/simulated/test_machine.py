@@ -1,7 +1,5 @@
 """The simulated machine: one order a seed, virtual time, side by side; what it lends is in a ledger."""
 
-import pytest
-
 from hwmodel.failures import Failures
 from hwmodel.simulated.bodies import STEP_NS, SimulatedBody
 from hwmodel.simulated.machine import Outcome, SimulatedMachine
@@ -147,17 +145,25 @@ def test_tokens_come_from_the_seed() -> None:
 
 
 def test_endpoints() -> None:
-    """A thread number has one listening socket at a time; who cares is told when it goes."""
+    """An end point takes one connection, which is told of later; who cares is told when it goes untaken."""
     machine = SimulatedMachine()
-    gone: list[int] = []
+    gone: list[str] = []
+    told: list[str] = []
     machine.endpoint_removed = gone.append
-    endpoint = machine.endpoint(97)
-    with pytest.raises(ValueError, match="97"):
-        machine.endpoint(97)
-    endpoint.close()
-    endpoint.close()
-    machine.endpoint(97)
-    assert gone == [97]
+    taken, closed = (
+        machine.endpoint(lambda: told.append("taken")),
+        machine.endpoint(lambda: told.append("closed")),
+    )
+    connected = [machine.connect(name) for name in (taken.name, taken.name, closed.name, "nobody")]
+    before = list(told)
+    closed.close()
+    closed.close()
+    machine.virtual.ring()
+    descriptor = taken.take()
+    taken.close()
+    descriptor.close()
+    assert (connected, before, told) == ([True, False, True, False], [], ["taken"])
+    assert (gone, machine.endpoints, machine.open_descriptors()) == ([closed.name], {}, [])
 
 
 def test_schedules_of_kills_come_from_the_seed() -> None:

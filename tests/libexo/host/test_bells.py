@@ -201,7 +201,7 @@ def test_what_is_no_doorbell() -> None:
 
     def program(host: SimulatedHost) -> None:
         waits, rings, _, _ = given(s, "program")
-        for wrong in ((rings, waits), (waits, waits), (waits, s.machine.ticket())):
+        for wrong in ((rings, waits), (waits, waits), (waits, s.machine.file("x"))):
             with pytest.raises(OSError, match="no ends of doorbells"):
                 host.bell(*wrong)
         with pytest.raises(TypeError, match="no descriptor"):

@@ -344,7 +344,7 @@ def test_a_strand_killed_in_its_trap_leaves_nothing() -> None:
 
         def program(host: SimulatedHost) -> None:
             for name in (b"a", b"b"):
-                given = s.machine.ticket()
+                given = s.machine.file("x")
                 given.owner = body.holder
                 host.start_strand(lambda n=name, d=given: host.gate.trap(DONE + n, [d]), "asker")  # type: ignore[misc]
             host.wait((), None)

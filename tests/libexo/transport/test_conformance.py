@@ -26,10 +26,10 @@ def faultless(_: Path) -> Rig:
 def zeromq(run: Path) -> Rig:
     (run / "ipc").mkdir()
 
-    def listen(number: int) -> int:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
-            made.bind(str(run / "ipc" / str(number)))
-            made.listen(64)
+    def listen(address: str) -> int:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as made:
+            made.bind(str(run / "ipc" / address))
+            made.listen(0)
             return made.detach()
 
     return Rig(lambda: ZmqTransport(run), listen, pause)

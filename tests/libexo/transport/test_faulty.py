@@ -6,7 +6,7 @@ import pytest
 
 from libexo.transport.base import Channel, Inbox
 from libexo.transport.faulty import FaultyTransport, Odds
-from libexo.transport.inprocess import Hub
+from libexo.transport.inprocess import Hub, Listener
 
 TOKEN = b"t" * 16
 
@@ -14,7 +14,9 @@ TOKEN = b"t" * 16
 def pair(odds: Odds, seed: int = 0, **options: object) -> tuple[FaultyTransport, Channel, Inbox]:
     hub = Hub()
     faulty = FaultyTransport(hub.transport(), seed=seed, odds=odds, **options)  # type: ignore[arg-type]
-    return faulty, faulty.channel(1, TOKEN), hub.transport().inbox(1, None)
+    channel, inbox = faulty.channel("a", TOKEN), hub.transport().inbox(lambda token, why: None)
+    inbox.admit(TOKEN, Listener("a"), 1)
+    return faulty, channel, inbox
 
 
 def everything(inbox: Inbox) -> list[list[bytes]]:
