@@ -58,12 +58,21 @@ def _states(pid: int) -> Iterator[bytes]:
     except OSError:
         return
     for thread in threads:
-        with contextlib.suppress(OSError):
-            number = os.open(f"/proc/{pid}/task/{thread}/stat", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                yield state_of(os.pread(number, _STAT, 0)) or b"X"
-            finally:
-                os.close(number)
+        yield read_state(f"/proc/{pid}/task/{thread}/stat")
+
+
+def read_state(path: str) -> bytes:
+    """Return the state in the file *path*; of a thread that is gone, that of the dead."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b"X"
+    try:
+        return state_of(os.read(number, _STAT)) or b"X"
+    except OSError:
+        return b"X"
+    finally:
+        os.close(number)
 
 
 class Children:

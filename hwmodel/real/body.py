@@ -8,9 +8,8 @@ from collections.abc import Callable
 
 from hwmodel.machine import Port, Supervisor
 from hwmodel.real import affinity
-from hwmodel.real.activity import WAITING, Children, cpu_clock, is_traced, of_threads, state_of
+from hwmodel.real.activity import WAITING, Children, cpu_clock, is_traced, of_threads, read_state
 from hwmodel.real.descriptor import RealDescriptor
-from hwmodel.real.loop import close_quietly
 from hwmodel.real.port import RealPort
 from kernel.abi.program import Activity
 
@@ -45,7 +44,6 @@ class RealBody:
         self._early: list[int] = []
         self._core = -1
         self._process: RealDescriptor | None = None
-        self._state = -1
         self._consumed = 0
 
     def start(self, pid: int, process: RealDescriptor) -> None:
@@ -138,12 +136,7 @@ class RealBody:
         """What it does while nobody pauses it: all its threads are looked at, and a foreign program's children."""
         if self._process is None or self._paused:
             return Activity.STOPPED if self._stopped else Activity.RUNS
-        try:
-            if self._state < 0:
-                self._state = os.open(f"/proc/{self.pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-            state = state_of(os.pread(self._state, 64 + 16, 0)) or b"X"
-        except OSError:
-            return Activity.RUNS
+        state = read_state(f"/proc/{self.pid}/stat")
         if state in b"Tt":
             return Activity.STOPPED if state == b"T" else Activity.TRACED
         if state not in WAITING:
@@ -167,6 +160,3 @@ class RealBody:
         if self._process is not None:
             self._process.close()
             self._process = None
-        if self._state >= 0:
-            close_quietly(self._state)
-            self._state = -1

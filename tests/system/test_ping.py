@@ -55,13 +55,16 @@ def test_every_server_answers(booted: System) -> None:
 
 def test_who_does_not_answer_is_named(own: System) -> None:
     """One that is stopped has a process and a socket, and is found out; so is one that is not there."""
-    os.kill(own.server("memory").pid, signal.SIGSTOP)
-    done = exo(own, "ping", "--timeout", "0.2", "memory", "scheduler", "nosuch")
-    os.kill(own.server("memory").pid, signal.SIGCONT)
+    with own.start(
+        "import libexo; libexo.attach(); print('there', flush=True); input()", name="deaf"
+    ) as deaf:
+        assert deaf.line() == "there"
+        os.kill(own.server("deaf").pid, signal.SIGSTOP)
+        done = exo(own, "ping", "--timeout", "0.2", "deaf", "scheduler", "nosuch")
 
     assert done.returncode == 1
     assert "scheduler" in done.stdout
-    assert done.stderr.startswith("exo: no answer from memory (")
+    assert done.stderr.startswith("exo: no answer from deaf (")
     assert "nosuch (nobody is called 'nosuch'" in done.stderr
     assert "scheduler (" not in done.stderr
 
