@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 READY = 0.002
-"""What a time-out of zero means between processes: as long as a ready partner needs to wake, in seconds."""
+"""What a time-out of zero allows a partner that does not say that it waits, in seconds: see `libexo.standing`."""
 _ANY = (ANY_THREAD, ANY_LOCAL_THREAD)
 
 
