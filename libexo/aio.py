@@ -72,6 +72,9 @@ class Thread:
         self.core = environment.thread.core
         self.id = environment.thread.id
         self._loop = asyncio.get_running_loop()
+        environment.own()
+        if environment.host.lends:
+            environment.share()  # asyncio.to_thread may bring other threads at any time
         self._exchanges: dict[Exchange, asyncio.Future[None]] = {}
         self._receivers: list[tuple[int, asyncio.Future[Received]]] = []
         self._watch = LoopWatch(self._loop, self._pump)

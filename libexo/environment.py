@@ -10,12 +10,13 @@ import msgspec
 from kernel.abi.gate import Upcall
 from kernel.abi.kip import PAGE_SIZE
 from kernel.abi.messages import Label
-from libexo import timeouts
+from libexo import forking, timeouts
 from libexo.errors import ExoError, NotFound
 from libexo.host import current
 from libexo.host.base import Host
 from libexo.ipc import Thread
 from libexo.kip import Kip
+from libexo.lending import Lending
 from libexo.rendezvous import Rendezvous
 from libexo.standing import Row
 from libexo.sys import Sys
@@ -49,7 +50,7 @@ class Environment:
             Label.MOVED: lambda upcall: self.views.moved(upcall.words[0]),
             Label.REVOKED: lambda upcall: self.views.forget(upcall.words[0]),
             Label.REVOKE: lambda upcall: None,
-            Label.THREAD: self._thread_changed,
+            Label.THREAD: self.thread_changed,
         }
         self.thread = Thread(self, interface.thread)
         """The first of its threads."""
@@ -57,6 +58,11 @@ class Environment:
         """All of them, by id."""
         self.lock = threading.Lock()
         """Held for what several of them change, never while waiting."""
+        self._owner = threading.get_ident()
+        """The thread of the host that the first thread is of."""
+        self.lending = Lending(self)
+        if host.lends:
+            forking.watch(self)
 
     def row(self, thread: int) -> Row:
         """Return where *thread*, one of its own, says for whom it waits."""
@@ -71,7 +77,7 @@ class Environment:
                 raise NotFound(f"nobody is called {name!r}; there are: {', '.join(sorted(self.kip.names()))}")
             look = now + _LOOK_AGAIN
             self.host.wait((self.gate,), look if deadline is None else min(deadline, look))
-            self.thread.core.pump_gate()
+            self.current.core.pump_gate()
         return thread
 
     def on(self, label: Label, handler: UpcallHandler) -> None:
@@ -87,37 +93,73 @@ class Environment:
                 handler(upcall)
                 continue
             thread = self.threads.get(upcall.thread, self.thread)
-            if thread.core is core:
-                core.upcall(upcall)
-            else:
-                thread.core.upcalls.append(upcall)
-                thread.wake()
+            asker = self.lending.asker
+            if asker is not None and thread is self.thread and upcall.label == Label.PARTNER_GONE:
+                _pass_on(upcall, asker, core)
+            _pass_on(upcall, thread, core)
 
     @property
     def current(self) -> Thread:
-        """The calling thread."""
+        """The calling thread; another thread of the host is lent one (`libexo.lending`). Raises NoThread."""
         first = self.thread
-        return first if first.core.waker is None else _HERE.thread or first  # to look costs more than to know
+        if first.core.waker is None and (threading.get_ident() == self._owner or not self.host.lends):
+            return first  # to look costs more than to know
+        here = _HERE.thread
+        if here is not None and here.environment is self:
+            return here
+        if threading.get_ident() == self._owner or not self.host.lends:
+            return first
+        return self.lending.thread()
+
+    def own(self) -> None:
+        """Have the first thread be that of the calling thread of the host: it serves, or runs an event loop."""
+        self._owner = threading.get_ident()
+        if self.host.lends and threading.active_count() > 1:
+            self.share()
+
+    def share(self) -> None:
+        """Be ready for several threads of the host."""
+        with self.lock:
+            self.host.share()
+            for known in (self.thread, *self.threads.values()):
+                if known.core.waker is None:
+                    known.core.share(self.host.waker())
+
+    def forked(self) -> None:
+        """The process was forked from the one that is this environment: it refuses from now on."""
+        why = (
+            f"this process was forked from one that is environment {self.number}: call libexo.attach() anew, "
+            "or start it with exo run"
+        )
+        _Process.environment = None
+        be(None)
+        for thread in {self.thread, *self.threads.values()}:
+            for link in thread.core.sending.links():
+                link.fallen = True
+            forking.refuse(thread.core, why)
+        self.host.forked(why)
+        forking.refuse(self, why)
 
     def start_thread(self, function: Callable[[int], object], sp: int = 0) -> int:
         """Have *function* run as another thread of this environment, with word *sp*; return its thread id.
 
         The process server creates the thread. Raises RemoteError when it cannot, NotFound when there is none.
         """
-        from libexo.l4 import start  # noqa: PLC0415 - as in `_thread_changed`
+        from libexo.l4 import start  # noqa: PLC0415 - as in `thread_changed`
 
         return start.begin(self.current, function, sp)
 
     def add_thread(self, thread: int) -> Thread:
         """Make *thread*, which the kernel activated here, known: from now on several threads share the gate."""
-        for known in (self.thread, *self.threads.values()):
-            if known.core.waker is None:
-                known.core.share(self.host.waker())
+        self.share()
         added = self.threads[thread] = Thread(self, thread)
         added.core.share(self.host.waker())
         return added
 
-    def _thread_changed(self, upcall: Upcall) -> None:
+    def thread_changed(self, upcall: Upcall) -> None:
+        """A thread of this environment was activated, changed or deleted: see `messages.Label.THREAD`."""
+        if self.lending.takes(upcall):
+            return
         from libexo.l4 import start  # noqa: PLC0415 - few environments have a second thread
 
         start.changed(self, upcall)
@@ -131,9 +173,19 @@ class Environment:
         return self.host.map(descriptor, size, writable=False)
 
     def close(self) -> None:
-        """Leave the system: close the first thread and the gate."""
-        self.thread.close()
+        """Leave the system: close the threads and the gate."""
+        for thread in {self.thread, *self.threads.values()}:
+            thread.close()
         self.gate.close()
+
+
+def _pass_on(upcall: Upcall, thread: Thread, core: Rendezvous) -> None:
+    """Give *upcall* to *thread*, whose core may be the calling one's."""
+    if thread.core is core:
+        core.upcall(upcall)
+    else:
+        thread.core.upcalls.append(upcall)
+        thread.wake()
 
 
 class _Here(threading.local):
@@ -147,7 +199,7 @@ _HERE = _Here()
 
 def here() -> Thread:
     """Return the calling thread, attaching its program if need be."""
-    return _HERE.thread or attach().thread
+    return _HERE.thread or attach().current
 
 
 def be(thread: Thread | None) -> None:

@@ -7,6 +7,8 @@
         - IpcTimeout: nobody took it, or answered, in time
         - NoPartner: the thread is gone, was restarted, or never was
             - NoRedirector: who is to see this environment's messages first is gone
+    - NoThread: a thread of the host cannot have an IPC thread of its own
+    - ForkedProcess: the calling process was forked from an environment, and is none
     - BrokenRing: the other side of a ring does not keep to its rules
     - NotFound: no thread has that name
     - BadArgument: an argument does not fit what its operation is declared with; nothing was sent
@@ -117,6 +119,14 @@ class NoPartner(IpcError):
 
 class NoRedirector(NoPartner):
     """The messages of this environment wait for another redirector: the one it had is gone."""
+
+
+class NoThread(ExoError):
+    """A thread of the host cannot have an IPC thread of its own."""
+
+
+class ForkedProcess(ExoError):
+    """The calling process was forked from an environment, and is none."""
 
 
 class BrokenRing(ExoError):

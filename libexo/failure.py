@@ -26,6 +26,10 @@ _LOUD = 10
 """After the first time, a place is logged again when it has raised this many times, and this many times that."""
 
 
+_ON_PURPOSE = (OperationRefused, BadArgument, SystemExit, KeyboardInterrupt)
+"""What is no surprise: declined, asked for wrongly, or the end of the server, as somebody wants it."""
+
+
 class Failure(msgspec.Struct, array_like=True):
     """What an operation raised, as it travels; older servers send no `traceback`."""
 
@@ -39,8 +43,7 @@ class Failure(msgspec.Struct, array_like=True):
 def failure_of(error: BaseException) -> Failure:
     """Return *error* as it travels: encodable and bounded, whatever it is."""
     kind = _sendable(type.__getattribute__(type(error), "__name__"), _LONGEST_NAME)
-    declined = isinstance(error, OperationRefused | BadArgument | msgspec.ValidationError)
-    return Failure(kind, _text(error), "" if declined else _traceback(error))
+    return Failure(kind, _text(error), "" if isinstance(error, _ON_PURPOSE) else _traceback(error))
 
 
 def _text(error: BaseException) -> str:

@@ -56,6 +56,10 @@ class Thread:
         self.core = Rendezvous(environment, thread)
         self.engine: Engine | None = None
         """Its X.2 state, made by `libexo.l4` when that is first used."""
+        self.is_lent = False
+        """It goes from one thread of the host to another (`libexo.lending`)."""
+        self.local = 0
+        """Where its UTCB is, as the kernel said; 0: it was not asked for."""
         self.callers: dict[int, Origin] = {}
         """Who waits for an answer of this thread."""
         self._host = environment.host

@@ -60,6 +60,8 @@ class Remote:
         self._link: Link | None = None
         """That with the ring, once there is one."""
         self._shortcut: Shortcut | None = None
+        self._ringing: Thread | None = None
+        """Whose ring it is."""
         self._patience = timeouts.seconds(patience)
         self._environment = environment
         self._label = label
@@ -111,8 +113,10 @@ class Remote:
         from libexo.rings import open_ring  # noqa: PLC0415 - few programs need one
         from libexo.shortcut import Shortcut  # noqa: PLC0415 - as above
 
+        if thread.is_lent or (self._ringing not in (None, thread)):
+            return  # the ring is its thread's alone; others' calls go over sockets
         if self._link is None or self._link.fallen:
-            self._shortcut = None
+            self._shortcut, self._ringing = None, thread
             self._link = open_ring(thread, server)
         elif self._link.rings and self.timeout is None:
             self._shortcut = Shortcut(thread, self._link)

@@ -296,7 +296,11 @@ class Sending:
 
     def links_that_wait(self) -> list[Link]:
         """Return the links something may come back on."""
-        return [link for links in self._links.values() for link in links if link.exchanges]
+        return [link for link in self.links() if link.exchanges]
+
+    def links(self) -> list[Link]:
+        """Return every link."""
+        return [link for links in self._links.values() for link in links]
 
     def pump(self, link: Link) -> None:
         """Take in what has come back on *link*, a batch at most."""
@@ -445,8 +449,7 @@ class Sending:
 
     def close(self) -> None:
         """Close every link."""
-        links = [link for links in self._links.values() for link in links]
-        for link in {*links, *(exchange.link for exchange in self.turning.calls)}:
+        for link in {*self.links(), *(exchange.link for exchange in self.turning.calls)}:
             link.close()
         self._links.clear()
         self.turning.calls.clear()

@@ -167,6 +167,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until `stop`, or until the kernel is gone (GateClosed)."""
+        self.environment.own()
         receiving = self.environment.thread.core.receiving
         while not self._stopping:
             timeout = self._strike() if self._alarms else None
@@ -336,6 +337,7 @@ def _arguments(operation: "Operation", message: Message) -> tuple[Any, ...]:
 def serve(implementation: "Interface", name: str = "", environment: "Environment | None" = None) -> None:
     """Serve *implementation* under *name* (default: the interface's own) until the system ends."""
     environment = environment or environments.attach()
+    environment.own()  # the name is to be that of the thread that serves
     name = name or implementation.default_name
     if name and environment.kip.lookup(name) != environment.thread.id:
         publish(environment, name)

@@ -7,6 +7,7 @@ to see the answer, and to read it, if nothing else is done. So it travels as a S
 on each side for itself: who reads a record there gets the packet it stands for.
 """
 
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -41,12 +42,13 @@ _ENCODE = msgspec.msgpack.Encoder().encode
 class Shortcut:
     """The caller's side: calls over one link."""
 
-    __slots__ = ("_channel", "_core", "_line", "_link", "_patience", "_thread", "_wait", "_words")
+    __slots__ = ("_channel", "_core", "_line", "_link", "_patience", "_strand", "_thread", "_wait", "_words")
 
     def __init__(self, thread: "Thread", link: "Link") -> None:
         """Call over *link* of *thread*, which uses its ring."""
         assert isinstance(link.channel, RingChannel)
         self._thread = thread
+        self._strand = get_ident()
         self._core = thread.core
         self._link = link
         self._channel = link.channel
@@ -61,11 +63,11 @@ class Shortcut:
         if (
             link.exchanges
             or link.fallen
-            or core.waker is not None
+            or get_ident() != self._strand
             or self._words[_EPOCH] != core.sending.epoch
             or len(string) > SHORT_STRING
         ):
-            return None  # messages under way, other threads, bindings that fell, a long string
+            return None  # messages under way, another strand, bindings that fell, a long string
         sequence = next(link.sequence)
         try:
             if not line.put(mark, sequence, label, string):
@@ -107,7 +109,7 @@ class Shortcut:
         if (
             self._link.exchanges
             or self._link.fallen
-            or self._core.waker is not None
+            or get_ident() != self._strand
             or self._words[_EPOCH] != self._core.sending.epoch
             or len(string) > SHORT_STRING
         ):

@@ -56,6 +56,8 @@ ALLOWED: Mapping[tuple[str, str], str] = {  # who, what: the reason
     ("hwmodel.simulated", "threading"): "its environments are threads, of which one runs at a time",
     ("libexo.kip", "mmap"): "tools read the published page of a system that they do not attach to",
     ("libexo.environment", "threading"): "whose thread calls, and a lock for what they share",
+    ("libexo.lending", "threading"): "threads of the host are lent a thread each, one after another",
+    ("libexo.shortcut", "threading"): "whose strand calls",
     ("libexo.repeating", "signal"): "only the numbers, by which ends are told",
     ("libexo.l4", "threading"): "each thread of execution has virtual registers of its own",
     ("libexo.l4.exceptions", "signal"): "only the numbers, by which exceptions are told",

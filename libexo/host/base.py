@@ -114,6 +114,9 @@ class Host(Protocol):
     environment: "Environment | None"
     """The environment that stands on it, once somebody attached."""
 
+    lends: bool
+    """Threads of the host that are no strands of ours may use it: they are lent an IPC thread."""
+
     looks: int
     """How often to look into shared memory before sleeping; 0 where nobody else runs meanwhile."""
 
@@ -176,6 +179,12 @@ class Host(Protocol):
 
     def waker(self) -> Waker:
         """Return a new waker, which `wait` takes as a source."""
+
+    def share(self) -> None:
+        """Be ready for several strands. The first of them calls this before there is another. Raises OSError."""
+
+    def forked(self, why: str) -> None:
+        """The process was forked from the one that this is the ground of: refuse, and say *why*."""
 
     def start_strand(self, function: Callable[[], object], name: str) -> None:
         """Start a strand that runs *function*, on this same ground; *name* is for people.

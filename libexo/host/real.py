@@ -26,6 +26,7 @@ from kernel.abi.gate import Attach, Status
 from kernel.abi.limits import MAX_INCOMING, MAX_TRAP_BYTES
 from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 from libexo.errors import ExoError, GateClosed
+from libexo.forking import refuse
 from libexo.host import current
 from libexo.host.base import Descriptor, MappedMemory, Source
 from libexo.host.real_signals import RealBell, RealTicket, RealWaker
@@ -111,6 +112,16 @@ class RealGate:
             self.own = _Owns()  # polls made before do not watch the bell
             if self.kept:
                 bell.wake()
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is ready for several strands."""
+        return self._bell is not None
+
+    def forked(self, why: str) -> None:
+        """Close this process's copy of the gate, so that the kernel sees when the parent ends; and refuse."""
+        os.close(self._socket.detach())
+        refuse(self, why)
 
     def trap(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> tuple[bytes, list[Descriptor]]:
         """Send one trap and return the answer with its descriptors."""
@@ -290,6 +301,10 @@ class RealHost:
     def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
         """Sleep until one of *sources* may have something, or until *deadline*."""
         gate = self.gate
+        if not gate.shared and threading.active_count() > 1 and self.environment is not None:
+            # Another thread may use the environment while we sleep, and take our news: be woken by it, too.
+            self.environment.share()
+            return
         own = gate.own
         if gate.kept and gate in sources:
             own.spared = 0
@@ -357,6 +372,18 @@ class RealHost:
     def waker(self) -> RealWaker:
         """Return a new waker."""
         return RealWaker()
+
+    lends = True
+
+    def share(self) -> None:
+        """Be ready for several strands."""
+        self.gate.share()
+
+    def forked(self, why: str) -> None:
+        """Leave the gate to the parent, and refuse."""
+        current.put(None)
+        os.environ.pop("EXO_TRAP_FD", None)
+        self.gate.forked(why)
 
     def start_strand(self, function: Callable[[], object], name: str) -> None:
         """Start a daemon thread that runs *function*. Raises RuntimeError, OSError when the host has no more."""

@@ -243,6 +243,7 @@ class SimulatedHost:
     """One program's ground. Implements `libexo.host.base.Host`."""
 
     looks = 0
+    lends = False
 
     def __init__(self, ground: Ground, transport: Transport, ready: Callable[[int], bool]) -> None:
         """Stand on *ground*; *transport* carries its messages, *ready* says whether one of its keys is."""
@@ -365,6 +366,13 @@ class SimulatedHost:
     def waker(self) -> SimulatedWaker:
         """Return a new waker."""
         return SimulatedWaker(next(self._keys), self._awake)
+
+    def share(self) -> None:
+        """Strands are ready for one another from the start."""
+
+    def forked(self, why: str) -> None:
+        """Nothing forks here."""
+        raise AssertionError(why)
 
     def start_strand(self, function: Callable[[], object], name: str) -> None:
         """Start a strand that runs *function*; it first runs when another one hands over."""

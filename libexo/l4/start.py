@@ -47,7 +47,7 @@ def begin(pager: "Thread", function: Function, sp: int) -> int:
 def engine_of(thread: "Thread", local: int = 0) -> Engine:
     """Return the X.2 engine of *thread*, making it at the first use; its UTCB is at *local*."""
     if thread.engine is None:
-        thread.engine = Engine(thread, local or UTCB_AREA.start)
+        thread.engine = Engine(thread, local or thread.local or UTCB_AREA.start)
         space = space_of(thread.environment)
         space.fault, space.attend = _fault, _attend
     return thread.engine

@@ -108,7 +108,7 @@ MEMORY = (
         "quota", "allocates more than an environment may have, and gives itself a larger quota",
         "show(lambda: memory.allocate(40000), lambda: memory.allocate(0), lambda: memory.allocate(1 << 70),"
         " lambda: memory.set_quota(env.thread.id, 60000))",
-        "QuotaExceeded MemoryRefused {QuotaExceeded,OverflowError,ValidationError} NotAllowed",
+        "QuotaExceeded BadArgument BadArgument NotAllowed",
     ),
 )  # fmt: skip
 

@@ -36,7 +36,7 @@ class SlowServer(Slow):
     def now(self):
         return self.total
     async def fail(self):
-        raise ValueError("no")
+        raise libexo.errors.OperationRefused("no")
 
 async def main():
     thread = aio.Thread(env)
@@ -69,10 +69,10 @@ def test_errors_come_back(booted: System) -> None:
     """What a server raises is raised where it was awaited, and nowhere else."""
     body = """
     memory = aio.connect(Memory, thread)
-    good, bad = await asyncio.gather(memory.statistics(), memory.allocate(0), return_exceptions=True)
+    good, bad = await asyncio.gather(memory.statistics(), memory.allocate(1 << 30), return_exceptions=True)
     return [type(good).__name__, bad.kind]
 """
-    assert said(booted, body) == "Statistics MemoryRefused"
+    assert said(booted, body) == "Statistics QuotaExceeded"
 
 
 def test_time_outs(booted: System) -> None:
@@ -116,4 +116,4 @@ def test_operations_run_side_by_side(booted: System) -> None:
     aside.cancel()
     return [*done, total, results[2].kind]
 """
-    assert said(booted, body) == "1 8 9 ValueError"
+    assert said(booted, body) == "1 8 9 OperationRefused"
