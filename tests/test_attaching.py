@@ -63,7 +63,9 @@ def attached() -> Iterator[Path]:
     ).returncode:
         pytest.skip("another uid cannot import from here")
 
-    run = Path(tempfile.mkdtemp(prefix="exo-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="exo-", dir="/tmp"))
+    folder.chmod(0o711)
+    run = folder / "run"
     bounded = [
         "setpriv",
         f"--bounding-set={CAPABILITIES}",
@@ -72,6 +74,7 @@ def attached() -> Iterator[Path]:
         sys.executable,
     ]
     with ExitStack() as processes:
+        processes.callback(shutil.rmtree, folder)
         kernel = [*bounded, "-m", "kernel", "--config", str(CONFIG), "--run", str(run)]
         kernel_process = processes.enter_context(subprocess.Popen(kernel, cwd=ROOT))
         processes.callback(kernel_process.terminate)

@@ -210,8 +210,7 @@ class RealMachine:
     def _bereave(self) -> None:
         """The nursery died: nothing can be started any more, and the host kills what it started."""
         self._log("the nursery has died, and every program with it: the system stops")
-        if self._supervisor is not None:
-            self._supervisor.stop()
+        self.stop()  # and not the supervisor, who would wait for ends that nobody reports
 
     def _discard(self, launch: int, uid: int) -> None:
         """Have a process collected, and only then use its uid again: requests are done in order."""

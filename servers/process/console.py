@@ -36,7 +36,7 @@ import msgspec
 
 from kernel.abi.limits import MAX_NAME, MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
 from kernel.abi.program import ProgramKind, Role
-from libexo.errors import ExoError
+from libexo.errors import ExoError, GateClosed
 from servers.process.api import Exit, ProgramSpec, Restart
 from servers.process.ending import GRACE, MAX_GRACE
 from servers.process.policy import ProcessRefused
@@ -291,6 +291,8 @@ class Conversation:
                 self.refuse(STRANGER)
                 return
             answer = self._do(request, descriptors)
+        except GateClosed:
+            raise  # no refusal: it is the end of this server
         except (ExoError, ProcessRefused, msgspec.MsgspecError, ValueError, OverflowError) as error:
             # The last two are what values outside their range become on their way to the kernel.
             self.refuse(str(error).encode(errors="replace").decode())

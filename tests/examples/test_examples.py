@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -99,13 +100,17 @@ class RunningSystem:
 @contextlib.contextmanager
 def booted(config: Path) -> Iterator[RunningSystem]:
     """Boot the system of *config*, and end it. Its directory is one that every uid can walk to."""
-    run = Path(tempfile.mkdtemp(prefix="exo-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="exo-", dir="/tmp"))
+    folder.chmod(0o711)
+    run = folder / "run"
     command = [sys.executable, "-m", "kernel", "--config", str(config), "--run", str(run)]
     with subprocess.Popen(command, cwd=ROOT) as kernel:
         try:
             yield RunningSystem(_await_console(run))
         finally:
             kernel.terminate()
+            kernel.wait()
+            shutil.rmtree(folder)
 
 
 def _await_console(run: Path) -> Path:
