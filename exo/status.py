@@ -1,5 +1,7 @@
 """Say how the system is: since when it runs, its servers, its memory, what the kernel has counted.
 
+`busy` is the CPU time the kernel once was busy without a look at anybody else, and with which trap at its end.
+
 The exit status is 0 when the system is up and every server is ready, and 1 otherwise; so a script can wait
 for it.
 """
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from exo import view
 from exo.system import run_directory
+from kernel.abi import traps
 from kernel.abi.kip import EnvironmentState, Head
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ def gather(kip: "Kip", run: str) -> view.Json:
         "environments": len(rows),
         "servers": {row.name: row.state.name.lower() for row in rows if view.is_server(row)},
         "counters": kip.counters(),
+        "turns": {**kip.turns()._asdict(), "longest_trap": _longest_trap(kip)},
     }
 
 
@@ -70,6 +74,19 @@ def _text(kip: "Kip", found: view.Json) -> str:
             f"programs    {programs}",
             f"memory      {view.size(free)} of {view.size(total)} free",
             f"processors  host core {cores}, of {os.cpu_count()}",
+            f"busy        at most {_longest(kip)}",
             f"counted     {', '.join(counted) or 'nothing yet'}",
         ]
     )
+
+
+def _longest(kip: "Kip") -> str:
+    """Return how long the longest turn of the kernel's loop took, and which trap it was."""
+    turns, trap = kip.turns(), _longest_trap(kip)
+    return f"{view.duration(turns.longest_ns)} at a time{f', for {trap}' if trap else ''}"
+
+
+def _longest_trap(kip: "Kip") -> str:
+    """Return which trap the longest turn did last; empty: none."""
+    trap = traps.TRAPS.get(kip.turns().longest_trap)
+    return trap.__name__ if trap is not None else ""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from hwmodel.machine import Alarm
     from kernel.environment import Environment
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
 
 _MS = 1_000_000
@@ -410,7 +411,7 @@ def _plan(_kernel: "Kernel", call: Call[traps.Plan]) -> None:
 
 
 @handles(traps.Migrate)
-def _migrate(kernel: "Kernel", call: Call[traps.Migrate]) -> None:
+def _migrate(kernel: "Kernel", call: Call[traps.Migrate]) -> "Steps[None]":
     processor = call.capability.thing
     assert isinstance(processor, Processor)
     thread = kernel.threads.known(call.trap.thread) or kernel.threads.find(call.trap.thread)
@@ -420,7 +421,11 @@ def _migrate(kernel: "Kernel", call: Call[traps.Migrate]) -> None:
     _check_movable(environment)
     if environment.launched:
         environment.body.pause()
-        environment.body.move(processor.core)
+        moving = environment.body.move(processor.core)
+        if environment.pid:
+            yield moving
+        if not environment.alive or environment.cpu == processor.number:
+            return
     if environment.cpu >= 0:
         kernel.processors[environment.cpu].leave(environment)
     processor.receive(environment)

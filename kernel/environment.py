@@ -17,6 +17,7 @@ from kernel.abi.rights import Kind, Rights
 from kernel.abi.space import UTCB_AREA
 from kernel.capability import Capability, Table
 from kernel.errors import Refused
+from kernel.jobs import Latch
 from kernel.thing import Lasting
 from kernel.thread import Thread
 
@@ -56,7 +57,9 @@ class Environment(Lasting):
         self.cpu = cpu
         self.may_bind = may_bind
         self.keeps = False
-        self.table = Table()
+        self.table = Table(self)
+        self.offered: dict[Capability, None] = {}
+        """The offers made to it."""
         self.frames = 0
         self.outgoing: dict[bytes, Binding] = {}
         self.backlog: deque[bytes] = deque()
@@ -74,6 +77,8 @@ class Environment(Lasting):
         """What its program was started with, for a successor."""
         self.over = False
         """Its end is done with: from now on only its watchers keep the record."""
+        self.ended = Latch()
+        """Opens then."""
         self.watchers: dict[Capability, None] = {}
         self.body: machine.Body
         self.shared: machine.Page

@@ -3,7 +3,14 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kernel import control, lifecycle, memory, quanta, space  # noqa: F401 - to fill the dispatch table
+from kernel import (  # noqa: F401 - to fill the dispatch table
+    control,
+    lifecycle,
+    memory,
+    quanta,
+    space,
+    taking,
+)
 from kernel.abi.errors import Fault
 from kernel.abi.ids import NIL_THREAD, ThreadId
 from kernel.abi.kip import Counter
@@ -15,6 +22,7 @@ from kernel.environments import Environments
 from kernel.frames import Frames
 from kernel.gate import Gate
 from kernel.interrupts import InterruptLines
+from kernel.jobs import Jobs
 from kernel.kip import Kip
 from kernel.threads import Threads
 from kernel.tracing import Trace
@@ -33,6 +41,7 @@ class Kernel:
         self.log = log
         self.trace = Trace(machine)
         self.kip = Kip(machine)
+        self.jobs = Jobs(machine, self.kip.note_cause)
         self.frames = Frames(self)
         self.environments = Environments(self)
         self.threads = Threads(self)

@@ -15,6 +15,7 @@ from kernel.errors import Refused
 from kernel.thing import Lasting
 
 if TYPE_CHECKING:
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
 
 _LAST_SIGNAL = 64
@@ -47,28 +48,41 @@ def check_program(program: Program, descriptors: int) -> None:
 
 
 @handles(traps.EnvironmentCreate)
-def _create(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> traps.Created:
+def _create(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> "traps.Created | Steps[traps.Created]":
     trap, creator = call.trap, call.caller
     check_program(trap.program, len(call.descriptors))
     creator.table.check_room(creator)
     if trap.succeeds != NIL_HANDLE:
-        environment = _succeed(kernel, call)
-    else:
-        if trap.cpu >= len(kernel.processors):
-            raise Refused(Refusal.BAD_ARGUMENT, f"processor {trap.cpu} of {len(kernel.processors)}")
-        environment = kernel.environments.create(
-            check_name(trap.name),
-            trap.program,
-            call.descriptors,
-            cpu=trap.cpu,
-            may_bind=frozenset(trap.may_bind),
-            keeps=trap.keeps,
-        )
+        return _succeed_to(kernel, call)
+    if trap.cpu >= len(kernel.processors):
+        raise Refused(Refusal.BAD_ARGUMENT, f"processor {trap.cpu} of {len(kernel.processors)}")
+    environment = kernel.environments.create(
+        check_name(trap.name),
+        trap.program,
+        call.descriptors,
+        cpu=trap.cpu,
+        may_bind=frozenset(trap.may_bind),
+        keeps=trap.keeps,
+    )
+    return _created(kernel, creator, environment)
+
+
+def _succeed_to(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> "Steps[traps.Created]":
+    """Start a successor, once its predecessor's end is done with."""
+    dead = _predecessor(call)
+    while not dead.over:
+        yield dead.ended
+    call.caller.table.check_room(call.caller)
+    return _created(kernel, call.caller, kernel.environments.succeed(_predecessor(call), call.trap.program))
+
+
+def _created(kernel: "Kernel", creator: Environment, environment: Environment) -> traps.Created:
     handle = give(kernel, creator, environment).handle
     return traps.Created(environment=handle, thread=environment.thread)
 
 
-def _succeed(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environment:
+def _predecessor(call: Call[traps.EnvironmentCreate]) -> Environment:
+    """Return whom the trap names to be succeeded. Raises Refused."""
     capability = call.caller.table.lookup(call.trap.succeeds)
     dead = capability.thing
     if not isinstance(dead, Environment):
@@ -79,7 +93,7 @@ def _succeed(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environme
         raise Refused(Refusal.STILL_ALIVE, f"{dead.name} lives, or left nothing to a successor")
     if call.descriptors:
         raise Refused(Refusal.BAD_DESCRIPTORS, "a successor starts with those of its predecessor")
-    return kernel.environments.succeed(dead, call.trap.program)
+    return dead
 
 
 def _living(call: Call[traps.EnvironmentDestroy] | Call[traps.EnvironmentSignal]) -> Environment:

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from hwmodel.machine import Port, Supervisor
+from hwmodel.machine import Deed, Port, Supervisor, do
 from hwmodel.real import affinity
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.loop import close_quietly
@@ -46,7 +46,7 @@ class RealBody:
         self.pid, self._process = pid, process
         self._clock = ~pid << 3 | 2  # CPUCLOCK_SCHED of a process and all its threads: linux/posix-timers.h
         if self._core >= 0:
-            self.move(self._core)
+            do(self.move(self._core))
         for number in self._early:
             self.signal(number)
         if self.killed:
@@ -70,11 +70,10 @@ class RealBody:
         if self.pid:
             self.signal(signal.SIGCONT)
 
-    def move(self, core: int) -> None:
+    def move(self, core: int) -> Deed:
         """Let it run on host *core* only, from now on."""
         self._core = core
-        if self._process is not None:
-            affinity.move(self.pid, core, group=self._group)
+        return affinity.move(self.pid, core, group=self._group) if self._process is not None else iter(())
 
     def signal(self, number: int) -> None:
         """Send host signal *number*; one that has ended, or that we may not signal, does not get it."""

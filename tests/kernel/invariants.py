@@ -170,7 +170,7 @@ def _users(kernel: Kernel, extents: dict[Extent, list[Capability]]) -> Iterator[
     used: dict[Environment, int] = {}
     for extent, holders in extents.items():
         yield from _ring(extent, holders)
-        user = extent._user
+        user = extent.user
         if set(extent._capabilities) != set(holders):
             yield f"{extent} knows others than hold it"
         if user is None or all(c.holder is not user for c in holders):

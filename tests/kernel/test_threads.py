@@ -26,6 +26,7 @@ def test_the_end_point_stays_while_the_number_is_kept() -> None:
         stage.kill(a, b)
         kept = stage.kernel.threads.open_endpoints()
         root.sys.drop(handle)
+        stage.settle()
 
         assert (before, kept, stage.kernel.threads.open_endpoints()) == (2, 1, 0)
 

@@ -22,6 +22,7 @@ class Derive(Trap, tag=0x40):
         Refusal.NOT_WHOLE,
         Refusal.RING_MEMORY,
         Refusal.TABLE_FULL,
+        Refusal.TOO_DEEP,
     )
 
 
@@ -46,6 +47,7 @@ class Transfer(Trap, tag=0x41):
         Refusal.MAY_NOT_BIND,
         Refusal.RING_MEMORY,
         Refusal.TABLE_FULL,
+        Refusal.TOO_DEEP,
         Refusal.BAD_ARGUMENT,
     )
 

@@ -33,6 +33,7 @@ class Carve(Trap, tag=0x50):
         Refusal.NO_FRAMES,
         Refusal.FRAME_BUSY,
         Refusal.TABLE_FULL,
+        Refusal.TOO_DEEP,
     )
 
 
@@ -50,4 +51,4 @@ class MapExtent(Trap, tag=0x51):
     result = Mapped
     needs = (Kind.EXTENT, Rights.READ)
     gives_descriptors = "memory"
-    refusals = (*HANDLE_REFUSALS, Refusal.RING_MEMORY)
+    refusals = (*HANDLE_REFUSALS, Refusal.RING_MEMORY, Refusal.HOST_FULL)
