@@ -1,5 +1,7 @@
 """Say how the system is: since when it runs, its servers, its memory, what the kernel has counted.
 
+`busy` is the CPU time the kernel once was busy without a look at anybody else, and with which trap at its end.
+
 The exit status is 0 when the system is up and every server of its topology is there and ready, and 1 otherwise; so
 a script can wait for it. Of a system that is over it says how it ended, and shows the last words of its kernel.
 """
@@ -15,6 +17,7 @@ from exo import view
 from exo.deaths import recent
 from exo.gone import ended_in_order, is_over, last_words
 from exo.system import Trouble, no_system, run_directory
+from kernel.abi import traps
 from kernel.abi.kip import EnvironmentState, Head
 from kernel.abi.topology import Topology, TopologyError, load
 
@@ -117,6 +120,7 @@ def gather(kip: "Kip", run: str) -> view.Json:
             for each in recent(run, DEATHS)
         ],
         "counters": kip.counters(),
+        "turns": {**kip.turns()._asdict(), "longest_trap": _longest_trap(kip)},
     }
 
 
@@ -136,6 +140,7 @@ def _text(kip: "Kip", found: view.Json) -> str:
             f"programs    {programs}",
             f"memory      {view.size(free)} of {view.size(total)} free",
             f"processors  host core {cores}, of {os.cpu_count()}",
+            f"busy        at most {_longest(kip)}",
             f"counted     {', '.join(counted) or 'nothing yet'}",
             *_deaths(found["run"]),
         ]
@@ -149,3 +154,15 @@ def _deaths(run: object) -> list[str]:
         f"died        {each.name}, {view.duration(now - each.at_ns)} ago: {each.cause}"
         for each in recent(str(run), DEATHS)
     ]
+
+
+def _longest(kip: "Kip") -> str:
+    """Return how long the longest turn of the kernel's loop took, and which trap it was."""
+    turns, trap = kip.turns(), _longest_trap(kip)
+    return f"{view.duration(turns.longest_ns)} at a time{f', for {trap}' if trap else ''}"
+
+
+def _longest_trap(kip: "Kip") -> str:
+    """Return which trap the longest turn did last; empty: none."""
+    trap = traps.TRAPS.get(kip.turns().longest_trap)
+    return trap.__name__ if trap is not None else ""

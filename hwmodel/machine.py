@@ -9,7 +9,7 @@ machine, an object on the simulated one. Who gets a descriptor from a method her
 `Port.send` consumes those it is given.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from kernel.abi.program import Activity, Program
@@ -17,6 +17,19 @@ from kernel.abi.program import Activity, Program
 
 class Exhausted(Exception):
     """The host lends no more of what was asked for; nothing has changed."""
+
+
+Deed = Iterator[None]
+"""Host calls that may take long, a piece at each step; the machine does them outside its loop. Raises Exhausted.
+
+While a deed is under way, nobody else touches what it works on: that is for who asked for it to see to.
+"""
+
+
+def do(deed: Deed) -> None:
+    """Do a deed here and now, where it cannot take long. Raises Exhausted."""
+    for _ in deed:
+        pass
 
 
 class Descriptor(Protocol):
@@ -69,19 +82,28 @@ class Backing(Protocol):
     def descriptor(self, *, writable: bool) -> Descriptor:
         """Return a descriptor to map it by; without *writable* it cannot be mapped for writing."""
 
-    def replace(self) -> None:
-        """Copy the contents to new memory and take the old from everybody who has it mapped (SIGBUS)."""
+    def fill(self) -> Deed:
+        """Make what stands in frames that were used before junk; comes before anybody maps it."""
 
-    def seal(self) -> None:
-        """Become new, empty memory that nobody can cut, not even we; the old is taken from everybody.
+    def copy(self) -> Deed:
+        """Copy the contents to new memory, for `replace`. Raises Exhausted: then nothing has changed.
 
-        Raises Exhausted: then nothing has changed.
+        What is written meanwhile may or may not be in the copy.
+        """
+
+    def replace(self) -> Deed:
+        """Become the copy, or without one empty, and take the old memory from all who have it mapped (SIGBUS)."""
+
+    def seal(self) -> Deed:
+        """Become new, empty memory that nobody can cut, not even we. Raises Exhausted: nothing has changed.
+
+        That is done when it returns; the deed then takes the old memory from everybody.
         """
 
     def unseal(self) -> None:
         """Become new, empty memory that can be taken back; the sealed is left to who has it mapped."""
 
-    def release(self) -> None:
+    def release(self) -> Deed:
         """Take the memory from everybody who has it mapped, and free it; sealed memory is left as by `unseal`."""
 
 
@@ -93,7 +115,7 @@ class Memory(Protocol):
         """How many there are."""
 
     def carve(self, first: int, count: int, *, zero: bool) -> Backing:
-        """Make frames *first*.. into memory of its own: zeros, or junk where a frame was used before."""
+        """Make frames *first*.. into memory of its own: zeros, or what `Backing.fill` makes of it."""
 
 
 class Endpoint(Protocol):
@@ -138,6 +160,12 @@ class Port(Protocol):
     def offer(self, data: bytes) -> bool:
         """Send one packet that may wait: only while half of the room is left, for answers. False: not now."""
 
+    def hold(self) -> None:
+        """Read no packet until `resume`: what the peer sends waits."""
+
+    def resume(self) -> None:
+        """Read packets again. Harmless when it is closed."""
+
     def close(self) -> None:
         """Close this end."""
 
@@ -158,8 +186,8 @@ class Body(Protocol):
     def resume(self) -> None:
         """Let it run."""
 
-    def move(self, core: int) -> None:
-        """Let it run on host *core* only, from now on."""
+    def move(self, core: int) -> Deed:
+        """Let it run on host *core* only, from now on; the deed moves what runs already."""
 
     def signal(self, number: int) -> None:
         """Send host signal *number*, for who may command it.
@@ -241,6 +269,21 @@ class Machine(Protocol):
     @property
     def frequencies(self) -> Sequence[tuple[int, int]]:
         """Internal and external frequency of each processor in kHz; 0 where the host does not say."""
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once, in a later turn of the loop: one such call a turn, in order."""
+
+    def late(self) -> bool:
+        """Say whether this turn of the loop should end: what can wait waits for a later one."""
+
+    def measure(self, turns: memoryview) -> None:
+        """Keep in *turns* how long the turns of the loop take (`kernel.abi.kip.Head.TURN_TRAP`).
+
+        Its owner writes the first word: what the loop is busy with.
+        """
+
+    def work(self, deed: Deed, done: Callable[[Exhausted | None], None]) -> None:
+        """Do *deed* outside the loop, in turn with others; then call *done* from the loop with how it ended."""
 
     def file(self, path: str) -> Descriptor:
         """Return a descriptor to read the file or directory *path* of the host by. Raises OSError."""

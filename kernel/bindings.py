@@ -28,13 +28,16 @@ from kernel.abi.limits import MAX_BINDINGS, MAX_INCOMING
 from kernel.abi.messages import Label
 from kernel.dispatch import Call, handles
 from kernel.errors import Refused
+from kernel.frames import Extent
 from kernel.rings import Ring, ring_extent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from hwmodel.machine import Descriptor, Machine
+    from kernel.abi.ids import ThreadId
     from kernel.environment import Environment
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
     from kernel.thread import Thread
 
@@ -48,7 +51,7 @@ class Binding:
     """One thread's right to send to another."""
 
     __slots__ = (
-        "endpoint", "intended", "look", "receiver", "receivers", "ring", "sender", "senders", "token",
+        "endpoint", "home", "intended", "look", "receiver", "receivers", "ring", "sender", "senders", "token",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +67,8 @@ class Binding:
         Raises Exhausted.
         """
         self.sender = sender
+        self.home = sender.environment
+        """Where it stands, also when its sender has been moved."""
         self.receiver = receiver
         self.intended = intended
         self.token = machine.token()
@@ -155,48 +160,79 @@ class Bindings:
         self._kernel.tell(receiver.environment, Label.BOUND, (), thread=receiver.id)
 
     def unbind(self, binding: Binding) -> None:
-        """End *binding*."""
-        environment = binding.sender.environment
-        del environment.outgoing[binding.token], binding.receiver.incoming[binding.token]
-        environment.budget.release(Item.BINDINGS)
-        environment.budget.release(Item.DESCRIPTORS, binding.descriptors)
+        """End *binding*. Twice is harmless."""
+        binding.receiver.incoming.pop(binding.token, None)
         binding.receiver.arrived.pop(binding.token, None)
+        if binding.home.outgoing.pop(binding.token, None) is None:
+            return
+        binding.home.budget.release(Item.BINDINGS)
+        binding.home.budget.release(Item.DESCRIPTORS, binding.descriptors)
         binding.close()
         self._kernel.kip.raise_epoch()
 
-    def fall(self, thread: "Thread") -> None:
-        """End every binding of *thread*, which is gone; its callers are told."""
-        self.drop(binding for binding in thread.incoming.values() if binding.sender is not thread)
-        outgoing = thread.environment.outgoing.values()
-        for binding in [binding for binding in outgoing if binding.sender is thread]:
-            self.unbind(binding)
+    def fall(self, thread: "Thread") -> "Steps[None]":
+        """Cut off every binding of *thread*, which is gone; the steps end them, and its callers are told."""
+        incoming = (binding for binding in self._cut_off(thread) if binding.sender is not thread)
+        outgoing = [b for b in thread.environment.outgoing.values() if b.sender is thread]
+        return self._fall(incoming, outgoing)
 
-    def renamed(self, thread: "Thread") -> None:
+    def _fall(self, incoming: "Iterable[Binding]", outgoing: "Iterable[Binding]") -> "Steps[None]":
+        yield from self.drop(incoming)
+        for binding in outgoing:
+            self.unbind(binding)
+            yield None
+
+    def renamed(self, thread: "Thread") -> "Steps[None]":
         """End every binding to *thread*: who asked for it by this id is told. Its own are of its new id."""
-        self.drop(thread.incoming.values())
+        fallen, before = self._cut_off(thread), thread.id
         thread.told = False  # by its old id
         self._kernel.kip.raise_epoch()
+        return self.drop(fallen, before)
 
-    def reroute(self, environment: "Environment") -> None:
+    def _cut_off(self, thread: "Thread") -> "Iterable[Binding]":
+        """Let no binding to *thread* be known to it any more; return what they were."""
+        fallen, thread.incoming = thread.incoming, {}
+        return fallen.values()
+
+    def reroute(self, environment: "Environment") -> "Steps[None]":
         """End the bindings of *environment* that would now lead elsewhere; it is told that the receiver went."""
-        self.drop(b for b in environment.outgoing.values() if environment.leads(b.intended) is not b.receiver)
+        outgoing = environment.outgoing.values()
+        return self.drop([b for b in outgoing if environment.leads(b.intended) is not b.receiver])
 
-    def drop(self, bindings: "Iterable[Binding]") -> None:
-        """Tell each sender once that its receiver went, then end *bindings*: the reason is there before."""
-        fallen = list(bindings)
-        for sender, receiver in dict.fromkeys((binding.sender, binding.receiver) for binding in fallen):
-            words = (receiver.id, *receiver.environment.end)
-            self._kernel.tell(sender.environment, Label.PARTNER_GONE, words, thread=sender.id)
-        for binding in fallen:
+    def drop(self, bindings: "Iterable[Binding]", gone: "ThreadId | None" = None) -> "Steps[None]":
+        """Tell each sender once that its receiver went (as *gone*), then end its bindings: the reason is first."""
+        told: set[tuple[Thread, Thread]] = set()
+        for binding in bindings:
+            sender, receiver = binding.sender, binding.receiver
+            if (sender, receiver) not in told:
+                told.add((sender, receiver))
+                words = (receiver.id if gone is None else gone, *receiver.environment.end)
+                self._kernel.tell(sender.environment, Label.PARTNER_GONE, words, thread=sender.id)
             self.unbind(binding)
+            yield None
 
 
 @handles(traps.Bind)
-def _bind(kernel: "Kernel", call: Call[traps.Bind]) -> traps.Bound:
+def _bind(kernel: "Kernel", call: Call[traps.Bind]) -> "traps.Bound | Steps[traps.Bound]":
+    extent = ring_extent(call)
+    return _bind_now(kernel, call, None) if extent is None else _bind_ring(kernel, call, extent)
+
+
+def _bind_ring(kernel: "Kernel", call: Call[traps.Bind], extent: Extent) -> "Steps[traps.Bound]":
+    """Bind with *extent* as ring memory, once no other job works on it."""
+    yield from extent.lock()
+    try:
+        bound = _bind_now(kernel, call, ring_extent(call))
+        yield from extent.cut()
+    finally:
+        extent.unlock(kernel)
+    return bound
+
+
+def _bind_now(kernel: "Kernel", call: Call[traps.Bind], extent: Extent | None) -> traps.Bound:
     threads, bindings = kernel.threads, kernel.bindings
     intended = threads.find(call.trap.thread)
     sender = threads.own(call.caller, call.trap.sender)
-    extent = ring_extent(call)
     binding = bindings.bind(sender, intended)
     call.gives += binding.senders
     binding.senders = []
@@ -224,7 +260,7 @@ def _incoming(kernel: "Kernel", call: Call[traps.Incoming]) -> tuple[traps.Arriv
         try:
             call.gives += binding.hand_over()
         except Exhausted:
-            kernel.bindings.drop((binding,))  # else it would be first again
+            kernel.jobs.begin(kernel.bindings.drop((binding,)))  # else it would be first again
             continue
         del receiver.arrived[binding.token]
         taken.append(traps.Arrived(binding.token, binding.identity))
@@ -254,14 +290,15 @@ def _to_caller(kernel: "Kernel", call: Call[traps.Identify] | Call[traps.Unbind]
 
 
 @handles(traps.Unbind)
-def _unbind(kernel: "Kernel", call: Call[traps.Unbind]) -> None:
+def _unbind(kernel: "Kernel", call: Call[traps.Unbind]) -> "Steps[None] | None":
     binding = call.caller.outgoing.get(call.trap.token)
     if binding is not None:
         kernel.bindings.unbind(binding)
     elif (binding := _to_caller(kernel, call)) is not None:
-        kernel.bindings.drop((binding,))
+        return kernel.bindings.drop((binding,))
     else:
         raise Refused(Refusal.UNKNOWN_TOKEN, "")
+    return None
 
 
 @handles(traps.WaitPage)

@@ -1,8 +1,9 @@
 """Capabilities: who may do what to which thing.
 
 Every capability sits in one slot of one environment's table and has at most one parent: the capability it was
-derived from. Taking one away takes everything derived from it. The trees span environments; walks over them
-are loops, not recursion, because a caller decides how deep they get.
+derived from. Taking one away takes everything derived from it. The trees span environments, and callers decide how
+large they get, so taking is a job (`kernel.jobs`). It begins by cutting off what is to go: that is *condemned*, and
+good for nothing from then on, though it leaves the tables one by one, and its memory is taken last.
 
 An *offer* sits in the table of who made it like a capability derived from the one it is of, and goes with it. It
 is to be taken by one environment (`kernel.offers`), and is a right to nothing: the thing does not know of it.
@@ -10,19 +11,19 @@ is to be taken by one environment (`kernel.offers`), and is a right to nothing: 
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kernel.abi import traps
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import ANY_FRAME, Handle, handle, handle_generation, handle_slot
-from kernel.abi.kip import Counter
-from kernel.abi.limits import MAX_HANDLES, MAX_SLOTS
-from kernel.abi.messages import Label
+from kernel.abi.limits import MAX_DEPTH, MAX_HANDLES, MAX_HOLDERS_SHOWN, MAX_SLOTS
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.dispatch import Call, handles
 from kernel.errors import Refused
-from kernel.frames import Extent, check_no_ring, part_of
+from kernel.frames import check_no_ring, part_of
+from kernel.jobs import Latch
 from kernel.thing import Thing
 
 if TYPE_CHECKING:
@@ -52,14 +53,17 @@ class Capability:
     __slots__ = (
         "children",
         "deadline",
+        "depth",
         "handle",
-        "holder",
         "mapped",
         "offer",
         "origin",
         "parent",
         "rights",
+        "table",
+        "taken",
         "thing",
+        "walk",
     )
 
     def __init__(
@@ -76,30 +80,42 @@ class Capability:
         self.parent = parent
         self.origin = origin
         self.offer = offer
+        self.depth: int = parent.depth + 1 if parent is not None else 0
         self.children: dict[Capability, None] = {}
-        self.holder: Environment
+        self.table: Table
         self.handle: Handle
         self.mapped = False
         """Its holder has, or had, a descriptor of the memory."""
+        self.taken = False
+        """It sits in no table any more."""
+        self.walk: Latch | None = None
+        """Opens when all that is being taken from below it is gone."""
         self.deadline: Alarm | None = None
-        """When what was derived from it is taken by force: the last one set."""
+        """When what is below it is taken by force."""
 
     def __repr__(self) -> str:
         """Show what it is to, its rights and its holder."""
         what = "Capability" if self.offer is None else "Offer"
         return f"<{what} {self.thing!r} {self.rights!r} of {self.holder!r}>"
 
-    def descendants(self) -> "Iterator[Capability]":
-        """Yield everything derived from it, children after their parents."""
-        waiting = deque(self.children)
-        while waiting:
-            capability = waiting.popleft()
-            waiting.extend(capability.children)
-            yield capability
+    @property
+    def holder(self) -> "Environment":
+        """Who has it, or had."""
+        return self.table.holder
+
+    @property
+    def condemned(self) -> bool:
+        """Whether it is being taken away, or something it was derived from is."""
+        at = self
+        while (above := at.parent) is not None:
+            if at.taken or at not in above.children:
+                return True
+            at = above
+        return at.taken
 
     def offers(self) -> "list[Capability]":
-        """Return the offers of it that stand."""
-        return [child for child in self.children if child.offer is not None]
+        """Return the offers of it that stand: they sit in its own table."""
+        return [offer for made in self.table.offers.values() for offer in made if offer.parent is self]
 
     def lead_to(self, thing: Thing) -> None:
         """Make it, and the offers of it, those to *thing*, which took the place of what they were to."""
@@ -110,8 +126,10 @@ class Capability:
 class Table:
     """The capabilities of one environment, by slot; slot 0 stays empty."""
 
-    def __init__(self) -> None:
+    def __init__(self, holder: "Environment") -> None:
         """Make an empty table."""
+        self.holder = holder
+        """Whose it is; a successor takes it over."""
         self._slots: list[Capability | None] = [None]
         self._generations = [0]
         self._free: deque[int] = deque()
@@ -138,14 +156,16 @@ class Table:
         if not 0 < slot < len(self._slots):
             raise Refused(Refusal.BAD_HANDLE, f"handle {name:#x}")
         capability = self._slots[slot]
-        if capability is None or self._generations[slot] != handle_generation(name):
+        if capability is None or self._generations[slot] != handle_generation(name) or capability.condemned:
             raise Refused(Refusal.STALE_HANDLE, f"handle {name:#x}")
         return capability
 
     def check_room(self, holder: "Environment") -> None:
-        """Refuse unless there may be one more capability."""
+        """Refuse unless there may be one more capability, and there is somebody to use it."""
         if self.used - self.offered >= MAX_HANDLES:
             raise Refused(Refusal.TABLE_FULL, f"{holder.name} holds {self.used - self.offered} capabilities")
+        if not holder.alive and not holder.keeps:
+            raise Refused(Refusal.TABLE_FULL, f"{holder.name} has ended")
         holder.budget.check(Item.HANDLES)
 
     def insert(self, capability: Capability, holder: "Environment") -> Handle:
@@ -162,7 +182,7 @@ class Table:
             self._generations.append(0)
         self._slots[slot] = capability
         self.used += 1
-        capability.holder = holder
+        capability.table, capability.taken = self, False
         capability.handle = handle(slot, self._generations[slot])
         if capability.offer is None:
             holder.budget.hold(Item.HANDLES)
@@ -171,12 +191,8 @@ class Table:
             capability.offer.payer.budget.hold(Item.OFFERS)
             capability.offer.payer.owes[capability] = None
             self.offers.setdefault(capability.offer.receiver, {})[capability] = None
+            capability.offer.receiver.offered[capability] = None
         return capability.handle
-
-    def __contains__(self, capability: Capability) -> bool:
-        """Say whether *capability* sits in this table."""
-        slot = handle_slot(capability.handle)
-        return slot < len(self._slots) and self._slots[slot] is capability
 
     def remove(self, capability: Capability) -> None:
         """Empty the slot of *capability*; its handle is stale from now on."""
@@ -185,6 +201,7 @@ class Table:
         self._generations[slot] = (self._generations[slot] + 1) & 0xFFFF
         self._free.append(slot)
         self.used -= 1
+        capability.taken = True
         if capability.deadline is not None:
             capability.deadline.cancel()
             capability.deadline = None
@@ -195,6 +212,7 @@ class Table:
             self.offered -= 1
             capability.offer.payer.budget.release(Item.OFFERS)
             del capability.offer.payer.owes[capability]
+            capability.offer.receiver.offered.pop(capability, None)
             made = self.offers[capability.offer.receiver]
             del made[capability]
             if not made:
@@ -216,40 +234,18 @@ def derive(
 
 def place(kernel: "Kernel", capability: Capability, holder: "Environment") -> Capability:
     """Put *capability* into the table of *holder* and under its parent. Raises Refused when there is no room."""
+    parent = capability.parent
+    if capability.depth > MAX_DEPTH:
+        raise Refused(Refusal.TOO_DEEP, f"{MAX_DEPTH} derivations, one from another")
+    if parent is not None and parent.condemned:
+        raise Refused(Refusal.STALE_HANDLE, "what it would be derived from is being taken away")
     holder.table.insert(capability, holder)
-    if capability.parent is not None:
-        capability.parent.children[capability] = None
+    if parent is not None:
+        parent.children[capability] = None
     if capability.offer is None:
         capability.thing.gained(capability)
     kernel.kip.show(holder)
     return capability
-
-
-def take(
-    kernel: "Kernel", capability: Capability, *, itself: bool, by: "Environment | None"
-) -> list[Capability]:
-    """Take away everything derived from *capability*, and *itself* if so asked; return what was taken.
-
-    Losers other than *by* are told. A thing loses its capabilities one by one and cleans up at the last.
-    """
-    taken = list(capability.descendants())
-    if itself:
-        taken.insert(0, capability)
-    if itself and capability.parent is not None:
-        del capability.parent.children[capability]
-    if not itself:
-        capability.children.clear()
-    for lost in reversed(taken):
-        if lost not in lost.holder.table:
-            continue  # went with a dead environment whose last watcher was taken above
-        lost.holder.table.remove(lost)
-        if lost.holder is not by:
-            lost.holder.repossess(lost)
-            kernel.tell(lost.holder, Label.REVOKED, (lost.handle,))
-        kernel.kip.show(lost.holder)
-        if lost.offer is None:
-            lost.thing.lost(kernel, lost)
-    return taken
 
 
 def require(call: Call[Any], right: Rights) -> None:
@@ -280,67 +276,6 @@ def _narrows(trap: traps.Derive) -> bool:
     return trap.first != ANY_FRAME or trap.count != 0
 
 
-@handles(traps.Revoke)
-def _revoke(kernel: "Kernel", call: Call[traps.Revoke]) -> int:
-    capability, microseconds = call.capability, call.trap.microseconds
-    if not microseconds:
-        return _revoke_now(kernel, capability, call)
-    if capability.deadline is None:
-        call.caller.budget.charge(Item.ALARMS)
-    else:
-        capability.deadline.cancel()
-    clock = kernel.machine.clock
-    deadline = clock.now() + microseconds * 1000
-    capability.deadline = clock.alarm(deadline, lambda: _revoke_at_deadline(kernel, capability))
-    asked = list(capability.descendants())
-    for wanted in asked:
-        if wanted.holder is not call.caller:
-            kernel.tell(wanted.holder, Label.REVOKE, (wanted.handle, microseconds))
-    return len(asked)
-
-
-def _revoke_at_deadline(kernel: "Kernel", capability: Capability) -> None:
-    """The deadline passed: take what is left."""
-    capability.holder.budget.release(Item.ALARMS)
-    capability.deadline = None
-    _revoke_now(kernel, capability, None)
-
-
-def _revoke_now(kernel: "Kernel", capability: Capability, call: "Call[traps.Revoke] | None") -> int:
-    taken = take(kernel, capability, itself=False, by=capability.holder)
-    kernel.count(Counter.REVOCATIONS)
-    extent = capability.thing
-    moved = settle(kernel, taken, keeper=capability if call is not None else None)
-    if isinstance(extent, Extent) and extent.leaked and not moved:
-        extent.move(kernel, keeper=capability if call is not None else None)
-        moved = True
-    if call is not None and moved and capability.mapped and isinstance(extent, Extent):
-        call.gives.append(extent.descriptor(capability))
-    return len(taken)
-
-
-def settle(kernel: "Kernel", taken: list[Capability], *, keeper: Capability | None) -> bool:
-    """Give each extent that a loser of *taken* had mapped new backing; say whether any had to be.
-
-    A mapping cannot be taken from one holder only. Those who still hold the extent are told to map it again;
-    *keeper* is not told, because its reply carries the new descriptor.
-    """
-    extents = {lost.thing: None for lost in taken if lost.mapped and isinstance(lost.thing, Extent)}
-    for extent in extents:
-        if extent.held():
-            extent.move(kernel, keeper)
-    return bool(extents)
-
-
-@handles(traps.Drop)
-def _drop(kernel: "Kernel", call: Call[traps.Drop]) -> None:
-    dropped = call.capability
-    taken = take(kernel, dropped, itself=True, by=call.caller)
-    settle(kernel, taken[1:], keeper=None)
-    if dropped.mapped and isinstance(dropped.thing, Extent):
-        dropped.thing.leaked = True
-
-
 @handles(traps.Inspect)
 def _inspect(_kernel: "Kernel", call: Call[traps.Inspect]) -> traps.Inspection:
     capability = call.capability
@@ -354,10 +289,13 @@ def _inspect(_kernel: "Kernel", call: Call[traps.Inspect]) -> traps.Inspection:
         status=status,
         fault=fault,
         text=text,
-        holders=tuple(
-            traps.Holder(c.holder.thread, c.rights) for c in capability.children if c.offer is None
-        ),
+        holders=tuple(islice(_holders(capability), MAX_HOLDERS_SHOWN)),
     )
+
+
+def _holders(capability: Capability) -> Iterator[traps.Holder]:
+    shown = (child for child in capability.children if child.offer is None and not child.taken)
+    return (traps.Holder(child.holder.thread, child.rights) for child in shown)
 
 
 @handles(traps.Inventory)

@@ -41,13 +41,14 @@ from kernel.space import check_privilege, space_of
 from kernel.thread import Thread
 
 if TYPE_CHECKING:
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
 
 Control = Call[traps.ThreadControl]
 
 
 @handles(traps.ThreadControl)
-def _thread_control(kernel: "Kernel", call: Control) -> None:
+def _thread_control(kernel: "Kernel", call: Control) -> "Steps[None] | None":
     trap = call.trap
     check_privilege(call)
     if trap.program is not None:
@@ -57,18 +58,17 @@ def _thread_control(kernel: "Kernel", call: Control) -> None:
     number = thread_number(trap.thread)
     if number < SYSTEM_BASE:
         _associate(kernel, trap)
-        return
+        return None
     if not USER_BASE <= number < MAX_THREADS or is_local(trap.thread):
         raise Refused(Refusal.NO_SUCH_THREAD, f"{show_thread(trap.thread)} can be no thread's id")
     thread = kernel.threads.at(number)
     if trap.space == NIL_THREAD:
-        _delete(kernel, call, thread)
-    elif thread is None:
-        _create(kernel, call)
-    elif thread.living:
-        _modify(kernel, call, thread)
-    else:
-        raise Refused(Refusal.NO_SUCH_THREAD, f"number {number} awaits the successor of its environment")
+        return _delete(kernel, call, thread)
+    if thread is None:
+        return _create(kernel, call)
+    if thread.living:
+        return _modify(kernel, call, thread)
+    raise Refused(Refusal.NO_SUCH_THREAD, f"number {number} awaits the successor of its environment")
 
 
 def _associate(kernel: "Kernel", trap: traps.ThreadControl) -> None:
@@ -85,7 +85,7 @@ def _associate(kernel: "Kernel", trap: traps.ThreadControl) -> None:
 # ---------------------------------------------------------------------------------------------------- delete
 
 
-def _delete(kernel: "Kernel", call: Control, thread: Thread | None) -> None:
+def _delete(kernel: "Kernel", call: Control, thread: Thread | None) -> "Steps[None]":
     if thread is None or not thread.living:
         return
     if thread.id != call.trap.thread:
@@ -93,12 +93,12 @@ def _delete(kernel: "Kernel", call: Control, thread: Thread | None) -> None:
     environment = thread.environment
     if environment is call.caller and thread is environment.first:
         clock = kernel.machine.clock
-        clock.alarm(clock.now(), lambda: _end_with(kernel, thread))
+        clock.alarm(clock.now(), lambda: kernel.jobs.add(_end_with(kernel, thread)))
     else:
-        _end_with(kernel, thread)
+        yield from _end_with(kernel, thread)
 
 
-def _end_with(kernel: "Kernel", thread: Thread) -> None:
+def _end_with(kernel: "Kernel", thread: Thread) -> "Steps[None]":
     """End *thread*, and with the first or the last its environment: its threads at once, its body soon."""
     environment = thread.environment
     if not thread.living:
@@ -107,11 +107,11 @@ def _end_with(kernel: "Kernel", thread: Thread) -> None:
         if thread.active:
             _tell(kernel, thread, thread.id, NIL_THREAD)
         _leave(kernel, thread)
-        kernel.threads.end(thread)
+        yield from kernel.threads.end(thread)
         return
     environment.ending = True
     for each in list(environment.threads.values()):
-        kernel.threads.end(each)
+        yield from kernel.threads.end(each)
     kernel.environments.kill(environment)
 
 
@@ -157,17 +157,17 @@ class Change(NamedTuple):
     utcb: int
 
 
-def _create(kernel: "Kernel", call: Control) -> None:
+def _create(kernel: "Kernel", call: Control) -> "Steps[None] | None":
     trap = call.trap
     scheduler = _scheduler(kernel, trap)
     if not scheduler:
         raise Refused(Refusal.BAD_SCHEDULER, f"{show_thread(trap.thread)} would have none")
     if trap.space == trap.thread:
         _create_space(kernel, call, scheduler)
-        return
+        return None
     space = space_of(kernel, trap.space)
     thread = Thread(ThreadId(trap.thread), space)
-    _apply(kernel, call, thread, _check(kernel, call, thread, space))
+    return _apply(kernel, call, thread, _check(kernel, call, thread, space))
 
 
 def _create_space(kernel: "Kernel", call: Control, scheduler: ThreadId) -> None:
@@ -183,11 +183,11 @@ def _create_space(kernel: "Kernel", call: Control, scheduler: ThreadId) -> None:
     kernel.threads.show(space.first)
 
 
-def _modify(kernel: "Kernel", call: Control, thread: Thread) -> None:
+def _modify(kernel: "Kernel", call: Control, thread: Thread) -> "Steps[None]":
     trap = call.trap
     stays = trap.space in (trap.thread, thread.id)
     space = thread.environment if stays else space_of(kernel, trap.space)
-    _apply(kernel, call, thread, _check(kernel, call, thread, space))
+    return _apply(kernel, call, thread, _check(kernel, call, thread, space))
 
 
 def _check(kernel: "Kernel", call: Control, thread: Thread, space: Environment) -> Change:
@@ -244,7 +244,7 @@ def _location(wanted: int, thread: Thread, space: Environment, *, enters: bool, 
     return wanted
 
 
-def _apply(kernel: "Kernel", call: Control, thread: Thread, change: Change) -> None:
+def _apply(kernel: "Kernel", call: Control, thread: Thread, change: Change) -> "Steps[None]":
     """Make *thread* what it is to be, and tell the environments whose it was and is."""
     trap, threads, space = call.trap, kernel.threads, change.space
     launches = change.starts and not space.launched
@@ -252,14 +252,15 @@ def _apply(kernel: "Kernel", call: Control, thread: Thread, change: Change) -> N
         assert trap.program is not None
         kernel.environments.launch_space(space, trap.program, call.descriptors)
     before = thread.id if thread.active else NIL_THREAD
+    falling: list[Steps[None]] = []
     if not thread.living:
         threads.choose(thread.id)
         threads.enter(thread)
     elif change.enters:
-        _move(kernel, thread, space)
+        falling = _move(kernel, thread, space)
         before = NIL_THREAD
     if thread.id != trap.thread:
-        threads.rename(thread, ThreadId(trap.thread))
+        falling = [*falling, threads.rename(thread, ThreadId(trap.thread))]
     thread.scheduler, thread.pager, thread.utcb = change.scheduler, change.pager, change.utcb
     if launches:
         _make_first(kernel, thread)
@@ -268,20 +269,21 @@ def _apply(kernel: "Kernel", call: Control, thread: Thread, change: Change) -> N
     threads.show(thread)
     if thread.active:
         _tell(kernel, thread, before, thread.id)
+    for fallen in falling:
+        yield from fallen
 
 
-def _move(kernel: "Kernel", thread: Thread, space: Environment) -> None:
-    """Take *thread* to *space*; nothing it was bound to, or that was bound to it, goes along."""
+def _move(kernel: "Kernel", thread: Thread, space: Environment) -> "list[Steps[None]]":
+    """Take *thread* to *space*; nothing it was bound to, or that was bound to it, goes along: that is returned."""
     if thread.active:
         _tell(kernel, thread, thread.id, NIL_THREAD)
-    kernel.bindings.fall(thread)
+    falling = [kernel.bindings.fall(thread)]
     _leave(kernel, thread)
     thread.environment = space
     space.threads[thread.number] = thread
     space.budget.hold(Item.THREADS)
-    for redirected in kernel.environments:
-        if redirected.redirector is not None:
-            kernel.bindings.reroute(redirected)
+    redirected = [e for e in kernel.environments if e.redirector is not None]
+    return [*falling, *(kernel.bindings.reroute(each) for each in redirected)]
 
 
 def _tell(kernel: "Kernel", thread: Thread, before: ThreadId, now: ThreadId) -> None:

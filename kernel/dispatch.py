@@ -1,4 +1,8 @@
-"""The table from traps to handlers, filled by the modules that own the objects."""
+"""The table from traps to handlers, filled by the modules that own the objects.
+
+A handler returns the result of the trap; one that may have much to do is, or returns, a generator (`kernel.jobs`)
+that returns it in the end. While that is under way, the caller may have ended.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar

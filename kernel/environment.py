@@ -21,6 +21,7 @@ from kernel.abi.space import UTCB_AREA
 from kernel.budget import Budget
 from kernel.capability import Capability, Table
 from kernel.errors import Refused
+from kernel.jobs import Latch
 from kernel.thing import Lasting
 from kernel.thread import Thread
 
@@ -81,7 +82,9 @@ class Environment(Lasting):
         self.owes: dict[Capability, None] = {}
         """The offers that count against its budget, in whosever table, oldest first."""
         self.keeps = False
-        self.table = Table()
+        self.table = Table(self)
+        self.offered: dict[Capability, None] = {}
+        """The offers made to it."""
         self.frames = 0
         self.outgoing: dict[bytes, Binding] = {}
         self.backlog: deque[bytes] = deque()
@@ -105,6 +108,8 @@ class Environment(Lasting):
         """Roles and descriptors of the first program, and of the one before this one."""
         self.over = False
         """Its end is done with: from now on only its watchers keep the record."""
+        self.ended = Latch()
+        """Opens then."""
         self.watchers: dict[Capability, None] = {}
         self.body: machine.Body
         self.shared: machine.Page
@@ -245,8 +250,9 @@ class Environment(Lasting):
             self.roles, self.descriptors = self.earlier.pop()
         elif descriptors or (back == Back.FIRST and self.earlier):
             roles, new = (program.roles, descriptors) if descriptors else self.earlier[0]
+            new = [descriptor.duplicate() for descriptor in new]
             self.earlier.append((self.roles, self.descriptors))
-            self.roles, self.descriptors = roles, [descriptor.duplicate() for descriptor in new]
+            self.roles, self.descriptors = roles, new
             if len(self.earlier) > _EARLIER:
                 _close(self.earlier.pop(1)[1])
         self.budget.hold(Item.DESCRIPTORS, self.kept() - before)

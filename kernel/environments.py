@@ -13,14 +13,16 @@ from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_SLICES, RESERVED_ENVIRONMENT
 from kernel.abi.messages import Label
 from kernel.abi.program import Back, Program, ProgramKind
 from kernel.budget import Budget, void_charges
-from kernel.capability import settle, take
 from kernel.environment import Environment
 from kernel.errors import Refused
+from kernel.frames import Extent
 from kernel.names import check_free, why_taken
 from kernel.offers import withdraw_offers
+from kernel.taking import Taking
 
 if TYPE_CHECKING:
     from hwmodel.machine import Body, Descriptor
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
 
 _KILLED = -9
@@ -36,7 +38,8 @@ class Environments:
         self._rows: dict[int, Environment] = {}
         self._free = deque(range(MAX_ENVIRONMENTS))
         self._by_body: dict[Body, Environment] = {}
-        self._forgotten: deque[Environment] = deque()
+        self._leaving: set[Environment] = set()
+        """Forgotten, but not stripped yet."""
         self.closed = False
         """The system is ending: nobody new is let in."""
 
@@ -87,9 +90,9 @@ class Environments:
 
         Where other *descriptors* come, or it goes *back*, it has those; they are the caller's to close.
         """
+        dead.restock(program, list(descriptors), back)
+        again = [descriptor.duplicate() for descriptor in dead.descriptors]
         heir = self._inherit(dead)
-        heir.restock(program, list(descriptors), back)
-        again = [descriptor.duplicate() for descriptor in heir.descriptors]
         return self._launch(heir, Program(program.kind, program.argv, program.environ, heir.roles), again)
 
     def _inherit(self, dead: Environment) -> Environment:
@@ -108,16 +111,21 @@ class Environments:
         heir.redirector, heir.utcb_area, heir.kip_area = dead.redirector, dead.utcb_area, dead.kip_area
         heir.family = dead.family
         heir.keeps, heir.table, heir.frames = True, dead.table, dead.frames
-        for capability in heir.table:
-            capability.holder = heir
-            capability.mapped = False
-            capability.thing.inherited(kernel, dead, heir)
+        heir.table.holder = heir
         heir.roles, heir.descriptors, heir.earlier = dead.roles, dead.descriptors, dead.earlier
-        dead.keeps, dead.frames, dead.table = False, 0, type(dead.table)()
+        dead.keeps, dead.frames, dead.table = False, 0, type(dead.table)(dead)
         dead.descriptors, dead.earlier = [], []
+        kernel.jobs.begin(self._show_inheritance(heir))
         kernel.kip.show(dead)
         kernel.count(Counter.RESTARTS)
         return heir
+
+    def _show_inheritance(self, heir: Environment) -> "Steps[None]":
+        """Show what *heir* inherited as its own."""
+        for capability in list(heir.table):
+            if not capability.taken:
+                capability.thing.inherited(self._kernel, heir)
+            yield None
 
     def adopt(
         self,
@@ -131,22 +139,25 @@ class Environments:
         dead = next((e for e in self._rows.values() if e.keeps and not e.alive and e.name == name), None)
         if dead is None:
             environment = self._enter(name, -1, may_bind, number, budget=budget)
-        else:
+        elif dead.over:
             environment = self._inherit(dead)
+        else:
+            raise Refused(Refusal.STILL_ALIVE, f"{name} is still ending: attach again")
         self._embody(environment, body)
         self._introduce(environment)
         self.started(environment)
         if dead is not None:
-            self._pass_on(dead, environment)
+            self._kernel.jobs.begin(self._pass_on(dead, environment))
         return environment
 
-    def _pass_on(self, dead: Environment, heir: Environment) -> None:
+    def _pass_on(self, dead: Environment, heir: Environment) -> "Steps[None]":
         """Whoever watched *dead* did not ask for its successor: make their capabilities those to *heir*."""
-        for watcher in list(dead.watchers):
+        while dead.watchers:
+            watcher, _ = dead.watchers.popitem()
             watcher.lead_to(heir)
             heir.gained(watcher)
             self._kernel.tell(watcher.holder, Label.SUCCEEDED, (dead.thread, heir.thread))
-        dead.watchers.clear()
+            yield None
         self.review(dead)
 
     def create_space(self, first: ThreadId, creator: Environment) -> Environment:
@@ -268,11 +279,12 @@ class Environments:
             clock.alarm(clock.now(), lambda: self.end(environment, _KILLED))
 
     def end(self, environment: Environment, status: int) -> None:
-        """*environment* ended: everything it had returns."""
+        """*environment* ended: it is dead at once, and everything it had returns, step by step."""
         kernel = self._kernel
         if not environment.alive:
             return
         environment.state, environment.status = EnvironmentState.DEAD, status
+        kernel.kip.show(environment)
         if environment.launched:
             del self._by_body[environment.body]
         if environment.cpu >= 0:
@@ -280,20 +292,29 @@ class Environments:
         for processor in kernel.processors:
             processor.scheduler_gone(environment)
         self._raise_exception(environment)
-        for thread in list(environment.threads.values()):
-            kernel.threads.end(thread)
-        withdraw_offers(kernel, environment)
+        for thread in environment.threads.values():
+            thread.active = thread.living = False
         void_charges(kernel, environment)
         environment.budget.release(Item.UPCALLS, len(environment.backlog))
         environment.backlog.clear()
         if environment.launched:
             environment.body.discard()
-        if not environment.keeps:
-            self._strip(environment)
+        kernel.jobs.begin(self._end(environment))
+
+    def _end(self, environment: Environment) -> "Steps[None]":
+        """Return everything; then let it be known."""
+        kernel = self._kernel
+        for thread in list(environment.threads.values()):
+            yield from kernel.threads.end(thread)
+        yield from withdraw_offers(kernel, environment)
+        if environment.keeps:
+            yield from _forget_mappings(environment)
+        else:
+            yield from self._strip(environment)
         self._close_page(environment)
         kernel.count(Counter.ENVIRONMENTS_ENDED)
-        kernel.trace.record(Event.ENDED, environment.number, status + 256, environment.fault)
-        self._announce(environment)
+        kernel.trace.record(Event.ENDED, environment.number, environment.status + 256, environment.fault)
+        yield from self._announce(environment)
 
     def _raise_exception(self, e: Environment) -> None:
         """Tell the thread that *e* named how it ended, if it came to a bad end, as X.2 tells an exception.
@@ -312,15 +333,15 @@ class Environments:
         words = (0, 0, 0, max(-e.status, 0), int(e.fault), e.first.utcb)
         kernel.tell(handler.environment, Label.EXCEPTION, words, sender=e.thread, thread=handler.id)
 
-    def _strip(self, environment: Environment) -> None:
+    def _strip(self, environment: Environment) -> "Steps[None]":
         """Take every capability, with what was derived from it."""
         kernel = self._kernel
-        for capability in list(environment.table):
-            if capability.holder is environment and capability in environment.table:
-                lost = take(kernel, capability, itself=True, by=environment)
+        for capability in environment.table:
+            if capability.mapped and isinstance(capability.thing, Extent) and not environment.body.owned:
                 # What its own host process had mapped is gone with that, unless it only left the system.
-                gone = environment.body.owned
-                settle(kernel, [c for c in lost if not gone or c.holder is not environment], keeper=None)
+                capability.thing.leaked = True
+            yield from Taking(kernel, capability, environment).steps(itself=True, forced=True)
+            yield None
         environment.forget_descriptors()
         kernel.threads.release(environment.first)
 
@@ -328,20 +349,22 @@ class Environments:
         environment.page.release()
         environment.shared.close()
 
-    def _announce(self, environment: Environment) -> None:
-        kernel, e = self._kernel, environment
+    def _announce(self, e: Environment) -> "Steps[None]":
+        kernel = self._kernel
         kernel.kip.show(e)
         for watcher in list(e.watchers):
-            kernel.tell(
-                watcher.holder, Label.DEATH, (e.thread, e.number, e.status & 0xFFFF, e.fault), e.detail
-            )
+            if not watcher.taken:
+                words = (e.thread, e.number, e.status & 0xFFFF, e.fault)
+                kernel.tell(watcher.holder, Label.DEATH, words, e.detail)
+            yield None
+        e.over = True
         kernel.on_ended(e)
+        kernel.jobs.open(e.ended)
         if not e.held:
             self.conclude(e)
 
     def conclude(self, e: Environment) -> None:
         """The end of *e* is done with, and it has its successor, if it is to have one."""
-        e.over = True
         for watched in [c.thing for c in e.table if isinstance(c.thing, Environment) and c.thing.over]:
             self.review(watched)
         self.review(e)
@@ -353,9 +376,9 @@ class Environments:
         """
         group, seen = [ended], {ended}
         for each in group:
+            if each.held or not each.over:
+                return
             for watcher in each.watchers:
-                if not watcher.holder.over:
-                    return
                 if watcher.holder not in seen:
                     seen.add(watcher.holder)
                     group.append(watcher.holder)
@@ -365,20 +388,32 @@ class Environments:
     def forget(self, environment: Environment) -> None:
         """Nobody asks how *environment* ended any more: its row is free.
 
-        What is stripped then may be the last that watched others: they follow, one after another.
+        What is stripped then may be the last that watched others: they follow.
         """
-        self._forgotten.append(environment)
-        if len(self._forgotten) > 1:
-            return
-        while self._forgotten:
-            self._erase(self._forgotten[0])
-            self._forgotten.popleft()
-
-    def _erase(self, environment: Environment) -> None:
         if environment.keeps:
             environment.keeps = False
-            self._strip(environment)
-        environment.budget.end()
+            self._leaving.add(environment)
+            self._kernel.jobs.add(self._strip_and_erase(environment))
+        elif environment not in self._leaving:
+            self._erase(environment)
+
+    def _strip_and_erase(self, environment: Environment) -> "Steps[None]":
+        yield from self._strip(environment)
+        self._leaving.remove(environment)
+        self._erase(environment)
+
+    def _erase(self, environment: Environment) -> None:
         if self._rows.pop(environment.number, None) is not None:
+            environment.budget.end()
             self._kernel.kip.clear(environment.number)
             self._free.append(environment.number)
+            # They refer to one another; nobody looks for cycles among what has lived long (hwmodel.real.process).
+            environment.first = environment.first.record()
+            del environment.table.holder
+
+
+def _forget_mappings(dead: Environment) -> "Steps[None]":
+    """What its host process had mapped is gone with that."""
+    for capability in list(dead.table):
+        capability.mapped = False
+        yield None

@@ -7,22 +7,29 @@ was given. The last capability to an extent takes its frames back to RAM.
 
 from typing import TYPE_CHECKING
 
+from hwmodel.machine import Exhausted, do
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
 from kernel.abi.ids import ANY_FRAME
+from kernel.abi.limits import MAX_EXTENT_FRAMES
 from kernel.abi.messages import Label
 from kernel.abi.rights import Kind, Rights
 from kernel.errors import Refused
+from kernel.jobs import Latch
 from kernel.runs import FreeRuns
 from kernel.thing import Lasting, Thing
 
 if TYPE_CHECKING:
-    from hwmodel.machine import Backing, Descriptor
+    from hwmodel.machine import Backing, Deed, Descriptor
     from kernel.bindings import Binding
-    from kernel.capability import Capability
+    from kernel.capability import Capability, Table
     from kernel.environment import Environment
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
+
+_RUNS = 1000
+"""Free runs looked at in one step."""
 
 
 class Ram(Lasting):
@@ -66,8 +73,15 @@ class Extent:
         self.leaked = False
         """Somebody gave its capability up by itself, and may still have the memory mapped."""
         self._backing = backing
+        self._old: Deed | None = None
+        """Takes from all who have it mapped what it was."""
+        self._lock: Latch | None = None
         self._capabilities: dict[Capability, None] = {}
-        self._user: Environment | None = None
+        self._holders: dict[Table, int] = {}
+        """How many of them are in each table."""
+        self._user: Table | None = None
+        self._is_pristine = True
+        """Nobody was ever lent the memory, and nothing stands in it: to free it costs nothing."""
 
     def __repr__(self) -> str:
         """Show the run."""
@@ -83,8 +97,34 @@ class Extent:
 
     def descriptor(self, capability: "Capability") -> "Descriptor":
         """Return what the holder of *capability* maps it by."""
-        capability.mapped = True
+        capability.mapped, self._is_pristine = True, False
         return self._backing.descriptor(writable=bool(capability.rights & Rights.WRITE))
+
+    @property
+    def user(self) -> "Environment | None":
+        """Who is accounted its frames."""
+        return self._user.holder if self._user is not None else None
+
+    @property
+    def locked(self) -> bool:
+        """Whether a job works on its memory."""
+        return self._lock is not None
+
+    def settled(self) -> "Steps[None]":
+        """Wait until no job works on its memory."""
+        while self._lock is not None:
+            yield self._lock
+
+    def lock(self) -> "Steps[None]":
+        """The same, and let none until `unlock`."""
+        yield from self.settled()
+        self._lock = Latch()
+
+    def unlock(self, kernel: "Kernel") -> None:
+        """Let the next job work on it."""
+        assert self._lock is not None
+        latch, self._lock = self._lock, None
+        kernel.jobs.open(latch)
 
     # ----------------------------------------------------------------------------------- as memory of a ring
 
@@ -98,13 +138,25 @@ class Extent:
             raise Refused(Refusal.RING_MEMORY, f"{self!r} is the ring of a binding")
 
     def become_ring(self, binding: "Binding") -> None:
-        """Be memory of *binding*, zeros, that nobody can cut. Raises Exhausted: then nothing has changed."""
-        self._backing.seal()
+        """Be memory of *binding*, zeros, that nobody can cut. Raises Exhausted: then nothing has changed.
+
+        `cut` then takes the old memory from who has it mapped.
+        """
+        self._old = self._backing.seal()
         self.binding = binding
         self._forget_mappings()
 
+    def cut(self) -> "Steps[None]":
+        """Take the memory it had from all who have it mapped."""
+        old, self._old = self._old, None
+        if old is not None and self._is_pristine:
+            do(old)
+        elif old is not None:
+            yield old
+
     def ring_descriptor(self) -> "Descriptor":
         """Return what either side of the binding maps it by."""
+        self._is_pristine = False
         return self._backing.descriptor(writable=True)
 
     def end_ring(self) -> None:
@@ -125,46 +177,78 @@ class Extent:
     def gained(self, capability: "Capability") -> None:
         """Remember the holder."""
         self._capabilities[capability] = None
+        self._holders[capability.table] = self._holders.get(capability.table, 0) + 1
 
-    def inherited(self, kernel: "Kernel", dead: "Environment", heir: "Environment") -> None:
+    def moved(self, kernel: "Kernel", capability: "Capability", giver: "Table") -> None:
+        """The holder is another one."""
+        self._holders[capability.table] = self._holders.get(capability.table, 0) + 1
+        self._forget(kernel, giver)
+
+    def inherited(self, kernel: "Kernel", heir: "Environment") -> None:
         """The successor is the user now."""
-        if self._user is dead:
-            self._user = heir
+        if self.user is heir:
             kernel.kip.show_frames(self.first, self.count, heir)
 
-    def lost(self, kernel: "Kernel", capability: "Capability") -> None:
-        """Forget the holder; at the last one, the frames go back to RAM, and a binding they were for falls."""
+    def lost(self, kernel: "Kernel", capability: "Capability") -> "Steps[None] | None":
+        """Forget the holder; after the last one, the frames go back to RAM, and a binding they were for falls."""
         del self._capabilities[capability]
-        if not self._capabilities:
-            binding, self.binding = self.binding, None
-            self.free(kernel)
-            if binding is not None:
-                kernel.bindings.drop((binding,))
-        elif all(other.holder is not self._user for other in self._capabilities):
-            self.account(kernel, next(iter(self._capabilities)).holder)
-
-    def free(self, kernel: "Kernel") -> None:
-        """Take the memory from everybody and give the frames back to RAM."""
+        self._forget(kernel, capability.table)
+        if self._capabilities:
+            return None
         self.account(kernel, None)
-        self._backing.release()
-        kernel.frames.give_back(self)
+        return self._end(kernel)
 
-    def move(self, kernel: "Kernel", keeper: "Capability | None") -> None:
-        """Copy the contents to new memory and take the old from all; holders but *keeper* are told."""
-        self._backing.replace()
+    def _forget(self, kernel: "Kernel", table: "Table") -> None:
+        """*table* holds one less; if none, and the frames were accounted to it, it is another's turn."""
+        self._holders[table] -= 1
+        if self._holders[table]:
+            return
+        del self._holders[table]
+        if self._user is table and self._holders:
+            self.account(kernel, next(iter(self._holders)).holder)
+
+    def _end(self, kernel: "Kernel") -> "Steps[None]":
+        binding, self.binding = self.binding, None
+        yield from self.free(kernel)
+        if binding is not None:
+            yield from kernel.bindings.drop((binding,))
+
+    def free(self, kernel: "Kernel") -> "Steps[None]":
+        """Take the memory from everybody and give the frames back to RAM."""
+        yield from self.lock()
+        self._old = self._backing.release()
+        yield from self.cut()
+        kernel.frames.give_back(self)
+        self.unlock(kernel)
+
+    def fill(self) -> "Deed":
+        """Make what stands in frames that were used before junk; nobody has it yet."""
+        self._is_pristine = False
+        return self._backing.fill()
+
+    def copy(self) -> "Deed":
+        """Copy the contents for `move`, while it is locked. Raises Exhausted: then nothing has changed."""
+        return self._backing.copy()
+
+    def move(self, kernel: "Kernel", keeper: "Capability | None") -> "Steps[None]":
+        """Let the copy, if any, be its memory, and take the old from all; holders but *keeper* are told."""
+        yield self._backing.replace()
         self.leaked = False
-        for capability in self._capabilities:
+        for capability in list(self._capabilities):
             if capability.mapped and capability is not keeper:
-                kernel.tell(capability.holder, Label.MOVED, (capability.handle,))
+                capability.mapped = False
+                if not capability.taken:
+                    kernel.tell(capability.holder, Label.MOVED, (capability.handle,))
+            yield None
 
     def account(self, kernel: "Kernel", user: "Environment | None") -> None:
         """Show the frames as those of *user* from now on."""
-        for environment, sign in ((self._user, -1), (user, 1)):
+        for environment, sign in ((self.user, -1), (user, 1)):
             if environment is not None:
                 environment.frames += sign * self.count
                 environment.budget.hold(Item.DESCRIPTORS, sign)
                 kernel.kip.show(environment)
-        self._user = user
+        self._user = user.table if user is not None else None
         kernel.kip.show_frames(self.first, self.count, user)
 
 
@@ -182,23 +266,34 @@ class Frames:
         """How many frames are in no extent."""
         return self._runs.free
 
-    def carve(self, ram: Ram, count: int, first: int, *, zero: bool) -> Extent:
-        """Make an extent of free frames of *ram*. Raises Refused."""
-        if count < 1:
-            raise Refused(Refusal.BAD_ARGUMENT, f"{count} frames")
-        at = self._choose(ram, count, first)
+    def carve(self, ram: Ram, count: int, first: int, *, zero: bool) -> "Steps[Extent]":
+        """Make an extent of free frames of *ram*. Raises Refused, Exhausted."""
+        if not 1 <= count <= MAX_EXTENT_FRAMES:
+            raise Refused(Refusal.BAD_ARGUMENT, f"{count} frames: an extent has 1..{MAX_EXTENT_FRAMES}")
+        at = yield from self._choose(ram, count, first)
         backing = self._kernel.machine.memory.carve(at, count, zero=zero)
         self._runs.take(at, count)
         self._kernel.kip.show_free(self.free)
-        return Extent(at, count, backing)
+        extent = Extent(at, count, backing)
+        if not zero:
+            try:
+                yield extent.fill()
+            except Exhausted:
+                yield from extent.free(self._kernel)
+                raise
+        return extent
 
-    def _choose(self, ram: Ram, count: int, first: int) -> int:
+    def _choose(self, ram: Ram, count: int, first: int) -> "Steps[int]":
         if first != ANY_FRAME:
             ram.part(first, count)
             if not self._runs.covers(first, count):
                 raise Refused(Refusal.FRAME_BUSY, f"{first}+{count}")
             return first
-        found = self._runs.find(count, ram.first, ram.first + ram.count)
+        low, high = ram.first, ram.first + ram.count
+        found, low = self._runs.find(count, low, high, _RUNS)
+        while found is None and low < high:
+            yield None
+            found, low = self._runs.find(count, low, high, _RUNS)
         if found is None:
             raise Refused(Refusal.NO_FRAMES, f"{count} frames asked for, {self.free} free in all RAM")
         return found

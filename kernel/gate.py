@@ -1,5 +1,9 @@
-"""The trap gate: the one way in (decode, look the handle and its rights up, handler) and the one way out."""
+"""The trap gate: the one way in (decode, look the handle and its rights up, handler) and the one way out.
 
+A trap that has much to do goes on as a job (`kernel.jobs`). Until it is answered, its caller's gate is not read.
+"""
+
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +20,7 @@ from kernel.errors import Faulted, Refused
 if TYPE_CHECKING:
     from hwmodel.machine import Descriptor
     from kernel.environment import Environment
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
 
 _DECODER = msgspec.msgpack.Decoder(traps.AnyTrap)
@@ -35,19 +40,43 @@ class Gate:
 
     def enter(self, caller: "Environment", data: bytes, descriptors: "list[Descriptor]") -> None:
         """Do one trap and answer it; a caller that broke the contract is ended instead."""
-        gives: list[Descriptor] = []
         try:
             trap = _decode(data)
+            gives: list[Descriptor] = []
             answer = self.perform(caller, trap, descriptors, gives)
         except Faulted as faulted:
             self._kernel.environments.fault(caller, faulted.fault, faulted.detail)
+            _close(descriptors)
+            return
+        if isinstance(answer, bytes):
+            self._answer(caller, trap, answer, gives)
+            _close(descriptors)
+            return
+        steps, port = self._finish(caller, trap, answer, descriptors, gives), caller.body.port
+        if not self._kernel.jobs.begin(steps, port.resume, _NUMBER[type(trap)]):
+            port.hold()
+
+    def _finish(
+        self,
+        caller: "Environment",
+        trap: traps.Trap,
+        steps: "Steps[bytes]",
+        descriptors: "list[Descriptor]",
+        gives: "list[Descriptor]",
+    ) -> "Steps[None]":
+        """Do the rest of a trap, and answer it if there is still somebody who asked."""
+        answer = yield from steps
+        if caller.alive and not caller.fault:
+            self._answer(caller, trap, answer, gives)
         else:
-            sent, gives = gives, []
-            if not caller.body.port.send(answer, sent):
-                self._kernel.environments.fault(caller, Fault.GATE_OVERRUN, type(trap).__name__)
-        finally:
-            for descriptor in (*descriptors, *gives):
-                descriptor.close()
+            _close(gives)
+        _close(descriptors)
+
+    def _answer(
+        self, caller: "Environment", trap: traps.Trap, answer: bytes, gives: "list[Descriptor]"
+    ) -> None:
+        if not caller.body.port.send(answer, gives):
+            self._kernel.environments.fault(caller, Fault.GATE_OVERRUN, type(trap).__name__)
 
     def perform(
         self,
@@ -55,36 +84,48 @@ class Gate:
         trap: traps.Trap,
         descriptors: "list[Descriptor]",
         gives: "list[Descriptor]",
-    ) -> bytes:
-        """Do *trap* and return the answer; *gives* collects the descriptors that go with it."""
+    ) -> "bytes | Steps[bytes]":
+        """Do *trap* and return the answer, or the steps to it; *gives* collects the descriptors that go with it."""
         kind = type(trap)
         if descriptors and not kind.takes_descriptors:
             raise Faulted(Fault.EXTRA_DESCRIPTORS, kind.__name__)
         call: Call[Any] = Call(caller, trap, descriptors)
-        self._kernel.kip.count_trap(caller.number)
+        self._kernel.kip.count_trap(caller.number, _NUMBER[kind])
         try:
             _check_capability(call)
-            result = _handle(self._kernel, call)
-        except Refused as refused:
-            for descriptor in call.gives:
-                descriptor.close()
-            return self._refuse(caller, kind, refused)
-        self._kernel.trace.record(Event.TRAP, caller.number, _NUMBER[kind])
+            result = HANDLERS[kind](self._kernel, call)
+        except (Refused, Exhausted) as refused:
+            return self._refuse(call, refused)
+        if isinstance(result, GeneratorType):
+            return self._carry_on(call, result, gives)
+        return self._done(call, result, gives)
+
+    def _carry_on(self, call: Call[Any], steps: "Steps[Any]", gives: "list[Descriptor]") -> "Steps[bytes]":
+        """Do the steps of a handler."""
+        try:
+            result = yield from steps
+        except (Refused, Exhausted) as refused:
+            return self._refuse(call, refused)
+        return self._done(call, result, gives)
+
+    def _done(self, call: Call[Any], result: Any, gives: "list[Descriptor]") -> bytes:  # noqa: ANN401 - any result
+        self._kernel.trace.record(Event.TRAP, call.caller.number, _NUMBER[type(call.trap)])
         gives += call.gives
         return _DONE if result is None else _DONE + _ENCODER.encode(result)
 
-    def _refuse(self, caller: "Environment", kind: type[traps.Trap], refused: Refused) -> bytes:
+    def _refuse(self, call: Call[Any], why: Refused | Exhausted) -> bytes:
+        """Answer that the trap was not done, also for want of what the host would have to lend."""
+        _close(call.gives)
+        refused = why if isinstance(why, Refused) else Refused(Refusal.HOST_FULL, str(why))
         self._kernel.count(Counter.REFUSALS)
-        self._kernel.trace.record(Event.TRAP, caller.number, _NUMBER[kind], refused.refusal)
+        number = _NUMBER[type(call.trap)]
+        self._kernel.trace.record(Event.TRAP, call.caller.number, number, refused.refusal)
         return _REFUSED + _ENCODER.encode(gate.Refused(int(refused.refusal), refused.detail))
 
 
-def _handle(kernel: "Kernel", call: Call[Any]) -> Any:  # noqa: ANN401 - each trap has its own result
-    """Do a trap. Raises Refused, also for want of what the host would have to lend."""
-    try:
-        return HANDLERS[type(call.trap)](kernel, call)
-    except Exhausted as exhausted:
-        raise Refused(Refusal.HOST_FULL, str(exhausted)) from exhausted
+def _close(descriptors: "list[Descriptor]") -> None:
+    for descriptor in descriptors:
+        descriptor.close()
 
 
 def _decode(data: bytes) -> traps.Trap:
@@ -113,11 +154,9 @@ def _check_capability(call: Call[Any]) -> None:
 @handles(traps.KernelInterface)
 def _kernel_interface(kernel: "Kernel", call: Call[traps.KernelInterface]) -> traps.Interface:
     caller = call.caller
-    call.gives += (
-        kernel.kip.descriptor(),
-        caller.shared.descriptor(writable=True),
-        kernel.trace.descriptor(),
-    )
+    call.gives.append(kernel.kip.descriptor())
+    call.gives.append(caller.shared.descriptor(writable=True))
+    call.gives.append(kernel.trace.descriptor())
     return traps.Interface(
         thread=caller.thread,
         environment=caller.number,
@@ -133,5 +172,12 @@ def _ends(area: range) -> tuple[int, int]:
 
 
 @handles(traps.Batch)
-def _batch(kernel: "Kernel", call: Call[traps.Batch]) -> tuple[bytes, ...]:
-    return tuple(kernel.gate.perform(call.caller, trap, [], call.gives) for trap in call.trap.traps)
+def _batch(kernel: "Kernel", call: Call[traps.Batch]) -> "Steps[tuple[bytes, ...]]":
+    answers = []
+    for trap in call.trap.traps:
+        if not call.caller.alive:
+            break
+        answer = kernel.gate.perform(call.caller, trap, [], call.gives)
+        answers.append(answer if isinstance(answer, bytes) else (yield from answer))
+        yield None
+    return tuple(answers)

@@ -3,7 +3,15 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kernel import control, lifecycle, memory, plans, quanta, space  # noqa: F401 - to fill the dispatch table
+from kernel import (  # noqa: F401 - to fill the dispatch table
+    control,
+    lifecycle,
+    memory,
+    plans,
+    quanta,
+    space,
+    taking,
+)
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.ids import NIL_THREAD, ThreadId
 from kernel.abi.kip import Counter
@@ -17,6 +25,7 @@ from kernel.errors import Refused
 from kernel.frames import Frames
 from kernel.gate import Gate
 from kernel.interrupts import InterruptLines
+from kernel.jobs import Jobs
 from kernel.kip import Kip
 from kernel.threads import Threads
 from kernel.tracing import Trace
@@ -40,6 +49,7 @@ class Kernel:
         self.log = log
         self.trace = Trace(machine)
         self.kip = Kip(machine)
+        self.jobs = Jobs(machine, self.kip.note_cause)
         self.frames = Frames(self)
         self.environments = Environments(self)
         self.threads = Threads(self)

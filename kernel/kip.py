@@ -21,6 +21,7 @@ from kernel.abi.kip import (
     PLANS,
     THREAD,
     THREADS,
+    TURN_BUCKETS,
     Counter,
     Head,
     SystemState,
@@ -54,9 +55,12 @@ class Kip:
         self._names: dict[str, int] = {}
         self.payers: dict[str, Budget] = {}
         """Against whose budget a name counts that is not an environment's own."""
+        self._names_of: dict[int, dict[str, None]] = {}
+        """The names of each thread."""
         self._free_names = list(range(MAX_NAMES - 1, -1, -1))
         self._lay_out(machine)
         machine.publish("kip", self._page)
+        machine.measure(self._words[Head.TURN_TRAP : Head.TURNS + TURN_BUCKETS])
 
     def _lay_out(self, machine: "Machine") -> None:
         write_x2(self._buffer, machine)
@@ -82,6 +86,10 @@ class Kip:
         """Return one word of the head."""
         return self._words[word]
 
+    def note_cause(self, trap: int) -> None:
+        """Say what the loop is busy with: a trap's number, or 0."""
+        self._words[Head.TURN_TRAP] = trap
+
     def set_state(self, state: SystemState) -> None:
         """Say how far the system is."""
         self._words[Head.STATE] = state
@@ -98,9 +106,10 @@ class Kip:
         """Return *counter*."""
         return self._words[Head.COUNTERS + counter]
 
-    def count_trap(self, number: int) -> None:
-        """Count a trap, for all and for environment *number*."""
+    def count_trap(self, number: int, trap: int) -> None:
+        """Count a *trap*, for all and for environment *number*."""
         words = self._words
+        words[Head.TURN_TRAP] = trap
         words[Head.COUNTERS + Counter.TRAPS] += 1
         words[(ENVIRONMENTS + number * ENVIRONMENT.size) // 8 + _TRAPS_WORD] += 1
 
@@ -171,6 +180,7 @@ class Kip:
                 return
             self.check_room()
             slot = self._names[name] = self._free_names.pop()
+        self._rename(name, self.owner(name), thread)
         with self._writing(Head.NAME_SEQUENCE):
             NAME.pack_into(self._buffer, NAMES + slot * NAME.size, thread, name.encode() if thread else b"")
         if not thread:
@@ -179,9 +189,18 @@ class Kip:
             if payer := self.payers.pop(name, None):
                 payer.release(Item.NAMES)
 
+    def _rename(self, name: str, before: int, now: int) -> None:
+        """Note whose *name* is."""
+        if (names := self._names_of.get(before)) is not None:
+            names.pop(name, None)
+            if not names:
+                del self._names_of[before]
+        if now:
+            self._names_of.setdefault(now, {})[name] = None
+
     def withdraw(self, thread: int) -> None:
         """Withdraw every name of *thread*."""
-        for name in [name for name in self._names if self.owner(name) == thread]:
+        for name in list(self._names_of.get(thread, ())):
             self.publish(name, 0)
 
     def show_plan(self, processor: "Processor", plan: Sequence[tuple["Environment", int]]) -> None:

@@ -18,6 +18,7 @@ from kernel.names import check_name
 from kernel.thing import Lasting
 
 if TYPE_CHECKING:
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
 
 _LAST_SIGNAL = 64
@@ -43,18 +44,15 @@ def check_program(program: Program, descriptors: int) -> None:
 
 
 @handles(traps.EnvironmentCreate)
-def _create(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> traps.Created:
+def _create(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> "traps.Created | Steps[traps.Created]":
     trap, creator = call.trap, call.caller
     check_program(trap.program, len(call.descriptors))
     creator.table.check_room(creator)
     if trap.succeeds != NIL_HANDLE:
-        environment = _succeed(kernel, call)
-    else:
-        if trap.cpu >= len(kernel.processors):
-            raise Refused(Refusal.BAD_ARGUMENT, f"processor {trap.cpu} of {len(kernel.processors)}")
-        environment = _begin(kernel, call)
-    handle = give(kernel, creator, environment).handle
-    return traps.Created(environment=handle, thread=environment.thread)
+        return _succeed_to(kernel, call)
+    if trap.cpu >= len(kernel.processors):
+        raise Refused(Refusal.BAD_ARGUMENT, f"processor {trap.cpu} of {len(kernel.processors)}")
+    return _created(kernel, creator, _begin(kernel, call))
 
 
 def _begin(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environment:
@@ -75,7 +73,24 @@ def _begin(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environment
         raise
 
 
-def _succeed(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environment:
+def _succeed_to(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> "Steps[traps.Created]":
+    """Start a successor, once its predecessor's end is done with."""
+    dead, trap = _predecessor(call), call.trap
+    while not dead.over:
+        yield dead.ended
+    call.caller.table.check_room(call.caller)
+    dead = _predecessor(call)
+    heir = kernel.environments.succeed(dead, trap.program, call.descriptors, trap.back)
+    return _created(kernel, call.caller, heir)
+
+
+def _created(kernel: "Kernel", creator: Environment, environment: Environment) -> traps.Created:
+    handle = give(kernel, creator, environment).handle
+    return traps.Created(environment=handle, thread=environment.thread)
+
+
+def _predecessor(call: Call[traps.EnvironmentCreate]) -> Environment:
+    """Return whom the trap names to be succeeded. Raises Refused."""
     capability = call.caller.table.lookup(call.trap.succeeds)
     dead = capability.thing
     if not isinstance(dead, Environment):
@@ -84,7 +99,7 @@ def _succeed(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environme
         raise Refused(Refusal.MISSING_RIGHT, f"handle {call.trap.succeeds:#x} only watches")
     if dead.alive or not dead.keeps:
         raise Refused(Refusal.STILL_ALIVE, f"{dead.name} lives, or left nothing to a successor")
-    return kernel.environments.succeed(dead, call.trap.program, call.descriptors, call.trap.back)
+    return dead
 
 
 def _living(call: Call[traps.EnvironmentDestroy] | Call[traps.EnvironmentSignal]) -> Environment:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from kernel.abi import traps
 from kernel.abi.budget import Item
+from kernel.abi.errors import Refusal
 from kernel.abi.kip import Counter
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.capability import derive
@@ -12,19 +13,20 @@ from kernel.errors import Refused
 from kernel.frames import Extent, Ram
 
 if TYPE_CHECKING:
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
 
 
 @handles(traps.Carve)
-def _carve(kernel: "Kernel", call: Call[traps.Carve]) -> traps.Carved:
+def _carve(kernel: "Kernel", call: Call[traps.Carve]) -> "Steps[traps.Carved]":
     trap, ram = call.trap, call.capability
     assert isinstance(ram.thing, Ram)
     call.caller.budget.check(Item.DESCRIPTORS)
-    extent = kernel.frames.carve(ram.thing, trap.count, trap.first, zero=trap.zero)
+    extent = yield from kernel.frames.carve(ram.thing, trap.count, trap.first, zero=trap.zero)
     try:
         capability = derive(kernel, ram, call.caller, ALL_RIGHTS & (ram.rights | Rights.EXECUTE), extent)
     except Refused:
-        extent.free(kernel)
+        yield from extent.free(kernel)
         raise
     extent.account(kernel, call.caller)
     kernel.count(Counter.CARVES)
@@ -32,10 +34,22 @@ def _carve(kernel: "Kernel", call: Call[traps.Carve]) -> traps.Carved:
 
 
 @handles(traps.MapExtent)
-def _map(_kernel: "Kernel", call: Call[traps.MapExtent]) -> traps.Mapped:
-    capability = call.capability
-    extent = capability.thing
+def _map(_kernel: "Kernel", call: Call[traps.MapExtent]) -> "traps.Mapped | Steps[traps.Mapped]":
+    extent = call.capability.thing
     assert isinstance(extent, Extent)
+    return _map_later(call, extent) if extent.locked else _map_now(call, extent)
+
+
+def _map_later(call: Call[traps.MapExtent], extent: Extent) -> "Steps[traps.Mapped]":
+    """Wait until no job works on the memory."""
+    yield from extent.settled()
+    if call.capability.condemned:
+        raise Refused(Refusal.STALE_HANDLE, f"handle {call.capability.handle:#x}")
+    return _map_now(call, extent)
+
+
+def _map_now(call: Call[traps.MapExtent], extent: Extent) -> traps.Mapped:
+    capability = call.capability
     extent.check_no_ring()
     call.gives.append(extent.descriptor(capability))
     return traps.Mapped(count=extent.count, writable=bool(capability.rights & Rights.WRITE))

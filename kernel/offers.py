@@ -11,6 +11,7 @@ stand between two environments, an older one falls: that of the two who have mos
 answered with loses that, and nobody else loses anything.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kernel.abi import traps
@@ -20,28 +21,34 @@ from kernel.abi.ids import show_thread
 from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.rights import ALL_RIGHTS, Rights
-from kernel.capability import Capability, Offer, derive, narrowed, place, settle
+from kernel.capability import Capability, Offer, derive, narrowed, place
 from kernel.dispatch import Call, handles
 from kernel.errors import Refused
 from kernel.frames import Extent, check_no_ring, passed_on
 
 if TYPE_CHECKING:
     from kernel.environment import Environment
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
 
+    PassOn = Callable[[Kernel, Capability, Environment, Rights], Capability]
 
-def withdraw_offers(kernel: "Kernel", ended: "Environment") -> None:
+
+def withdraw_offers(kernel: "Kernel", ended: "Environment") -> "Steps[None]":
     """Take the offers that *ended* made, and those made to it; nobody is told: an offer is for one receiver."""
-    for environment in kernel.environments:
-        made = environment.table.offers
-        fallen = list(made.values()) if environment is ended else [made.get(ended, {})]
-        for offer in [offer for offers in fallen for offer in offers]:
+    made = [offer for offers in ended.table.offers.values() for offer in offers]
+    for offer in made:
+        if not offer.taken:
             _withdraw(kernel, offer)
+        yield None
+    while ended.offered:
+        _withdraw(kernel, ended.offered.popitem()[0])
+        yield None
 
 
 def _withdraw(kernel: "Kernel", offer: Capability) -> None:
     """Empty the slot of *offer*."""
-    del _offered(offer).children[offer]
+    _offered(offer).children.pop(offer, None)
     offer.holder.table.remove(offer)
     kernel.kip.show(offer.holder)
 
@@ -96,7 +103,7 @@ def _until(offer: Capability) -> int:
 
 
 @handles(traps.Accept)
-def _accept(kernel: "Kernel", call: Call[traps.Accept]) -> traps.Accepted:
+def _accept(kernel: "Kernel", call: Call[traps.Accept]) -> "traps.Accepted | Steps[traps.Accepted]":
     trap, caller = call.trap, call.caller
     if trap.rights > ALL_RIGHTS:
         raise Refused(Refusal.BAD_ARGUMENT, f"rights {trap.rights:#x} are none")
@@ -108,9 +115,40 @@ def _accept(kernel: "Kernel", call: Call[traps.Accept]) -> traps.Accepted:
     if isinstance(offer.thing, Extent):
         caller.budget.check(Item.DESCRIPTORS)
     capability = _offered(offer)
+    if is_grant and capability.mapped and isinstance(capability.thing, Extent):
+        return _accept_mapped(kernel, call, capability.thing, rights)
+    return _take_over(kernel, call, offer, rights, _grant if is_grant else derive)
+
+
+def _accept_mapped(
+    kernel: "Kernel", call: Call[traps.Accept], extent: Extent, rights: Rights
+) -> "Steps[traps.Accepted]":
+    """Accept a grant whose giver has the extent mapped: it gets new memory, of which the giver has no mapping."""
+    yield from extent.lock()
+    try:
+        yield extent.copy()
+        offer, _ = _find(kernel, call)
+        accepted = _take_over(kernel, call, offer, rights, _grant)
+        yield from extent.move(kernel, None)
+    finally:
+        extent.unlock(kernel)
+    return accepted
+
+
+def _take_over(
+    kernel: "Kernel",
+    call: Call[traps.Accept],
+    offer: Capability,
+    rights: Rights,
+    pass_on: "PassOn",
+) -> traps.Accepted:
+    """Give the caller what *offer* is of, and take the offer out of its table. Raises Refused."""
+    capability = _offered(offer)
+    if capability.condemned:
+        raise Refused(Refusal.NO_SUCH_OFFER, "what it is of is being taken away")
+    call.caller.table.check_room(call.caller)
     _withdraw(kernel, offer)
-    pass_on = _grant if is_grant else derive
-    accepted = pass_on(kernel, capability, caller, rights)
+    accepted = pass_on(kernel, capability, call.caller, rights)
     kernel.count(Counter.TRANSFERS)
     passed_on(kernel, accepted)
     thing = accepted.thing
@@ -140,18 +178,15 @@ def _find(kernel: "Kernel", call: Call[traps.Accept]) -> tuple[Capability, bool]
     raise Refused(Refusal.NO_SUCH_OFFER, f"offer {trap.offer:#x} of {show_thread(trap.sender)}")
 
 
-def _grant(kernel: "Kernel", old: Capability, receiver: "Environment", rights: Rights) -> Capability:
-    """Move *old* to *receiver*, with what was derived from it; the giver keeps no mapping and no other offer."""
-    for offer in old.offers():
+def _grant(kernel: "Kernel", moved: Capability, receiver: "Environment", rights: Rights) -> Capability:
+    """Move a capability to *receiver*, with what was derived from it; the giver keeps no other offer of it."""
+    giver = moved.table
+    for offer in moved.offers():
         _withdraw(kernel, offer)
-    new = place(kernel, Capability(old.thing, rights, old.parent, old.holder.thread), receiver)
-    new.children = old.children
-    for child in new.children:
-        child.parent = new
-    if old.parent is not None:
-        del old.parent.children[old]
-    old.holder.table.remove(old)
-    old.thing.lost(kernel, old)
-    kernel.kip.show(old.holder)
-    settle(kernel, [old], keeper=None)
-    return new
+    giver.remove(moved)
+    moved.rights, moved.origin, moved.mapped = rights, giver.holder.thread, False
+    receiver.table.insert(moved, receiver)
+    moved.thing.moved(kernel, moved, giver)
+    kernel.kip.show(giver.holder)
+    kernel.kip.show(receiver)
+    return moved

@@ -12,6 +12,7 @@ from kernel.errors import Refused
 
 if TYPE_CHECKING:
     from kernel.environment import Environment
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
 
 
@@ -42,7 +43,7 @@ def _plan(_kernel: "Kernel", call: Call[traps.Plan]) -> None:
 
 
 @handles(traps.Migrate)
-def _migrate(kernel: "Kernel", call: Call[traps.Migrate]) -> None:
+def _migrate(kernel: "Kernel", call: Call[traps.Migrate]) -> "Steps[None]":
     processor = call.capability.thing
     assert isinstance(processor, Processor)
     thread = kernel.threads.known(call.trap.thread) or kernel.threads.find(call.trap.thread)
@@ -53,7 +54,12 @@ def _migrate(kernel: "Kernel", call: Call[traps.Migrate]) -> None:
     kernel.environments.check_plan(processor.number)
     if environment.launched:
         environment.body.pause()
-        environment.body.move(processor.core)
+        moving = environment.body.move(processor.core)
+        if environment.pid:
+            yield moving
+        if not environment.alive or environment.cpu == processor.number:
+            return
+        kernel.environments.check_plan(processor.number)
     if environment.cpu >= 0:
         kernel.processors[environment.cpu].leave(environment)
     processor.receive(environment)

@@ -12,15 +12,20 @@ class FreeRuns:
         self._ends = [count] if count else []
         self.free = count
 
-    def find(self, count: int, low: int, high: int) -> int | None:
-        """Return the first frame of the lowest free run of *count* frames inside low..high-1, or None."""
+    def find(self, count: int, low: int, high: int, most: int) -> tuple[int | None, int]:
+        """Return the first frame of the lowest free run of *count* frames inside low..high-1, or None.
+
+        At most *most* runs are looked at; the second number is where to go on, *high* when there is nothing more.
+        """
         index = max(0, bisect_right(self._starts, low) - 1)
-        while index < len(self._starts) and self._starts[index] < high:
-            start, end = max(self._starts[index], low), min(self._ends[index], high)
+        for each in range(index, min(index + most, len(self._starts))):
+            start, end = max(self._starts[each], low), min(self._ends[each], high)
             if end - start >= count:
-                return start
-            index += 1
-        return None
+                return start, start
+            if end >= high:
+                return None, high
+        index += most
+        return None, self._starts[index] if index < len(self._starts) else high
 
     def covers(self, first: int, count: int) -> bool:
         """Say whether all of *count* frames from *first* are free."""

@@ -16,6 +16,7 @@ from kernel.errors import Refused
 
 if TYPE_CHECKING:
     from kernel.environment import Environment
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
     from kernel.thread import Thread
 
@@ -35,7 +36,7 @@ def space_of(kernel: "Kernel", thread: int) -> "Environment":
 
 
 @handles(traps.SpaceControl)
-def _space_control(kernel: "Kernel", call: Call[traps.SpaceControl]) -> int:
+def _space_control(kernel: "Kernel", call: Call[traps.SpaceControl]) -> "Steps[int]":
     trap = call.trap
     check_privilege(call)
     space = space_of(kernel, trap.space)
@@ -50,8 +51,9 @@ def _space_control(kernel: "Kernel", call: Call[traps.SpaceControl]) -> int:
         space.kip_area, space.utcb_area = kip_area, utcb_area
     if redirector is not space.redirector:
         space.redirector = redirector
-        kernel.bindings.reroute(space)
+        fallen = kernel.bindings.reroute(space)
         space.show_threads(kernel)
+        yield from fallen
     return 0
 
 

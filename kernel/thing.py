@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Protocol
 from kernel.abi.rights import Kind
 
 if TYPE_CHECKING:
-    from kernel.capability import Capability
+    from kernel.capability import Capability, Table
     from kernel.environment import Environment
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
 
 
@@ -21,11 +22,14 @@ class Thing(Protocol):
     def gained(self, capability: "Capability") -> None:
         """*capability* to this thing is now somebody's."""
 
-    def inherited(self, kernel: "Kernel", dead: "Environment", heir: "Environment") -> None:
-        """What *dead* held of this thing is now held by its successor."""
+    def moved(self, kernel: "Kernel", capability: "Capability", giver: "Table") -> None:
+        """*capability*, that was in the table of *giver*, is in another one."""
 
-    def lost(self, kernel: "Kernel", capability: "Capability") -> None:
-        """*capability* to this thing is no more."""
+    def inherited(self, kernel: "Kernel", heir: "Environment") -> None:
+        """What *heir* holds of this thing was its predecessor's."""
+
+    def lost(self, kernel: "Kernel", capability: "Capability") -> "Steps[None] | None":
+        """*capability* to this thing is no more; return what is to be done about that."""
 
 
 class Lasting:
@@ -40,8 +44,12 @@ class Lasting:
     def gained(self, capability: "Capability") -> None:
         """Nothing to do."""
 
-    def inherited(self, kernel: "Kernel", dead: "Environment", heir: "Environment") -> None:
+    def moved(self, kernel: "Kernel", capability: "Capability", giver: "Table") -> None:
         """Nothing to do."""
 
-    def lost(self, kernel: "Kernel", capability: "Capability") -> None:
+    def inherited(self, kernel: "Kernel", heir: "Environment") -> None:
         """Nothing to do."""
+
+    def lost(self, kernel: "Kernel", capability: "Capability") -> "Steps[None] | None":
+        """Nothing to do."""
+        return None

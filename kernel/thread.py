@@ -7,6 +7,7 @@ what its environment may do, and which of its threads made a trap the kernel doe
 An *inactive* thread has a number and a space, and nobody can reach it. It becomes active with its first pager.
 """
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 from kernel.abi.ids import NIL_THREAD, ThreadId, show_thread, thread_number
@@ -47,6 +48,12 @@ class Thread:
     def __repr__(self) -> str:
         """Show id and environment."""
         return f"<Thread {show_thread(self.id)} of {self.environment.name}>"
+
+    def record(self) -> "Thread":
+        """Return what is left of it when it is gone: it is of no environment."""
+        left = copy(self)
+        del left.environment
+        return left
 
     @property
     def number(self) -> int:

@@ -27,6 +27,7 @@ from kernel.errors import Panic, Refused
 
 if TYPE_CHECKING:
     from kernel.environment import Environment
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
     from kernel.thread import Thread
 
@@ -122,10 +123,10 @@ class Threads:
         """Bring the row of *thread* up to date."""
         self._kernel.kip.show_thread(thread)
 
-    def rename(self, thread: "Thread", to: ThreadId) -> None:
+    def rename(self, thread: "Thread", to: ThreadId) -> "Steps[None]":
         """Make *thread* its own next incarnation: who was bound to it is told that it went."""
         kernel, before = self._kernel, thread.id
-        kernel.bindings.renamed(thread)
+        fallen = kernel.bindings.renamed(thread)
         self.choose(to)
         thread.id = to
         environment = thread.environment
@@ -137,21 +138,27 @@ class Threads:
         self.show(thread)
         if thread is environment.first:
             kernel.kip.show(environment)
-        for redirected in kernel.environments:
-            if redirected.redirector is thread:
-                redirected.show_threads(kernel)
+        return self._renamed(thread, fallen)
 
-    def end(self, thread: "Thread") -> None:
+    def _renamed(self, thread: "Thread", fallen: "Steps[None]") -> "Steps[None]":
+        """Show the new id to whom *thread* redirects, and end what was bound to the old one."""
+        for redirected in self._kernel.environments:
+            if redirected.redirector is thread:
+                redirected.show_threads(self._kernel)
+                yield None
+        yield from fallen
+
+    def end(self, thread: "Thread") -> "Steps[None]":
         """*thread* is gone, with its bindings, lines and names; a number that awaits a successor is kept."""
         kernel, environment = self._kernel, thread.environment
+        thread.living = thread.active = False
         kernel.interrupts.release(thread)
         kernel.kip.withdraw(thread.id)
-        kernel.bindings.fall(thread)
-        thread.living = thread.active = False
         environment.take_row(thread)
         if environment.threads.pop(thread.number, None) is not None:
             environment.budget.release(Item.THREADS)
         kernel.kip.clear_thread(thread.number)
+        yield from kernel.bindings.fall(thread)
         if thread is not environment.first or not environment.keeps:
             self.release(thread)
 

@@ -21,6 +21,7 @@ from kernel.abi.messages import Label
 if TYPE_CHECKING:
     from hwmodel.machine import Alarm
     from kernel.environment import Environment
+    from kernel.jobs import Steps
     from kernel.kernel import Kernel
 
 RETRY = 5_000_000
@@ -88,11 +89,17 @@ class Upcalls:
     def _retry(self) -> None:
         self._alarm = None
         waiting, self._full = self._full, {}
+        self._kernel.jobs.begin(self._send_kept(waiting))
+
+    def _send_kept(self, waiting: "dict[Environment, None]") -> "Steps[None]":
+        """Send those in *waiting* what was kept for them."""
         for environment in waiting:
             while environment.backlog and environment.body.port.offer(environment.backlog[0]):
                 environment.backlog.popleft()
                 environment.budget.release(Item.UPCALLS)
+                yield None
             if environment.backlog:
                 self._keep(environment)
             elif environment.alive:
                 environment.page[Page.PENDING] = 0
+            yield None

@@ -27,6 +27,7 @@ from kernel.abi.kip import (
     PLANS,
     THREAD,
     THREADS,
+    TURN_BUCKETS,
     X2,
     Counter,
     EnvironmentState,
@@ -91,6 +92,20 @@ class PlanView(NamedTuple):
     slices: tuple[tuple[int, int], ...]
 
 
+class Turns(NamedTuple):
+    """How long the turns of the kernel's loop took: CPU time of its thread, and by the clock. In ns."""
+
+    longest_ns: int
+    longest_lasted_ns: int
+    """By the clock."""
+    longest_trap: int
+    """Number of the trap it did last, 0: none."""
+    most_lasted_ns: int
+    """The longest by the clock, whatever it did."""
+    histogram: tuple[int, ...]
+    """Turns of less than 1 us of CPU time, of 1 us, of 2..3 us, of 4..7 us, and so on; the last: all others."""
+
+
 class Kip:
     """A reader of the page."""
 
@@ -140,6 +155,17 @@ class Kip:
     def counters(self) -> dict[str, int]:
         """Return what was counted since boot, by name."""
         return {c.name.lower(): self.words[Head.COUNTERS + c] for c in Counter}
+
+    def turns(self) -> Turns:
+        """Return how long the turns of the kernel's loop took."""
+        words = self.words
+        return Turns(
+            longest_ns=words[Head.LONGEST_TURN],
+            longest_lasted_ns=words[Head.LONGEST_TURN_WALL],
+            longest_trap=words[Head.LONGEST_TURN_TRAP],
+            most_lasted_ns=words[Head.LONGEST_WALL],
+            histogram=tuple(words[Head.TURNS : Head.TURNS + TURN_BUCKETS]),
+        )
 
     def lookup(self, name: str) -> int:
         """Return the thread *name* is published for, or 0."""

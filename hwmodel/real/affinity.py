@@ -4,8 +4,10 @@ import contextlib
 import os
 from collections.abc import Iterable
 
+from hwmodel.machine import Deed
 
-def move(pid: int, core: int, *, group: bool) -> None:
+
+def move(pid: int, core: int, *, group: bool) -> Deed:
     """Confine all threads of process *pid* to host *core*; with *group*, those of its process group too.
 
     A thread that is started meanwhile has the core of the one that started it, so we look again until there is
@@ -19,6 +21,7 @@ def move(pid: int, core: int, *, group: bool) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.sched_setaffinity(thread, (core,))
         moved |= new
+        yield
 
 
 def processes_of(pid: int, *, group: bool) -> Iterable[int]:

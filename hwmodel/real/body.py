@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from hwmodel.machine import Port, Supervisor
+from hwmodel.machine import Deed, Port, Supervisor, do
 from hwmodel.real import affinity
 from hwmodel.real.activity import WAITING, Children, cpu_clock, is_traced, of_threads, read_state
 from hwmodel.real.descriptor import RealDescriptor
@@ -52,7 +52,7 @@ class RealBody:
         self._clock = cpu_clock(pid)
         self._children = Children(pid) if self._group else None
         if self._core >= 0:
-            self.move(self._core)
+            do(self.move(self._core))
         for number in self._early:
             self._send(number)
         if self.killed:
@@ -83,11 +83,10 @@ class RealBody:
             for number in late:
                 self._send(number)
 
-    def move(self, core: int) -> None:
+    def move(self, core: int) -> Deed:
         """Let it run on host *core* only, from now on."""
         self._core = core
-        if self._process is not None:
-            affinity.move(self.pid, core, group=self._group)
+        return affinity.move(self.pid, core, group=self._group) if self._process is not None else iter(())
 
     def signal(self, number: int) -> None:
         """Send host signal *number*; stops and continues of who is paused take effect when it is resumed."""

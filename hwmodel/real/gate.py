@@ -108,7 +108,7 @@ class Gate:
             return
         except OSError:
             data, ancillary, flags = b"", [], 0
-        close_all(take_descriptors(ancillary))
+        close_all(take_descriptors(ancillary, self._loop.closer))
         if not data or flags & socket.MSG_TRUNC:
             self._drop(visitor)
             return

@@ -1,7 +1,10 @@
 """The loop of the real machine: descriptors by epoll, alarms by one timer descriptor, the host's signals.
 
-It is in the path of every trap, so a turn with nothing but packets costs one system call beside the
-packets' own: due alarms announce themselves as one more readable descriptor.
+It is in the path of every trap, so a turn with nothing but packets costs few system calls beside the packets'
+own: due alarms announce themselves as one more readable descriptor.
+
+A turn hands out events until it is late; the rest, and what was put off by `soon`, are for the next. How much CPU
+time it took is kept where everybody can read it (`kernel.abi.kip`): it is how long others had to wait for it.
 """
 
 import contextlib
@@ -12,16 +15,33 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 from hwmodel.real.libc import Timer
+from kernel.abi.kip import TURN_BUCKETS, Head
 
 Watcher = Callable[[int], None]
 """Called with the epoll events of its descriptor."""
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 EVENTS_PER_TURN = 64
+LATE = 500_000
+"""After how much time, in ns, a turn begins nothing more."""
+LONGEST, WALL, TRAP, WALLS, TURNS = (
+    word - Head.TURN_TRAP
+    for word in (
+        Head.LONGEST_TURN,
+        Head.LONGEST_TURN_WALL,
+        Head.LONGEST_TURN_TRAP,
+        Head.LONGEST_WALL,
+        Head.TURNS,
+    )
+)
+"""Words of what `measure` was given."""
+IDLE_ALARMS = 256
+"""Alarms that were cancelled and may stay in the heap, beyond as many as there are others."""
 GONE = select.EPOLLHUP | select.EPOLLRDHUP | select.EPOLLERR
 """The other end has closed, or will send nothing more."""
 
@@ -29,14 +49,17 @@ GONE = select.EPOLLHUP | select.EPOLLRDHUP | select.EPOLLERR
 class LoopAlarm:
     """A call that will happen; see `hwmodel.machine.Alarm`."""
 
-    __slots__ = ("callback",)
+    __slots__ = ("_loop", "callback")
 
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, loop: "Loop", callback: Callable[[], None]) -> None:
+        self._loop = loop
         self.callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
-        """Make it not happen; its place in the heap is given up when its time comes."""
-        self.callback = None
+        """Make it not happen."""
+        if self.callback is not None:
+            self.callback = None
+            self._loop.forget_alarm()
 
 
 class Loop:
@@ -44,9 +67,18 @@ class Loop:
 
     def __init__(self) -> None:
         self.now = time.monotonic_ns
+        self.closer: Callable[[int], None] = close_quietly
+        """Closes a descriptor that somebody else made, which may take long."""
         self._epoll = select.epoll()
         self._watchers: dict[int, Watcher] = {}
         self._alarms: list[tuple[int, int, LoopAlarm]] = []
+        self._cancelled = 0
+        """How many of them are."""
+        self._soon: deque[Callable[[], None]] = deque()
+        self._left: list[tuple[int, int]] = []
+        """Events of the last turn that it was too late for."""
+        self._began = 0
+        self._turns = memoryview(bytearray(8 * (TURNS + TURN_BUCKETS))).cast("Q")
         self._order = 0
         self._timer = Timer()
         self._timer_at = 0
@@ -55,13 +87,33 @@ class Loop:
 
     def alarm(self, at: int, callback: Callable[[], None]) -> LoopAlarm:
         """Call *callback* once when the time is *at* or later; alarms of one time go off in order."""
-        alarm = LoopAlarm(callback)
+        alarm = LoopAlarm(self, callback)
         # A counter and not the alarm decides between equal times: first set, first called.
         self._order += 1
         heapq.heappush(self._alarms, (at, self._order, alarm))
         if not self._timer_at or at < self._timer_at:
             self._set_timer(at)
         return alarm
+
+    def forget_alarm(self) -> None:
+        """One of the alarms was cancelled; its place is given up when its time comes, or when they are too many."""
+        self._cancelled += 1
+        if self._cancelled > IDLE_ALARMS + len(self._alarms) // 2:
+            self._alarms = [entry for entry in self._alarms if entry[2].callback is not None]
+            heapq.heapify(self._alarms)
+            self._cancelled = 0
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call *callback* in a later turn: one such call a turn, in order."""
+        self._soon.append(callback)
+
+    def late(self) -> bool:
+        """Say whether this turn should begin nothing more."""
+        return self.now() - self._began > LATE
+
+    def measure(self, words: memoryview) -> None:
+        """Keep in *words* how long the turns take; see `kernel.abi.kip.Head.TURN_TRAP`."""
+        self._turns = words
 
     def watch(self, descriptor: int, watcher: Watcher, events: int = select.EPOLLIN) -> None:
         """Call *watcher* in every turn in which *descriptor* has one of *events*, or its peer is gone."""
@@ -76,6 +128,8 @@ class Loop:
         """Wait for *descriptor* no more; comes before closing it. Harmless when it is not watched."""
         if self._watchers.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
+            if self._left:
+                self._left = [event for event in self._left if event[0] != descriptor]
 
     def run(self, interrupted: Callable[[], None]) -> None:
         """Run until `stop`; call *interrupted* when the host asks us to end.
@@ -84,13 +138,33 @@ class Loop:
         """
         self._stopping = False
         with self._signals(interrupted):
-            poll, watchers = self._epoll.poll, self._watchers
             while not self._stopping:
-                for descriptor, events in poll(-1, EVENTS_PER_TURN):
-                    # An earlier watcher of this turn may have ended this one. If its descriptor's number
-                    # is already another's, that one is called for nothing, and finds nothing.
-                    if (watcher := watchers.get(descriptor)) is not None:
-                        watcher(events)
+                events = self._left or self._epoll.poll(0 if self._soon else -1, EVENTS_PER_TURN)
+                self._turn(events)
+
+    def _turn(self, events: list[tuple[int, int]]) -> None:
+        used = time.thread_time_ns()
+        began = self._began = self.now()
+        self._left, watchers = [], self._watchers
+        for at, (descriptor, what) in enumerate(events):
+            # An earlier watcher of this turn may have ended this one. If its descriptor's number
+            # is already another's, that one is called for nothing, and finds nothing.
+            if (watcher := watchers.get(descriptor)) is not None:
+                watcher(what)
+            if self.now() - began > LATE:
+                self._left = [event for event in events[at + 1 :] if event[0] in watchers]
+                break
+        if self._soon and not self.late():
+            self._soon.popleft()()
+        self._account(time.thread_time_ns() - used, self.now() - began)
+
+    def _account(self, used: int, lasted: int) -> None:
+        """Keep how long a turn took: *used* CPU time, *lasted* by the clock, both in ns."""
+        turns = self._turns
+        turns[TURNS + min((used // 1000).bit_length(), TURN_BUCKETS - 1)] += 1
+        if used > turns[LONGEST]:
+            turns[LONGEST], turns[WALL], turns[TRAP] = used, lasted, turns[0]
+        turns[WALLS] = max(turns[WALLS], lasted)
 
     def stop(self) -> None:
         """Make `run` return after this turn."""
@@ -99,21 +173,25 @@ class Loop:
     def close(self) -> None:
         """Close what is ours."""
         self._alarms.clear()
+        self._soon.clear()
+        self._turns = memoryview(bytearray(self._turns.nbytes)).cast("Q")
         self._watchers.clear()
         self._timer.close()
         self._epoll.close()
 
     def _ring(self, _events: int) -> None:
         """Make the calls that are due. Those which they set for now wait for the next turn."""
-        due, alarms = self.now(), self._alarms
-        last = self._order
-        while alarms and alarms[0][0] <= due and alarms[0][1] <= last:
+        due, last = self.now(), self._order
+        while (alarms := self._alarms) and alarms[0][0] <= due and alarms[0][1] <= last and not self.late():
             _, _, alarm = heapq.heappop(alarms)
             callback, alarm.callback = alarm.callback, None
-            if callback is not None:
+            if callback is None:
+                self._cancelled -= 1
+            else:
                 callback()
-        while alarms and alarms[0][2].callback is None:
+        while alarms and alarms[0][2].callback is None and not self.late():
             heapq.heappop(alarms)
+            self._cancelled -= 1
         self._set_timer(alarms[0][0] if alarms else 0)
 
     def _set_timer(self, at: int) -> None:

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 
 from hwmodel.interrupts import MILLISECOND, InterruptController, Ticker
-from hwmodel.machine import Descriptor, Page, Supervisor
+from hwmodel.machine import Deed, Descriptor, Exhausted, Page, Supervisor
 from hwmodel.real.body import RealBody
 from hwmodel.real.descriptor import RealDescriptor, lendable, pipe, ticket
 from hwmodel.real.endpoint import BACKLOG, RealEndpoint, listen
@@ -20,6 +20,7 @@ from hwmodel.real.port import RealPort, close_all
 from hwmodel.real.process import Process
 from hwmodel.real.run import Run
 from hwmodel.real.uids import Uids
+from hwmodel.real.worker import Worker
 from kernel.abi.limits import FRAME_SIZE, TOKEN_BYTES
 from kernel.abi.nursery import Exited, Failed, Launch, Launched, Report
 from kernel.abi.program import Program, ProgramKind
@@ -51,6 +52,8 @@ class RealMachine:
         self._loop = self.clock = Loop()
         self._nursery = Nursery(self._loop, self._run)  # early: its imports take longer than all of ours
         self._process = Process()  # after the nursery, which is to inherit none of it
+        self._worker = Worker(self._loop)
+        self._loop.closer = self._worker.close_descriptor
         self._uids = Uids()
         self.memory = RealMemory(topology.machine.frames())
         self.interrupts = InterruptController()
@@ -73,6 +76,22 @@ class RealMachine:
     def frequencies(self) -> Sequence[tuple[int, int]]:
         """Internal and external frequency of each processor in kHz; 0 where the host does not say."""
         return [(internal, 0) for internal in frequencies(self._cores)]
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call *callback* in a later turn of the loop."""
+        self._loop.soon(callback)
+
+    def late(self) -> bool:
+        """Say whether this turn of the loop should end."""
+        return self._loop.late()
+
+    def measure(self, turns: memoryview) -> None:
+        """Keep in *turns* how long the turns of the loop take."""
+        self._loop.measure(turns)
+
+    def work(self, deed: Deed, done: Callable[[Exhausted | None], None]) -> None:
+        """Do *deed* on a thread of its own, then call *done* from the loop."""
+        self._worker.work(deed, done)
 
     def file(self, path: str) -> RealDescriptor:
         """Return a descriptor to read the file or directory *path* by. Raises OSError."""
@@ -136,6 +155,7 @@ class RealMachine:
         """Run until `stop`."""
         if self._supervisor is None:
             self._nursery.watch(self._report, self._bereave)
+            self._process.settle()
         self._supervisor = supervisor
         self._loop.run(supervisor.stop)
 
@@ -151,6 +171,7 @@ class RealMachine:
         for body in self._bodies.values():
             body.kill()
         self._nursery.close()
+        self._worker.close()
         for body in [*self._bodies.values(), *self._attached]:
             if body.owned and body.pid:
                 _collect(body.pid)

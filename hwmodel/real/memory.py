@@ -10,21 +10,32 @@ back: when the kernel wants the frames again, it leaves the memory to who has it
 for who is reading a message in it would read zeros in its place.
 """
 
+import contextlib
+import errno
 import fcntl
 import os
 import re
+from collections.abc import Iterator, Sequence
 
+from hwmodel.machine import Deed
 from hwmodel.real.descriptor import RealDescriptor, lendable, own_copy
+from hwmodel.real.errors import lending
 from kernel.abi.limits import FRAME_SIZE
 
 JUNK = b"\xa5"
 """What a frame that was used before reads as, unless zeros were asked for."""
 CHUNK = 1 << 20
+"""Bytes written or copied by one host call."""
+PIECE = 8 << 20
+"""Bytes in one step of a deed."""
+CUT = 64 << 20
+"""Bytes cut off in one step of a deed."""
 SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 ALL_SEALS = SEALS | fcntl.F_SEAL_SHRINK
 _junk = memoryview(JUNK * CHUNK)
 
 
+@lending
 def memory_file(name: str, size: int, seals: int) -> int:
     """Return the descriptor of a new memory file of zeros that only we may open again."""
     number = lendable(os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
@@ -41,66 +52,81 @@ def memory_file(name: str, size: int, seals: int) -> int:
 class RealBacking:
     """The memory of one extent; see `hwmodel.machine.Backing`."""
 
-    __slots__ = ("_name", "_number", "_sealed", "_size")
+    __slots__ = ("_copied", "_name", "_number", "_sealed", "_size", "_stale")
 
-    def __init__(self, first: int, count: int) -> None:
+    def __init__(self, first: int, count: int, stale: Sequence[range] = ()) -> None:
         self._name = f"exo-{first}+{count}"
         self._size = count * FRAME_SIZE
         self._sealed = False
+        self._copied = -1
+        self._stale = stale
+        """Bytes of frames that were used before."""
         self._number = memory_file(self._name, self._size, SEALS)
 
     def descriptor(self, *, writable: bool) -> RealDescriptor:
         """Return a descriptor to map it by; without *writable* it cannot be mapped for writing."""
-        return own_copy(self._number, writable=writable)
+        return own_copy(self._file(), writable=writable)
 
-    def replace(self) -> None:
-        """Copy the contents to new memory and take the old from everybody who has it mapped.
+    def _file(self) -> int:
+        """Return the memory file; one that became empty is made when it is asked for. Raises Exhausted."""
+        if self._number < 0:
+            self._number = memory_file(self._name, self._size, SEALS)
+        return self._number
 
-        What a holder writes during the copy may or may not be in it. If there is no memory for the copy,
-        nothing has changed.
+    def fill(self) -> Deed:
+        """Make what stands in frames that were used before junk. Raises Exhausted."""
+        for run in self._stale:
+            yield from _write_junk(self._number, run)
+
+    def copy(self) -> Deed:
+        """Copy the contents to new memory, for `replace`. Raises Exhausted: then nothing has changed.
+
+        What a holder writes meanwhile may or may not be in it.
         """
         new = memory_file(self._name, self._size, SEALS)
         try:
-            _copy(self._number, new, self._size)
-        except BaseException:
-            os.close(new)
-            raise
-        self.release()
-        self._number = new
+            yield from _copy(self._file(), new, self._size)
+            self._copied, new = new, -1
+        finally:
+            if new >= 0:
+                os.close(new)
 
-    def seal(self) -> None:
-        """Become new, empty memory that nobody can cut; the old is taken from everybody. Raises Exhausted."""
+    def replace(self) -> Deed:
+        """Become the copy, or empty, and take the old memory from everybody who has it mapped."""
+        old, self._number, self._copied = self._number, self._copied, -1
+        yield from _cut(old, self._size)
+
+    def seal(self) -> Deed:
+        """Become new, empty memory that nobody can cut; the deed takes the old from everybody. Raises Exhausted."""
         new = memory_file(self._name, self._size, ALL_SEALS)
-        self.release()
-        self._number, self._sealed = new, True
+        old, self._number, self._sealed = self._number, new, True
+        return _cut(old, self._size)
 
     def unseal(self) -> None:
         """Become new, empty memory that can be taken back; the sealed is left to who has it mapped."""
-        self.release()  # first: its descriptor is the room for the new one
-        self._number = memory_file(self._name, self._size, SEALS)
+        if self._number >= 0:
+            os.close(self._number)
+        self._number, self._sealed = -1, False
 
-    def release(self) -> None:
+    def release(self) -> Deed:
         """Take the memory from everybody who has it mapped, unless it is sealed, and free it.
 
         Twice is harmless.
         """
         number, self._number = self._number, -1
         sealed, self._sealed = self._sealed, False
-        if number < 0:
-            return
-        if not sealed:
-            os.ftruncate(number, 0)
-        os.close(number)
-
-    def fill(self, offset: int, size: int) -> None:
-        """Write junk over *size* bytes from *offset*."""
-        while size > 0:
-            written = os.pwrite(self._number, _junk[:size], offset)
-            offset, size = offset + written, size - written
+        if self._copied >= 0:
+            os.close(self._copied)
+            self._copied = -1
+        if number >= 0 and sealed:
+            os.close(number)
+        else:
+            yield from _cut(number, self._size)
 
     def __del__(self) -> None:
-        if getattr(self, "_number", -1) >= 0:
-            self.release()
+        if getattr(self, "_number", -1) >= 0 or getattr(self, "_copied", -1) >= 0:
+            for _ in self.release():
+                pass
 
 
 class RealMemory:
@@ -115,26 +141,63 @@ class RealMemory:
         return len(self._used)
 
     def carve(self, first: int, count: int, *, zero: bool) -> RealBacking:
-        """Make frames *first*.. into memory of its own: zeros, or junk where a frame was used before."""
+        """Make frames *first*.. into memory of its own: zeros, or what `fill` makes of it. Raises Exhausted."""
         if first < 0 or count < 1 or first + count > len(self._used):
             raise ValueError(f"no frames {first}+{count} in a RAM of {len(self._used)}")
-        backing = RealBacking(first, count)
-        if not zero:
-            for run in re.finditer(rb"\x01+", self._used[first : first + count]):
-                backing.fill(run.start() * FRAME_SIZE, (run.end() - run.start()) * FRAME_SIZE)
+        used = re.finditer(rb"\x01+", self._used[first : first + count]) if not zero else ()
+        stale = [range(run.start() * FRAME_SIZE, run.end() * FRAME_SIZE) for run in used]
+        backing = RealBacking(first, count, stale)
         self._used[first : first + count] = b"\x01" * count
         return backing
 
 
-def _copy(source: int, target: int, size: int) -> None:
+def _pieces(span: range, size: int) -> Iterator[tuple[int, int]]:
+    """Yield first and last byte (exclusive) of each piece of *span*."""
+    return ((at, min(at + size, span.stop)) for at in range(span.start, span.stop, size))
+
+
+def _write_junk(number: int, span: range) -> Deed:
+    """Write junk over *span* of a memory file. Raises Exhausted."""
+    for first, last in _pieces(span, PIECE):
+        at = first
+        with lending:
+            while at < last:
+                at += os.pwrite(number, _junk[: last - at], at)
+        yield
+
+
+def _cut(number: int, size: int) -> Deed:
+    """Cut a memory file to nothing and close it; its end goes first."""
+    if number < 0:
+        return
+    with contextlib.ExitStack() as closing:
+        closing.callback(os.close, number)
+        for left in reversed(range(0, size, CUT)):
+            os.ftruncate(number, left)
+            yield
+
+
+def _copy(source: int, target: int, size: int) -> Deed:
     """Copy what is there of *size* bytes; holes stay holes, and a holder may have cut the file short."""
     offset = 0
     while offset < size:
-        try:
-            start = os.lseek(source, offset, os.SEEK_DATA)
-        except OSError:
-            return  # no data from here on
-        end = min(os.lseek(source, start, os.SEEK_HOLE), size)
-        while start < end and (data := os.pread(source, min(CHUNK, end - start), start)):
-            start += os.pwrite(target, data, start)
-        offset = end
+        with lending:
+            if (start := _data_from(source, offset)) < 0:
+                return
+            offset = end = min(os.lseek(source, start, os.SEEK_HOLE), size)
+        for first, last in _pieces(range(start, end), PIECE):
+            at = first
+            with lending:
+                while at < last and (data := os.pread(source, min(CHUNK, last - at), at)):
+                    at += os.pwrite(target, data, at)
+            yield
+
+
+def _data_from(source: int, offset: int) -> int:
+    """Return where there is something in *source*, from *offset* on; -1: nowhere."""
+    try:
+        return os.lseek(source, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return -1

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hwmodel.machine import Body, Descriptor, Supervisor
 from hwmodel.real.descriptor import RealDescriptor
-from hwmodel.real.loop import GONE, Loop
+from hwmodel.real.loop import GONE, Loop, close_quietly
 from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
 
-ANCILLARY = socket.CMSG_SPACE(MAX_TRAP_DESCRIPTORS * array.array("i").itemsize)
+MAX_PACKET_DESCRIPTORS = 253
+"""What the host lets one packet bring (SCM_MAX_FD)."""
+ANCILLARY = socket.CMSG_SPACE(MAX_PACKET_DESCRIPTORS * array.array("i").itemsize)
+"""Room for all of them: what did not fit the host would close here and now, however long that takes."""
 RECEIVE_FLAGS = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
 SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 Ancillary = Iterable[tuple[int, int, bytes]]
@@ -32,13 +35,35 @@ class RealPort:
         self._unread = array.array("i", [0])
         """What the peer has not read, as the host counts it."""
 
+        self._is_read = self._is_held = False
+
     def open(self, body: Body, supervisor: Supervisor, ended: Callable[[], None]) -> None:
         """Hand every packet to *supervisor* as one of *body*; call *ended* when the other end is closed."""
         self._body = body
         self._trap = supervisor.trap
         self._overlong = supervisor.overlong
         self._ended = ended
+        self._read()
+
+    def hold(self) -> None:
+        """Read no packet until `resume`."""
+        if self._is_read:
+            self._is_held = True
+            self._stop_reading()
+
+    def resume(self) -> None:
+        """Read packets again. Harmless when it is not held, or closed."""
+        if self._is_held:
+            self._is_held = False
+            self._read()
+
+    def _read(self) -> None:
         self._loop.watch(self._socket.fileno(), self._readable)
+        self._is_read = True
+
+    def _stop_reading(self) -> None:
+        self._loop.unwatch(self._socket.fileno())
+        self._is_read = False
 
     def send(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> bool:
         """Send one packet, without waiting; the descriptors are consumed. False: the peer does not read."""
@@ -61,8 +86,11 @@ class RealPort:
 
     def close(self) -> None:
         """Close this end. Twice is harmless."""
-        self._loop.unwatch(self._socket.fileno())
+        self._is_held = False
+        self._stop_reading()
         self._socket.close()
+        self.__dict__.pop("_body", None)  # it refers to us, and so do these
+        self.__dict__.pop("_ended", None)
 
     def _readable(self, events: int) -> None:
         """Take one packet."""
@@ -73,13 +101,13 @@ class RealPort:
         except OSError:
             self._close_down()
             return
-        descriptors = take_descriptors(ancillary) if ancillary else []
+        descriptors = take_descriptors(ancillary, self._loop.closer) if ancillary else []
         # An empty packet looks like the end; it is one only when the other side has closed.
         if not data and events & GONE:
             close_all(descriptors)
             self._close_down()
             return
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(descriptors) > MAX_TRAP_DESCRIPTORS:
             # More descriptors than a trap may bring are as good as none: which of them are missing is
             # unknown, and the trap that needs them will say so.
             close_all(descriptors)
@@ -91,7 +119,7 @@ class RealPort:
 
     def _close_down(self) -> None:
         """Listen no more: a closed peer would wake the loop for ever."""
-        self._loop.unwatch(self._socket.fileno())
+        self._stop_reading()
         self._ended()
 
 
@@ -101,13 +129,29 @@ def send_packet(end: socket.socket, data: bytes, descriptors: Sequence[Descripto
     end.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)], SEND_FLAGS)
 
 
-def take_descriptors(ancillary: Ancillary) -> list[Descriptor]:
+class Received(RealDescriptor):
+    """A descriptor that somebody else made: nobody knows how long its closing takes."""
+
+    __slots__ = ("_closer",)
+
+    def __init__(self, number: int, closer: Callable[[int], None]) -> None:
+        super().__init__(number)
+        self._closer = closer
+
+    def close(self) -> None:
+        """Give it up. Closing twice is harmless."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            self._closer(number)
+
+
+def take_descriptors(ancillary: Ancillary, closer: Callable[[int], None] = close_quietly) -> list[Descriptor]:
     """Return an owner for each descriptor that came with a packet."""
     numbers = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
-    return [RealDescriptor(number) for number in numbers]
+    return [Received(number, closer) for number in numbers]
 
 
 def close_all(descriptors: Iterable[Descriptor]) -> None:

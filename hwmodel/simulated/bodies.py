@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from hwmodel.machine import Port
+from hwmodel.machine import Deed, Port
 from hwmodel.simulated.descriptors import KERNEL, Bell, MemoryThing, SimulatedDescriptor, TicketThing
 from hwmodel.simulated.mmu import Mapping, is_bus_error
 from hwmodel.simulated.strands import Killed, Strand, compute, next_event
@@ -49,6 +49,8 @@ class SimulatedPort:
         """The kernel closed its end."""
         self.cut = False
         """A failure cut it, or the program left."""
+        self.held = False
+        """The kernel takes no packet out of it for now."""
 
     def send(self, data: bytes, descriptors: Sequence[object] = ()) -> bool:
         """Send one packet; the descriptors are consumed."""
@@ -65,6 +67,14 @@ class SimulatedPort:
     def offer(self, data: bytes) -> bool:
         """Send one packet while half of the room is left for answers."""
         return len(self.to_program) < PORT_PACKETS // 2 and self.send(data)
+
+    def hold(self) -> None:
+        """Take no packet out of it until `resume`."""
+        self.held = True
+
+    def resume(self) -> None:
+        """Take packets again."""
+        self.held = False
 
     def close(self) -> None:
         """Close this end; packets on the way to the program still arrive."""
@@ -158,9 +168,10 @@ class SimulatedBody:
         """Let it run."""
         self.paused = False
 
-    def move(self, core: int) -> None:
+    def move(self, core: int) -> Deed:
         """Let it run on host *core* only: nothing but a number here."""
         self.core = core
+        return iter(())
 
     def signal(self, number: int) -> None:
         """Do what the host's signal does to a program that handles none."""

@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
+from functools import partial
 from typing import NamedTuple
 
 from hwmodel.failures import FailureKind, Failures
 from hwmodel.interrupts import MILLISECOND, InterruptController, Ticker
-from hwmodel.machine import Clock, Descriptor, Interrupts, Memory, Page, Supervisor
+from hwmodel.machine import Clock, Deed, Descriptor, Exhausted, Interrupts, Memory, Page, Supervisor, do
 from hwmodel.simulated.bodies import SimulatedBody
 from hwmodel.simulated.clock import VirtualClock
 from hwmodel.simulated.descriptors import (
@@ -148,6 +149,8 @@ class SimulatedMachine:
         self._baton = threading.Lock()
         self._baton.acquire()
         self._news: deque[tuple[str, SimulatedBody, Callable[[Supervisor], None]]] = deque()
+        self._soon: deque[Callable[[], None]] = deque()
+        self._deeds: deque[tuple[Deed, Callable[[Exhausted | None], None]]] = deque()
         self._pids = FIRST_PID
         self._names = 0
         self._launches: dict[int, int] = {}
@@ -166,6 +169,21 @@ class SimulatedMachine:
     def frequencies(self) -> Sequence[tuple[int, int]]:
         """A simulated processor has no frequency: how long it computes, its program says."""
         return ((0, 0),) * len(self._cores)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call *callback* in one of the next steps; the chooser says in which."""
+        self._soon.append(callback)
+
+    def late(self) -> bool:
+        """Say no: a step lasts no time."""
+        return False
+
+    def measure(self, turns: memoryview) -> None:
+        """Write nothing: a step lasts no time."""
+
+    def work(self, deed: Deed, done: Callable[[Exhausted | None], None]) -> None:
+        """Do *deed* in a step of its own, in any order with other deeds, then call *done*."""
+        self._deeds.append((deed, done))
 
     def file(self, path: str) -> SimulatedDescriptor:
         """Return a descriptor of a file: there is none, for what a simulated program runs is in `programs`."""
@@ -260,6 +278,8 @@ class SimulatedMachine:
             body.finish()
         self.bodies.clear()
         self._news.clear()
+        self._soon.clear()
+        self._deeds.clear()
         for descriptor in self.ledger.all():
             descriptor.close()
 
@@ -286,25 +306,42 @@ class SimulatedMachine:
 
     def _step(self, supervisor: Supervisor) -> bool:
         """Do one of the things that could happen now. False: there is none."""
-        choices = self._choices()
+        choices = self._choices(supervisor)
         if not choices:
             return False
-        what, body, strand = choices[self._choose(len(choices)) if len(choices) > 1 else 0]
-        self.trace.append(Happening(self.clock.now(), what, body.number))
-        if strand is not None:
-            self._run(body, strand)
-        elif what == "trap":
-            self._trap(body, supervisor)
-        else:
-            self._news.popleft()[2](supervisor)
+        what, number, act = choices[self._choose(len(choices)) if len(choices) > 1 else 0]
+        self.trace.append(Happening(self.clock.now(), what, number))
+        act()
         return True
 
-    def _choices(self) -> list[tuple[str, SimulatedBody, Strand | None]]:
+    def _choices(self, supervisor: Supervisor) -> list[tuple[str, int, Callable[[], None]]]:
         now = self.clock.now()
-        choices: list[tuple[str, SimulatedBody, Strand | None]]
-        choices = [(what, body, None) for what, body, _ in list(self._news)[:1]]
-        choices += [("trap", body, None) for body in self.bodies if body.pipe.to_kernel]
-        return choices + [("run", body, strand) for body in self.bodies for strand in body.runnable(now)]
+        choices: list[tuple[str, int, Callable[[], None]]]
+        choices = [
+            (w, body.number, lambda: self._news.popleft()[2](supervisor)) for w, body, _ in self._news
+        ][:1]
+        choices += [("job", -1, self._go_on)][: len(self._soon)]
+        choices += [("deed", -1, partial(self._do, each)) for each in self._deeds]
+        for body in self.bodies:
+            if body.pipe.to_kernel and not body.pipe.held:
+                choices.append(("trap", body.number, partial(self._trap, body, supervisor)))
+        for body in self.bodies:
+            choices += [("run", body.number, partial(self._run, body, s)) for s in body.runnable(now)]
+        return choices
+
+    def _go_on(self) -> None:
+        self._soon.popleft()()
+
+    def _do(self, deed: tuple[Deed, Callable[[Exhausted | None], None]]) -> None:
+        """Do a deed, all its pieces at once."""
+        self._deeds.remove(deed)
+        steps, done = deed
+        try:
+            do(steps)
+        except Exhausted as exhausted:
+            done(exhausted)
+        else:
+            done(None)
 
     def _jump(self, limit: int | None) -> Outcome | None:
         """Move the clock to when something can happen, if anything ever will, and not after *limit*."""

@@ -4,6 +4,9 @@ As on the real machine, frames become memory of their own when they are carved (
 whatever a program kept of an old mapping can never reach the frames' next owner.
 """
 
+from collections.abc import Sequence
+
+from hwmodel.machine import Deed, do
 from hwmodel.simulated.descriptors import Ledger, MemoryThing, SimulatedDescriptor
 from hwmodel.simulated.mmu import JUNK, Region
 from kernel.abi.limits import FRAME_SIZE
@@ -12,8 +15,12 @@ from kernel.abi.limits import FRAME_SIZE
 class SimulatedBacking:
     """The memory of one extent. Implements `hwmodel.machine.Backing`."""
 
-    def __init__(self, memory: "SimulatedMemory", first: int, region: Region) -> None:
-        """Stand for frames *first*.., whose bytes are in *region*."""
+    def __init__(
+        self, memory: "SimulatedMemory", first: int, region: Region, stale: Sequence[int] = ()
+    ) -> None:
+        """Stand for frames *first*.., whose bytes are in *region*; the *stale* of them were used before."""
+        self._stale = stale
+        self._copy: Region | None = None
         self._memory = memory
         self._first = first
         self._region = region
@@ -33,36 +40,51 @@ class SimulatedBacking:
         """Return a descriptor to map it by."""
         return SimulatedDescriptor(self._memory.ledger, MemoryThing(self._region), writable=writable)
 
-    def replace(self) -> None:
-        """Copy the contents to new memory and take the old from everybody who has it mapped."""
-        new = Region(0)
-        new.data += self._region.data
-        self._region.revoke()
-        self._region = new
+    def fill(self) -> Deed:
+        """Make what stands in frames that were used before junk."""
+        yield
+        for frame in self._stale:
+            self._region.data[frame * FRAME_SIZE : (frame + 1) * FRAME_SIZE] = bytes([JUNK]) * FRAME_SIZE
 
-    def seal(self) -> None:
-        """Become new, empty memory that nobody can cut; the old is taken from everybody."""
-        self._renew(sealed=True)
+    def copy(self) -> Deed:
+        """Copy the contents to new memory."""
+        yield
+        self._copy = Region(0)
+        self._copy.data += self._region.data
+
+    def replace(self) -> Deed:
+        """Become the copy, or empty, and take the old memory from everybody who has it mapped."""
+        yield
+        old = self._region
+        self._region, self._copy = self._copy or Region(len(old.data)), None
+        old.revoke()
+
+    def seal(self) -> Deed:
+        """Become new, empty memory that nobody can cut; the deed takes the old from everybody."""
+        return self._renew(sealed=True)
 
     def unseal(self) -> None:
         """Become new, empty memory that can be taken back; the sealed is left to who has it mapped."""
-        self._renew(sealed=False)
+        do(self._renew(sealed=False))
 
-    def _renew(self, *, sealed: bool) -> None:
-        old = self._region
-        self._leave()
+    def _renew(self, *, sealed: bool) -> Deed:
+        old, was_sealed = self._region, self._sealed
         self._region, self._sealed = Region(len(old.data)), sealed
+        return _leave(old, was_sealed)
 
-    def release(self) -> None:
+    def release(self) -> Deed:
         """Take the memory from everybody who has it mapped, unless it is sealed, and free it."""
+        yield
         if not self._released:
             self._released = True
             self._memory.free(self._first, len(self._region.data) // FRAME_SIZE, self)
-            self._leave()
+            yield from _leave(self._region, self._sealed)
 
-    def _leave(self) -> None:
-        if not self._sealed:
-            self._region.revoke()
+
+def _leave(region: Region, is_sealed: bool) -> Deed:  # noqa: FBT001 - as its owner has it
+    yield
+    if not is_sealed:
+        region.revoke()
 
 
 class SimulatedMemory:
@@ -81,17 +103,15 @@ class SimulatedMemory:
         return self._frames
 
     def carve(self, first: int, count: int, *, zero: bool) -> SimulatedBacking:
-        """Make frames *first*.. into memory of its own: zeros, or junk where a frame was used before."""
+        """Make frames *first*.. into memory of its own: zeros, or what `fill` makes of it."""
         if first < 0 or count < 1 or first + count > self._frames:
             raise ValueError(f"frames {first}+{count} are not inside RAM")
         if not self._carved.keys().isdisjoint(range(first, first + count)):
             raise ValueError(f"frames {first}+{count} are in use: the kernel's accounts are wrong")
         region = Region(count * FRAME_SIZE)
-        for frame in range(count) if not zero else ():
-            if self._used[first + frame]:
-                region.data[frame * FRAME_SIZE : (frame + 1) * FRAME_SIZE] = bytes([JUNK]) * FRAME_SIZE
+        stale = [frame for frame in range(count) if self._used[first + frame]] if not zero else []
         self._used[first : first + count] = b"\1" * count
-        backing = SimulatedBacking(self, first, region)
+        backing = SimulatedBacking(self, first, region, stale)
         self._carved.update(dict.fromkeys(range(first, first + count), backing))
         return backing
 

@@ -37,6 +37,7 @@ class Refusal(Numbered):
     MISSING_RIGHT = 19, "the capability does not carry the right the trap needs"
     TABLE_FULL = 20, "the capability table has no free slot"
     NO_SUCH_OFFER = 21, "the thread offers the caller no such capability, or has taken it back"
+    TOO_DEEP = 22, "the capability was derived, and derived again, as often as one may be"
     # memory
     NO_FRAMES = 32, "no free run of that many frames in the range"
     FRAME_BUSY = 33, "a frame of the range is already carved"

@@ -112,6 +112,23 @@ class Head(IntEnum):
     THREAD_SEQUENCE = 267
     COUNTERS = 288
     """The first of the counters, in the order of `Counter`."""
+    TURN_TRAP = 400
+    """What the kernel's loop did last: the number of a trap, or 0. From here on, how long its turns take."""
+    LONGEST_TURN = 401
+    """CPU time of the kernel's thread in the longest turn of its loop, in ns; 0 on a machine that has no turns."""
+    LONGEST_TURN_WALL = 402
+    """How long that turn took by the clock, in ns."""
+    LONGEST_TURN_TRAP = 403
+    """What it did last."""
+    LONGEST_WALL = 404
+    """How long the longest turn by the clock took, in ns: the host had other things to do meanwhile."""
+    TURNS = 405
+    """The first of TURN_BUCKETS words: bucket n counts turns of less than 2**n us of CPU time, and no less than
+    half of that; the last one all others."""
+
+
+TURN_BUCKETS: Final = 20
+"""Buckets of the histogram of turns."""
 
 
 class MemoryType(IntEnum):

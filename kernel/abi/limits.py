@@ -20,6 +20,12 @@ MAX_HANDLES = 4096
 """Capabilities of one environment."""
 MAX_SLOTS = 65_535
 """Slots of a table, for capabilities and offers: what a handle can name."""
+MAX_DEPTH = 64
+"""Derivations of a capability, one from another: every use of it looks all of them up."""
+MAX_HOLDERS_SHOWN = 1024
+"""Derivatives that one Inspect names."""
+MAX_EXTENT_FRAMES = 1 << 18
+"""Frames of the largest extent, 1 GiB: the rows of all of them are written in one step."""
 MAX_OFFERS = 64
 """Capabilities one environment may have on offer to one other; the oldest offer falls to make room."""
 MAX_BINDINGS = 1024

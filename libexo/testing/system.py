@@ -90,7 +90,7 @@ class Task:
     @property
     def ended(self) -> bool:
         """Whether it ended, and the kernel has cleaned up after it."""
-        return not self.environment.alive
+        return self.environment.over
 
     @property
     def error(self) -> BaseException | None:

@@ -90,6 +90,23 @@ class Chaos:
             actor.transport.close()
             self.actors.remove(actor)
 
+    def crowd(self) -> None:
+        """Have every actor make a few traps at the same time, in the order the machine chooses; one may die."""
+        self.populate()
+        for actor in self.actors:
+            for _ in range(self.random.randrange(4)):
+                actor.body.pipe.to_kernel.append((ENCODE(self.fields(actor)), []))
+                self.did["at once"] += 1
+        if self.random.random() < 0.3:
+            self.death()
+        self.stage.settle()
+        for actor in self.actors:
+            for _, given in actor.body.pipe.to_program:
+                for descriptor in given:
+                    descriptor.close()
+            actor.body.pipe.to_program.clear()
+        self.stage.check()
+
     def actor(self) -> Puppet:
         return self.random.choice(self.actors)
 

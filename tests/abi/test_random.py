@@ -33,6 +33,21 @@ def test_ten_thousand(seed: int) -> None:
         assert (leftovers(stage.system), stage.kernel.frames.free) == ([], stage.kernel.frames.total)
 
 
+@pytest.mark.slow
+def test_step_by_step(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same with every job cut into its smallest steps, and every actor's trap on its way at the same time."""
+    monkeypatch.setattr("kernel.jobs.QUANTUM", 1)
+    with theatre(TWO, seed=seed) as stage:
+        chaos = Chaos(stage, seed)
+        for _ in range(STEPS // 100):
+            chaos.play(10)
+            chaos.crowd()
+        stage.end()
+
+        assert chaos.did["at once"] > STEPS / 100
+        assert (leftovers(stage.system), stage.kernel.frames.free) == ([], stage.kernel.frames.total)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_for_long(seed: int, soak_seconds: float, record_property: Callable[[str, object], None]) -> None:

@@ -28,6 +28,8 @@ def printed(run: Path, pages: Pages, capsys: pytest.CaptureFixture[str]) -> Prin
     pages.frames(900, 1, 0)
     pages.head(Head.FREE_FRAMES, 1007)
     pages.head(Head.COUNTERS + Counter.TRAPS, 21)
+    pages.head(Head.LONGEST_TURN, 1_500_000)
+    pages.head(Head.LONGEST_TURN_TRAP, 0x42)
     pages.plan(1, 2, (2, 30_000), (0, 10_000))
     pages.publish()
 
@@ -84,10 +86,12 @@ def test_status_has_stable_keys(printed: Print, run: Path) -> None:
         "servers",
         "counters",
         "deaths",
+        "turns",
     }
     assert found["run"] == str(run)
     assert found["servers"] == {"memory": "ready", "process": "ready"}
     assert found["counters"]["traps"] == 21
+    assert (found["turns"]["longest_ns"], found["turns"]["longest_trap"]) == (1_500_000, "Revoke")
 
 
 def test_status_sums_up(printed: Print) -> None:
@@ -97,6 +101,7 @@ def test_status_sums_up(printed: Print) -> None:
     assert (
         "servers     memory ready, process ready\nprograms    1\nmemory      3.93 MiB of 4 MiB free" in text
     )
+    assert "busy        at most 1.50 ms at a time, for Revoke\n" in text
     assert "21 traps" in text
 
 

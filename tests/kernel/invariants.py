@@ -175,7 +175,7 @@ def _users(kernel: Kernel, extents: dict[Extent, list[Capability]]) -> Iterator[
     used: dict[Environment, int] = {}
     for extent, holders in extents.items():
         yield from _ring(extent, holders)
-        user = extent._user
+        user = extent.user
         if set(extent._capabilities) != set(holders):
             yield f"{extent} knows others than hold it"
         if user is None or all(c.holder is not user for c in holders):
@@ -352,7 +352,7 @@ def _kip_plans(kernel: Kernel) -> Iterator[str]:
 
 def counted(kernel: Kernel, e: Environment, everything: list[Capability]) -> dict[Item, int]:
     """Count what there really is of each item that counts against *e*."""
-    extents = {c.thing for c in everything if isinstance(c.thing, Extent) and c.thing._user is e}
+    extents = {c.thing for c in everything if isinstance(c.thing, Extent) and c.thing.user is e}
     rings = sum(binding.ring is not None for binding in e.outgoing.values())
     names = [name for name, payer in kernel.kip.payers.items() if payer is e.budget]
     parts = e.budget.parts

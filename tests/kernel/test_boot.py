@@ -55,6 +55,7 @@ def named(system: System, name: str) -> Environment:
 
 def settle(system: System) -> Outcome:
     outcome = system.machine.drive(system.kernel, limit=system.machine.clock.now())
+    system.machine.drive(system.kernel, until=lambda: not system.kernel.jobs.under_way)
     assert violations(system.kernel, system.machine) == []
     return outcome
 
@@ -401,6 +402,7 @@ def test_who_left_keeps_no_memory() -> None:
         shell = Puppet(stage, Task(stage.system, named(stage.system, "shell")))
         theirs = shell.env.views.map(passed(owner, extent, shell, Rights.READ))
         stage.kernel.ended(body, 0)
+        stage.settle()
         owner.env.thread.core.pump_gate()
 
         assert (faults(theirs), view[0]) == (True, 0)

@@ -8,7 +8,7 @@ from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import handle_generation, handle_slot, thread_id
 from kernel.abi.kip import Counter, Page
-from kernel.abi.limits import MAX_HANDLES
+from kernel.abi.limits import MAX_DEPTH, MAX_HANDLES
 from kernel.abi.messages import Label
 from kernel.abi.program import Activity
 from kernel.abi.rights import ALL_RIGHTS, Kind, Rights
@@ -175,15 +175,19 @@ def test_revoke_reaches_everybody() -> None:
         assert [len(puppet.caps) for puppet in line] == [1, 0, 0, 0, 0]
 
 
-def test_chains_as_deep_as_tables() -> None:
-    """A chain of thousands of derivatives is taken away without recursion."""
+def test_chains_are_bounded() -> None:
+    """What was derived from one another MAX_DEPTH times is derived from no more, nor carved or offered."""
     with theatre() as stage:
-        a = stage.puppet(holds=("ram",))
+        a, b = stage.pair()
         handle = a.handles[0]
-        for _ in range(MAX_HANDLES - 1):
-            handle = a.sys.derive(handle, READ)
+        for _ in range(MAX_DEPTH):
+            handle = a.sys.derive(handle, ALL_RIGHTS & ~Rights.EXECUTE)
 
-        assert a.sys.revoke(a.handles[0])[0] == MAX_HANDLES - 1
+        assert refusal(a.sys.derive, handle, READ) == Refusal.TOO_DEEP
+        assert refusal(a.sys.carve, handle, 1) == Refusal.TOO_DEEP
+        assert refusal(a.sys.transfer, handle, b.thread, READ) == Refusal.TOO_DEEP
+        assert stage.kernel.frames.free == stage.kernel.frames.total
+        assert a.sys.revoke(a.handles[0])[0] == MAX_DEPTH
         assert len(a.caps) == 1
 
 

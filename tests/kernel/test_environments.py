@@ -301,6 +301,7 @@ def test_an_estate_nobody_wants() -> None:
         stage.kill(made)
         kept = stage.kernel.frames.free
         root.sys.drop(handle)
+        stage.settle()
 
         assert (kept, stage.kernel.frames.free) == (254, 256)
 

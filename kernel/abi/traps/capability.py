@@ -23,6 +23,7 @@ class Derive(Trap, tag=0x40):
         Refusal.RING_MEMORY,
         Refusal.TABLE_FULL,
         Refusal.OVER_BUDGET,
+        Refusal.TOO_DEEP,
     )
 
 
@@ -48,6 +49,7 @@ class Transfer(Trap, tag=0x41):
         Refusal.RING_MEMORY,
         Refusal.TABLE_FULL,
         Refusal.OVER_BUDGET,
+        Refusal.TOO_DEEP,
         Refusal.BAD_ARGUMENT,
     )
 

@@ -34,6 +34,7 @@ class Carve(Trap, tag=0x50):
         Refusal.FRAME_BUSY,
         Refusal.TABLE_FULL,
         Refusal.OVER_BUDGET,
+        Refusal.TOO_DEEP,
     )
 
 
@@ -51,4 +52,4 @@ class MapExtent(Trap, tag=0x51):
     result = Mapped
     needs = (Kind.EXTENT, Rights.READ)
     gives_descriptors = "memory"
-    refusals = (*HANDLE_REFUSALS, Refusal.RING_MEMORY)
+    refusals = (*HANDLE_REFUSALS, Refusal.RING_MEMORY, Refusal.HOST_FULL)

@@ -5,6 +5,7 @@ import signal
 import pytest
 
 from hwmodel.failures import Failure, FailureKind, Failures
+from hwmodel.machine import do
 from hwmodel.simulated.bodies import SimulatedBody
 from kernel.abi.limits import MAX_TRAP_BYTES
 from kernel.abi.program import Activity, Program, ProgramKind, Role
@@ -139,7 +140,7 @@ def test_revoked_mapping_is_a_bus_error() -> None:
             view[0] = 2
 
         body = r.launch(program)
-        r.machine.clock.alarm(MS // 2, backing.release)
+        r.machine.clock.alarm(MS // 2, lambda: do(backing.release()))
         r.run()
         assert body.status == -signal.SIGBUS
 
@@ -152,7 +153,8 @@ def test_remap_goes_on() -> None:
         def program(body: SimulatedBody) -> int:
             view = body.map(backing.descriptor(writable=True), 4096, writable=True)
             view[0] = 1
-            backing.replace()
+            do(backing.copy())
+            do(backing.replace())
             body.remap(body.mapping(view), backing.descriptor(writable=True), writable=True)
             view[1] = 2
             return view[0] + view[1]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from hwmodel.machine import do
 from hwmodel.simulated.descriptors import Ledger, MemoryThing, SimulatedDescriptor
 from hwmodel.simulated.memory import SimulatedBacking, SimulatedMemory
 from kernel.abi.limits import FRAME_SIZE
@@ -26,10 +27,11 @@ def test_used_frames_are_junk_unless_zeroed() -> None:
     memory = SimulatedMemory(4, Ledger())
     first = memory.carve(1, 1, zero=True)
     first.data[:6] = b"secret"
-    first.release()
+    do(first.release())
     again = memory.carve(0, 2, zero=False)
+    do(again.fill())
     assert (set(again.data[:FRAME_SIZE]), set(again.data[FRAME_SIZE:])) == ({0}, {0xA5})
-    again.release()
+    do(again.release())
     assert not any(memory.carve(1, 1, zero=True).data)
 
 
@@ -38,7 +40,8 @@ def test_replace_keeps_contents_and_ends_mappings() -> None:
     backing = SimulatedMemory(1, Ledger()).carve(0, 1, zero=True)
     old = region_of(backing.descriptor(writable=True))
     old[0] = 42
-    backing.replace()
+    do(backing.copy())
+    do(backing.replace())
     with pytest.raises(ValueError, match="released"):
         bytes(old)
     assert region_of(backing.descriptor(writable=True))[0] == 42
@@ -49,8 +52,8 @@ def test_release_ends_mappings_and_frees_frames() -> None:
     memory = SimulatedMemory(1, Ledger())
     backing = memory.carve(0, 1, zero=True)
     view = region_of(backing.descriptor(writable=True))
-    backing.release()
-    backing.release()
+    do(backing.release())
+    do(backing.release())
     with pytest.raises(ValueError, match="released"):
         bytes(view)
     assert memory.carved() == 0
@@ -61,24 +64,24 @@ def test_sealing_ends_mappings() -> None:
     backing = SimulatedMemory(1, Ledger()).carve(0, 1, zero=True)
     old = region_of(backing.descriptor(writable=True))
     old[0] = 42
-    backing.seal()
+    do(backing.seal())
     with pytest.raises(ValueError, match="released"):
         bytes(old)
     assert region_of(backing.descriptor(writable=True))[0] == 0
 
 
-@pytest.mark.parametrize("end", [SimulatedBacking.release, SimulatedBacking.unseal])
+@pytest.mark.parametrize("end", [lambda backing: do(backing.release()), SimulatedBacking.unseal])
 def test_sealed_memory_is_left_to_its_holders(end: Callable[[SimulatedBacking], None]) -> None:
     """When the kernel is done with it, its mappings read what was there, can be written, and are nobody else's."""
     memory = SimulatedMemory(1, Ledger())
     backing = memory.carve(0, 1, zero=True)
-    backing.seal()
+    do(backing.seal())
     view = region_of(backing.descriptor(writable=True))
     view[0] = 42
     end(backing)
     view[1] = 1
-    backing.release()
-    backing.release()
+    do(backing.release())
+    do(backing.release())
 
     assert (view[0], view[1], memory.carved()) == (42, 1, 0)
     assert not any(memory.carve(0, 1, zero=True).data)
@@ -87,11 +90,11 @@ def test_sealed_memory_is_left_to_its_holders(end: Callable[[SimulatedBacking], 
 def test_unsealed_memory_can_be_taken_back() -> None:
     """It is new memory, and its mappings raise when it is released."""
     backing = SimulatedMemory(1, Ledger()).carve(0, 1, zero=True)
-    backing.seal()
+    do(backing.seal())
     backing.unseal()
     view = region_of(backing.descriptor(writable=True))
     assert view[0] == 0
-    backing.release()
+    do(backing.release())
     with pytest.raises(ValueError, match="released"):
         bytes(view)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from hwmodel.failures import Failure, FailureKind, Failures
+from hwmodel.machine import do
 from hwmodel.simulated.bodies import STEP_NS, SimulatedBody
 from hwmodel.simulated.machine import Outcome
 from hwmodel.simulated.strands import Killed
@@ -327,7 +328,7 @@ def test_a_bus_error_in_a_strand_ends_the_body() -> None:
 
         body = r.launch(with_strands(touch, main=forever))
         body.dying.append(lambda: closed.append(True))
-        r.machine.clock.alarm(MS // 2, backing.release)
+        r.machine.clock.alarm(MS // 2, lambda: do(backing.release()))
         r.run()
         assert (body.status, closed, body.strand_errors) == (-signal.SIGBUS, [True], [])
         assert isinstance(body.error, ValueError)

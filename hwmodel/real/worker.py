@@ -1,0 +1,93 @@
+"""The thread on which host calls are made that may take long: copying, cutting and filling memory.
+
+The host calls of a deed release the interpreter, so the loop goes on meanwhile. Deeds get a piece each in turn:
+a large one does not hold up a small one. What programs send us that nobody wants is closed here too, because
+closing the last descriptor of a large file frees it, and that takes as long as it is large.
+"""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from hwmodel.machine import Deed, Exhausted
+from hwmodel.real.loop import Loop, close_quietly
+
+Done = Callable[[Exhausted | None], None]
+NICENESS = 0
+"""Of the thread: that of programs, for whom it works, and not that of the kernel's loop."""
+
+
+class Worker:
+    """Does deeds; their ends are told in the loop."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._deeds: deque[tuple[Deed, Done]] = deque()
+        self._closing: deque[int] = deque()
+        self._ended: deque[tuple[Done, Exhausted | None]] = deque()
+        self._bug: BaseException | None = None
+        self._stopping = False
+        self._something = threading.Semaphore(0)
+        """Counts what there is to do."""
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread = threading.Thread(target=self._run, name="exo-worker", daemon=True)
+        loop.watch(self._bell, self._tell)
+        self._thread.start()
+
+    def work(self, deed: Deed, done: Done) -> None:
+        """Do *deed*, in turn with others; then call *done* from the loop."""
+        self._deeds.append((deed, done))
+        self._something.release()
+
+    def close_descriptor(self, number: int) -> None:
+        """Close *number* when there is time."""
+        self._closing.append(number)
+        self._something.release()
+
+    def close(self) -> None:
+        """Do what is left, tell nobody, and end the thread."""
+        self._stopping = True
+        self._something.release()
+        self._thread.join()
+        self._loop.unwatch(self._bell)
+        os.close(self._bell)
+
+    def _run(self) -> None:
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
+        while True:
+            self._something.acquire()
+            if self._closing:
+                close_quietly(self._closing.popleft())
+            elif self._deeds:
+                self._step(*self._deeds.popleft())
+            elif self._stopping:
+                return
+
+    def _step(self, deed: Deed, done: Done) -> None:
+        """Do a piece of *deed*."""
+        failure = None
+        try:
+            next(deed)
+        except StopIteration:
+            pass
+        except Exhausted as exhausted:
+            failure = exhausted
+        except BaseException as bug:  # noqa: BLE001 - it is raised again, in the loop: that stops the system
+            self._bug = bug
+        else:
+            self._deeds.append((deed, done))
+            self._something.release()
+            return
+        self._ended.append((done, failure))
+        os.eventfd_write(self._bell, 1)
+
+    def _tell(self, _events: int) -> None:
+        """Say what has ended."""
+        os.eventfd_read(self._bell)
+        if self._bug is not None:
+            raise self._bug
+        while self._ended:
+            done, failure = self._ended.popleft()
+            done(failure)

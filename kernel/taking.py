@@ -1,0 +1,207 @@
+"""Taking capabilities away: the traps that do it, and the steps in which it is done.
+
+*Theory of operation.* What is derived from a capability is cut off from it at once, and so condemned: nothing is
+done with it or derived from it any more. Then it leaves its tables, one capability a step, parents before children.
+A mapping cannot be taken from one holder only. So an extent that a loser has mapped gets new memory, to which the
+contents were copied *before*, when the host may still refuse; at last the old memory is taken from all. Meanwhile
+the extent is locked: who wants to map it waits. Frames that nobody holds any more are freed when that is done too.
+
+Several such walks may be in one tree. One that meets the top of another waits for it before it ends, so that
+when a revocation is answered, all there was is gone.
+"""
+
+from typing import TYPE_CHECKING
+
+from hwmodel.machine import Exhausted
+from kernel.abi import traps
+from kernel.abi.budget import Item
+from kernel.abi.errors import Refusal
+from kernel.abi.kip import Counter
+from kernel.abi.messages import Label
+from kernel.dispatch import Call, handles
+from kernel.errors import Refused
+from kernel.frames import Extent
+from kernel.jobs import Latch
+
+if TYPE_CHECKING:
+    from kernel.capability import Capability
+    from kernel.environment import Environment
+    from kernel.jobs import Steps
+    from kernel.kernel import Kernel
+
+
+class Taking:
+    """One walk: away with everything derived from one capability, and perhaps with that one itself."""
+
+    def __init__(
+        self,
+        kernel: "Kernel",
+        top: "Capability",
+        by: "Environment | None",
+        keeper: "Capability | None" = None,
+    ) -> None:
+        """Be about to take from *top*. Losers other than *by* are told; of new memory, all but *keeper*."""
+        self._kernel = kernel
+        self._top = top
+        self._by = by
+        self._keeper = keeper
+        self._others: list[Latch] = []
+        """Of walks that were met."""
+        self._after: list[Steps[None]] = []
+        """What things have to do that were lost by all."""
+        self.count = 0
+        """How many were taken."""
+        self.moved = False
+        """An extent of which somebody keeps a capability has new memory."""
+
+    def steps(self, *, itself: bool, forced: bool = False) -> "Steps[None]":
+        """Take everything derived from the top, and the top *itself* if so asked.
+
+        Raises Refused when somebody else took the top first, and Exhausted when there is no memory for a copy:
+        then nothing has changed. By *force* nothing is refused: without a copy the extent is empty.
+        """
+        top = self._top
+        while top.walk is not None:
+            yield top.walk
+        top.walk = Latch()
+        try:
+            yield from self._take_moving(itself=itself, forced=forced)
+            for after in self._after:
+                yield from after
+            for latch in self._others:
+                yield latch
+        finally:
+            if top.taken and top.parent is not None:
+                top.parent.children.pop(top, None)
+            latch, top.walk = top.walk, None
+            self._kernel.jobs.open(latch)
+
+    def _take_moving(self, *, itself: bool, forced: bool) -> "Steps[None]":
+        """Take; an extent that stays, and a loser has mapped, gets new memory."""
+        top, extent = self._top, self._top.thing
+        if not isinstance(extent, Extent) or (itself and _is_first(top)):
+            return (yield from self._take(itself=itself, forced=forced))
+        yield from extent.lock()
+        try:
+            moves = (extent.leaked or (yield from _is_mapped_below(top))) and not top.taken
+            if moves:
+                yield from self._copy(extent, forced=forced)
+            yield from self._take(itself=itself, forced=forced)
+            if moves and extent.held():
+                self.moved = True
+                yield from extent.move(self._kernel, self._keeper)
+        finally:
+            extent.unlock(self._kernel)
+
+    def _copy(self, extent: Extent, *, forced: bool) -> "Steps[None]":
+        try:
+            yield extent.copy()
+        except Exhausted as exhausted:
+            if not forced:
+                raise
+            self._kernel.log(f"{extent!r} is emptied, as it has to be taken back: {exhausted}")
+
+    def _take(self, *, itself: bool, forced: bool) -> "Steps[None]":
+        top = self._top
+        if top.taken:
+            if forced:
+                return
+            raise Refused(Refusal.STALE_HANDLE, f"handle {top.handle:#x}")
+        condemned, top.children = [top.children], {}
+        if itself:
+            self._lose(top)
+        while condemned:
+            if not condemned[-1]:
+                condemned.pop()
+                continue
+            capability, _ = condemned[-1].popitem()
+            if capability.walk is not None:
+                self._others.append(capability.walk)
+            if not capability.taken:
+                children, capability.children = capability.children, {}
+                condemned.append(children)
+                self._lose(capability)
+            yield None
+
+    def _lose(self, lost: "Capability") -> None:
+        kernel, holder = self._kernel, lost.holder
+        self.count += 1
+        lost.table.remove(lost)
+        if holder is not self._by:
+            holder.repossess(lost)
+            kernel.tell(holder, Label.REVOKED, (lost.handle,))
+        kernel.kip.show(holder)
+        after = lost.thing.lost(kernel, lost) if lost.offer is None else None
+        if after is not None:
+            self._after.append(after)
+
+
+def _is_first(capability: "Capability") -> bool:
+    """Whether there is no other capability to its extent but what was derived from it."""
+    return capability.parent is None or capability.parent.thing is not capability.thing
+
+
+def _is_mapped_below(top: "Capability") -> "Steps[bool]":
+    """Say whether anybody has mapped what was derived from *top*."""
+    waiting = [top]
+    while waiting:
+        for capability in list(waiting.pop().children):
+            if capability.mapped:
+                return True
+            waiting.append(capability)
+            yield None
+    return False
+
+
+@handles(traps.Revoke)
+def _revoke(kernel: "Kernel", call: Call[traps.Revoke]) -> "Steps[int]":
+    if call.trap.microseconds:
+        return (yield from _ask(kernel, call))
+    capability = call.capability
+    taking = Taking(kernel, capability, call.caller, keeper=capability)
+    yield from taking.steps(itself=False)
+    kernel.count(Counter.REVOCATIONS)
+    if taking.moved and capability.mapped and not capability.taken:
+        assert isinstance(capability.thing, Extent)
+        call.gives.append(capability.thing.descriptor(capability))
+    return taking.count
+
+
+def _ask(kernel: "Kernel", call: Call[traps.Revoke]) -> "Steps[int]":
+    """Ask the holders, and take by force at the deadline. A capability has one deadline: the last one set."""
+    capability, microseconds = call.capability, call.trap.microseconds
+    if capability.deadline is None:
+        call.caller.budget.charge(Item.ALARMS)
+    else:
+        capability.deadline.cancel()
+    clock = kernel.machine.clock
+    capability.deadline = clock.alarm(
+        clock.now() + microseconds * 1000, lambda: _take_at_deadline(kernel, capability)
+    )
+    asked, waiting = 0, [capability]
+    while waiting:
+        for wanted in list(waiting.pop().children):
+            if wanted.taken:
+                continue
+            asked += 1
+            if wanted.holder is not call.caller:
+                kernel.tell(wanted.holder, Label.REVOKE, (wanted.handle, microseconds))
+            waiting.append(wanted)
+            yield None
+    return asked
+
+
+def _take_at_deadline(kernel: "Kernel", capability: "Capability") -> None:
+    """Take what is left."""
+    capability.holder.budget.release(Item.ALARMS)
+    capability.deadline = None
+    kernel.count(Counter.REVOCATIONS)
+    kernel.jobs.add(Taking(kernel, capability, capability.holder).steps(itself=False, forced=True))
+
+
+@handles(traps.Drop)
+def _drop(kernel: "Kernel", call: Call[traps.Drop]) -> "Steps[None]":
+    dropped = call.capability
+    yield from Taking(kernel, dropped, call.caller).steps(itself=True)
+    if dropped.mapped and isinstance(dropped.thing, Extent):
+        dropped.thing.leaked = True
