@@ -200,6 +200,8 @@ def check_early(rig: Rig) -> None:
 def check_another_token(rig: Rig) -> None:
     """Who says another token than that of his binding is not heard, under neither."""
     channel, inbox = rig.pair()
+    _send(channel, [b"first"])
+    rig.take(inbox, 1)
     thief, descriptor = rig.connect(TOKEN)
     inbox.admit(OTHER, descriptor, 2)
     thief.send([b"stolen"])

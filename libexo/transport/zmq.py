@@ -31,6 +31,8 @@ REPORT = 1 << 14
 """Bytes read that are reported when there is no message to go with."""
 FLUSH_MS = 200
 """How long a closing inbox may take to get its last answers out."""
+NEVER_MS = 1_000_000_000
+"""When a lost connection is tried again. To forbid it would throw away answers that came and were not read yet."""
 _PEER = b"."
 """ZeroMQ's name for the one connection of a channel."""
 _ANYWHERE = "ipc://adopted"
@@ -94,7 +96,7 @@ class ZmqChannel(_End[list[bytes]]):
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, QUEUE)
         socket.setsockopt(zmq.RCVHWM, CHUNKS)
-        socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        socket.setsockopt(zmq.RECONNECT_IVL, NEVER_MS)
         socket.connect(address)
         super().__init__(socket)
         self._assembly = Assembly(HELD)
@@ -250,14 +252,21 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
 
     def _meet(self, identity: bytes, chunk: bytes) -> None:
         """Somebody sent *chunk* who has not said yet who he is: his token comes first."""
-        if not chunk and identity in self._strangers:
-            del self._strangers[identity]  # he has left
+        said = self._strangers.pop(identity, None)
+        if said is None:
+            if (
+                not chunk
+            ):  # ZeroMQ says so that there is a connection; else it is what was left of one we closed
+                self._strangers[identity] = b""
+                if len(self._strangers) > len(self._peers):
+                    del self._strangers[next(iter(self._strangers))]  # ZeroMQ says the same of one we closed
             return
-        said = self._strangers.get(identity, b"") + chunk
+        if not chunk:
+            return  # he has left
+        said += chunk
         if len(said) < TOKEN_BYTES:
             self._strangers[identity] = said
             return
-        self._strangers.pop(identity, None)
         peer = self._peers.get(said[:TOKEN_BYTES])
         if peer is None or peer.identity is not None:
             self._hang_up(identity)

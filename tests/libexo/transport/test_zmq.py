@@ -1,0 +1,280 @@
+"""What the ZeroMQ transport does to those who do not keep to the rules, and to nobody else."""
+
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from libexo.transport.framing import HEAD, encode, report
+from libexo.transport.zmq import ZmqChannel, ZmqInbox, ZmqTransport
+
+LIMIT = 1 << 20
+KIB = 1 << 10
+TURNS = 500
+
+
+class Party:
+    """Somebody who is bound, and sends what he likes."""
+
+    def __init__(self, end: socket.socket, token: bytes) -> None:
+        self.end = end
+        self.token = token
+
+    def send(self, data: bytes) -> None:
+        self.end.sendall(data)
+
+    def begin(self, size: int, of: int = LIMIT // 2) -> None:
+        """Send *size* bytes of a message of a string of *of* bytes."""
+        self.send(HEAD.pack(2, 0, 0) + struct.pack("<I", of) + bytes(size))
+
+    def hung_up(self) -> bool:
+        """Say whether the other side has closed the connection, whatever it sent before."""
+        self.end.setblocking(False)
+        try:
+            while self.end.recv(1 << 16):
+                pass
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+        return True
+
+
+class Place:
+    """An inbox on real sockets."""
+
+    def __init__(self, run: Path) -> None:
+        (run / "ipc").mkdir()
+        self.run = run
+        self.transport = ZmqTransport(run)
+        self.broken: list[tuple[bytes, str]] = []
+        self.inbox: ZmqInbox = self.transport.inbox(lambda token, why: self.broken.append((token, why)))
+        self.inbox.limit = LIMIT
+        self.parties: list[Party] = []
+        self.channels: list[ZmqChannel] = []
+
+    def listen(self) -> tuple[str, int]:
+        """Return the address and the descriptor of a new end point."""
+        address = f"{len(self.parties)}-{len(list((self.run / 'ipc').iterdir()))}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as made:
+            made.bind(str(self.run / "ipc" / address))
+            made.listen(0)
+            return address, made.detach()
+
+    def bind(self, owner: int, *, says: bytes | None = None) -> Party:
+        """Return somebody of environment *owner* who is bound, and *says* another token than his."""
+        token = bytes([len(self.parties) + 1]) * 16
+        address, descriptor = self.listen()
+        end = socket.socket(socket.AF_UNIX)
+        end.connect(str(self.run / "ipc" / address))
+        self.parties.append(Party(end, token))
+        self.parties[-1].send(token if says is None else says)
+        self.inbox.admit(token, descriptor, owner)
+        return self.parties[-1]
+
+    def channel(self, owner: int) -> tuple[ZmqChannel, bytes]:
+        """Return the channel of somebody who keeps to the rules, and his token."""
+        token = bytes([200 + owner]) * 16
+        address, descriptor = self.listen()
+        channel = self.transport.channel(address, token)
+        self.channels.append(channel)
+        self.inbox.admit(token, descriptor, owner)
+        return channel, token
+
+    def until(self, holds: Callable[[], bool]) -> list[tuple[bytes, list[bytes]]]:
+        """Receive until something *holds*; return what came."""
+        came = []
+        for _ in range(TURNS):
+            while (arrived := self.inbox.receive()) is not None:
+                came.append(arrived)
+            if holds():
+                return came
+            select.select([self.inbox], [], [], 0.02)
+        raise AssertionError("it never came to be")
+
+    def take(self) -> tuple[bytes, list[bytes]]:
+        """Return the next message."""
+        for _ in range(TURNS):
+            if (arrived := self.inbox.receive()) is not None:
+                return arrived
+            select.select([self.inbox], [], [], 0.02)
+        raise AssertionError("nothing came")
+
+    def answer(self, channel: ZmqChannel) -> list[bytes]:
+        """Return the next answer over *channel*."""
+        for _ in range(TURNS):
+            self.inbox.receive()
+            if (answer := channel.receive()) is not None:
+                return answer
+            select.select([channel], [], [], 0.02)
+        raise AssertionError("no answer came")
+
+    def close(self) -> None:
+        for party in self.parties:
+            party.end.close()
+        for channel in self.channels:
+            channel.close()
+        self.inbox.close()
+        self.transport.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    made.close()
+
+
+def test_who_holds_the_most_loses_it(place: Place) -> None:
+    """When what is not complete passes the limit, the environment that holds the most loses its fullest binding."""
+    innocent, small, large = place.bind(1), place.bind(2), place.bind(2)
+    for party, size in ((innocent, 400), (small, 200), (large, 500)):
+        party.begin(size * KIB)
+    place.until(lambda: bool(place.broken))
+    place.until(large.hung_up)
+
+    assert [token for token, _ in place.broken] == [large.token]
+    assert (innocent.hung_up(), small.hung_up()) == (False, False)
+
+
+def test_the_innocent_goes_on(place: Place) -> None:
+    """Who was not to blame sends the rest of his message, and is heard."""
+    innocent, guilty = place.bind(1), [place.bind(2) for _ in range(4)]
+    innocent.begin(100 * KIB, of=200 * KIB)
+    for party in guilty:
+        party.begin(300 * KIB)
+    place.until(lambda: bool(place.broken))
+    innocent.send(bytes(100 * KIB))
+
+    assert place.take() == (innocent.token, [b"", bytes(200 * KIB)])
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        (HEAD.pack(1 << 31, 0, 0), "a message of"),
+        (HEAD.pack(2, 0, 0) + struct.pack("<I", 2 * LIMIT), "a message of"),
+        (encode([b"x"], 5), "has read 5 bytes of 0"),
+        (report(1), "has read 1 bytes of 0"),
+        (bytes(64), "has read 0 bytes"),
+    ],
+)
+def test_who_contradicts_himself_is_hung_up_on(place: Place, says: bytes, why: str) -> None:
+    """His binding ends at once, and nobody else's."""
+    bad, (channel, token) = place.bind(1), place.channel(2)
+    bad.send(says)
+    place.until(lambda: bool(place.broken))
+    place.until(bad.hung_up)
+    channel.send([b"on"])
+
+    assert [(broken, why in text) for broken, text in place.broken] == [(bad.token, True)]
+    assert place.take() == (token, [b"on"])
+
+
+def test_answers_nobody_reads_are_bounded(place: Place) -> None:
+    """Who asks and never reads loses his binding when his answers pass the limit; who reads goes on for ever."""
+    deaf, (channel, token) = place.bind(1), place.channel(2)
+    deaf.send(encode([b"?"]))
+    place.take()
+    answer = [bytes(100 * KIB)]
+    sent = 0
+    while place.inbox.send(deaf.token, answer):
+        sent += 1
+        assert sent < 20
+    channel.send([b"?"])
+    place.take()
+    for _ in range(30):
+        assert place.inbox.send(token, [b"head", answer[0]])
+        assert place.answer(channel) == [b"head", *answer]
+
+    assert [broken for broken, _ in place.broken] == [deaf.token]
+
+
+def test_what_was_read_is_held_no_more(place: Place) -> None:
+    """After calls and answers, the last answer is all that is held, and nothing once the peer has left."""
+    channel, token = place.channel(1)
+    for _ in range(50):
+        channel.send([b"?"])
+        place.take()
+        place.inbox.send(token, [bytes(KIB)])
+        place.answer(channel)
+    last = place.inbox._held
+    channel.close()
+    place.until(lambda: place.inbox._held == 0)
+
+    assert last == KIB + HEAD.size
+
+
+def test_strangers(place: Place) -> None:
+    """Who says a token that is in use, or none, is hung up on and told of; who says half of one waits."""
+    one = place.bind(1)
+    one.send(encode([b"x"]))
+    place.take()
+    thief, guesser, slow = (
+        place.bind(2, says=one.token),
+        place.bind(3, says=b"?" * 16),
+        place.bind(4, says=b"half"),
+    )
+    place.until(lambda: len(place.broken) == 2)
+    place.until(lambda: thief.hung_up() and guesser.hung_up())
+    one.send(encode([b"y"]))
+
+    assert place.take() == (one.token, [b"y"])
+    assert ([token for token, _ in place.broken], slow.hung_up()) == ([b"", b""], False)
+
+
+def test_no_descriptor_is_left(place: Place) -> None:
+    """A binding that is closed gives back its listening socket and its connection, however it ended."""
+    channel, token = place.channel(1)
+    channel.send([b"x"])
+    place.take()
+    before = psutil.Process().num_fds()
+    for _ in range(5):
+        party = place.bind(1)
+        party.send(encode([b"x"]))
+        place.take()
+        place.inbox.close_peer(party.token)
+        party.end.close()
+    place.until(lambda: psutil.Process().num_fds() <= before)
+    channel.send([b"on"])
+
+    assert place.take() == (token, [b"on"])
+
+
+def test_several_long_strings(place: Place) -> None:
+    """Long messages pass in pieces, both ways, whole, and what they took is free again."""
+    place.inbox.limit = 32 << 20
+    channel, token = place.channel(1)
+    message = [b"head", *(bytes([n]) * (4 << 20) for n in range(3))]
+    channel.send(message)
+    arrived = place.take()
+    place.inbox.send(token, message)
+    answer = place.answer(channel)
+
+    assert arrived == (token, message)
+    assert answer == message
+    place.until(lambda: place.inbox._held < 1 << 16)
+
+
+def test_what_was_answered_before_the_end_is_read(place: Place) -> None:
+    """An answer that came before its sender ended is there, however late one looks."""
+    address, descriptor = place.listen()
+    gone = place.transport.channel(address, b"g" * 16)
+    place.channels.append(gone)
+    with socket.socket(fileno=descriptor) as listener:
+        select.select([listener], [], [])
+        end, _ = listener.accept()
+    with end:
+        end.sendall(encode([b"last words"]))
+    stays, token = place.channel(1)
+    for _ in range(20):  # the thread of ZeroMQ that hears of the end has a turn between any two of these
+        stays.send([b"?"])
+        place.take()
+        place.inbox.send(token, [b"!"])
+        place.answer(stays)
+
+    assert place.answer(gone) == [b"last words"]
