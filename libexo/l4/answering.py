@@ -30,6 +30,7 @@ def answer(own: "Engine", caller: Origin, message: Message, virtual: int) -> boo
     """Answer *caller*, which waits for that. False: it waits no longer, and may be sent to as anybody."""
     receiving, tells = own.thread.core.receiving, bool(message.typed)
     deadline = own.deadline(split_timeouts(own.registers.xfer_timeouts)[0])
+    receiving.recheck(caller)  # who was deleted this moment took its ticket along unclaimed
     try:
         answer = receiving.answer(caller, message, tells=tells, virtual=virtual)
     except IpcTimeout:

@@ -84,6 +84,11 @@ def areas(sp):
         l4.Send(l4.Pager())
 
 @l4.entry
+def raises(sp):
+    l4.Set_ExceptionHandler(l4.Pager())
+    1 / 0
+
+@l4.entry
 def threads(sp):
     tries = [l4.ThreadControl(SECOND, l4.Myself(), l4.Myself(), NIL), l4.ErrorCode()]
     tries += [*l4.SpaceControl(l4.Myself(), 0, KIP, UTCB, NIL), l4.ErrorCode()]
@@ -146,7 +151,7 @@ def test_a_space_from_three_calls(root: Root) -> None:
     lines = root.run(
         """
 print(*make(FIRST))
-print(start(FIRST, report, 7)[1])
+print(start(FIRST, report, 7))
 sp, me, local, number, pid = said(l4.Receive(FIRST))
 print(sp, me == FIRST, local == l4.Address(UTCB), number != libexo.attach().number, pid != os.getpid())
 put(1, 2)
@@ -160,7 +165,7 @@ print(said(l4.Send(FIRST)))
 
     assert lines == [
         "1 (0, 1) 1",
-        "7",
+        "[]",
         "7 True True True True",
         "[2, 3]",
         "(0, 1) ignored while a thread is active",
@@ -288,6 +293,60 @@ for turn in range(3):
     )
 
     assert lines == [f"{turn} [1] error 0x3" for turn in range(3)]
+
+
+@conforms("IPC: error 2")
+def test_answering_one_that_was_deleted(root: Root) -> None:
+    """Who is deleted while it waits for an answer is not there: error 2 of the send phase."""
+    lines = root.run(
+        """
+make(FIRST)
+start(FIRST, call, l4.Myself())
+print(said(l4.Receive(FIRST)), delete(FIRST))
+put(1)
+print(said(l4.Reply(FIRST)))
+"""
+    )
+
+    assert lines == ["[41] [1]", "error 0x4"]
+
+
+@conforms("ThreadControl: rename")
+def test_a_renamed_thread(root: Root) -> None:
+    """A thread with a new version is known by that alone, to itself as well."""
+    lines = root.run(
+        """
+new = l4.GlobalId(3000, 3)
+make(FIRST)
+start(FIRST, report)
+said(l4.Receive(FIRST))
+print(l4.ThreadControl(new, FIRST, NIL, NIL))
+put(1)
+print(said(l4.Send(FIRST)))
+put(1)
+print(said(l4.Call(new)), delete(new))
+"""
+    )
+
+    assert lines == ["1", "error 0x4", "[2] [1]"]
+
+
+@conforms("Exception: message")
+def test_an_exception_in_a_fresh_space(root: Root) -> None:
+    """The first thread of a space that raises tells its handler, and goes on where the answer says."""
+    lines = root.run(
+        """
+make(FIRST)
+start(FIRST, raises)
+tag = l4.Receive(FIRST)
+print(hex(tag.label & 0xFFFF), tag.u, l4.StoreMR(4))
+put(report, 5, 0, label=tag.label)
+l4.Reply(FIRST)
+print(said(l4.Receive(FIRST))[0], delete(FIRST))
+"""
+    )
+
+    assert lines == ["0xffb0 6 8", "5 [1]"]
 
 
 @conforms("ExchangeRegisters: dest")

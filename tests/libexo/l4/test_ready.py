@@ -16,6 +16,7 @@ from tests.libexo.l4.stage import (
     LONG,
     MOMENT,
     NEVER,
+    NO_PARTNER,
     SEEDS,
     TIMED_OUT,
     Cast,
@@ -26,6 +27,7 @@ from tests.libexo.l4.stage import (
     put,
     said,
     sleep,
+    stage,
 )
 from tests.libexo.l4.test_start import FRESH, make_space, report
 
@@ -216,3 +218,26 @@ def test_no_client_of_its_own_space_is_lost(seed: int) -> None:
     results = play(seed=seed, wrap=partial(late, seed), space=space)
 
     assert [results[f"client-{n}"] for n in range(3)] == [[Said((number + 1,)) for number in range(5)]] * 3
+
+
+@conforms("IPC: error 2")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_answering_one_that_was_deleted(seed: int) -> None:
+    """Who is deleted while it waits for an answer is not there for who answers next, whatever it has heard."""
+
+    def caller(cast: Cast) -> None:
+        put(1)
+        l4.Call(cast.server)
+
+    def server(cast: Cast) -> object:
+        sender, _ = l4.Wait()
+        assert l4.ThreadControl(sender, l4.nilthread, l4.nilthread, l4.nilthread)
+        put(2)
+        return said(l4.Reply(sender))
+
+    with stage(seed=seed) as cast:
+        cast.add("server", server)
+        cast.add("caller", caller)
+        cast.system.run()
+
+        assert cast.result("server") == NO_PARTNER[Phase.SEND]
