@@ -53,6 +53,13 @@ class Environment(Lasting):
 
     kind = Kind.ENVIRONMENT
 
+    launched = False
+    """It has a body."""
+    serves = False
+    """It was started as a server."""
+    ending = False
+    """Its first thread was deleted: what it still asks for is not done."""
+
     def __init__(
         self,
         number: int,
@@ -89,12 +96,6 @@ class Environment(Lasting):
         self.outgoing: dict[bytes, Binding] = {}
         self.backlog: deque[bytes] = deque()
         self.state = EnvironmentState.STARTING
-        self.launched = False
-        """It has a body."""
-        self.serves = False
-        """It was started as a server."""
-        self.ending = False
-        """Its first thread was deleted: what it still asks for is not done."""
         self.status = 0
         self.fault = 0
         self.detail = ""

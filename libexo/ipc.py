@@ -136,7 +136,7 @@ class Thread:
                 if received is not None:
                     self.remember(received[1].origin)
                     return received
-            if bound and not core.linked(sender):
+            if bound and core.known(sender) is None:
                 raise NoPartner(Phase.RECEIVE, f"thread {show_thread(sender)} ended meanwhile")
             if woken and watch:
                 return None

@@ -64,7 +64,7 @@ class Rendezvous:
         # The hot ones at hand, without a call in between.
         self.post = self.sending.post
         self.link = self.sending.link
-        self.linked = self.sending.linked
+        self.known = self.sending.known
         self.withdraw = self.sending.withdraw
         self.give_up = self.sending.give_up
         self.abandon = self.sending.abandon

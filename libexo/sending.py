@@ -115,12 +115,8 @@ class Sending:
         return link.timed is None
 
     def known(self, to: int) -> Link | None:
-        """Return a link to thread *to*, if there is one."""
+        """Return a link to thread *to*, if there is one: one that ended has none."""
         return next(iter(self._links.get(to, ())), None)
-
-    def linked(self, to: int) -> bool:
-        """Say whether there is a link to thread *to*: one that ended has none."""
-        return to in self._links
 
     def bind(self, to: int, ring: int = 0) -> Link:
         """Return a new link to thread *to*; *ring*: handle of the extent that pays for one, which is not used yet.
@@ -397,10 +393,9 @@ class Sending:
             link.channel.send((ENCODE(Packet(kind, packet.sequence, 0, words)),))
 
     def _refused(self, exchange: Exchange, word: int) -> None:
-        who = show_thread(exchange.link.partner)
         if exchange.kind == RING:
             self._statistics["ring_refused"] += 1
-        text = f"thread {who} could not take the whole message"
+        text = f"thread {show_thread(exchange.link.partner)} could not take the whole message"
         self.fail(exchange, transfer_error(word, Phase.SEND, text))
 
     def partner_gone(self, thread: int, status: int = 0, fault: int = 0) -> None:

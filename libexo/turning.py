@@ -62,7 +62,7 @@ class Turning:
     def _hear_of(self, thread: int) -> None:
         """Bind to *thread*, so that the kernel says when it is gone. Partners do not fill our table by it."""
         sending = self._sending
-        if sending.linked(thread):
+        if sending.known(thread) is not None:
             return
         with suppress(ExoError):  # we may not bind to it: then it has to answer, or our time runs out
             sending.link(thread)

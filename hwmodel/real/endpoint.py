@@ -47,7 +47,7 @@ class RealEndpoint:
         self.name = base64.urlsafe_b64encode(os.getrandom(_SECRET)).decode().rstrip("=")
         self._path = os.path.join(directory, self.name)
         self._loop = loop
-        self._call = connected
+        self._call: Callable[[], object] = connected
         try:
             self._listener = _listen_once(os.path.join(directory, f".{serial}"), self._path)
         except OSError as error:
@@ -56,8 +56,9 @@ class RealEndpoint:
 
     def _connected(self, _events: int) -> None:
         """Somebody is there, and nobody has room behind him."""
+        call = self._call
         self._remove()
-        self._call()
+        call()
 
     def take(self) -> RealDescriptor:
         """Return the listening socket."""
@@ -75,7 +76,7 @@ class RealEndpoint:
             self._loop.unwatch(self._listener.fileno())
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
-            self._path = ""
+            self._path, self._call = "", int  # who is called has this end point
 
 
 def _listen_once(bound: str, path: str) -> socket.socket:

@@ -8,13 +8,13 @@ processor, as threads of a Python process do.
 
 import signal
 import traceback
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from hwmodel.machine import Deed, Port
 from hwmodel.simulated.descriptors import KERNEL, Bell, MemoryThing, SimulatedDescriptor, TicketThing
 from hwmodel.simulated.mmu import Mapping, is_bus_error
+from hwmodel.simulated.ports import Packet, SimulatedPort
 from hwmodel.simulated.strands import Killed, Strand, compute, next_event
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.program import Activity, Program
@@ -28,68 +28,29 @@ LOOK_NS = 100
 """CPU time of reading the clock."""
 LOOKS_PER_STEP = 10
 """Reading the clock this often without a step between is one: a program that spins on it lets others run."""
-PORT_PACKETS = 256
-"""Packets a gate holds before its program counts as one that does not read."""
 _IGNORED = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
 _STOPPING = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 
 T = TypeVar("T", MemoryThing, TicketThing)
-Packet = tuple[bytes, list[SimulatedDescriptor]]
-
-
-class SimulatedPort:
-    """The kernel's end of a gate. Implements `hwmodel.machine.Port`."""
-
-    def __init__(self, owner: str) -> None:
-        """Open the gate of *owner*."""
-        self._owner = owner
-        self.to_program: deque[Packet] = deque()
-        self.to_kernel: deque[Packet] = deque()
-        self.closed = False
-        """The kernel closed its end."""
-        self.cut = False
-        """A failure cut it, or the program left."""
-        self.held = False
-        """The kernel takes no packet out of it for now."""
-
-    def send(self, data: bytes, descriptors: Sequence[object] = ()) -> bool:
-        """Send one packet; the descriptors are consumed."""
-        given = [d for d in descriptors if isinstance(d, SimulatedDescriptor)]
-        if self.closed or self.cut or len(self.to_program) >= PORT_PACKETS:
-            for descriptor in given:
-                descriptor.close()
-            return False
-        for descriptor in given:
-            descriptor.owner = self._owner
-        self.to_program.append((data, given))
-        return True
-
-    def offer(self, data: bytes) -> bool:
-        """Send one packet while half of the room is left for answers."""
-        return len(self.to_program) < PORT_PACKETS // 2 and self.send(data)
-
-    def hold(self) -> None:
-        """Take no packet out of it until `resume`."""
-        self.held = True
-
-    def resume(self) -> None:
-        """Take packets again."""
-        self.held = False
-
-    def close(self) -> None:
-        """Close this end; packets on the way to the program still arrive."""
-        self.closed = True
-        self.drain()
-
-    def drain(self) -> None:
-        """Throw away what the kernel will not read any more."""
-        while self.to_kernel:
-            for descriptor in self.to_kernel.popleft()[1]:
-                descriptor.close()
 
 
 class SimulatedBody:
     """One program on the machine: `hwmodel.machine.Body` to the kernel, the ground to its own host layer."""
+
+    attached = False
+    """Not owned: its first packet was delivered."""
+    discarded = False
+    handovers = 0
+    paused = False
+    """The kernel has its processor."""
+    stopped = False
+    """A signal stopped it."""
+    tracer = False
+    """A debugger has it; a test says so."""
+    core = -1
+    """Of its processor; -1: it is under no plan."""
+    killer = 0
+    """The signal that ends it at its next handover."""
 
     def __init__(
         self,
@@ -122,20 +83,6 @@ class SimulatedBody:
         """What the program returned."""
         self.status: int | None = None
         """How it ended, once it did."""
-        self.attached = False
-        """Not owned: its first packet was delivered."""
-        self.discarded = False
-        self.handovers = 0
-        self.paused = False
-        """The kernel has its processor."""
-        self.stopped = False
-        """A signal stopped it."""
-        self.tracer = False
-        """A debugger has it; a test says so."""
-        self.core = -1
-        """Of its processor; -1: it is under no plan."""
-        self.killer = 0
-        """The signal that ends it at its next handover."""
         self.handlers: dict[int, Callable[[], None]] = {}
         """What it does at a signal, where it does not just end."""
         self.dying: list[Callable[[], None]] = []

@@ -75,7 +75,8 @@ class SimulatedEndpoint:
         """Listen under *name*."""
         self._machine = machine
         self.name = name
-        self._call = connected
+        self._call: Callable[[], object] = connected
+        """Until it is taken or removed: who is called has this end point."""
         self._is_connected = False
 
     def connect(self) -> bool:
@@ -94,10 +95,12 @@ class SimulatedEndpoint:
     def take(self) -> SimulatedDescriptor:
         """Return a descriptor of it."""
         del self._machine.endpoints[self.name]
+        self._call = int
         return SimulatedDescriptor(self._machine.ledger, EndpointThing(self.name))
 
     def close(self) -> None:
         """Remove it, unless it was taken; what waits in it is lost."""
+        self._call = int
         if self._machine.endpoints.pop(self.name, None) is not None:
             self._machine.endpoint_removed(self.name)
 

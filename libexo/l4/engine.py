@@ -398,7 +398,7 @@ class Engine:
         return self.local_id(sender), MsgTag(words[0])
 
     def _is_known(self, specifier: int) -> bool:
-        return thread_number(specifier) < USER_BASE or self._core.linked(specifier)
+        return thread_number(specifier) < USER_BASE or self._core.known(specifier) is not None
 
     # ------------------------------------------------------------------------------------- what both have
 

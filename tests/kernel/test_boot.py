@@ -20,8 +20,6 @@ from kernel.abi.topology import (
     MachineConfig,
     ServerConfig,
     Topology,
-    TopologyError,
-    check,
 )
 from kernel.boot import FIRST_DELAY, LASTED, MAX_DELAY
 from kernel.capability import give
@@ -447,15 +445,3 @@ def test_members_attach_so_often() -> None:
 
         assert refused(heard) == Refusal.OVER_BUDGET
         assert named(system, "other").alive
-
-
-def test_budgets_of_servers() -> None:
-    """A server has the limits that the topology says, and those of a server else; an unknown item is a mistake."""
-    ram = ServerConfig(IDLE, 96, 1, holds=("ram",), budget={"handles": 99})
-    with simulated(Topology(MachineConfig(memory="1 MiB"), server={"ram": ram})) as system:
-        settle(system)
-        limit = named(system, "ram").budget.limit
-
-        assert (limit[Item.HANDLES], limit[Item.NAMES]) == (99, Item.NAMES.server)
-    with pytest.raises(TopologyError, match="no budget counts hands"):
-        check(Topology(server={"ram": msgspec.structs.replace(ram, budget={"hands": 1})}))

@@ -151,7 +151,7 @@ def test_many_bindings_fall_in_steps() -> None:
         stage.kill(server)
 
         assert turns(stage) - before >= 160 // QUANTUM
-        assert [client.told() for client in clients] == [[(Label.PARTNER_GONE, (gone, KILLED, 0))]] * 4
+        assert [client.told() for client in clients] == [[(Label.PARTNER_GONE, (gone, 247, 0))]] * 4
         assert not any(client.environment.outgoing for client in clients)
 
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Mapping
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 from hwmodel.simulated.clock import VirtualAlarm
@@ -16,10 +17,12 @@ from kernel.abi.limits import MAX_NAMES
 from kernel.abi.messages import Label
 from kernel.abi.program import Program, ProgramKind
 from kernel.abi.rights import Rights
+from kernel.abi.topology import MachineConfig, ServerConfig, Topology, TopologyError, check
 from kernel.budget import Budget
 from kernel.errors import Refused
 from libexo import attach
 from libexo.errors import TrapRefused
+from libexo.testing import simulated
 from tests.kernel.passing import accept, offer
 from tests.kernel.puppets import MS, Puppet, Theatre, refusal, theatre, wait_for_ever
 
@@ -67,6 +70,7 @@ class Crowd:
         """End it, and ask no more how it ended."""
         self.stage.kill(puppet)
         self.root.sys.drop(self.made.pop(puppet.name))
+        self.stage.settle()
 
     def one_more(self, item: Item, of: Puppet) -> None:
         """Have the system hold one more of *item* for *of*. Raises TrapRefused."""
@@ -401,3 +405,15 @@ def test_names_of_the_dead_and_of_many() -> None:
 
         assert refused == MAX_NAMES - Item.NAMES.program
         assert crowd.begin("innocent").alive
+
+
+def test_budgets_of_servers() -> None:
+    """A server has the limits that the topology says, and those of a server else; an unknown item is a mistake."""
+    ram = ServerConfig("tests.kernel.idle_server:Idle", 96, 1, holds=("ram",), budget={"handles": 99})
+    with simulated(Topology(MachineConfig(memory="1 MiB"), server={"ram": ram})) as system:
+        system.machine.drive(system.kernel, limit=system.machine.clock.now())
+        [limit] = [e.budget.limit for e in system.kernel.environments if e.name == "ram"]
+
+        assert (limit[Item.HANDLES], limit[Item.NAMES]) == (99, Item.NAMES.server)
+    with pytest.raises(TopologyError, match="no budget counts hands"):
+        check(Topology(server={"ram": msgspec.structs.replace(ram, budget={"hands": 1})}))

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from hwmodel.machine import Exhausted
-from hwmodel.simulated.bodies import PORT_PACKETS
+from hwmodel.simulated.ports import PORT_PACKETS
 from kernel.abi import traps
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.gate import Status

@@ -1,6 +1,6 @@
 """Upcalls: what the kernel tells an environment waits for it, in order, up to a bound."""
 
-from hwmodel.simulated.bodies import PORT_PACKETS
+from hwmodel.simulated.ports import PORT_PACKETS
 from kernel.abi.budget import Item
 from kernel.abi.events import RECORD, Event
 from kernel.abi.kip import Counter, Page

@@ -1,0 +1,62 @@
+"""Simulated gates: the kernel's end, with what is on its way in either direction."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from hwmodel.simulated.descriptors import SimulatedDescriptor
+
+PORT_PACKETS = 256
+"""Packets a gate holds before its program counts as one that does not read."""
+
+Packet = tuple[bytes, list[SimulatedDescriptor]]
+
+
+class SimulatedPort:
+    """The kernel's end of a gate. Implements `hwmodel.machine.Port`."""
+
+    def __init__(self, owner: str) -> None:
+        """Open the gate of *owner*."""
+        self._owner = owner
+        self.to_program: deque[Packet] = deque()
+        self.to_kernel: deque[Packet] = deque()
+        self.closed = False
+        """The kernel closed its end."""
+        self.cut = False
+        """A failure cut it, or the program left."""
+        self.held = False
+        """The kernel takes no packet out of it for now."""
+
+    def send(self, data: bytes, descriptors: Sequence[object] = ()) -> bool:
+        """Send one packet; the descriptors are consumed."""
+        given = [d for d in descriptors if isinstance(d, SimulatedDescriptor)]
+        if self.closed or self.cut or len(self.to_program) >= PORT_PACKETS:
+            for descriptor in given:
+                descriptor.close()
+            return False
+        for descriptor in given:
+            descriptor.owner = self._owner
+        self.to_program.append((data, given))
+        return True
+
+    def offer(self, data: bytes) -> bool:
+        """Send one packet while half of the room is left for answers."""
+        return len(self.to_program) < PORT_PACKETS // 2 and self.send(data)
+
+    def hold(self) -> None:
+        """Take no packet out of it until `resume`."""
+        self.held = True
+
+    def resume(self) -> None:
+        """Take packets again."""
+        self.held = False
+
+    def close(self) -> None:
+        """Close this end; packets on the way to the program still arrive."""
+        self.closed = True
+        self.drain()
+
+    def drain(self) -> None:
+        """Throw away what the kernel will not read any more."""
+        while self.to_kernel:
+            for descriptor in self.to_kernel.popleft()[1]:
+                descriptor.close()

@@ -1,0 +1,195 @@
+"""The program's end of the gate: a sequenced-packet socket to the kernel, and what its strands share of it.
+
+Traps exclude one another, so that each gets its own answer. Upcalls that come in with an answer are kept, and the
+socket will not tell of them again: `kept` tells who is about to wait, and a bell, which is silenced when they are
+taken, those who sleep. From the first other strand on, what to wait on for the gate is an epoll descriptor that
+watches socket and bell; a program of one strand has neither.
+"""
+
+import array
+import contextlib
+import ctypes
+import os
+import select
+import socket
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from kernel.abi.gate import Status
+from kernel.abi.limits import MAX_INCOMING, MAX_TRAP_BYTES
+from libexo.errors import GateClosed
+from libexo.forking import refuse
+from libexo.host.base import Descriptor, Source
+from libexo.host.real_signals import RealWaker
+
+if TYPE_CHECKING:
+    from libexo.host.nap import Nap
+    from libexo.transport.zmq import Poll
+
+_ANSWER_BYTES = 4 * MAX_TRAP_BYTES
+_ANCILLARY = socket.CMSG_SPACE(4 * 6 * MAX_INCOMING)
+_UPCALL = int(Status.UPCALL)
+# Not by `signal.pthread_sigmask`, which makes a set of enum members of each mask: ten times the cost.
+_SIG_SETMASK = 2
+_SignalSet = ctypes.c_ulong * 16
+_ALL_SIGNALS = _SignalSet(*[ctypes.c_ulong(-1).value] * 16)
+_set_mask = ctypes.PyDLL(None).pthread_sigmask
+
+
+class Own:
+    """What each strand has for itself: a poll object serves one at a time, and a wait speaks for its own."""
+
+    spared = 0
+    """How often `upcalls` need not look: a wait has just found nothing there, and the next one looks again."""
+
+    def __init__(self) -> None:
+        """Start with no polls; as `_Owns`, this runs in each strand, when it first comes here."""
+        self.polls: dict[tuple[Source, ...], Poll | Nap | select.poll] = {}
+
+
+class _Owns(threading.local, Own):
+    """The same for each of several strands, at the price of finding out which."""
+
+
+class RealGate:
+    """The program's end of the gate: a sequenced-packet socket. Implements `libexo.host.base.Gate`."""
+
+    def __init__(self, gate: socket.socket) -> None:
+        """Trap through *gate*."""
+        self.own: Own = Own()
+        """Of the one strand there is, until there are several."""
+        self.kept: list[bytes] = []
+        """Upcalls that came in with the answers to traps, so that the socket will not tell of them again."""
+        self.watched = gate.fileno()
+        """What `fileno` returns."""
+        self._socket = gate
+        self._lock = threading.RLock()  # a signal's handler may trap, too
+        self._buffer = bytearray(_ANSWER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._bell: RealWaker | None = None
+        self._watch: select.epoll | None = None
+
+    def share(self) -> None:
+        """Be ready for several strands. The first of them calls this before there is another. Raises OSError."""
+        with self._lock, contextlib.ExitStack() as opened:
+            if self._bell is not None:
+                return
+            watch = opened.enter_context(select.epoll())
+            bell = opened.enter_context(contextlib.closing(RealWaker()))
+            watch.register(self._socket, select.EPOLLIN)
+            watch.register(bell, select.EPOLLIN)
+            opened.pop_all()
+            self._watch, self._bell, self.watched = watch, bell, watch.fileno()
+            self.own = _Owns()  # polls made before do not watch the bell
+            if self.kept:
+                bell.wake()
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is ready for several strands."""
+        return self._bell is not None
+
+    def forked(self, why: str) -> None:
+        """Close this process's copy of the gate, so that the kernel sees when the parent ends; and refuse."""
+        os.close(self._socket.detach())
+        refuse(self, why)
+
+    def trap(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> tuple[bytes, list[Descriptor]]:
+        """Send one trap and return the answer with its descriptors."""
+        mask = _SignalSet()
+        with self._lock:
+            try:
+                # A handler that raises between a question and its answer would leave them out of step.
+                # One runs right after this call at the earliest; if it traps, it has a mask of its own to restore.
+                _set_mask(_SIG_SETMASK, _ALL_SIGNALS, mask)
+                try:  # noqa: SIM105 - to suppress it costs more than all the rest that is not the host's
+                    self._send(data, cast("Sequence[int]", descriptors))
+                except BrokenPipeError:
+                    pass  # why the kernel closed it can still be read
+                return self._answer()
+            except OSError as error:
+                raise GateClosed(f"the kernel closed the gate: {error.strerror}") from error
+            finally:
+                _set_mask(_SIG_SETMASK, mask, None)
+
+    def _send(self, data: bytes, descriptors: Sequence[int]) -> None:
+        if not descriptors:
+            try:
+                self._socket.send(data)
+            except BlockingIOError:
+                self._until(select.POLLOUT)  # as in `_answer`
+                self._socket.send(data)
+            return
+        try:
+            socket.send_fds(self._socket, [data], list(descriptors))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _answer(self) -> tuple[bytes, list[Descriptor]]:
+        while True:
+            try:
+                data, descriptors = self._receive(0)
+            except BlockingIOError:
+                # An event loop that watches the gate (uvloop) made it one that does not wait.
+                self._until(select.POLLIN)
+                continue
+            if data[0] != _UPCALL:
+                return data, descriptors
+            self.kept.append(data)
+            if self._bell is not None:
+                self._bell.wake()
+
+    def _until(self, event: int) -> None:
+        poll = select.poll()
+        poll.register(self._socket, event)
+        poll.poll()
+
+    def _receive(self, flags: int) -> tuple[bytes, list[Descriptor]]:
+        """Receive one packet. Raises OSError; BlockingIOError when told not to wait and there is none."""
+        receive = self._socket.recvmsg_into
+        try:
+            size, ancillary, _, _ = receive((self._buffer,), _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            # The host tells first that what we sent was not read, and then what the kernel had said before.
+            size, ancillary, _, _ = receive((self._buffer,), _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
+        descriptors = array.array("i")
+        for _, _, content in ancillary:
+            descriptors.frombytes(content[: len(content) // 4 * 4])
+        if not size:
+            raise GateClosed("the kernel is gone, or ended this environment")
+        return bytes(self._view[:size]), list(descriptors)
+
+    def upcalls(self, *, surely: bool = False) -> list[bytes]:
+        """Return the upcalls that have arrived, without waiting."""
+        own = self.own
+        if (spared := own.spared) and not self.kept and not surely:
+            own.spared = spared - 1
+            return []
+        with self._lock:
+            try:
+                while True:
+                    self.kept.append(self._receive(socket.MSG_DONTWAIT)[0])
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise GateClosed(f"the kernel closed the gate: {error.strerror}") from error
+            if not self.kept:
+                return []
+            arrived, self.kept = self.kept, []
+            if self._bell is not None:
+                self._bell.clear()
+            return arrived
+
+    def fileno(self) -> int:
+        """Return what to wait on for upcalls."""
+        return self.watched
+
+    def close(self) -> None:
+        """Leave."""
+        self.watched = -1
+        self._socket.close()
+        if self._watch is not None and self._bell is not None:
+            self._watch.close()
+            self._bell.close()
