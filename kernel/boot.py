@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from hwmodel.machine import Exhausted
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Attach, Status
 from kernel.abi.gate import Refused as RefusedAnswer
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 ROOT_RESTARTS = 5
 """How often a root task may end within ROOT_WINDOW: then something is wrong that a restart does not mend."""
 ROOT_WINDOW = 10_000_000_000
+RESTART_AGAIN = 100_000_000
+"""When a restart is tried again for which the host had no room, in ns."""
 
 _ATTACH = msgspec.msgpack.Decoder(Attach)
 
@@ -139,6 +142,15 @@ class Loader:
         else:
             self.kernel.log(f"{environment.name} ended ({environment.status}): it is not to be restarted")
 
+    def _succeed(self, root: Environment, server: ServerConfig) -> None:
+        """Start the successor of *root*, again and again while the host has no room."""
+        try:
+            self._roots[root.name] = self.kernel.environments.succeed(root, _program(server))
+        except (Exhausted, Refused) as error:
+            self.kernel.log(f"{root.name} cannot be restarted yet: {error}")
+            clock = self.kernel.machine.clock
+            clock.alarm(clock.now() + RESTART_AGAIN, lambda: self._succeed(root, server))
+
     def _restart(self, root: Environment, server: ServerConfig) -> None:
         """Restart a root task, unless it ends again and again: then the system stops."""
         now = self.kernel.machine.clock.now()
@@ -149,7 +161,7 @@ class Loader:
             return
         ends.append(now)
         self.kernel.log(f"{root.name} ended ({root.status}): restarted")
-        self._roots[root.name] = self.kernel.environments.succeed(root, _program(server))
+        self._succeed(root, server)
 
     def _attach(self, body: "Body", data: bytes) -> None:
         """Let a program in that was started elsewhere, by who it is."""
@@ -160,6 +172,8 @@ class Loader:
             self._send_away(body, Refused(Refusal.BAD_ARGUMENT, str(error)))
         except Refused as refused:
             self._send_away(body, refused)
+        except Exhausted as exhausted:
+            self._send_away(body, Refused(Refusal.HOST_FULL, str(exhausted)))
 
     def _let_in(self, body: "Body", name: str) -> None:
         server = self._topology.server.get(name)
@@ -187,7 +201,7 @@ class Loader:
 
     def _send_away(self, body: "Body", refused: Refused) -> None:
         answer = RefusedAnswer(int(refused.refusal), refused.detail)
-        body.port.send(bytes([Status.REFUSED]) + msgspec.msgpack.encode(answer))
+        body.port.offer(bytes([Status.REFUSED]) + msgspec.msgpack.encode(answer))
         body.discard()
 
     def close(self) -> None:

@@ -420,12 +420,12 @@ def _migrate(kernel: "Kernel", call: Call[traps.Migrate]) -> "Steps[None]":
         return
     _check_movable(environment)
     if environment.launched:
-        environment.body.pause()
         moving = environment.body.move(processor.core)
         if environment.pid:
             yield moving
         if not environment.alive or environment.cpu == processor.number:
             return
+        environment.body.pause()
     if environment.cpu >= 0:
         kernel.processors[environment.cpu].leave(environment)
     processor.receive(environment)

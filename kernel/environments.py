@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from hwmodel.machine import Exhausted
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
 from kernel.abi.ids import ThreadId, thread_number
@@ -62,24 +63,51 @@ class Environments:
         keeps: bool = False,
     ) -> Environment:
         """Create an environment and start its program; *number* asks for a thread number."""
+        self._kernel.machine.spare()
         environment = self._enter(name, cpu, may_bind, number)
-        environment.keeps = keeps
-        if keeps:
-            environment.roles = program.roles
-            environment.descriptors = [descriptor.duplicate() for descriptor in descriptors]
-        return self._launch(environment, program, descriptors)
+        try:
+            if keeps:
+                environment.descriptors = _duplicates(descriptors)
+            self._launch(environment, program, descriptors)
+        except Exhausted:
+            self._take_back(environment, None)
+            raise
+        environment.keeps, environment.roles = keeps, program.roles
+        self._introduce(environment)
+        return environment
 
     def succeed(self, dead: Environment, program: Program) -> Environment:
-        """Start the successor of *dead*: its thread with the next version, its capabilities, its descriptors."""
-        again = [descriptor.duplicate() for descriptor in dead.descriptors]
-        heir = self._inherit(dead)
-        return self._launch(heir, Program(program.kind, program.argv, program.environ, heir.roles), again)
+        """Start the successor of *dead*: its thread with the next version, its capabilities, its descriptors.
 
-    def _inherit(self, dead: Environment) -> Environment:
+        Raises Exhausted: then *dead* may be succeeded still.
+        """
+        again, heir = _duplicates(dead.descriptors), None
+        try:
+            heir = self._enter_heir(dead)
+            self._launch(heir, Program(program.kind, program.argv, program.environ, dead.roles), again)
+        except Exhausted:
+            _close(again)
+            if heir is not None:
+                self._take_back(heir, dead)
+            raise
+        self._inherit(dead, heir)
+        self._introduce(heir)
+        return heir
+
+    def _enter_heir(self, dead: Environment) -> Environment:
+        thread = self._kernel.threads.renew(dead.thread)
+        return self._enter(dead.name, dead.cpu, dead.may_bind, None, thread, reserved=True)
+
+    def _take_back(self, environment: Environment, predecessor: Environment | None) -> None:
+        """Forget *environment*, whose body the host did not lend."""
+        _close(environment.descriptors)
+        self._kernel.threads.take_back(environment.first, predecessor.first if predecessor else None)
+        self._close_page(environment)
+        self._erase(environment)
+
+    def _inherit(self, dead: Environment, heir: Environment) -> None:
+        """Give *heir* what *dead* left."""
         kernel = self._kernel
-        heir = self._enter(
-            dead.name, dead.cpu, dead.may_bind, None, kernel.threads.renew(dead.thread), reserved=True
-        )
         heir.redirector, heir.utcb_area, heir.kip_area = dead.redirector, dead.utcb_area, dead.kip_area
         heir.keeps, heir.table, heir.frames = True, dead.table, dead.frames
         heir.table.holder = heir
@@ -88,7 +116,6 @@ class Environments:
         kernel.jobs.begin(self._show_inheritance(heir))
         kernel.kip.show(dead)
         kernel.count(Counter.RESTARTS)
-        return heir
 
     def _show_inheritance(self, heir: Environment) -> "Steps[None]":
         """Show what *heir* inherited as its own."""
@@ -102,8 +129,10 @@ class Environments:
         dead = next((e for e in self._rows.values() if e.keeps and not e.alive and e.name == name), None)
         if dead is not None and not dead.over:
             raise Refused(Refusal.STILL_ALIVE, f"{name} is still ending: attach again")
-        environment = self._enter(name, -1, may_bind, number) if dead is None else self._inherit(dead)
+        environment = self._enter(name, -1, may_bind, number) if dead is None else self._enter_heir(dead)
         self._embody(environment, body)
+        if dead is not None:
+            self._inherit(dead, environment)
         self._introduce(environment)
         self.started(environment)
         if dead is not None:
@@ -135,7 +164,8 @@ class Environments:
 
     def launch_space(self, space: Environment, program: Program, descriptors: "list[Descriptor]") -> None:
         """Make a body for *space*, which has none yet. Raises Exhausted."""
-        self._embody(space, self._body(space, program, descriptors))
+        self._kernel.machine.spare()
+        self._launch(space, program, descriptors)
 
     def _enter(
         self,
@@ -168,16 +198,10 @@ class Environments:
         """Say whether *name* is that of a dead environment that left its all to a successor."""
         return any(e.name == name and e.keeps and not e.alive for e in self._rows.values())
 
-    def _launch(
-        self, environment: Environment, program: Program, descriptors: "list[Descriptor]"
-    ) -> Environment:
-        self._embody(environment, self._body(environment, program, descriptors))
-        self._introduce(environment)
-        return environment
-
-    def _body(self, e: Environment, program: Program, descriptors: "list[Descriptor]") -> "Body":
-        given, descriptors[:] = list(descriptors), []
-        return self._kernel.machine.launch(e.number, e.name, program, given, cpu=e.cpu)
+    def _launch(self, e: Environment, program: Program, descriptors: "list[Descriptor]") -> None:
+        """Make a body for *e*; the descriptors are consumed. Raises Exhausted."""
+        self._embody(e, self._kernel.machine.launch(e.number, e.name, program, list(descriptors), cpu=e.cpu))
+        descriptors.clear()
 
     def _embody(self, environment: Environment, body: "Body") -> None:
         environment.body, environment.launched = body, True
@@ -284,9 +308,7 @@ class Environments:
                 capability.thing.leaked = True
             yield from Taking(kernel, capability, environment).steps(itself=True, forced=True)
             yield None
-        for descriptor in environment.descriptors:
-            descriptor.close()
-        environment.descriptors = []
+        _close(environment.descriptors)
         kernel.threads.release(environment.first)
 
     def _close_page(self, environment: Environment) -> None:
@@ -348,6 +370,23 @@ class Environments:
             # They refer to one another; nobody looks for cycles among what has lived long (hwmodel.real.process).
             environment.first = environment.first.record()
             del environment.table.holder
+
+
+def _duplicates(descriptors: "list[Descriptor]") -> "list[Descriptor]":
+    """Return another one of each. Raises Exhausted, having made none."""
+    made: list[Descriptor] = []
+    try:
+        made.extend(descriptor.duplicate() for descriptor in descriptors)
+    except Exhausted:
+        _close(made)
+        raise
+    return made
+
+
+def _close(descriptors: "list[Descriptor]") -> None:
+    for descriptor in descriptors:
+        descriptor.close()
+    descriptors.clear()
 
 
 def _forget_mappings(dead: Environment) -> "Steps[None]":

@@ -54,9 +54,9 @@ class Ring:
 
         Raises Exhausted: then the extent is as it was.
         """
-        self._extent.become_ring(binding)
+        memory = self._extent.become_ring(binding)
         senders, self._senders = self._senders, []
-        return [self._extent.ring_descriptor(), *senders]
+        return [memory, *senders]
 
     def share(self, gives: "list[Descriptor]") -> None:
         """Add to *gives* what is the receiver's: memory, doorbell ends. Raises Exhausted, having added some."""

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 
 from hwmodel.machine import Deed
+from hwmodel.real.errors import lending
 
 
 def move(pid: int, core: int, *, group: bool) -> Deed:
@@ -16,12 +17,13 @@ def move(pid: int, core: int, *, group: bool) -> Deed:
     moved: set[int] = set()
     while new := {thread for process in _processes(pid, group) for thread in _threads(process)} - moved:
         for thread in new:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+            with lending, contextlib.suppress(ProcessLookupError, PermissionError):
                 os.sched_setaffinity(thread, (core,))
         moved |= new
         yield
 
 
+@lending
 def _processes(pid: int, group: bool) -> Iterable[int]:  # noqa: FBT001 - as of `move`
     """Return *pid*, or the processes of the group it leads."""
     if not group:

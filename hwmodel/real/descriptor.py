@@ -1,11 +1,14 @@
 """A host file descriptor with an owner."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
 
+from hwmodel.errors import exhausted
 from hwmodel.machine import Exhausted
+from hwmodel.real.errors import lending
 from kernel.abi.limits import FRAME_SIZE
 
 RESERVE = 64
@@ -17,7 +20,7 @@ def lendable(number: int) -> int:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= limit <= number + RESERVE:
         os.close(number)
-        raise Exhausted(f"{limit} descriptors: raise the limit of the kernel (ulimit -n)")
+        raise exhausted(errno.EMFILE)
     return number
 
 
@@ -38,8 +41,9 @@ class RealDescriptor:
             with contextlib.suppress(OSError):
                 os.close(number)
 
+    @lending
     def duplicate(self) -> "RealDescriptor":
-        """Return another descriptor of the same thing."""
+        """Return another descriptor of the same thing. Raises Exhausted."""
         return RealDescriptor(os.dup(self.number))
 
     def __del__(self) -> None:
@@ -49,16 +53,18 @@ class RealDescriptor:
         return f"<RealDescriptor {self.number if self.number >= 0 else 'closed'}>"
 
 
+@lending
 def own_copy(number: int, *, writable: bool) -> RealDescriptor:
     """Return a descriptor of the file behind *number*; without *writable*, one opened for reading only.
 
-    The file's mode (0600, ours) keeps its holder from opening it again for writing.
+    The file's mode (0600, ours) keeps its holder from opening it again for writing. Raises Exhausted.
     """
     if writable:
         return RealDescriptor(os.dup(number))
     return RealDescriptor(os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_CLOEXEC))
 
 
+@lending
 def pipe() -> tuple[RealDescriptor, RealDescriptor]:
     """Return the reading and the writing end of a new pipe, which never wait. Raises Exhausted.
 
@@ -71,5 +77,10 @@ def pipe() -> tuple[RealDescriptor, RealDescriptor]:
     except Exhausted:
         os.close(reading)
         raise
-    fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, FRAME_SIZE)
+    try:
+        fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, FRAME_SIZE)
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
     return RealDescriptor(reading), RealDescriptor(writing)

@@ -4,14 +4,16 @@ import contextlib
 import os
 import socket
 
-from hwmodel.real.descriptor import RealDescriptor
+from hwmodel.real.descriptor import RealDescriptor, own_copy
+from hwmodel.real.errors import lending
 
 BACKLOG = 128
 """Connections that wait while a server is restarted."""
 
 
+@lending
 def listen(path: str, kind: socket.SocketKind, backlog: int) -> socket.socket:
-    """Return a socket that listens at *path*, to which every uid may connect."""
+    """Return a socket that listens at *path*, to which every uid may connect. Raises Exhausted."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, kind)
@@ -24,6 +26,8 @@ def listen(path: str, kind: socket.SocketKind, backlog: int) -> socket.socket:
         listener.listen(backlog)
     except BaseException:
         listener.close()
+        with contextlib.suppress(OSError):
+            os.unlink(path)
         raise
     return listener
 
@@ -36,11 +40,11 @@ class RealEndpoint:
         self._listener = listen(path, socket.SOCK_STREAM, BACKLOG)
 
     def descriptor(self) -> RealDescriptor:
-        """Return a descriptor of the listening socket."""
-        return RealDescriptor(os.dup(self._listener.fileno()))
+        """Return a descriptor of the listening socket. Raises Exhausted."""
+        return own_copy(self._listener.fileno(), writable=True)
 
     def close(self) -> None:
         """Remove it: senders find nobody there any more."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # whatever the file system says: nobody listens there any more
             os.unlink(self._path)
         self._listener.close()

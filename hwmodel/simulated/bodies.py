@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from hwmodel.machine import Deed, Port
+from hwmodel.machine import Deed, Exhausted, Port
+from hwmodel.simulated.calls import HostCalls
 from hwmodel.simulated.descriptors import KERNEL, Bell, MemoryThing, SimulatedDescriptor, TicketThing
 from hwmodel.simulated.mmu import Mapping, is_bus_error
 from hwmodel.simulated.strands import Killed, Strand, compute, next_event
@@ -40,9 +41,10 @@ Packet = tuple[bytes, list[SimulatedDescriptor]]
 class SimulatedPort:
     """The kernel's end of a gate. Implements `hwmodel.machine.Port`."""
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, calls: HostCalls) -> None:
         """Open the gate of *owner*."""
         self._owner = owner
+        self._calls = calls
         self.to_program: deque[Packet] = deque()
         self.to_kernel: deque[Packet] = deque()
         self.closed = False
@@ -53,9 +55,16 @@ class SimulatedPort:
         """The kernel takes no packet out of it for now."""
 
     def send(self, data: bytes, descriptors: Sequence[object] = ()) -> bool:
-        """Send one packet; the descriptors are consumed."""
+        """Send one packet; the descriptors are consumed. Raises Exhausted."""
         given = [d for d in descriptors if isinstance(d, SimulatedDescriptor)]
-        if self.closed or self.cut or len(self.to_program) >= PORT_PACKETS:
+        try:
+            self._calls.make("sendmsg" if given else "send")
+            is_heard = not (self.closed or self.cut) and len(self.to_program) < PORT_PACKETS
+        except Exhausted:
+            for descriptor in given:
+                descriptor.close()
+            raise
+        if not is_heard:
             for descriptor in given:
                 descriptor.close()
             return False
@@ -66,7 +75,10 @@ class SimulatedPort:
 
     def offer(self, data: bytes) -> bool:
         """Send one packet while half of the room is left for answers."""
-        return len(self.to_program) < PORT_PACKETS // 2 and self.send(data)
+        try:
+            return len(self.to_program) < PORT_PACKETS // 2 and self.send(data)
+        except Exhausted:
+            return False
 
     def hold(self) -> None:
         """Take no packet out of it until `resume`."""
@@ -112,7 +124,7 @@ class SimulatedBody:
         self.pid = 0
         self.holder = f"{number}:{name}"
         """As the ledger of descriptors names it."""
-        self.pipe = SimulatedPort(self.holder)
+        self.pipe = SimulatedPort(self.holder, machine.calls)
         self.port: Port = self.pipe
         self.error: BaseException | None = None
         """What the program raised, if it ended that way."""
@@ -163,6 +175,7 @@ class SimulatedBody:
 
     def move(self, core: int) -> Deed:
         """Let it run on host *core* only: nothing but a number here."""
+        self._machine.calls.make("sched_setaffinity")
         self.core = core
         return iter(())
 

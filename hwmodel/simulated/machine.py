@@ -19,6 +19,7 @@ from hwmodel.failures import FailureKind, Failures
 from hwmodel.interrupts import MILLISECOND, InterruptController, Ticker
 from hwmodel.machine import Clock, Deed, Descriptor, Exhausted, Interrupts, Memory, Page, Supervisor, do
 from hwmodel.simulated.bodies import SimulatedBody
+from hwmodel.simulated.calls import HostCalls
 from hwmodel.simulated.clock import VirtualClock
 from hwmodel.simulated.descriptors import (
     ConsoleThing,
@@ -76,6 +77,7 @@ class SimulatedEndpoint:
 
     def descriptor(self) -> SimulatedDescriptor:
         """Return a descriptor of it."""
+        self._machine.calls.make("dup")
         return SimulatedDescriptor(self._machine.ledger, self._thing)
 
     def close(self) -> None:
@@ -103,13 +105,14 @@ class SimulatedMachine:
         config = (topology or Topology()).machine
         self.virtual = VirtualClock()
         self.clock: Clock = self.virtual
-        self.ledger = Ledger()
+        self.failures = failures or Failures()
+        self.calls = HostCalls(self.failures)
+        self.ledger = Ledger(self.calls)
         self.ram = SimulatedMemory(config.frames(), self.ledger)
         self.memory: Memory = self.ram
         self.interrupts: Interrupts = InterruptController()
         self.uid = 0
         self.pid = FIRST_PID
-        self.failures = failures or Failures()
         self.programs: dict[str, Entry] = {}
         """Functions by the name that a program's argv[0] calls them."""
         self.published: dict[str, Page] = {}
@@ -165,6 +168,10 @@ class SimulatedMachine:
         """Do *deed* in a step of its own, in any order with other deeds, then call *done*."""
         self._deeds.append((deed, done))
 
+    def spare(self) -> None:
+        """Say nothing, unless it was made to fail: descriptors are many here."""
+        self.calls.make("getrlimit")
+
     def file(self, path: str) -> SimulatedDescriptor:
         """Return a descriptor of a file: there is none, for what a simulated program runs is in `programs`."""
         return SimulatedDescriptor(self.ledger, FileThing(path))
@@ -181,19 +188,23 @@ class SimulatedMachine:
         """Return the listening socket of thread *number*."""
         if number in self.endpoints:
             raise ValueError(f"thread {number} has an end point already")
+        self.calls.make("socket", "bind", "listen")
         self.endpoints[number] = SimulatedEndpoint(self, number)
         return self.endpoints[number]
 
     def console(self) -> SimulatedDescriptor:
         """Return the listening socket that operators connect to."""
+        self.calls.make("socket", "bind", "listen")
         return SimulatedDescriptor(self.ledger, ConsoleThing())
 
     def ticket(self) -> SimulatedDescriptor:
         """Return a new ticket."""
+        self.calls.make("eventfd")
         return SimulatedDescriptor(self.ledger, TicketThing())
 
     def bell(self) -> tuple[SimulatedDescriptor, SimulatedDescriptor]:
         """Return both ends of a new doorbell: to wait on, and to ring."""
+        self.calls.make("pipe2", "fcntl")
         waiter = WaitThing()
         return SimulatedDescriptor(self.ledger, waiter), SimulatedDescriptor(self.ledger, waiter.ringer)
 
@@ -204,7 +215,8 @@ class SimulatedMachine:
     def launch(
         self, number: int, name: str, program: Program, descriptors: Sequence[Descriptor], *, cpu: int
     ) -> SimulatedBody:
-        """Start a program as environment *number*."""
+        """Start a program as environment *number*. Raises Exhausted: the descriptors are the caller's still."""
+        self.calls.make("socketpair")
         body = SimulatedBody(self, number, name, _nothing, program=program, uid=FIRST_UID + number)
         body.paused = cpu >= 0
         body.core = self._cores[cpu] if cpu >= 0 else -1

@@ -91,4 +91,4 @@ class BootInfo(Trap, tag=0x14):
     result = bytes
     needs = (Kind.FACTORY, Rights.CONTROL)
     gives_descriptors = "listening socket of the console"
-    refusals = HANDLE_REFUSALS
+    refusals = (*HANDLE_REFUSALS, Refusal.HOST_FULL)

@@ -48,7 +48,13 @@ class Migrate(Trap, tag=0x32):
     cpu: Small
     thread: Word
     needs = (Kind.CPU, Rights.CONTROL)
-    refusals = (*HANDLE_REFUSALS, Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.BAD_SLICE)
+    refusals = (
+        *HANDLE_REFUSALS,
+        Refusal.NO_SUCH_THREAD,
+        Refusal.STALE_THREAD,
+        Refusal.BAD_SLICE,
+        Refusal.HOST_FULL,
+    )
 
 
 class ProcessorControl(Trap, tag=0x33):

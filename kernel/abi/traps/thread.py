@@ -25,7 +25,7 @@ class Endpoint(Trap, tag=0x20):
     thread: Word = 0
     result = int
     gives_descriptors = "listening socket"
-    refusals = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD)
+    refusals = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.HOST_FULL)
 
 
 class Bound(Record):
