@@ -20,7 +20,7 @@ def test_our_head() -> None:
         kip = reader(stage)
         words = (Head.ABI_LEVEL, Head.FRAME_COUNT, Head.FREE_FRAMES, Head.CPU_COUNT, Head.KERNEL_PID)
 
-        assert [kip.head(word) for word in words] == [1, 8, 8, 1, stage.machine.pid]
+        assert [kip.head(word) for word in words] == [2, 8, 8, 1, stage.machine.pid]
         assert kip.state is SystemState.UP
 
 
