@@ -1,5 +1,7 @@
 """A schedule of failures to inject: which body to kill when, which start to fail, which port to cut.
 
+Or which call of the host's, with which error.
+
 A machine asks `due` at each such point and does what is due. A schedule is data: it can be written out by a
 test, or drawn from a seed, and `injected` says afterwards what really happened.
 """
@@ -29,12 +31,23 @@ class Failure(NamedTuple):
     at: int
 
 
+class HostFailure(NamedTuple):
+    """One host call that fails with error number *errno*: the *at*-th (from 1), or the *at*-th of that *name*."""
+
+    at: int
+    errno: int
+    name: str = ""
+
+
 class Failures:
     """A schedule of failures, each injected once."""
 
-    def __init__(self, failures: Iterable[Failure] = ()) -> None:
-        """Plan *failures*."""
+    def __init__(self, failures: Iterable[Failure] = (), calls: Iterable[HostFailure] = ()) -> None:
+        """Plan *failures*, and those of host *calls*."""
         self._planned = set(failures)
+        self._calls = {(call.name, call.at): call for call in calls}
+        self.failed_calls: list[HostFailure] = []
+        """Which host calls were made to fail, in order."""
         self.injected: list[Failure] = []
         """What was made to fail, in order."""
 
@@ -52,6 +65,20 @@ class Failures:
     def planned(self) -> frozenset[Failure]:
         """What has not happened yet."""
         return frozenset(self._planned)
+
+    def fail_call(self, failure: HostFailure) -> None:
+        """Plan one more."""
+        self._calls[failure.name, failure.at] = failure
+
+    def due_call(self, name: str, at: int, at_of_name: int) -> int:
+        """Return the error number with which a host call fails now, 0: it does not."""
+        if not self._calls:
+            return 0
+        found = self._calls.pop(("", at), None) or self._calls.pop((name, at_of_name), None)
+        if found is None:
+            return 0
+        self.failed_calls.append(found)
+        return found.errno
 
     def due(self, kind: FailureKind, number: int, at: int) -> bool:
         """Say whether *kind* is due for *number* at its *at*-th occasion; then it is done with."""

@@ -91,13 +91,16 @@ class Backing(Protocol):
         What is written meanwhile may or may not be in the copy.
         """
 
+    def forget_copy(self) -> None:
+        """Free the copy. Harmless when there is none."""
+
     def replace(self) -> Deed:
         """Become the copy, or without one empty, and take the old memory from all who have it mapped (SIGBUS)."""
 
-    def seal(self) -> Deed:
-        """Become new, empty memory that nobody can cut, not even we. Raises Exhausted: nothing has changed.
+    def seal(self) -> tuple[Descriptor, Deed]:
+        """Become new, empty memory that nobody can cut, not even we; return what to map it by, writable.
 
-        That is done when it returns; the deed then takes the old memory from everybody.
+        The deed then takes the old memory from everybody. Raises Exhausted: nothing has changed.
         """
 
     def unseal(self) -> None:
@@ -155,7 +158,10 @@ class Port(Protocol):
     """The kernel's end of one gate."""
 
     def send(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> bool:
-        """Send one packet, without waiting; the descriptors are consumed. False: the peer does not read."""
+        """Send one packet, without waiting; the descriptors are consumed. False: nobody reads it.
+
+        Raises Exhausted for what the host counts against us, and the peer cannot help.
+        """
 
     def offer(self, data: bytes) -> bool:
         """Send one packet that may wait: only while half of the room is left, for answers. False: not now."""
@@ -285,6 +291,9 @@ class Machine(Protocol):
     def work(self, deed: Deed, done: Callable[[Exhausted | None], None]) -> None:
         """Do *deed* outside the loop, in turn with others; then call *done* from the loop with how it ended."""
 
+    def spare(self) -> None:
+        """Raise Exhausted when the host lends hardly more than what a restart of a server needs."""
+
     def file(self, path: str) -> Descriptor:
         """Return a descriptor to read the file or directory *path* of the host by. Raises OSError."""
 
@@ -325,7 +334,8 @@ class Machine(Protocol):
     ) -> Body:
         """Start a program as environment *number*; under a plan (*cpu* >= 0) it starts paused.
 
-        Returns at once; `Supervisor.started` or `failed` follows. The descriptors are consumed.
+        Returns at once; `Supervisor.started` or `failed` follows. The descriptors are consumed, unless it
+        raises Exhausted.
         """
 
     def run(self, supervisor: Supervisor) -> None:

@@ -170,6 +170,11 @@ class Bindings:
         binding.close()
         self._kernel.kip.raise_epoch()
 
+    def undo(self, binding: Binding) -> bool:
+        """End *binding*, of which its sender has not heard; say that it does not stand."""
+        self.unbind(binding)
+        return False
+
     def fall(self, thread: "Thread") -> "Steps[None]":
         """Cut off every binding of *thread*, which is gone; the steps end them, and its callers are told."""
         incoming = (binding for binding in self._cut_off(thread) if binding.sender is not thread)
@@ -244,6 +249,7 @@ def _bind_now(kernel: "Kernel", call: Call[traps.Bind], extent: Extent | None) -
     except Exhausted:
         bindings.unbind(binding)
         raise
+    call.undo = lambda: bindings.undo(binding)
     receiver = binding.receiver
     kernel.count(Counter.BINDS)
     kernel.trace.record(Event.BOUND, call.caller.number, receiver.id)

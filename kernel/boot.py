@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from hwmodel.machine import Exhausted
 from kernel.abi.budget import Item, default_limits, named
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Attach, Status
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 FIRST_DELAY = 50_000_000
 """Nanoseconds before the second restart of a root task that ends again and again; doubled at each further one."""
 MAX_DELAY = 5_000_000_000
+RESTART_AGAIN = 100_000_000
+"""When a restart is tried again for which the host had no room, in ns."""
 LASTED = 1_000_000_000
 """Nanoseconds after which an end is bad luck: the next restart comes at once. Never less than the last delay."""
 
@@ -179,10 +182,10 @@ class Loader:
         name = root.name
         try:
             heir = self._roots[name] = self.kernel.environments.succeed(root, _program(server))
-        except Refused as refused:
+        except (Exhausted, Refused) as error:
             root.held = True
-            self.kernel.log(f"{name} is not back yet: {refused}")
-            self._after(MAX_DELAY, lambda: self._succeed(root, server))
+            self.kernel.log(f"{name} is not back yet: {error}")
+            self._after(RESTART_AGAIN, lambda: self._succeed(root, server))
             return
         self._restarts[name] = self._restarts.get(name, 0) + 1
         if root.held:
@@ -231,6 +234,8 @@ class Loader:
             self._send_away(body, Refused(Refusal.BAD_ARGUMENT, str(error)))
         except Refused as refused:
             self._send_away(body, refused)
+        except Exhausted as exhausted:
+            self._send_away(body, Refused(Refusal.HOST_FULL, str(exhausted)))
 
     def _check_identity(self, uid: int, secret: bytes) -> None:
         """Refuse somebody whose uid a program may have too, and who shows nothing that no program has."""
@@ -273,7 +278,7 @@ class Loader:
 
     def _send_away(self, body: "Body", refused: Refused) -> None:
         answer = RefusedAnswer(int(refused.refusal), refused.detail)
-        body.port.send(bytes([Status.REFUSED]) + msgspec.msgpack.encode(answer))
+        body.port.offer(bytes([Status.REFUSED]) + msgspec.msgpack.encode(answer))
         body.discard()
 
     def close(self) -> None:

@@ -19,10 +19,27 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Trap)
 
 
+class Answer:
+    """What goes back for one trap: the bytes, and with them what its call gives."""
+
+    __slots__ = ("call", "data")
+
+    def __init__(self, data: bytes, call: "Call[Any] | None" = None) -> None:
+        """Answer with *data*; the *call* of a trap that was done may give descriptors, or have parts that do."""
+        self.data = data
+        self.call = call
+
+    def gives(self) -> "list[Descriptor]":
+        """Return the descriptors, in order."""
+        if self.call is None:
+            return []
+        return [*self.call.gives, *(each for part in self.call.parts for each in part.gives())]
+
+
 class Call(Generic[T]):
     """One trap on its way: who called, with what, and what goes back beside the result."""
 
-    __slots__ = ("caller", "capability", "descriptors", "gives", "trap")
+    __slots__ = ("caller", "capability", "descriptors", "gives", "parts", "trap", "undo")
 
     def __init__(self, caller: "Environment", trap: T, descriptors: "list[Descriptor]") -> None:
         """Start a call; `capability` is set when the trap's first argument is a handle."""
@@ -30,6 +47,10 @@ class Call(Generic[T]):
         self.trap = trap
         self.descriptors = descriptors
         self.gives: list[Descriptor] = []
+        self.undo: Callable[[], bool] = bool
+        """Called when what it gives cannot be sent; says whether the trap stands without that."""
+        self.parts: list[Answer] = []
+        """Of a batch: the answers of its traps."""
         self.capability: Capability = NO_CAPABILITY
 
 

@@ -15,13 +15,14 @@ from kernel.abi.ids import ThreadId
 from kernel.abi.kip import UTCB_SIZE, WAIT_WORDS, EnvironmentState, Page, Wait
 from kernel.abi.limits import MAX_SPACE_THREADS
 from kernel.abi.messages import STATUS_BIAS
-from kernel.abi.program import Activity, Back, Program
+from kernel.abi.program import Activity
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.space import UTCB_AREA
 from kernel.budget import Budget
 from kernel.capability import Capability, Table
 from kernel.errors import Refused
 from kernel.jobs import Latch
+from kernel.starts import Starts
 from kernel.thing import Lasting
 from kernel.thread import Thread
 
@@ -32,14 +33,6 @@ if TYPE_CHECKING:
 
 _REPOSSESSED = Page.WAITS - Page.REPOSSESSED_LIST
 _WORD = (1 << 64) - 1
-
-
-_EARLIER = 2
-
-
-def _close(descriptors: "list[machine.Descriptor]") -> None:
-    for descriptor in descriptors:
-        descriptor.close()
 
 
 def check_aligned(location: int) -> None:
@@ -100,13 +93,10 @@ class Environment(Lasting):
         self.fault = 0
         self.detail = ""
         self.started = 0
-        self.roles: tuple[int, ...] = ()
-        self.descriptors: list[machine.Descriptor] = []
-        """What its program was started with, for a successor."""
+        self.starts = Starts()
+        """What its programs were started with, for a successor."""
         self.held = False
         """The boot loader promised it a successor, which comes later."""
-        self.earlier: list[tuple[tuple[int, ...], list[machine.Descriptor]]] = []
-        """Roles and descriptors of the first program, and of the one before this one."""
         self.over = False
         """Its end is done with: from now on only its watchers keep the record."""
         self.ended = Latch()
@@ -243,31 +233,11 @@ class Environment(Lasting):
             raise Refused(Refusal.BAD_UTCB, f"the UTCB area of {self.name} is full")
         return location
 
-    def restock(self, program: Program, descriptors: "list[machine.Descriptor]", back: int) -> None:
-        """Change what its successor's program starts with: to *descriptors*, if there are any, or *back*."""
-        before = self.kept()
-        if back == Back.BEFORE and self.earlier:
-            _close(self.descriptors)
-            self.roles, self.descriptors = self.earlier.pop()
-        elif descriptors or (back == Back.FIRST and self.earlier):
-            roles, new = (program.roles, descriptors) if descriptors else self.earlier[0]
-            new = [descriptor.duplicate() for descriptor in new]
-            self.earlier.append((self.roles, self.descriptors))
-            self.roles, self.descriptors = roles, new
-            if len(self.earlier) > _EARLIER:
-                _close(self.earlier.pop(1)[1])
-        self.budget.hold(Item.DESCRIPTORS, self.kept() - before)
-
-    def kept(self) -> int:
-        """Return how many descriptors are kept for successors."""
-        return len(self.descriptors) + sum(len(descriptors) for _, descriptors in self.earlier)
-
-    def forget_descriptors(self) -> None:
-        """Nobody will succeed it."""
-        self.budget.release(Item.DESCRIPTORS, self.kept())
-        for _, descriptors in (*self.earlier, (self.roles, self.descriptors)):
-            _close(descriptors)
-        self.descriptors, self.earlier = [], []
+    def keep(self, starts: Starts) -> None:
+        """Keep *starts* for its successors from now on, and close what else it kept."""
+        self.budget.hold(Item.DESCRIPTORS, starts.held - self.starts.held)
+        self.starts.close(but=starts)
+        self.starts = starts
 
     def show_threads(self, kernel: "Kernel") -> None:
         """Bring the rows of its threads up to date: something they have in common changed."""

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from hwmodel.machine import Exhausted
 from kernel.abi.budget import Item, default_limits
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
@@ -18,6 +19,7 @@ from kernel.errors import Refused
 from kernel.frames import Extent
 from kernel.names import check_free, why_taken
 from kernel.offers import withdraw_offers
+from kernel.starts import Start, Starts, close, duplicates
 from kernel.taking import Taking
 
 if TYPE_CHECKING:
@@ -69,15 +71,20 @@ class Environments:
     ) -> Environment:
         """Create an environment and start its program; *number* asks for a thread number.
 
-        Without a *budget* it has that of a server.
+        Without a *budget* it has that of a server. Raises Refused, and Exhausted: then nothing has changed.
         """
+        self._kernel.machine.spare()
         environment = self._enter(name, cpu, may_bind, number, budget=budget)
+        try:
+            if keeps:
+                environment.keep(Starts([Start(program.roles, duplicates(descriptors))]))
+            self._launch(environment, program, descriptors)
+        except Exhausted:
+            self._take_back(environment, None)
+            raise
         environment.keeps = keeps
-        if keeps:
-            environment.roles = program.roles
-            environment.descriptors = [descriptor.duplicate() for descriptor in descriptors]
-            environment.budget.hold(Item.DESCRIPTORS, len(descriptors))
-        return self._launch(environment, program, descriptors)
+        self._introduce(environment)
+        return environment
 
     def succeed(
         self,
@@ -89,36 +96,58 @@ class Environments:
         """Start the successor of *dead*: its thread with the next version, its capabilities, its descriptors.
 
         Where other *descriptors* come, or it goes *back*, it has those; they are the caller's to close.
-        """
-        dead.restock(program, list(descriptors), back)
-        again = [descriptor.duplicate() for descriptor in dead.descriptors]
-        heir = self._inherit(dead)
-        return self._launch(heir, Program(program.kind, program.argv, program.environ, heir.roles), again)
 
-    def _inherit(self, dead: Environment) -> Environment:
+        Raises Refused and Exhausted: then *dead* may be succeeded still.
+        """
+        starts, heir, again = dead.starts.after(program.roles, descriptors, back), None, []
+        try:
+            again = duplicates(starts.last.descriptors)
+            heir = self._enter_heir(dead)
+            self._launch(heir, Program(program.kind, program.argv, program.environ, starts.last.roles), again)
+        except (Exhausted, Refused):
+            close(again)
+            starts.close(but=dead.starts)
+            if heir is not None:
+                self._take_back(heir, dead)
+            raise
+        self._inherit(dead, heir)
+        heir.keep(starts)
+        self._introduce(heir)
+        return heir
+
+    def _enter_heir(self, dead: Environment) -> Environment:
+        thread, budget = self._kernel.threads.renew(dead.thread), dead.budget
+        return self._enter(dead.name, dead.cpu, dead.may_bind, None, thread, budget=budget, reserved=True)
+
+    def _take_back(self, environment: Environment, predecessor: Environment | None) -> None:
+        """Forget *environment*, whose body the host did not lend."""
+        self._kernel.threads.take_back(environment.first, predecessor.first if predecessor else None)
+        if predecessor is not None:
+            environment.budget = self._no_budget(environment)
+            predecessor.budget.show_in(self._kernel.kip.budget_row(predecessor.number))
+        environment.keep(Starts())
+        self._close_page(environment)
+        self._erase(environment)
+
+    def _no_budget(self, of: Environment) -> Budget:
+        """Return one for *of*, who holds nothing: somebody else has its own."""
+        budget = Budget(of.name, [0] * len(Item))
+        budget.show_in(self._kernel.kip.budget_row(of.number))
+        return budget
+
+    def _inherit(self, dead: Environment, heir: Environment) -> None:
+        """Give *heir* what *dead* left."""
         kernel = self._kernel
-        heir = self._enter(
-            dead.name,
-            dead.cpu,
-            dead.may_bind,
-            None,
-            kernel.threads.renew(dead.thread),
-            budget=dead.budget,
-            reserved=True,
-        )
-        dead.budget = Budget(dead.name, [0] * len(Item))
-        dead.budget.show_in(kernel.kip.budget_row(dead.number))
+        dead.budget = self._no_budget(dead)
         heir.redirector, heir.utcb_area, heir.kip_area = dead.redirector, dead.utcb_area, dead.kip_area
         heir.family = dead.family
         heir.keeps, heir.table, heir.frames = True, dead.table, dead.frames
         heir.table.holder = heir
-        heir.roles, heir.descriptors, heir.earlier = dead.roles, dead.descriptors, dead.earlier
+        heir.starts, dead.starts = dead.starts, Starts()
         dead.keeps, dead.frames, dead.table = False, 0, type(dead.table)(dead)
-        dead.descriptors, dead.earlier = [], []
         kernel.jobs.begin(self._show_inheritance(heir))
         kernel.kip.show(dead)
         kernel.count(Counter.RESTARTS)
-        return heir
 
     def _show_inheritance(self, heir: Environment) -> "Steps[None]":
         """Show what *heir* inherited as its own."""
@@ -140,10 +169,12 @@ class Environments:
         if dead is None:
             environment = self._enter(name, -1, may_bind, number, budget=budget)
         elif dead.over:
-            environment = self._inherit(dead)
+            environment = self._enter_heir(dead)
         else:
             raise Refused(Refusal.STILL_ALIVE, f"{name} is still ending: attach again")
         self._embody(environment, body)
+        if dead is not None:
+            self._inherit(dead, environment)
         self._introduce(environment)
         self.started(environment)
         if dead is not None:
@@ -178,7 +209,8 @@ class Environments:
 
     def launch_space(self, space: Environment, program: Program, descriptors: "list[Descriptor]") -> None:
         """Make a body for *space*, which has none yet. Raises Exhausted."""
-        self._embody(space, self._body(space, program, descriptors))
+        self._kernel.machine.spare()
+        self._launch(space, program, descriptors)
 
     def _enter(
         self,
@@ -222,17 +254,11 @@ class Environments:
                 Refusal.PLAN_FULL, f"processor {cpu} has {count}: start it on another, or outside the plan"
             )
 
-    def _launch(
-        self, environment: Environment, program: Program, descriptors: "list[Descriptor]"
-    ) -> Environment:
-        environment.serves = program.kind == ProgramKind.SERVER
-        self._embody(environment, self._body(environment, program, descriptors))
-        self._introduce(environment)
-        return environment
-
-    def _body(self, e: Environment, program: Program, descriptors: "list[Descriptor]") -> "Body":
-        given, descriptors[:] = list(descriptors), []
-        return self._kernel.machine.launch(e.number, e.name, program, given, cpu=e.cpu)
+    def _launch(self, e: Environment, program: Program, descriptors: "list[Descriptor]") -> None:
+        """Make a body for *e*; the descriptors are consumed. Raises Exhausted."""
+        e.serves = program.kind == ProgramKind.SERVER
+        self._embody(e, self._kernel.machine.launch(e.number, e.name, program, list(descriptors), cpu=e.cpu))
+        descriptors.clear()
 
     def _embody(self, environment: Environment, body: "Body") -> None:
         environment.body, environment.launched = body, True
@@ -342,7 +368,7 @@ class Environments:
                 capability.thing.leaked = True
             yield from Taking(kernel, capability, environment).steps(itself=True, forced=True)
             yield None
-        environment.forget_descriptors()
+        environment.keep(Starts())
         kernel.threads.release(environment.first)
 
     def _close_page(self, environment: Environment) -> None:

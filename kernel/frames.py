@@ -64,8 +64,9 @@ class Extent:
 
     kind = Kind.EXTENT
 
-    def __init__(self, first: int, count: int, backing: "Backing") -> None:
+    def __init__(self, kernel: "Kernel", first: int, count: int, backing: "Backing") -> None:
         """Wrap *backing*, the memory of *count* frames from *first*."""
+        self._kernel = kernel
         self.first = first
         self.count = count
         self.binding: Binding | None = None
@@ -97,8 +98,9 @@ class Extent:
 
     def descriptor(self, capability: "Capability") -> "Descriptor":
         """Return what the holder of *capability* maps it by."""
+        descriptor = self._backing.descriptor(writable=bool(capability.rights & Rights.WRITE))
         capability.mapped, self._is_pristine = True, False
-        return self._backing.descriptor(writable=bool(capability.rights & Rights.WRITE))
+        return descriptor
 
     @property
     def user(self) -> "Environment | None":
@@ -123,6 +125,7 @@ class Extent:
     def unlock(self, kernel: "Kernel") -> None:
         """Let the next job work on it."""
         assert self._lock is not None
+        self._backing.forget_copy()
         latch, self._lock = self._lock, None
         kernel.jobs.open(latch)
 
@@ -137,22 +140,28 @@ class Extent:
         if self.binding is not None:
             raise Refused(Refusal.RING_MEMORY, f"{self!r} is the ring of a binding")
 
-    def become_ring(self, binding: "Binding") -> None:
-        """Be memory of *binding*, zeros, that nobody can cut. Raises Exhausted: then nothing has changed.
+    def become_ring(self, binding: "Binding") -> "Descriptor":
+        """Be memory of *binding*, zeros, that nobody can cut; return what one side maps it by.
 
-        `cut` then takes the old memory from who has it mapped.
+        `cut` then takes the old memory from who has it mapped. Raises Exhausted: then nothing has changed.
         """
-        self._old = self._backing.seal()
+        descriptor, self._old = self._backing.seal()
         self.binding = binding
         self._forget_mappings()
+        return descriptor
 
-    def cut(self) -> "Steps[None]":
-        """Take the memory it had from all who have it mapped."""
+    def cut(self) -> "Steps[bool]":
+        """Take the memory it had from all who have it mapped; say whether the host did."""
         old, self._old = self._old, None
-        if old is not None and self._is_pristine:
-            do(old)
-        elif old is not None:
-            yield old
+        try:
+            if old is not None and self._is_pristine:
+                do(old)
+            elif old is not None:
+                yield old
+        except Exhausted as exhausted:
+            self._kernel.log(f"{self!r}: its old memory could not be taken back: {exhausted}")
+            return False
+        return True
 
     def ring_descriptor(self) -> "Descriptor":
         """Return what either side of the binding maps it by."""
@@ -217,8 +226,8 @@ class Extent:
         """Take the memory from everybody and give the frames back to RAM."""
         yield from self.lock()
         self._old = self._backing.release()
-        yield from self.cut()
-        kernel.frames.give_back(self)
+        if (yield from self.cut()):  # otherwise nobody gets the frames again
+            kernel.frames.give_back(self)
         self.unlock(kernel)
 
     def fill(self) -> "Deed":
@@ -232,7 +241,8 @@ class Extent:
 
     def move(self, kernel: "Kernel", keeper: "Capability | None") -> "Steps[None]":
         """Let the copy, if any, be its memory, and take the old from all; holders but *keeper* are told."""
-        yield self._backing.replace()
+        self._old = self._backing.replace()
+        yield from self.cut()
         self.leaked = False
         for capability in list(self._capabilities):
             if capability.mapped and capability is not keeper:
@@ -274,7 +284,7 @@ class Frames:
         backing = self._kernel.machine.memory.carve(at, count, zero=zero)
         self._runs.take(at, count)
         self._kernel.kip.show_free(self.free)
-        extent = Extent(at, count, backing)
+        extent = Extent(self._kernel, at, count, backing)
         if not zero:
             try:
                 yield extent.fill()

@@ -14,8 +14,9 @@ from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
 from kernel.abi.gate import Status
 from kernel.abi.kip import Counter
-from kernel.dispatch import HANDLERS, Call, handles
+from kernel.dispatch import HANDLERS, Answer, Call, handles
 from kernel.errors import Faulted, Refused
+from kernel.jobs import Latch
 
 if TYPE_CHECKING:
     from hwmodel.machine import Descriptor
@@ -27,6 +28,8 @@ _DECODER = msgspec.msgpack.Decoder(traps.AnyTrap)
 _ENCODER = msgspec.msgpack.Encoder()
 _DONE = bytes([Status.DONE])
 _REFUSED = bytes([Status.REFUSED])
+_MOMENT = 5_000_000
+"""After how many ns an answer is sent again that the host would not take."""
 _FIRST_FIELD = {trap: trap.__struct_fields__[0] for trap in traps.TRAPS.values() if trap.needs is not None}
 _NUMBER = {trap: number for number, trap in traps.TRAPS.items()}
 
@@ -42,17 +45,15 @@ class Gate:
         """Do one trap and answer it; a caller that broke the contract is ended instead."""
         try:
             trap = _decode(data)
-            gives: list[Descriptor] = []
-            answer = self.perform(caller, trap, descriptors, gives)
+            answer = self.perform(caller, trap, descriptors)
         except Faulted as faulted:
             self._kernel.environments.fault(caller, faulted.fault, faulted.detail)
             _close(descriptors)
             return
-        if isinstance(answer, bytes):
-            self._answer(caller, trap, answer, gives)
+        if isinstance(answer, Answer) and self._send(caller, trap, answer):
             _close(descriptors)
             return
-        steps, port = self._finish(caller, trap, answer, descriptors, gives), caller.body.port
+        steps, port = self._finish(caller, trap, answer, descriptors), caller.body.port
         if not self._kernel.jobs.begin(steps, port.resume, _NUMBER[type(trap)]):
             port.hold()
 
@@ -60,32 +61,49 @@ class Gate:
         self,
         caller: "Environment",
         trap: traps.Trap,
-        steps: "Steps[bytes]",
+        answer: "Answer | Steps[Answer]",
         descriptors: "list[Descriptor]",
-        gives: "list[Descriptor]",
     ) -> "Steps[None]":
         """Do the rest of a trap, and answer it if there is still somebody who asked."""
-        answer = yield from steps
-        if caller.alive and not caller.fault:
-            self._answer(caller, trap, answer, gives)
-        else:
-            _close(gives)
-        _close(descriptors)
+        if not isinstance(answer, Answer):
+            answer = yield from answer
+        while caller.alive and not caller.fault:
+            if self._send(caller, trap, answer):
+                answer.call = None
+                break
+            yield self._wait()
+        _close([*answer.gives(), *descriptors])
 
-    def _answer(
-        self, caller: "Environment", trap: traps.Trap, answer: bytes, gives: "list[Descriptor]"
-    ) -> None:
-        if not caller.body.port.send(answer, gives):
+    def _wait(self) -> Latch:
+        """Return what opens after a moment."""
+        latch, clock = Latch(), self._kernel.machine.clock
+        clock.alarm(clock.now() + _MOMENT, lambda: self._kernel.jobs.open(latch))
+        return latch
+
+    def _send(self, caller: "Environment", trap: traps.Trap, answer: Answer) -> bool:
+        """Answer; False: the host cannot now. A caller that does not read is ended.
+
+        What the host counts against us is not the caller's fault: what comes with descriptors that cannot be
+        sent is refused, and undone.
+        """
+        port = caller.body.port
+        try:
+            heard = port.send(answer.data, answer.gives())
+        except Exhausted as exhausted:
+            answer.data = _without_gifts(answer, _refusal(Refused(Refusal.HOST_FULL, str(exhausted))))
+            answer.call = None
+            try:
+                heard = port.send(answer.data)
+            except Exhausted:
+                return False
+        if not heard:
             self._kernel.environments.fault(caller, Fault.GATE_OVERRUN, type(trap).__name__)
+        return True
 
     def perform(
-        self,
-        caller: "Environment",
-        trap: traps.Trap,
-        descriptors: "list[Descriptor]",
-        gives: "list[Descriptor]",
-    ) -> "bytes | Steps[bytes]":
-        """Do *trap* and return the answer, or the steps to it; *gives* collects the descriptors that go with it."""
+        self, caller: "Environment", trap: traps.Trap, descriptors: "list[Descriptor]"
+    ) -> "Answer | Steps[Answer]":
+        """Do *trap* and return the answer, or the steps to it."""
         kind = type(trap)
         if descriptors and not kind.takes_descriptors:
             raise Faulted(Fault.EXTRA_DESCRIPTORS, kind.__name__)
@@ -96,31 +114,42 @@ class Gate:
             result = HANDLERS[kind](self._kernel, call)
         except (Refused, Exhausted) as refused:
             return self._refuse(call, refused)
-        if isinstance(result, GeneratorType):
-            return self._carry_on(call, result, gives)
-        return self._done(call, result, gives)
+        return self._carry_on(call, result) if isinstance(result, GeneratorType) else self._done(call, result)
 
-    def _carry_on(self, call: Call[Any], steps: "Steps[Any]", gives: "list[Descriptor]") -> "Steps[bytes]":
+    def _carry_on(self, call: Call[Any], steps: "Steps[Any]") -> "Steps[Answer]":
         """Do the steps of a handler."""
         try:
             result = yield from steps
         except (Refused, Exhausted) as refused:
             return self._refuse(call, refused)
-        return self._done(call, result, gives)
+        return self._done(call, result)
 
-    def _done(self, call: Call[Any], result: Any, gives: "list[Descriptor]") -> bytes:  # noqa: ANN401 - any result
+    def _done(self, call: Call[Any], result: Any) -> Answer:  # noqa: ANN401 - each trap has its own result
         self._kernel.trace.record(Event.TRAP, call.caller.number, _NUMBER[type(call.trap)])
-        gives += call.gives
-        return _DONE if result is None else _DONE + _ENCODER.encode(result)
+        return Answer(_DONE if result is None else _DONE + _ENCODER.encode(result), call)
 
-    def _refuse(self, call: Call[Any], why: Refused | Exhausted) -> bytes:
+    def _refuse(self, call: Call[Any], why: Refused | Exhausted) -> Answer:
         """Answer that the trap was not done, also for want of what the host would have to lend."""
         _close(call.gives)
         refused = why if isinstance(why, Refused) else Refused(Refusal.HOST_FULL, str(why))
         self._kernel.count(Counter.REFUSALS)
         number = _NUMBER[type(call.trap)]
         self._kernel.trace.record(Event.TRAP, call.caller.number, number, refused.refusal)
-        return _REFUSED + _ENCODER.encode(gate.Refused(int(refused.refusal), refused.detail))
+        return Answer(_refusal(refused))
+
+
+def _refusal(refused: Refused) -> bytes:
+    return _REFUSED + _ENCODER.encode(gate.Refused(int(refused.refusal), refused.detail))
+
+
+def _without_gifts(answer: Answer, refusal: bytes) -> bytes:
+    """Return what is said instead of *answer*, when no descriptors can be sent."""
+    call = answer.call
+    if call is None or not answer.gives():
+        return answer.data
+    if call.parts:
+        return _DONE + _ENCODER.encode([_without_gifts(part, refusal) for part in call.parts])
+    return answer.data if call.undo() else refusal
 
 
 def _close(descriptors: "list[Descriptor]") -> None:
@@ -173,11 +202,10 @@ def _ends(area: range) -> tuple[int, int]:
 
 @handles(traps.Batch)
 def _batch(kernel: "Kernel", call: Call[traps.Batch]) -> "Steps[tuple[bytes, ...]]":
-    answers = []
     for trap in call.trap.traps:
         if not call.caller.alive:
             break
-        answer = kernel.gate.perform(call.caller, trap, [], call.gives)
-        answers.append(answer if isinstance(answer, bytes) else (yield from answer))
+        answer = kernel.gate.perform(call.caller, trap, [])
+        call.parts.append(answer if isinstance(answer, Answer) else (yield from answer))
         yield None
-    return tuple(answers)
+    return tuple(part.data for part in call.parts)

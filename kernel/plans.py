@@ -53,13 +53,13 @@ def _migrate(kernel: "Kernel", call: Call[traps.Migrate]) -> "Steps[None]":
     _check_movable(environment)
     kernel.environments.check_plan(processor.number)
     if environment.launched:
-        environment.body.pause()
         moving = environment.body.move(processor.core)
         if environment.pid:
             yield moving
         if not environment.alive or environment.cpu == processor.number:
             return
         kernel.environments.check_plan(processor.number)
+        environment.body.pause()
     if environment.cpu >= 0:
         kernel.processors[environment.cpu].leave(environment)
     processor.receive(environment)

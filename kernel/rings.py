@@ -53,9 +53,9 @@ class Ring:
 
         Raises Exhausted: then the extent is as it was.
         """
-        self._extent.become_ring(binding)
+        memory = self._extent.become_ring(binding)
         senders, self._senders = self._senders, []
-        return [self._extent.ring_descriptor(), *senders]
+        return [memory, *senders]
 
     def share(self) -> "list[Descriptor]":
         """Return what is the receiver's, once: memory, doorbell ends. Raises Exhausted: they are still here."""

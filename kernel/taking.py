@@ -161,10 +161,21 @@ def _revoke(kernel: "Kernel", call: Call[traps.Revoke]) -> "Steps[int]":
     taking = Taking(kernel, capability, call.caller, keeper=capability)
     yield from taking.steps(itself=False)
     kernel.count(Counter.REVOCATIONS)
-    if taking.moved and capability.mapped and not capability.taken:
-        assert isinstance(capability.thing, Extent)
-        call.gives.append(capability.thing.descriptor(capability))
+    extent = capability.thing
+    if taking.moved and capability.mapped and not capability.taken and isinstance(extent, Extent):
+        call.undo = lambda: _tell_moved(kernel, capability)
+        try:
+            call.gives.append(extent.descriptor(capability))
+        except Exhausted:
+            call.undo()
     return taking.count
+
+
+def _tell_moved(kernel: "Kernel", capability: "Capability") -> bool:
+    """Have the holder map new memory by itself, whose descriptor could not be sent; the revocation stands."""
+    capability.mapped = False
+    kernel.tell(capability.holder, Label.MOVED, (capability.handle,))
+    return True
 
 
 def _ask(kernel: "Kernel", call: Call[traps.Revoke]) -> "Steps[int]":

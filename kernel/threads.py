@@ -103,6 +103,16 @@ class Threads:
         thread.living = True
         self.show(thread)
 
+    def take_back(self, thread: "Thread", before: "Thread | None") -> None:
+        """Undo `enter`: the number is free again, or awaits the successor of *before* still."""
+        thread.living = False
+        thread.environment.threads.clear()
+        thread.environment.budget.release(Item.THREADS)
+        self._kernel.kip.clear_thread(thread.number)
+        if before is not None:
+            self._threads[before.number] = before
+        self.release(thread)
+
     def start(self, thread: "Thread") -> None:
         """Activate the first thread of a program: sigma0 is its pager, the scheduler its scheduler."""
         owner = self._kernel.kip.owner

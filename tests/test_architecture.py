@@ -18,6 +18,7 @@ from tools.architecture import (
     repository,
     seams,
     sizes,
+    swallowed,
     within,
 )
 
@@ -28,7 +29,8 @@ SOUND: Mapping[str, str] = {
     "kernel/abi/limits.py": "FRAME_SIZE = 4 << 10",
     "kernel/abi/traps.py": "class Carve(Trap, tag=0x30): ...",
     "kernel/trap.py": "from kernel import abi\nimport hwmodel.cpu\nprocess_id = 0x30",
-    "hwmodel/real/cpu.py": "import signal, time\nfrom kernel.abi import limits",
+    "hwmodel/real/cpu.py": "import signal, time\nfrom kernel.abi import limits\ntry: f()\nexcept OSError: pass",
+    "hwmodel/real/ram.py": "try:\n    f()\nexcept BaseException as error:\n    g()\n    raise error",
     "hwmodel/failures.py": "import random",
     "libexo/stub.py": "from libexo import ipc",
     "libexo/words.py": "from kernel.abi import limits",
@@ -65,6 +67,16 @@ BROKEN: Sequence[tuple[Rule, str, str, str]] = [  # rule, file, its text, where 
     (numbers, "kernel/own.py", "class Own(abi.Trap, tag=0x31): ...", "1: Own defines trap 0x31;"),
     (numbers, "kernel/own.py", "same = call.tag == 0x30", "1: tag is compared with the number of Carve;"),
     (numbers, "kernel/abi/more.py", "class A(Trap, tag=1): ...\nclass B(Trap, tag=1): ...", "2: B is 0x1,"),
+    (swallowed, "libexo/vm.py", "try:\n    f()\nexcept:\n    pass", "3: catches BaseException;"),
+    (swallowed, "libexo/vm.py", "try:\n    f()\nexcept Exception as e:\n    log(e)", "3: catches Exception;"),
+    (swallowed, "hwmodel/real/gate.py", "with suppress(BaseException): f()", "1: catches BaseException;"),
+    (
+        swallowed,
+        "kernel/cpu.py",
+        "try:\n    f()\nexcept (KeyError, OSError):\n    pass",
+        "3: catches OSError;",
+    ),
+    (swallowed, "kernel/cpu.py", "with contextlib.suppress(OSError): f()", "1: catches OSError;"),
     (numbers, "kernel/abi/more.py", "class E(IntEnum):\n    A = 1, 'a'\n    B = 1, 'b'", "3: E.B is 0x1,"),
 ]
 

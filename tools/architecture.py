@@ -252,6 +252,63 @@ def identifiers(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield getattr(node, "lineno", 1), name
 
 
+BROAD: Mapping[str, str] = {  # who may catch whatever there is, without raising it again: the reason
+    "hwmodel.real.worker": "a deed's bug is raised again in the loop, where it stops the system",
+    "hwmodel.simulated.bodies": "it stands for a host process: whatever ends the program ends only that",
+    "libexo.shortcut": "what an implementation of an interface raises is its caller's to hear",
+    "libexo.aio": "the same",
+    "libexo.serving": "the same",
+    "libexo.l4.start": "what a thread ends with is its exception handler's to hear",
+    "libexo.testing.exploring": "it is raised again with the order that led to it",
+    "libexo.host.launch": "a program's end, whatever it is, is told to the kernel",
+    "libexo.host.confine.forked": "what goes wrong in a forked child is told to its parent",
+    "exo.__main__": "a person is told in one line",
+    "kernel.abi.topology": "a file that cannot be read is told to who named it",
+    "kernel.__main__": "the border to people: what cannot be read, or nobody reads, before there is a machine",
+}
+HOST_ERRORS = frozenset({"OSError", "IOError", "EnvironmentError"})
+ALL_ERRORS = frozenset({"Exception", "BaseException"})
+
+
+def swallowed(sources: Sources) -> Iterator[str]:
+    """Nobody catches whatever there is, and the kernel no error of the host's: they are turned at its border."""
+    for source in sources:
+        if not within(source.module, *PACKAGES) or source.module in BROAD:
+            continue
+        for line, names in caught(source.tree):
+            wide = names & (ALL_ERRORS | HOST_ERRORS if within(source.module, "kernel") else ALL_ERRORS)
+            if wide:
+                wrong = f"catches {', '.join(sorted(wide))}; name what can happen, or give BROAD a reason"
+                yield source.at(line, wrong)
+
+
+def caught(tree: ast.Module) -> Iterator[tuple[int, set[str]]]:
+    """Yield line and names of what is caught, or suppressed, and not raised again as it was."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.ExceptHandler(type=None) if not raises_again(node):
+                yield node.lineno, {"BaseException"}
+            case ast.ExceptHandler(type=ast.expr() as kind) if not raises_again(node):
+                yield node.lineno, names_in(kind)
+            case ast.Call(func=ast.Name("suppress") | ast.Attribute(attr="suppress"), args=kinds):
+                yield node.lineno, {name for kind in kinds for name in names_in(kind)}
+
+
+def raises_again(handler: ast.ExceptHandler) -> bool:
+    """Whether it ends by raising what it caught: it only cleans up."""
+    match handler.body[-1]:
+        case ast.Raise(exc=None):
+            return True
+        case ast.Raise(exc=ast.Name(name)):
+            return name == handler.name
+    return False
+
+
+def names_in(kind: ast.expr) -> set[str]:
+    """The names of the exceptions that *kind*, one or a tuple of them, stands for."""
+    return {node.id for node in ast.walk(kind) if isinstance(node, ast.Name)}
+
+
 OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -330,7 +387,7 @@ def copies(source: Source, defined: Mapping[tuple[str, int], str], traps: Mappin
                 yield source.at(node.lineno, f"{about} is compared with the number of {trap}; name it")
 
 
-RULES: tuple[Rule, ...] = (layers, seams, sizes, facts, kernel_words, numbers)
+RULES: tuple[Rule, ...] = (layers, seams, sizes, facts, kernel_words, numbers, swallowed)
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 
 from hwmodel.machine import Deed
+from hwmodel.real.errors import lending
 
 
 def move(pid: int, core: int, *, group: bool) -> Deed:
@@ -18,12 +19,13 @@ def move(pid: int, core: int, *, group: bool) -> Deed:
         new := {thread for process in processes_of(pid, group=group) for thread in _threads(process)} - moved
     ):
         for thread in new:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+            with lending, contextlib.suppress(ProcessLookupError, PermissionError):
                 os.sched_setaffinity(thread, (core,))
         moved |= new
         yield
 
 
+@lending
 def processes_of(pid: int, *, group: bool) -> Iterable[int]:
     """Return *pid*, or the processes of the group it leads."""
     if not group:

@@ -1,24 +1,35 @@
 """A host file descriptor with an owner."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
 import select
 
+from hwmodel.errors import exhausted
 from hwmodel.machine import Exhausted
+from hwmodel.real.errors import lending
 from kernel.abi.limits import FRAME_SIZE
 
 RESERVE = 64
 """Descriptors that are not lent out: what the kernel needs itself, for a moment or to end somebody."""
 
 
-def lendable(number: int) -> int:
-    """Return *number*, which is new and to be kept for somebody. Raises Exhausted when hardly any are left."""
+def check_lendable(number: int) -> None:
+    """Raise Exhausted when *number*, which is new and to be kept for somebody, is among the last."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= limit <= number + RESERVE:
+        raise exhausted(errno.EMFILE)
+
+
+def lendable(number: int) -> int:
+    """Return *number*, or close it and raise Exhausted, as `check_lendable` says."""
+    try:
+        check_lendable(number)
+    except Exhausted:
         os.close(number)
-        raise Exhausted(f"{limit} descriptors: raise the limit of the kernel (ulimit -n)")
+        raise
     return number
 
 
@@ -39,8 +50,9 @@ class RealDescriptor:
             with contextlib.suppress(OSError):
                 os.close(number)
 
+    @lending
     def duplicate(self) -> "RealDescriptor":
-        """Return another descriptor of the same thing."""
+        """Return another descriptor of the same thing. Raises Exhausted."""
         return RealDescriptor(os.dup(self.number))
 
     def posted(self) -> bool:
@@ -56,40 +68,38 @@ class RealDescriptor:
         return f"<RealDescriptor {self.number if self.number >= 0 else 'closed'}>"
 
 
+@lending
 def own_copy(number: int, *, writable: bool) -> RealDescriptor:
     """Return a descriptor of the file behind *number*; without *writable*, one opened for reading only.
 
-    The file's mode (0600, ours) keeps its holder from opening it again for writing.
+    The file's mode (0600, ours) keeps its holder from opening it again for writing. Raises Exhausted.
     """
     if writable:
         return RealDescriptor(os.dup(number))
     return RealDescriptor(os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_CLOEXEC))
 
 
+@lending
 def ticket() -> tuple[RealDescriptor, RealDescriptor]:
     """Return two descriptors of a new pipe, each to write and to read by, which never wait. Raises Exhausted.
 
     Whether a descriptor waits is a flag of how the pipe was opened; each of these was opened by itself, so what
     one holder does to his is nothing to the other. The pipe holds a page: 512 numbers.
     """
-    opened: list[RealDescriptor] = []
-    made: list[RealDescriptor] = []
-    try:
-        made += map(RealDescriptor, os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK))
-        fcntl.fcntl(made[0].number, fcntl.F_SETPIPE_SZ, FRAME_SIZE)
-        while len(opened) < 2:  # noqa: PLR2004 - parties
-            number = os.open(f"/proc/self/fd/{made[0].number}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-            opened.append(RealDescriptor(lendable(number)))
-    except (OSError, Exhausted) as error:
-        for end in opened:
-            end.close()
-        raise Exhausted(f"a ticket: {error}") from error
-    finally:
-        for end in made:
-            end.close()
-    return opened[0], opened[1]
+    made = [
+        RealDescriptor(number) for number in os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    ]  # closed with this call
+    fcntl.fcntl(made[0].number, fcntl.F_SETPIPE_SZ, FRAME_SIZE)
+    return _open_anew(made[0]), _open_anew(made[0])
 
 
+def _open_anew(pipe: RealDescriptor) -> RealDescriptor:
+    """Return a descriptor of *pipe* with flags of its own."""
+    number = os.open(f"/proc/self/fd/{pipe.number}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    return RealDescriptor(lendable(number))
+
+
+@lending
 def pipe() -> tuple[RealDescriptor, RealDescriptor]:
     """Return the reading and the writing end of a new pipe, which never wait. Raises Exhausted.
 
@@ -102,5 +112,10 @@ def pipe() -> tuple[RealDescriptor, RealDescriptor]:
     except Exhausted:
         os.close(reading)
         raise
-    fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, FRAME_SIZE)
+    try:
+        fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, FRAME_SIZE)
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
     return RealDescriptor(reading), RealDescriptor(writing)

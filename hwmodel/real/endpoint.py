@@ -12,7 +12,8 @@ import socket
 from collections.abc import Callable
 
 from hwmodel.machine import Exhausted
-from hwmodel.real.descriptor import RealDescriptor, lendable
+from hwmodel.real.descriptor import RealDescriptor, check_lendable
+from hwmodel.real.errors import lending
 from hwmodel.real.loop import Loop
 
 BACKLOG = 128
@@ -21,8 +22,9 @@ _SECRET = 16
 """Bytes of a secret name."""
 
 
+@lending
 def listen(path: str, kind: socket.SocketKind, backlog: int) -> socket.socket:
-    """Return a socket that listens at *path*, to which every uid may connect."""
+    """Return a socket that listens at *path*, to which every uid may connect. Raises Exhausted."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, kind)
@@ -35,6 +37,8 @@ def listen(path: str, kind: socket.SocketKind, backlog: int) -> socket.socket:
         listener.listen(backlog)
     except BaseException:
         listener.close()
+        with contextlib.suppress(OSError):
+            os.unlink(path)
         raise
     return listener
 
@@ -48,11 +52,13 @@ class RealEndpoint:
         self._path = os.path.join(directory, self.name)
         self._loop = loop
         self._call: Callable[[], object] = connected
+        self._listener = _listen_once(os.path.join(directory, f".{serial}"), self._path)
         try:
-            self._listener = _listen_once(os.path.join(directory, f".{serial}"), self._path)
-        except OSError as error:
-            raise Exhausted(f"an end point: {error.strerror}") from error
-        loop.watch(self._listener.fileno(), self._connected)
+            loop.watch(self._listener.fileno(), self._connected)
+        except Exhausted:
+            self._listener.close()
+            os.unlink(self._path)
+            raise
 
     def _connected(self, _events: int) -> None:
         """Somebody is there, and nobody has room behind him."""
@@ -79,11 +85,12 @@ class RealEndpoint:
             self._path, self._call = "", int  # who is called has this end point
 
 
+@lending
 def _listen_once(bound: str, path: str) -> socket.socket:
-    """Return a socket bound to *bound* that listens at *path*, with room for one connection. Raises OSError."""
-    number = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK).detach()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=lendable(number))
+    """Return a socket bound to *bound* that listens at *path*, with room for one connection. Raises Exhausted."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
+        check_lendable(listener.fileno())
         listener.bind(bound)
         os.chmod(bound, 0o666)  # noqa: S103 - who may connect is decided by who knows the name
         os.rename(bound, path)

@@ -1,43 +1,18 @@
-"""Errors of the host, made into the machine's own: the table of what may run out, and what to do about it.
+"""The border to the host: its errors become the machine's own.
 
-Nothing the host says may end the kernel. So at this border every error of a call made for somebody else becomes
-Exhausted: a refusal for that one. What makes the call undoes what it had made before.
+Nothing the host says may end the kernel. So every error of a call made for somebody is Exhausted, which becomes a
+refusal for that one; the call undoes what it had made before.
 """
 
-import errno
 import functools
-import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
-from hwmodel.machine import Exhausted
+from hwmodel.errors import exhausted
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-ADVICE = {
-    errno.EMFILE: "the kernel's limit of descriptors is reached: raise it (ulimit -n)",
-    errno.ENFILE: "the host's limit of open files is reached: raise fs.file-max",
-    errno.ENOMEM: "the host has no memory left: give it more, or run less",
-    errno.ENOBUFS: "the host has no memory for sockets left: give it more, or run less",
-    errno.ENOSPC: "a file system of the host is full, perhaps of inodes: make room where the run directory is",
-    errno.EDQUOT: "the quota of the kernel's user is used up: raise it, or make room",
-    errno.EFBIG: "the kernel's limit of the size of files is too low: raise it (ulimit -f)",
-    errno.EPERM: "the host does not allow it: exo doctor says which protections are missing",
-    errno.EACCES: "the host does not allow it: exo doctor says which protections are missing",
-    errno.ETOOMANYREFS: "too many descriptors are on their way unread: raise the kernel's limit (ulimit -n)",
-    errno.EAGAIN: "the host lends no more processes or locked memory: raise the limits of the kernel's user",
-}
-"""By the host's number: what has run out, and what to do."""
-
-
-def exhausted(error: OSError) -> Exhausted:
-    """Return what the machine says of *error*."""
-    number = error.errno or 0
-    name = errno.errorcode.get(number, str(number))
-    advice = ADVICE.get(number, os.strerror(number))
-    return Exhausted(f"{advice} [{name}]")
 
 
 class Lending:
@@ -51,7 +26,7 @@ class Lending:
             try:
                 return function(*arguments, **named)
             except OSError as error:
-                raise exhausted(error) from error
+                raise exhausted(error.errno or 0) from error
 
         return wrapped
 
@@ -63,7 +38,7 @@ class Lending:
     ) -> None:
         """Turn what was raised."""
         if isinstance(error, OSError):
-            raise exhausted(error) from error
+            raise exhausted(error.errno or 0) from error
 
 
 lending = Lending()

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hwmodel.machine import Alarm
+from hwmodel.machine import Alarm, Exhausted
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.endpoint import listen
 from hwmodel.real.loop import Loop
@@ -69,7 +69,14 @@ class Gate:
 
     def _watch(self) -> None:
         self._recovery = None
-        self._loop.watch(self._listener.fileno(), self._accept)
+        try:
+            self._loop.watch(self._listener.fileno(), self._accept)
+        except Exhausted:
+            self._recover()
+
+    def _recover(self) -> None:
+        """Accept nobody for a moment."""
+        self._recovery = self._loop.alarm(self._loop.now() + RECOVERY_NS, self._watch)
 
     def _accept(self, _events: int) -> None:
         """Take one connection."""
@@ -79,7 +86,7 @@ class Gate:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 self._log(f"nobody can attach for a moment: {error.strerror}")
                 self._loop.unwatch(self._listener.fileno())
-                self._recovery = self._loop.alarm(self._loop.now() + RECOVERY_NS, self._watch)
+                self._recover()
             return
         try:
             peer = identify(connection)
@@ -98,7 +105,11 @@ class Gate:
             self._drop(next(iter(self._visitors.values())))
         self._visitors[id(visitor)] = visitor
         visitor.limit = self._loop.alarm(self._loop.now() + PATIENCE_NS, lambda: self._drop(visitor))
-        self._loop.watch(visitor.connection.fileno(), lambda _events: self._first_packet(visitor))
+        try:
+            self._loop.watch(visitor.connection.fileno(), lambda _events: self._first_packet(visitor))
+        except Exhausted as exhausted:
+            self._log(f"somebody could not attach: {exhausted}")
+            self._drop(visitor)
 
     def _first_packet(self, visitor: "_Visitor") -> None:
         """Hand the connection on with what it wants; one that wants nothing, or too much, is dropped."""

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from hwmodel.real.errors import lending
 from hwmodel.real.libc import Timer
 from kernel.abi.kip import TURN_BUCKETS, Head
 
@@ -115,10 +116,14 @@ class Loop:
         """Keep in *words* how long the turns take; see `kernel.abi.kip.Head.TURN_TRAP`."""
         self._turns = words
 
+    @lending
     def watch(self, descriptor: int, watcher: Watcher, events: int = select.EPOLLIN) -> None:
-        """Call *watcher* in every turn in which *descriptor* has one of *events*, or its peer is gone."""
-        self._watchers[descriptor] = watcher
+        """Call *watcher* in every turn in which *descriptor* has one of *events*, or its peer is gone.
+
+        Raises Exhausted.
+        """
         self._epoll.register(descriptor, events)
+        self._watchers[descriptor] = watcher
 
     def change(self, descriptor: int, events: int) -> None:
         """Wait for other events of a watched descriptor."""

@@ -1,15 +1,18 @@
 """The real machine, assembled: read `RealMachine.__init__` as a table of contents."""
 
+import errno
 import os
 import socket
 import weakref
 from collections.abc import Callable, Sequence
 
+from hwmodel.errors import exhausted
 from hwmodel.interrupts import MILLISECOND, InterruptController, Ticker
 from hwmodel.machine import Deed, Descriptor, Exhausted, Page, Supervisor
 from hwmodel.real.body import RealBody
 from hwmodel.real.descriptor import RealDescriptor, lendable, pipe, ticket
 from hwmodel.real.endpoint import BACKLOG, RealEndpoint, listen
+from hwmodel.real.errors import lending
 from hwmodel.real.frequencies import frequencies
 from hwmodel.real.gate import Gate, Peer
 from hwmodel.real.loop import Loop
@@ -93,6 +96,11 @@ class RealMachine:
         """Do *deed* on a thread of its own, then call *done* from the loop."""
         self._worker.work(deed, done)
 
+    @lending
+    def spare(self) -> None:
+        """Raise Exhausted when the host lends hardly more than what a restart of a server needs."""
+        os.close(lendable(os.eventfd(0, os.EFD_CLOEXEC)))
+
     def file(self, path: str) -> RealDescriptor:
         """Return a descriptor to read the file or directory *path* by. Raises OSError."""
         return RealDescriptor(lendable(os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
@@ -120,7 +128,7 @@ class RealMachine:
             return RealDescriptor(listener.detach())
 
     def ticket(self) -> tuple[RealDescriptor, RealDescriptor]:
-        """Return a new ticket: a pipe, opened anew for each of the two."""
+        """Return a new ticket: a pipe, opened anew for each of the two. Raises Exhausted."""
         return ticket()
 
     def bell(self) -> tuple[RealDescriptor, RealDescriptor]:
@@ -137,7 +145,8 @@ class RealMachine:
         self, number: int, name: str, program: Program, descriptors: list[Descriptor], *, cpu: int
     ) -> RealBody:
         """Start a program; see `hwmodel.machine.Machine.launch`."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with lending:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         uid = self._uids.take()
         held = cpu >= 0
         is_foreign = program.kind == ProgramKind.FOREIGN
@@ -192,12 +201,17 @@ class RealMachine:
             return
         match report:
             case Launched(_, pid):
-                process = descriptors[0]
-                assert isinstance(process, RealDescriptor)
+                if not descriptors or not isinstance(process := descriptors[0], RealDescriptor):
+                    supervisor.failed(body, str(exhausted(errno.EMFILE)))
+                    return
                 body.start(pid, process)
                 # Its gate is read from now on, so that the kernel never hears a program before its start.
                 # That the gate closes is no end: a program may do without one.
-                body.open(supervisor, lambda: None)
+                try:
+                    body.open(supervisor, lambda: None)
+                except Exhausted as full:
+                    supervisor.failed(body, str(full))
+                    return
                 supervisor.started(body)
             case Failed(_, reason):
                 supervisor.failed(body, reason)
@@ -223,9 +237,14 @@ class RealMachine:
                 supervisor.ended(body, 0)
 
         body.on_discard = discard
-        body.open(supervisor, ended)
-        # It may die while somebody else holds its end of the gate open.
-        self._loop.watch(process, lambda _events: ended())
+        try:
+            body.open(supervisor, ended)
+            # It may die while somebody else holds its end of the gate open.
+            self._loop.watch(process, lambda _events: ended())
+        except Exhausted as full:
+            self._log(f"somebody could not attach: {full}")
+            body.discard()
+            return
         supervisor.attached(body, data)
 
     def _bereave(self) -> None:

@@ -17,9 +17,10 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from hwmodel.machine import Deed
+from hwmodel.machine import Deed, Exhausted
 from hwmodel.real.descriptor import RealDescriptor, lendable, own_copy
 from hwmodel.real.errors import lending
+from hwmodel.real.loop import close_quietly
 from kernel.abi.limits import FRAME_SIZE
 
 JUNK = b"\xa5"
@@ -36,9 +37,14 @@ _junk = memoryview(JUNK * CHUNK)
 
 
 @lending
-def memory_file(name: str, size: int, seals: int) -> int:
-    """Return the descriptor of a new memory file of zeros that only we may open again."""
-    number = lendable(os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+def memory_file(name: str, size: int, seals: int, *, lent: bool = True) -> int:
+    """Return the descriptor of a new memory file of zeros that only we may open again. Raises Exhausted.
+
+    One that is not *lent*, but the kernel's own, may be the last there is.
+    """
+    number = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    if lent:
+        lendable(number)
     try:
         os.fchmod(number, 0o600)
         os.ftruncate(number, size)
@@ -91,16 +97,27 @@ class RealBacking:
             if new >= 0:
                 os.close(new)
 
+    def forget_copy(self) -> None:
+        """Free the copy. Harmless when there is none."""
+        number, self._copied = self._copied, -1
+        if number >= 0:
+            close_quietly(number)
+
     def replace(self) -> Deed:
         """Become the copy, or empty, and take the old memory from everybody who has it mapped."""
         old, self._number, self._copied = self._number, self._copied, -1
         yield from _cut(old, self._size)
 
-    def seal(self) -> Deed:
+    def seal(self) -> tuple[RealDescriptor, Deed]:
         """Become new, empty memory that nobody can cut; the deed takes the old from everybody. Raises Exhausted."""
         new = memory_file(self._name, self._size, ALL_SEALS)
+        try:
+            descriptor = own_copy(new, writable=True)
+        except Exhausted:
+            os.close(new)
+            raise
         old, self._number, self._sealed = self._number, new, True
-        return _cut(old, self._size)
+        return descriptor, _cut(old, self._size)
 
     def unseal(self) -> None:
         """Become new, empty memory that can be taken back; the sealed is left to who has it mapped."""
@@ -115,9 +132,7 @@ class RealBacking:
         """
         number, self._number = self._number, -1
         sealed, self._sealed = self._sealed, False
-        if self._copied >= 0:
-            os.close(self._copied)
-            self._copied = -1
+        self.forget_copy()
         if number >= 0 and sealed:
             os.close(number)
         else:
@@ -167,13 +182,14 @@ def _write_junk(number: int, span: range) -> Deed:
 
 
 def _cut(number: int, size: int) -> Deed:
-    """Cut a memory file to nothing and close it; its end goes first."""
+    """Cut a memory file to nothing and close it; its end goes first. Raises Exhausted, where no host should."""
     if number < 0:
         return
     with contextlib.ExitStack() as closing:
         closing.callback(os.close, number)
         for left in reversed(range(0, size, CUT)):
-            os.ftruncate(number, left)
+            with lending:
+                os.ftruncate(number, left)
             yield
 
 

@@ -14,7 +14,7 @@ import msgspec
 from hwmodel.machine import Descriptor
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.loop import GONE, Loop
-from hwmodel.real.port import close_all, send_packet, take_descriptors
+from hwmodel.real.port import AGAIN_NS, UNHEARD, close_all, send_packet, take_descriptors
 from hwmodel.real.run import Run
 from kernel.abi.nursery import MAX_REPORT, Launch, Reap, Report
 
@@ -43,6 +43,8 @@ class Nursery:
     def __init__(self, loop: Loop, run: Run) -> None:
         self._loop = loop
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._put_off = False
+        """The host had no room for what waits."""
         self._waiting: deque[tuple[bytes, Sequence[Descriptor]]] = deque()
         self._decode = msgspec.msgpack.Decoder(Report).decode
         self._encode = msgspec.msgpack.Encoder().encode
@@ -84,7 +86,7 @@ class Nursery:
             close_all(descriptors)
             return
         self._waiting.append((data, descriptors))
-        if len(self._waiting) == 1:
+        if len(self._waiting) == 1 and not self._put_off:
             self._flush()
 
     def _flush(self) -> None:
@@ -95,15 +97,24 @@ class Nursery:
                 send_packet(self._socket, data, descriptors)
             except BlockingIOError:
                 break
-            except OSError:
-                pass  # it is dead: the socket says so to `_ready`
+            except OSError as error:
+                if error.errno not in UNHEARD:  # the host has no room for it now
+                    self._put_off = True
+                    self._loop.alarm(self._loop.now() + AGAIN_NS, self._try_again)
+                    break
+                # it is dead: the socket says so to `_ready`
             self._waiting.popleft()
             close_all(descriptors)
         with contextlib.suppress(FileNotFoundError):  # not watched yet
             self._loop.change(self._socket.fileno(), self._events())
 
+    def _try_again(self) -> None:
+        self._put_off = False
+        if self._socket.fileno() >= 0:
+            self._flush()
+
     def _events(self) -> int:
-        return select.EPOLLIN | (select.EPOLLOUT if self._waiting else 0)
+        return select.EPOLLIN | (select.EPOLLOUT if self._waiting and not self._put_off else 0)
 
     def _ready(self, events: int) -> None:
         """Send what waits; take one report."""
@@ -115,7 +126,9 @@ class Nursery:
             data, ancillary, _, _ = self._socket.recvmsg(MAX_REPORT, ANCILLARY, RECEIVE_FLAGS)
         except BlockingIOError:
             return
-        except OSError:
+        except OSError as error:
+            if error.errno not in UNHEARD:  # the host has no room for it now
+                return
             data, ancillary = b"", []
         if not data:
             self._loop.unwatch(self._socket.fileno())

@@ -6,6 +6,7 @@ import mmap
 import os
 
 from hwmodel.real.descriptor import RealDescriptor, own_copy
+from hwmodel.real.errors import lending
 from hwmodel.real.libc import address_of, map_over
 from hwmodel.real.memory import memory_file
 
@@ -16,10 +17,15 @@ SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 class RealPage:
     """Pages the kernel has mapped for writing; see `hwmodel.machine.Page`."""
 
+    @lending
     def __init__(self, name: str, size: int) -> None:
         self._size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._number = memory_file(f"exo-{name}", self._size, SEALS)
-        self._map = mmap.mmap(self._number, self._size)
+        self._number = memory_file(f"exo-{name}", self._size, SEALS, lent=False)
+        try:
+            self._map = mmap.mmap(self._number, self._size)
+        except OSError:
+            os.close(self._number)
+            raise
         self._buffer = memoryview(self._map)[:size]
         self._path = ""
 

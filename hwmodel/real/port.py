@@ -1,12 +1,14 @@
 """The kernel's end of one gate: packets in, packets out, and the descriptors that come along."""
 
 import array
+import errno
 import fcntl
 import socket
 import termios
 from collections.abc import Callable, Iterable, Sequence
 
-from hwmodel.machine import Body, Descriptor, Supervisor
+from hwmodel.errors import exhausted
+from hwmodel.machine import Body, Descriptor, Exhausted, Supervisor
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.loop import GONE, Loop, close_quietly
 from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
@@ -17,6 +19,10 @@ ANCILLARY = socket.CMSG_SPACE(MAX_PACKET_DESCRIPTORS * array.array("i").itemsize
 """Room for all of them: what did not fit the host would close here and now, however long that takes."""
 RECEIVE_FLAGS = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
 SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+UNHEARD = (errno.EAGAIN, errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
+"""How the host says that a packet has no room, or no reader."""
+AGAIN_NS = 10_000_000
+"""When to listen again that the host had no room for."""
 Ancillary = Iterable[tuple[int, int, bytes]]
 
 
@@ -53,9 +59,13 @@ class RealPort:
 
     def resume(self) -> None:
         """Read packets again. Harmless when it is not held, or closed."""
-        if self._is_held:
-            self._is_held = False
+        if not self._is_held:
+            return
+        try:
             self._read()
+            self._is_held = False
+        except Exhausted:
+            self._loop.alarm(self._loop.now() + AGAIN_NS, self.resume)
 
     def _read(self) -> None:
         self._loop.watch(self._socket.fileno(), self._readable)
@@ -66,14 +76,19 @@ class RealPort:
         self._is_read = False
 
     def send(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> bool:
-        """Send one packet, without waiting; the descriptors are consumed. False: the peer does not read."""
+        """Send one packet, without waiting; the descriptors are consumed. False: nobody reads it.
+
+        Raises Exhausted: that is not the peer's fault.
+        """
         try:
             if descriptors:
                 send_packet(self._socket, data, descriptors)
             else:
                 self._send(data, SEND_FLAGS)
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno in UNHEARD:
+                return False
+            raise exhausted(error.errno or 0) from error
         finally:
             for descriptor in descriptors:
                 descriptor.close()
@@ -82,7 +97,10 @@ class RealPort:
     def offer(self, data: bytes) -> bool:
         """Send one packet while half of the room is left for answers. False: not now."""
         fcntl.ioctl(self._socket, termios.TIOCOUTQ, self._unread)
-        return self._unread[0] < self._room // 2 and self.send(data)
+        try:
+            return self._unread[0] < self._room // 2 and self.send(data)
+        except Exhausted:
+            return False
 
     def close(self) -> None:
         """Close this end. Twice is harmless."""
@@ -98,9 +116,10 @@ class RealPort:
             data, ancillary, flags, _ = self._receive(MAX_TRAP_BYTES, ANCILLARY, RECEIVE_FLAGS)
         except BlockingIOError:
             return
-        except OSError:
-            self._close_down()
-            return
+        except OSError as error:
+            if error.errno in UNHEARD:
+                self._close_down()
+            return  # or the host has no room for it now
         descriptors = take_descriptors(ancillary, self._loop.closer) if ancillary else []
         # An empty packet looks like the end; it is one only when the other side has closed.
         if not data and events & GONE:

@@ -73,7 +73,7 @@ class SimulatedBody:
         self.pid = 0
         self.holder = f"{number}:{name}"
         """As the ledger of descriptors names it."""
-        self.pipe = SimulatedPort(self.holder)
+        self.pipe = SimulatedPort(self.holder, machine.calls)
         self.port: Port = self.pipe
         self.error: BaseException | None = None
         """What the program raised, if it ended that way."""
@@ -117,6 +117,7 @@ class SimulatedBody:
 
     def move(self, core: int) -> Deed:
         """Let it run on host *core* only: nothing but a number here."""
+        self._machine.calls.make("sched_setaffinity")
         self.core = core
         return iter(())
 

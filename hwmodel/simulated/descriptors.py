@@ -3,6 +3,7 @@
 from collections import Counter, deque
 from typing import Protocol
 
+from hwmodel.simulated.calls import HostCalls
 from hwmodel.simulated.mmu import Region
 from kernel.abi.limits import FRAME_SIZE
 
@@ -13,8 +14,9 @@ KERNEL = "kernel"
 class Ledger:
     """Every open descriptor of a machine."""
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, calls: HostCalls | None = None) -> None:
+        """Start empty; *calls* are those of the host that lends the descriptors."""
+        self.calls = calls or HostCalls()
         self._open: dict[int, SimulatedDescriptor] = {}
         self._count = 0
         self._leading: Counter[Thing] = Counter()
@@ -81,6 +83,7 @@ class SimulatedDescriptor:
     def duplicate(self) -> "SimulatedDescriptor":
         """Return another descriptor of the same thing."""
         self.use()
+        self._ledger.calls.make("dup")
         return SimulatedDescriptor(self._ledger, self.thing, writable=self.writable, owner=self.owner)
 
     def posted(self) -> bool:

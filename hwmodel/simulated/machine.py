@@ -19,6 +19,7 @@ from hwmodel.failures import FailureKind, Failures
 from hwmodel.interrupts import MILLISECOND, InterruptController, Ticker
 from hwmodel.machine import Clock, Deed, Descriptor, Exhausted, Interrupts, Memory, Page, Supervisor, do
 from hwmodel.simulated.bodies import SimulatedBody
+from hwmodel.simulated.calls import HostCalls
 from hwmodel.simulated.clock import VirtualClock
 from hwmodel.simulated.descriptors import (
     ConsoleThing,
@@ -122,7 +123,9 @@ class SimulatedMachine:
         config = (topology or Topology()).machine
         self.virtual = VirtualClock()
         self.clock: Clock = self.virtual
-        self.ledger = Ledger()
+        self.failures = failures or Failures()
+        self.calls = HostCalls(self.failures)
+        self.ledger = Ledger(self.calls)
         self.ram = SimulatedMemory(config.frames(), self.ledger)
         self.memory: Memory = self.ram
         self.interrupts: Interrupts = InterruptController()
@@ -130,7 +133,6 @@ class SimulatedMachine:
         self.uid = 0
         self.pid = FIRST_PID
         self.secret = SECRET
-        self.failures = failures or Failures()
         self.programs: dict[str, Entry] = {}
         """Functions by the name that a program's argv[0] calls them."""
         self.published: dict[str, Page] = {}
@@ -188,6 +190,10 @@ class SimulatedMachine:
         """Do *deed* in a step of its own, in any order with other deeds, then call *done*."""
         self._deeds.append((deed, done))
 
+    def spare(self) -> None:
+        """Say nothing, unless it was made to fail: descriptors are many here."""
+        self.calls.make("getrlimit")
+
     def file(self, path: str) -> SimulatedDescriptor:
         """Return a descriptor of a file: there is none, for what a simulated program runs is in `programs`."""
         return SimulatedDescriptor(self.ledger, FileThing(path))
@@ -202,6 +208,7 @@ class SimulatedMachine:
 
     def endpoint(self, connected: Callable[[], None]) -> SimulatedEndpoint:
         """Return a new listening socket."""
+        self.calls.make("socket", "bind", "rename", "listen")
         self._names += 1
         endpoint = SimulatedEndpoint(self, f"endpoint-{self._names}", connected)
         self.endpoints[endpoint.name] = endpoint
@@ -214,15 +221,18 @@ class SimulatedMachine:
 
     def console(self) -> SimulatedDescriptor:
         """Return the listening socket that operators connect to."""
+        self.calls.make("socket", "bind", "listen")
         return SimulatedDescriptor(self.ledger, ConsoleThing())
 
     def ticket(self) -> tuple[SimulatedDescriptor, SimulatedDescriptor]:
         """Return a new ticket, for two parties."""
+        self.calls.make("pipe2", "fcntl", "open")
         thing = TicketThing()
         return SimulatedDescriptor(self.ledger, thing), SimulatedDescriptor(self.ledger, thing)
 
     def bell(self) -> tuple[SimulatedDescriptor, SimulatedDescriptor]:
         """Return both ends of a new doorbell: to wait on, and to ring."""
+        self.calls.make("pipe2", "fcntl")
         waiter = WaitThing()
         return SimulatedDescriptor(self.ledger, waiter), SimulatedDescriptor(self.ledger, waiter.ringer)
 
@@ -233,7 +243,8 @@ class SimulatedMachine:
     def launch(
         self, number: int, name: str, program: Program, descriptors: Sequence[Descriptor], *, cpu: int
     ) -> SimulatedBody:
-        """Start a program as environment *number*."""
+        """Start a program as environment *number*. Raises Exhausted: the descriptors are the caller's still."""
+        self.calls.make("socketpair")
         body = SimulatedBody(self, number, name, _nothing, program=program, uid=FIRST_UID + number)
         body.paused = cpu >= 0
         body.core = self._cores[cpu] if cpu >= 0 else -1

@@ -38,19 +38,26 @@ class SimulatedBacking:
 
     def descriptor(self, *, writable: bool) -> SimulatedDescriptor:
         """Return a descriptor to map it by."""
+        self._memory.ledger.calls.make("dup" if writable else "open")
         return SimulatedDescriptor(self._memory.ledger, MemoryThing(self._region), writable=writable)
 
     def fill(self) -> Deed:
         """Make what stands in frames that were used before junk."""
+        self._memory.ledger.calls.make("pwrite")
         yield
         for frame in self._stale:
             self._region.data[frame * FRAME_SIZE : (frame + 1) * FRAME_SIZE] = bytes([JUNK]) * FRAME_SIZE
 
     def copy(self) -> Deed:
         """Copy the contents to new memory."""
+        self._memory.ledger.calls.make("memfd_create", "ftruncate", "pwrite")
         yield
         self._copy = Region(0)
         self._copy.data += self._region.data
+
+    def forget_copy(self) -> None:
+        """Free the copy."""
+        self._copy = None
 
     def replace(self) -> Deed:
         """Become the copy, or empty, and take the old memory from everybody who has it mapped."""
@@ -59,9 +66,11 @@ class SimulatedBacking:
         self._region, self._copy = self._copy or Region(len(old.data)), None
         old.revoke()
 
-    def seal(self) -> Deed:
-        """Become new, empty memory that nobody can cut; the deed takes the old from everybody."""
-        return self._renew(sealed=True)
+    def seal(self) -> tuple[SimulatedDescriptor, Deed]:
+        """Become new, empty memory that nobody can cut; the deed takes the old from everybody. Raises Exhausted."""
+        self._memory.ledger.calls.make("memfd_create", "ftruncate", "dup")
+        cut = self._renew(sealed=True)
+        return SimulatedDescriptor(self._memory.ledger, MemoryThing(self._region)), cut
 
     def unseal(self) -> None:
         """Become new, empty memory that can be taken back; the sealed is left to who has it mapped."""
@@ -108,6 +117,7 @@ class SimulatedMemory:
             raise ValueError(f"frames {first}+{count} are not inside RAM")
         if not self._carved.keys().isdisjoint(range(first, first + count)):
             raise ValueError(f"frames {first}+{count} are in use: the kernel's accounts are wrong")
+        self.ledger.calls.make("memfd_create", "ftruncate")
         region = Region(count * FRAME_SIZE)
         stale = [frame for frame in range(count) if self._used[first + frame]] if not zero else []
         self._used[first : first + count] = b"\1" * count
@@ -134,7 +144,8 @@ class SimulatedPage:
     """Memory of the kernel that programs may map. Implements `hwmodel.machine.Page`."""
 
     def __init__(self, name: str, size: int, ledger: Ledger) -> None:
-        """Make *size* zeroed bytes."""
+        """Make *size* zeroed bytes. Raises Exhausted."""
+        ledger.calls.make("memfd_create", "ftruncate", "mmap")
         self.name = name
         self._ledger = ledger
         self._region = Region(size)
@@ -147,6 +158,7 @@ class SimulatedPage:
 
     def descriptor(self, *, writable: bool) -> SimulatedDescriptor:
         """Return a descriptor to map it by."""
+        self._ledger.calls.make("dup" if writable else "open")
         return SimulatedDescriptor(self._ledger, MemoryThing(self._region), writable=writable)
 
     def close(self) -> None:

@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Sequence
 
+from hwmodel.machine import Exhausted
+from hwmodel.simulated.calls import HostCalls
 from hwmodel.simulated.descriptors import SimulatedDescriptor
 
 PORT_PACKETS = 256
@@ -14,9 +16,10 @@ Packet = tuple[bytes, list[SimulatedDescriptor]]
 class SimulatedPort:
     """The kernel's end of a gate. Implements `hwmodel.machine.Port`."""
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, calls: HostCalls) -> None:
         """Open the gate of *owner*."""
         self._owner = owner
+        self._calls = calls
         self.to_program: deque[Packet] = deque()
         self.to_kernel: deque[Packet] = deque()
         self.closed = False
@@ -27,9 +30,16 @@ class SimulatedPort:
         """The kernel takes no packet out of it for now."""
 
     def send(self, data: bytes, descriptors: Sequence[object] = ()) -> bool:
-        """Send one packet; the descriptors are consumed."""
+        """Send one packet; the descriptors are consumed. Raises Exhausted."""
         given = [d for d in descriptors if isinstance(d, SimulatedDescriptor)]
-        if self.closed or self.cut or len(self.to_program) >= PORT_PACKETS:
+        try:
+            self._calls.make("sendmsg" if given else "send")
+            is_heard = not (self.closed or self.cut) and len(self.to_program) < PORT_PACKETS
+        except Exhausted:
+            for descriptor in given:
+                descriptor.close()
+            raise
+        if not is_heard:
             for descriptor in given:
                 descriptor.close()
             return False
@@ -40,7 +50,10 @@ class SimulatedPort:
 
     def offer(self, data: bytes) -> bool:
         """Send one packet while half of the room is left for answers."""
-        return len(self.to_program) < PORT_PACKETS // 2 and self.send(data)
+        try:
+            return len(self.to_program) < PORT_PACKETS // 2 and self.send(data)
+        except Exhausted:
+            return False
 
     def hold(self) -> None:
         """Take no packet out of it until `resume`."""

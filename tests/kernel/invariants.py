@@ -358,7 +358,7 @@ def counted(kernel: Kernel, e: Environment, everything: list[Capability]) -> dic
     parts = e.budget.parts
     return {
         Item.HANDLES: sum(c.offer is None for c in e.table),
-        Item.DESCRIPTORS: len(extents) + 4 * len(e.outgoing) + 2 * rings + e.kept(),
+        Item.DESCRIPTORS: len(extents) + 4 * len(e.outgoing) + 2 * rings + e.starts.held,
         Item.BINDINGS: len(e.outgoing),
         Item.THREADS: len(e.threads),
         Item.CHILDREN: len(parts),

@@ -182,7 +182,7 @@ def test_programs_are_read_from_files_of_the_host() -> None:
 
         assert (program.kind, program.argv) == (ProgramKind.PYTHON, ("/srv/a.py", "x"))
         assert program.roles == (Role.SOURCE, Role.IMPORTS)
-        assert list(map(path_of, environment.descriptors)) == ["/srv/a.py", "/srv"]
+        assert list(map(path_of, environment.starts.last.descriptors)) == ["/srv/a.py", "/srv"]
 
 
 def test_what_was_booted_is_recorded() -> None:

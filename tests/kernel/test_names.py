@@ -39,12 +39,12 @@ def test_a_successor_with_other_descriptors() -> None:
             return stage.of(newest(stage)), made.environment
 
         made, handle = start(first)
-        seen, kept = [made.environment.roles], [made.environment.kept()]
+        seen, kept = [made.environment.starts.last.roles], [made.environment.starts.held]
         for role, back in ((second, 0), (None, 0), (first, 0), (None, 1), (None, 2), (None, 1)):
             stage.kill(made)
             made, handle = start(role, succeeds=handle, back=back)
-            seen.append(made.environment.roles)
-            kept.append(made.environment.kept())
+            seen.append(made.environment.starts.last.roles)
+            kept.append(made.environment.starts.held)
 
         assert [roles[0] for roles in seen] == [first, second, second, first, second, first, second]
         assert kept == [1, 2, 2, 3, 2, 3, 2]

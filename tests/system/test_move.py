@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from hwmodel.machine import do
 from kernel.abi.program import Role
 from tests.privileges import may_place_others
 from tests.system.machines import FOREIGN, TRAP, System, booted_machine
@@ -45,7 +46,7 @@ def test_all_threads_move(system: System, core: int) -> None:
     """Every thread that there is moves, and one started afterwards is where those are."""
     body = system.start(source=THREADS)
     system.wait("trap", body)
-    body.move(core)
+    do(body.move(core))
     found = cores(body.pid)
     body.port.send(b"go on")
     system.run_until(lambda: system.told("trap", body) == [b"here", b"more"])
@@ -62,7 +63,7 @@ def test_children_move_too(system: System) -> None:
     with os.fdopen(reading) as output:
         system.wait("started", body)
         output.readline()
-    body.move(CORES[1])
+    do(body.move(CORES[1]))
     children = psutil.Process(body.pid).children()
 
     assert len(children) == 2
@@ -73,7 +74,7 @@ def test_children_move_too(system: System) -> None:
 def test_moved_before_the_start(system: System, cpu: int) -> None:
     """What is asked before there is a process is done when it is there, held or not."""
     body = system.start(source=TRAP + "gate.recv(10)", cpu=cpu)
-    body.move(CORES[0])
+    do(body.move(CORES[0]))
     body.resume()
     system.wait("trap", body)
 
@@ -86,7 +87,7 @@ def test_a_stopped_one_moves(system: System) -> None:
     system.wait("trap", body)
     body.pause()
     system.pass_time(20)
-    body.move(CORES[1])
+    do(body.move(CORES[1]))
 
     assert cores(body.pid) == [{CORES[1]}]
     assert psutil.Process(body.pid).status() == psutil.STATUS_STOPPED
@@ -96,9 +97,9 @@ def test_the_dead_stay(system: System) -> None:
     """Moving what has ended, collected or not, is harmless."""
     body = system.start(source="")
     system.wait("ended", body)
-    body.move(CORES[0])
+    do(body.move(CORES[0]))
     body.discard()
-    body.move(CORES[0])
+    do(body.move(CORES[0]))
 
     assert system.told("ended", body) == [0]
 
@@ -108,6 +109,6 @@ def test_who_ends_meanwhile(system: System) -> None:
     body = system.start(source=THREADS)
     system.wait("trap", body)
     body.kill()
-    body.move(CORES[1])
+    do(body.move(CORES[1]))
 
     assert system.wait("ended", body) == -signal.SIGKILL

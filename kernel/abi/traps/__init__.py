@@ -2,7 +2,8 @@
 
 One module an object. Dispatch in the kernel, the stubs of libexo, the names in traces and the reference page are
 made from these classes. On the wire a trap is a msgpack array: number, then the fields in order. An answer is
-one status byte (`gate.Status`) and then the result, or the refusal and its detail. No trap waits.
+one status byte (`gate.Status`) and then the result, or the refusal and its detail. No trap waits for anybody; one
+that has much to do is answered later, and until then the next of its caller is not read.
 """
 
 from typing import Annotated, get_args

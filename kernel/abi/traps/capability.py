@@ -67,7 +67,7 @@ class Revoke(Trap, tag=0x42):
     result = int
     needs = (None, Rights(0))
     gives_descriptors = "new backing of the extent, where it was replaced"
-    refusals = (*HANDLE_REFUSALS[:3], Refusal.OVER_BUDGET)
+    refusals = (*HANDLE_REFUSALS[:3], Refusal.OVER_BUDGET, Refusal.HOST_FULL)
 
 
 class Drop(Trap, tag=0x43):
@@ -79,7 +79,7 @@ class Drop(Trap, tag=0x43):
     capability: Small
     needs = (None, Rights(0))
     takes_offers = True
-    refusals = (*HANDLE_REFUSALS[:2],)
+    refusals = (*HANDLE_REFUSALS[:2], Refusal.HOST_FULL)
 
 
 class Holder(Record):
@@ -145,4 +145,10 @@ class Accept(Trap, tag=0x46):
     offer: Small
     rights: Small = int(ALL_RIGHTS)
     result = Accepted
-    refusals = (Refusal.NO_SUCH_OFFER, Refusal.TABLE_FULL, Refusal.OVER_BUDGET, Refusal.BAD_ARGUMENT)
+    refusals = (
+        Refusal.NO_SUCH_OFFER,
+        Refusal.TABLE_FULL,
+        Refusal.OVER_BUDGET,
+        Refusal.BAD_ARGUMENT,
+        Refusal.HOST_FULL,
+    )

@@ -119,7 +119,7 @@ class BootInfo(Trap, tag=0x14):
     result = Booted
     needs = (Kind.FACTORY, Rights.CONTROL)
     gives_descriptors = "listening socket of the console"
-    refusals = HANDLE_REFUSALS
+    refusals = (*HANDLE_REFUSALS, Refusal.HOST_FULL)
 
 
 class Charge(Trap, tag=0x15):

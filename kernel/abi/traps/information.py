@@ -1,5 +1,6 @@
 """What the kernel tells a caller about itself."""
 
+from kernel.abi.errors import Refusal
 from kernel.abi.gate import Record
 from kernel.abi.trap import Trap
 
@@ -21,3 +22,4 @@ class KernelInterface(Trap, tag=0x01):
 
     result = Interface
     gives_descriptors = "KIP (read-only), environment page, event ring (read-only)"
+    refusals = (Refusal.HOST_FULL,)

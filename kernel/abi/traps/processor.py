@@ -54,6 +54,7 @@ class Migrate(Trap, tag=0x32):
         Refusal.STALE_THREAD,
         Refusal.BAD_SLICE,
         Refusal.PLAN_FULL,
+        Refusal.HOST_FULL,
     )
 
 

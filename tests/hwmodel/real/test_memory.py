@@ -21,6 +21,13 @@ pytestmark = pytest.mark.system
 NOBODY = 65534
 
 
+def seal(extent: RealBacking) -> None:
+    """Seal it, and take the old memory from everybody."""
+    descriptor, cut = extent.seal()
+    descriptor.close()
+    do(cut)
+
+
 def mapped(descriptor: RealDescriptor, size: int, *, writable: bool = True) -> mmap.mmap:
     """Map, as a program does: the descriptor is consumed."""
     try:
@@ -138,7 +145,7 @@ def test_memory_that_a_holder_cut_short_can_still_be_replaced() -> None:
 def test_sealed_memory_cannot_be_cut_by_a_holder() -> None:
     """Neither by its size, nor by opening it again, nor by taking the seal off, nor made to grow."""
     extent = RealMemory(3).carve(0, 3, zero=True)
-    do(extent.seal())
+    seal(extent)
     descriptor = extent.descriptor(writable=True)
     path = f"/proc/self/fd/{descriptor.number}"
 
@@ -160,7 +167,7 @@ def test_sealing_takes_the_old_memory_from_everybody() -> None:
     extent = RealMemory(1).carve(0, 1, zero=True)
     with mapped(extent.descriptor(writable=True), FRAME_SIZE) as old:
         old[0] = 1
-        do(extent.seal())
+        seal(extent)
         with mapped(extent.descriptor(writable=True), FRAME_SIZE) as new:
             assert new[0] == 0
         assert in_child(lambda: old[0]) == -signal.SIGBUS
@@ -170,7 +177,7 @@ def test_sealing_takes_the_old_memory_from_everybody() -> None:
 def test_sealed_memory_is_left_to_its_holders(end: Callable[[RealBacking], None]) -> None:
     """When the kernel is done with it, its holder reads what was there, and may write."""
     extent = RealMemory(16).carve(0, 16, zero=True)
-    do(extent.seal())
+    seal(extent)
     with mapped(extent.descriptor(writable=True), 16 * FRAME_SIZE) as memory:
         memory[:] = b"x" * len(memory)
         end(extent)
@@ -183,7 +190,7 @@ def test_sealed_memory_is_left_to_its_holders(end: Callable[[RealBacking], None]
 def test_unsealed_memory_is_as_any_other() -> None:
     """It is new, of zeros, nobody else's, and can be taken away."""
     extent = RealMemory(1).carve(0, 1, zero=True)
-    do(extent.seal())
+    seal(extent)
     with mapped(extent.descriptor(writable=True), FRAME_SIZE) as sealed:
         sealed[0] = 1
         extent.unseal()
@@ -201,11 +208,11 @@ def test_sealing_when_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> 
         memory[0] = 1
         monkeypatch.setattr("hwmodel.real.descriptor.RESERVE", 1 << 40)
         with pytest.raises(Exhausted):
-            do(extent.seal())
+            seal(extent)
         monkeypatch.undo()
 
         assert memory[0] == 1
-        do(extent.seal())
+        seal(extent)
         assert in_child(lambda: memory[0]) == -signal.SIGBUS
 
 

@@ -10,6 +10,13 @@ from hwmodel.simulated.memory import SimulatedBacking, SimulatedMemory
 from kernel.abi.limits import FRAME_SIZE
 
 
+def seal(backing: SimulatedBacking) -> None:
+    """Seal it, and take the old memory from everybody."""
+    descriptor, cut = backing.seal()
+    descriptor.close()
+    do(cut)
+
+
 def region_of(descriptor: SimulatedDescriptor) -> memoryview:
     thing = descriptor.use()
     assert isinstance(thing, MemoryThing)
@@ -64,7 +71,7 @@ def test_sealing_ends_mappings() -> None:
     backing = SimulatedMemory(1, Ledger()).carve(0, 1, zero=True)
     old = region_of(backing.descriptor(writable=True))
     old[0] = 42
-    do(backing.seal())
+    seal(backing)
     with pytest.raises(ValueError, match="released"):
         bytes(old)
     assert region_of(backing.descriptor(writable=True))[0] == 0
@@ -75,7 +82,7 @@ def test_sealed_memory_is_left_to_its_holders(end: Callable[[SimulatedBacking], 
     """When the kernel is done with it, its mappings read what was there, can be written, and are nobody else's."""
     memory = SimulatedMemory(1, Ledger())
     backing = memory.carve(0, 1, zero=True)
-    do(backing.seal())
+    seal(backing)
     view = region_of(backing.descriptor(writable=True))
     view[0] = 42
     end(backing)
@@ -90,7 +97,7 @@ def test_sealed_memory_is_left_to_its_holders(end: Callable[[SimulatedBacking], 
 def test_unsealed_memory_can_be_taken_back() -> None:
     """It is new memory, and its mappings raise when it is released."""
     backing = SimulatedMemory(1, Ledger()).carve(0, 1, zero=True)
-    do(backing.seal())
+    seal(backing)
     backing.unseal()
     view = region_of(backing.descriptor(writable=True))
     assert view[0] == 0

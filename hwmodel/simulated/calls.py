@@ -1,0 +1,35 @@
+"""The host calls of the simulated machine: each has a name and is counted, and any can be made to fail.
+
+The names are those of the real machine's. What a method of the machine asks of its host it asks here, before it
+changes anything, or undoes what it had changed.
+"""
+
+from collections import Counter
+
+from hwmodel.errors import exhausted
+from hwmodel.failures import Failures
+
+
+class HostCalls:
+    """Counts calls, and fails those that are due."""
+
+    def __init__(self, failures: Failures | None = None) -> None:
+        """Fail what *failures* says."""
+        self.failures = failures or Failures()
+        self.count = 0
+        """How many were made."""
+        self.names: list[str] = []
+        """Their names, in order, where somebody listens."""
+        self.listening = False
+        self._of_name: Counter[str] = Counter()
+
+    def make(self, *names: str) -> None:
+        """Make calls. Raises Exhausted when one of them fails."""
+        for name in names:
+            self.count += 1
+            self._of_name[name] += 1
+            if self.listening:
+                self.names.append(name)
+            number = self.failures.due_call(name, self.count, self._of_name[name])
+            if number:
+                raise exhausted(number)
