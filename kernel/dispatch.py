@@ -4,7 +4,7 @@ A handler returns the result of the trap; one that may have much to do is, or re
 that returns it in the end. While that is under way, the caller may have ended.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kernel.abi.traps import Trap
@@ -20,7 +20,7 @@ T = TypeVar("T", bound=Trap)
 
 
 class Answer:
-    """What goes back for one trap: the bytes, and with them what its call gives."""
+    """What goes back for one trap: the bytes, and with them what its call gives, or the parts of a batch do."""
 
     __slots__ = ("call", "data")
 
@@ -31,9 +31,10 @@ class Answer:
 
     def gives(self) -> "list[Descriptor]":
         """Return the descriptors, in order."""
-        if self.call is None:
-            return []
-        return [*self.call.gives, *(each for part in self.call.parts for each in part.gives())]
+        call = self.call
+        if call is None or not call.parts:
+            return call.gives if call is not None else []
+        return [each for part in call.parts for each in part.gives()]
 
 
 class Call(Generic[T]):
@@ -49,7 +50,7 @@ class Call(Generic[T]):
         self.gives: list[Descriptor] = []
         self.undo: Callable[[], bool] = bool
         """Called when what it gives cannot be sent; says whether the trap stands without that."""
-        self.parts: list[Answer] = []
+        self.parts: Sequence[Answer] = ()
         """Of a batch: the answers of its traps."""
         self.capability: Capability = NO_CAPABILITY
 

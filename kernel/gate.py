@@ -30,6 +30,8 @@ _DONE = bytes([Status.DONE])
 _REFUSED = bytes([Status.REFUSED])
 _MOMENT = 5_000_000
 """After how many ns an answer is sent again that the host would not take."""
+_AT_ONCE = 8
+"""Traps of a batch that are done without becoming a job."""
 _FIRST_FIELD = {trap: trap.__struct_fields__[0] for trap in traps.TRAPS.values() if trap.needs is not None}
 _NUMBER = {trap: number for number, trap in traps.TRAPS.items()}
 
@@ -201,11 +203,27 @@ def _ends(area: range) -> tuple[int, int]:
 
 
 @handles(traps.Batch)
-def _batch(kernel: "Kernel", call: Call[traps.Batch]) -> "Steps[tuple[bytes, ...]]":
-    for trap in call.trap.traps:
+def _batch(kernel: "Kernel", call: Call[traps.Batch]) -> "tuple[bytes, ...] | Steps[tuple[bytes, ...]]":
+    """Do the traps one by one; when one has much to do, or there are many, the rest in steps."""
+    parts = call.parts = list[Answer]()
+    late = kernel.machine.late
+    for at, trap in enumerate(call.trap.traps):
+        answer = kernel.gate.perform(call.caller, trap, [])
+        if not isinstance(answer, Answer) or at == _AT_ONCE or late():
+            return _rest(kernel, call, parts, answer)
+        parts.append(answer)
+    return tuple(part.data for part in parts)
+
+
+def _rest(
+    kernel: "Kernel", call: Call[traps.Batch], parts: list[Answer], answer: "Answer | Steps[Answer]"
+) -> "Steps[tuple[bytes, ...]]":
+    """Do the rest of a batch, of which one *answer* is under way."""
+    parts.append(answer if isinstance(answer, Answer) else (yield from answer))
+    for trap in call.trap.traps[len(parts) :]:
+        yield None
         if not call.caller.alive:
             break
         answer = kernel.gate.perform(call.caller, trap, [])
-        call.parts.append(answer if isinstance(answer, Answer) else (yield from answer))
-        yield None
-    return tuple(part.data for part in call.parts)
+        parts.append(answer if isinstance(answer, Answer) else (yield from answer))
+    return tuple(part.data for part in parts)

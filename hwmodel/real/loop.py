@@ -78,7 +78,7 @@ class Loop:
         self._soon: deque[Callable[[], None]] = deque()
         self._left: list[tuple[int, int]] = []
         """Events of the last turn that it was too late for."""
-        self._began = 0
+        self._began = self._used = 0
         self._turns = memoryview(bytearray(8 * (TURNS + TURN_BUCKETS))).cast("Q")
         self._order = 0
         self._timer = Timer()
@@ -143,29 +143,30 @@ class Loop:
         """
         self._stopping = False
         with self._signals(interrupted):
+            turn, poll, soon = self._turn, self._epoll.poll, self._soon
+            self._used = time.thread_time_ns()
             while not self._stopping:
-                events = self._left or self._epoll.poll(0 if self._soon else -1, EVENTS_PER_TURN)
-                self._turn(events)
+                turn(self._left or poll(0 if soon else -1, EVENTS_PER_TURN))
 
     def _turn(self, events: list[tuple[int, int]]) -> None:
-        used = time.thread_time_ns()
-        began = self._began = self.now()
-        self._left, watchers = [], self._watchers
-        for at, (descriptor, what) in enumerate(events):
+        """Hand out *events* until it is late, then do one thing that was put off; keep how long it took."""
+        now, watchers = self.now, self._watchers
+        began = self._began = now()
+        self._left, left = [], len(events)
+        for descriptor, what in events:
             # An earlier watcher of this turn may have ended this one. If its descriptor's number
             # is already another's, that one is called for nothing, and finds nothing.
             if (watcher := watchers.get(descriptor)) is not None:
                 watcher(what)
-            if self.now() - began > LATE:
-                self._left = [event for event in events[at + 1 :] if event[0] in watchers]
+            left -= 1
+            if left and now() - began > LATE:
+                self._left = [event for event in events[-left:] if event[0] in watchers]
                 break
         if self._soon and not self.late():
             self._soon.popleft()()
-        self._account(time.thread_time_ns() - used, self.now() - began)
-
-    def _account(self, used: int, lasted: int) -> None:
-        """Keep how long a turn took: *used* CPU time, *lasted* by the clock, both in ns."""
-        turns = self._turns
+        # One reading serves two turns: what the host used for waiting between them counts, too.
+        before, self._used = self._used, time.thread_time_ns()
+        used, lasted, turns = self._used - before, now() - began, self._turns
         turns[TURNS + min((used // 1000).bit_length(), TURN_BUCKETS - 1)] += 1
         if used > turns[LONGEST]:
             turns[LONGEST], turns[WALL], turns[TRAP] = used, lasted, turns[0]

@@ -50,6 +50,7 @@ class Worker:
         self._stopping = True
         self._something.release()
         self._thread.join()
+        self._loop.closer = close_quietly
         self._loop.unwatch(self._bell)
         os.close(self._bell)
 
