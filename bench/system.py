@@ -101,10 +101,9 @@ def running(memory: str = "") -> Iterator[System]:
         with contextlib.closing(System(run_directory(), booted=False)) as system:
             yield system
         return
-    with tempfile.TemporaryDirectory(prefix="exo-bench-") as name, _boot(Path(name), memory) as run:
-        # The way to the sockets must be open to the uids of environments.
-        Path(name).chmod(0o711)
-        with contextlib.closing(System(run, booted=True)) as system:
+    with tempfile.TemporaryDirectory(prefix="exo-bench-") as name:
+        Path(name).chmod(0o711)  # programs have uids of their own, and pass through
+        with _boot(Path(name), memory) as run, contextlib.closing(System(run, booted=True)) as system:
             yield system
 
 

@@ -258,6 +258,8 @@ BROAD: Mapping[str, str] = {  # who may catch whatever there is, without raising
     "libexo.shortcut": "what an implementation of an interface raises is its caller's to hear",
     "libexo.aio": "the same",
     "libexo.serving": "the same",
+    "libexo.checking": "an error shows what was passed, whose code that is",
+    "libexo.failure": "an exception is told to its caller, whatever its own code does",
     "libexo.l4.start": "what a thread ends with is its exception handler's to hear",
     "libexo.testing.exploring": "it is raised again with the order that led to it",
     "libexo.host.launch": "a program's end, whatever it is, is told to the kernel",

@@ -106,6 +106,19 @@ def remove_remains(path: str, spared: str = "") -> None:
                 os.unlink(entry.path)
 
 
+def check_way(path: str) -> None:
+    """Refuse *path* where programs, which have uids of their own if we are root, could not reach its sockets."""
+    above = os.path.dirname(os.path.abspath(path))
+    while not os.geteuid() and above != os.path.dirname(above):
+        with contextlib.suppress(FileNotFoundError):
+            if not os.stat(above).st_mode & 0o001:
+                raise RunError(
+                    f"programs have uids of their own, and cannot pass through {above}: "
+                    f"'chmod o+x {above}', or choose another run directory"
+                )
+        above = os.path.dirname(above)
+
+
 def _check_length(path: str) -> None:
     """The host cuts the length of a socket's path."""
     if (excess := len(os.fsencode(path + LONGEST)) - MAX_PATH) > 0:

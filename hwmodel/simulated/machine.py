@@ -23,13 +23,13 @@ from hwmodel.simulated.calls import HostCalls
 from hwmodel.simulated.clock import VirtualClock
 from hwmodel.simulated.descriptors import (
     ConsoleThing,
-    EndpointThing,
     FileThing,
     Ledger,
     SimulatedDescriptor,
     TicketThing,
     WaitThing,
 )
+from hwmodel.simulated.endpoint import SimulatedEndpoint
 from hwmodel.simulated.memory import SimulatedMemory, SimulatedPage
 from hwmodel.simulated.programs import Entry, NoProgramError, Serve, resolve
 from hwmodel.simulated.strands import Strand
@@ -67,43 +67,6 @@ class Happening(NamedTuple):
     time: int
     what: str
     number: int
-
-
-class SimulatedEndpoint:
-    """The listening socket of a binding. Implements `hwmodel.machine.Endpoint`."""
-
-    def __init__(self, machine: "SimulatedMachine", name: str, connected: Callable[[], None]) -> None:
-        """Listen under *name*."""
-        self._machine = machine
-        self.name = name
-        self._call: Callable[[], object] = connected
-        """Until it is taken or removed: who is called has this end point."""
-        self._is_connected = False
-
-    def connect(self) -> bool:
-        """Take a connection, as which the kernel learns of it in the next turn. False: there is one already."""
-        if self._is_connected:
-            return False
-        self._is_connected = True
-        clock = self._machine.clock
-        clock.alarm(clock.now(), self._arrive)
-        return True
-
-    def _arrive(self) -> None:
-        if self.name in self._machine.endpoints:
-            self._call()
-
-    def take(self) -> SimulatedDescriptor:
-        """Return a descriptor of it."""
-        del self._machine.endpoints[self.name]
-        self._call = int
-        return SimulatedDescriptor(self._machine.ledger, EndpointThing(self.name))
-
-    def close(self) -> None:
-        """Remove it, unless it was taken; what waits in it is lost."""
-        self._call = int
-        if self._machine.endpoints.pop(self.name, None) is not None:
-            self._machine.endpoint_removed(self.name)
 
 
 class SimulatedMachine:

@@ -52,7 +52,7 @@ class Item(IntEnum):
         24,
     )
     BINDINGS = 2, "bindings to threads it may send to", 512, 1024, 4
-    THREADS = 3, "threads", 128, 256, 1
+    THREADS = 3, "threads", 256, 1024, 2
     CHILDREN = 4, "environments it started, until nobody asks how they ended", 64, 128, 0
     RESTARTS = 5, "children that are started again when they end", 16, 128, 0
     KEPT = 6, "bytes of arguments and environ held to start children again", 1 << 20, 1 << 26, 0

@@ -31,8 +31,12 @@ REPORT = 1 << 14
 """Bytes read that are reported when there is no message to go with."""
 FLUSH_MS = 200
 """How long a closing inbox may take to get its last answers out."""
-NEVER_MS = 1_000_000_000
-"""When a lost connection is tried again. To forbid it would throw away answers that came and were not read yet."""
+RETRY_MS, LAST_RETRY_MS = 20, 5000
+"""When a connection that the host refused is tried again, first and at last.
+
+One that was lost is tried, too, in vain: its name is gone. To forbid that would throw away answers that came and
+were not read yet.
+"""
 _PEER = b"."
 """ZeroMQ's name for the one connection of a channel."""
 _ANYWHERE = "ipc://adopted"
@@ -96,7 +100,8 @@ class ZmqChannel(_End[list[bytes]]):
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, QUEUE)
         socket.setsockopt(zmq.RCVHWM, CHUNKS)
-        socket.setsockopt(zmq.RECONNECT_IVL, NEVER_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL, RETRY_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, LAST_RETRY_MS)
         socket.connect(address)
         super().__init__(socket)
         self._assembly = Assembly(HELD)

@@ -117,8 +117,11 @@ def test_graces_that_are_none(run: Path, words: list[str]) -> None:
     assert status == 2
 
 
-def test_a_heartbeat_is_asked_for(run: Path, operator: Callable[..., Any]) -> None:
+def test_a_heartbeat_is_asked_for(
+    run: Path, operator: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`exo serve --heartbeat --share 2` says so to the process server."""
+    monkeypatch.setattr("exo.serve.wait_until_it_serves", lambda *_: None)
     heard = operator({"ok": {"thread": 1, "name": "counter"}})
 
     assert main(["--run", str(run), "serve", "counter:Server", "--heartbeat", "--share", "2"]) == 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from hwmodel.real import uids
 from hwmodel.real.endpoint import listen
-from hwmodel.real.run import Run, RunError
+from hwmodel.real.run import Run, RunError, check_way
 from hwmodel.real.uids import BLOCK, BLOCKS, FIRST_UID, Uids
 
 pytestmark = pytest.mark.system
@@ -175,3 +176,13 @@ def test_its_logs_are_kept_until_the_next_system(place: Path) -> None:
     second.close()
 
     assert (kept, between, place.exists()) == (["web.log"], False, False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives programs uids of their own")
+def test_programs_can_pass_through(tmp_path: Path) -> None:
+    """A run directory that programs could not reach is refused, by the directory that shuts them out."""
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0o700)
+    with pytest.raises(RunError, match=re.escape(f"chmod o+x {shut}")):
+        check_way(str(shut / "run"))
+    check_way("/run/exo")

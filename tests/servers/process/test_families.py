@@ -132,7 +132,9 @@ def test_restarts_of_a_family_are_paced() -> None:
             for child in children:
                 Processes.connect(env).spawn(child)
 
-        start(system, offer(system, parent, "parent"))
+        spec = offer(system, parent, "parent")
+        spec.budget = {"restarts": 40}
+        start(system, spec)
         system.pass_time(20)
         before = system.kernel.kip.counter(Counter.RESTARTS)
         system.pass_time(20)

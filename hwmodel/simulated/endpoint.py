@@ -1,0 +1,46 @@
+"""Simulated end points: one connection each, as on the real machine."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hwmodel.simulated.descriptors import EndpointThing, SimulatedDescriptor
+
+if TYPE_CHECKING:
+    from hwmodel.simulated.machine import SimulatedMachine
+
+
+class SimulatedEndpoint:
+    """The listening socket of a binding. Implements `hwmodel.machine.Endpoint`."""
+
+    def __init__(self, machine: "SimulatedMachine", name: str, connected: Callable[[], None]) -> None:
+        """Listen under *name*."""
+        self._machine = machine
+        self.name = name
+        self._call: Callable[[], object] = connected
+        """Until it is taken or removed: who is called has this end point."""
+        self._is_connected = False
+
+    def connect(self) -> bool:
+        """Take a connection, as which the kernel learns of it in the next turn. False: there is one already."""
+        if self._is_connected:
+            return False
+        self._is_connected = True
+        clock = self._machine.clock
+        clock.alarm(clock.now(), self._arrive)
+        return True
+
+    def _arrive(self) -> None:
+        if self.name in self._machine.endpoints:
+            self._call()
+
+    def take(self) -> SimulatedDescriptor:
+        """Return a descriptor of it."""
+        del self._machine.endpoints[self.name]
+        self._call = int
+        return SimulatedDescriptor(self._machine.ledger, EndpointThing(self.name))
+
+    def close(self) -> None:
+        """Remove it, unless it was taken; what waits in it is lost."""
+        self._call = int
+        if self._machine.endpoints.pop(self.name, None) is not None:
+            self._machine.endpoint_removed(self.name)
