@@ -10,7 +10,7 @@ from types import TracebackType
 import msgspec
 
 from hwmodel.real.machine import RealMachine
-from hwmodel.real.run import RunError
+from hwmodel.real.run import RunError, check_way
 from hwmodel.real.writer import Writer
 from kernel.abi.logs import LAST_LINE
 from kernel.abi.topology import Confinement, Topology, TopologyError, dump, load
@@ -37,6 +37,7 @@ def _run(arguments: argparse.Namespace, log: Callable[[str], None]) -> int:
     phase("imports")
     try:
         topology = _topology(arguments)
+        check_way(arguments.run)
         machine = RealMachine(topology, arguments.run, log=log)
         Path(arguments.run, "system.toml").write_text(dump(topology), encoding="utf-8")
     except (TopologyError, msgspec.ValidationError, RunError, OSError) as error:

@@ -123,6 +123,46 @@ class Capability:
             capability.thing = thing
 
 
+class Owed:
+    """The offers that count against one budget, in whosever table."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._all: dict[Capability, None] = {}
+        self._pairs: dict[tuple[Table, Environment], dict[Capability, None]] = {}
+        """Those between the same two."""
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._all)
+
+    def add(self, offer: Capability) -> None:
+        """Count *offer*, which is the newest."""
+        self._all[offer] = self._pairs.setdefault(_between(offer), {})[offer] = None
+
+    def remove(self, offer: Capability) -> None:
+        """Count *offer* no more."""
+        del self._all[offer]
+        made = self._pairs[_between(offer)]
+        del made[offer]
+        if not made:
+            del self._pairs[_between(offer)]
+
+    def oldest(self, count: int) -> list[Capability]:
+        """Return the oldest, *count* at most."""
+        return list(islice(self._all, count))
+
+    def of_who_has_most(self) -> Capability:
+        """Return the oldest between the two who have most: others' never fall for them."""
+        most = max(self._pairs.values(), key=len)
+        return next(iter(most))
+
+
+def _between(offer: Capability) -> "tuple[Table, Environment]":
+    assert offer.offer is not None
+    return offer.table, offer.offer.receiver
+
+
 class Table:
     """The capabilities of one environment, by slot; slot 0 stays empty."""
 
@@ -189,7 +229,7 @@ class Table:
         else:
             self.offered += 1
             capability.offer.payer.budget.hold(Item.OFFERS)
-            capability.offer.payer.owes[capability] = None
+            capability.offer.payer.owes.add(capability)
             self.offers.setdefault(capability.offer.receiver, {})[capability] = None
             capability.offer.receiver.offered[capability] = None
         return capability.handle
@@ -211,7 +251,7 @@ class Table:
         else:
             self.offered -= 1
             capability.offer.payer.budget.release(Item.OFFERS)
-            del capability.offer.payer.owes[capability]
+            capability.offer.payer.owes.remove(capability)
             capability.offer.receiver.offered.pop(capability, None)
             made = self.offers[capability.offer.receiver]
             del made[capability]

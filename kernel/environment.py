@@ -19,7 +19,7 @@ from kernel.abi.program import Activity
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.space import UTCB_AREA
 from kernel.budget import Budget
-from kernel.capability import Capability, Table
+from kernel.capability import Capability, Owed, Table
 from kernel.errors import Refused
 from kernel.jobs import Latch
 from kernel.starts import Starts
@@ -79,8 +79,8 @@ class Environment(Lasting):
         self.family: object = object()
         """The same for the spaces that ThreadControl made of each other: they may send to one another."""
         self.budget = budget
-        self.owes: dict[Capability, None] = {}
-        """The offers that count against its budget, in whosever table, oldest first."""
+        self.owes = Owed()
+        """The offers that count against its budget."""
         self.keeps = False
         self.table = Table(self)
         self.offered: dict[Capability, None] = {}

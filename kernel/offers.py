@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     PassOn = Callable[[Kernel, Capability, Environment, Rights], Capability]
 
 
+_SWEPT = 8
+"""Offers looked at, whether their time is over, each time one is made."""
+
+
 def withdraw_offers(kernel: "Kernel", ended: "Environment") -> "Steps[None]":
     """Take the offers that *ended* made, and those made to it; nobody is told: an offer is for one receiver."""
     made = [offer for offers in ended.table.offers.values() for offer in offers]
@@ -79,21 +83,14 @@ def _transfer(kernel: "Kernel", call: Call[traps.Transfer]) -> int:
 def _make_room(kernel: "Kernel", between: dict[Capability, None], payer: "Environment") -> None:
     """Let offers fall until *payer* may have one more, with those that stand *between* its two. Raises Refused."""
     now = kernel.machine.clock.now()
-    for offer in [offer for offer in payer.owes if _until(offer) <= now]:
-        _withdraw(kernel, offer)
+    for offer in payer.owes.oldest(_SWEPT):
+        if _until(offer) <= now:
+            _withdraw(kernel, offer)
     if len(between) >= MAX_OFFERS:
         _withdraw(kernel, next(iter(between)))
     elif payer.owes and payer.budget.room(Item.OFFERS) < 1:
-        _withdraw(kernel, _of_who_has_most(payer))
+        _withdraw(kernel, payer.owes.of_who_has_most())
     payer.budget.check(Item.OFFERS)
-
-
-def _of_who_has_most(payer: "Environment") -> Capability:
-    """Return the oldest offer between the two who have most of those that *payer* pays for: others' never fall."""
-    pairs: dict[tuple[Environment, Environment | None], list[Capability]] = {}
-    for offer in payer.owes:
-        pairs.setdefault((offer.holder, offer.offer and offer.offer.receiver), []).append(offer)
-    return max(pairs.values(), key=len)[0]
 
 
 def _until(offer: Capability) -> int:

@@ -21,7 +21,7 @@ from hwmodel.real.nursery import Nursery
 from hwmodel.real.page import RealPage
 from hwmodel.real.port import RealPort, close_all
 from hwmodel.real.process import Process
-from hwmodel.real.run import Run, check_way
+from hwmodel.real.run import Run
 from hwmodel.real.uids import Uids
 from hwmodel.real.worker import Worker
 from kernel.abi.limits import FRAME_SIZE, TOKEN_BYTES
@@ -51,7 +51,6 @@ class RealMachine:
         self._launches = self._endpoints = 0
         self._closables: weakref.WeakSet[RealPage] = weakref.WeakSet()
         self._supervisor: Supervisor | None = None
-        check_way(run_dir)
         self._run = Run(run_dir)  # first: it refuses if a living system is there
         self._loop = self.clock = Loop()
         self._nursery = Nursery(self._loop, self._run)  # early: its imports take longer than all of ours

@@ -28,6 +28,7 @@ from libexo.host.real_signals import RealBell, RealTicket, RealWaker
 if TYPE_CHECKING:
     from libexo.environment import Environment
     from libexo.host.nap import Nap
+    from libexo.transport.ring.ends import RingEnd
     from libexo.transport.zmq import Poll, ZmqTransport
 
 LOOKS = 2000
@@ -136,6 +137,9 @@ class RealHost:
         own = gate.own
         if gate.kept and gate in sources:
             own.spared = 0
+            for source in sources:
+                if hasattr(source, "doze"):  # a ring end: who looks into it only would never look at the gate
+                    cast("RingEnd", source).found_others = True
             return
         key = tuple(sources)
         poll = own.polls.get(key) or self._new_poll(key, own)

@@ -67,7 +67,7 @@ class Plain: ...
 
 def logged(system: System, name: str) -> list[str]:
     """What is in a log, while the system runs or after it."""
-    for folder in (system.run / "log", system.folder / "run.logs"):
+    for folder in (system.run / "log", system.run.parent / "run.logs"):
         if (folder / f"{name}.log").exists():
             return (folder / f"{name}.log").read_text(encoding="utf-8").splitlines()
     return []
@@ -80,7 +80,7 @@ def start(system: System, name: str, text: str) -> None:
 
 
 def kernel_log(system: System) -> list[str]:
-    return (system.folder / "run.log").read_text(encoding="utf-8").splitlines()
+    return (system.run.parent / "run.log").read_text(encoding="utf-8").splitlines()
 
 
 # ----------------------------------------------------------------------------------------------- told, and time

@@ -327,7 +327,7 @@ def test_in_the_foreground_a_signal_ends_all_of_it(number: signal.Signals, fresh
     assert first.startswith(f"the system is up at {fresh.run}")
     assert child.returncode == 0
     assert not living(processes)
-    assert {path.name for path in fresh.folder.iterdir()} == {"run.log", "run.logs"}
+    assert {path.name for path in fresh.run.parent.iterdir()} == {"run.log", "run.logs", "work"}
 
 
 def test_a_killed_foreground_takes_the_system_along(fresh: System) -> None:
@@ -384,7 +384,7 @@ def test_down_leaves_nothing(fresh: System) -> None:
     fresh.exo("down")
 
     assert not living(processes)
-    assert {path.name for path in fresh.folder.iterdir()} == {"run.log", "run.logs"}
+    assert {path.name for path in fresh.run.parent.iterdir()} == {"run.log", "run.logs", "work"}
     assert "no system runs" in fresh.exo("down", status=1).stderr
 
 
