@@ -5,6 +5,7 @@ tools need not attach.
 """
 
 import mmap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -40,8 +41,11 @@ from libexo.errors import ExoError
 
 _NAME_AT = 8
 """Where in a row of the name table the name stands: behind the thread."""
-_ATTEMPTS = 100_000
-"""How often a table that is being written is read again: on a busy host the kernel may be kept waiting."""
+_ATTEMPTS, _AT_ONCE = 20_000, 100
+"""How often a table that is being written is read again, and how often without a pause.
+
+On a busy host the kernel may be kept waiting in the middle of a row, on the very processor we look on."""
+_PAUSE = 0.0001
 
 
 class EnvironmentRow(NamedTuple):
@@ -246,7 +250,9 @@ class Kip:
 
     def _stable(self, sequence: Head, start: int, end: int) -> bytes:
         """Copy a table at a moment when it was not being written."""
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
+            if attempt >= _AT_ONCE:
+                time.sleep(_PAUSE)
             before = self.words[sequence]
             copy = bytes(self._view[start:end])
             if not before & 1 and self.words[sequence] == before:

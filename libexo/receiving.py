@@ -9,7 +9,6 @@ waiting: it is taken without a look at what came right behind it.
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -52,17 +51,19 @@ if TYPE_CHECKING:
     from libexo.environment import Environment
     from libexo.transport.base import Inbox
 
+AT_HAND = 8
+"""Messages held while whatever comes is received: the others wait at the host, where each sender has its turn."""
+AHEAD = 20_000_000
+"""How long a message may have waited unseen, in ns, to go before one that was seen: a backlog is its sender's."""
 PENDING = 4096
 """Messages held for later receives while a closed one looks for its own; beyond, the oldest sender waits.
-
 As many of the kernel's, for themselves: no sender keeps the kernel from being heard."""
 
 _SINCE = attrgetter("since")
 _NEVER = 1 << 64
 """Later than any time a packet can name."""
 _UNFOLLOWED = Answer(0, ())
-_MESSAGES = (SEND, CALL, TELL)
-_OUTCOMES = (TAKEN, REFUSED, TURNED)
+_MESSAGES, _OUTCOMES = (SEND, CALL, TELL), (TAKEN, REFUSED, TURNED)
 
 
 class Receiving:
@@ -134,16 +135,16 @@ class Receiving:
 
     # ------------------------------------------------------------------------------------------------ arrival
 
-    def look(self) -> None:
-        """Take in what has arrived, a batch at most, and put it in order."""
+    def look(self, most: int = PENDING) -> None:
+        """Take in what has arrived, a batch at most, until *most* are held, and put it in order."""
         if self.news:
             self._take_in()
         if self.rings is not None:
             self.rings.recheck()
         receive, held = (self.inbox or self.open_inbox()).receive, self._held
         ready, self._ready = self._ready, _NEVER
-        known, latest = (len(held), held[-1].since) if held else (0, 0)
-        for _ in range(min(BATCH, PENDING - known)):
+        known = len(held)
+        for _ in range(min(BATCH, most - known)):
             if (arrived := receive()) is None:
                 self._looked = self._host.now()
                 self._ready = _NEVER if held else self._looked
@@ -156,16 +157,15 @@ class Receiving:
                 self._looked = ready
                 return
         if len(held) > known and len(held) > 1:
-            self._put_in_order(known if known > 1 else 0, latest if known > 1 else 0)
+            self._put_in_order(known)
 
-    def _put_in_order(self, known: int, latest: int) -> None:
-        """Move what came after the first *known*, the last of them of *latest*, to where it belongs."""
-        now, ordered = self._host.now(), True
-        for arrival in islice(self._held, known, None):
-            arrival.since = min(arrival.since, now)
-            ordered, latest = ordered and arrival.since >= latest, arrival.since
-        if not ordered:
-            self._held = deque(sorted(self._held, key=_SINCE))
+    def _put_in_order(self, known: int) -> None:
+        """Move what came after the first *known* to where it belongs."""
+        now, held = self._host.now(), list(self._held)
+        came = sorted(held[known:], key=_SINCE)
+        for arrival in came:
+            arrival.since = min(max(arrival.since, now - AHEAD), now)
+        self._held = deque(sorted((*held[:known], *came), key=_SINCE))
 
     def hold(self, upcall: Upcall) -> None:
         """Keep a message of the kernel until somebody receives it."""
@@ -258,7 +258,7 @@ class Receiving:
             self._take_in()
         if sender == ANY_THREAD and not self._held and (first := self._first()) is not None:
             return first
-        self.look()
+        self.look(AT_HAND if sender == ANY_THREAD else PENDING)
         held = self._held
         if sender == ANY_THREAD:
             while held:

@@ -55,6 +55,7 @@ ALLOWED: Mapping[tuple[str, str], str] = {  # who, what: the reason
     ("hwmodel.simulated", "random"): "so is the order in which its environments run",
     ("hwmodel.simulated", "threading"): "its environments are threads, of which one runs at a time",
     ("libexo.kip", "mmap"): "tools read the published page of a system that they do not attach to",
+    ("libexo.kip", "time"): "they wait a moment for a row that is being written",
     ("libexo.environment", "threading"): "whose thread calls, and a lock for what they share",
     ("libexo.lending", "threading"): "threads of the host are lent a thread each, one after another",
     ("libexo.shortcut", "threading"): "whose strand calls",
