@@ -366,3 +366,28 @@ def test_strands_make_one_transport(host: RealHost) -> None:
     join(host, *[lambda: made.append(host.transport)] * 8)
     assert len(set(map(id, made))) == 1
     host.transport.close()
+
+
+class RingEnd:
+    """What a host takes for the end of a ring."""
+
+    found_others = False
+
+    def doze(self) -> bool:
+        """Say that there is nothing."""
+        return False
+
+    def fileno(self) -> int:
+        """Be nothing to wait on."""
+        return -1
+
+
+def test_who_looks_into_rings_hears_what_the_gate_kept(host: RealHost) -> None:
+    """A wait that ends at once because of upcalls that came with an answer says so to ends of rings, each time."""
+    ring = RingEnd()
+    host.gate.trap(DONE + b"!")
+    for _ in range(2):
+        ring.found_others = False
+        host.wait((host.gate, ring), None)
+        assert ring.found_others
+    assert len(host.gate.upcalls()) == 1
