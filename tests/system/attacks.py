@@ -99,7 +99,7 @@ MEMORY = (
     Attack(
         "environment_page", "fills its environment page with the largest numbers, then makes the kernel "
         "write there",
-        "env.page[:] = memoryview(b'\\xff' * 4096).cast('Q')\n"
+        "env.page[:] = memoryview(b'\\xff' * env.page.nbytes).cast('Q')\n"
         "extent = vault.share(); vault.revoke(); extent = vault.share(); vault.revoke()\n"
         "print(len(env.kip.environments()) > 3)",
         "True",
