@@ -255,6 +255,7 @@ buffer = bytearray(1 << 20)
 accept(l4.AddSubstringTo(l4.StringItem(len(buffer), space.buffer(buffer)), l4.StringItem(PAGE, THERE)))
 say("ready")
 say(receive(), buffer == bytes(range(256)) * 4096, space.load(THERE, 6))
+input()  # whoever ends at once may not have told the sender that it took the message
 """
     )
     pager = (
@@ -286,6 +287,7 @@ say(send(thread("guest"), item))
         sent, received = s.line(), g.line()
         faults = [p.line(), p.line()]
         p.tell("")
+        g.tell("")
 
     assert (sent, received) == ("done", "done True b'paged!'")
     assert faults == ["0x100000 4 True", "0x400000 2 True"]
