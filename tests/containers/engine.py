@@ -126,13 +126,13 @@ class Deployment:
         return {row["name"]: row for row in json.loads(self.exo("ps", "--json").stdout)}
 
     def row_when(self, name: str, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-        """Wait until the environment *name* is there, ready, and *holds*."""
+        """Wait until the environment *name* is there, started, and *holds*."""
         found: dict[str, Any] = {}
 
         def look() -> bool:
             found.clear()
             found.update(self.environments().get(name, {}))
-            return found.get("state") == "ready" and bool(holds(found))
+            return found.get("state", "starting") not in ("starting", "dead") and bool(holds(found))
 
         assert wait_until(look), found
         return found
