@@ -202,10 +202,10 @@ MESSAGES = (
     ),
     Attack(
         "token_of_another", "says a token of the vault's, while the vault uses it",
-        "for token in vault.tokens():\n"
+        "def ends(token):\n"
         "    binding, _ = env.sys.bind(env.lookup('memory')); thief = Bare(binding.address, token)\n"
-        "    thief.say(*request(sequence=1 << 40)); print(thief.ended())\n"
-        "print(vault.secret())",
+        "    thief.say(*request(sequence=1 << 40)); return thief.ended()\n"
+        "print(all([ends(token) for token in vault.tokens()]), vault.secret())",
         "True b'secret'",
     ),
     Attack(

@@ -24,9 +24,9 @@ HOARDS = (
         "    try: process.wait(child)\n"
         "    except IpcTimeout: return 'waits'\n"
         "    except RemoteError as error: return error.kind\n"
-        "said = [waited() for _ in range(limit + 3)]\n"
-        "process.kill(child); print(said.count('waits') <= limit, said[-1], vault.secret())",
-        "True TooManyWaits b'secret'",
+        "said = [waited() for _ in range(limit + 20)]  # one that is withdrawn before it is taken is not held\n"
+        "process.kill(child); print(said[-1], vault.secret())",
+        "TooManyWaits b'secret'",
     ),
     Attack(
         "many_deadlines", "asks its memory back by thousands of deadlines that never come",
