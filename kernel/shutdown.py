@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _TERM = 15
 """The host's signal that asks a process to end."""
+_CONTINUE = 18
+"""That which has a stopped one go on."""
 
 
 class Shutdown:
@@ -95,6 +97,7 @@ class Shutdown:
         if environment.cpu >= 0:
             self._kernel.processors[environment.cpu].remove(environment)
             environment.cpu = -1
+        environment.body.signal(_CONTINUE)  # an operator may have stopped it
         environment.body.resume()
 
     def _kill(self) -> None:

@@ -126,14 +126,14 @@ def test_restarts_of_a_family_are_paced() -> None:
     with servers() as system:
         children = [offer(system, ends, f"child-{n}") for n in range(40)]
         for child in children:
-            child.restart = "always"
+            child.restart, child.budget = "always", {"restarts": 0, "children": 0}
 
         def parent(env: Environment) -> None:
             for child in children:
                 Processes.connect(env).spawn(child)
 
         spec = offer(system, parent, "parent")
-        spec.budget = {"restarts": 40}
+        spec.budget = {"restarts": 40, "children": 48}
         start(system, spec)
         system.pass_time(20)
         before = system.kernel.kip.counter(Counter.RESTARTS)
