@@ -125,7 +125,7 @@ class MemoryServer(Memory):
 
     def _look_later(self) -> None:
         """While anything is kept for others, see from time to time whether they still live."""
-        if (len(self._handed) or len(self._promised)) and not self._looks:
+        if (len(self._handed) or len(self._promised) or self._pools) and not self._looks:
             self._looks = True
             self.server.after(LOOK_AGAIN, self._look)
 
@@ -133,6 +133,7 @@ class MemoryServer(Memory):
         self._looks = False
         self._handed.attend()
         self._promised.review()
+        self._drop_dead_pools()
         self._look_later()
 
     def _environment_of(self, sender: int) -> EnvironmentRow | None:
@@ -186,6 +187,7 @@ class MemoryServer(Memory):
         if pool is None:
             self._drop_dead_pools()
             pool = self._pools[thread] = self.environment.sys.derive(self._ram, int(ALL_RIGHTS))
+            self._look_later()
         return pool
 
     def _drop_dead_pools(self) -> None:

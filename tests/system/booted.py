@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -157,6 +157,18 @@ class Books:
     """How many kernel and nursery have open: tickets of bindings, memory of extents, pidfds, gates."""
     processes: int
     """Of our uids."""
+
+    def within(self, before: "Books") -> bool:
+        """Whether the same are there as *before*, and hold no more: a server may have tidied up meanwhile."""
+        held, held_before = ({row[0]: row[1:3] for row in each.environments} for each in (self, before))
+        return (
+            replace(self, environments=(), descriptors=(), free=0)
+            == replace(before, environments=(), descriptors=(), free=0)
+            and held.keys() == held_before.keys()
+            and all(mine <= held_before[name][n] for name in held for n, mine in enumerate(held[name]))
+            and all(mine <= old for mine, old in zip(self.descriptors, before.descriptors, strict=True))
+            and self.free >= before.free
+        )
 
 
 class System:

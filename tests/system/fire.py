@@ -155,7 +155,6 @@ def lay(system: System, siege: Siege, seconds: float) -> None:
         for each in besiegers:
             each.finish()
         end_children(system)
-        tidy(system)
 
 
 def end_children(system: System) -> None:
@@ -165,13 +164,6 @@ def end_children(system: System) -> None:
             console = Console(str(system.run_directory))
             with closing(console), suppress(Trouble):  # it has ended meanwhile
                 console.ask("end", name=row.name)
-
-
-def tidy(system: System) -> None:
-    """Have a program ask for memory: then the memory server drops what it kept for programs that have ended."""
-    system.run(
-        "import libexo\nfrom servers.memory.api import Memory\nMemory.connect(libexo.attach()).allocate(1)"
-    )
 
 
 def wait_for(seconds: float) -> None:
