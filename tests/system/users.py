@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.privileges import may_give_files
 from tests.system.booted import ROOT, System, boot
 
 NOBODY = 65534
@@ -39,6 +40,8 @@ def python() -> list[str]:
 @contextmanager
 def booted_by_a_user() -> Iterator[System]:
     """Give a system that an ordinary user booted, who has one uid for all."""
+    if not may_give_files():
+        pytest.skip("needs CAP_CHOWN, to give the user a directory")
     assert "uid" in TOPOLOGY
     with boot(TOPOLOGY, as_user(), NOBODY, python()) as system:
         yield system
