@@ -66,9 +66,10 @@ OPERATING = (
         "        s.connect(RUN + '/console')\n"
         "        request = msgspec.json.encode({'op': 'end', 'name': 'memory', **request})\n"
         "        with contextlib.suppress(OSError): s.send(request)\n"
-        "        try: said = s.recv(4096)\n"
-        "        except ConnectionResetError: said = s.recv(4096)\n"
-        "        print(said[:9], s.recv(9) == b'')\n"
+        "        def said():\n"
+        "            try: return s.recv(4096)\n"
+        "            except ConnectionResetError: return s.recv(4096)\n"
+        "        print(said()[:9], said() == b'')\n"
         "ask(); ask(secret='00' * 32); ask(secret='no digits'); ask(secret='')",
         'b\'{"error":\' True ' * 4,
     ),
@@ -168,7 +169,7 @@ PROCESSES = (
     Attack("cgroups", "moves itself to another control group",
            "show(*[lambda p=p: open(p, 'w') for p in "
            "('/sys/fs/cgroup/cgroup.procs', '/sys/fs/cgroup/cpu/tasks', '/proc/sys/kernel/core_pattern')])",
-           " ".join(["{EPERM,EACCES,ENOENT}"] * 3)),
+           " ".join(["{EPERM,EACCES,ENOENT,EROFS}"] * 3)),
 )  # fmt: skip
 
 HOST = (*OPERATING, *FILES, *CHANNELS, *PROCESSES)
