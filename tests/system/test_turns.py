@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from kernel.abi.kip import TURN_BUCKETS
+from libexo.kip import Turns
 from tests.system.booted import System
 from tests.system.programs import PRELUDE
 
@@ -16,11 +16,12 @@ pytestmark = [
 
 GOAL_NS = 2_000_000
 """Of CPU time of the kernel's own thread, so that a loaded host makes no difference."""
-SLACK_NS = 2_000_000
-"""What a turn may take beyond that where the host lets it pay for what others left behind: first touches of pages,
-interrupts, and time that a virtual machine was not given and counts as used."""
-SLACKS = 3
-"""In how many turns."""
+STRAYS = 3
+"""Turns of an attack that may take up to twice the goal, where the host lets the kernel pay for what others left
+behind: first touches of pages, interrupts, and time that a virtual machine was not given and counts as used."""
+AGAIN = 2
+"""How often an attack is repeated that had a longer turn, or more. A bare loop that only reads this clock sees 4.5
+ms now and then on a shared machine; a turn that is the kernel's own fault is long again."""
 BEGIN = PRELUDE + "memory = Memory.connect(env)\n"
 
 REVOCATIONS = """
@@ -117,22 +118,26 @@ ATTACKS = {
 }
 
 
-def long_turns(system: System) -> tuple[int, int]:
-    """Return how many turns were longer than the goal, rounded up to a power of two, and the longest in ns."""
-    turns = system.kip.turns()
-    bucket = (GOAL_NS // 1000).bit_length()
-    return sum(turns.histogram[bucket:TURN_BUCKETS]), turns.longest_ns
+def longer_turns(system: System, before: Turns, than: int) -> int:
+    """Return how many turns since *before* took more than *than* ns, rounded up to a power of two of us."""
+    bucket = (than // 1000).bit_length() + 1
+    return sum(system.kip.turns().histogram[bucket:]) - sum(before.histogram[bucket:])
+
+
+def had_long_turns(system: System, attack: str) -> bool:
+    """Do *attack*; say whether the kernel's loop had turns that are too long, or too many."""
+    program, status = ATTACKS[attack]
+    before = system.kip.turns()
+    finished = system.run(BEGIN + program)
+    system.settle()
+
+    assert (finished.status, finished.err) == (status, ""), finished
+    return longer_turns(system, before, GOAL_NS) > STRAYS or longer_turns(system, before, 2 * GOAL_NS) > 0
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_no_turn_is_long(booted: System, attack: str) -> None:
     """A hostile program keeps the kernel busy, but never for long at a time."""
-    program, status = ATTACKS[attack]
-    before, _ = long_turns(booted)
-    finished = booted.run(BEGIN + program)
-    booted.settle()
-    after, longest = long_turns(booted)
-
-    assert (finished.status, finished.err) == (status, ""), finished
-    assert after - before <= SLACKS, booted.kip.turns()
-    assert longest < GOAL_NS + SLACK_NS, booted.kip.turns()
+    before = booted.kip.turns()
+    if had_long_turns(booted, attack):
+        assert not any(had_long_turns(booted, attack) for _ in range(AGAIN)), (before, booted.kip.turns())

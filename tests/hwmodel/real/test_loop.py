@@ -3,12 +3,14 @@
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from hwmodel.interrupts import InterruptController, Ticker
-from hwmodel.real.loop import Loop
+from hwmodel.real.loop import LONGEST, TRAP, TURNS, Loop
+from kernel.abi.kip import TURN_BUCKETS
 
 pytestmark = pytest.mark.system
 MS = 1_000_000
@@ -150,3 +152,24 @@ def test_the_timer_raises_line_0_again_and_again(loop: Loop) -> None:
 
     ticker.stop()
     assert loop.now() - start >= 6 * MS
+
+
+def test_how_long_turns_took_is_kept(loop: Loop) -> None:
+    """In CPU time: one that computes for 3 ms is among those of 2 ms and more, and its last trap is noted."""
+    words = memoryview(bytearray(8 * (TURNS + TURN_BUCKETS))).cast("Q")
+
+    def compute() -> None:
+        words[0] = 7
+        end = time.thread_time_ns() + 3 * MS
+        while time.thread_time_ns() < end:
+            pass
+
+    loop.measure(words)
+    loop.soon(compute)
+    loop.soon(loop.stop)
+    loop.run(never)
+
+    assert sum(words[TURNS:]) == 2
+    assert sum(words[TURNS + 12 :]) == 1
+    assert words[LONGEST] >= 3 * MS
+    assert words[TRAP] == 7
