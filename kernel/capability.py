@@ -55,6 +55,7 @@ class Capability:
         "deadline",
         "depth",
         "handle",
+        "leaked",
         "mapped",
         "offer",
         "origin",
@@ -86,6 +87,8 @@ class Capability:
         self.handle: Handle
         self.mapped = False
         """Its holder has, or had, a descriptor of the memory."""
+        self.leaked = False
+        """Somebody gave up by itself what was derived from it, and may still have the memory mapped."""
         self.taken = False
         """It sits in no table any more."""
         self.walk: Latch | None = None

@@ -16,7 +16,6 @@ from kernel.abi.program import Back, Program, ProgramKind
 from kernel.budget import Budget, void_charges
 from kernel.environment import Environment
 from kernel.errors import Refused
-from kernel.frames import Extent
 from kernel.names import check_free, why_taken
 from kernel.offers import withdraw_offers
 from kernel.starts import Start, Starts, close, duplicates
@@ -333,9 +332,11 @@ class Environments:
         for thread in list(environment.threads.values()):
             yield from kernel.threads.end(thread)
         yield from withdraw_offers(kernel, environment)
-        if environment.keeps:
+        if (
+            environment.launched and environment.body.owned
+        ):  # otherwise it only left the system, and may go on
             yield from _forget_mappings(environment)
-        else:
+        if not environment.keeps:
             yield from self._strip(environment)
         self._close_page(environment)
         kernel.count(Counter.ENVIRONMENTS_ENDED)
@@ -363,9 +364,6 @@ class Environments:
         """Take every capability, with what was derived from it."""
         kernel = self._kernel
         for capability in environment.table:
-            if capability.mapped and isinstance(capability.thing, Extent) and not environment.body.owned:
-                # What its own host process had mapped is gone with that, unless it only left the system.
-                capability.thing.leaked = True
             yield from Taking(kernel, capability, environment).steps(itself=True, forced=True)
             yield None
         environment.keep(Starts())

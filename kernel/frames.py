@@ -71,8 +71,6 @@ class Extent:
         self.count = count
         self.binding: Binding | None = None
         """Whose ring memory it is, if any: then it is nobody's to map, and has one capability."""
-        self.leaked = False
-        """Somebody gave its capability up by itself, and may still have the memory mapped."""
         self._backing = backing
         self._old: Deed | None = None
         """Takes from all who have it mapped what it was."""
@@ -177,9 +175,8 @@ class Extent:
 
     def _forget_mappings(self) -> None:
         """Nobody has the memory mapped, for it is new."""
-        self.leaked = False
         for capability in self._capabilities:
-            capability.mapped = False
+            capability.mapped = capability.leaked = False
 
     # ------------------------------------------------------------------------------------------- its holders
 
@@ -243,8 +240,8 @@ class Extent:
         """Let the copy, if any, be its memory, and take the old from all; holders but *keeper* are told."""
         self._old = self._backing.replace()
         yield from self.cut()
-        self.leaked = False
         for capability in list(self._capabilities):
+            capability.leaked = False
             if capability.mapped and capability is not keeper:
                 capability.mapped = False
                 if not capability.taken:

@@ -6,6 +6,9 @@ A mapping cannot be taken from one holder only. So an extent that a loser has ma
 contents were copied *before*, when the host may still refuse; at last the old memory is taken from all. Meanwhile
 the extent is locked: who wants to map it waits. Frames that nobody holds any more are freed when that is done too.
 
+Who takes loses nothing by force, and who gives up a capability by itself may keep the memory mapped: neither is a
+reason to move what others use. The capability above answers for it, when its own holder revokes (`_leave`).
+
 Several such walks may be in one tree. One that meets the top of another waits for it before it ends, so that
 when a revocation is answered, all there was is gone.
 """
@@ -83,15 +86,31 @@ class Taking:
             return (yield from self._take(itself=itself, forced=forced))
         yield from extent.lock()
         try:
-            moves = (extent.leaked or (yield from _is_mapped_below(top))) and not top.taken
+            moves = (yield from self._has_mapped(itself=itself)) and not top.taken
             if moves:
                 yield from self._copy(extent, forced=forced)
             yield from self._take(itself=itself, forced=forced)
             if moves and extent.held():
                 self.moved = True
                 yield from extent.move(self._kernel, self._keeper)
+            elif itself:
+                _leave(top)
         finally:
             extent.unlock(self._kernel)
+
+    def _has_mapped(self, *, itself: bool) -> "Steps[bool]":
+        """Say whether a loser has the memory mapped, or one that left did when the top is not taken *itself*."""
+        top = self._top
+        waiting = [top]
+        while waiting:
+            for capability in list(waiting.pop().children):
+                if capability.mapped and capability.holder is not top.holder:
+                    return True
+                top.mapped |= capability.mapped
+                top.leaked |= capability.leaked
+                waiting.append(capability)
+                yield None
+        return top.leaked and not itself
 
     def _copy(self, extent: Extent, *, forced: bool) -> "Steps[None]":
         try:
@@ -141,16 +160,16 @@ def _is_first(capability: "Capability") -> bool:
     return capability.parent is None or capability.parent.thing is not capability.thing
 
 
-def _is_mapped_below(top: "Capability") -> "Steps[bool]":
-    """Say whether anybody has mapped what was derived from *top*."""
-    waiting = [top]
-    while waiting:
-        for capability in list(waiting.pop().children):
-            if capability.mapped:
-                return True
-            waiting.append(capability)
-            yield None
-    return False
+def _leave(gone: "Capability") -> None:
+    """The holder of *gone* gave it up by itself: what is mapped below is for who holds the one above to take."""
+    above = gone.parent
+    if above is None or above.thing is not gone.thing:
+        return
+    if above.holder is gone.holder:
+        above.mapped |= gone.mapped
+        above.leaked |= gone.leaked
+    else:
+        above.leaked |= gone.mapped or gone.leaked
 
 
 @handles(traps.Revoke)
@@ -212,7 +231,4 @@ def _take_at_deadline(kernel: "Kernel", capability: "Capability") -> None:
 
 @handles(traps.Drop)
 def _drop(kernel: "Kernel", call: Call[traps.Drop]) -> "Steps[None]":
-    dropped = call.capability
-    yield from Taking(kernel, dropped, call.caller).steps(itself=True)
-    if dropped.mapped and isinstance(dropped.thing, Extent):
-        dropped.thing.leaked = True
+    yield from Taking(kernel, call.capability, call.caller).steps(itself=True)

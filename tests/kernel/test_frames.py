@@ -193,6 +193,69 @@ def test_dropped_but_still_mapped() -> None:
         assert (faults(mine), faults(yours)) == (False, True)
 
 
+def test_shares_that_are_dropped_move_nothing() -> None:
+    """Who maps what was shared with him and drops it, again and again, takes nothing from the owner's view."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        extent = carved(a)
+        mine = vm.map(a.env, extent)
+        for _ in range(3):
+            share = passed(a, extent.handle, b, READ)
+            b.env.views.map(share)
+            b.sys.drop(share)
+
+        assert (faults(mine), a.told()) == (False, [])
+
+
+@pytest.mark.parametrize("trap", ["revoke", "drop"])
+def test_what_is_taken_from_oneself_moves_nothing(trap: str) -> None:
+    """Who has a share can map what he derives from it and take that back: the owner's view stays."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        extent = carved(a)
+        mine = vm.map(a.env, extent)
+        share = passed(a, extent.handle, b, READ)
+        b.env.views.map(b.sys.derive(b.sys.derive(share, READ), READ))
+        getattr(b.sys, trap)(share)
+
+        assert (faults(mine), a.told()) == (False, [])
+
+
+def test_what_was_left_by_way_of_oneself_is_still_taken() -> None:
+    """Who dropped all he had derived, then what he derived it from, loses his view with the owner's next revoke."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        extent = carved(a)
+        mine = vm.map(a.env, extent)
+        share = passed(a, extent.handle, b, READ)
+        derived = b.sys.derive(share, READ)
+        yours = b.env.views.map(derived)
+        b.sys.drop(derived)
+        b.sys.drop(share)
+        before = faults(yours)
+
+        assert vm.revoke(a.env, extent) == 0
+        assert (before, faults(mine), faults(yours)) == (False, False, True)
+
+
+def test_what_a_third_left_is_still_taken() -> None:
+    """A share that was passed on, mapped and dropped is taken by the owner, though both others are gone from it."""
+    with theatre() as stage:
+        a, b, c = stage.puppet("a", holds=("ram",)), stage.puppet("b"), stage.puppet("c")
+        extent = carved(a)
+        mine = vm.map(a.env, extent)
+        mine[:4] = b"mine"
+        share = passed(a, extent.handle, b, READ | TRANSFER)
+        passed_on = passed(b, share, c, READ)
+        theirs = c.env.views.map(passed_on)
+        c.sys.drop(passed_on)
+        b.sys.drop(share)
+
+        assert (a.told(), faults(theirs)) == ([], False)
+        assert vm.revoke(a.env, extent) == 0
+        assert (bytes(mine[:4]), faults(theirs)) == (b"mine", True)
+
+
 def test_granted_and_still_mapped() -> None:
     """A grant of a mapped extent takes it from the giver; the receiver finds its bytes."""
     with theatre() as stage:
