@@ -4,7 +4,8 @@
 
 A mapping lives until it is unmapped, or nothing refers to it: not the view, and nothing that was sliced, cast or
 made an array of it. When the extent's memory is taken by force, the next access ends in SIGBUS; when it only moved
-(a share was revoked), all of them go on where they were.
+(a share was revoked, by whomever), all of them go on where they were. The host itself copies to and from no memory
+that was taken: a `write` of a view to a file in that moment fails with EFAULT.
 """
 
 from contextlib import suppress
@@ -18,7 +19,7 @@ from libexo.message import GrantItem, MapItem
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
-    from libexo.host.base import MappedMemory
+    from libexo.host.base import Descriptor, MappedMemory
 
 LONGEST_GRACE = (1 << 32) - 1
 """Of a revocation, in microseconds."""
@@ -41,6 +42,7 @@ class Views:
         host = self._environment.host
         mapped, descriptor = self._environment.sys.map_extent(handle)
         view = host.map(descriptor, mapped.count * FRAME_SIZE, writable=mapped.writable)
+        host.watch(view, lambda: self._place(handle))
         used = [*self._used(handle), (host.mapping(view), mapped.writable)]
         self._mappings[handle] = used
         if len(self._mappings) > self._sweep_at:
@@ -78,11 +80,16 @@ class Views:
         """The handle is gone."""
         self._mappings.pop(handle, None)
 
+    def _place(self, handle: int) -> "tuple[Descriptor, bool]":
+        """Return what is to be mapped where the memory of *handle* is, and whether writable. Raises TrapRefused."""
+        mapped, descriptor = self._environment.sys.map_extent(handle)
+        return descriptor, mapped.writable
+
     def _renew(self, handle: int, mapping: "MappedMemory") -> None:
         """Put the memory of *handle* where *mapping* is; where the handle went meanwhile, nothing is there."""
         with suppress(TrapRefused):
-            mapped, descriptor = self._environment.sys.map_extent(handle)
-            self._environment.host.remap(mapping, descriptor, writable=mapped.writable)
+            descriptor, writable = self._place(handle)
+            self._environment.host.remap(mapping, descriptor, writable=writable)
 
     def _used(self, handle: int) -> "list[tuple[MappedMemory, bool]]":
         return [known for known in self._mappings.get(handle, ()) if known[0].used]
@@ -109,8 +116,8 @@ def unmap(environment: "Environment", view: memoryview) -> None:
 def revoke(environment: "Environment", extent: Extent, seconds: float = 0) -> int:
     """Take *extent* back from everybody it was shared with, after *seconds* of grace; return from how many.
 
-    Where the memory had to be replaced, every mapping of one's own goes on with the new, before this returns. Other
-    strands must not touch it meanwhile: until then their access ends in SIGBUS. Raises ValueError: no such grace.
+    Where the memory had to be replaced, every mapping of one's own goes on with the new, before this returns. What
+    other strands, or other holders, write meanwhile may be lost. Raises ValueError: no such grace.
     """
     microseconds = timeouts.nanoseconds(seconds) // 1000
     if microseconds > LONGEST_GRACE:

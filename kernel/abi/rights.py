@@ -29,7 +29,7 @@ class Rights(IntFlag):
     CONTROL = 8
     """Use the thing: carve from it, switch it, signal it, bind it."""
     TRANSFER = 16
-    """Pass it on, by map or by grant."""
+    """Pass it on, by map or by grant. Taking memory back from who has it mapped moves it under all who have."""
 
 
 ALL_RIGHTS = Rights(31)

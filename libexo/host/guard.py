@@ -1,15 +1,17 @@
-"""Views that outlive their memory: who reads what was taken from it finds zeros, instead of ending by a bus error.
+"""Views that outlive their memory: the access that finds it taken is mended, instead of ending the program.
 
-A real host takes memory away by cutting the file short, and the next access raises SIGBUS. The handler here puts
-memory of our own, all zeros, where the guarded view is, and lets the access go on. That is what a display server
-does with the buffers of its clients, and safe for the same reason: the signal is raised by the very instruction
-that touches the view, never in the middle of anything else, so the handler may do what any callback from C may.
-What is not guarded ends by the signal as before. On the simulated machine there is nothing to do: the access
-raises ValueError.
+A real host takes memory away by cutting the file short, and the next access raises SIGBUS. The handler here has
+the guarded view mended, and lets the access go on: with what took the place of the memory, when that only moved,
+or with zeros, where nobody needs to know. The first is how an exokernel has faults handled, by the program
+itself; the other is what a display server does with the buffers of its clients. Both are safe for the same
+reason: the signal is raised by the very instruction that touches the view, never in the middle of anything else,
+so the handler may do what any callback from C may, a trap too. What is not guarded, or cannot be mended, ends by
+the signal as before. On the simulated machine there is nothing to do: the access raises ValueError.
 """
 
 import ctypes
 import weakref
+from collections.abc import Callable
 
 _SIGBUS = 7
 _SIGINFO, _RESTART = 4, 0x1000_0000
@@ -32,8 +34,11 @@ class _Action(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
-_guarded: "dict[int, weakref.ref[ctypes.Array[ctypes.c_ubyte]]]" = {}
-"""The memory of each guarded view, by address."""
+
+Mend = Callable[[int, int], bool]
+"""Puts memory where a view of so many bytes begins, or says that there is none. It must not touch the view."""
+_guarded: "dict[int, tuple[weakref.ref[ctypes.Array[ctypes.c_ubyte]], Mend]]" = {}
+"""The memory of each guarded view and its mend, by address."""
 
 
 class _Before:
@@ -42,19 +47,25 @@ class _Before:
     action: _Action | None = None
 
 
-def guard(view: memoryview) -> None:
-    """From now on, when the memory of *view* is taken, it is all zeros; what is written to it goes nowhere."""
+def zeros(address: int, size: int) -> bool:
+    """Mend by zeros; what is written to them goes nowhere."""
+    protection = _PROT_READ | _PROT_WRITE
+    return bool(_libc.mmap(address, size, protection, _PRIVATE_FIXED_ANONYMOUS, -1, 0) == address)
+
+
+def guard(view: memoryview, mend: Mend = zeros) -> None:
+    """From now on, *mend* is called when the memory of *view* was taken and is touched."""
     memory = view.obj
     if not isinstance(memory, ctypes.Array):
         return
     if _Before.action is None:
         _Before.action = _install()
     address = ctypes.addressof(memory)
-    _guarded[address] = weakref.ref(memory, lambda gone: _forget(address, gone))
+    _guarded[address] = weakref.ref(memory, lambda gone: _forget(address, gone)), mend
 
 
 def _forget(address: int, gone: object) -> None:
-    if _guarded.get(address) is gone:
+    if address in _guarded and _guarded[address][0] is gone:
         del _guarded[address]
 
 
@@ -68,13 +79,12 @@ def _install() -> _Action:
 
 def _handle(_signal: int, information: int, _context: int) -> None:
     at = ctypes.c_size_t.from_address(information + _ADDRESS).value
-    for address, reference in list(_guarded.items()):
+    for address, (reference, mend) in list(_guarded.items()):
         memory = reference()
-        if memory is not None and address <= at < address + ctypes.sizeof(memory):
-            size, protection = ctypes.sizeof(memory), _PROT_READ | _PROT_WRITE
-            if _libc.mmap(address, size, protection, _PRIVATE_FIXED_ANONYMOUS, -1, 0) == address:
-                return
-    # Not ours: the access is repeated, and ends as it would have.
+        size = ctypes.sizeof(memory) if memory is not None else 0
+        if address <= at < address + size and mend(address, size):
+            return
+    # Not ours, or gone: the access is repeated, and ends as it would have.
     _libc.sigaction(_SIGBUS, ctypes.byref(_Before.action or _Action()), None)
 
 

@@ -22,6 +22,7 @@ from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 from libexo.errors import ExoError
 from libexo.host import current
 from libexo.host.base import Descriptor, MappedMemory, Source
+from libexo.host.guard import guard
 from libexo.host.real_gate import Own, RealGate
 from libexo.host.real_signals import RealBell, RealTicket, RealWaker
 
@@ -110,6 +111,10 @@ class RealHost:
             os.close(cast("int", descriptor))
         else:
             _mmap(ctypes.addressof(memory), cast("int", descriptor), ctypes.sizeof(memory), writable=writable)
+
+    def watch(self, view: memoryview, renew: Callable[[], tuple[Descriptor, bool]]) -> None:
+        """Have an access that finds the memory of *view* taken go on with what took its place."""
+        guard(view, Renewal(renew))
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping: the memory goes with the last reference to it."""
@@ -245,6 +250,26 @@ class RealMapping:
     def covers(self, view: memoryview) -> bool:
         """Say whether *view* is of it."""
         return view.obj is self.memory()
+
+
+class Renewal:
+    """Mends a view whose memory moved, by what is there now."""
+
+    def __init__(self, renew: Callable[[], tuple[Descriptor, bool]]) -> None:
+        """Ask *renew* for it, each time."""
+        self._renew = renew
+        self._last = 0
+        """The file that was put there last: what faults although it was not cut since would do so for ever."""
+
+    def __call__(self, address: int, size: int) -> bool:
+        """Put it there; False: nothing is there any more, or nothing new."""
+        try:
+            descriptor, writable = self._renew()
+            last, self._last = self._last, os.fstat(cast("int", descriptor)).st_ino
+            _mmap(address, cast("int", descriptor), size, writable=writable)
+        except (ExoError, OSError):
+            return False
+        return self._last != last
 
 
 def _looks(variable: str) -> int:

@@ -59,7 +59,8 @@ class Revoke(Trap, tag=0x42):
 
     With `microseconds` the holders are asked first and what is left at the deadline is taken. Mappings
     cannot be taken from one holder only, so an extent that a loser has mapped gets new backing: the reply
-    carries its descriptor (the caller maps it again), and everybody's old mapping ends in SIGBUS.
+    carries its descriptor (the caller maps it again), and an access by anybody's old mapping is a SIGBUS; holders
+    are told MOVED, and map it again. What others write while it is copied may be lost.
     """
 
     capability: Small

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from libexo.errors import ExoError
 from libexo.host.guard import _guarded, guard
-from libexo.host.real import RealHost
+from libexo.host.real import RealHost, Renewal
 
 ROOT = Path(__file__).parents[3]
 SIZE = 1 << 16
@@ -49,6 +50,45 @@ def test_what_was_taken_is_zeros() -> None:
     assert copied[-4096:] == bytes(4096)
     assert view[1:] == bytes(SIZE - 1)
     assert os.fstat(number).st_size == 0
+    os.close(number)
+
+
+def file(byte: bytes) -> int:
+    """A memory file full of *byte*."""
+    number = os.memfd_create("memory")
+    os.write(number, byte * SIZE)
+    return number
+
+
+def test_what_moved_is_found_where_it_was() -> None:
+    """Each time the memory is taken the access finds what took its place, and so does a slice made before."""
+    number, view = mapped()
+    part = view[SIZE // 2 :]
+    files = [file(b"1"), file(b"2")]
+    guard(view, Renewal(lambda: (os.dup(files[0]), True)))
+    os.ftruncate(number, 0)
+    first = bytes(part)
+    os.ftruncate(files.pop(0), 0)
+    view[0] = 7
+
+    assert (first, bytes(part), view[0]) == (b"1" * (SIZE // 2), b"2" * (SIZE // 2), 7)
+    os.close(number)
+    os.close(files[0])
+
+
+def test_what_cannot_be_mended() -> None:
+    """Nothing there, by an error of ours or of the host's, and the same file again, which was not cut since."""
+
+    def nothing() -> tuple[int, bool]:
+        raise ExoError("taken")
+
+    number, view = mapped()
+    address = ctypes.addressof(view.obj)  # type: ignore[arg-type]  # a mapped view is of a ctypes array
+    again = Renewal(lambda: (os.dup(number), True))
+
+    assert not Renewal(nothing)(address, SIZE)
+    assert not Renewal(lambda: (-1, True))(address, SIZE)
+    assert [again(address, SIZE), again(address, SIZE)] == [True, False]
     os.close(number)
 
 

@@ -1,0 +1,69 @@
+"""Memory that moves because who it was lent to took it back from somebody else: it harms nobody who reads it."""
+
+import os
+
+import pytest
+
+from tests.system.booted import System
+from tests.system.programs import PRELUDE, VAULT
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid"),
+]
+
+MOVES = 50
+MOVER = """
+class Mover(Interface, label=0x61, name="mover"):
+    @operation(1)
+    def move(self, extent: Extent, times: int) -> int: ...
+"""
+HOSTILE = (
+    PRELUDE
+    + MOVER
+    + """
+vault = Vault.connect(env)
+class Server(Mover):
+    def move(self, extent, times):
+        taken = 0
+        for _ in range(times):
+            vault.take(Extent(extent.handle, extent.pages, extent.first, 4))
+            taken += env.sys.revoke(extent.handle)[0]
+        return taken
+print("serves", flush=True)
+serve(Server(), name="mover")
+"""
+)
+"""Lends what it was lent to the vault, which maps it, and takes it back: each time all its memory moves."""
+OWNER = (
+    PRELUDE
+    + MOVER
+    + """
+extent = Memory.connect(env).allocate(16)
+view = vm.map(env, extent)
+pattern = bytes(range(256)) * (len(view) // 256)
+view[:] = pattern
+reads, wrong, over = 0, 0, False
+def read():
+    global reads, wrong
+    while not over:
+        reads += 1
+        wrong += bytes(view) != pattern
+reader = threading.Thread(target=read)
+reader.start()
+taken = Mover.connect(env).move(Extent(extent.handle, extent.pages, extent.first, 4 | 16), int(sys.argv[1]))
+over = True
+reader.join()
+print(taken, wrong, reads > 0)
+"""
+)
+
+
+def test_an_owner_goes_on_reading(booted: System) -> None:
+    """Its memory moves fifty times under its hands: it finds what it wrote, always, and no access ends it."""
+    with booted.start(VAULT, name="vault") as vault, booted.start(HOSTILE, name="mover") as mover:
+        vault.line()
+        mover.line()
+
+        finished = booted.run(OWNER, MOVES)
+        assert (finished.out, finished.err, finished.status) == (f"{MOVES} 0 True\n", "", 0)
