@@ -29,7 +29,7 @@ containers: setup  ## build the images and test the system as containers, where 
 	@tools/containers.sh $(ARGS)
 
 soak: setup  ## run the long campaigns: make soak SOAK=minutes
-	@$(BIN)/pytest -m soak --soak=$(SOAK) --timeout=0 -o faulthandler_timeout=0 $(ARGS)
+	@$(BIN)/pytest -m "soak and not containers" --soak=$(SOAK) --timeout=0 -o faulthandler_timeout=0 $(ARGS)
 
 bench: setup  ## run the benchmarks, each beside its outside reference
 	@$(BIN)/exo bench $(ARGS)

@@ -65,7 +65,7 @@ programs
 engine
 base_image
 build system exokernel
-.venv/bin/pytest -m containers tests/containers "$@"
+.venv/bin/pytest -m "containers and not soak" tests/containers "$@"
 if [ -n "${TESTS_INSIDE:-}" ]; then
     build tests exokernel-tests
     compose=(docker compose)

@@ -15,6 +15,9 @@ from tests.system.sieges import BESIEGER, SIEGES, Siege
 pytestmark = [pytest.mark.containers, pytest.mark.slow]
 
 BRIEFLY = 1.0
+"""Seconds a siege lasts in `make containers`."""
+LONG = 10.0
+"""Seconds it lasts where soak tests are asked for, too."""
 INSIDE = 'cat > /tmp/$0.py; exec exo run --name "$0" -- "/tmp/$0.py" "$1"'
 DETACHED = 'cat > /tmp/$0.py; exec exo run -d --name "$0" -- "/tmp/$0.py" "$1"'
 
@@ -47,8 +50,8 @@ def client(deployment: Deployment) -> Iterator[Innocent]:
 
 
 @contextmanager
-def besieged(deployment: Deployment, siege: Siege) -> Iterator[None]:
-    """Start the programs of *siege*, and stay until their time is up."""
+def besieged(deployment: Deployment, siege: Siege, seconds: float) -> Iterator[None]:
+    """Start the programs of *siege*, and stay until their time is up, *seconds*."""
     with ExitStack() as stack:
         processes = []
         for number in range(siege.programs):
@@ -57,7 +60,7 @@ def besieged(deployment: Deployment, siege: Siege) -> Iterator[None]:
                 "-c",
                 INSIDE if siege.streams else DETACHED,
                 f"{siege.name}-{number}",
-                str(BRIEFLY),
+                str(seconds),
             ]
             command = ["docker", "exec", "-i", deployment.named("shell"), *words]
             process = stack.enter_context(
@@ -68,7 +71,7 @@ def besieged(deployment: Deployment, siege: Siege) -> Iterator[None]:
             process.stdin.close()
             processes.append(process)
         yield
-        deployment.inside(deployment.named("shell"), "sleep", str(BRIEFLY + 1))
+        deployment.inside(deployment.named("shell"), "sleep", str(seconds + 1))
         deployment.exo(
             "kill", "-s", "KILL", *[f"{siege.name}-{n}" for n in range(siege.programs)], check=False
         )
@@ -96,19 +99,34 @@ def state(deployment: Deployment) -> tuple[dict[str, int], dict[str, int]]:
     )
 
 
+def withstands(
+    deployment: Deployment, client: Innocent, siege: Siege, seconds: float, report: Callable[[str], None]
+) -> list[str]:
+    """Lay *siege* for *seconds*; return what went wrong."""
+    there, before = state(deployment)
+    client.begin()
+    with besieged(deployment, siege, seconds):
+        pass
+    fared = client.end()
+    still, after = state(deployment)
+    report(f"{os.getpid()} {siege.name}: {fared}")
+    wrong = excess(fared, client.quiet, siege.longest) + grown(before, after)
+    return wrong + [f"{name} was ended" for name in there if still[name] != there[name]]
+
+
 @pytest.mark.parametrize("siege", SIEGES, ids=lambda siege: siege.name)
 def test_a_siege(
     deployment: Deployment, client: Innocent, siege: Siege, report: Callable[[str], None]
 ) -> None:
     """A client in another container is served in time, no server is ended, and none grows."""
-    there, before = state(deployment)
+    assert withstands(deployment, client, siege, BRIEFLY, report) == [], siege.tries
 
-    client.begin()
-    with besieged(deployment, siege):
-        pass
-    fared = client.end()
-    still, after = state(deployment)
 
-    report(f"{os.getpid()} {siege.name}: {fared}")
-    assert excess(fared, client.quiet, siege.longest) + grown(before, after) == [], siege.tries
-    assert still == there
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("siege", SIEGES, ids=lambda siege: siege.name)
+def test_a_long_siege(
+    deployment: Deployment, client: Innocent, siege: Siege, report: Callable[[str], None]
+) -> None:
+    """The same for ten seconds."""
+    assert withstands(deployment, client, siege, LONG, report) == [], siege.tries
