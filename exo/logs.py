@@ -87,7 +87,9 @@ class Log:
 def files(run: str) -> dict[str, Path]:
     """Return the logs of the system at *run* by name: of the one that runs there, or of the last one."""
     folder = Path(run, FOLDER) if Path(run, FOLDER).is_dir() else Path(run + KEPT)
-    found = {log_name(path.name): path for path in folder.glob("*.log")}
+    # A log that was put aside a moment ago, and not begun anew yet, has an older file only.
+    paths = [folder / path.name.removesuffix(OLDER) for path in folder.glob("*.log*")]
+    found = {log_name(path.name): path for path in paths}
     kernel = Path(log_path(run))
     if kernel.exists():
         found["kernel"] = kernel

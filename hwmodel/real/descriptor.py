@@ -107,15 +107,6 @@ def pipe() -> tuple[RealDescriptor, RealDescriptor]:
     of one user could hold.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        lendable(writing)  # the higher number of the two
-    except Exhausted:
-        os.close(reading)
-        raise
-    try:
-        fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, FRAME_SIZE)
-    except OSError:
-        os.close(reading)
-        os.close(writing)
-        raise
-    return RealDescriptor(reading), RealDescriptor(writing)
+    ends = RealDescriptor(reading), RealDescriptor(lendable(writing))  # closed with this call, if it fails
+    fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, FRAME_SIZE)
+    return ends

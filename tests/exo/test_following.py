@@ -71,6 +71,14 @@ def test_the_last_lines_reach_into_the_older_file(run: Path, capsys: Said) -> No
     assert capsys.readouterr().out == "two\nthree\n"
 
 
+def test_a_log_is_found_between_two_files(run: Path, capsys: Said) -> None:
+    """Put aside, and not begun anew yet."""
+    (run / "log" / f"web.log{OLDER}").write_text("one\ntwo\n")
+
+    assert main(["--run", str(run), "logs", "-n", "1", "web"]) == 0
+    assert capsys.readouterr().out == "two\n"
+
+
 def test_the_logs_of_a_system_that_is_over_are_shown(run: Path, capsys: Said) -> None:
     """They were moved beside its run directory; names that are no file's are found, too."""
     (run / "log" / "a%2fb.log").write_text("one\n")

@@ -2,8 +2,6 @@
 
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
@@ -14,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from kernel.abi.logs import LAST_LINE, MAX_LOG, OLDER
-from tests.system.test_exo import DEGRADED, PATIENCE, System, family, fresh, living, until
+from tests.system.command import DEGRADED, PATIENCE, Command, family, living, until
+from tests.system.test_exo import fresh
 
 __all__ = ["fresh"]
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -65,7 +64,7 @@ class Plain: ...
 """
 
 
-def logged(system: System, name: str) -> list[str]:
+def logged(system: Command, name: str) -> list[str]:
     """What is in a log, while the system runs or after it."""
     for folder in (system.run / "log", system.run.parent / "run.logs"):
         if (folder / f"{name}.log").exists():
@@ -73,20 +72,20 @@ def logged(system: System, name: str) -> list[str]:
     return []
 
 
-def start(system: System, name: str, text: str) -> None:
+def start(system: Command, name: str, text: str) -> None:
     """Start a program, and wait until it says that it is ready."""
     system.exo("run", "-d", "--name", name, "--", system.write(f"{name}.py", text))
     until(lambda: logged(system, name))
 
 
-def kernel_log(system: System) -> list[str]:
+def kernel_log(system: Command) -> list[str]:
     return (system.run.parent / "run.log").read_text(encoding="utf-8").splitlines()
 
 
 # ----------------------------------------------------------------------------------------------- told, and time
 
 
-def test_programs_are_told_and_servers_serve_until_they_are_gone(fresh: System) -> None:
+def test_programs_are_told_and_servers_serve_until_they_are_gone(fresh: Command) -> None:
     """What finally and atexit do is done, also by one that was stopped; the logs are kept."""
     fresh.up()
     for name in ("first", "stopped"):
@@ -102,7 +101,7 @@ def test_programs_are_told_and_servers_serve_until_they_are_gone(fresh: System) 
     assert kernel_log(fresh)[-1] == LAST_LINE
 
 
-def test_who_does_not_end_is_killed_after_the_grace(fresh: System) -> None:
+def test_who_does_not_end_is_killed_after_the_grace(fresh: Command) -> None:
     """Nobody outlives the kernel, and the log says who it was."""
     fresh.up()
     start(fresh, "deaf", DEAF)
@@ -113,7 +112,7 @@ def test_who_does_not_end_is_killed_after_the_grace(fresh: System) -> None:
     assert not living(processes)
 
 
-def test_now_gives_no_time(fresh: System) -> None:
+def test_now_gives_no_time(fresh: Command) -> None:
     """Nobody is told."""
     fresh.up()
     start(fresh, "first", TIDY)
@@ -123,10 +122,10 @@ def test_now_gives_no_time(fresh: System) -> None:
     assert kernel_log(fresh)[-1] == LAST_LINE
 
 
-def test_a_second_request_in_front_ends_it_at_once(fresh: System) -> None:
+def test_a_second_request_in_front_ends_it_at_once(fresh: Command) -> None:
     """The first one gives the deaf all their time; the topology says how much."""
     config = fresh.write("slow.toml", _default().replace("[machine]", "[machine]\ngrace = 3000"))
-    words = fresh.command("up", *DEGRADED, "--config", config)
+    words = fresh.words("up", *DEGRADED, "--config", config)
     with subprocess.Popen(words, env=fresh.environ, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -150,7 +149,7 @@ def _default() -> str:
 # --------------------------------------------------------------------------------------------------- last words
 
 
-def test_a_killed_kernel_is_told_of_and_its_logs_are_kept(fresh: System) -> None:
+def test_a_killed_kernel_is_told_of_and_its_logs_are_kept(fresh: Command) -> None:
     """`exo status` says so and fails; `exo logs` shows what was written; the next system replaces both."""
     fresh.up()
     start(fresh, "first", TIDY)
@@ -171,7 +170,7 @@ def test_a_killed_kernel_is_told_of_and_its_logs_are_kept(fresh: System) -> None
     assert fresh.exo("logs", "kernel").stdout.endswith(f"{LAST_LINE}\n")
 
 
-def test_a_missing_server_is_told(fresh: System) -> None:
+def test_a_missing_server_is_told(fresh: Command) -> None:
     """The status of a system that lacks a server of its topology is 1."""
     fresh.up()
     fresh.exo("kill", "--end", "scheduler")
@@ -194,7 +193,9 @@ def test_a_missing_server_is_told(fresh: System) -> None:
         ('"256 MiB"', '"900 TiB"'.replace("TiB", "GiB"), "machine.memory is 900 GiB, but this host has"),
     ],
 )
-def test_a_server_that_does_not_come_up_fails_the_boot(fresh: System, old: str, new: str, words: str) -> None:
+def test_a_server_that_does_not_come_up_fails_the_boot(
+    fresh: Command, old: str, new: str, words: str
+) -> None:
     """With status 1 and what it said last; nothing is left running. Its module lies beside the topology."""
     fresh.write("twice.py", SERVER)
     config = fresh.write("bad.toml", _default().replace(old, new))
@@ -206,7 +207,7 @@ def test_a_server_that_does_not_come_up_fails_the_boot(fresh: System, old: str, 
         assert not fresh.run.exists()
 
 
-def test_a_server_beside_the_topology_is_found(fresh: System) -> None:
+def test_a_server_beside_the_topology_is_found(fresh: Command) -> None:
     """And asked, before the system is said to be up."""
     fresh.write("twice.py", SERVER)
     mine = '\n[server.mine]\nmodule = "twice:Server"\nthread = 100\nimportance = 9\n'
@@ -216,7 +217,7 @@ def test_a_server_beside_the_topology_is_found(fresh: System) -> None:
     assert fresh.exo("ping", "mine").stdout.splitlines()[1].startswith("mine")
 
 
-def test_serve_waits_until_it_serves(fresh: System) -> None:
+def test_serve_waits_until_it_serves(fresh: Command) -> None:
     """One that cannot is ended for good; its traceback is shown, and the status is 1."""
     fresh.up()
     fresh.write("twice.py", SERVER)
@@ -239,7 +240,7 @@ def test_serve_waits_until_it_serves(fresh: System) -> None:
 # ----------------------------------------------------------------------------------------------------------- logs
 
 
-def test_a_flood_is_bounded_and_delays_nobody_for_long(fresh: System) -> None:
+def test_a_flood_is_bounded_and_delays_nobody_for_long(fresh: Command) -> None:
     """The log is begun anew, one older file is kept, and others are started meanwhile."""
     fresh.up()
     start(fresh, "flood", FLOOD)
@@ -256,7 +257,7 @@ def test_a_flood_is_bounded_and_delays_nobody_for_long(fresh: System) -> None:
     assert len(shown) == 2 * 1001
 
 
-def test_every_name_has_one_log(fresh: System) -> None:
+def test_every_name_has_one_log(fresh: Command) -> None:
     """Over restarts, and whatever is in the name."""
     fresh.up()
     fresh.write("twice.py", SERVER.replace("return 2 * n", "print(n); return 2 * n"))
@@ -271,13 +272,13 @@ def test_every_name_has_one_log(fresh: System) -> None:
     assert "I am kernel" not in fresh.exo("logs", "kernel").stdout
 
 
-def test_a_followed_log_goes_on_from_its_new_beginning(fresh: System) -> None:
+def test_a_followed_log_goes_on_from_its_new_beginning(fresh: Command) -> None:
     """Whether it was put aside, or cut; nothing that was put aside is missed."""
     fresh.up()
     path = fresh.run / "log" / "web.log"
     path.write_text("one\n", encoding="ascii")
     with subprocess.Popen(
-        fresh.command("logs", "-f", "web"), env=fresh.environ, stdout=subprocess.PIPE, text=True
+        fresh.words("logs", "-f", "web"), env=fresh.environ, stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
         heard = [child.stdout.readline()]
@@ -296,7 +297,7 @@ def test_a_followed_log_goes_on_from_its_new_beginning(fresh: System) -> None:
     assert heard == ["one\n", "two\n", "three\n", "4\n"]
 
 
-def test_nobody_reads_what_the_kernel_says(fresh: System) -> None:
+def test_nobody_reads_what_the_kernel_says(fresh: Command) -> None:
     """Its standard error is a full pipe: it goes on, and says afterwards how much is missing."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -325,15 +326,9 @@ def test_nobody_reads_what_the_kernel_says(fresh: System) -> None:
     assert data.endswith(f"{LAST_LINE}\n".encode())
 
 
-def test_a_stopped_terminal_stops_only_who_looks_on(fresh: System) -> None:
+def test_a_stopped_terminal_stops_only_who_looks_on(fresh: Command) -> None:
     """`exo up` on a terminal that takes no output: the system runs on."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execvpe(sys.executable, fresh.command("up", *DEGRADED), fresh.environ)
-    shown = b""
-    while b"traps/s" not in shown:
-        assert select.select([terminal], [], [], PATIENCE)[0]
-        shown += os.read(terminal, 1 << 16)
+    pid, terminal, _ = fresh.on_terminal()
     termios.tcflow(terminal, termios.TCOOFF)
     breaks = fresh.write("breaks.py", "import os, socket\nsocket.socket(fileno=3).send(b'x')\n" + DEAF)
     for _ in range(3):
@@ -345,14 +340,14 @@ def test_a_stopped_terminal_stops_only_who_looks_on(fresh: System) -> None:
     os.waitpid(pid, 0)
 
 
-def until_gone(system: System, name: str) -> None:
+def until_gone(system: Command, name: str) -> None:
     until(lambda: name not in system.listed())
 
 
 # ------------------------------------------------------------------------------------------------ starting anew
 
 
-def test_a_restart_runs_the_file_that_is_there_now(fresh: System) -> None:
+def test_a_restart_runs_the_file_that_is_there_now(fresh: Command) -> None:
     """Replaced by rename, as editors and deployments do."""
     fresh.up()
     program = "import time\nprint('VERSION', flush=True)\ntime.sleep(60)\n"
@@ -372,7 +367,7 @@ def test_a_restart_runs_the_file_that_is_there_now(fresh: System) -> None:
     assert logged(fresh, "web") == ["one", "two"]
 
 
-def test_what_a_shell_hands_over_is_carried(fresh: System) -> None:
+def test_what_a_shell_hands_over_is_carried(fresh: Command) -> None:
     """Bytes that are no text, and a hundred kilobytes of them."""
     fresh.up()
     program = (
@@ -384,7 +379,7 @@ def test_what_a_shell_hands_over_is_carried(fresh: System) -> None:
         b"PYTHONPATH": os.fsencode(Path(__file__).parents[2]),
     }
     environ |= {b"LONG": b"x" * 100_000, b"ODD": b"\xff\xfe"}
-    words: list[str | bytes] = [*fresh.command("run", "--", fresh.write("show.py", program)), b"\xfe"]
+    words: list[str | bytes] = [*fresh.words("run", "--", fresh.write("show.py", program)), b"\xfe"]
     done = subprocess.run(words, env=environ, capture_output=True, check=False)
 
     assert done.stdout == b"100000 b'\\xff\\xfe' b'\\xfe'\n"

@@ -1,27 +1,16 @@
 """The `exo` command on a real system: what a user types, and what it does to the host."""
 
-import contextlib
 import json
 import os
-import pty
-import select
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-import psutil
 import pytest
 
+from tests.system.command import DEGRADED, ROOT, Command, family, living, place, until
+
 pytestmark = [pytest.mark.system, pytest.mark.slow]
-ROOT = Path(__file__).parents[2]
-PATIENCE = 20.0
-DEGRADED = [] if os.geteuid() == 0 else ["--degraded"]
 
 CLIENT = """
 import sys, libexo
@@ -52,101 +41,25 @@ time.sleep(60)
 """
 
 
-class System:
-    """One running system, and the command line to it."""
-
-    def __init__(self, base: Path) -> None:
-        self.run, self.folder = base / "run", base / "work"  # apart: programs may read where they work
-        self.environ = {**os.environ, "EXO_RUN": str(self.run), "PYTHONPATH": str(ROOT)}
-
-    def command(self, *words: str | Path) -> list[str]:
-        return [sys.executable, "-m", "exo", *map(str, words)]
-
-    def exo(self, *words: str | Path, stdin: str = "", status: int = 0) -> subprocess.CompletedProcess[str]:
-        """Do what *words* say, and check the exit status."""
-        done = subprocess.run(
-            self.command(*words),
-            env=self.environ,
-            cwd=self.folder,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done
-
-    def listed(self) -> dict[str, dict[str, Any]]:
-        return {each["name"]: each for each in json.loads(self.exo("ps", "--json").stdout)}
-
-    def write(self, name: str, text: str) -> Path:
-        path = self.folder / name
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    def up(self) -> None:
-        self.exo("up", "-d", *DEGRADED)
-
-    def pid(self) -> int:
-        return int(json.loads(self.exo("status", "--json").stdout)["pid"])
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait for something that other processes do."""
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to be"
-
-
-def family(pid: int) -> list[psutil.Process]:
-    kernel = psutil.Process(pid)
-    return [kernel, *kernel.children(recursive=True)]
-
-
-def living(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run; what only its parent has not collected yet does not."""
-    alive = []
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            alive += [process] if process.status() != psutil.STATUS_ZOMBIE else []
-    return alive
-
-
-@contextlib.contextmanager
-def place() -> Iterator[System]:
-    """A folder that programs, which have uids of their own, can read."""
-    base = Path(tempfile.mkdtemp(prefix="exo-"))
-    system = System(base)
-    system.folder.mkdir(0o755)
-    base.chmod(0o755)
-    try:
-        yield system
-    finally:
-        if (system.run / "kip").exists():
-            system.exo("down")
-        shutil.rmtree(base)
-
-
 @pytest.fixture(scope="module")
-def system() -> Iterator[System]:
+def system() -> Iterator[Command]:
     """A system that is up, for tests that leave it as it was."""
-    with place() as made:
+    with place(Command) as made:
         made.up()
         yield made
 
 
 @pytest.fixture
-def fresh() -> Iterator[System]:
+def fresh() -> Iterator[Command]:
     """A place without a system."""
-    with place() as made:
+    with place(Command) as made:
         yield made
 
 
 # -------------------------------------------------------------------------------------------------- looking
 
 
-def test_the_listings_of_a_real_system(system: System) -> None:
+def test_the_listings_of_a_real_system(system: Command) -> None:
     """Each says what it should, and its JSON can be read."""
     status = json.loads(system.exo("status", "--json").stdout)
 
@@ -162,7 +75,7 @@ def test_the_listings_of_a_real_system(system: System) -> None:
     assert system.exo("doctor", "--json", status=0 if os.geteuid() == 0 else 1).stdout
 
 
-def test_a_second_system_in_the_same_place_is_refused(system: System) -> None:
+def test_a_second_system_in_the_same_place_is_refused(system: Command) -> None:
     """By a line that names the first one."""
     assert f"(process {system.pid()}): 'exo down' ends it" in system.exo("up", "-d", status=1).stderr
 
@@ -170,7 +83,7 @@ def test_a_second_system_in_the_same_place_is_refused(system: System) -> None:
 # -------------------------------------------------------------------------------------------------- running
 
 
-def test_python_runs_as_under_a_shell(system: System) -> None:
+def test_python_runs_as_under_a_shell(system: Command) -> None:
     """Streams, arguments, directory, variables, exit status."""
     text = "import os, sys; print(sys.argv[1:], os.getcwd(), os.environ['SHAPE'], sys.stdin.read()); sys.exit('no')"
     system.write("prog.py", text)
@@ -181,7 +94,7 @@ def test_python_runs_as_under_a_shell(system: System) -> None:
     assert done.stderr == "no\n"
 
 
-def test_any_other_program_runs_too(system: System) -> None:
+def test_any_other_program_runs_too(system: Command) -> None:
     """Found along PATH, in a pipe."""
     assert system.exo("run", "--", "tr", "a-z", "A-Z", stdin="hello").stdout == "HELLO"
 
@@ -200,12 +113,12 @@ def test_any_other_program_runs_too(system: System) -> None:
         ),
     ],
 )
-def test_the_exit_status_is_a_shells(program: list[str], status: int, said: str, system: System) -> None:
+def test_the_exit_status_is_a_shells(program: list[str], status: int, said: str, system: Command) -> None:
     """128 and the signal, 127 for what is not there, 126 for what cannot be executed."""
     assert system.exo("run", "--", *program, status=status).stderr == said
 
 
-def test_a_fault_is_told_in_a_line(system: System) -> None:
+def test_a_fault_is_told_in_a_line(system: Command) -> None:
     """The kernel ended it: no shell has a number for that."""
     system.write("bad.py", BREAKS_ITS_CONTRACT)
 
@@ -216,9 +129,9 @@ def test_a_fault_is_told_in_a_line(system: System) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_signals_reach_the_program(number: signal.Signals, system: System) -> None:
+def test_signals_reach_the_program(number: signal.Signals, system: Command) -> None:
     """One that has no handler for it ends by it, and so do we, in a shell's words."""
-    words = system.command("run", "--", "sh", "-c", "echo ready; exec sleep 60")
+    words = system.words("run", "--", "sh", "-c", "echo ready; exec sleep 60")
     with subprocess.Popen(words, env=system.environ, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
@@ -227,9 +140,9 @@ def test_signals_reach_the_program(number: signal.Signals, system: System) -> No
     assert child.returncode == 128 + number
 
 
-def test_a_program_ends_with_the_one_who_ran_it(system: System) -> None:
+def test_a_program_ends_with_the_one_who_ran_it(system: Command) -> None:
     """However he ends."""
-    words = system.command("run", "--name", "orphan", "--", "sh", "-c", "echo ready; exec sleep 60")
+    words = system.words("run", "--name", "orphan", "--", "sh", "-c", "echo ready; exec sleep 60")
     with subprocess.Popen(words, env=system.environ, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -238,7 +151,7 @@ def test_a_program_ends_with_the_one_who_ran_it(system: System) -> None:
     until(lambda: "orphan" not in system.listed())
 
 
-def test_a_detached_program_is_found_by_its_name(system: System) -> None:
+def test_a_detached_program_is_found_by_its_name(system: Command) -> None:
     """In the list, in the log, and by kill."""
     assert (
         system.exo("run", "-d", "--name", "web", "--", "sh", "-c", "echo hello; sleep 60").stdout == "web\n"
@@ -255,7 +168,7 @@ def test_a_detached_program_is_found_by_its_name(system: System) -> None:
 # -------------------------------------------------------------------------------------------------- servers
 
 
-def test_a_server_of_ones_own(system: System) -> None:
+def test_a_server_of_ones_own(system: Command) -> None:
     """Served from this directory, called by a program, ended for good."""
     system.write("mine.py", SERVER)
     system.write("client.py", CLIENT)
@@ -267,7 +180,7 @@ def test_a_server_of_ones_own(system: System) -> None:
     until(lambda: "mine" not in system.listed())
 
 
-def test_a_server_with_a_rule_is_back_until_it_is_ended_for_good(system: System) -> None:
+def test_a_server_with_a_rule_is_back_until_it_is_ended_for_good(system: Command) -> None:
     """A kill is what the rule is for; --end is the way around it."""
     system.exo("serve", "exo.programs.counter:CounterServer", "--name", "adder", "--restart", "always")
     before = system.listed()["adder"]["thread"]
@@ -279,7 +192,7 @@ def test_a_server_with_a_rule_is_back_until_it_is_ended_for_good(system: System)
 
 
 @pytest.mark.parametrize("name", ["memory", "scheduler", "process"])
-def test_a_killed_server_is_back(name: str, system: System) -> None:
+def test_a_killed_server_is_back(name: str, system: Command) -> None:
     """Under its name, without an operator, the root task too."""
     before = system.listed()[name]["thread"]
     system.exo("kill", "-s", "KILL", name)
@@ -288,7 +201,7 @@ def test_a_killed_server_is_back(name: str, system: System) -> None:
     assert system.exo("run", "--", "echo", "on").stdout == "on\n"
 
 
-def test_a_server_attaches_from_outside(fresh: System) -> None:
+def test_a_server_attaches_from_outside(fresh: Command) -> None:
     """One with start = "attach" is this very process, as in a container or under a debugger."""
     config = fresh.write(
         "system.toml",
@@ -300,7 +213,7 @@ def test_a_server_attaches_from_outside(fresh: System) -> None:
     fresh.write("client.py", CLIENT)
     fresh.exo("up", "-d", *DEGRADED, "--config", config)
     environ = {**fresh.environ, "PYTHONPATH": f"{ROOT}:{fresh.folder}"}
-    words = fresh.command("serve", "--config", config, "mine")
+    words = fresh.words("serve", "--config", config, "mine")
     with subprocess.Popen(words, env=environ, stdout=subprocess.DEVNULL) as server:
         until(lambda: "mine" in fresh.listed())
         pid = fresh.listed()["mine"]["pid"]
@@ -314,9 +227,9 @@ def test_a_server_attaches_from_outside(fresh: System) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_in_the_foreground_a_signal_ends_all_of_it(number: signal.Signals, fresh: System) -> None:
+def test_in_the_foreground_a_signal_ends_all_of_it(number: signal.Signals, fresh: Command) -> None:
     """Cleanly: status 0, nothing left of processes and files."""
-    words = fresh.command("up", *DEGRADED)
+    words = fresh.words("up", *DEGRADED)
     with subprocess.Popen(words, env=fresh.environ, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         first = child.stdout.readline()
@@ -330,9 +243,9 @@ def test_in_the_foreground_a_signal_ends_all_of_it(number: signal.Signals, fresh
     assert {path.name for path in fresh.run.parent.iterdir()} == {"run.log", "run.logs", "work"}
 
 
-def test_a_killed_foreground_takes_the_system_along(fresh: System) -> None:
+def test_a_killed_foreground_takes_the_system_along(fresh: Command) -> None:
     """Nobody would be there to end it."""
-    words = fresh.command("up", *DEGRADED)
+    words = fresh.words("up", *DEGRADED)
     with subprocess.Popen(words, env=fresh.environ, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -342,15 +255,9 @@ def test_a_killed_foreground_takes_the_system_along(fresh: System) -> None:
     until(lambda: not living(processes) and not fresh.run.exists())
 
 
-def test_a_terminal_shows_a_status_line_and_ends_the_system_when_it_closes(fresh: System) -> None:
+def test_a_terminal_shows_a_status_line_and_ends_the_system_when_it_closes(fresh: Command) -> None:
     """What is printed on it stays above the line."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execvpe(sys.executable, fresh.command("up", *DEGRADED), fresh.environ)
-    shown = b""
-    while b"traps/s" not in shown:
-        assert select.select([terminal], [], [], PATIENCE)[0]
-        shown += os.read(terminal, 1 << 16)
+    pid, terminal, shown = fresh.on_terminal()
     processes = family(fresh.pid())
     os.close(terminal)
     _, status = os.waitpid(pid, 0)
@@ -362,9 +269,9 @@ def test_a_terminal_shows_a_status_line_and_ends_the_system_when_it_closes(fresh
     assert not fresh.run.exists()
 
 
-def test_the_profile_names_the_phases(fresh: System) -> None:
+def test_the_profile_names_the_phases(fresh: Command) -> None:
     """From the imports to the last server."""
-    words = fresh.command("up", "--profile", *DEGRADED)
+    words = fresh.words("up", "--profile", *DEGRADED)
     with subprocess.Popen(words, env=fresh.environ, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         lines = [child.stdout.readline() for _ in range(8)]
@@ -376,7 +283,7 @@ def test_the_profile_names_the_phases(fresh: System) -> None:
     assert sorted(reached[3:]) == ["memory ready", "process ready", "scheduler ready"]
 
 
-def test_down_leaves_nothing(fresh: System) -> None:
+def test_down_leaves_nothing(fresh: Command) -> None:
     """But the logs; a second one says that there is nothing to end."""
     fresh.up()
     fresh.exo("run", "-d", "--", "sleep", "60")
@@ -388,7 +295,7 @@ def test_down_leaves_nothing(fresh: System) -> None:
     assert "no system runs" in fresh.exo("down", status=1).stderr
 
 
-def test_two_systems_run_side_by_side(system: System, fresh: System) -> None:
+def test_two_systems_run_side_by_side(system: Command, fresh: Command) -> None:
     """Each has its own programs, and the end of one is not the other's."""
     fresh.up()
     fresh.exo("run", "-d", "--name", "here", "--", "sleep", "60")
@@ -399,12 +306,12 @@ def test_two_systems_run_side_by_side(system: System, fresh: System) -> None:
     assert system.exo("run", "--", "echo", "on").stdout == "on\n"
 
 
-def test_the_death_of_the_kernel_is_told(fresh: System) -> None:
+def test_the_death_of_the_kernel_is_told(fresh: Command) -> None:
     """Whoever runs a program there hears of it, and the kernel's log is still there to be read."""
     fresh.up()
     pid = fresh.pid()
     processes = family(pid)
-    words = fresh.command("run", "--", "sh", "-c", "echo ready; exec sleep 60")
+    words = fresh.words("run", "--", "sh", "-c", "echo ready; exec sleep 60")
     pipe = subprocess.PIPE
     with subprocess.Popen(words, env=fresh.environ, stdout=pipe, stderr=pipe, text=True) as child:
         assert child.stdout is not None
@@ -419,7 +326,7 @@ def test_the_death_of_the_kernel_is_told(fresh: System) -> None:
     assert fresh.run.with_suffix(".log").exists()
 
 
-def test_a_boot_that_fails_shows_why(fresh: System) -> None:
+def test_a_boot_that_fails_shows_why(fresh: Command) -> None:
     """The kernel's own last words, and exit status 1."""
     config = fresh.write("bad.toml", "[machine]\ncpus = [63]\n")
 
@@ -430,11 +337,11 @@ def test_a_boot_that_fails_shows_why(fresh: System) -> None:
         assert not fresh.run.exists()
 
 
-def test_the_tour_works_and_cleans_up(fresh: System) -> None:
+def test_the_tour_works_and_cleans_up(fresh: Command) -> None:
     """Every check passes, and the system it booted is gone."""
     environ = {**fresh.environ, "TMPDIR": str(fresh.folder)}
     done = subprocess.run(
-        fresh.command("tour"), env=environ, capture_output=True, text=True, timeout=60, check=False
+        fresh.words("tour"), env=environ, capture_output=True, text=True, timeout=60, check=False
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -442,7 +349,7 @@ def test_the_tour_works_and_cleans_up(fresh: System) -> None:
     assert list(fresh.folder.parent.iterdir()) == [fresh.folder]
 
 
-def test_the_tour_visits_a_system_that_runs(system: System) -> None:
+def test_the_tour_visits_a_system_that_runs(system: Command) -> None:
     """And leaves it as it was."""
     before = set(system.listed())
 

@@ -4,18 +4,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.system.booted import wait_until
+from tests.system.command import DEGRADED, Command, place
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
-ROOT = Path(__file__).parents[2]
-DEGRADED = [] if os.geteuid() == 0 else ["--degraded"]
 READER = """
 import sys
 import libexo
@@ -33,37 +29,15 @@ print("root:", len(environment.sys.inventory()), environment.thread.id >> 32)
 """
 
 
-class Command:
-    """The `exo` command, about a system of a directory of its own."""
-
-    def __init__(self, base: Path) -> None:
-        self.run = base / "run"
-        self.folder = base / "work"  # beside it: programs work here, and may read what is in it
-        self.environ = {**os.environ, "EXO_RUN": str(self.run), "PYTHONPATH": str(ROOT)}
-
-    def words(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "exo", *words]
-
-    def exo(self, *words: str) -> str:
-        """Do what *words* say, and return what was printed."""
-        done = subprocess.run(
-            self.words(*words),
-            env=self.environ,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+class Kickstart(Command):
+    """Boots what is named, and nothing else."""
 
     def kickstart(self, *words: str) -> str:
-        return self.exo("kickstart", "-d", *DEGRADED, *words)
+        return self.exo("kickstart", "-d", *DEGRADED, *words).stdout
 
     def names(self) -> list[str]:
         """The environments in the order they were created, and got their uids; they start side by side."""
-        rows = json.loads(self.exo("ps", "--json"))
+        rows = self.listed().values()
         return [row["name"] for row in sorted(rows, key=lambda row: row["uid"])]
 
     def down(self) -> None:
@@ -72,30 +46,24 @@ class Command:
 
 
 @pytest.fixture
-def command() -> Iterator[Command]:
-    """A directory that programs, which have uids of their own, can read."""
-    with tempfile.TemporaryDirectory(prefix="exo-") as base:
-        made = Command(Path(base))
-        made.folder.mkdir()
-        for folder in (Path(base), made.folder):
-            folder.chmod(0o755)
+def command() -> Iterator[Kickstart]:
+    """A place without a system."""
+    with place(Kickstart) as made:
         yield made
-        if made.run.exists():
-            made.down()
 
 
-def test_memory_and_scheduler(command: Command) -> None:
+def test_memory_and_scheduler(command: Kickstart) -> None:
     """The two servers are there, in that order, and nobody else; what works without a process server works."""
     said = command.kickstart("-roottask=servers/memory", "servers/scheduler")
 
     assert "no process server is booted" in said
     assert command.names() == ["memory", "scheduler"]
-    assert "servers     memory ready, scheduler ready" in command.exo("status")
-    assert "memory" in command.exo("ping")
+    assert "servers     memory ready, scheduler ready" in command.exo("status").stdout
+    assert "memory" in command.exo("ping").stdout
     command.down()
 
 
-def test_in_front_of_somebody(command: Command) -> None:
+def test_in_front_of_somebody(command: Kickstart) -> None:
     """Without -d it stays, says when the system is up, and ends it on Ctrl-C with status 0."""
     words = command.words("kickstart", *DEGRADED, "-roottask=servers/memory", "servers/scheduler")
     with subprocess.Popen(words, env=command.environ, stdout=subprocess.PIPE, text=True) as process:
@@ -108,7 +76,7 @@ def test_in_front_of_somebody(command: Command) -> None:
     assert not command.run.exists()
 
 
-def test_a_root_task_of_ones_own(command: Command) -> None:
+def test_a_root_task_of_ones_own(command: Kickstart) -> None:
     """It reads the command lines of all modules, its own among them, and calls the memory server, implied."""
     (command.folder / "my_root.py").write_text(READER)
     (command.folder / "beside.py").write_text("TEXT = 'found beside'\n")
@@ -123,38 +91,38 @@ def test_a_root_task_of_ones_own(command: Command) -> None:
         "['verbose=1', 'a b'] found beside 2",
         "root: 4 98",
     ]
-    assert json.loads(command.exo("status", "--json"))["frames"] == 256
+    assert json.loads(command.exo("status", "--json").stdout)["frames"] == 256
     command.down()
 
 
-def test_by_their_places(command: Command) -> None:
+def test_by_their_places(command: Kickstart) -> None:
     """Kernel, sigma0, root task, others: with the process server as root task, programs run."""
     (command.folder / "hello.py").write_text("print('hello')\n")
     command.kickstart("kernel", "servers/memory", "servers/process", "servers/scheduler")
 
     assert command.names() == ["memory", "process", "scheduler"]
-    assert command.exo("run", "--", "hello.py") == "hello\n"
+    assert command.exo("run", "--", "hello.py").stdout == "hello\n"
     command.down()
 
 
-def test_a_process_server_beside_the_root_task(command: Command) -> None:
+def test_a_process_server_beside_the_root_task(command: Kickstart) -> None:
     """It creates environments though another is the root task, and both are back when they are killed."""
     (command.folder / "hello.py").write_text("print('hello')\n")
     command.kickstart("-roottask=servers/memory", "servers/process", "servers/scheduler")
-    before = {row["name"]: row["pid"] for row in json.loads(command.exo("ps", "--json"))}
+    before = {row["name"]: row["pid"] for row in command.listed().values()}
     for name in ("process", "memory", "scheduler"):
         os.kill(before[name], signal.SIGKILL)
 
     def are_back() -> bool:
-        rows = json.loads(command.exo("ps", "--json"))
+        rows = command.listed().values()
         return all(row["state"] == "ready" and row["pid"] != before[row["name"]] for row in rows)
 
     assert wait_until(are_back)
-    assert command.exo("run", "--", "hello.py") == "hello\n"
+    assert command.exo("run", "--", "hello.py").stdout == "hello\n"
     command.down()
 
 
-def test_a_file_that_is_gone(command: Command) -> None:
+def test_a_file_that_is_gone(command: Kickstart) -> None:
     """A server that cannot be read when the kernel boots is named, and nothing stays behind."""
     config = command.folder / "system.toml"
     config.write_text('[server.a]\nmodule = "/nonexistent/a.py"\nthread = 99\n')

@@ -1,15 +1,13 @@
 """ThreadControl, SpaceControl and what spaces do, by a root task on a real system, where each is a process."""
 
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.system.booted import wait_until
+from tests.system.command import Command, place
 
 pytestmark = [
     pytest.mark.system,
@@ -98,33 +96,16 @@ def threads(sp):
 """
 
 
-class Root:
-    """A root task, which is a file in a directory of its own, booted and read."""
+class Root(Command):
+    """A root task, which is a file, booted and read."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environ = {**os.environ, "EXO_RUN": str(folder / "run"), "PYTHONPATH": str(ROOT)}
-
-    def exo(self, *words: str) -> None:
-        command = [sys.executable, "-m", "exo", *words]
-        done = subprocess.run(
-            command,
-            env=self.environ,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    def run(self, program: str) -> list[str]:
+    def prints(self, program: str) -> list[str]:
         """Boot it with *program* as its `main`; return the lines it printed, once it has ended."""
         (self.folder / "beside.py").write_text(BESIDE)
         text = f"from beside import *\n{program}\nprint('over')\n"
         (self.folder / "task.py").write_text(text)
         self.exo("kickstart", "-d", "-roottask=task.py")
-        log = self.folder / "run" / "log" / "task.log"
+        log = self.run / "log" / "task.log"
         try:
             over = wait_until(
                 lambda: log.exists() and ("over\n" in (said := log.read_text()) or "Error" in said)
@@ -139,16 +120,15 @@ class Root:
 
 @pytest.fixture
 def root() -> Iterator[Root]:
-    with tempfile.TemporaryDirectory(prefix="exo-") as folder:
-        Path(folder).chmod(0o755)
-        yield Root(Path(folder))
+    with place(Root) as made:
+        yield made
 
 
 @conforms("ThreadControl: create and activate")
 @conforms("SpaceControl: areas")
 def test_a_space_from_three_calls(root: Root) -> None:
     """ThreadControl, SpaceControl, ThreadControl and a start message make a process with the areas it was given."""
-    lines = root.run(
+    lines = root.prints(
         """
 print(*make(FIRST))
 print(start(FIRST, report, 7))
@@ -177,7 +157,7 @@ print(said(l4.Send(FIRST)))
 @conforms("ThreadControl: create and activate")
 def test_spaces_call_one_another(root: Root) -> None:
     """Two spaces of one root task call each other; the second thread of one is called like its first."""
-    lines = root.run(
+    lines = root.prints(
         """
 print(*make(FIRST), *make(SECOND))
 start(FIRST, report)
@@ -200,7 +180,7 @@ print(said(l4.Call(THIRD)), delete(THIRD, FIRST, SECOND))
 @conforms("SpaceControl: errors")
 def test_what_is_refused(root: Root) -> None:
     """Errors 2 to 7, from the real kernel, and 1 to a space, which has no privilege."""
-    lines = root.run(
+    lines = root.prints(
         """
 me, U = l4.Myself(), (1 << 64) - 1
 def no(result):
@@ -240,7 +220,7 @@ print(said(l4.Receive(FIRST)), delete(FIRST))
 @conforms("Items: reserved areas")
 def test_its_areas_are_never_mapped_over(root: Root) -> None:
     """What is sent to a space's UTCB or KIP area stays with its sender; beside them it is mapped."""
-    lines = root.run(
+    lines = root.prints(
         """
 make(FIRST)
 start(FIRST, areas)
@@ -261,7 +241,7 @@ print(delete(FIRST))
 @conforms("SpaceControl: redirector")
 def test_a_redirected_space(root: Root) -> None:
     """What a redirected space sends to a third comes to its redirector, who hears for whom it was meant."""
-    lines = root.run(
+    lines = root.prints(
         """
 make(FIRST), make(SECOND)
 print(l4.SpaceControl(SECOND, 0, KIP, UTCB, l4.Myself()))
@@ -282,7 +262,7 @@ print(said(l4.Receive(SECOND)), delete(FIRST, SECOND))
 @conforms("ThreadControl: delete")
 def test_deleting_and_making_again(root: Root) -> None:
     """A deleted first thread takes its process along, raises no exception, and its id can be made again at once."""
-    lines = root.run(
+    lines = root.prints(
         """
 for turn in range(3):
     make(FIRST)
@@ -298,7 +278,7 @@ for turn in range(3):
 @conforms("IPC: error 2")
 def test_answering_one_that_was_deleted(root: Root) -> None:
     """Who is deleted while it waits for an answer is not there: error 2 of the send phase."""
-    lines = root.run(
+    lines = root.prints(
         """
 make(FIRST)
 start(FIRST, call, l4.Myself())
@@ -314,7 +294,7 @@ print(said(l4.Reply(FIRST)))
 @conforms("ThreadControl: rename")
 def test_a_renamed_thread(root: Root) -> None:
     """A thread with a new version is known by that alone, to itself as well."""
-    lines = root.run(
+    lines = root.prints(
         """
 new = l4.GlobalId(3000, 3)
 make(FIRST)
@@ -334,7 +314,7 @@ print(said(l4.Call(new)), delete(new))
 @conforms("Exception: message")
 def test_an_exception_in_a_fresh_space(root: Root) -> None:
     """The first thread of a space that raises tells its handler, and goes on where the answer says."""
-    lines = root.run(
+    lines = root.prints(
         """
 make(FIRST)
 start(FIRST, raises)
@@ -352,7 +332,7 @@ print(said(l4.Receive(FIRST))[0], delete(FIRST))
 @conforms("ExchangeRegisters: dest")
 def test_exchange_registers_of_another_space(root: Root) -> None:
     """Registers are exchanged within a space: a thread of another one is error 2."""
-    lines = root.run(
+    lines = root.prints(
         """
 make(FIRST)
 print(l4.ExchangeRegisters(FIRST, 0x200)[0], l4.ErrorCode(), delete(FIRST))

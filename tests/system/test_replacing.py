@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.test_exo import System, place, until
+from tests.system.command import Command, place, until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -25,15 +25,15 @@ class Lottery(SchedulerServer):
 
 class Silent(SchedulerServer):
     def __init__(self):
-        raise SystemExit("out of tickets")
+        raise CommandExit("out of tickets")
 """
 BURN = "while True: pass\n"
 
 
 @pytest.fixture
-def running() -> Iterator[System]:
+def running() -> Iterator[Command]:
     """A system with two programs that compute."""
-    with place() as made:
+    with place(Command) as made:
         made.up()
         made.write("lottery.py", LOTTERY)
         made.write("burn.py", BURN)
@@ -42,14 +42,14 @@ def running() -> Iterator[System]:
         yield made
 
 
-def shared(system: System) -> bool:
+def shared(system: Command) -> bool:
     """Both programs get on from now."""
     before = system.listed()
     until(lambda: all(system.listed()[n]["cpu_ns"] > before[n]["cpu_ns"] for n in ("one", "two")))
     return True
 
 
-def test_a_lottery_instead_of_the_round_robin(running: System) -> None:
+def test_a_lottery_instead_of_the_round_robin(running: Command) -> None:
     """The new one has the processors and plans the programs that run; one that fails leaves it there; and back."""
     before = running.listed()["scheduler"]["thread"]
     assert running.exo("serve", "--name", "scheduler", "lottery:Lottery").stdout == "scheduler\n"
