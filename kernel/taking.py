@@ -86,7 +86,7 @@ class Taking:
             return (yield from self._take(itself=itself, forced=forced))
         yield from extent.lock()
         try:
-            moves = (yield from self._has_mapped(itself=itself)) and not top.taken
+            moves = (yield from self._has_mapped(itself=itself, forced=forced)) and not top.taken
             if moves:
                 yield from self._copy(extent, forced=forced)
             yield from self._take(itself=itself, forced=forced)
@@ -98,8 +98,8 @@ class Taking:
         finally:
             extent.unlock(self._kernel)
 
-    def _has_mapped(self, *, itself: bool) -> "Steps[bool]":
-        """Say whether a loser has the memory mapped, or one that left did when the top is not taken *itself*."""
+    def _has_mapped(self, *, itself: bool, forced: bool) -> "Steps[bool]":
+        """Say whether a loser has the memory mapped, or who left before; by *force* the holder of the top is one."""
         top = self._top
         waiting = [top]
         while waiting:
@@ -110,7 +110,7 @@ class Taking:
                 top.leaked |= capability.leaked
                 waiting.append(capability)
                 yield None
-        return top.leaked and not itself
+        return top.leaked if not itself else forced and top.mapped
 
     def _copy(self, extent: Extent, *, forced: bool) -> "Steps[None]":
         try:
