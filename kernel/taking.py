@@ -99,7 +99,7 @@ class Taking:
             extent.unlock(self._kernel)
 
     def _has_mapped(self, *, itself: bool, forced: bool) -> "Steps[bool]":
-        """Say whether a loser has the memory mapped, or who left before; by *force* the holder of the top is one."""
+        """Say whether a loser has the memory mapped, or one who left; by *force* the holder of the top is one."""
         top = self._top
         waiting = [top]
         while waiting:

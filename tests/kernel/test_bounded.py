@@ -1,5 +1,7 @@
 """Bounded work: whatever a program asks, each turn does little, others go on, and it is done to the end."""
 
+import sys
+from collections.abc import Callable
 from itertools import pairwise
 
 import msgspec
@@ -262,3 +264,49 @@ def test_a_predecessor_that_is_still_ending() -> None:
             thread_number(a.thread),
             thread_version(a.thread) + 2,
         )
+
+
+def calls(function: Callable[[], object]) -> int:
+    """Do *function*; return how many calls of Python functions that took."""
+    count = 0
+
+    def note(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_trap_is_the_same_work_in_a_crowd() -> None:
+    """With two hundred others the kernel makes as many calls for each as with one."""
+    with theatre() as stage:
+        a, b = stage.puppet("a", holds=("ram", "factory")), stage.puppet("b")
+
+        def deeds() -> list[int]:
+            extent = a.sys.carve(a.handles[0], 1).extent
+            return [
+                calls(deed)
+                for deed in (
+                    a.sys.inventory,
+                    lambda: a.sys.inspect(extent),
+                    lambda: a.sys.batch(()),
+                    lambda: a.sys.drop(a.sys.derive(extent, READ)),
+                    lambda: b.sys.drop(passed(a, extent, b, READ)),
+                    lambda: a.sys.revoke(extent),
+                    lambda: a.sys.unbind(a.sys.bind(b.thread)[0].token),
+                    lambda: a.sys.drop(extent),
+                )
+            ]
+
+        deeds()
+        few = deeds()
+        for n in range(200):
+            stage.puppet(f"other{n}")
+        deeds()
+
+        assert deeds() == few

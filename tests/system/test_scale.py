@@ -3,12 +3,11 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.system.booted import SERVERS, SETTLER, Running, System, wait_until
+from tests.system.booted import SERVERS, SETTLER, System, wait_until
 
 pytestmark = [
     pytest.mark.system,
@@ -86,29 +85,16 @@ def populate(system: System, stack: ExitStack, count: int) -> None:
     )
 
 
-def cost_of_a_trap(system: System, prober: Running) -> float:
-    """Return the CPU time of the kernel for one trap, in ns: however busy the host is, it does the same work."""
-    before = worked(system.pid)
-    assert prober.ask("go") == "done"
-    return (worked(system.pid) - before) / PROBES
-
-
-def worked(pid: int) -> int:
-    """Return the CPU time of the main thread of a process, in ns."""
-    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text(encoding="ascii").split()[0])
-
-
 def test_two_hundred_live_at_once(crowd: tuple[System, ExitStack]) -> None:
-    """All under one plan; a trap costs the kernel what it did before, and everybody goes when told."""
+    """All under one plan; one outside it is served meanwhile, and everybody goes when told.
+
+    What a trap costs the kernel then is counted in tests/kernel/test_bounded.py: on a real machine what the kernel
+    does meanwhile, looking whether two hundred sleep, cannot be told from it.
+    """
     system, stack = crowd
     prober = stack.enter_context(system.start(PROBER, name="prober", share=0))
-    few = [cost_of_a_trap(system, prober) for _ in range(4)]
     with ExitStack() as living:
         populate(system, living, 200)
         assert wait_until(lambda: len(system.kip.plans()[0].slices) == 200)
-        many = [cost_of_a_trap(system, prober) for _ in range(8)]
+        assert prober.ask("go") == "done"
     assert wait_until(lambda: not [r for r in system.kip.environments() if r.name.startswith("waits")])
-    few += [cost_of_a_trap(system, prober) for _ in range(4)]
-
-    print(f"trap: {min(few) / 1e3:.1f} us with few, {min(many) / 1e3:.1f} us with 200")  # noqa: T201
-    assert min(many) <= 1.5 * min(few), (few, many)
