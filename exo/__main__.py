@@ -15,6 +15,7 @@ INTERRUPTED = 130
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Do what the command line says; return the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _fill_streams()
     try:
         return _dispatch(words)
     except Trouble as trouble:
@@ -32,6 +33,16 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         if known is None or not isinstance(error, known.ExoError):
             raise
         return _fail(str(error), 1)
+
+
+def _fill_streams() -> None:
+    """Open what we were given closed of our standard streams, so that nothing of ours is taken for one of them.
+
+    A program is given our streams by number: without this, a closed one was the connection to the system.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error's
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def _fail(text: str, status: int) -> int:

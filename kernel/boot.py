@@ -29,7 +29,7 @@ import msgspec
 from hwmodel.machine import Exhausted
 from kernel.abi.budget import Item, default_limits, named
 from kernel.abi.errors import Refusal
-from kernel.abi.gate import Attach, Status
+from kernel.abi.gate import UNDECODABLE, Attach, Status
 from kernel.abi.gate import Refused as RefusedAnswer
 from kernel.abi.kip import Head, SystemState
 from kernel.abi.obituary import Obituary, cause
@@ -230,7 +230,7 @@ class Loader:
             attach = _ATTACH.decode(data)
             self._check_identity(body.uid, attach.secret)
             self._let_in(body, check_name(attach.name))
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             self._send_away(body, Refused(Refusal.BAD_ARGUMENT, str(error)))
         except Refused as refused:
             self._send_away(body, refused)

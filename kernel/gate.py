@@ -162,7 +162,7 @@ def _close(descriptors: "list[Descriptor]") -> None:
 def _decode(data: bytes) -> traps.Trap:
     try:
         trap: traps.Trap = _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except gate.UNDECODABLE as error:
         raise Faulted(Fault.MALFORMED_TRAP, str(error)) from None
     return trap
 

@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from kernel.abi import traps
+from kernel.abi.gate import UNDECODABLE
 from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
 from libexo.errors import BadArgument, TrapArgument
 
 ENCODE = msgspec.msgpack.Encoder().encode
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """What encoding raises: a lone surrogate, a number of more than 64 bits, a cycle, a type msgpack has not."""
-UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises."""
 _PLACE = re.compile(r"\$\[(\d+)\]")
 _SHOWN = 60
 """Characters of a wrong value that are shown."""

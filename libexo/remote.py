@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
+from kernel.abi.gate import UNDECODABLE
 from libexo import timeouts
-from libexo.checking import UNDECODABLE
 from libexo.errors import ExoError, NoPartner, RemoteError
 from libexo.extent import Extent, GrantedExtent
 from libexo.failure import Failure

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kernel.abi.gate import UNDECODABLE
 from kernel.abi.ids import ANY_THREAD, USER_BASE, show_thread, thread_id
 from kernel.abi.messages import Label, Packet
 from libexo import environment as environments
 from libexo import timeouts
-from libexo.checking import UNDECODABLE
 from libexo.errors import BadArgument, ExoError, GateClosed, IpcError, IpcTimeout, TrapRefused
 from libexo.failure import Failure, Reports, failure_of
 from libexo.message import Item, Message, Origin

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kernel.abi.gate import UNDECODABLE
 from kernel.abi.ids import show_thread
 from kernel.abi.kip import Head
 from kernel.abi.limits import SHORT_STRING
 from kernel.abi.messages import Phase
-from libexo.checking import UNDECODABLE
 from libexo.errors import BadArgument, BrokenRing, NoPartner
 from libexo.exchange import Exchange
 from libexo.message import Message, Origin

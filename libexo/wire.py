@@ -5,11 +5,12 @@ msgspec writes plain numbers faster than members of an enum, and Python compares
 
 import msgspec
 
+from kernel.abi.gate import UNDECODABLE
 from kernel.abi.messages import Packet, PacketFlags, PacketKind
 
 SEND, CALL, REPLY, TAKEN, REFUSED, TURN, TURNED, RING, TELL = (int(kind) for kind in PacketKind)
 TIMED, TELLS, PROPAGATED = (int(flag) for flag in PacketFlags)
 ENCODE = msgspec.msgpack.Encoder().encode
 DECODE = msgspec.msgpack.Decoder(Packet).decode
-MALFORMED = (msgspec.DecodeError, RecursionError, IndexError, ValueError)
-"""What reading a packet raises: also where arrays are in arrays without end, or a message has no frame."""
+MALFORMED = (*UNDECODABLE, IndexError, ValueError)
+"""What reading a packet raises: also where a message has no frame."""

@@ -11,6 +11,8 @@ Word = Annotated[int, msgspec.Meta(ge=0)]
 Small = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 MAX_SECRET = 64
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises: also where a string is no UTF-8, or arrays are in arrays without end."""
 
 
 class Status(IntEnum):

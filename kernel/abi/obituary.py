@@ -6,6 +6,7 @@ from typing import Self
 import msgspec
 
 from kernel.abi.errors import Fault
+from kernel.abi.gate import UNDECODABLE
 
 MARK = "obituary "
 """Begins the log's line with the record, as JSON."""
@@ -47,7 +48,7 @@ class Obituary(msgspec.Struct, kw_only=True, omit_defaults=True):
         _, mark, text = line.partition(MARK)
         try:
             return msgspec.json.decode(text, type=cls) if mark else None
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             return None
 
 

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from kernel.abi.gate import UNDECODABLE
 from kernel.abi.limits import MAX_NAME, MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
 from kernel.abi.program import ProgramKind, Role
 from libexo.errors import ExoError, GateClosed
@@ -293,7 +294,14 @@ class Conversation:
             answer = self._do(request, descriptors)
         except GateClosed:
             raise  # no refusal: it is the end of this server
-        except (ExoError, ProcessRefused, msgspec.MsgspecError, ValueError, OverflowError) as error:
+        except (
+            ExoError,
+            ProcessRefused,
+            *UNDECODABLE,
+            msgspec.MsgspecError,
+            ValueError,
+            OverflowError,
+        ) as error:
             # The last two are what values outside their range become on their way to the kernel.
             self.refuse(str(error).encode(errors="replace").decode())
             return

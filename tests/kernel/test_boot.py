@@ -360,6 +360,21 @@ def test_packets_that_are_no_greeting(packet: bytes) -> None:
         assert refused(heard) == Refusal.BAD_ARGUMENT
 
 
+def test_every_byte_of_a_greeting_wrong() -> None:
+    """Each in turn, by what begins strings, arrays or numbers, or is no UTF-8: it is refused, and all goes on."""
+    greeting = hello("ab", b"cd")
+    wrong = [
+        greeting[:at] + bytes((value,)) + greeting[at + 1 :]
+        for at in range(len(greeting))
+        for value in (0x00, 0x80, 0x92, 0xA2, 0xC1, 0xCD, 0xD9, 0xDD, 0xFF)
+    ]
+    with simulated(TOPOLOGY) as system:
+        settle(system)
+        refusals = {refused(attach(system, packet, STRANGER)[1]) for packet in wrong}
+
+        assert refusals == {Refusal.BAD_ARGUMENT, Refusal.MAY_NOT_ATTACH}
+
+
 def test_attached_ones_that_are_ended() -> None:
     """An environment that attached by itself ends when the kernel ends it, and all it had returns."""
     with simulated(TOPOLOGY) as system:

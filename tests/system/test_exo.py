@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.command import DEGRADED, ROOT, Command, family, living, place, until
+from tests.system.command import DEGRADED, PATIENCE, ROOT, Command, family, living, place, until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -116,6 +116,24 @@ def test_any_other_program_runs_too(system: Command) -> None:
 def test_the_exit_status_is_a_shells(program: list[str], status: int, said: str, system: Command) -> None:
     """128 and the signal, 127 for what is not there, 126 for what cannot be executed."""
     assert system.exo("run", "--", *program, status=status).stderr == said
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_what_is_closed_is_nobodys(closed: str, system: Command) -> None:
+    """A program that is run with a standard stream closed has none of exo's own connections in its place."""
+    sockets = "sys.exit(sum(stat.S_ISSOCK(os.fstat(n).st_mode) for n in (0, 1, 2)))"
+    program = system.write("streams.py", f"import os, stat, sys\n{sockets}\n")
+    words = ["sh", "-c", f'exec "$@" {closed}', "sh", *system.words("run", "--", program)]
+    done = subprocess.run(
+        words,
+        env=system.environ,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_a_fault_is_told_in_a_line(system: Command) -> None:
