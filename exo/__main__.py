@@ -40,9 +40,11 @@ def _fill_streams() -> None:
 
     A program is given our streams by number: without this, a closed one was the connection to the system.
     """
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error's
-        os.set_inheritable(number, True)
-    os.close(number)
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _fail(text: str, status: int) -> int:
