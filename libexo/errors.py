@@ -141,6 +141,10 @@ class TrapArgument(BadArgument):
     """An argument does not fit its trap: the kernel would have ended the caller for it, so nothing was sent."""
 
 
+class MemoryTaken(ExoError):
+    """Whose memory was being used took it back meanwhile: what was read of it may have been zeros."""
+
+
 class BrokenStream(ExoError):
     """The other side of a connection does not keep to the rules: it must not be used any more."""
 

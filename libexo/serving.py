@@ -20,6 +20,7 @@ from libexo import timeouts
 from libexo.errors import BadArgument, ExoError, GateClosed, IpcError, IpcTimeout, TrapRefused
 from libexo.failure import Failure, Reports, failure_of
 from libexo.message import Item, Message, Origin
+from libexo.packing import handles
 from libexo.remote import DEFERRED, DONE, FAILED, adopt, item, spurn
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Call:
     def answer(self, result: Any) -> None:  # noqa: ANN401 - any operation
         """Send the result. A caller that is gone is no error; of a result that cannot be sent, it is told."""
         try:
+            if self._operation.extents:
+                self._thread.environment.views.check(handles(self._message.items))
             items: tuple[Item, ...] = (_ENCODE(result),)
             if self._operation.gives_extent:
                 items += (item(result),)
@@ -254,6 +257,8 @@ class Server:
         call = self._implementation.asking = Call(
             self.environment.thread, operation, sender, message, self.reports
         )
+        if operation.extents:
+            self.environment.views.lent(handles(message.items))
         try:
             arguments = _arguments(operation, message)
         except (*UNDECODABLE, ExoError) as error:

@@ -5,15 +5,17 @@
 A mapping lives until it is unmapped, or nothing refers to it: not the view, and nothing that was sliced, cast or
 made an array of it. When the extent's memory is taken by force, the next access ends in SIGBUS; when it only moved
 (a share was revoked, by whomever), all of them go on where they were. The host itself copies to and from no memory
-that was taken: a `write` of a view to a file in that moment fails with EFAULT.
+that was taken: a `write` of a view to a file in that moment fails with EFAULT. A server is not ended by who takes
+back what came with a request: it finds zeros there, and its caller the error MemoryTaken instead of a result.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.limits import FRAME_SIZE, MAX_HANDLES
 from libexo import timeouts
-from libexo.errors import TrapRefused
+from libexo.errors import MemoryTaken, TrapRefused
 from libexo.extent import Extent
 from libexo.message import GrantItem, MapItem
 
@@ -36,13 +38,17 @@ class Views:
         self._mappings: dict[int, list[tuple[MappedMemory, bool]]] = {}
         """By handle: each mapping of it, and whether that is writable."""
         self._sweep_at = _SWEEP
+        self._lent: set[int] = set()
+        """Handles of what came with the requests of others, who may take it back at any time."""
+        self._taken: set[int] = set()
+        """Those of them that were touched when they had been: zeros are there."""
 
     def map(self, handle: int) -> memoryview:
         """Map the extent of *handle*, whole."""
         host = self._environment.host
         mapped, descriptor = self._environment.sys.map_extent(handle)
         view = host.map(descriptor, mapped.count * FRAME_SIZE, writable=mapped.writable)
-        host.watch(view, lambda: self._place(handle))
+        host.watch(view, lambda: self._place(handle), lambda: self._is_spared(handle))
         used = [*self._used(handle), (host.mapping(view), mapped.writable)]
         self._mappings[handle] = used
         if len(self._mappings) > self._sweep_at:
@@ -59,6 +65,25 @@ class Views:
                     self._mappings[handle] = left
                     return
         self._environment.host.unmap(view)
+
+    def lent(self, handles: Iterable[int]) -> None:
+        """From now on, an access to the memory of *handles* finds zeros when that was taken, and `check` tells."""
+        self._lent.update(handles)
+        if len(self._lent) > 2 * MAX_HANDLES:
+            self._lent.intersection_update(self._environment.sys.inventory())
+            self._taken &= self._lent
+
+    def check(self, handles: Iterable[int]) -> None:
+        """Raise MemoryTaken if memory of one of *handles* was touched after it was taken."""
+        if self._taken and (found := self._taken.intersection(handles)):
+            self._taken -= found
+            raise MemoryTaken("memory that came with the request was taken back while it was used")
+
+    def _is_spared(self, handle: int) -> bool:
+        if handle not in self._lent:
+            return False
+        self._taken.add(handle)
+        return True
 
     def moved(self, handle: int) -> None:
         """The memory of *handle* was replaced: put the new where its mappings are."""

@@ -147,11 +147,17 @@ class Host(Protocol):
     def remap(self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool) -> None:
         """Put new memory where *mapping* is, so that every view of it goes on; the descriptor is consumed."""
 
-    def watch(self, view: memoryview, renew: "Callable[[], tuple[Descriptor, bool]]") -> None:
+    def watch(
+        self,
+        view: memoryview,
+        renew: "Callable[[], tuple[Descriptor, bool]]",
+        spared: "Callable[[], bool]",
+    ) -> None:
         """Have an access to *view* that finds its memory taken go on with what *renew* returns.
 
-        That is a descriptor of what took its place, and whether it may be written. The access ends as it would have
-        where *renew* raises ExoError, and on a machine where an access cannot wait, as the simulated one.
+        That is a descriptor of what took its place, and whether it may be written. Where *renew* raises ExoError
+        the access finds zeros if the program is *spared*, and otherwise ends as it would have; as it does on a
+        machine where an access cannot wait, such as the simulated one.
         """
 
     def unmap(self, view: memoryview) -> None:

@@ -22,7 +22,7 @@ from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 from libexo.errors import ExoError
 from libexo.host import current
 from libexo.host.base import Descriptor, MappedMemory, Source
-from libexo.host.guard import guard
+from libexo.host.guard import guard, zeros
 from libexo.host.real_gate import Own, RealGate
 from libexo.host.real_signals import RealBell, RealTicket, RealWaker
 
@@ -39,6 +39,9 @@ RESERVE = 64
 SPARED = 32
 """Messages that may be handled between two looks at the gate, where no wait looks at it."""
 
+AGAIN = 16
+"""How often the same file is put where an access faults: another strand may have put one there that was older. What
+faults although it was not cut would do so for ever."""
 LONGEST_POLL = 1 << 30
 """Milliseconds one wait lasts at most, twelve days: poll(2) takes an int. Who waits longer waits again."""
 
@@ -112,9 +115,15 @@ class RealHost:
         else:
             _mmap(ctypes.addressof(memory), cast("int", descriptor), ctypes.sizeof(memory), writable=writable)
 
-    def watch(self, view: memoryview, renew: Callable[[], tuple[Descriptor, bool]]) -> None:
-        """Have an access that finds the memory of *view* taken go on with what took its place."""
-        guard(view, Renewal(renew))
+    def watch(
+        self,
+        view: memoryview,
+        renew: Callable[[], tuple[Descriptor, bool]],
+        spared: Callable[[], bool],
+    ) -> None:
+        """Have an access that finds the memory of *view* taken go on with what took its place, or with zeros."""
+        renewal = Renewal(renew)
+        guard(view, lambda address, size: renewal(address, size) or (spared() and zeros(address, size)))
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping: the memory goes with the last reference to it."""
@@ -258,18 +267,19 @@ class Renewal:
     def __init__(self, renew: Callable[[], tuple[Descriptor, bool]]) -> None:
         """Ask *renew* for it, each time."""
         self._renew = renew
-        self._last = 0
-        """The file that was put there last: what faults although it was not cut since would do so for ever."""
+        self._last = self._times = 0
+        """The file that was put there last, and how often."""
 
     def __call__(self, address: int, size: int) -> bool:
         """Put it there; False: nothing is there any more, or nothing new."""
         try:
             descriptor, writable = self._renew()
-            last, self._last = self._last, os.fstat(cast("int", descriptor)).st_ino
+            file = os.fstat(cast("int", descriptor)).st_ino
+            self._last, self._times = file, self._times + 1 if file == self._last else 1
             _mmap(address, cast("int", descriptor), size, writable=writable)
         except (ExoError, OSError):
             return False
-        return self._last != last
+        return self._times <= AGAIN
 
 
 def _looks(variable: str) -> int:

@@ -303,7 +303,7 @@ class SimulatedHost:
         """Put new memory where *mapping* is; the descriptor is consumed."""
         self._ground.remap(mapping, descriptor, writable=writable)
 
-    def watch(self, view: memoryview, renew: object) -> None:
+    def watch(self, view: memoryview, renew: object, spared: object) -> None:
         """Do nothing: an access to what was taken raises at once."""
 
     def unmap(self, view: memoryview) -> None:

@@ -67,3 +67,55 @@ def test_an_owner_goes_on_reading(booted: System) -> None:
 
         finished = booted.run(OWNER, MOVES)
         assert (finished.out, finished.err, finished.status) == (f"{MOVES} 0 True\n", "", 0)
+
+
+READER = """
+class Reader(Interface, label=0x62, name="reader"):
+    @operation(1)
+    def read(self, extent: Extent) -> int: ...
+    @operation(2)
+    def process(self) -> int: ...
+"""
+SERVED = (
+    PRELUDE
+    + READER
+    + """
+class Server(Reader):
+    def read(self, extent):
+        view = vm.map(env, extent)
+        view[0] = 1
+        while view[0]: pass
+        return 1
+    def process(self): return os.getpid()
+print("serves", flush=True)
+serve(Server(), name="reader")
+"""
+)
+"""Says that it has mapped what it was lent, and reads it again when it has been taken back."""
+FAITHLESS = (
+    PRELUDE
+    + READER
+    + """
+reader = Reader.connect(env)
+before = reader.process()
+for take_back in (env.sys.revoke, env.sys.drop):
+    extent = Memory.connect(env).allocate(1)
+    view = vm.map(env, extent)
+    said = []
+    caller = threading.Thread(target=lambda: said.append(outcome(lambda: reader.read(extent))))
+    caller.start()
+    while not view[0]: pass
+    take_back(extent.handle)
+    caller.join()
+    print(said, reader.process() == before)
+"""
+)
+
+
+def test_a_server_outlives_what_it_reads(booted: System) -> None:
+    """Whoever takes memory back while a server uses it hears of it, and ends no server."""
+    with booted.start(SERVED, name="reader") as server:
+        server.line()
+        finished = booted.run(FAITHLESS)
+
+        assert (finished.out, finished.err) == ("['MemoryTaken'] True\n" * 2, "")
