@@ -25,10 +25,12 @@ from libexo.transport.framing import Assembly, encode, report
 
 QUEUE = 1000
 """Messages queued at the sender of a binding before `send` says that it is full."""
+PIECE = 1 << 13
+"""Bytes that ZeroMQ reads at a time: after so many there are more, as a rule, and it is not asked first."""
 CHUNKS = 64
-"""Pieces of at most 8 KiB that ZeroMQ reads from a connection before we do; the rest waits at the host."""
-REPORT = 1 << 14
-"""Bytes read that are reported when there is no message to go with."""
+"""Pieces that ZeroMQ reads from a connection before we do; the rest waits at the host."""
+REPORT, LONG_REPORT = 1 << 14, 1 << 18
+"""Bytes read that are reported when there is no message to go with; in the middle of a long one."""
 FLUSH_MS = 200
 """How long a closing inbox may take to get its last answers out."""
 RETRY_MS, LAST_RETRY_MS = 20, 5000
@@ -137,9 +139,11 @@ class ZmqChannel(_End[list[bytes]]):
                 chunk = self._recv(_NOW)
             except zmq.Again:
                 return None
+            self.is_ready = len(chunk) == PIECE
             self._read += len(chunk)
             messages = self._assembly.feed(chunk)
-            if self._read - self._told > REPORT and self._write(report(self._read)):
+            most = REPORT if messages else LONG_REPORT
+            if self._read - self._told > most and self._write(report(self._read)):
                 self._told = self._read
             if len(messages) == 1:
                 return messages[0]
@@ -221,6 +225,7 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
                 chunk = self._recv(_NOW)
             except zmq.Again:
                 return None
+            self.is_ready = len(chunk) == PIECE
             peer = self._connected.get(identity)
             if peer is None:
                 self._meet(identity, chunk)
