@@ -25,10 +25,17 @@ from libexo.transport.framing import Assembly, encode, report
 
 QUEUE = 1000
 """Messages queued at the sender of a binding before `send` says that it is full."""
-PIECE = 1 << 13
+FULL = 1 << 13
 """Bytes that ZeroMQ reads at a time: after so many there are more, as a rule, and it is not asked first."""
-CHUNKS = 64
-"""Pieces that ZeroMQ reads from a connection before we do; the rest waits at the host."""
+CHUNKS, FEWEST = 64, 4
+"""Pieces that ZeroMQ reads from a connection before we do; the rest waits at the host. Where there are many
+connections, fewer of each; no less than so many."""
+ALL_CHUNKS = 4096
+"""Pieces that it reads from all connections of an inbox together, as long as that is not less than the fewest.
+
+Each takes 8 KiB, whatever is in it. That of each falls with the number of connections and does not rise again: to
+ZeroMQ, a connection that had come to rest at the lower number would rest for ever.
+"""
 REPORT, LONG_REPORT = 1 << 14, 1 << 18
 """Bytes read that are reported when there is no message to go with; in the middle of a long one."""
 FLUSH_MS = 200
@@ -139,7 +146,7 @@ class ZmqChannel(_End[list[bytes]]):
                 chunk = self._recv(_NOW)
             except zmq.Again:
                 return None
-            self.is_ready = len(chunk) == PIECE
+            self.is_ready = len(chunk) == FULL
             self._read += len(chunk)
             messages = self._assembly.feed(chunk)
             most = REPORT if messages else LONG_REPORT
@@ -182,6 +189,7 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
         socket.setsockopt(zmq.SNDHWM, 0)  # bounded here, in bytes
         super().__init__(socket)
         self.limit = HELD
+        self._chunks = CHUNKS
         self._broken = broken
         self._held = 0
         """The sum of what is held for all."""
@@ -199,6 +207,9 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
         self.socket.bind(_ANYWHERE)
         end_point = cast("bytes", self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
         self._peers[token] = _Peer(token, owner, end_point, self.limit)
+        if len(self._peers) * self._chunks > ALL_CHUNKS and self._chunks > FEWEST:
+            self._chunks //= 2
+            self.socket.setsockopt(zmq.RCVHWM, self._chunks)  # of those that are there, too
 
     def close_peer(self, token: bytes) -> None:
         """Close its connection and its listening socket, which ZeroMQ closes together."""
@@ -225,7 +236,7 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
                 chunk = self._recv(_NOW)
             except zmq.Again:
                 return None
-            self.is_ready = len(chunk) == PIECE
+            self.is_ready = len(chunk) == FULL
             peer = self._connected.get(identity)
             if peer is None:
                 self._meet(identity, chunk)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import zmq
 
+from libexo.transport import zmq as transport
 from libexo.transport.framing import HEAD, encode, report
 from libexo.transport.zmq import ZmqChannel, ZmqInbox, ZmqTransport
 
@@ -225,6 +227,21 @@ def test_strangers(place: Place) -> None:
 
     assert place.take() == (one.token, [b"y"])
     assert ([token for token, _ in place.broken], slow.hung_up()) == ([b"", b""], False)
+
+
+def test_of_a_crowd_little_is_read_ahead(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The more connections there are, the less is read ahead of each; all that they send comes, in order."""
+    monkeypatch.setattr(transport, "ALL_CHUNKS", 256)
+    parties, ahead = [], []
+    for owner in range(40):
+        parties.append(place.bind(owner))
+        parties[-1].send(b"".join(encode([bytes([n]) * KIB]) for n in range(100)))
+        ahead.append(place.inbox.socket.getsockopt(zmq.RCVHWM))
+    came = [place.take() for _ in range(40 * 100)]
+
+    assert [ahead[n] for n in (0, 3, 4, 7, 8, 15, 16, 31, 32, 39)] == [64, 64, 32, 32, 16, 16, 8, 8, 4, 4]
+    for party in parties:
+        assert [frames[0][0] for token, frames in came if token == party.token] == list(range(100))
 
 
 def test_no_descriptor_is_left(place: Place) -> None:
