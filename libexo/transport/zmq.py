@@ -36,6 +36,8 @@ ALL_CHUNKS = 4096
 Each takes 8 KiB, whatever is in it. That of each falls with the number of connections and does not rise again: to
 ZeroMQ, a connection that had come to rest at the lower number would rest for ever.
 """
+AT_ONCE = 64
+"""Pieces that complete nothing before an inbox says that there is no message: there is more to see to."""
 REPORT, LONG_REPORT = 1 << 14, 1 << 18
 """Bytes read that are reported when there is no message to go with; in the middle of a long one."""
 FLUSH_MS = 200
@@ -74,7 +76,7 @@ class _End(Generic[T]):
         self.messages: deque[T] = deque()
         """Those that were taken out of the socket together with one before."""
         self.is_ready = False
-        """A wait found a message."""
+        """A wait found a message, or there may be more than was looked at."""
         self.is_quiet = False
         """It was asked, had nothing, and was not used since: its descriptor will tell of news."""
         # Without the wrapper in Python, which serves socket types that have groups and routing ids.
@@ -227,7 +229,9 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """Return the token a message came under, and its frames; or None."""
-        while not self.messages:
+        for _ in range(AT_ONCE):
+            if self.messages:
+                return self.messages.popleft()
             if not (self.is_ready or self.look()):
                 return None
             self.is_ready = self.is_quiet = False
@@ -245,7 +249,8 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
             if len(messages) == 1:
                 return peer.token, messages[0]
             self.messages.extend([(peer.token, message) for message in messages])
-        return self.messages.popleft()
+        self.is_ready = True
+        return self.messages.popleft() if self.messages else None
 
     def _take(self, peer: _Peer, chunk: bytes) -> Sequence[list[bytes]]:
         """Return the messages that are complete with *chunk*; whose fault it is that none can be is closed."""

@@ -3,7 +3,7 @@
 import select
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -141,6 +141,30 @@ def test_who_holds_the_most_loses_it(place: Place) -> None:
 
     assert [token for token, _ in place.broken] == [large.token]
     assert (innocent.hung_up(), small.hung_up()) == (False, False)
+
+
+def test_one_look_is_at_so_many_pieces(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends pieces that complete nothing keeps no receiver in one look, which says that there may be more."""
+    monkeypatch.setattr(transport, "AT_ONCE", 4)
+    looked: list[int] = []
+    take = ZmqInbox._take
+
+    def take_and_count(inbox: ZmqInbox, peer: transport._Peer, chunk: bytes) -> Sequence[list[bytes]]:
+        looked[-1] += 1
+        return take(inbox, peer, chunk)
+
+    monkeypatch.setattr(ZmqInbox, "_take", take_and_count)
+    parties = [place.bind(owner) for owner in range(3)]
+    for party in parties:
+        party.begin(100 * KIB)
+    poll, held = place.transport.poll([place.inbox]), sum(100 * KIB + HEAD.size + 4 for _ in parties)
+    while place.inbox._held < held:
+        poll.poll(1000)
+        looked.append(0)
+        assert place.inbox.receive() is None
+        assert place.inbox.is_ready or looked[-1] < 4
+
+    assert max(looked) <= 4
 
 
 def test_the_innocent_goes_on(place: Place) -> None:
