@@ -15,6 +15,7 @@ over the binding of the one who called, so a redirected environment may answer w
 A binding may have a ring, memory that both sides map (`kernel.rings`).
 """
 
+import struct
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 _DESCRIPTORS, _RING_DESCRIPTORS = 4, 6
 """What the kernel holds for a binding at the most: its end point, the receiver's tickets, and a look into one of
 them; with a ring, the receiver's ends of the doorbells as well."""
+
+
+_TOKEN = struct.Struct("<QQ")
 
 
 class Binding:
@@ -170,6 +174,12 @@ class Bindings:
         binding.close()
         self._kernel.kip.raise_epoch()
 
+    def end(self, binding: Binding) -> None:
+        """End *binding* alone: its sender is told which, since others to the same receiver stand."""
+        words = binding.receiver.id, *_TOKEN.unpack(binding.token)
+        self._kernel.tell(binding.sender.environment, Label.UNBOUND, words, thread=binding.sender.id)
+        self.unbind(binding)
+
     def undo(self, binding: Binding) -> bool:
         """End *binding*, of which its sender has not heard; say that it does not stand."""
         self.unbind(binding)
@@ -266,7 +276,7 @@ def _incoming(kernel: "Kernel", call: Call[traps.Incoming]) -> tuple[traps.Arriv
         try:
             call.gives += binding.hand_over()
         except Exhausted:
-            kernel.jobs.begin(kernel.bindings.drop((binding,)))  # else it would be first again
+            kernel.bindings.end(binding)  # else it would be first again
             continue
         del receiver.arrived[binding.token]
         taken.append(traps.Arrived(binding.token, binding.identity))
@@ -296,15 +306,14 @@ def _to_caller(kernel: "Kernel", call: Call[traps.Identify] | Call[traps.Unbind]
 
 
 @handles(traps.Unbind)
-def _unbind(kernel: "Kernel", call: Call[traps.Unbind]) -> "Steps[None] | None":
+def _unbind(kernel: "Kernel", call: Call[traps.Unbind]) -> None:
     binding = call.caller.outgoing.get(call.trap.token)
     if binding is not None:
         kernel.bindings.unbind(binding)
     elif (binding := _to_caller(kernel, call)) is not None:
-        return kernel.bindings.drop((binding,))
+        kernel.bindings.end(binding)
     else:
         raise Refused(Refusal.UNKNOWN_TOKEN, "")
-    return None
 
 
 @handles(traps.WaitPage)

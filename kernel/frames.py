@@ -217,7 +217,7 @@ class Extent:
         binding, self.binding = self.binding, None
         yield from self.free(kernel)
         if binding is not None:
-            yield from kernel.bindings.drop((binding,))
+            kernel.bindings.end(binding)
 
     def free(self, kernel: "Kernel") -> "Steps[None]":
         """Take the memory from everybody and give the frames back to RAM."""

@@ -194,8 +194,9 @@ class Thread:
         except (GateClosed, Ended) as gone:
             self._fail(gone)
             return
-        self._watch.doze(self._sources())
-        if delivered:
+        sources = self._sources()
+        self._watch.doze(sources)
+        if delivered or any(getattr(source, "is_ready", False) for source in sources):
             self._watch.soon()  # to take it may have been a trap: upcalls that came meanwhile are kept
 
     def _sources(self) -> "list[Source]":

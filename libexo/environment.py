@@ -27,6 +27,8 @@ _LOOK_AGAIN = 5_000_000
 
 UpcallHandler = Callable[[Upcall], object]
 _UPCALL = msgspec.msgpack.Decoder(Upcall)
+_FALLS = (Label.PARTNER_GONE, Label.UNBOUND)
+"""What the kernel tells of bindings that fell."""
 
 
 class Environment:
@@ -94,7 +96,7 @@ class Environment:
                 continue
             thread = self.threads.get(upcall.thread, self.thread)
             asker = self.lending.asker
-            if asker is not None and thread is self.thread and upcall.label == Label.PARTNER_GONE:
+            if asker is not None and thread is self.thread and upcall.label in _FALLS:
                 _pass_on(upcall, asker, core)
             _pass_on(upcall, thread, core)
 

@@ -93,6 +93,38 @@ class Link:
         self.answer_ticket.close()
 
 
+class Links(dict[int, list[Link]]):
+    """The links of one thread, by partner; the first of each is used before the others."""
+
+    def known(self, to: int) -> Link | None:
+        """Return a link to thread *to*, if there is one: one that ended has none."""
+        return next(iter(self.get(to, ())), None)
+
+    def all(self) -> list[Link]:
+        """Return every link."""
+        return [link for links in self.values() for link in links]
+
+    def take(self, receiver: int, token: bytes = b"") -> list[Link]:
+        """Return the links that lead to thread *receiver*, or the one of *token* alone, and know them no more."""
+        found = [link for link in self.all() if receiver in (link.partner, link.receiver)]
+        found = [link for link in found if not token or link.token == token]
+        for link in found:
+            self.discard(link)
+        return found
+
+    def prefer(self, link: Link) -> None:
+        """Have what goes to the partner of *link* go over it."""
+        links = self[link.partner]
+        links.insert(0, links.pop(links.index(link)))
+
+    def discard(self, link: Link) -> None:
+        """Know *link* no more."""
+        links = self[link.partner]
+        links.remove(link)
+        if not links:
+            del self[link.partner]
+
+
 class Peer:
     """Somebody's binding to us, identified."""
 

@@ -95,6 +95,8 @@ class Rendezvous:
         """Take in one upcall for this thread."""
         if upcall.label == Label.PARTNER_GONE:
             self.sending.partner_gone(*upcall.words)
+        elif upcall.label == Label.UNBOUND:
+            self.sending.unbound(*upcall.words)
         elif upcall.label == Label.BOUND:
             self.receiving.bound()
         else:

@@ -5,6 +5,7 @@ an `Exchange`, which ends when its answer, its acknowledgement or bad news arriv
 it offered and its receiver did not take is offered no longer when it ends otherwise than well.
 """
 
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from libexo.errors import (
     error_word,
     transfer_error,
 )
-from libexo.exchange import Exchange, Link
+from libexo.exchange import Exchange, Link, Links
 from libexo.message import Message
 from libexo.packing import NOBODY, check, pack, plain, take_back, unpack
 from libexo.transport.ring.line import open_line
@@ -61,6 +62,7 @@ OVERDUE = 1_000_000_000
 BATCH = 1024
 """Packets taken in at a time: however fast a partner sends, there is an end to that."""
 
+_TOKEN = struct.Struct("<QQ")
 _ANSWER = {CALL: REPLY, SEND: TAKEN, RING: TAKEN}
 
 
@@ -84,7 +86,8 @@ class Sending:
         self._statistics = statistics
         self._news = news
         self.row = environment.row(thread)
-        self._links: dict[int, list[Link]] = {}
+        self._links = Links()
+        self.known, self.links, self.prefer = self._links.known, self._links.all, self._links.prefer
         self.turning = Turning(environment, self)
         self.epoch = 0
         """The binding epoch in which every link was known to stand."""
@@ -113,10 +116,6 @@ class Sending:
             self.pump(link)
             self.withdraw(exchange)
         return link.timed is None
-
-    def known(self, to: int) -> Link | None:
-        """Return a link to thread *to*, if there is one: one that ended has none."""
-        return next(iter(self._links.get(to, ())), None)
 
     def bind(self, to: int, ring: int = 0) -> Link:
         """Return a new link to thread *to*; *ring*: handle of the extent that pays for one, which is not used yet.
@@ -151,10 +150,7 @@ class Sending:
 
     def unlink(self, link: Link) -> None:
         """Give *link* up; it closes when nothing is under way on it."""
-        links = self._links[link.partner]
-        links.remove(link)
-        if not links:
-            del self._links[link.partner]
+        self._links.discard(link)
         with suppress(ExoError):  # it fell meanwhile
             self._sys.unbind(link.token)
         self._let_fall(link)
@@ -163,11 +159,6 @@ class Sending:
         """Give up the links to thread *to* on which nothing is under way."""
         for link in [link for link in self._links.get(to, ()) if not link.exchanges]:
             self.unlink(link)
-
-    def prefer(self, link: Link) -> None:
-        """Have what goes to the partner of *link* go over it."""
-        links = self._links[link.partner]
-        links.insert(0, links.pop(links.index(link)))
 
     def _let_fall(self, link: Link) -> None:
         link.fallen = True
@@ -294,10 +285,6 @@ class Sending:
         """Return the links something may come back on."""
         return [link for link in self.links() if link.exchanges]
 
-    def links(self) -> list[Link]:
-        """Return every link."""
-        return [link for links in self._links.values() for link in links]
-
     def pump(self, link: Link) -> None:
         """Take in what has come back on *link*, a batch at most."""
         for _ in range(BATCH):
@@ -405,14 +392,21 @@ class Sending:
         Where only the way to it changed (another redirector), who was turned to it goes on waiting.
         """
         self.turning.ended(thread)
-        gone = [to for to, links in self._links.items() if to == thread or links[0].receiver == thread]
-        for link in [link for to in gone for link in self._links.pop(to)]:
-            self.pump(link)
-            link.end = (status - STATUS_BIAS, fault) if status else ()
-            for exchange in [exchange for exchange in link.exchanges.values() if not exchange.turned]:
-                text = f"thread {show_thread(thread)} ended meanwhile"
-                self.fail(exchange, NoPartner(exchange.latest_phase(), text, *link.end))
-            self._let_fall(link)
+        end = (status - STATUS_BIAS, fault) if status else ()
+        for link in self._links.take(thread):
+            self._fell(link, f"thread {show_thread(thread)} ended meanwhile", end)
+
+    def unbound(self, receiver: int, *token: int) -> None:
+        """Our binding of *token* to *receiver* was ended; others stand. What was answered before is still taken."""
+        for link in self._links.take(receiver, _TOKEN.pack(*token)):
+            self._fell(link, f"the binding to thread {show_thread(receiver)} was ended")
+
+    def _fell(self, link: Link, why: str, end: tuple[int, ...] = ()) -> None:
+        self.pump(link)
+        link.end = end
+        for exchange in [exchange for exchange in link.exchanges.values() if not exchange.turned]:
+            self.fail(exchange, NoPartner(exchange.latest_phase(), why, *end))
+        self._let_fall(link)
 
     def fail(self, exchange: Exchange, error: IpcError) -> None:
         """End *exchange* with *error*."""

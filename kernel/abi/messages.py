@@ -62,6 +62,9 @@ class Label(IntEnum):
     THREAD = kernel_label(-71)
     """A thread of this environment was activated, changed or deleted: its id before (0: it is new), its id now
     (0: it is gone), pager, scheduler, UTCB location."""
+    UNBOUND = kernel_label(-74)
+    """One binding of this thread was ended, and others to the same receiver may stand: the receiver, and the token
+    in two words, the lower half first."""
     HEARTBEAT = kernel_label(-72)
     """Are you there? A server answers whoever asks; the kernel, which asks a root task, by Acknowledge."""
 

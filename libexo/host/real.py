@@ -20,7 +20,7 @@ import msgspec
 from kernel.abi.gate import Attach
 from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 from libexo.errors import ExoError
-from libexo.host import current
+from libexo.host import current, heap
 from libexo.host.base import Descriptor, MappedMemory, Source
 from libexo.host.guard import guard, zeros
 from libexo.host.real_gate import Own, RealGate
@@ -88,6 +88,7 @@ class RealHost:
 
         with self._lock:
             if self._transport is None:
+                heap.keep()
                 self._transport = ZmqTransport(self.run)
             return self._transport
 

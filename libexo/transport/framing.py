@@ -3,12 +3,15 @@
 A record is a head, the sizes of the frames after the first, and the frames. The head has the number of frames, the
 size of the first, and how much of the other direction its sender has read so far; one of no frames says only that.
 
-The other side may send anything. Every number is checked before anything is kept for it, and what is kept of a
-message that is not complete is what has come of it: `Assembly.held`. What contradicts itself breaks the stream.
+The other side may send anything, in pieces of any size. Every number is checked before anything is kept for it, and
+what is kept of a message that is not complete is what has come of it: `Assembly.held`. It is put together as it
+comes: so it takes hardly more memory than that, however small the pieces are, and each byte is copied a few times.
+What contradicts itself breaks the stream.
 """
 
 import struct
 from collections.abc import Sequence
+from io import BytesIO
 
 from kernel.abi.limits import MAX_PARTS, MAX_STRING
 from libexo.errors import BrokenStream
@@ -48,9 +51,20 @@ def report(read: int) -> bytes:
 
 
 class Assembly:
-    """What has come of the next message of one stream."""
+    """What has come of the next message of one stream: its head, its sizes, its frames, part after part."""
 
-    __slots__ = ("_limit", "_pieces", "_sizes", "_wanted", "held", "read")
+    __slots__ = (
+        "_begun",
+        "_count",
+        "_first",
+        "_frames",
+        "_left",
+        "_limit",
+        "_said",
+        "_sizes",
+        "held",
+        "read",
+    )
 
     def __init__(self, limit: int) -> None:
         """Take messages of at most *limit* bytes."""
@@ -59,10 +73,15 @@ class Assembly:
         self.read = 0
         """How much the other side says it has read."""
         self._limit = limit
-        self._pieces: list[bytes] = []
-        self._wanted = _HEAD
-        """As many must be there for the next step."""
-        self._sizes: tuple[int, ...] = ()
+        self._begun: BytesIO | None = None
+        """What came of the next part, if anything did."""
+        self._left = _HEAD
+        """How many bytes of it are missing."""
+        self._count = self._first = self._said = 0
+        """What the head said, once it is there."""
+        self._sizes: list[int] = []
+        """Those of the frames that are to come, the next one last, once they are known."""
+        self._frames: list[bytes] = []
 
     def feed(self, data: bytes) -> "Sequence[list[bytes]]":
         """Take the next bytes; return the messages that are complete with them. Raises BrokenStream."""
@@ -71,52 +90,70 @@ class Assembly:
             if count == 1 and len(data) == _HEAD + first and first <= MAX_PACKET and read >= self.read:
                 self.read = read
                 return ([data[_HEAD:]],)  # one message that came in one piece: nearly always
-        self._pieces.append(data)
         self.held += len(data)
-        return self._cut() if self.held >= self._wanted else ()
+        if len(data) >= self._left:
+            return self._cut(data)
+        self._begin(data)
+        return ()
 
-    def _cut(self) -> list[list[bytes]]:
-        """Cut the messages out of what is there."""
-        whole, self._pieces = b"".join(self._pieces), []
+    def _begin(self, data: bytes | memoryview) -> None:
+        """Keep *data*, which is less than is missing of the next part."""
+        if self._begun is None:
+            self._begun = BytesIO()
+        self._begun.write(data)
+        self._left -= len(data)
+
+    def _cut(self, data: bytes) -> list[list[bytes]]:
+        """Take the parts that are complete with *data*; return the messages that are."""
         messages: list[list[bytes]] = []
-        at, end = 0, len(whole)
-        while True:
-            self._wanted = self._measure(whole, at, end)
-            if end - at < self._wanted:
-                break
-            following = at + self._wanted
-            if self._sizes:
-                messages.append(_split(whole, following - sum(self._sizes), self._sizes))
+        at, end = 0, len(data)
+        while (following := at + self._left) <= end:
+            part = data[at:following]
             at = following
-        self.held = end - at
+            if self._begun is not None:
+                self._begun.write(part)
+                part, self._begun = self._begun.getvalue(), None  # it gives its own away, uncopied
+            frames = self._take(part)
+            if frames is None:
+                continue
+            self.held = end - at
+            if frames:
+                messages.append(frames)
         if at < end:
-            self._pieces.append(whole[at:])
+            self._begin(memoryview(data)[at:])
         return messages
 
-    def _measure(self, whole: bytes, at: int, end: int) -> int:
-        """Return the bytes of the record that begins at *at*, or how many it takes to know. Raises BrokenStream."""
-        self._sizes = ()
-        if end - at < _HEAD:
-            return _HEAD
-        count, first, read = _UNPACK(whole, at)
+    def _take(self, part: bytes) -> list[bytes] | None:
+        """Take the next part, and see which one follows; return the frames when the record is complete."""
+        if self._sizes:
+            self._frames.append(part)
+            self._sizes.pop()
+        elif not self._count:
+            self._count, self._first, self._said = self._measured(part)
+            if self._count > 1:
+                self._left = SIZE * (self._count - 1)
+                return None
+            self._know((self._first,) if self._count else ())
+        else:
+            self._know((self._first, *_TABLES[self._count - 1].unpack(part)))
+        if self._sizes:
+            self._left = self._sizes[-1]
+            return None
+        frames, self._frames = self._frames, []
+        self._count, self._left = 0, _HEAD
+        return frames
+
+    def _measured(self, head: bytes) -> tuple[int, int, int]:
+        """Return what *head* says. Raises BrokenStream."""
+        count, first, read = _UNPACK(head)
         if read < self.read + (not count):  # who says nothing else has read something
             raise BrokenStream(f"it has read {read} bytes, and had read {self.read}")
         if count > MAX_FRAMES or first > (MAX_PACKET if count else 0):
             raise BrokenStream(f"a message of {count} frames, the first of {first} bytes")
-        table: int = _HEAD + SIZE * (count - 1) if count else _HEAD
-        if end - at < table:
-            return table
-        sizes = (first, *_TABLES[count - 1].unpack_from(whole, at + _HEAD)) if count else ()
+        return count, first, read
+
+    def _know(self, sizes: Sequence[int]) -> None:
+        """The frames that are to come are of these *sizes*. Raises BrokenStream."""
         if sum(sizes) > self._limit or max(sizes, default=0) > MAX_STRING:
             raise BrokenStream(f"a message of {sum(sizes)} bytes, the longest string of {max(sizes)}")
-        self._sizes, self.read = sizes, read
-        return int(table + sum(sizes))
-
-
-def _split(whole: bytes, at: int, sizes: Sequence[int]) -> list[bytes]:
-    """Return the frames of those *sizes* that lie one after the other from *at* on."""
-    frames = []
-    for size in sizes:
-        frames.append(whole[at : at + size])
-        at += size
-    return frames
+        self._sizes, self.read = [*reversed(sizes)], self._said

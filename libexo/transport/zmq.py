@@ -25,10 +25,21 @@ from libexo.transport.framing import Assembly, encode, report
 
 QUEUE = 1000
 """Messages queued at the sender of a binding before `send` says that it is full."""
-CHUNKS = 64
-"""Pieces of at most 8 KiB that ZeroMQ reads from a connection before we do; the rest waits at the host."""
-REPORT = 1 << 14
-"""Bytes read that are reported when there is no message to go with."""
+FULL = 1 << 13
+"""Bytes that ZeroMQ reads at a time: after so many there are more, as a rule, and it is not asked first."""
+CHUNKS, FEWEST = 64, 4
+"""Pieces that ZeroMQ reads from a connection before we do; the rest waits at the host. Where there are many
+connections, fewer of each; no less than so many."""
+ALL_CHUNKS = 4096
+"""Pieces that it reads from all connections of an inbox together, as long as that is not less than the fewest.
+
+Each takes 8 KiB, whatever is in it. That of each falls with the number of connections and does not rise again: to
+ZeroMQ, a connection that had come to rest at the lower number would rest for ever.
+"""
+AT_ONCE = 64
+"""Pieces that complete nothing before an inbox says that there is no message: there is more to see to."""
+REPORT, LONG_REPORT = 1 << 14, 1 << 18
+"""Bytes read that are reported when there is no message to go with; in the middle of a long one."""
 FLUSH_MS = 200
 """How long a closing inbox may take to get its last answers out."""
 RETRY_MS, LAST_RETRY_MS = 20, 5000
@@ -65,7 +76,7 @@ class _End(Generic[T]):
         self.messages: deque[T] = deque()
         """Those that were taken out of the socket together with one before."""
         self.is_ready = False
-        """A wait found a message."""
+        """A wait found a message, or there may be more than was looked at."""
         self.is_quiet = False
         """It was asked, had nothing, and was not used since: its descriptor will tell of news."""
         # Without the wrapper in Python, which serves socket types that have groups and routing ids.
@@ -137,9 +148,11 @@ class ZmqChannel(_End[list[bytes]]):
                 chunk = self._recv(_NOW)
             except zmq.Again:
                 return None
+            self.is_ready = len(chunk) == FULL
             self._read += len(chunk)
             messages = self._assembly.feed(chunk)
-            if self._read - self._told > REPORT and self._write(report(self._read)):
+            most = REPORT if messages else LONG_REPORT
+            if self._read - self._told > most and self._write(report(self._read)):
                 self._told = self._read
             if len(messages) == 1:
                 return messages[0]
@@ -178,6 +191,7 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
         socket.setsockopt(zmq.SNDHWM, 0)  # bounded here, in bytes
         super().__init__(socket)
         self.limit = HELD
+        self._chunks = CHUNKS
         self._broken = broken
         self._held = 0
         """The sum of what is held for all."""
@@ -195,6 +209,9 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
         self.socket.bind(_ANYWHERE)
         end_point = cast("bytes", self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
         self._peers[token] = _Peer(token, owner, end_point, self.limit)
+        if len(self._peers) * self._chunks > ALL_CHUNKS and self._chunks > FEWEST:
+            self._chunks //= 2
+            self.socket.setsockopt(zmq.RCVHWM, self._chunks)  # of those that are there, too
 
     def close_peer(self, token: bytes) -> None:
         """Close its connection and its listening socket, which ZeroMQ closes together."""
@@ -212,7 +229,9 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """Return the token a message came under, and its frames; or None."""
-        while not self.messages:
+        for _ in range(AT_ONCE):
+            if self.messages:
+                return self.messages.popleft()
             if not (self.is_ready or self.look()):
                 return None
             self.is_ready = self.is_quiet = False
@@ -221,6 +240,7 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
                 chunk = self._recv(_NOW)
             except zmq.Again:
                 return None
+            self.is_ready = len(chunk) == FULL
             peer = self._connected.get(identity)
             if peer is None:
                 self._meet(identity, chunk)
@@ -229,7 +249,8 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
             if len(messages) == 1:
                 return peer.token, messages[0]
             self.messages.extend([(peer.token, message) for message in messages])
-        return self.messages.popleft()
+        self.is_ready = True
+        return self.messages.popleft() if self.messages else None
 
     def _take(self, peer: _Peer, chunk: bytes) -> Sequence[list[bytes]]:
         """Return the messages that are complete with *chunk*; whose fault it is that none can be is closed."""

@@ -5,6 +5,7 @@ machine into the kernel at once, so a test is the schedule: what it writes down 
 """
 
 import signal
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -92,6 +93,11 @@ class Strings:
 
 KILLED = (STATUS_BIAS - signal.SIGKILL, 0)
 """What PARTNER_GONE says of an environment that was killed, behind its thread."""
+
+
+def unbound(receiver: "Puppet", token: bytes) -> tuple[Label, tuple[int, ...]]:
+    """Return what the sender is told when the one binding of *token* was ended."""
+    return Label.UNBOUND, (receiver.thread, *struct.unpack("<QQ", token))
 
 
 class Puppet:

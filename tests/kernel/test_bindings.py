@@ -14,7 +14,7 @@ from kernel.abi.ids import ANY_THREAD, thread_id, thread_number
 from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_BINDINGS, MAX_INCOMING
 from kernel.abi.messages import Label
-from tests.kernel.puppets import KILLED, Puppet, Theatre, refusal, theatre
+from tests.kernel.puppets import KILLED, Puppet, Theatre, refusal, theatre, unbound
 
 
 def bound(a: Puppet, b: Puppet) -> bytes:
@@ -122,14 +122,15 @@ def test_a_third_party_cannot_unbind() -> None:
 
 
 def test_the_receiver_unbinds() -> None:
-    """A receiver that takes a binding away ends it; its sender is told, as if the receiver had gone."""
+    """A receiver that takes a binding away ends it; its sender is told which, and the others stand."""
     with theatre() as stage:
         a, b = stage.pair()
-        token = bound(a, b)
+        first, token, last = [bound(a, b) for _ in range(3)]
         b.sys.unbind(token)
 
-        assert a.told() == [(Label.PARTNER_GONE, (b.thread,))]
+        assert a.told() == [unbound(b, token)]
         assert refusal(a.sys.unbind, token) == Refusal.UNKNOWN_TOKEN
+        assert list(a.environment.outgoing) == [first, last]
 
 
 def test_a_dead_receiver() -> None:

@@ -7,7 +7,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from tests.kernel.controls import root
-from tests.kernel.puppets import KILLED, faults, ram_of, refusal, theatre
+from tests.kernel.puppets import KILLED, faults, ram_of, refusal, theatre, unbound
 from tests.kernel.rings import FRAMES, SIZE, Pair, bound, carve, granted, mapped, pair, received
 from tests.kernel.test_bindings import bind, epoch
 from tests.kernel.test_redirection import redirect
@@ -209,7 +209,7 @@ def test_dropped() -> None:
         p.a.sys.drop(p.extent)
 
         assert (stage.kernel.frames.free, epoch(stage)) == (frames + FRAMES, before + 1)
-        assert (p.a.told(), p.b.told()) == ([(Label.PARTNER_GONE, (p.b.thread,))], [])
+        assert (p.a.told(), p.b.told()) == ([unbound(p.b, p.sends.token)], [])
         assert refusal(p.a.sys.unbind, p.sends.token) == Refusal.UNKNOWN_TOKEN
         p.sends.memory[0], p.receives.memory[1] = 1, 2
         assert bytes(p.sends.memory[:2]) == b"\1\2"
@@ -224,7 +224,7 @@ def test_revoked() -> None:
         sends = bound(a, b, extent)
         server.sys.revoke(pool)
 
-        assert a.told() == [(Label.REVOKED, (extent,)), (Label.PARTNER_GONE, (b.thread,))]
+        assert a.told() == [(Label.REVOKED, (extent,)), unbound(b, sends.token)]
         assert refusal(b.sys.identify, sends.token) == Refusal.UNKNOWN_TOKEN
         assert bytes(sends.memory) == bytes(SIZE)
 
@@ -244,7 +244,7 @@ def test_asked_back(obeys: bool) -> None:  # noqa: FBT001 - a column of the tabl
             a.sys.drop(extent)
         stage.pass_time(2)
 
-        taken = [(Label.REVOKED, (extent,)), (Label.PARTNER_GONE, (b.thread,))]
+        taken = [(Label.REVOKED, (extent,)), unbound(b, sends.token)]
         assert (asked, a.told()) == ([(Label.REVOKE, (extent, 1000))], [] if obeys else taken)
         assert a.environment.frames == 0
 

@@ -7,9 +7,8 @@ from hwmodel.simulated.machine import SimulatedMachine
 from hwmodel.simulated.memory import SimulatedBacking
 from kernel.abi.errors import Refusal
 from kernel.abi.limits import FRAME_SIZE, MAX_RING_FRAMES, MIN_RING_FRAMES
-from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Rights
-from tests.kernel.puppets import Theatre, ram_of, refusal, theatre
+from tests.kernel.puppets import Theatre, ram_of, refusal, theatre, unbound
 from tests.kernel.rings import FRAMES, bound, carve, mapped, pair
 
 # ------------------------------------------------------------------------------------------------ what it takes
@@ -146,7 +145,7 @@ def test_a_full_host_at_the_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
     """A binding whose memory the host does not lend its receiver ends, and its sender is told; others are taken."""
     with theatre() as stage:
         a, b = stage.pair()
-        bound(a, b, carve(a))
+        ring = bound(a, b, carve(a))
         plain, tickets = a.sys.bind(b.thread)
         a.connect(plain.address)
         exhaust(monkeypatch, SimulatedBacking, "descriptor", 0)
@@ -158,7 +157,7 @@ def test_a_full_host_at_the_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
 
         assert ([each.token for each in arrived], len(given)) == ([plain.token], 3)
         assert list(a.environment.outgoing) == [plain.token]
-        assert a.told() == [(Label.PARTNER_GONE, (b.thread,))]
+        assert a.told() == [unbound(b, ring.token)]
 
 
 def test_nothing_is_left_open() -> None:

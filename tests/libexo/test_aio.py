@@ -63,6 +63,26 @@ def test_time_outs(take: bool, phase: Phase) -> None:  # noqa: FBT001 - a parame
         assert core(a).sending.links_that_wait() == []
 
 
+def test_what_was_not_looked_at_is_looked_at_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inbox that says that there may be more is looked at again, though nothing will tell of news."""
+    with theatre() as stage:
+        a, _ = stage.pair()
+        inbox = core(a).open_inbox()
+
+        async def main() -> list[bool]:
+            thread, soon = aio.Thread(a.env), []
+            waiting = asyncio.create_task(thread.wait())
+            await asyncio.sleep(0)
+            for ready in (False, True):
+                monkeypatch.setattr(inbox, "is_ready", ready, raising=False)
+                thread._pump()
+                soon.append(thread._watch._is_soon)
+            waiting.cancel()
+            return soon
+
+        assert virtual_loop.run(stage, a, main()) == [False, True]
+
+
 @pytest.mark.parametrize("timeout", [None, 1.0])
 def test_a_turned_call(timeout: float | None) -> None:
     """The answer to a call that was turned is the message of the thread it was turned to."""

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from kernel.abi.ids import KERNEL_ENVIRONMENTS
+from kernel.abi.ids import KERNEL_ENVIRONMENTS, show_thread
 from kernel.abi.kip import Counter
 from kernel.abi.messages import IpcCode, Label, Packet, PacketFlags, PacketKind, Phase
 from libexo.errors import IpcError, NoPartner
@@ -11,6 +11,7 @@ from libexo.message import Message
 from libexo.receiving import PENDING
 from libexo.sending import BATCH
 from tests.kernel.puppets import theatre
+from tests.kernel.test_bindings import bind
 from tests.libexo.moves import CALL, SEND, core, origin, packet, post, pumped, taken
 
 
@@ -189,6 +190,34 @@ def test_a_partner_that_ends(kind: PacketKind, phase: Phase) -> None:
 
         assert isinstance(exchange.error, NoPartner)
         assert (exchange.error.code, exchange.error.phase) == (IpcCode.NO_PARTNER, phase)
+
+
+def test_one_binding_of_several_falls() -> None:
+    """A receiver that ends one binding of a thread ends what is under way on that, and nothing on the others."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        first, second = (post(a, b, n, timed=True) for n in (1, 2))
+        asked = origin(b), origin(b)
+        for token in (first.link.token, bind(a, b.thread).token):
+            b.sys.unbind(token)
+        over = pumped(a, first).error
+        core(b).answer(asked[1], Message(words=(3,)))
+
+        assert isinstance(over, NoPartner)
+        why = f"the binding to thread {show_thread(b.thread)} was ended"
+        assert (over.phase, str(over)) == (Phase.RECEIVE, why)
+        assert (pumped(a, second).reply, core(a).link(b.thread)) == (Message(words=(3,)), second.link)
+
+
+def test_what_was_answered_before_the_binding_fell() -> None:
+    """An answer that was on its way when the receiver ended the binding still arrives."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1)
+        core(b).answer(origin(b), Message(words=(2,)))
+        b.sys.unbind(exchange.link.token)
+
+        assert pumped(a, exchange).reply == Message(words=(2,))
 
 
 def test_what_it_answered_before_it_ended() -> None:

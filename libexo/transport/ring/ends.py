@@ -151,6 +151,11 @@ class RingInbox(RingEnd):
     def limit(self, limit: int) -> None:
         self._inner.limit = limit
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the inbox of all others may have more than was looked at."""
+        return getattr(self._inner, "is_ready", False)
+
     def admit(self, token: bytes, descriptor: "Descriptor", owner: int) -> None:
         """Take messages of a binding without a ring, or before it is used."""
         self._inner.admit(token, descriptor, owner)

@@ -2,6 +2,7 @@
 
 import random
 import struct
+import tracemalloc
 
 import pytest
 
@@ -57,6 +58,38 @@ def test_what_is_held_is_what_came() -> None:
         held.append(assembly.held)
 
     assert held == [10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 100, 5000])
+def test_small_pieces_take_no_more_memory_than_large_ones(cut: int) -> None:
+    """What is kept of a message takes as much memory as has come of it, and a little, however small the pieces."""
+    assembly, record = Assembly(LIMIT), encode([b"head", bytes(1 << 18)])
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        fed(assembly, record[:-1], cut)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert assembly.held == len(record) - 1
+    assert after - before < 1.2 * assembly.held + 4096
+
+
+def test_small_pieces_are_not_looked_at_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of pieces of one byte, only those are looked at that complete a part: head, sizes, each of three frames."""
+    looked: list[bytes] = []
+    cut = Assembly._cut
+
+    def cut_and_count(assembly: Assembly, data: bytes) -> list[list[bytes]]:
+        looked.append(data)
+        return cut(assembly, data)
+
+    monkeypatch.setattr(Assembly, "_cut", cut_and_count)
+    message = [b"head", bytes(1 << 14), b"tail"]
+
+    assert fed(Assembly(LIMIT), encode(message), 1) == [message]
+    assert len(looked) == 5
 
 
 def test_what_was_read_is_told() -> None:

@@ -3,12 +3,14 @@
 import select
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
+import zmq
 
+from libexo.transport import zmq as transport
 from libexo.transport.framing import HEAD, encode, report
 from libexo.transport.zmq import ZmqChannel, ZmqInbox, ZmqTransport
 
@@ -141,6 +143,30 @@ def test_who_holds_the_most_loses_it(place: Place) -> None:
     assert (innocent.hung_up(), small.hung_up()) == (False, False)
 
 
+def test_one_look_is_at_so_many_pieces(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends pieces that complete nothing keeps no receiver in one look, which says that there may be more."""
+    monkeypatch.setattr(transport, "AT_ONCE", 4)
+    looked: list[int] = []
+    take = ZmqInbox._take
+
+    def take_and_count(inbox: ZmqInbox, peer: transport._Peer, chunk: bytes) -> Sequence[list[bytes]]:
+        looked[-1] += 1
+        return take(inbox, peer, chunk)
+
+    monkeypatch.setattr(ZmqInbox, "_take", take_and_count)
+    parties = [place.bind(owner) for owner in range(3)]
+    for party in parties:
+        party.begin(100 * KIB)
+    poll, held = place.transport.poll([place.inbox]), sum(100 * KIB + HEAD.size + 4 for _ in parties)
+    while place.inbox._held < held:
+        poll.poll(1000)
+        looked.append(0)
+        assert place.inbox.receive() is None
+        assert place.inbox.is_ready or looked[-1] < 4
+
+    assert max(looked) <= 4
+
+
 def test_the_innocent_goes_on(place: Place) -> None:
     """Who was not to blame sends the rest of his message, and is heard."""
     innocent, guilty = place.bind(1), [place.bind(2) for _ in range(4)]
@@ -225,6 +251,21 @@ def test_strangers(place: Place) -> None:
 
     assert place.take() == (one.token, [b"y"])
     assert ([token for token, _ in place.broken], slow.hung_up()) == ([b"", b""], False)
+
+
+def test_of_a_crowd_little_is_read_ahead(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The more connections there are, the less is read ahead of each; all that they send comes, in order."""
+    monkeypatch.setattr(transport, "ALL_CHUNKS", 256)
+    parties, ahead = [], []
+    for owner in range(40):
+        parties.append(place.bind(owner))
+        parties[-1].send(b"".join(encode([bytes([n]) * KIB]) for n in range(100)))
+        ahead.append(place.inbox.socket.getsockopt(zmq.RCVHWM))
+    came = [place.take() for _ in range(40 * 100)]
+
+    assert [ahead[n] for n in (0, 3, 4, 7, 8, 15, 16, 31, 32, 39)] == [64, 64, 32, 32, 16, 16, 8, 8, 4, 4]
+    for party in parties:
+        assert [frames[0][0] for token, frames in came if token == party.token] == list(range(100))
 
 
 def test_no_descriptor_is_left(place: Place) -> None:

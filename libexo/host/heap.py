@@ -1,0 +1,27 @@
+"""The heap of a process that sends and receives long strings: what one message needed serves the next.
+
+glibc gives the end of its heap back to the host as soon as 128 KiB of it are free, and has larger blocks mapped one
+by one. A long string is in several blocks on its way through a process, one after the other: the host found and
+cleared every page of each anew, which took longer than all that was done with the string.
+"""
+
+import ctypes
+
+from kernel.abi.limits import MAX_STRING
+
+APART = 2 * MAX_STRING
+"""Bytes of a block that is mapped by itself, and given back at once: no string needs so many."""
+KEPT = 4 * MAX_STRING
+"""Bytes free at the end of the heap that are not given back: what a string of the greatest length needs there and
+back, at both ends."""
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of mallopt(3)."""
+
+
+def keep() -> None:
+    """Have this process keep that much. Other C libraries than glibc are left as they are."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, APART)
+        mallopt(_TRIM_THRESHOLD, KEPT)
