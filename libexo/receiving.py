@@ -288,7 +288,7 @@ class Receiving:
     def has(self, sender: int) -> bool:
         """Say whether a message from *sender* waits, not withdrawn so far."""
         self.look()
-        return any(self._matches(sender, arrival) and arrival.is_up() for arrival in self._held)
+        return any(self._matches(sender, it) and self.peers.is_up(it, self.thread) for it in self._held)
 
     def _matches(self, sender: int, arrival: Arrival) -> bool:
         if sender == arrival.sender:
@@ -303,7 +303,7 @@ class Receiving:
     def _claim(self, arrival: Arrival) -> bool:
         """Take *arrival* for good. False: its sender withdrew it, or is gone."""
         peer, packet = arrival.peer, arrival.packet
-        if peer is None:
+        if peer is None or peer.kept == packet.sequence:
             return True
         if peer.epoch != self._environment.kip.epoch and self._identify(peer.token, self.thread) is None:
             self._statistics["unknown_token"] += 1
@@ -312,7 +312,7 @@ class Receiving:
             return True
         claimed = peer.send_ticket.claim()
         if claimed != packet.sequence:
-            put_up(peer.send_ticket, claimed)
+            self.peers.put_back(peer, claimed, self.thread)
             self._statistics["withdrawn"] += 1
             return False
         if packet.kind == CALL:
