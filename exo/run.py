@@ -12,6 +12,7 @@ import sys
 
 from exo.arguments import Given, is_name, is_text, named, variables
 from exo.console import Console, own_directory
+from exo.streams import Streams
 from exo.system import Trouble, run_directory
 
 TYPE_CHECKING = False  # as typing has it, which takes 4 ms to import
@@ -28,7 +29,6 @@ EXAMPLES = """\
   exo run -d --name web -- web.py        in the background: 'exo logs web', 'exo kill web'"""
 
 PYTHON, FOREIGN = 1, 3
-STREAMS = (0, 1, 2)
 DIRECTORY, SOURCE, IMPORTS = 3, 4, 5
 FAULT_NOT_STARTED = 5
 """These are numbers of `kernel.abi`, which would take 30 ms to import; a test compares them."""
@@ -183,11 +183,12 @@ def start(request: Request) -> int:
     """Start the program, and stay until it has ended unless it was detached; return our exit status."""
     console = Console(run_directory(request.system))
     handlers: dict[int, Any] = {}
+    streams = None if request.detach else Streams()
     try:
         # The program may run before we come to the next line: a signal waits until it can be passed on.
         _signal.pthread_sigmask(_signal.SIG_BLOCK, FORWARDED)
         try:
-            _ask(console, request)
+            _ask(console, request, streams)
             if not request.detach:
                 _forward(console, handlers)
         finally:
@@ -205,27 +206,30 @@ def start(request: Request) -> int:
         for number, handler in handlers.items():
             _signal.signal(number, handler)
         console.close()
+        if streams is not None:
+            streams.restore()
 
 
-def _ask(console: Console, request: Request) -> None:
+def _ask(console: Console, request: Request, streams: Streams | None) -> None:
     """Send the request, with what the program is to have of ours."""
     kind, argv, descriptors, roles = _program(request.argv)
-    streams = [] if request.detach else [number for number in STREAMS if _is_open(number)]
     given = Given(argv, variables(request.environ))
     try:
         console.send(
             "run",
-            [*streams, *descriptors, *given.descriptors],
+            [*(streams.descriptors if streams else ()), *descriptors, *given.descriptors],
             kind=kind,
             argv=given.argv,
             name=request.name,
             environ=given.environ,
             share=request.share,
             budget=request.budget,
-            roles=[*streams, *roles, *given.roles],
+            roles=[*(streams.roles if streams else ()), *roles, *given.roles],
             detach=request.detach,
         )
     finally:
+        if streams:
+            streams.given()
         given.close()
         for number in descriptors:
             os.close(number)
@@ -286,11 +290,3 @@ def find(name: str) -> str:
         )
     where = "no such file" if "/" in name else "not found along PATH"
     raise Trouble(f"{name}: {where}", NOT_FOUND)
-
-
-def _is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True

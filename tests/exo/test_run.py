@@ -12,6 +12,7 @@ import pytest
 from exo import run as verb
 from exo.__main__ import main
 from exo.serve import SERVER
+from exo.streams import STREAMS
 from exo.system import Trouble
 from exo.verbs import parser
 from kernel.abi.errors import Fault
@@ -31,7 +32,7 @@ def test_the_numbers_are_the_abis() -> None:
         ProgramKind.SERVER,
         ProgramKind.FOREIGN,
     )
-    assert verb.STREAMS == (Role.STDIN, Role.STDOUT, Role.STDERR)
+    assert STREAMS == (Role.STDIN, Role.STDOUT, Role.STDERR)
     assert (verb.DIRECTORY, verb.SOURCE, verb.IMPORTS) == (Role.DIRECTORY, Role.SOURCE, Role.IMPORTS)
     assert verb.FAULT_NOT_STARTED == Fault.NOT_STARTED
 

@@ -186,29 +186,6 @@ def test_any_other_program_runs_too(system: System) -> None:
     assert system.exo("run", "--", "tr", "a-z", "A-Z", stdin="hello").stdout == "HELLO"
 
 
-BUDGETED = """
-import libexo
-env = libexo.attach()
-limits = env.kip.budget(env.number)
-print(limits[3].limit, limits[4].limit, limits[9].limit)
-"""
-
-
-def test_a_program_with_a_budget(system: System) -> None:
-    """It has what its operator said, and the usual of the rest; what there is none of is refused by name."""
-    system.write("budgeted.py", BUDGETED)
-    line = ("run", "--budget", "threads=4,children=0", "--budget")
-    more = system.exo(*line, "waits=1024", "budgeted.py").stdout
-    unknown = system.exo(*line, "wait=2", "budgeted.py", status=127).stderr
-    large = system.exo(*line, "waits=5000", "budgeted.py", status=127).stderr
-    wrong = system.exo(*line, "waits", "budgeted.py", status=2).stderr
-
-    assert more == "4 0 1024\n"
-    assert "no budget counts wait: there are handles," in unknown
-    assert "budgeted.py was not started: a budget of 5000 waits: 4096 at most" in large
-    assert "'waits': write ITEM=NUMBER" in wrong
-
-
 @pytest.mark.parametrize(
     ("program", "status", "said"),
     [
