@@ -156,6 +156,8 @@ class Arrival(msgspec.Struct, eq=False):
     """None: they must be unpacked."""
     since: int
     """When its sender began to wait."""
+    weight: int = 0
+    """What it takes of the room for such: see `libexo.pending`."""
     propagated: bool = False
     """The sender is not the peer, who speaks for it."""
 
