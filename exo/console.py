@@ -12,10 +12,10 @@ from exo.system import Trouble, no_system
 
 TYPE_CHECKING = False  # as typing has it, which takes 4 ms to import
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any, TypeAlias
 
-    Value: TypeAlias = str | int | float | bool | Sequence["Value"]
+    Value: TypeAlias = str | int | float | bool | Sequence["Value"] | Mapping[str, "Value"]
 
 MAX_ANSWER = 64 * 1024
 PAUSE = 0.005

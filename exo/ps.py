@@ -1,8 +1,9 @@
 """List the environments: servers, programs, and those that ended but are to be restarted.
 
-CPU is what the environment used of it, by the host's nanoseconds. MEMORY is what it holds of the system's
-RAM, HANDLES its capabilities, TRAPS its calls into the kernel. Nothing is asked of the kernel for this: it
-all stands in the kernel interface page, which everybody may read.
+STATE is ready for one that runs or would if it had a processor, running for one that has the processor of its
+plan, blocked for one under a plan that sleeps. CPU is what the environment used of it, by the host's nanoseconds.
+MEMORY is what it holds of the system's RAM, HANDLES its capabilities, TRAPS its calls into the kernel. Nothing is
+asked of the kernel for this: it all stands in the kernel interface page, which everybody may read.
 
 With --budget it says what each makes the system hold for it, and, behind the stroke, how much that may be,
 without what was given to children.

@@ -12,6 +12,7 @@ import sys
 
 from exo.arguments import Given, is_name, is_text, named, variables
 from exo.console import Console, own_directory
+from exo.streams import Streams
 from exo.system import Trouble, run_directory
 
 TYPE_CHECKING = False  # as typing has it, which takes 4 ms to import
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Any
 
-ARGUMENTS = "[--name N] [--share N] [-d] [--env K=V]... [--] PROGRAM [ARG]..."
+ARGUMENTS = "[--name N] [--share N] [--budget B] [-d] [--env K=V]... [--] PROGRAM [ARG]..."
 EXAMPLES = """\
   exo run -- hello.py                    Python, with libexo loaded already
   exo run -- sort -u names.txt           any other program
   exo run --share 3 -- burn.py           three parts of the processor, where others have one
+  exo run --budget threads=4,children=0 -- few.py
   exo run -d --name web -- web.py        in the background: 'exo logs web', 'exo kill web'"""
 
 PYTHON, FOREIGN = 1, 3
-STREAMS = (0, 1, 2)
 DIRECTORY, SOURCE, IMPORTS = 3, 4, 5
 FAULT_NOT_STARTED = 5
 """These are numbers of `kernel.abi`, which would take 30 ms to import; a test compares them."""
@@ -52,6 +53,7 @@ class Request:
         self.system: str | None = None
         self.name = ""
         self.share = 1
+        self.budget: dict[str, int] = {}
         self.detach = False
         self.environ: list[str] = []
         self.argv: list[str] = []
@@ -88,6 +90,8 @@ def _set(request: Request, option: str, value: str | None) -> bool:
             request.environ.append(value)
         case "--share" if value.isascii() and value.isdecimal() and int(value) <= 1000:  # noqa: PLR2004
             request.share = int(value)
+        case "--budget" if limits := _limits(value):
+            request.budget.update(limits)
         case _:
             return False
     return True
@@ -104,6 +108,14 @@ def configure(parser: "ArgumentParser") -> None:
         type=parts,
         default=1,
         help="parts of the processor, 0..1000 (default: 1); 0: outside the plan",
+    )
+    parser.add_argument(
+        "--budget",
+        metavar="ITEM=N,...",
+        action="append",
+        type=limits,
+        default=[],
+        help="how much of what 'exo ps --budget' shows it may make the system hold (default: docs/budgets.md)",
     )
     parser.add_argument(
         "-d", "--detach", action="store_true", help="leave it running, its output in the log; print its name"
@@ -124,6 +136,27 @@ def parts(text: str) -> int:
     return int(text)
 
 
+def limits(text: str) -> "dict[str, int]":
+    """Return the budget *text* means; what there is to count, the system knows. Raises ArgumentTypeError."""
+    found = _limits(text)
+    if not found:
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"{text!r}: write ITEM=NUMBER, with commas between several")
+    return found
+
+
+def _limits(text: str) -> "dict[str, int]":
+    """Return the limits in *text*; none where it is no list of limits."""
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        if not (is_name(name) and number.isascii() and number.isdecimal() and len(number) < 10):  # noqa: PLR2004
+            return {}
+        found[name] = int(number)
+    return found
+
+
 def _variable(text: str) -> str:
     if not _is_variable(text):
         from argparse import ArgumentTypeError
@@ -141,6 +174,7 @@ def main(options: "Namespace") -> int:
     request = Request()
     request.system, request.name, request.share = options.run, options.name or "", options.share
     request.detach, request.environ = options.detach, options.env
+    request.budget = {item: limit for each in options.budget for item, limit in each.items()}
     request.argv = [options.program, *options.arguments]
     return start(request)
 
@@ -149,11 +183,12 @@ def start(request: Request) -> int:
     """Start the program, and stay until it has ended unless it was detached; return our exit status."""
     console = Console(run_directory(request.system))
     handlers: dict[int, Any] = {}
+    streams = None if request.detach else Streams()
     try:
         # The program may run before we come to the next line: a signal waits until it can be passed on.
         _signal.pthread_sigmask(_signal.SIG_BLOCK, FORWARDED)
         try:
-            _ask(console, request)
+            _ask(console, request, streams)
             if not request.detach:
                 _forward(console, handlers)
         finally:
@@ -171,26 +206,30 @@ def start(request: Request) -> int:
         for number, handler in handlers.items():
             _signal.signal(number, handler)
         console.close()
+        if streams is not None:
+            streams.restore()
 
 
-def _ask(console: Console, request: Request) -> None:
+def _ask(console: Console, request: Request, streams: Streams | None) -> None:
     """Send the request, with what the program is to have of ours."""
     kind, argv, descriptors, roles = _program(request.argv)
-    streams = [] if request.detach else [number for number in STREAMS if _is_open(number)]
     given = Given(argv, variables(request.environ))
     try:
         console.send(
             "run",
-            [*streams, *descriptors, *given.descriptors],
+            [*(streams.descriptors if streams else ()), *descriptors, *given.descriptors],
             kind=kind,
             argv=given.argv,
             name=request.name,
             environ=given.environ,
             share=request.share,
-            roles=[*streams, *roles, *given.roles],
+            budget=request.budget,
+            roles=[*(streams.roles if streams else ()), *roles, *given.roles],
             detach=request.detach,
         )
     finally:
+        if streams:
+            streams.given()
         given.close()
         for number in descriptors:
             os.close(number)
@@ -251,11 +290,3 @@ def find(name: str) -> str:
         )
     where = "no such file" if "/" in name else "not found along PATH"
     raise Trouble(f"{name}: {where}", NOT_FOUND)
-
-
-def _is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 BAR = 48
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
+_WAITING, _ENDED = frozenset({b"S", b"D", b"I"}), frozenset({b"Z", b"X", b"x"})
+"""States of a thread, as proc(5) has them: it does not want a processor; it never will again."""
+
 Json = dict[str, object]
 
 
@@ -81,8 +84,44 @@ def _environment(row: "EnvironmentRow", now: int) -> Json:
 
 
 def state(row: "EnvironmentRow") -> str:
-    """Return what an environment does, in a word; one that a debugger has is traced, whatever else it does."""
-    return "traced" if row.pid and _is_traced(row.pid) else row.state.name.lower()
+    """Return what an environment does, in a word; one that a debugger has is traced, whatever else it does.
+
+    Who has a processor for himself the kernel neither looks at nor stops: whether he sleeps, the host says.
+    """
+    if row.pid and _is_traced(row.pid):
+        return "traced"
+    if row.state == EnvironmentState.RUNNING and row.pid and _sleeps(row.pid):
+        return EnvironmentState.BLOCKED.name.lower()
+    return row.state.name.lower()
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether all threads of process *pid*, and of the processes of its group, wait; not where none can be seen."""
+    states = [
+        _stat(f"/proc/{each}/task/{thread}")[:1]
+        for each in _listed("/proc")
+        if int(each) == pid or _stat(f"/proc/{each}")[2:3] == [b"%d" % pid]
+        for thread in _listed(f"/proc/{each}/task")
+    ]
+    living = {found[0] for found in states if found} - _ENDED
+    return bool(living) and living <= _WAITING
+
+
+def _stat(path: str) -> list[bytes]:
+    """Return the fields behind the name in the file *stat* at *path*: state, parent, group; none of who is gone."""
+    try:
+        with open(f"{path}/stat", "rb") as file:  # noqa: PTH123 - as below
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
+def _listed(path: str) -> list[str]:
+    """Return the numbers in the directory *path*; none of one that is gone."""
+    try:
+        return [name for name in os.listdir(path) if name.isdecimal()]  # noqa: PTH208
+    except OSError:
+        return []
 
 
 def _is_traced(pid: int) -> bool:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kernel.abi.messages import Packet, PacketKind, Phase
-from libexo.errors import IpcError
+from libexo.errors import IpcError, NoPartner
 from libexo.message import Item, Message
 from libexo.transport.ring.ends import RingChannel
-from libexo.wire import TIMED
 
 if TYPE_CHECKING:
     from libexo.host.base import Ticket
@@ -133,6 +132,7 @@ class Peer:
         "doubted",
         "environment",
         "epoch",
+        "kept",
         "last",
         "line",
         "redirected",
@@ -163,6 +163,8 @@ class Peer:
         """The highest sequence number taken: what comes at or below it is a duplicate."""
         self.doubted = -1
         """What `last` was when it had put a message up that never came: it is not waited for until one comes."""
+        self.kept = 0
+        """The number of a message that is ours, though its ticket was put up again: see `Peers.put_back`."""
         self.line: Line | None = None
         """Our end of the ring, where the binding has one."""
 
@@ -186,16 +188,10 @@ class Arrival(msgspec.Struct, eq=False):
     """None: they must be unpacked."""
     since: int
     """When its sender began to wait."""
+    weight: int = 0
+    """What it takes of the room for such: see `libexo.pending`."""
     propagated: bool = False
     """The sender is not the peer, who speaks for it."""
-
-    def is_up(self) -> bool:
-        """Say whether it could be taken now. A sender that wants it back at this moment asks again."""
-        if self.peer is None or not self.packet.flags & TIMED:
-            return True
-        posted = self.peer.send_ticket.claim()
-        put_up(self.peer.send_ticket, posted)
-        return posted == self.packet.sequence
 
 
 class Exchange(msgspec.Struct, eq=False):
@@ -234,14 +230,21 @@ class Exchange(msgspec.Struct, eq=False):
     done: bool = False
     """It has ended, well or not."""
 
-    def latest_phase(self) -> Phase:
-        """Return the phase it has come to, or may have for all that is known here. Its send ticket is gone then."""
-        if self.claimed is not None:
-            return self.claimed  # another thread of ours, which aborts it, has the ticket
-        if self.kind != PacketKind.CALL:
-            return Phase.SEND
-        posted = self.link.timed is self and self.link.send_ticket.claim() == self.sequence
-        return Phase.SEND if posted else Phase.RECEIVE
+    def cut_off(self, why: str) -> NoPartner | None:
+        """Return the error that the end of its way is; None: it was taken, and more was not to come of it.
+
+        The phase of a call is the latest it has come to, or may have for all that is known here. Its send ticket is
+        gone then.
+        """
+        phase = self.claimed  # another thread of ours, which aborts it, may have the ticket
+        if phase is None:
+            posted = self.timed and self.link.send_ticket.claim() == self.sequence
+            phase = Phase.SEND if posted else Phase.RECEIVE
+        if phase is Phase.RECEIVE and self.kind != PacketKind.CALL:
+            if self.timed:
+                return None
+            phase, why = Phase.SEND, f"{why}; whether it took the message is not known"
+        return NoPartner(phase, why, *self.link.end)
 
 
 class Answer:

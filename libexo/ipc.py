@@ -91,7 +91,10 @@ class Thread:
         return exchange.reply
 
     def send(self, to: int, message: Message, timeout: float | None = None) -> None:
-        """Send *message* to *to*; return when it was taken. To a thread that waits for an answer: answer it."""
+        """Send *message* to *to*; return when it was taken. To a thread that waits for an answer: answer it.
+
+        With a *timeout*, however long, NoPartner says that nobody took it; without one, that is not known.
+        """
         origin = self.callers.pop(to, None)
         if origin is not None:
             self.core.answer(origin, message)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from kernel.abi import traps
 from libexo.errors import ExoError, GateClosed, TrapRefused
-from libexo.exchange import Peer
+from libexo.exchange import Arrival, Peer, put_up
 from libexo.host.base import Descriptor
 from libexo.transport.ring.line import open_line
+from libexo.wire import TIMED
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -76,6 +77,29 @@ class Peers:
             return None
         peer.epoch = epoch
         return peer
+
+    def is_up(self, arrival: Arrival, thread: int) -> bool:
+        """Say whether *thread* could take *arrival* now. A sender that wants it back at this moment asks again."""
+        peer, sequence = arrival.peer, arrival.packet.sequence
+        if peer is None or not arrival.packet.flags & TIMED or peer.kept == sequence:
+            return True
+        posted = peer.send_ticket.claim()
+        self.put_back(peer, posted, thread)
+        return posted == sequence
+
+    def put_back(self, peer: Peer, sequence: int, thread: int) -> None:
+        """Put up again the send ticket of message *sequence*, which was in our hands for a moment.
+
+        Whose way to us falls in that moment takes the message for taken, and does not ask again. So it is.
+        """
+        while sequence:
+            put_up(peer.send_ticket, sequence)
+            if peer.epoch == self._environment.kip.epoch:
+                return
+            sequence = peer.send_ticket.claim()
+            if self.identify(peer.token, thread) is None:
+                peer.kept = sequence
+                return
 
     def _meet(self, token: bytes, who: traps.Identified, descriptors: list[Descriptor]) -> Peer:
         """Return a new peer, with our end of its ring if it has one and there is room for it."""

@@ -9,13 +9,12 @@ waiting: it is taken without a look at what came right behind it.
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from kernel.abi.gate import Upcall
-from kernel.abi.ids import ANY_LOCAL_THREAD, ANY_THREAD, show_thread
-from kernel.abi.limits import MAX_OFFERS, SHORT_STRING
-from kernel.abi.messages import XFER_AT, IpcCode, Packet, Phase, ShortPart
+from kernel.abi.ids import ANY_THREAD, show_thread
+from kernel.abi.limits import MAX_OFFERS
+from kernel.abi.messages import XFER_AT, IpcCode, Packet, Phase
 from libexo import message as messages
 from libexo.errors import ExoError, IpcTimeout, NoPartner, TrapRefused, error_word
 from libexo.exchange import Answer, Arrival, Peer, put_up
@@ -23,6 +22,7 @@ from libexo.following import Followed
 from libexo.message import Item, Message, Origin
 from libexo.packing import check, pack, plain, take_back, unpack
 from libexo.peers import Peers
+from libexo.pending import divide, in_order, is_from, of_kernel
 from libexo.rings import Rings, answer_ring
 from libexo.sending import BATCH
 from libexo.speaking import speaks_for
@@ -53,13 +53,10 @@ if TYPE_CHECKING:
 
 AT_HAND = 8
 """Messages held while whatever comes is received: the others wait at the host, where each sender has its turn."""
-AHEAD = 20_000_000
-"""How long a message may have waited unseen, in ns, to go before one that was seen: a backlog is its sender's."""
 PENDING = 4096
-"""Messages held for later receives while a closed one looks for its own; beyond, the oldest sender waits.
+"""Messages held at most for later receives while a closed one looks for its own, if they are short.
 As many of the kernel's, for themselves: no sender keeps the kernel from being heard."""
 
-_SINCE = attrgetter("since")
 _NEVER = 1 << 64
 """Later than any time a packet can name."""
 _UNFOLLOWED = Answer(0, ())
@@ -75,7 +72,7 @@ class Receiving:
         self.news = True
         """Somebody may be bound to us whom we have not taken in."""
         self.holds = HELD
-        """How many bytes the inbox holds for others: see `libexo.transport.base`."""
+        """How many bytes the inbox holds for others, and what arrived may weigh: see `libexo.transport.base`."""
         self.window: Callable[[Packet], int] = lambda _packet: MAX_OFFERS
         """How many capabilities of a message are wanted: one that brings more is refused."""
         self._environment = environment
@@ -92,6 +89,8 @@ class Receiving:
         self._peers, self._identify = self.peers.known, self.peers.identify
         self._held: deque[Arrival] = deque()
         """What arrived and was not taken yet, oldest first; messages of the kernel too."""
+        self._weight = 0
+        """Of all of them: see `libexo.pending`."""
         self._looked = 0
         """When the inbox was last seen empty, as far as is known."""
         self._ready = _NEVER
@@ -135,7 +134,7 @@ class Receiving:
 
     # ------------------------------------------------------------------------------------------------ arrival
 
-    def look(self, most: int = PENDING) -> None:
+    def look(self, most: int = 2 * PENDING) -> None:
         """Take in what has arrived, a batch at most, until *most* are held, and put it in order."""
         if self.news:
             self._take_in()
@@ -145,6 +144,8 @@ class Receiving:
         ready, self._ready = self._ready, _NEVER
         known = len(held)
         for _ in range(min(BATCH, most - known)):
+            if self._weight > self.holds:
+                break
             if (arrived := receive()) is None:
                 self._looked = self._host.now()
                 self._ready = _NEVER if held else self._looked
@@ -153,19 +154,12 @@ class Receiving:
             if arrival is None:
                 continue
             held.append(arrival)
+            self._weight += arrival.weight
             if arrival.packet.sent > ready and len(held) == 1:
                 self._looked = ready
                 return
         if len(held) > known and len(held) > 1:
-            self._put_in_order(known)
-
-    def _put_in_order(self, known: int) -> None:
-        """Move what came after the first *known* to where it belongs."""
-        now, held = self._host.now(), list(self._held)
-        came = sorted(held[known:], key=_SINCE)
-        for arrival in came:
-            arrival.since = min(max(arrival.since, now - AHEAD), now)
-        self._held = deque(sorted((*held[:known], *came), key=_SINCE))
+            self._held = in_order(held, known, self._host.now())
 
     def hold(self, upcall: Upcall) -> None:
         """Keep a message of the kernel until somebody receives it."""
@@ -173,10 +167,7 @@ class Receiving:
         if len(held) >= PENDING and sum(arrival.peer is None for arrival in held) >= PENDING:
             self._statistics["kernel_message"] += 1
             return
-        parts = (ShortPart(upcall.text.encode()[:SHORT_STRING]),) if upcall.text else ()
-        packet = Packet(SEND, 0, upcall.label, upcall.words, parts)
-        items = plain(packet, frames := [b""])
-        held.append(Arrival(None, upcall.sender, packet, frames, items, self._host.now()))
+        held.append(of_kernel(upcall, self._host.now()))
 
     def _arrived(self, token: bytes, frames: list[bytes]) -> Arrival | None:
         """Check what arrived under *token*; return it, or count it and drop it."""
@@ -202,7 +193,8 @@ class Receiving:
             self._statistics["duplicate"] += 1
             return None
         peer.last = packet.sequence
-        arrival = Arrival(peer, peer.thread, packet, frames, items, max(packet.sent, self._looked))
+        weight = sum(map(len, frames)) + self.holds // PENDING
+        arrival = Arrival(peer, peer.thread, packet, frames, items, max(packet.sent, self._looked), weight)
         if packet.flags & PROPAGATED and self.speaks_for(
             peer.environment, peer.thread, packet.virtual, self._environment.number
         ):
@@ -229,11 +221,7 @@ class Receiving:
         self.rings.inbox.attach(peer.token, peer.line)
 
     def speaks_for(self, environment: int, thread: int, virtual: int, to: int) -> bool:
-        """Say whether *thread* of *environment* may send for thread *virtual* to environment *to*.
-
-        It may for threads of its own environment, to threads of its own environment, and where it is in the
-        chain of redirectors of *virtual*'s environment (X.2 propagation); else it sends for itself.
-        """
+        """Say whether *thread* of *environment* may send for *virtual* to environment *to*; else for itself."""
         return speaks_for(self._environment.kip, environment, thread, virtual, to)
 
     def recheck(self, origin: Origin) -> None:
@@ -262,14 +250,28 @@ class Receiving:
         held = self._held
         if sender == ANY_THREAD:
             while held:
-                if self._claim(arrival := held.popleft()):
+                self._weight -= (arrival := held.popleft()).weight
+                if self._claim(arrival):
                     return arrival
             return None
-        for arrival in [arrival for arrival in held if self._matches(sender, arrival)]:
+        number = self._environment.number
+        for arrival in [arrival for arrival in held if is_from(arrival, sender, number)]:
             held.remove(arrival)
+            self._weight -= arrival.weight
             if self._claim(arrival):
                 return arrival
+        self._make_room()
         return None
+
+    def _make_room(self) -> None:
+        """Refuse some of what is held, where that is too much: what is waited for must find room."""
+        if self._weight > self.holds:
+            self._held, refused = divide(self._held, self.holds * 3 // 4)
+            for arrival in refused:
+                self._weight -= arrival.weight
+                if self._claim(arrival):
+                    self._statistics["overflow"] += 1
+                    self.refuse(arrival, error_word(IpcCode.OVERFLOW, Phase.SEND))
 
     def _first(self) -> Arrival | None:
         """Take the first message to arrive, if it kept nobody waiting; None: `look` is to see to it."""
@@ -281,6 +283,7 @@ class Receiving:
         self._ready = _NEVER
         if arrival.packet.sent <= ready:
             self._held.append(arrival)
+            self._weight += arrival.weight
             return None
         self._looked = ready
         return arrival if not arrival.packet.flags & TIMED or self._claim(arrival) else None
@@ -288,22 +291,16 @@ class Receiving:
     def has(self, sender: int) -> bool:
         """Say whether a message from *sender* waits, not withdrawn so far."""
         self.look()
-        return any(self._matches(sender, arrival) and arrival.is_up() for arrival in self._held)
-
-    def _matches(self, sender: int, arrival: Arrival) -> bool:
-        if sender == arrival.sender:
+        number = self._environment.number
+        if any(is_from(it, sender, number) and self.peers.is_up(it, self.thread) for it in self._held):
             return True
-        peer = arrival.peer
-        if peer is None:
-            return False
-        if sender == ANY_LOCAL_THREAD:
-            return peer.environment == self._environment.number
-        return sender == peer.thread
+        self._make_room()
+        return False
 
     def _claim(self, arrival: Arrival) -> bool:
         """Take *arrival* for good. False: its sender withdrew it, or is gone."""
         peer, packet = arrival.peer, arrival.packet
-        if peer is None:
+        if peer is None or peer.kept == packet.sequence:
             return True
         if peer.epoch != self._environment.kip.epoch and self._identify(peer.token, self.thread) is None:
             self._statistics["unknown_token"] += 1
@@ -312,7 +309,7 @@ class Receiving:
             return True
         claimed = peer.send_ticket.claim()
         if claimed != packet.sequence:
-            put_up(peer.send_ticket, claimed)
+            self.peers.put_back(peer, claimed, self.thread)
             self._statistics["withdrawn"] += 1
             return False
         if packet.kind == CALL:

@@ -146,7 +146,7 @@ class Sending:
         self.unlink(link)
         text = f"thread {show_thread(link.partner)} does not keep to the rules"
         for exchange in list(link.exchanges.values()):
-            self.fail(exchange, NoPartner(exchange.latest_phase(), text))
+            self.fail(exchange, exchange.cut_off(text))
 
     def unlink(self, link: Link) -> None:
         """Give *link* up; it closes when nothing is under way on it."""
@@ -405,16 +405,16 @@ class Sending:
         self.pump(link)
         link.end = end
         for exchange in [exchange for exchange in link.exchanges.values() if not exchange.turned]:
-            self.fail(exchange, NoPartner(exchange.latest_phase(), why, *end))
+            self.fail(exchange, exchange.cut_off(why))
         self._let_fall(link)
 
-    def fail(self, exchange: Exchange, error: IpcError) -> None:
-        """End *exchange* with *error*."""
+    def fail(self, exchange: Exchange, error: IpcError | None) -> None:
+        """End *exchange* with *error*; None: it was taken, and that is all its receiver will ever say of it."""
         if exchange.link.timed is exchange:
             exchange.link.send_ticket.claim()
             exchange.link.answer_ticket.claim()
-        exchange.error, exchange.done = error, True
-        self._end(exchange)
+        exchange.error, exchange.done, exchange.taken = error, True, exchange.taken or error is None
+        self._end(exchange) if error else self._close(exchange)
 
     def _end(self, exchange: Exchange) -> None:
         """End *exchange* otherwise than well: what it offered is offered no longer."""

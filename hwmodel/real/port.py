@@ -11,7 +11,7 @@ from hwmodel.errors import exhausted
 from hwmodel.machine import Body, Descriptor, Exhausted, Supervisor
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.loop import GONE, Loop, close_quietly
-from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
+from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS, MAX_UNREAD_DESCRIPTORS
 
 MAX_PACKET_DESCRIPTORS = 253
 """What the host lets one packet bring (SCM_MAX_FD)."""
@@ -40,7 +40,8 @@ class RealPort:
         self._room = end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
         self._unread = array.array("i", [0])
         """What the peer has not read, as the host counts it."""
-
+        self._lent = 0
+        """Descriptors sent since everything was read. The host counts them against all of our uid."""
         self._is_read = self._is_held = False
 
     def open(self, body: Body, supervisor: Supervisor, ended: Callable[[], None]) -> None:
@@ -82,6 +83,8 @@ class RealPort:
         """
         try:
             if descriptors:
+                if not self._lend(len(descriptors)):
+                    return False
                 send_packet(self._socket, data, descriptors)
             else:
                 self._send(data, SEND_FLAGS)
@@ -95,12 +98,30 @@ class RealPort:
         return True
 
     def offer(self, data: bytes) -> bool:
-        """Send one packet while half of the room is left for answers. False: not now."""
-        fcntl.ioctl(self._socket, termios.TIOCOUTQ, self._unread)
+        """Send one packet while half of the room is left for answers. False: not now.
+
+        Nor while there may be descriptors that were not read: what came behind them would hide that they were.
+        """
+        unread = self._waiting()
+        if unread and self._lent:
+            return False
+        self._lent = 0
         try:
-            return self._unread[0] < self._room // 2 and self.send(data)
+            return unread < self._room // 2 and self.send(data)
         except Exhausted:
             return False
+
+    def _lend(self, count: int) -> bool:
+        """Count *count* descriptors more as not read. False: those are too many."""
+        if self._lent and not self._waiting():
+            self._lent = 0
+        self._lent += count
+        return self._lent <= MAX_UNREAD_DESCRIPTORS
+
+    def _waiting(self) -> int:
+        """Return how much the peer has not read, as the host counts it."""
+        fcntl.ioctl(self._socket, termios.TIOCOUTQ, self._unread)
+        return self._unread[0]
 
     def close(self) -> None:
         """Close this end. Twice is harmless."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from hwmodel.machine import Exhausted
 from hwmodel.simulated.calls import HostCalls
 from hwmodel.simulated.descriptors import SimulatedDescriptor
+from kernel.abi.limits import MAX_UNREAD_DESCRIPTORS
 
 PORT_PACKETS = 256
 """Packets a gate holds before its program counts as one that does not read."""
@@ -34,7 +35,7 @@ class SimulatedPort:
         given = [d for d in descriptors if isinstance(d, SimulatedDescriptor)]
         try:
             self._calls.make("sendmsg" if given else "send")
-            is_heard = not (self.closed or self.cut) and len(self.to_program) < PORT_PACKETS
+            is_heard = not (self.closed or self.cut) and self._has_room(len(given))
         except Exhausted:
             for descriptor in given:
                 descriptor.close()
@@ -47,6 +48,10 @@ class SimulatedPort:
             descriptor.owner = self._owner
         self.to_program.append((data, given))
         return True
+
+    def _has_room(self, descriptors: int) -> bool:
+        unread = sum(len(given) for _, given in self.to_program)
+        return len(self.to_program) < PORT_PACKETS and unread + descriptors <= MAX_UNREAD_DESCRIPTORS
 
     def offer(self, data: bytes) -> bool:
         """Send one packet while half of the room is left for answers."""

@@ -6,6 +6,8 @@ MAX_TRAP_BYTES = 64 * 1024
 """A trap, encoded."""
 MAX_TRAP_DESCRIPTORS = 16
 """Descriptors that may come with one trap."""
+MAX_UNREAD_DESCRIPTORS = 256
+"""Descriptors in answers that a caller has not read; beyond, it counts as one that does not read its answers."""
 MAX_BATCH = 64
 """Traps in one batch."""
 MAX_ENVIRONMENTS = 1024

@@ -2,6 +2,9 @@
 
 Such a program writes into a pipe; the nursery reads it, and appends to the log of the program's name. So a log is
 bounded, and who writes more than can be taken waits at the pipe. Whoever reads the log delays nobody.
+
+The work is bounded, too: a turn reads each of a few pipes once, and the next comes a while later. So a program that
+writes without end, in however small pieces, is read as often as any other, and most of the time the nursery rests.
 """
 
 import contextlib
@@ -9,6 +12,7 @@ import fcntl
 import os
 import select
 import shutil
+import time
 from dataclasses import dataclass
 
 from kernel.abi.logs import FOLDER, KEPT, MAX_ALL_LOGS, MAX_ENDED_LOGS, MAX_LOG, MIN_LOG, OLDER, log_file
@@ -16,6 +20,8 @@ from kernel.abi.logs import FOLDER, KEPT, MAX_ALL_LOGS, MAX_ENDED_LOGS, MAX_LOG,
 PIPE_BYTES = 16 << 10
 """What a program may have written and nobody have read: also what one pipe gets of one turn."""
 PIPES_PER_TURN = 16
+TURN_EVERY = 0.004
+"""Seconds from one turn to the next: a program writes 4 MB a second into its log at most, all together 64."""
 MOST_READS = 64
 """What the largest pipe holds that a program can make of its own, 1 MiB."""
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -96,6 +102,8 @@ class Logs:
         self._total = 0
         self._streams: dict[int, Stream] = {}
         self._epoll = select.epoll()
+        self._next = 0.0
+        """When there may be a turn."""
         self._own = self._log("nursery.log")
         self._own.writers = 1
 
@@ -122,6 +130,11 @@ class Logs:
             stream = self._streams[reading]
             if self._take(stream) == 0:
                 self._close(stream)
+        self._next = time.monotonic() + TURN_EVERY
+
+    def rest(self) -> float:
+        """Return for how many seconds there is to be no turn."""
+        return max(0.0, self._next - time.monotonic())
 
     def finish(self, stream: Stream) -> None:
         """Its program has ended: write down what is left, and close. Twice is harmless."""

@@ -90,13 +90,14 @@ class Nursery:
         self._epoll = select.epoll()
         self._epoll.register(control, select.EPOLLIN)
         self._epoll.register(self._logs, select.EPOLLIN)
+        self._hears_logs = True
 
     def serve(self) -> None:
         """Do what the kernel asks, until it is gone."""
         control = self._control.fileno()
         while True:
             has_foreign = any(c.launch.program.kind == ProgramKind.FOREIGN for c in self._children.values())
-            events = self._epoll.poll(LOOK_AGAIN if self._looks else ORPHANS_EVERY if has_foreign else None)
+            events = self._epoll.poll(self._patience(has_foreign=has_foreign))
             # What children did comes first: a request must not find them in a state the kernel has not seen.
             for descriptor, _ in events:
                 if (child := self._watched.get(descriptor)) is not None:
@@ -108,6 +109,15 @@ class Nursery:
                 return
             if self._logs.fileno() in ready:
                 self._logs.turn()
+
+    def _patience(self, *, has_foreign: bool) -> float | None:
+        """Return for how many seconds nobody is looked at, unless he asks; logs are not heard while they rest."""
+        patience = LOOK_AGAIN if self._looks else ORPHANS_EVERY if has_foreign else None
+        rest = self._logs.rest()
+        if self._hears_logs != (not rest):
+            self._hears_logs = not rest
+            self._epoll.modify(self._logs, 0 if rest else select.EPOLLIN)
+        return min(rest or ORPHANS_EVERY, patience or ORPHANS_EVERY) if rest or patience else None
 
     def end(self) -> None:
         """End everybody, and remove the run directory."""

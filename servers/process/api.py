@@ -19,6 +19,10 @@ _TEXT_BYTES = 5
 """What a text, or a pair of them, takes beside itself, at most."""
 
 
+Budget = dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]]
+"""Limits, by the items of `kernel.abi.budget` in small letters."""
+
+
 class ProgramSpec(msgspec.Struct, array_like=True):
     """A program to run."""
 
@@ -35,7 +39,7 @@ class ProgramSpec(msgspec.Struct, array_like=True):
     """It is a server that must answer whenever it is asked; else it is ended, and restarted by its rule."""
     grace: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
     """Seconds it has from SIGTERM to SIGKILL when it is ended."""
-    budget: dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]] = {}
+    budget: Budget = {}
     """Limits by item, as `exo ps --budget` names them, out of the caller's own; the others are the usual ones."""
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ come along with the request. Who may speak is decided by SO_PEERCRED; somebody w
 shows the operators' secret in the first packet, as hexadecimal digits in the field "secret".
 
     {"op": "run", "kind": 1, "argv": [...], "name": "", "environ": [[k, v]...], "share": 1, "restart": "never",
-     "roles": [0, 1, 2, ...], "detach": false, "heartbeat": false, "grace": 5}
+     "roles": [0, 1, 2, ...], "detach": false, "heartbeat": false, "grace": 5, "budget": {"threads": 4, ...}}
                                                            -> {"ok": {"thread": ..., "name": ...}}
                                        and when it ended   -> {"exit": {"status": ..., "fault": ..., "text": ...}}
     {"op": "signal", "signal": 2}      to what this connection runs
@@ -38,9 +38,9 @@ from kernel.abi.gate import UNDECODABLE
 from kernel.abi.limits import MAX_NAME, MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
 from kernel.abi.program import ProgramKind, Role
 from libexo.errors import ExoError, GateClosed
-from servers.process.api import Exit, ProgramSpec, Restart
+from servers.process.api import Budget, Exit, ProgramSpec, Restart
 from servers.process.ending import GRACE, MAX_GRACE
-from servers.process.policy import ProcessRefused
+from servers.process.policy import ProcessRefused, check_budget
 
 if TYPE_CHECKING:
     from servers.process.children import Child
@@ -88,6 +88,7 @@ class Run(_Request, tag="run"):
     detach: bool = False
     heartbeat: bool = False
     grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] = GRACE
+    budget: Budget = {}
 
 
 class Signal(_Request, tag="signal"):
@@ -361,8 +362,17 @@ class Conversation:
         if self._child is not None:
             raise ExoError("this connection runs a program already")
         _check_size(run)
+        check_budget(run.budget)
         spec = ProgramSpec(
-            run.kind, run.argv, run.name, run.environ, run.share, run.restart, run.heartbeat, run.grace
+            run.kind,
+            run.argv,
+            run.name,
+            run.environ,
+            run.share,
+            run.restart,
+            run.heartbeat,
+            run.grace,
+            run.budget,
         )
         child = self._server.start(spec, descriptors, run.roles, spawner=0)
         if not run.detach:

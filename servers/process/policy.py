@@ -1,8 +1,9 @@
 """The process server's decisions: names, and when what ended is started again. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import PurePath
 
+from kernel.abi.budget import named
 from kernel.abi.ids import FIRST_PROGRAM
 from kernel.abi.limits import MAX_NAME, MAX_THREADS
 from kernel.abi.program import ProgramKind
@@ -100,6 +101,19 @@ def choose_thread(taken: Collection[int], last: int) -> int:
         if number not in taken:
             return number
     raise ThreadRefused(f"all {span} thread numbers are taken")
+
+
+def check_budget(limits: Mapping[str, int]) -> None:
+    """Raise SpawnRefused where an operator cannot give these *limits*: no program gets more than a server has."""
+    try:
+        chosen = named(limits)
+    except ValueError as error:
+        raise SpawnRefused(str(error)) from None
+    for item, limit in chosen.items():
+        if limit > item.server:
+            raise SpawnRefused(
+                f"a budget of {limit} {item.name.lower()}: {item.server} at most, which is what a server has"
+            )
 
 
 def choose_name(kind: int, program: str, taken: Collection[str]) -> str:

@@ -1,7 +1,10 @@
-"""The last deaths of servers, and who is traced, as status and ps show them."""
+"""The last deaths of servers, and who is traced or sleeps, as status and ps show them."""
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from exo import kill, serve, view
 from exo.__main__ import main
 from exo.deaths import TAIL, recent
 from exo.system import log_path
+from kernel.abi.kip import EnvironmentState
 from kernel.abi.obituary import Obituary, cause
 from servers.process import ending
 from tests.exo.conftest import Pages
@@ -128,3 +132,35 @@ def test_a_heartbeat_is_asked_for(
     [request] = heard.requests
     assert (request["heartbeat"], request["share"], request["grace"]) == (True, 2, 5.0)
     assert request["kind"] == serve.SERVER
+
+
+SLEEPER = "import threading, sys; {start}print('ready', flush=True); sys.stdin.read()"
+BUSY = "threading.Thread(target=lambda: [0 for _ in iter(int, 1)], daemon=True).start(); "
+CHILD = "import subprocess; subprocess.Popen([sys.executable, '-c', 'while True: pass']); "
+
+
+@pytest.mark.parametrize(("start", "shown"), [("", "blocked"), (BUSY, "running"), (CHILD, "running")])
+def test_who_has_a_processor_and_sleeps(pages: Pages, run: Path, start: str, shown: str) -> None:
+    """The only member of a plan has the processor, and runs if one of its threads does, or of its processes."""
+    pages.environment(0, "memory")
+    pages.publish()
+    [row] = view.open_kip(str(run)).environments()
+    program = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER.format(start=start)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert program.stdout is not None
+    program.stdout.readline()
+    row = row._replace(pid=program.pid, state=EnvironmentState.RUNNING)
+    found = (view.state(row) for _ in range(10_000))  # it may be on its way into the sleep
+    seen = next((state for state in found if state == shown), "other")
+    elsewhere = [
+        view.state(row._replace(state=state)) for state in (EnvironmentState.READY, EnvironmentState.DEAD)
+    ]
+    os.killpg(program.pid, signal.SIGKILL)
+    program.communicate()
+
+    assert (seen, elsewhere) == (shown, ["ready", "dead"])
+    assert view.state(row) == "running"

@@ -12,6 +12,7 @@ import pytest
 from exo import run as verb
 from exo.__main__ import main
 from exo.serve import SERVER
+from exo.streams import STREAMS
 from exo.system import Trouble
 from exo.verbs import parser
 from kernel.abi.errors import Fault
@@ -31,7 +32,7 @@ def test_the_numbers_are_the_abis() -> None:
         ProgramKind.SERVER,
         ProgramKind.FOREIGN,
     )
-    assert verb.STREAMS == (Role.STDIN, Role.STDOUT, Role.STDERR)
+    assert STREAMS == (Role.STDIN, Role.STDOUT, Role.STDERR)
     assert (verb.DIRECTORY, verb.SOURCE, verb.IMPORTS) == (Role.DIRECTORY, Role.SOURCE, Role.IMPORTS)
     assert verb.FAULT_NOT_STARTED == Fault.NOT_STARTED
 
@@ -68,6 +69,7 @@ def test_nothing_heavy_is_imported() -> None:
         "--env=A= --run /x prog y",
         "--share 1000 -- --odd",
         "--name -x prog",
+        "--budget threads=4,children=0 --budget=waits=7 -- prog",
     ],
 )
 def test_the_quick_way_reads_as_argparse_does(line: str) -> None:
@@ -88,6 +90,7 @@ def test_the_quick_way_reads_as_argparse_does(line: str) -> None:
         options.detach,
     )
     assert (request.environ, request.system) == (options.env, options.run)
+    assert request.budget == {item: limit for each in options.budget for item, limit in each.items()}
 
 
 @pytest.mark.parametrize(
@@ -100,6 +103,12 @@ def test_the_quick_way_reads_as_argparse_does(line: str) -> None:
         "--share x a",
         "--share -1 a",
         "--share 1001 a",
+        "--budget threads a",
+        "--budget threads=x a",
+        "--budget threads=-1 a",
+        "--budget threads=1000000000 a",
+        "--budget threads=1,=2 a",
+        "--budget threads=1, a",
         "--env A a",
         "--nam n a",
         "--name",
@@ -122,9 +131,8 @@ def test_a_python_program_comes_with_all_it_needs(
     heard = operator(ended(0))
     streams = [str(Path(f"/proc/self/fd/{number}").readlink()) for number in (0, 1, 2)]
 
-    assert (
-        main(["--run", str(run), "run", "--share", "3", "--env", "SHAPE=a=b", "--", "prog.py", "x", "é"]) == 0
-    )
+    options = ["--share", "3", "--budget", "threads=4,children=0", "--env", "SHAPE=a=b"]
+    assert main(["--run", str(run), "run", *options, "--", "prog.py", "x", "é"]) == 0
 
     request = heard.requests[0]
     environ = dict(request.pop("environ"))
@@ -134,6 +142,7 @@ def test_a_python_program_comes_with_all_it_needs(
         "argv": ["prog.py", "x", "é"],
         "name": "",
         "share": 3,
+        "budget": {"threads": 4, "children": 0},
         "roles": [0, 1, 2, 3, 4, 5],
         "detach": False,
     }

@@ -1,6 +1,6 @@
 """What must be true of the kernel between any two traps, checked from all its records against one another."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from hwmodel.simulated.machine import SimulatedMachine
@@ -137,12 +137,17 @@ def _things(capabilities: list[Capability], rows: list[Environment]) -> Iterator
             yield f"nobody watches {e}, which ended"
 
 
-def rights_grow(capabilities: list[Capability]) -> list[str]:
-    """Say who holds more rights than what its capability was derived from (EXECUTE comes with carving)."""
+def rights_grow(
+    capabilities: list[Capability], spared: Callable[[Capability], int] = lambda _: 0
+) -> list[str]:
+    """Say who holds more rights than what its capability was derived from (EXECUTE comes with carving).
+
+    *spared*: which of them it has had since before that was granted with fewer.
+    """
     return [
         f"{c} of {c.parent}"
         for c in capabilities
-        if c.parent is not None and c.rights & ~(c.parent.rights | Rights.EXECUTE)
+        if c.parent is not None and c.rights & ~(c.parent.rights | Rights.EXECUTE | spared(c))
     ]
 
 

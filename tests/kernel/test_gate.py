@@ -4,12 +4,13 @@ import msgspec
 import pytest
 
 from hwmodel.machine import Exhausted
+from hwmodel.simulated import ports
 from hwmodel.simulated.ports import PORT_PACKETS
 from kernel.abi import traps
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.gate import Status
 from kernel.abi.kip import Counter
-from kernel.abi.limits import MAX_BATCH, MAX_TRAP_BYTES
+from kernel.abi.limits import MAX_BATCH, MAX_TRAP_BYTES, MAX_UNREAD_DESCRIPTORS
 from kernel.abi.program import Program
 from kernel.dispatch import HANDLERS, handles
 from kernel.errors import Panic
@@ -111,6 +112,26 @@ def test_who_does_not_read() -> None:
 
         assert sender.environment.fault == Fault.GATE_OVERRUN
         assert sender.environment.detail == "Inventory"
+
+
+def test_who_does_not_read_its_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose answers bring descriptors is ended, however much room its gate has; who reads them gets on."""
+    monkeypatch.setattr(ports, "PORT_PACKETS", 10 * MAX_UNREAD_DESCRIPTORS)
+    with theatre() as stage:
+        sender, reader = stage.puppet("sender", holds=("ram",)), stage.puppet("reader", holds=("ram",))
+        extents = [puppet.sys.carve(puppet.handles[0], 1).extent for puppet in (sender, reader)]
+        mapping = ENCODE(traps.MapExtent(extents[0]))
+        for _ in range(MAX_UNREAD_DESCRIPTORS):
+            sender.host._ground.send(mapping)
+        stage.settle()
+        before = sender.environment.fault
+        sender.host._ground.send(mapping)
+        stage.settle()
+        for _ in range(2 * MAX_UNREAD_DESCRIPTORS):
+            reader.host.close_descriptor(reader.sys.trap(traps.MapExtent(extents[1]))[1][0])
+
+        assert (before, sender.environment.fault) == (0, Fault.GATE_OVERRUN)
+        assert reader.environment.alive
 
 
 def test_packets_of_the_dead() -> None:

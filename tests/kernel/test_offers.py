@@ -11,7 +11,9 @@ from kernel.abi.kip import Counter, Page
 from kernel.abi.limits import MAX_HANDLES, MAX_OFFERS
 from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Kind, Rights
+from libexo import vm
 from libexo.errors import TrapRefused
+from libexo.extent import Extent
 from tests.kernel.passing import accept, offer, passed
 from tests.kernel.puppets import Puppet, Theatre, faults, refusal, theatre
 
@@ -242,6 +244,37 @@ def test_a_grant_takes_the_other_offers() -> None:
         assert [refusal(accept, c, a, each) for each in others] == [NO_SUCH_OFFER] * 2
         assert [(h.thread, h.rights) for h in b.sys.inspect(there).holders] == [(a.thread, READ)]
         assert handles(a) == [a.handles[0], child]
+
+
+@pytest.mark.parametrize("narrowed_by", ["giver", "receiver"])
+def test_a_grant_of_fewer_rights_spares_what_is_older(narrowed_by: str) -> None:
+    """What was derived before keeps its rights; who was granted the rest sees it, and takes it back."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        extent = a.sys.carve(a.handles[0], 1).extent
+        older = c.env.views.map(older_handle := passed(a, extent, c, READ | WRITE))
+        made = offer(a, extent, b, READ if narrowed_by == "giver" else ALL_RIGHTS, grant=True)
+        there = accept(b, a, made, READ).handle
+        seen = [(holder.thread, holder.rights) for holder in b.sys.inspect(there).holders]
+        kept = c.sys.inspect(older_handle).rights
+        older[:4] = b"rest"
+        read = bytes(b.env.views.map(there)[:4])
+
+        assert (seen, kept, read) == ([(c.thread, READ | WRITE)], READ | WRITE, b"rest")
+        assert refusal(b.sys.derive, there, READ | WRITE) == Refusal.MISSING_RIGHT
+        assert (vm.revoke(b.env, Extent(there, 1, 0)), faults(older), c.sys.inventory()) == (1, True, ())
+
+
+def test_a_grant_of_fewer_rights_leaves_its_giver_none_by_an_older_offer() -> None:
+    """An offer that stood before the grant falls with it: nobody gets rights that way which nobody holds."""
+    with theatre() as stage:
+        a, b, extent, made = offered(stage)
+        granted = passed(a, extent, b, READ, grant=True)
+
+        assert refusal(accept, b, a, made) == NO_SUCH_OFFER
+        assert [(c.thing.kind, c.rights) for c in b.caps] == [(Kind.EXTENT, READ)]
+        assert handles(b) == [granted]
 
 
 @pytest.mark.parametrize("who", ["maker", "receiver"])

@@ -293,7 +293,8 @@ def test_the_kernel_is_heard_over_a_crowd() -> None:
         found = core(b).take(KERNEL_ENVIRONMENTS)
 
         assert found is not None
-        assert (len(core(b).receiving._held), core(b).statistics["kernel_message"]) == (PENDING, 0)
+        assert PENDING - 8 < len(core(b).receiving._held) <= PENDING
+        assert core(b).statistics["kernel_message"] == 0
 
 
 def test_a_crowd_does_not_keep_the_receiver() -> None:

@@ -5,6 +5,7 @@ from itertools import permutations
 
 import pytest
 
+from kernel.abi.ids import ANY_THREAD
 from kernel.abi.messages import PacketKind, Phase
 from libexo.errors import IpcTimeout, NoPartner
 from libexo.exchange import Exchange
@@ -314,3 +315,78 @@ def test_full_of_answers() -> None:
             core(b).answer(caller, Message())
 
         assert core(a).withdraw(exchange) is Phase.RECEIVE
+
+
+def take_silently(b: Puppet) -> None:
+    """Take the next message for good; that it was taken does not arrive any more."""
+    assert core(b).receiving.next(ANY_THREAD) is not None
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("kind", [SEND, CALL])
+@pytest.mark.parametrize("takes", [True, False])
+def test_taken_just_before_the_end_of_its_way(
+    *, takes: bool, kind: PacketKind, timed: bool, ends: bool
+) -> None:
+    """Where the receiver ends, or just the binding, a message that may be withdrawn was taken, or it was not.
+
+    Of one that may not, nobody can say: a call may have been taken, and of a send the error says so.
+    """
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, kind=kind, timed=timed)
+        if takes:
+            take_silently(b)
+        if ends:
+            stage.kill(b)
+        else:
+            b.sys.unbind(exchange.link.token, b.thread)
+        core(a).pump()
+        error = exchange.error
+
+        assert exchange.done
+        assert (taken(b) if not ends else None) is None
+        if timed and takes and kind is SEND:
+            assert (error, exchange.taken) == (None, True)
+        else:
+            assert isinstance(error, NoPartner)
+            known = kind is SEND or (timed and not takes)
+            assert error.phase is (Phase.SEND if known else Phase.RECEIVE)
+            assert ("is not known" in str(error)) == (kind is SEND and not timed)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_the_way_falls_while_a_receiver_looks(*, earlier: bool) -> None:
+    """Whose way falls while its number is in the receiver's hands takes it for taken: so that one takes it."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        core(b).open_inbox()
+        if earlier:
+            core(a).withdraw(post(a, b, 1, kind=SEND, timed=True))
+        exchange = post(a, b, 2, kind=SEND, timed=True)
+        core(b).receiving.look()
+        [peer] = core(b).receiving._peers.values()
+
+        def fall() -> None:
+            b.sys.unbind(exchange.link.token, b.thread)
+            core(a).pump()
+
+        peer.send_ticket = Slow(peer.send_ticket, fall)
+        seen = earlier or core(b).receiving.has(a.thread)
+
+        assert (seen, taken(b)) == (True, (2,))
+        assert (exchange.done, exchange.error) == (True, None)
+
+
+def test_the_way_fell_before_a_receiver_looked() -> None:
+    """A message that was taken back when its way fell is not there any more, whoever looks."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, kind=SEND, timed=True)
+        core(b).receiving.look()
+        b.sys.unbind(exchange.link.token, b.thread)
+        core(a).pump()
+
+        assert isinstance(exchange.error, NoPartner)
+        assert (core(b).receiving.has(a.thread), taken(b)) == (False, None)

@@ -26,6 +26,8 @@ SHOWN = 6
 """How many possibilities are shown."""
 MOST_STATES = 50_000
 """More possibilities than that at one event mean that the model, not the history, is at fault."""
+_UNTAKEN = (IpcCode.TIMEOUT, IpcCode.CANCELLED, IpcCode.NO_PARTNER)
+"""Errors of the send phase that say that the message was not taken, whatever is lost on its way."""
 _NAMES = {ANY: "anybody", LOCAL: "anybody of its environment"}
 
 
@@ -175,5 +177,5 @@ def _unlawful(history: History, error: int, taken: int) -> str:
         ended = any(isinstance(event, Ended) for event in history.events)
         lost = not taken and not ended and history.settled and not history.cuts
         return "was lost, although its sender was told that it arrived" if lost else ""
-    never = error >> 1 in (IpcCode.TIMEOUT, IpcCode.CANCELLED) or not (history.delays or history.cuts)
+    never = error >> 1 in _UNTAKEN or not (history.delays or history.cuts)
     return f"was delivered after its sender was told: {error_name(error)}" if taken and never else ""

@@ -31,7 +31,6 @@ from tests.model.states import (
     FOREVER,
     IDLE,
     LOST,
-    PLAIN,
     RECEIVING,
     RECHECK,
     REQUEUES,
@@ -125,7 +124,6 @@ def steps(world: World, state: State, now: int) -> Iterator[Step]:
         elif kind == DEAD and place.partner >= 0 and now <= place.since + world.latency:
             yield from _meet(world, state, thread, late=True)
         if world.faulty and kind in (RECEIVING, DONE):
-            yield from _unheard(world, state, thread)
             yield from _unread(world, state, thread)
 
 
@@ -205,17 +203,6 @@ def _lost(world: World, state: State, thread: int, gone: int, phase: Phase) -> S
     place = state.places[thread]
     since = max(gone, place.since)
     return Step(since, _due(world, place, since), _fail(state, thread, since, NO_PARTNER[phase]))
-
-
-def _unheard(world: World, state: State, thread: int) -> Iterator[Step]:
-    """The news that a message was taken was under way too long: its receiver is gone before it arrived."""
-    place = state.places[thread]
-    operation = world.calls[place.call]
-    if not isinstance(operation, Ipc) or operation.to < 0 or place.outcome != PLAIN:
-        return
-    partner = state.places[operation.to]
-    if partner.kind == DEAD and partner.since >= place.since:
-        yield Step(partner.since, FOREVER, _fail(state, thread, partner.since, NO_PARTNER[Phase.SEND]))
 
 
 def _unread(world: World, state: State, thread: int) -> Iterator[Step]:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -17,19 +17,24 @@ import psutil
 
 from exo.console import Console
 from exo.system import Trouble
+from kernel.abi.budget import Item
 from kernel.abi.kip import EnvironmentState, Head, SystemState
 from kernel.abi.program import ProgramKind, Role
 from libexo import kip
 from libexo.errors import ExoError
 from libexo.kip import EnvironmentRow, Kip
+from servers.memory.server import LOOK_AGAIN
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
 """Seconds anything may take on an idle host before a test has failed. On a busy one it is more: looks are counted,
 and each of them takes as long as everything else."""
 LOOK = 0.002
-STILL = 20
-"""How often the books must be found unchanged to be taken for settled."""
+STILL, REST = 4, LOOK_AGAIN / 2
+"""How often, and how far apart in seconds, the books must be found unchanged to be taken for settled.
+
+The memory server has looked again meanwhile, and has given up what it carved for those who have ended.
+"""
 SERVERS = ("memory", "process", "scheduler")
 PYTHON, FOREIGN = ProgramKind.PYTHON, ProgramKind.FOREIGN
 
@@ -154,21 +159,13 @@ class Books:
     free: int
     endpoints: frozenset[str]
     descriptors: tuple[int, ...]
-    """How many kernel and nursery have open: tickets of bindings, memory of extents, pidfds, gates."""
+    """How many kernel and nursery have open: memory of extents, pidfds, gates, endpoints.
+
+    Not the one that each binding keeps: a server binds to another when it first calls it, and to its successor when
+    it next does.
+    """
     processes: int
     """Of our uids."""
-
-    def within(self, before: "Books") -> bool:
-        """Whether the same are there as *before*, and hold no more: a server may have tidied up meanwhile."""
-        held, held_before = ({row[0]: row[1:3] for row in each.environments} for each in (self, before))
-        return (
-            replace(self, environments=(), descriptors=(), free=0)
-            == replace(before, environments=(), descriptors=(), free=0)
-            and held.keys() == held_before.keys()
-            and all(mine <= held_before[name][n] for name in held for n, mine in enumerate(held[name]))
-            and all(mine <= old for mine, old in zip(self.descriptors, before.descriptors, strict=True))
-            and self.free >= before.free
-        )
 
 
 class System:
@@ -258,7 +255,8 @@ class System:
     def books(self) -> Books:
         """Return the accounts as they stand."""
         rows = sorted(self.kip.environments(), key=lambda row: row.name)
-        lent = tuple(len(os.listdir(f"/proc/{pid}/fd")) for pid in (self.pid, self.nursery))  # noqa: PTH208
+        lent = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (self.pid, self.nursery)]  # noqa: PTH208
+        lent[0] -= sum(self.kip.budget(row.number)[Item.BINDINGS].used for row in rows)
         return Books(
             tuple(
                 (row.name, row.handles, row.frames, "dead" if row.state == EnvironmentState.DEAD else "alive")
@@ -267,7 +265,7 @@ class System:
             frozenset(self.kip.names()),
             self.kip.head(Head.FREE_FRAMES),
             frozenset(path.name for path in (self.run_directory / "ipc").iterdir()),
-            lent,
+            tuple(lent),
             len(self.processes()),
         )
 
@@ -275,14 +273,13 @@ class System:
         """Take the books as they are, once they stand still, for those every test is held to."""
         self.settle()
         self.baseline, stood = self.books(), 0
-
-        def still() -> bool:
-            nonlocal stood
+        for _ in range(int(PATIENCE / REST)):
+            select.select((), (), (), REST)
             now = self.books()
             self.baseline, stood = now, stood + 1 if now == self.baseline else 0
-            return stood >= STILL
-
-        assert wait_until(still), self.baseline
+            if stood >= STILL:
+                return
+        raise AssertionError(f"the books never stand still: {self.baseline}")
 
     def processes(self) -> list[int]:
         """Return the process ids of everybody whose uid is of this system's block."""

@@ -46,7 +46,7 @@ def own() -> Iterator[System]:
 def audit(system: System) -> None:
     """Hold *system* to its baseline."""
     system.settle()
-    if wait_until(lambda: system.books().within(system.baseline), 3):
+    if wait_until(lambda: system.books() == system.baseline, 3):
         return
     before, after = vars(system.baseline), vars(system.books())
     system.rebase()

@@ -19,14 +19,16 @@ HOARDS = (
         "from libexo.errors import IpcTimeout\n"
         "process = Processes.connect(env, timeout=0.02)\n"
         "child = process.spawn(ProgramSpec(3, ('/bin/sleep', '1000'), budget={'waits': 0}))\n"
-        "limit = env.kip.budget(env.number)[9].limit\n"
+        "waits = lambda: env.kip.budget(env.number)[9]\n"
         "def waited():\n"
         "    try: process.wait(child)\n"
-        "    except IpcTimeout: return 'waits'\n"
+        "    except IpcTimeout as late: return late.phase.name  # SEND: it was withdrawn, and nobody holds it\n"
         "    except RemoteError as error: return error.kind\n"
-        "said = [waited() for _ in range(limit + 20)]  # one that is withdrawn before it is taken is not held\n"
-        "process.kill(child); print(said[-1], vault.secret())",
-        "TooManyWaits b'secret'",
+        "said = []\n"
+        "while said[-1:] != ['TooManyWaits'] and said.count('RECEIVE') <= waits().limit: said.append(waited())\n"
+        "full = (said.count('RECEIVE'), waits().used) == (waits().limit,) * 2\n"
+        "process.kill(child); print(said[-1], full, set(said[:-1]) <= {'SEND', 'RECEIVE'}, vault.secret())",
+        "TooManyWaits True True b'secret'",
     ),
     Attack(
         "many_deadlines", "asks its memory back by thousands of deadlines that never come",

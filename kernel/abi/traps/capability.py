@@ -30,6 +30,9 @@ class Derive(Trap, tag=0x40):
 class Transfer(Trap, tag=0x41):
     """Offer the receiver a derived capability (map), or the capability itself (grant).
 
+    Of fewer rights, a grant narrows the capability, and nothing that was derived from it before: that moves along
+    with what rights it has. Who accepts sees it (Inspect), and takes it back (Revoke, which needs no right).
+
     The result is the handle of the offer in the caller's own table; the receiver takes it by Accept. Dropping
     the offer takes it back, and so does taking the capability it is of, or granting that by another offer. An
     offer can be inspected and dropped; for every other trap it is of the wrong kind.

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 import hwmodel.real.gate
-from hwmodel.machine import Body, Descriptor
+from hwmodel.machine import Body, Descriptor, Port
 from hwmodel.real.body import RealBody
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.gate import Gate, Peer
 from hwmodel.real.loop import Loop
 from hwmodel.real.port import RealPort, close_all
-from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
+from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS, MAX_UNREAD_DESCRIPTORS
 
 pytestmark = pytest.mark.system
 
@@ -127,6 +127,48 @@ def test_packets_and_descriptors_go_both_ways(lines: list[Line], recorder: Recor
     assert recorder.events == [("trap", lines[0].body, b"take these", 2)]
     assert (answered, data, len(numbers), sent.number) == (True, b"answer", 1, -1)
     os.close(numbers[0])
+
+
+def lend(port: Port, count: int) -> bool:
+    """Answer with *count* descriptors of one file."""
+    with tempfile.TemporaryFile() as file:
+        return port.send(b"answer", [RealDescriptor(os.dup(file.fileno())) for _ in range(count)])
+
+
+def read(peer: socket.socket) -> bytes:
+    """Read one packet; what came with it is closed."""
+    data, numbers, _, _ = socket.recv_fds(peer, 100, 253)
+    for number in numbers:
+        os.close(number)
+    return data
+
+
+def test_descriptors_that_nobody_reads_are_bounded(lines: list[Line]) -> None:
+    """Who does not read the answers they came with gets no more of them, whatever room its gate has."""
+    port, peer = lines[0].body.port, lines[0].peer
+    before = open_descriptors()
+    lent = [lend(port, MAX_UNREAD_DESCRIPTORS // 8) for _ in range(10)]
+    plain = port.send(b"answer")
+    for _ in range(9):
+        read(peer)
+    again = lend(port, MAX_UNREAD_DESCRIPTORS // 2)
+
+    assert lent == [True] * 8 + [False] * 2
+    assert (plain, again, lend(lines[1].body.port, 1)) == (True, True, True)
+    assert open_descriptors() == before
+
+
+def test_a_caller_that_reads_its_answers_gets_descriptors_without_end(lines: list[Line]) -> None:
+    """Also where there is always a message of the kernel that it did not read."""
+    port, peer = lines[0].body.port, lines[0].peer
+    told = port.offer(b"told")
+    for _ in range(2 * MAX_UNREAD_DESCRIPTORS):
+        assert lend(port, 1)
+        assert not port.offer(b"told")  # it is kept until the answer was read
+        assert [read(peer), read(peer)] == [b"told", b"answer"]
+        assert port.offer(b"told")
+
+    assert told
 
 
 def test_a_packet_longer_than_a_trap_is_told_and_thrown_away(lines: list[Line], recorder: Recorder) -> None:

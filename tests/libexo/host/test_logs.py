@@ -1,6 +1,7 @@
 """The logs of programs: bounded, one for each name, and whoever writes much waits while others go on."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from kernel.abi import logs as abi
 from libexo.host import logs
-from libexo.host.logs import PIPE_BYTES, PIPES_PER_TURN, Logs
+from libexo.host.logs import PIPE_BYTES, PIPES_PER_TURN, TURN_EVERY, Logs
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=31)
 
@@ -181,3 +182,20 @@ def test_the_logs_of_a_system_that_is_over_are_kept(tmp_path: Path) -> None:
 
     assert (tmp_path / "run.logs" / "web.log").read_text(encoding="ascii") == "second"
     assert not (run / "log").exists()
+
+
+def test_there_is_a_rest_between_turns(kept: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is written, and in however small pieces: what comes meanwhile is for the next turn."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    _, writing = kept.open("flood")
+    rests = []
+    for _ in range(3):
+        rests.append(kept.rest())
+        write(writing, b"x")
+        kept.turn()
+        rests.append(kept.rest())
+        now += TURN_EVERY
+    os.close(writing)
+
+    assert rests == pytest.approx([0, TURN_EVERY] * 3)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kernel.abi.budget import Item
 from kernel.abi.limits import MAX_NAME
 from kernel.abi.program import ProgramKind
 from servers.process.policy import (
@@ -12,6 +13,8 @@ from servers.process.policy import (
     MAX_DELAY,
     MIN_RUN_TIME,
     Pace,
+    SpawnRefused,
+    check_budget,
     choose_name,
     delay,
     lasted,
@@ -93,3 +96,16 @@ def test_who_waits_long_delays_nobody() -> None:
 
     assert pace.delay(0.0, MAX_DELAY) == MAX_DELAY
     assert pace.delay(0.0, 0.0) == 0
+
+
+def test_what_an_operator_gives() -> None:
+    """As much as a server has, and not more; an item there is none of is named, with those there are."""
+    check_budget({item.name.lower(): item.server for item in Item})
+
+    for item in Item:
+        with pytest.raises(
+            SpawnRefused, match=f"{item.server + 1} {item.name.lower()}: {item.server} at most"
+        ):
+            check_budget({item.name.lower(): item.server + 1})
+    with pytest.raises(SpawnRefused, match=r"no budget counts thread: there are handles, .*threads"):
+        check_budget({"threads": 1, "thread": 1})
