@@ -6,9 +6,13 @@ came of each call. Blocked means: the server's main thread waits for ever inside
 """
 
 import json
+import math
 import os
 import random
 import signal
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -84,11 +88,19 @@ class Report:
     blows: dict[str, int] = field(default_factory=Counter)
     recoveries_ms: list[float] = field(default_factory=list)
     said: dict[str, int] = field(default_factory=Counter)
+    bare_ms: list[float] = field(default_factory=list)
+    """How long a bare Python takes to start and end here, under the same load: what the machine is like."""
+
+    def calibrate(self) -> None:
+        """Start a bare Python, and note how long that took."""
+        began = time.monotonic_ns()
+        subprocess.run([sys.executable, "-I", "-S", "-c", ""], check=True)
+        self.bare_ms.append((time.monotonic_ns() - began) / 1e6)
 
     def quantile(self, part: float) -> float:
         """Return the time in ms within which *part* of the servers were back."""
         ordered = sorted(self.recoveries_ms)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
+        return ordered[math.ceil(len(ordered) * part) - 1]
 
     def text(self) -> str:
         """Return it as one line of JSON."""
@@ -96,7 +108,8 @@ class Report:
         times = {
             name: round(self.quantile(part), 1) for name, part in (("p50", 0.5), ("p99", 0.99), ("max", 1))
         }
-        return json.dumps({**shown, "recovery_ms": times, "n": len(self.recoveries_ms)})
+        bare = round(statistics.median(self.bare_ms), 1)
+        return json.dumps({**shown, "recovery_ms": times, "n": len(self.recoveries_ms), "bare_ms": bare})
 
 
 @contextmanager
@@ -130,6 +143,7 @@ def wage(system: System, seed: int, blows: int) -> Report:
             name, how = drawn.choice(rested), drawn.choice([*BLOWS])
             strike(system, prober, name, how, report)
             back[name] = time.monotonic()
+            report.calibrate()
             pause(drawn.uniform(0, 0.05))
         for (
             client

@@ -1,6 +1,7 @@
 """Servers die, are stopped and block at random under load: all are back, soon, and nothing is lost or left."""
 
 import os
+import statistics
 from collections.abc import Callable
 
 import pytest
@@ -15,7 +16,9 @@ pytestmark = [
 ]
 
 PATIENCE_MS = 500
-"""Within this 99 of 100 servers that were struck answer again."""
+"""Within this 99 of 100 servers that were struck answer again,"""
+BARE = 20
+"""or within so many times what a bare Python takes to start in the same run, where that is more."""
 
 
 def holds(seed: int, blows: int, report_line: Callable[[str], None]) -> None:
@@ -31,7 +34,8 @@ def holds(seed: int, blows: int, report_line: Callable[[str], None]) -> None:
         errors = {"NoPartner", "RemoteError", "IpcError"}
         assert set(report.said) <= {"done", "freed well", *errors, *(f"freed {each}" for each in errors)}
         assert report.said["done"] > blows
-        assert report.quantile(0.99) < PATIENCE_MS, report.text()
+        patience = max(PATIENCE_MS, BARE * statistics.median(report.bare_ms))
+        assert report.quantile(0.99) < patience, report.text()
 
 
 @pytest.mark.timeout(240)
