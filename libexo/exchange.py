@@ -101,6 +101,7 @@ class Peer:
         "doubted",
         "environment",
         "epoch",
+        "family",
         "last",
         "line",
         "redirected",
@@ -117,10 +118,13 @@ class Peer:
         tickets: "tuple[Ticket, Ticket]",
         *,
         redirected: bool,
+        family: int = 0,
     ) -> None:
         """The messages under *token* are from *thread* of *environment*."""
         self.thread = thread
         self.environment = environment
+        self.family = family
+        """The party it is of, in whose turn its messages are received."""
         self.token = token
         self.send_ticket, self.answer_ticket = tickets
         self.redirected = redirected
@@ -161,7 +165,10 @@ class Arrival(msgspec.Struct, eq=False):
         """Say whether it could be taken now. A sender that wants it back at this moment asks again."""
         if self.peer is None or not self.packet.flags & TIMED:
             return True
-        posted = self.peer.send_ticket.claim()
+        try:
+            posted = self.peer.send_ticket.claim()
+        except OSError:
+            return False  # its sender is gone, and the ticket was closed
         put_up(self.peer.send_ticket, posted)
         return posted == self.packet.sequence
 

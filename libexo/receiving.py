@@ -1,15 +1,15 @@
 """The receiving half of the rendezvous: who sends to us, what waits to be taken, and our answers.
 
 Messages are taken one by one, as they are asked for, oldest first: what was not asked for stays. *Oldest* goes
-by when the sender began to wait, as it says itself; nobody can claim to have waited since before the inbox was
-last seen empty, nor since a time to come. A message that was sent when its receiver was ready kept nobody
-waiting: it is taken without a look at what came right behind it.
+by when the sender began to wait, as it says itself; nobody can claim to have waited since before the last look at
+the inbox, nor since a time to come. A message that was sent when its receiver was ready kept nobody
+waiting: it is taken without a look at what came right behind it. Where many wait, the inbox hands them over in
+turn, one of each party: a program with all its descendants (`libexo.transport.turns`).
 """
 
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from kernel.abi.gate import Upcall
@@ -21,6 +21,7 @@ from libexo.errors import ExoError, IpcTimeout, NoPartner, TrapRefused, error_wo
 from libexo.exchange import Answer, Arrival, Peer, put_up
 from libexo.following import Followed
 from libexo.message import Item, Message, Origin
+from libexo.ordering import crowd, is_enough, put_in_order
 from libexo.packing import check, pack, plain, take_back, unpack
 from libexo.peers import Peers
 from libexo.rings import Rings, answer_ring
@@ -52,14 +53,11 @@ if TYPE_CHECKING:
     from libexo.transport.base import Inbox
 
 AT_HAND = 8
-"""Messages held while whatever comes is received: the others wait at the host, where each sender has its turn."""
-AHEAD = 20_000_000
-"""How long a message may have waited unseen, in ns, to go before one that was seen: a backlog is its sender's."""
+"""Messages put in order of time while whatever comes is received; with those beyond, each party has its turn."""
 PENDING = 4096
-"""Messages held for later receives while a closed one looks for its own; beyond, the oldest sender waits.
+"""Messages held for later receives while a closed one looks for its own; beyond, those wait who have many.
 As many of the kernel's, for themselves: no sender keeps the kernel from being heard."""
 
-_SINCE = attrgetter("since")
 _NEVER = 1 << 64
 """Later than any time a packet can name."""
 _UNFOLLOWED = Answer(0, ())
@@ -93,7 +91,7 @@ class Receiving:
         self._held: deque[Arrival] = deque()
         """What arrived and was not taken yet, oldest first; messages of the kernel too."""
         self._looked = 0
-        """When the inbox was last seen empty, as far as is known."""
+        """When it was last looked for messages, as far as is known: what was to come first then came."""
         self._ready = _NEVER
         """Since when we have been waiting for whatever comes."""
         self.followed = Followed(environment, statistics)
@@ -135,18 +133,20 @@ class Receiving:
 
     # ------------------------------------------------------------------------------------------------ arrival
 
-    def look(self, most: int = PENDING) -> None:
-        """Take in what has arrived, a batch at most, until *most* are held, and put it in order."""
+    def look(self, most: int = 0) -> None:
+        """Take in what has arrived, a batch at most (*most*, if not 0: while it is not enough), in order."""
         if self.news:
             self._take_in()
         if self.rings is not None:
             self.rings.recheck()
         receive, held = (self.inbox or self.open_inbox()).receive, self._held
         ready, self._ready = self._ready, _NEVER
-        known = len(held)
-        for _ in range(min(BATCH, most - known)):
-            if (arrived := receive()) is None:
-                self._looked = self._host.now()
+        came, but = False, crowd(held) if not most and len(held) >= PENDING else ()
+        for _ in range(BATCH):
+            if most and held and is_enough(held, most, self._statistics):
+                break
+            if (arrived := receive(but)) is None:
+                self._looked = self._now()
                 self._ready = _NEVER if held else self._looked
                 break
             arrival = self._arrived(*arrived)
@@ -156,16 +156,10 @@ class Receiving:
             if arrival.packet.sent > ready and len(held) == 1:
                 self._looked = ready
                 return
-        if len(held) > known and len(held) > 1:
-            self._put_in_order(known)
-
-    def _put_in_order(self, known: int) -> None:
-        """Move what came after the first *known* to where it belongs."""
-        now, held = self._host.now(), list(self._held)
-        came = sorted(held[known:], key=_SINCE)
-        for arrival in came:
-            arrival.since = min(max(arrival.since, now - AHEAD), now)
-        self._held = deque(sorted((*held[:known], *came), key=_SINCE))
+            came = True
+        if came:
+            self._looked = self._now()
+            put_in_order(held, self._looked)
 
     def hold(self, upcall: Upcall) -> None:
         """Keep a message of the kernel until somebody receives it."""
@@ -226,7 +220,7 @@ class Receiving:
             assert self.inbox is not None
             self.rings = Rings(self._environment, self.thread, self.peers, self.inbox, self._statistics)
             self.inbox = self.rings.inbox
-        self.rings.inbox.attach(peer.token, peer.line)
+        self.rings.inbox.attach(peer.token, peer.line, peer.family)
 
     def speaks_for(self, environment: int, thread: int, virtual: int, to: int) -> bool:
         """Say whether *thread* of *environment* may send for thread *virtual* to environment *to*.
@@ -258,7 +252,7 @@ class Receiving:
             self._take_in()
         if sender == ANY_THREAD and not self._held and (first := self._first()) is not None:
             return first
-        self.look(AT_HAND if sender == ANY_THREAD else PENDING)
+        self.look(AT_HAND if sender == ANY_THREAD else 0)
         held = self._held
         if sender == ANY_THREAD:
             while held:

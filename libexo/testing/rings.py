@@ -7,12 +7,13 @@ has one when it is made: plain memory, with doorbells that are keys of the hub. 
 one of rings too. What waited in a ring when its receiver closed is lost, as what waits at a `Hub` is.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import count
 
 from kernel.abi.limits import FRAME_SIZE
 from libexo.errors import BrokenRing
+from libexo.host.base import Descriptor
 from libexo.testing import system
 from libexo.transport.base import Broken, Channel, Frames, Inbox
 from libexo.transport.inprocess import Hub
@@ -178,13 +179,19 @@ class ListeningInbox(RingInbox):
         """Hear of rings through *inner*."""
         super().__init__(inner, Patience(0), self._found_broken)
         self._hub = hub
+        self._owners: dict[bytes, int] = {}
 
-    def receive(self) -> tuple[bytes, list[bytes]] | None:
-        """Return the token a message came under, and its frames; or None."""
+    def admit(self, token: bytes, descriptor: Descriptor, owner: int) -> None:
+        """Take messages of a binding, which is a party's."""
+        self._owners[token] = owner
+        super().admit(token, descriptor, owner)
+
+    def receive(self, but: Collection[int] = ()) -> tuple[bytes, list[bytes]] | None:
+        """Return the token a message came under, and its frames; or None. Parties in *but* are passed over."""
         while (news := self._inner.receive()) is not None:
             if (line := self._hub.take(news[0])) is not None:
-                self.attach(news[0], line)
-        arrived = super().receive()
+                self.attach(news[0], line, self._owners[news[0]])
+        arrived = super().receive(but)
         if arrived is None:
             for token in [token for token, line in self.lines if line.hung_up and not line.ready()]:
                 self._drop(token)

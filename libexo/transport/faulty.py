@@ -6,7 +6,7 @@ sent in the same order. Every message sent through the wrapped transport is subj
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,10 +208,10 @@ class FaultyInbox(_End):
         """Close the connection of *token*."""
         self._inner.close_peer(token)
 
-    def receive(self) -> tuple[bytes, list[bytes]] | None:
-        """Return the next message under its token, or None."""
+    def receive(self, but: Collection[int] = ()) -> tuple[bytes, list[bytes]] | None:
+        """Return the next message under its token, or None. Parties in *but* are passed over."""
         self._transport.operate()
-        return self._inner.receive()
+        return self._inner.receive(but)
 
     def send(self, token: bytes, frames: Frames) -> bool:
         """Send an answer back, or what its fate leaves of it."""

@@ -7,13 +7,18 @@ A channel connects to the end point of its binding and begins with the token. Th
 (ZMQ_USE_FD) when the kernel hands it over, at which one connection waits and no other ever will: ZeroMQ accepts
 whoever comes, and gives up the process when there is no descriptor left to do so with. For ZeroMQ, the connection
 is part of what it was accepted at; so it keeps the listening socket, and both are closed together.
+
+*Turns.* ZeroMQ hands over up to 8 KiB of one connection at a time: some ninety short messages. While one piece is
+worked through, an inbox reads what else there is, a piece of each connection, and keeps it by party
+(`libexo.transport.turns`). So that this has an end, each side says how much it has read, and a sender stops when
+WINDOW bytes of it were not: who goes on all the same soon holds more than all may (`Inbox.limit`).
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import cast
 
 import zmq
 
@@ -22,13 +27,22 @@ from libexo.errors import BrokenStream
 from libexo.host.base import Descriptor, Source
 from libexo.transport.base import HELD, Broken, Frames
 from libexo.transport.framing import Assembly, encode, report
+from libexo.transport.polling import End, Poll
+from libexo.transport.turns import Turns
 
 QUEUE = 1000
 """Messages queued at the sender of a binding before `send` says that it is full."""
-CHUNKS = 64
-"""Pieces of at most 8 KiB that ZeroMQ reads from a connection before we do; the rest waits at the host."""
+WINDOW = 1 << 18
+"""Bytes that a sender has on the way, or waiting for their turn, before `send` says the same: see *Turns*."""
+CHUNKS, FEW_CHUNKS = 64, 12
+"""Pieces that ZeroMQ reads from a connection before we do, from the one of a channel, from each of an inbox; the
+rest waits at the host. A piece has at most 8 KiB, and takes so much however short it is."""
+AT_ONCE = 64
+"""Pieces that an inbox reads before it returns a message, if it has one."""
 REPORT = 1 << 14
 """Bytes read that are reported when there is no message to go with."""
+STRAIGHT = 8
+"""Messages received as they come before it is looked for others, who may have waited longer."""
 FLUSH_MS = 200
 """How long a closing inbox may take to get its last answers out."""
 RETRY_MS, LAST_RETRY_MS = 20, 5000
@@ -37,6 +51,8 @@ RETRY_MS, LAST_RETRY_MS = 20, 5000
 One that was lost is tried, too, in vain: its name is gone. To forbid that would throw away answers that came and
 were not read yet.
 """
+PIECE = 256
+"""What it costs to keep a piece, besides its bytes, here and in ZeroMQ."""
 _PEER = b"."
 """ZeroMQ's name for the one connection of a channel."""
 _ANYWHERE = "ipc://adopted"
@@ -45,51 +61,13 @@ _NONE: Sequence[list[bytes]] = ()
 _UNSENT = (zmq.EAGAIN, zmq.EHOSTUNREACH)
 """The queue is full; there is no connection any more."""
 
-T = TypeVar("T")
 # Plain numbers: combining the flags of an enum costs more than sending a frame does.
 _NOW = int(zmq.DONTWAIT)
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
-_READABLE = int(zmq.POLLIN)
 _poll = zmq.zmq_poll
 
 
-class _End(Generic[T]):
-    """What both ends have in common: a socket, with its calls at hand, and *T*, what is received from it."""
-
-    shows_all = True
-    """`Poll` sees whatever it holds: see `libexo.ipc`."""
-
-    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
-        """Use *socket*, which is connected or bound."""
-        self.socket = socket
-        self.messages: deque[T] = deque()
-        """Those that were taken out of the socket together with one before."""
-        self.is_ready = False
-        """A wait found a message."""
-        self.is_quiet = False
-        """It was asked, had nothing, and was not used since: its descriptor will tell of news."""
-        # Without the wrapper in Python, which serves socket types that have groups and routing ids.
-        self._send = super(zmq.Socket, socket).send
-        self._recv: Any = socket.recv
-        self._alone: list[tuple[Any, int]] = [(socket, _READABLE)]
-        self._descriptor = cast("int", socket.getsockopt(zmq.FD))
-
-    def look(self) -> bool:
-        """Ask whether there is a message. To receive in vain would raise an exception, at three times the cost."""
-        found = bool(self.messages or _poll(self._alone, 0))
-        self.is_quiet = not found
-        return found
-
-    def fileno(self) -> int:
-        """Return ZeroMQ's descriptor (edge-triggered)."""
-        return self._descriptor
-
-    def close(self) -> None:
-        """Close the socket, and with it all connections."""
-        self.socket.close()
-
-
-class ZmqChannel(_End[list[bytes]]):
+class ZmqChannel(End):
     """The sending end of a binding. Implements `libexo.transport.base.Channel`."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", address: str, token: bytes) -> None:
@@ -104,16 +82,33 @@ class ZmqChannel(_End[list[bytes]]):
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, LAST_RETRY_MS)
         socket.connect(address)
         super().__init__(socket)
+        self.messages: deque[list[bytes]] = deque()
         self._assembly = Assembly(HELD)
-        self._read = self._told = 0
+        self._read = self._told = self._sent = 0
+        self._wrong: BrokenStream | None = None
         self._write(token)
 
     def send(self, frames: Frames) -> bool:
         """Send a message: one for ZeroMQ, so it takes all of it or nothing."""
-        if not self._write(encode(frames, self._read)):
+        record = encode(frames, self._read)
+        if self._sent - self._assembly.read > WINDOW and not self._has_room():
+            return False
+        if not self._write(record):
             return False
         self._told = self._read
+        self._sent += len(record)
         return True
+
+    def _has_room(self) -> bool:
+        """Hear how far the receiver has come, some at most; say whether more may be on its way to it."""
+        try:
+            for _ in range(CHUNKS):
+                if self._wrong or len(self.messages) >= QUEUE or not _poll(self.alone, 0):
+                    break
+                self.messages.extend(self._draw())
+        except BrokenStream as error:
+            self._wrong = error
+        return self._wrong is None and self._sent - self._assembly.read <= WINDOW
 
     def _write(self, record: bytes) -> bool:
         self.is_quiet = False
@@ -129,28 +124,38 @@ class ZmqChannel(_End[list[bytes]]):
     def receive(self) -> list[bytes] | None:
         """Return the next answer, or None. Raises BrokenStream."""
         while not self.messages:
+            if self._wrong is not None:
+                raise self._wrong
             if not (self.is_ready or self.look()):
                 return None
-            self.is_ready = self.is_quiet = False
-            try:
-                self._recv(_NOW)
-                chunk = self._recv(_NOW)
-            except zmq.Again:
-                return None
-            self._read += len(chunk)
-            messages = self._assembly.feed(chunk)
-            if self._read - self._told > REPORT and self._write(report(self._read)):
-                self._told = self._read
+            messages = self._draw()
             if len(messages) == 1:
                 return messages[0]
             self.messages.extend(messages)
         return self.messages.popleft()
 
+    def _draw(self) -> Sequence[list[bytes]]:
+        """Take a piece out of the socket; return the messages that are complete with it. Raises BrokenStream."""
+        self.is_ready = self.is_quiet = False
+        try:
+            self._recv(_NOW)
+            chunk = self._recv(_NOW)
+        except zmq.Again:
+            return ()
+        self._read += len(chunk)
+        messages = self._assembly.feed(chunk)
+        if self._read - self._told > REPORT and self._write(record := report(self._read)):
+            self._told = self._read
+            self._sent += len(record)
+        return messages
+
 
 class _Peer:
     """One binding to an inbox."""
 
-    __slots__ = ("assembly", "end_point", "identity", "owner", "sent", "token")
+    __slots__ = (
+        "assembly", "end_point", "identity", "owner", "pieces", "read", "sent", "token", "told", "waiting",
+    )  # fmt: skip
 
     def __init__(self, token: bytes, owner: int, end_point: str, limit: int) -> None:
         self.token = token
@@ -160,23 +165,33 @@ class _Peer:
         """ZeroMQ's name for its connection, once it has said who it is."""
         self.assembly = Assembly(limit)
         self.sent = 0
+        self.read = self.told = 0
+        """Bytes of it that had their turn, and how many it was told of."""
+        self.pieces: deque[bytes | list[bytes]] = deque()
+        """What waits for its turn: pieces as they came, before them the messages cut out of one."""
+        self.waiting = 0
+        """What the pieces take, in bytes."""
 
     @property
     def held(self) -> int:
-        """Bytes that are held for it: what is not complete, and what it has not read."""
-        return self.assembly.held + self.sent - self.assembly.read
+        """Bytes that are held for it: what waits, what is not complete, and what it has not read."""
+        return self.waiting + self.assembly.held + self.sent - self.assembly.read
 
 
-class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
+class ZmqInbox(End):
     """The receiving end of a thread. Implements `libexo.transport.base.Inbox`."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", broken: Broken) -> None:
         """Receive from nobody yet; *broken* is told who does not keep to the rules."""
         socket = context.socket(zmq.STREAM)
         socket.setsockopt(zmq.LINGER, FLUSH_MS)
-        socket.setsockopt(zmq.RCVHWM, CHUNKS)
+        socket.setsockopt(zmq.RCVHWM, FEW_CHUNKS)
         socket.setsockopt(zmq.SNDHWM, 0)  # bounded here, in bytes
         super().__init__(socket)
+        self.messages: Turns[_Peer] = Turns()
+        """Those of whom something waits for its turn: within a party, its bindings take turns as well."""
+        self._straight = STRAIGHT
+        """How many messages more may be received as they come."""
         self.limit = HELD
         self._broken = broken
         self._held = 0
@@ -204,17 +219,16 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
         self._held -= peer.held
         if peer.identity is not None:
             self._connected.pop(peer.identity, None)
-        if self.messages:
-            self.messages = deque(message for message in self.messages if message[0] != token)
+        self.messages.drop(peer.owner, lambda waiting: waiting is peer)
+        peer.pieces.clear()
         self.is_quiet = False
         with suppress(zmq.ZMQError):  # we were closed meanwhile
             self.socket.unbind(peer.end_point)
 
-    def receive(self) -> tuple[bytes, list[bytes]] | None:
-        """Return the token a message came under, and its frames; or None."""
-        while not self.messages:
-            if not (self.is_ready or self.look()):
-                return None
+    def receive(self, but: Collection[int] = ()) -> tuple[bytes, list[bytes]] | None:
+        """Return the token a message came under, and its frames; or None. Parties in *but* are passed over."""
+        if self.is_ready and self._straight and not self.messages and not but:
+            self._straight -= 1
             self.is_ready = self.is_quiet = False
             try:
                 identity = self._recv(_NOW)
@@ -224,16 +238,72 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
             peer = self._connected.get(identity)
             if peer is None:
                 self._meet(identity, chunk)
-                continue
-            messages = self._take(peer, chunk)
-            if len(messages) == 1:
+            elif len(messages := self._take(peer, chunk)) == 1:
                 return peer.token, messages[0]
-            self.messages.extend([(peer.token, message) for message in messages])
-        return self.messages.popleft()
+            elif messages and peer.token in self._peers:
+                peer.pieces.extend(messages)
+                self.messages.add(peer.owner, peer)
+        self._straight, may_be_more, self.is_passed_over = STRAIGHT, True, False
+        while may_be_more:
+            may_be_more = self._gather()
+            if (message := self._next(but)) is not None:
+                self.is_quiet = self.is_quiet and not self.messages
+                return message
+        self.is_passed_over = bool(self.messages)
+        return None
+
+    def _gather(self) -> bool:
+        """Read what there is, a piece of each connection; say whether there may be more."""
+        self.is_ready = False
+        for _ in range(min(AT_ONCE, len(self._connected) + len(self._strangers) + 1)):
+            if not _poll(self.alone, 0):
+                self.is_quiet = True
+                return False
+            self.is_quiet = False
+            identity = self._recv(_NOW)
+            chunk = self._recv(_NOW)
+            peer = self._connected.get(identity)
+            if peer is None:
+                self._meet(identity, chunk)
+            else:
+                self._keep(peer, chunk)
+        return True
+
+    def _keep(self, peer: _Peer, chunk: bytes) -> None:
+        """Have *chunk* wait for its turn."""
+        if not peer.pieces:
+            self.messages.add(peer.owner, peer)
+        peer.pieces.append(chunk)
+        peer.waiting += PIECE + len(chunk)
+        self._held += PIECE + len(chunk)
+        if self._held > self.limit:
+            self._shed()
+
+    def _next(self, but: Collection[int]) -> tuple[bytes, list[bytes]] | None:
+        """Return the message whose turn it is, of those who are not in *but*."""
+        while (turn := self.messages.next(but)) is not None:
+            owner, peer = turn
+            piece = peer.pieces.popleft()
+            messages: Sequence[list[bytes]] = (piece,) if isinstance(piece, list) else self._cut(peer, piece)
+            if peer.pieces:
+                self.messages.add(owner, peer)
+            if messages:
+                return peer.token, messages[0]
+        return None
+
+    def _cut(self, peer: _Peer, piece: bytes) -> Sequence[list[bytes]]:
+        """Return the messages that are complete with *piece*, whose turn it is; all but the first wait on."""
+        peer.waiting -= PIECE + len(piece)
+        self._held -= PIECE + len(piece)
+        messages = self._take(peer, piece)
+        if peer.token in self._peers:
+            peer.pieces.extendleft(reversed(messages[1:]))
+        return messages
 
     def _take(self, peer: _Peer, chunk: bytes) -> Sequence[list[bytes]]:
         """Return the messages that are complete with *chunk*; whose fault it is that none can be is closed."""
         assembly = peer.assembly
+        peer.read += len(chunk)
         before = assembly.held - assembly.read
         why, messages = "", _NONE
         try:
@@ -253,6 +323,9 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
             self._held += change
             if self._held > self.limit:
                 self._shed()
+        if peer.read - peer.told > REPORT and peer.token in self._peers:
+            peer.told = peer.read
+            self._write(peer, report(peer.read))
         return messages
 
     def _meet(self, identity: bytes, chunk: bytes) -> None:
@@ -280,7 +353,7 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
         peer.identity = identity
         self._connected[identity] = peer
         if len(said) > TOKEN_BYTES:
-            self.messages.extend([(peer.token, message) for message in self._take(peer, said[TOKEN_BYTES:])])
+            self._keep(peer, said[TOKEN_BYTES:])
 
     def _hang_up(self, identity: bytes) -> None:
         with suppress(zmq.ZMQError):  # he was quicker
@@ -292,24 +365,32 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
         self._broken(peer.token, why)
 
     def _shed(self) -> None:
-        """End bindings of whoever holds the most until there is room."""
+        """End the fullest bindings of whoever holds the most, until a quarter is free.
+
+        Each that ends has all others asked for again: one at a time, there would be no end to it.
+        """
         while self._held > self.limit and self._peers:
             by_owner: Counter[int] = Counter()
             for peer in self._peers.values():
                 by_owner[peer.owner] += peer.held
             guilty = max(by_owner, key=by_owner.__getitem__)
-            worst = max((p for p in self._peers.values() if p.owner == guilty), key=lambda p: p.held)
-            self._end(
-                worst, f"{by_owner[guilty]} bytes of messages that were not complete, or answers not read"
-            )
+            theirs = [peer for peer in self._peers.values() if peer.owner == guilty]
+            for peer in sorted(theirs, key=lambda peer: -peer.held):
+                self._end(peer, f"{by_owner[guilty]} bytes that wait, are not complete, or were not read")
+                if self._held <= self.limit - self.limit // 4:
+                    return
 
     def send(self, token: bytes, frames: Frames) -> bool:
         """Send an answer back over the binding of *token*; it counts as held until it was read."""
         peer = self._peers.get(token)
         if peer is None or peer.identity is None:
             return False
+        peer.told = peer.read
+        return self._write(peer, encode(frames, peer.read))
+
+    def _write(self, peer: _Peer, record: bytes) -> bool:
+        assert peer.identity is not None
         self.is_quiet = False
-        record = encode(frames)
         try:
             self._send(peer.identity, _MORE)
             self._send(record, _NOW)
@@ -321,34 +402,8 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
         self._held += len(record)
         if self._held > self.limit:
             self._shed()
-            return token in self._peers
+            return peer.token in self._peers
         return True
-
-
-class Poll:
-    """Waits for sockets of ours and for plain descriptors together. As `select.poll`, but it looks into sockets."""
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        """Wait for *sources*."""
-        ends = [source for source in sources if isinstance(source, _End)]
-        plain = [source.fileno() for source in sources if not isinstance(source, _End)]
-        self._ends = {end.socket: end for end in ends}
-        self._items: list[tuple[Any, int]] = [(item, _READABLE) for item in (*self._ends, *plain)]
-
-    def poll(self, milliseconds: int = -1) -> list[tuple[int, int]]:
-        """Return the plain descriptors that have something, with their events; the ends are told themselves."""
-        descriptors = []
-        for end in self._ends.values():
-            if end.messages:
-                end.is_ready = True
-                milliseconds = 0
-        for item, events in _poll(self._items, milliseconds):
-            found = self._ends.get(item)
-            if found is None:
-                descriptors.append((item, events))
-            else:
-                found.is_ready = True
-        return descriptors
 
 
 class ZmqTransport:

@@ -20,12 +20,19 @@ TURNS = 500
 class Party:
     """Somebody who is bound, and sends what he likes."""
 
-    def __init__(self, end: socket.socket, token: bytes) -> None:
+    def __init__(self, end: socket.socket, token: bytes, is_read: Callable[[], object]) -> None:
         self.end = end
         self.token = token
+        self.is_read = is_read
+        """Has what was sent be taken out of the socket: it does not hold everything."""
 
     def send(self, data: bytes) -> None:
-        self.end.sendall(data)
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self.end.send(left, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                self.is_read()
 
     def begin(self, size: int, of: int = LIMIT // 2) -> None:
         """Send *size* bytes of a message of a string of *of* bytes."""
@@ -71,7 +78,7 @@ class Place:
         address, descriptor = self.listen()
         end = socket.socket(socket.AF_UNIX)
         end.connect(str(self.run / "ipc" / address))
-        self.parties.append(Party(end, token))
+        self.parties.append(Party(end, token, self.inbox._gather))
         self.parties[-1].send(token if says is None else says)
         self.inbox.admit(token, descriptor, owner)
         return self.parties[-1]
