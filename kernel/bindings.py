@@ -111,8 +111,9 @@ class Binding:
     @property
     def identity(self) -> traps.Identified:
         """What its receiver is told of it."""
-        sender = self.sender
-        return traps.Identified(sender.id, sender.environment.number, self.redirected, self.ring_size)
+        sender, environment = self.sender, self.sender.environment
+        family = environment.budget.family
+        return traps.Identified(sender.id, environment.number, self.redirected, self.ring_size, family)
 
     def hand_over(self) -> "list[Descriptor]":
         """Return what is the receiver's, once. Raises Exhausted: then it is still here."""

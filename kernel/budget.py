@@ -8,6 +8,7 @@ What a server charges its callers for is void when either of them ends.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import TYPE_CHECKING
 
 from kernel.abi import traps
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     from kernel.kernel import Kernel
 
 _COUNT = len(Item)
+_FAMILIES = count(1)
 
 
 class Budget:
     """What one environment may, does, and gave to its children, by item."""
 
-    __slots__ = ("charges", "costs", "given", "limit", "name", "parts", "payer", "row", "used")
+    __slots__ = ("charges", "costs", "family", "given", "limit", "name", "parts", "payer", "row", "used")
 
     def __init__(self, name: str, limit: Sequence[int], payer: "Budget | None" = None) -> None:
         """Start with nothing used; *payer* is whose limits these come out of, None: the system's."""
@@ -36,6 +38,8 @@ class Budget:
         self.used = [0] * _COUNT
         self.given = [0] * _COUNT
         self.payer = payer
+        self.family: int = payer.family if payer is not None else next(_FAMILIES)
+        """The number of a program with all its descendants, whoever of them is left."""
         self.parts: set[Budget] = set()
         """The budgets that came out of this one."""
         self.costs: dict[Item, int] = {}

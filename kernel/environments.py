@@ -198,6 +198,7 @@ class Environments:
         environment = self._enter(self._space_name(first), creator.cpu, creator.may_bind, None, first)
         self._kernel.threads.choose(first)
         environment.utcb_area, environment.family = None, creator.family
+        environment.budget.family = creator.budget.family
         self._introduce(environment)
         return environment
 

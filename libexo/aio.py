@@ -11,8 +11,10 @@
 `run` uses uvloop where it is installed. The two faces share the environment's thread: use one at a time.
 
 *Rings.* A loop that waits for a ring sleeps at once, where `libexo.ipc` would look for a while first: its other
-tasks may have work to do. Many messages may be under way on one ring, so it may be full, or busy with a long one:
-then requests wait here until it is not.
+tasks may have work to do.
+
+*Room.* Many messages may be under way on one binding, so it may be full, or busy with a long one: then requests
+wait here until it is not.
 """
 
 import asyncio
@@ -156,8 +158,9 @@ class Thread:
         while True:
             exchange = self.core.post(to, message, kind, timed=timeout is not None, accepts=accepts)
             left = None if end is None else end - self._loop.time()
-            if not exchange.link.rings or exchange.error is None or exchange.error.code != IpcCode.OVERFLOW:
+            if exchange.error is None or exchange.error.code != IpcCode.OVERFLOW:
                 return exchange, left
+            self._watch.soon()  # to look for room may have brought answers
             if left is not None and left <= 0:
                 raise IpcTimeout(Phase.SEND, f"no room for a message to {show_thread(to)} within {timeout} s")
             await asyncio.sleep(AGAIN)

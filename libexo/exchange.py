@@ -132,6 +132,7 @@ class Peer:
         "doubted",
         "environment",
         "epoch",
+        "family",
         "kept",
         "last",
         "line",
@@ -149,10 +150,13 @@ class Peer:
         tickets: "tuple[Ticket, Ticket]",
         *,
         redirected: bool,
+        family: int = 0,
     ) -> None:
         """The messages under *token* are from *thread* of *environment*."""
         self.thread = thread
         self.environment = environment
+        self.family = family
+        """The party it is of, in whose turn its messages are received."""
         self.token = token
         self.send_ticket, self.answer_ticket = tickets
         self.redirected = redirected

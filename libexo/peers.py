@@ -3,8 +3,8 @@
 What it said is remembered until the KIP's binding epoch changes, for then some binding fell. A peer that is found
 again is the same; one that is gone is forgotten, at the latest when many others have come and gone.
 
-Each costs a few descriptors. While hardly any are left, those give one of their bindings up who have the most, be
-it the one that has just come.
+Each costs a few descriptors. While hardly any are left, the family gives one of its bindings up that has the most,
+be it the one that has just come. A *family* is a program with all its descendants.
 """
 
 from collections import Counter
@@ -58,7 +58,7 @@ class Peers:
             peer = self.known[each.token] = self._meet(each.token, each.who, given[1:])
             peer.epoch = epoch
             is_last = not environment.host.has_room(given[-1])
-            inbox.admit(each.token, given[0], peer.environment)
+            inbox.admit(each.token, given[0], peer.family)
             if is_last:
                 self._refuse(self._of_whom_most(), thread)
         if arrived:
@@ -105,7 +105,7 @@ class Peers:
         """Return a new peer, with our end of its ring if it has one and there is room for it."""
         host = self._environment.host
         tickets = host.ticket(descriptors[0]), host.ticket(descriptors[1])
-        peer = Peer(who.thread, who.environment, token, tickets, redirected=who.redirected)
+        peer = Peer(who.thread, who.environment, token, tickets, redirected=who.redirected, family=who.family)
         if who.ring:
             if sum(known.line is not None for known in self.known.values()) < RINGS:
                 peer.line = open_line(host, who.ring, descriptors[2:], receiver=True)
@@ -118,9 +118,9 @@ class Peers:
             self._environment.host.close_descriptor(descriptor)
 
     def _of_whom_most(self) -> bytes:
-        """Return the youngest binding of the environment that has the most."""
-        most, _ = Counter(peer.environment for peer in self.known.values()).most_common(1)[0]
-        return next(peer.token for peer in reversed(self.known.values()) if peer.environment == most)
+        """Return the youngest binding of the family that has the most."""
+        most, _ = Counter(peer.family for peer in self.known.values()).most_common(1)[0]
+        return next(peer.token for peer in reversed(self.known.values()) if peer.family == most)
 
     def _refuse(self, token: bytes, thread: int) -> None:
         """End the binding of *token*: its sender is told."""

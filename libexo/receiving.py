@@ -1,12 +1,12 @@
 """The receiving half of the rendezvous: who sends to us, what waits to be taken, and our answers.
 
 Messages are taken one by one, as they are asked for, oldest first: what was not asked for stays. *Oldest* goes
-by when the sender began to wait, as it says itself; nobody can claim to have waited since before the inbox was
-last seen empty, nor since a time to come. A message that was sent when its receiver was ready kept nobody
-waiting: it is taken without a look at what came right behind it.
+by when the sender began to wait, as it says itself; nobody can claim to have waited since before the last look at
+the inbox, nor since a time to come. A message that was sent when its receiver was ready kept nobody
+waiting: it is taken without a look at what came right behind it. Where many wait, the inbox hands them over in
+turn, one of each party: a program with all its descendants (`libexo.transport.turns`).
 """
 
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from libexo.following import Followed
 from libexo.message import Item, Message, Origin
 from libexo.packing import check, pack, plain, take_back, unpack
 from libexo.peers import Peers
-from libexo.pending import divide, in_order, is_from, of_kernel
+from libexo.pending import Pending, is_from, of_kernel
 from libexo.rings import Rings, answer_ring
 from libexo.sending import BATCH
 from libexo.speaking import speaks_for
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from libexo.transport.base import Inbox
 
 AT_HAND = 8
-"""Messages held while whatever comes is received: the others wait at the host, where each sender has its turn."""
+"""Messages put in order of time while whatever comes is received; with those beyond, each party has its turn."""
 PENDING = 4096
 """Messages held at most for later receives while a closed one looks for its own, if they are short.
 As many of the kernel's, for themselves: no sender keeps the kernel from being heard."""
@@ -87,12 +87,9 @@ class Receiving:
         """From the first sender that has a ring on; the inbox is its then."""
         self.peers = Peers(environment, self._gone)
         self._peers, self._identify = self.peers.known, self.peers.identify
-        self._held: deque[Arrival] = deque()
-        """What arrived and was not taken yet, oldest first; messages of the kernel too."""
-        self._weight = 0
-        """Of all of them: see `libexo.pending`."""
+        self._held = Pending()
         self._looked = 0
-        """When the inbox was last seen empty, as far as is known."""
+        """When it was last looked for messages, as far as is known: what was to come first then came."""
         self._ready = _NEVER
         """Since when we have been waiting for whatever comes."""
         self.followed = Followed(environment, statistics)
@@ -134,32 +131,42 @@ class Receiving:
 
     # ------------------------------------------------------------------------------------------------ arrival
 
-    def look(self, most: int = 2 * PENDING) -> None:
-        """Take in what has arrived, a batch at most, until *most* are held, and put it in order."""
+    def look(self, most: int = 0) -> None:
+        """Take in what has arrived, a batch at most (*most*, if not 0: while it is not enough), in order."""
         if self.news:
             self._take_in()
         if self.rings is not None:
             self.rings.recheck()
         receive, held = (self.inbox or self.open_inbox()).receive, self._held
         ready, self._ready = self._ready, _NEVER
-        known = len(held)
-        for _ in range(min(BATCH, most - known)):
-            if self._weight > self.holds:
+        came = False
+        for _ in range(BATCH):
+            if held.weight > self.holds or (most and held and self._has_enough(most)):
                 break
             if (arrived := receive()) is None:
-                self._looked = self._host.now()
+                self._looked = self._now()
                 self._ready = _NEVER if held else self._looked
                 break
             arrival = self._arrived(*arrived)
             if arrival is None:
                 continue
             held.append(arrival)
-            self._weight += arrival.weight
             if arrival.packet.sent > ready and len(held) == 1:
                 self._looked = ready
                 return
-        if len(held) > known and len(held) > 1:
-            self._held = in_order(held, known, self._host.now())
+            came = True
+        if came:
+            self._looked = self._now()
+            held.put_in_order(self._looked)
+
+    def _has_enough(self, most: int) -> bool:
+        """Say whether so many are held that the first is known, of those that were not withdrawn."""
+        held = self._held
+        if held.is_enough(most) and len(held) < 2 * most:
+            for gone in [arrival for arrival in held if not self.peers.is_up(arrival, self.thread)]:
+                held.remove(gone)
+                self._statistics["withdrawn"] += 1
+        return held.is_enough(most)
 
     def hold(self, upcall: Upcall) -> None:
         """Keep a message of the kernel until somebody receives it."""
@@ -218,7 +225,7 @@ class Receiving:
             assert self.inbox is not None
             self.rings = Rings(self._environment, self.thread, self.peers, self.inbox, self._statistics)
             self.inbox = self.rings.inbox
-        self.rings.inbox.attach(peer.token, peer.line)
+        self.rings.inbox.attach(peer.token, peer.line, peer.family)
 
     def speaks_for(self, environment: int, thread: int, virtual: int, to: int) -> bool:
         """Say whether *thread* of *environment* may send for *virtual* to environment *to*; else for itself."""
@@ -246,18 +253,16 @@ class Receiving:
             self._take_in()
         if sender == ANY_THREAD and not self._held and (first := self._first()) is not None:
             return first
-        self.look(AT_HAND if sender == ANY_THREAD else PENDING)
+        self.look(AT_HAND if sender == ANY_THREAD else 0)
         held = self._held
         if sender == ANY_THREAD:
             while held:
-                self._weight -= (arrival := held.popleft()).weight
-                if self._claim(arrival):
+                if self._claim(arrival := held.popleft()):
                     return arrival
             return None
         number = self._environment.number
         for arrival in [arrival for arrival in held if is_from(arrival, sender, number)]:
             held.remove(arrival)
-            self._weight -= arrival.weight
             if self._claim(arrival):
                 return arrival
         self._make_room()
@@ -265,13 +270,10 @@ class Receiving:
 
     def _make_room(self) -> None:
         """Refuse some of what is held, where that is too much: what is waited for must find room."""
-        if self._weight > self.holds:
-            self._held, refused = divide(self._held, self.holds * 3 // 4)
-            for arrival in refused:
-                self._weight -= arrival.weight
-                if self._claim(arrival):
-                    self._statistics["overflow"] += 1
-                    self.refuse(arrival, error_word(IpcCode.OVERFLOW, Phase.SEND))
+        for arrival in self._held.cut(self.holds * 3 // 4) if self._held.weight > self.holds else ():
+            if self._claim(arrival):
+                self._statistics["overflow"] += 1
+                self.refuse(arrival, error_word(IpcCode.OVERFLOW, Phase.SEND))
 
     def _first(self) -> Arrival | None:
         """Take the first message to arrive, if it kept nobody waiting; None: `look` is to see to it."""
@@ -283,7 +285,6 @@ class Receiving:
         self._ready = _NEVER
         if arrival.packet.sent <= ready:
             self._held.append(arrival)
-            self._weight += arrival.weight
             return None
         self._looked = ready
         return arrival if not arrival.packet.flags & TIMED or self._claim(arrival) else None

@@ -165,8 +165,11 @@ class Shorts:
         inbox, lines = self.inbox, self.inbox.lines
         looks = inbox.patience.looks
         served = 0
-        while served < AT_ONCE and (len(lines) == 1 or inbox.next_line(looks)):
-            token, line = lines[0]
+        while served < AT_ONCE:
+            turn = lines[0] if len(lines) == 1 else inbox.next_line(looks)
+            if turn is None:
+                break
+            token, line = turn
             try:
                 short = line.get(looks)
             except BrokenRing as error:

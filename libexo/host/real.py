@@ -29,8 +29,9 @@ from libexo.host.real_signals import RealBell, RealTicket, RealWaker
 if TYPE_CHECKING:
     from libexo.environment import Environment
     from libexo.host.nap import Nap
+    from libexo.transport.polling import Poll
     from libexo.transport.ring.ends import RingEnd
-    from libexo.transport.zmq import Poll, ZmqTransport
+    from libexo.transport.zmq import ZmqTransport
 
 LOOKS = 2000
 """How often to look into a ring before sleeping: about as long as waking a sleeper takes. EXO_SPIN overrides it."""

@@ -25,7 +25,7 @@ from libexo.host.real_signals import RealWaker
 
 if TYPE_CHECKING:
     from libexo.host.nap import Nap
-    from libexo.transport.zmq import Poll
+    from libexo.transport.polling import Poll
 
 _ANSWER_BYTES = 4 * MAX_TRAP_BYTES
 _ANCILLARY = socket.CMSG_SPACE(4 * 6 * MAX_INCOMING)

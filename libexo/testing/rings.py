@@ -13,6 +13,7 @@ from itertools import count
 
 from kernel.abi.limits import FRAME_SIZE
 from libexo.errors import BrokenRing
+from libexo.host.base import Descriptor
 from libexo.testing import system
 from libexo.transport.base import Broken, Channel, Frames, Inbox
 from libexo.transport.inprocess import Hub
@@ -178,12 +179,18 @@ class ListeningInbox(RingInbox):
         """Hear of rings through *inner*."""
         super().__init__(inner, Patience(0), self._found_broken)
         self._hub = hub
+        self._owners: dict[bytes, int] = {}
+
+    def admit(self, token: bytes, descriptor: Descriptor, owner: int) -> None:
+        """Take messages of a binding, which is a party's."""
+        self._owners[token] = owner
+        super().admit(token, descriptor, owner)
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """Return the token a message came under, and its frames; or None."""
         while (news := self._inner.receive()) is not None:
             if (line := self._hub.take(news[0])) is not None:
-                self.attach(news[0], line)
+                self.attach(news[0], line, self._owners[news[0]])
         arrived = super().receive()
         if arrived is None:
             for token in [token for token, line in self.lines if line.hung_up and not line.ready()]:

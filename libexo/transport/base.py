@@ -5,8 +5,9 @@ A *channel* is the sending end of a binding, the *inbox* the receiving end of a 
 messages both ways: an answer goes back over the channel its call came from. Nothing here waits; `fileno` of both
 can be given to `Host.wait`.
 
-The other side may be hostile. What an inbox holds for those who sent it something that is not complete, and for
-those who do not read their answers, has a limit; beyond, whose bindings hold the most is to blame, and loses one.
+The other side may be hostile. What an inbox holds of messages that are not complete or wait for their turn, and of
+answers that are not read, has a limit; beyond, whose bindings hold the most is to blame, and loses one. And parties
+are served in turn: however much one sends, over however many bindings, others do not wait for all of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ class Inbox(Protocol):
     def admit(self, token: bytes, descriptor: Descriptor, owner: int) -> None:
         """Take messages from the one connection that waits at *descriptor*, which is consumed.
 
-        The binding is known by *token*, and is environment *owner*'s.
+        The binding is known by *token*, and is party *owner*'s: parties have their turns, one message each.
         """
 
     def close_peer(self, token: bytes) -> None:

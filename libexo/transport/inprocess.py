@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from operator import itemgetter
 from typing import Protocol, cast
 
 from libexo.host.base import Descriptor
 from libexo.transport.base import HELD, Broken, Frames
+from libexo.transport.turns import Turns
 
 BOUND = 1000
 """Messages one binding may have on the way in each direction."""
@@ -54,6 +56,7 @@ class _Pipe:
     is_open: bool = True
     """Its sender is there."""
     inbox: "InprocessInbox | None" = None
+    owner: int = 0
     descriptor: Descriptor = None
 
 
@@ -133,8 +136,11 @@ class InprocessChannel:
             if not pipe.is_open or pipe.sent >= self._hub.bound:
                 return False
             pipe.sent += 1
-            waiting = pipe.waiting if pipe.inbox is None else pipe.inbox.waiting
-            waiting.append((next(self._hub.sent), pipe, [bytes(frame) for frame in frames]))
+            sent = (next(self._hub.sent), pipe, [bytes(frame) for frame in frames])
+            if pipe.inbox is None:
+                pipe.waiting.append(sent)
+            else:
+                pipe.inbox.waiting.add(pipe.owner, sent)
             return True
 
     def receive(self) -> list[bytes] | None:
@@ -168,7 +174,7 @@ class InprocessInbox:
     def __init__(self, hub: Hub) -> None:
         """Receive from nobody yet."""
         self.limit = HELD
-        self.waiting: deque[Sent] = deque()
+        self.waiting: Turns[Sent] = Turns()
         self._hub = hub
         self._pipes: dict[bytes, _Pipe] = {}
         self._closed = False
@@ -183,11 +189,12 @@ class InprocessInbox:
             )  # its sender has left
             if pipe.token != token:
                 pipe = _Pipe(address, token, is_open=False)
-            pipe.inbox, pipe.descriptor = self, descriptor
+            pipe.inbox, pipe.owner, pipe.descriptor = self, owner, descriptor
             self._pipes[token] = pipe
-            if pipe.waiting:
-                self.waiting = deque(sorted([*self.waiting, *pipe.waiting]))
-                pipe.waiting.clear()
+            for sent in pipe.waiting:
+                self.waiting.add(owner, sent)
+            self.waiting.sort(owner, itemgetter(0))
+            pipe.waiting.clear()
 
     def close_peer(self, token: bytes) -> None:
         """Forget the binding of *token*, and what came of it."""
@@ -195,9 +202,7 @@ class InprocessInbox:
             pipe = self._pipes.pop(token, None)
             if pipe is None:
                 return
-            kept = deque(entry for entry in self.waiting if entry[1] is not pipe)
-            self._hub.lost += len(self.waiting) - len(kept)
-            self.waiting = kept
+            self._hub.lost += len(self.waiting.drop(pipe.owner, lambda sent: sent[1] is pipe))
             self._close(pipe)
 
     def _close(self, pipe: _Pipe) -> None:
@@ -209,9 +214,10 @@ class InprocessInbox:
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """Return the token a message came under, and its frames; or None."""
         with self._hub.lock:
-            if not self.ready():
+            turn = None if self._closed else self.waiting.next()
+            if turn is None:
                 return None
-            _, pipe, frames = self.waiting.popleft()
+            _, pipe, frames = turn[1]
             pipe.sent -= 1
             return pipe.token, frames
 

@@ -7,13 +7,18 @@ A channel connects to the end point of its binding and begins with the token. Th
 (ZMQ_USE_FD) when the kernel hands it over, at which one connection waits and no other ever will: ZeroMQ accepts
 whoever comes, and gives up the process when there is no descriptor left to do so with. For ZeroMQ, the connection
 is part of what it was accepted at; so it keeps the listening socket, and both are closed together.
+
+*Turns.* ZeroMQ hands over up to 8 KiB of one connection at a time: some ninety short messages. While one piece is
+worked through, an inbox reads what else there is, a piece of each connection, and keeps it by party
+(`libexo.transport.turns`). So that this has an end, each side says how much it has read, and a sender stops when
+WINDOW bytes of it were not: who goes on all the same soon holds more than all may (`Inbox.limit`).
 """
 
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import cast
 
 import zmq
 
@@ -21,25 +26,33 @@ from kernel.abi.limits import TOKEN_BYTES
 from libexo.errors import BrokenStream
 from libexo.host.base import Descriptor, Source
 from libexo.transport.base import HELD, Broken, Frames
+from libexo.transport.binding import PIECE, Binding
 from libexo.transport.framing import Assembly, encode, report
+from libexo.transport.polling import End, Poll
+from libexo.transport.turns import Turns
 
 QUEUE = 1000
 """Messages queued at the sender of a binding before `send` says that it is full."""
 FULL = 1 << 13
 """Bytes that ZeroMQ reads at a time: after so many there are more, as a rule, and it is not asked first."""
-CHUNKS, FEWEST = 64, 4
-"""Pieces that ZeroMQ reads from a connection before we do; the rest waits at the host. Where there are many
-connections, fewer of each; no less than so many."""
+WINDOW = 1 << 18
+"""Bytes that a sender has on the way, or waiting for their turn, before `send` says the same: see *Turns*."""
+CHUNKS, FEW_CHUNKS, FEWEST = 64, 12, 4
+"""Pieces that ZeroMQ reads from a connection before we do: from the one of a channel, from each of an inbox, and
+the least of each where there are many. The rest waits at the host. A piece takes 8 KiB, however short it is."""
 ALL_CHUNKS = 4096
 """Pieces that it reads from all connections of an inbox together, as long as that is not less than the fewest.
 
-Each takes 8 KiB, whatever is in it. That of each falls with the number of connections and does not rise again: to
-ZeroMQ, a connection that had come to rest at the lower number would rest for ever.
+That of each falls with the number of connections and does not rise again: to ZeroMQ, a connection that had come to
+rest at the lower number would rest for ever.
 """
 AT_ONCE = 64
-"""Pieces that complete nothing before an inbox says that there is no message: there is more to see to."""
+"""Pieces that an inbox reads before it returns a message, if it has one; and so many times, before it says that it
+has none: there is more to see to."""
 REPORT, LONG_REPORT = 1 << 14, 1 << 18
 """Bytes read that are reported when there is no message to go with; in the middle of a long one."""
+STRAIGHT = 8
+"""Messages received as they come before it is looked for others, who may have waited longer."""
 FLUSH_MS = 200
 """How long a closing inbox may take to get its last answers out."""
 RETRY_MS, LAST_RETRY_MS = 20, 5000
@@ -56,51 +69,13 @@ _NONE: Sequence[list[bytes]] = ()
 _UNSENT = (zmq.EAGAIN, zmq.EHOSTUNREACH)
 """The queue is full; there is no connection any more."""
 
-T = TypeVar("T")
 # Plain numbers: combining the flags of an enum costs more than sending a frame does.
 _NOW = int(zmq.DONTWAIT)
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
-_READABLE = int(zmq.POLLIN)
 _poll = zmq.zmq_poll
 
 
-class _End(Generic[T]):
-    """What both ends have in common: a socket, with its calls at hand, and *T*, what is received from it."""
-
-    shows_all = True
-    """`Poll` sees whatever it holds: see `libexo.ipc`."""
-
-    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
-        """Use *socket*, which is connected or bound."""
-        self.socket = socket
-        self.messages: deque[T] = deque()
-        """Those that were taken out of the socket together with one before."""
-        self.is_ready = False
-        """A wait found a message, or there may be more than was looked at."""
-        self.is_quiet = False
-        """It was asked, had nothing, and was not used since: its descriptor will tell of news."""
-        # Without the wrapper in Python, which serves socket types that have groups and routing ids.
-        self._send = super(zmq.Socket, socket).send
-        self._recv: Any = socket.recv
-        self._alone: list[tuple[Any, int]] = [(socket, _READABLE)]
-        self._descriptor = cast("int", socket.getsockopt(zmq.FD))
-
-    def look(self) -> bool:
-        """Ask whether there is a message. To receive in vain would raise an exception, at three times the cost."""
-        found = bool(self.messages or _poll(self._alone, 0))
-        self.is_quiet = not found
-        return found
-
-    def fileno(self) -> int:
-        """Return ZeroMQ's descriptor (edge-triggered)."""
-        return self._descriptor
-
-    def close(self) -> None:
-        """Close the socket, and with it all connections."""
-        self.socket.close()
-
-
-class ZmqChannel(_End[list[bytes]]):
+class ZmqChannel(End):
     """The sending end of a binding. Implements `libexo.transport.base.Channel`."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", address: str, token: bytes) -> None:
@@ -115,16 +90,33 @@ class ZmqChannel(_End[list[bytes]]):
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, LAST_RETRY_MS)
         socket.connect(address)
         super().__init__(socket)
+        self.messages: deque[list[bytes]] = deque()
         self._assembly = Assembly(HELD)
-        self._read = self._told = 0
+        self._read = self._told = self._sent = 0
+        self._wrong: BrokenStream | None = None
         self._write(token)
 
     def send(self, frames: Frames) -> bool:
         """Send a message: one for ZeroMQ, so it takes all of it or nothing."""
-        if not self._write(encode(frames, self._read)):
+        record = encode(frames, self._read)
+        if self._sent - self._assembly.read > WINDOW and not self._has_room():
+            return False
+        if not self._write(record):
             return False
         self._told = self._read
+        self._sent += len(record)
         return True
+
+    def _has_room(self) -> bool:
+        """Hear how far the receiver has come, some at most; say whether more may be on its way to it."""
+        try:
+            for _ in range(CHUNKS):
+                if self._wrong or len(self.messages) >= QUEUE or not _poll(self.alone, 0):
+                    break
+                self.messages.extend(self._draw())
+        except BrokenStream as error:
+            self._wrong = error
+        return self._wrong is None and self._sent - self._assembly.read <= WINDOW
 
     def _write(self, record: bytes) -> bool:
         self.is_quiet = False
@@ -140,64 +132,56 @@ class ZmqChannel(_End[list[bytes]]):
     def receive(self) -> list[bytes] | None:
         """Return the next answer, or None. Raises BrokenStream."""
         while not self.messages:
+            if self._wrong is not None:
+                raise self._wrong
             if not (self.is_ready or self.look()):
                 return None
-            self.is_ready = self.is_quiet = False
-            try:
-                self._recv(_NOW)
-                chunk = self._recv(_NOW)
-            except zmq.Again:
-                return None
-            self.is_ready = len(chunk) == FULL
-            self._read += len(chunk)
-            messages = self._assembly.feed(chunk)
-            most = REPORT if messages else LONG_REPORT
-            if self._read - self._told > most and self._write(report(self._read)):
-                self._told = self._read
+            messages = self._draw()
             if len(messages) == 1:
                 return messages[0]
             self.messages.extend(messages)
         return self.messages.popleft()
 
-
-class _Peer:
-    """One binding to an inbox."""
-
-    __slots__ = ("assembly", "end_point", "identity", "owner", "sent", "token")
-
-    def __init__(self, token: bytes, owner: int, end_point: str, limit: int) -> None:
-        self.token = token
-        self.owner = owner
-        self.end_point = end_point
-        self.identity: bytes | None = None
-        """ZeroMQ's name for its connection, once it has said who it is."""
-        self.assembly = Assembly(limit)
-        self.sent = 0
-
-    @property
-    def held(self) -> int:
-        """Bytes that are held for it: what is not complete, and what it has not read."""
-        return self.assembly.held + self.sent - self.assembly.read
+    def _draw(self) -> Sequence[list[bytes]]:
+        """Take a piece out of the socket; return the messages that are complete with it. Raises BrokenStream."""
+        self.is_ready = self.is_quiet = False
+        try:
+            self._recv(_NOW)
+            chunk = self._recv(_NOW)
+        except zmq.Again:
+            return ()
+        self.is_ready = len(chunk) == FULL
+        self._read += len(chunk)
+        messages = self._assembly.feed(chunk)
+        most = REPORT if messages else LONG_REPORT
+        if self._read - self._told > most and self._write(record := report(self._read)):
+            self._told = self._read
+            self._sent += len(record)
+        return messages
 
 
-class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
+class ZmqInbox(End):
     """The receiving end of a thread. Implements `libexo.transport.base.Inbox`."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", broken: Broken) -> None:
         """Receive from nobody yet; *broken* is told who does not keep to the rules."""
         socket = context.socket(zmq.STREAM)
         socket.setsockopt(zmq.LINGER, FLUSH_MS)
-        socket.setsockopt(zmq.RCVHWM, CHUNKS)
+        socket.setsockopt(zmq.RCVHWM, FEW_CHUNKS)
         socket.setsockopt(zmq.SNDHWM, 0)  # bounded here, in bytes
         super().__init__(socket)
+        self.messages: Turns[Binding] = Turns()
+        """Those of whom something waits for its turn: within a party, its bindings take turns as well."""
+        self._straight = STRAIGHT
+        """How many messages more may be received as they come."""
         self.limit = HELD
-        self._chunks = CHUNKS
+        self._chunks = FEW_CHUNKS
         self._broken = broken
         self._held = 0
         """The sum of what is held for all."""
-        self._peers: dict[bytes, _Peer] = {}
+        self._peers: dict[bytes, Binding] = {}
         """By token."""
-        self._connected: dict[bytes, _Peer] = {}
+        self._connected: dict[bytes, Binding] = {}
         """By ZeroMQ's name for the connection."""
         self._strangers: dict[bytes, bytes] = {}
         """What those have sent so far who have not said who they are, by the same."""
@@ -208,9 +192,9 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
         self.socket.setsockopt(zmq.USE_FD, cast("int", descriptor))
         self.socket.bind(_ANYWHERE)
         end_point = cast("bytes", self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
-        self._peers[token] = _Peer(token, owner, end_point, self.limit)
+        self._peers[token] = Binding(token, owner, end_point, self.limit)
         if len(self._peers) * self._chunks > ALL_CHUNKS and self._chunks > FEWEST:
-            self._chunks //= 2
+            self._chunks = max(FEWEST, self._chunks // 2)
             self.socket.setsockopt(zmq.RCVHWM, self._chunks)  # of those that are there, too
 
     def close_peer(self, token: bytes) -> None:
@@ -221,19 +205,18 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
         self._held -= peer.held
         if peer.identity is not None:
             self._connected.pop(peer.identity, None)
-        if self.messages:
-            self.messages = deque(message for message in self.messages if message[0] != token)
+        self.messages.drop(peer.owner, lambda waiting: waiting is peer)
+        peer.pieces.clear()
         self.is_quiet = False
         with suppress(zmq.ZMQError):  # we were closed meanwhile
             self.socket.unbind(peer.end_point)
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """Return the token a message came under, and its frames; or None."""
-        for _ in range(AT_ONCE):
-            if self.messages:
-                return self.messages.popleft()
-            if not (self.is_ready or self.look()):
-                return None
+        left = AT_ONCE
+        if self.is_ready and self._straight and not self.messages:
+            self._straight -= 1
+            left -= 1
             self.is_ready = self.is_quiet = False
             try:
                 identity = self._recv(_NOW)
@@ -244,17 +227,80 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
             peer = self._connected.get(identity)
             if peer is None:
                 self._meet(identity, chunk)
-                continue
-            messages = self._take(peer, chunk)
-            if len(messages) == 1:
+            elif len(messages := self._take(peer, chunk)) == 1:
                 return peer.token, messages[0]
-            self.messages.extend([(peer.token, message) for message in messages])
+            elif messages and peer.token in self._peers:
+                peer.pieces.extend(messages)
+                self.messages.add(peer.owner, peer)
+        self._straight = STRAIGHT
+        while left > 0:
+            read = self._gather(left)
+            if (message := self._next()) is not None:
+                self.is_quiet = self.is_quiet and not self.messages
+                return message
+            if not read:
+                return None
+            left -= read
         self.is_ready = True
-        return self.messages.popleft() if self.messages else None
+        return None
 
-    def _take(self, peer: _Peer, chunk: bytes) -> Sequence[list[bytes]]:
+    def _gather(self, most: int = AT_ONCE) -> int:
+        """Read what there is, a piece of each connection, *most* at most; return how many there were."""
+        read, most = 0, min(most, len(self._connected) + len(self._strangers) + 1)
+        while read < most:
+            if not (self.is_ready or _poll(self.alone, 0)):
+                self.is_quiet = True
+                break
+            self.is_ready = self.is_quiet = False
+            try:
+                identity = self._recv(_NOW)
+                chunk = self._recv(_NOW)
+            except zmq.Again:
+                break
+            self.is_ready = len(chunk) == FULL
+            peer = self._connected.get(identity)
+            if peer is None:
+                self._meet(identity, chunk)
+            else:
+                self._keep(peer, chunk)
+            read += 1
+        return read
+
+    def _keep(self, peer: Binding, chunk: bytes) -> None:
+        """Have *chunk* wait for its turn."""
+        if not peer.pieces:
+            self.messages.add(peer.owner, peer)
+        peer.pieces.append(chunk)
+        peer.waiting += PIECE + len(chunk)
+        self._held += PIECE + len(chunk)
+        if self._held > self.limit:
+            self._shed()
+
+    def _next(self) -> tuple[bytes, list[bytes]] | None:
+        """Return the message whose turn it is."""
+        while (turn := self.messages.next()) is not None:
+            owner, peer = turn
+            piece = peer.pieces.popleft()
+            messages: Sequence[list[bytes]] = (piece,) if isinstance(piece, list) else self._cut(peer, piece)
+            if peer.pieces:
+                self.messages.add(owner, peer)
+            if messages:
+                return peer.token, messages[0]
+        return None
+
+    def _cut(self, peer: Binding, piece: bytes) -> Sequence[list[bytes]]:
+        """Return the messages that are complete with *piece*, whose turn it is; all but the first wait on."""
+        peer.waiting -= PIECE + len(piece)
+        self._held -= PIECE + len(piece)
+        messages = self._take(peer, piece)
+        if peer.token in self._peers:
+            peer.pieces.extendleft(reversed(messages[1:]))
+        return messages
+
+    def _take(self, peer: Binding, chunk: bytes) -> Sequence[list[bytes]]:
         """Return the messages that are complete with *chunk*; whose fault it is that none can be is closed."""
         assembly = peer.assembly
+        peer.read += len(chunk)
         before = assembly.held - assembly.read
         why, messages = "", _NONE
         try:
@@ -274,15 +320,16 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
             self._held += change
             if self._held > self.limit:
                 self._shed()
+        if peer.read - peer.told > REPORT and peer.token in self._peers:
+            peer.told = peer.read
+            self._write(peer, report(peer.read))
         return messages
 
     def _meet(self, identity: bytes, chunk: bytes) -> None:
         """Somebody sent *chunk* who has not said yet who he is: his token comes first."""
         said = self._strangers.pop(identity, None)
         if said is None:
-            if (
-                not chunk
-            ):  # ZeroMQ says so that there is a connection; else it is what was left of one we closed
+            if not chunk:  # ZeroMQ says that there is a connection; else it is what was left of one we closed
                 self._strangers[identity] = b""
                 if len(self._strangers) > len(self._peers):
                     del self._strangers[next(iter(self._strangers))]  # ZeroMQ says the same of one we closed
@@ -301,36 +348,44 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
         peer.identity = identity
         self._connected[identity] = peer
         if len(said) > TOKEN_BYTES:
-            self.messages.extend([(peer.token, message) for message in self._take(peer, said[TOKEN_BYTES:])])
+            self._keep(peer, said[TOKEN_BYTES:])
 
     def _hang_up(self, identity: bytes) -> None:
         with suppress(zmq.ZMQError):  # he was quicker
             self._send(identity, _MORE)
             self._send(b"", _NOW)
 
-    def _end(self, peer: _Peer, why: str) -> None:
+    def _end(self, peer: Binding, why: str) -> None:
         self.close_peer(peer.token)
         self._broken(peer.token, why)
 
     def _shed(self) -> None:
-        """End bindings of whoever holds the most until there is room."""
+        """End the fullest bindings of whoever holds the most, until a quarter is free.
+
+        Each that ends has all others asked for again: one at a time, there would be no end to it.
+        """
         while self._held > self.limit and self._peers:
             by_owner: Counter[int] = Counter()
             for peer in self._peers.values():
                 by_owner[peer.owner] += peer.held
             guilty = max(by_owner, key=by_owner.__getitem__)
-            worst = max((p for p in self._peers.values() if p.owner == guilty), key=lambda p: p.held)
-            self._end(
-                worst, f"{by_owner[guilty]} bytes of messages that were not complete, or answers not read"
-            )
+            theirs = [peer for peer in self._peers.values() if peer.owner == guilty]
+            for peer in sorted(theirs, key=lambda peer: -peer.held):
+                self._end(peer, f"{by_owner[guilty]} bytes that wait, are not complete, or were not read")
+                if self._held <= self.limit - self.limit // 4:
+                    return
 
     def send(self, token: bytes, frames: Frames) -> bool:
         """Send an answer back over the binding of *token*; it counts as held until it was read."""
         peer = self._peers.get(token)
         if peer is None or peer.identity is None:
             return False
+        peer.told = peer.read
+        return self._write(peer, encode(frames, peer.read))
+
+    def _write(self, peer: Binding, record: bytes) -> bool:
+        assert peer.identity is not None
         self.is_quiet = False
-        record = encode(frames)
         try:
             self._send(peer.identity, _MORE)
             self._send(record, _NOW)
@@ -342,34 +397,8 @@ class ZmqInbox(_End[tuple[bytes, list[bytes]]]):
         self._held += len(record)
         if self._held > self.limit:
             self._shed()
-            return token in self._peers
+            return peer.token in self._peers
         return True
-
-
-class Poll:
-    """Waits for sockets of ours and for plain descriptors together. As `select.poll`, but it looks into sockets."""
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        """Wait for *sources*."""
-        ends = [source for source in sources if isinstance(source, _End)]
-        plain = [source.fileno() for source in sources if not isinstance(source, _End)]
-        self._ends = {end.socket: end for end in ends}
-        self._items: list[tuple[Any, int]] = [(item, _READABLE) for item in (*self._ends, *plain)]
-
-    def poll(self, milliseconds: int = -1) -> list[tuple[int, int]]:
-        """Return the plain descriptors that have something, with their events; the ends are told themselves."""
-        descriptors = []
-        for end in self._ends.values():
-            if end.messages:
-                end.is_ready = True
-                milliseconds = 0
-        for item, events in _poll(self._items, milliseconds):
-            found = self._ends.get(item)
-            if found is None:
-                descriptors.append((item, events))
-            else:
-                found.is_ready = True
-        return descriptors
 
 
 class ZmqTransport:

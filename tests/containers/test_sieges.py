@@ -110,7 +110,7 @@ def withstands(
     fared = client.end()
     still, after = state(deployment)
     report(f"{os.getpid()} {siege.name}: {fared}")
-    wrong = excess(fared, client.quiet, siege.longest) + grown(before, after)
+    wrong = excess(fared, client.quiet) + grown(before, after)
     return wrong + [f"{name} was ended" for name in there if still[name] != there[name]]
 
 

@@ -231,7 +231,8 @@ def test_a_receiver_learns_of_who_has_connected() -> None:
         kept = len(stage.machine.open_descriptors())
         arrived, descriptors = take(b)
 
-        who = traps.Identified(a.thread, a.environment.number, redirected=False)
+        family = a.environment.budget.family
+        who = traps.Identified(a.thread, a.environment.number, redirected=False, family=family)
         assert before == (((), 0), [])
         assert told == [(Label.BOUND, ())]
         assert (arrived, descriptors) == ((traps.Arrived(binding.token, who),), 3)

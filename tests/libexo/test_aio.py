@@ -10,6 +10,7 @@ from kernel.abi.rights import ALL_RIGHTS
 from libexo import aio
 from libexo.errors import IpcError, IpcTimeout, NoPartner
 from libexo.message import GrantItem, Message
+from libexo.transport.inprocess import BOUND
 from tests.kernel.puppets import Puppet, Theatre, theatre
 from tests.libexo import virtual_loop
 from tests.libexo.moves import SEND, back, core, message, origin, packet, post, taken
@@ -209,3 +210,27 @@ def test_answering_whom_another_spoke_for() -> None:
             return found.origin is not None and found.origin.actual == b.thread
 
         assert virtual_loop.run(stage, a, main())
+
+
+def test_more_at_once_than_there_is_room_for() -> None:
+    """Calls for which a binding has no room wait until it has; each gets its own answer."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        calls = range(3 * BOUND)
+
+        async def serve(count: int) -> None:
+            while count:
+                await asyncio.sleep(0.001)
+                for _ in range(min(count, 100)):
+                    found = message(b)
+                    assert found.origin is not None
+                    core(b).answer(found.origin, Message(words=found.words))
+                    count -= 1
+
+        async def main() -> list[int]:
+            thread = aio.Thread(a.env)
+            pending = [asyncio.create_task(thread.call(b.thread, Message(words=(n,)))) for n in calls]
+            await serve(len(calls))
+            return [(await call).words[0] for call in pending]
+
+        assert virtual_loop.run(stage, a, main()) == [*calls]

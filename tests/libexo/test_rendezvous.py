@@ -54,11 +54,11 @@ def test_first_come_first_served() -> None:
 def test_who_waited_longest_is_first() -> None:
     """What was sent earlier is taken earlier, whichever arrived first."""
     with theatre() as stage:
-        a, b = stage.pair()
+        b = stage.puppet("b")
         now = stage.machine.clock.now()
         stage.pass_time(10)
-        for sequence, sent in enumerate((now + 3, now + 1, now + 2), 1):
-            packet(a, b, Packet(SEND, sequence, words=(sent - now,), sent=sent))
+        for sent in (3, 1, 2):
+            packet(stage.puppet(f"a{sent}"), b, Packet(SEND, 1, words=(sent,), sent=now + sent))
 
         assert [taken(b) for _ in range(3)] == [(1,), (2,), (3,)]
 

@@ -5,6 +5,7 @@ of it repeats its text until its time is up, and what counts is how the others f
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.system.programs import PRELUDE
 
@@ -26,8 +27,8 @@ def repeat(*calls):
 """How every program of a siege begins: `repeat` does what it is given until the time is up, whatever is refused."""
 
 
-LONGEST_NS = 100_000_000
-"""What the 99th percentile of a call may be under fire, or 20 times its own in quiet times, whichever is more."""
+FLOODER = str(Path(__file__).with_name("flooder.py"))
+"""A program that calls the memory server without end, as a child of a siege."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,6 @@ class Siege:
     """How many do it at once."""
     streams: bool = True
     """Each has pipes for its standard streams; otherwise a log."""
-    longest: int = LONGEST_NS
-    """What the 99th percentile of a call may be: more only where it is known to miss the goal."""
 
 
 KERNEL = (
@@ -186,15 +185,6 @@ REQUESTS = (
         "repeat(*calls)",
     ),
     Siege(
-        "floods", "sends requests without reading an answer",
-        "words = ipc.Message(0x42, (2,), (msgspec.msgpack.encode(()),))\n"
-        "def post():\n"
-        "    env.thread.core.post(env.lookup('memory'), words, messages.PacketKind.CALL, timed=False)\n"
-        "    env.thread.core.sending.links_that_wait()\n"
-        "repeat(post)",
-        longest=3 * LONGEST_NS,  # ZeroMQ hands over 8 KiB of one sender at a time: some ninety requests
-    ),
-    Siege(
         "rings", "opens rings to every server, and scribbles into its own end",
         "def ring():\n"
         "    stub = Memory.connect(env, transport='ring'); stub.statistics(); stub.statistics()\n"
@@ -202,4 +192,68 @@ REQUESTS = (
     ),
 )  # fmt: skip
 
-SIEGES = (*KERNEL, *HOARDS, *PROCESSOR, *REQUESTS)
+HEEDLESS = """
+from libexo.rings import open_ring
+from libexo.transport.ring.layout import short
+CALL, SEND = messages.PacketKind.CALL, messages.PacketKind.SEND
+core, part = env.thread.core, messages.ShortPart(msgspec.msgpack.encode(()))
+def bind(): return core.sending.bind(env.lookup("memory"))
+def flood(count=1, kind=CALL, sent=0):
+    links = [quietly(bind) for _ in range(count)]
+    for number in itertools.count(1):
+        packet = messages.Packet(int(kind), number, 0x42, (2,), (part,), sent=sent)
+        record = framing.encode((msgspec.msgpack.encode(packet),))
+        for place, link in enumerate(links):
+            if not goes_on(): return
+            if link is None or link.fallen: links[place] = quietly(bind)
+            elif not link.channel._write(record): quietly(core.pump_gate)
+"""
+"""How a flood begins: `flood` sends requests over *count* bindings, whatever their receiver says of its room."""
+
+FLOODS = (
+    Siege("floods", "sends requests without reading an answer", HEEDLESS + "flood()"),
+    Siege("floods_future", "says that it sends them in a time to come", HEEDLESS + "flood(sent=2**64 - 1)"),
+    Siege("floods_one_way", "sends messages that nobody answers", HEEDLESS + "flood(kind=SEND)"),
+    Siege("floods_bindings", "does it over many bindings", HEEDLESS + "flood(100)", programs=1),
+    Siege(
+        "floods_connects", "binds, sends one message, and goes",
+        HEEDLESS +
+        "def once():\n"
+        "    link = bind()\n"
+        "    core.post(link.partner, ipc.Message(0x42, (2,)), CALL, timed=False)\n"
+        "    core.sending.unlink(link)\n"
+        "repeat(once)",
+    ),
+    Siege(
+        "floods_threads", "calls from sixty threads at once",
+        "def calls():\n"
+        "    while goes_on(): quietly(memory.statistics)\n"
+        "for _ in range(60): threading.Thread(target=calls, daemon=True).start()\n"
+        "while goes_on(): time.sleep(0.1)",
+        programs=1,
+    ),
+    Siege(
+        "floods_long", "sends the longest strings",
+        HEEDLESS +
+        "words = ipc.Message(0x42, (2,), (b'x' * limits.MAX_STRING,))\n"
+        "repeat(lambda: core.post(env.lookup('memory'), words, CALL, timed=False), core.pump)",
+    ),
+    Siege(
+        "floods_rings", "writes requests into ten rings, and reads no answer",
+        HEEDLESS +
+        "opened = [quietly(lambda: open_ring(env.thread, env.lookup('memory'))) for _ in range(10)]\n"
+        "links = list(filter(None, opened))\n"
+        "def fill(link):\n"
+        "    while goes_on() and link.line.put(short(2, 2), next(link.sequence), 0x42, part.data): pass\n"
+        "repeat(core.pump, lambda: [fill(link) for link in links if link.rings and not link.fallen])",
+    ),
+    Siege(
+        "floods_family", "has ten children, who all call from ten threads",
+        f"spec = ProgramSpec(1, ({FLOODER!r},), environ=(('FLOOD_SECONDS', sys.argv[1]),))\n"
+        "for _ in range(10): quietly(lambda: process.spawn(spec))\n"
+        "while goes_on(): time.sleep(0.1)",
+        programs=1,
+    ),
+)  # fmt: skip
+
+SIEGES = (*KERNEL, *HOARDS, *PROCESSOR, *REQUESTS, *FLOODS)

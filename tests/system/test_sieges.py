@@ -40,7 +40,7 @@ def withstands(
     lay(system, siege, seconds)
     fared, after = client.end(), sizes(system)
     report(show(siege, fared, {name: after[name] - before[name] for name in after}))
-    wrong = excess(fared, client.quiet, siege.longest) + grown(before, after)
+    wrong = excess(fared, client.quiet) + grown(before, after)
     return wrong + [f"{name} was ended" for name, row in guarded(system).items() if there.get(name) != row]
 
 

@@ -71,6 +71,8 @@ class Identified(Record):
     redirected: bool
     ring: int = 0
     """Bytes of the ring memory; 0: there is none."""
+    family: int = 0
+    """The same for a program and all its descendants, and for nobody else: by it receivers are fair."""
 
 
 class Arrived(Record):

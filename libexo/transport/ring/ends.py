@@ -1,7 +1,7 @@
 """Channels and inboxes made of lines: what IPC sends and receives through, in the place of sockets.
 
-An inbox keeps the one it had before, for those whose binding has no ring. Everybody who has something gets his
-turn: one message each, in a circle.
+An inbox keeps the one it had before, for those whose binding has no ring. Every party that has something gets its
+turn: one message each, in a circle, of its rings as well. So do the two inboxes.
 
 Both are waited for by `Host.wait`, which asks them to *doze* before it sleeps, and to *wake* after.
 """
@@ -33,8 +33,7 @@ class RingEnd:
     def __init__(self, patience: Patience) -> None:
         """Look as long as *patience* says before sleeping."""
         self.patience = patience
-        self.lines: deque[tuple[bytes, Line]] = deque()
-        """Whose turn it is comes first."""
+        self.lines: list[tuple[bytes, Line]] = []
         self.changes = 0
         """How often lines came and went: who watches their doorbells looks again."""
         self.found_others = True
@@ -133,6 +132,8 @@ class RingInbox(RingEnd):
         self._inner = inner
         self.broken = broken
         self._by_token: dict[bytes, Line] = {}
+        self._circle: dict[int, deque[tuple[bytes, Line]]] = {}
+        """The lines of each party: whose turn it is comes first, among parties and within each."""
         self._waiting: dict[bytes, deque[Frames]] = {}
         """Answers that wait for room, by token, oldest first."""
         self._is_inner_next = False
@@ -164,12 +165,13 @@ class RingInbox(RingEnd):
         """Close the connection of *token*."""
         self._inner.close_peer(token)
 
-    def attach(self, token: bytes, line: Line) -> None:
-        """Receive from *line* what comes under *token*, and answer there. Harmless when it is attached already."""
+    def attach(self, token: bytes, line: Line, party: int) -> None:
+        """Receive from *line* what comes under *token* of *party*, and answer there. Harmless when done already."""
         if token in self._by_token:
             return
         self._by_token[token] = line
         self.lines.append((token, line))
+        self._circle.setdefault(party, deque()).append((token, line))
         self.changes += 1
 
     def detach(self, token: bytes) -> None:
@@ -178,6 +180,10 @@ class RingInbox(RingEnd):
         line = self._by_token.pop(token, None)
         if line is not None:
             self.lines.remove((token, line))
+            party = next(party for party, lines in self._circle.items() if (token, line) in lines)
+            self._circle[party].remove((token, line))
+            if not self._circle[party]:
+                del self._circle[party]
             self.changes += 1
 
     @contextmanager
@@ -194,32 +200,34 @@ class RingInbox(RingEnd):
         self._is_inner_next = not self._is_inner_next
         if self._is_inner_next and (arrived := self._inner.receive()) is not None:
             return arrived
-        for _ in range(len(self.lines)):
-            token, line = self.lines[0]
-            self.lines.rotate(-1)
-            if self._spares_shorts and line.is_short():
-                continue
-            try:
-                frames = line.receive()
-            except BrokenRing as error:
-                self.broken(token, error)
-                continue
-            if frames is not None:
-                return token, frames
+        for party, lines in tuple(self._circle.items()):
+            for place, (token, line) in enumerate(tuple(lines)):
+                if self._spares_shorts and line.is_short():
+                    continue
+                try:
+                    frames = line.receive()
+                except BrokenRing as error:
+                    self.broken(token, error)
+                    return self.receive()
+                if frames is not None:
+                    self._had_its_turn(party, place)
+                    return token, frames
         return None if self._is_inner_next else self._inner.receive()
 
-    def next_line(self, looks: Sequence[None]) -> bool:
-        """Put the line first whose turn it is of those that have something, looking so often. False: none has."""
-        lines = self.lines
-        if not lines:
-            return False
-        lines.rotate(-1)
-        for _ in looks[: len(looks) // len(lines) or 1]:
-            for place, (_, line) in enumerate(lines):
-                if line.ready():
-                    lines.rotate(-place)
-                    return True
-        return False
+    def next_line(self, looks: Sequence[None]) -> tuple[bytes, Line] | None:
+        """Return whose turn it is of those that have something, looking so often. None: none has."""
+        for _ in looks[: len(looks) // (len(self.lines) or 1) or 1]:
+            for party, lines in self._circle.items():
+                for place, (_, line) in enumerate(lines):
+                    if line.ready():
+                        return self._had_its_turn(party, place)
+        return None
+
+    def _had_its_turn(self, party: int, place: int) -> tuple[bytes, Line]:
+        """Put *party* last, and its line at *place* last among its own; return that."""
+        lines = self._circle[party] = self._circle.pop(party)
+        lines.rotate(-place - 1)
+        return lines[-1]
 
     def send(self, token: bytes, frames: "Frames") -> bool:
         """Send an answer back over the binding of *token*. False: it is gone, or WAITING answers wait for room.
@@ -271,4 +279,5 @@ class RingInbox(RingEnd):
         """Stop receiving; the lines are closed by who made them."""
         self._inner.close()
         self.lines.clear()
+        self._circle.clear()
         self._by_token.clear()

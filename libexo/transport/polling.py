@@ -1,0 +1,74 @@
+"""What both ends of the ZeroMQ transport have in common, and how they are waited for together with descriptors."""
+
+from collections.abc import Sequence, Sized
+from typing import Any, cast
+
+import zmq
+
+from libexo.host.base import Source
+
+# A plain number: combining the flags of an enum costs more than sending a frame does.
+_READABLE = int(zmq.POLLIN)
+_poll = zmq.zmq_poll
+
+
+class End:
+    """What both ends have in common: a socket, with its calls at hand."""
+
+    shows_all = True
+    """`Poll` sees whatever it holds: see `libexo.ipc`."""
+    messages: Sized
+    """What was taken out of the socket together with what came before."""
+
+    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+        """Use *socket*, which is connected or bound."""
+        self.socket = socket
+        self.is_ready = False
+        """A wait found a message."""
+        self.is_quiet = False
+        """It was asked, had nothing, and was not used since: its descriptor will tell of news."""
+        # Without the wrapper in Python, which serves socket types that have groups and routing ids.
+        self._send = super(zmq.Socket, socket).send
+        self._recv: Any = socket.recv
+        self.alone: list[tuple[Any, int]] = [(socket, _READABLE)]
+        self._descriptor = cast("int", socket.getsockopt(zmq.FD))
+
+    def look(self) -> bool:
+        """Ask whether there is a message. To receive in vain would raise an exception, at three times the cost."""
+        found = bool(self.messages or _poll(self.alone, 0))
+        self.is_quiet = not found
+        return found
+
+    def fileno(self) -> int:
+        """Return ZeroMQ's descriptor (edge-triggered)."""
+        return self._descriptor
+
+    def close(self) -> None:
+        """Close the socket, and with it all connections."""
+        self.socket.close()
+
+
+class Poll:
+    """Waits for sockets of ours and for plain descriptors together. As `select.poll`, but it looks into sockets."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        """Wait for *sources*."""
+        ends = [source for source in sources if isinstance(source, End)]
+        plain = [source.fileno() for source in sources if not isinstance(source, End)]
+        self._ends = {end.socket: end for end in ends}
+        self._items: list[tuple[Any, int]] = [(item, _READABLE) for item in (*self._ends, *plain)]
+
+    def poll(self, milliseconds: int = -1) -> list[tuple[int, int]]:
+        """Return the plain descriptors that have something, with their events; the ends are told themselves."""
+        descriptors = []
+        for end in self._ends.values():
+            if end.messages:
+                end.is_ready = True
+                milliseconds = 0
+        for item, events in _poll(self._items, milliseconds):
+            found = self._ends.get(item)
+            if found is None:
+                descriptors.append((item, events))
+            else:
+                found.is_ready = True
+        return descriptors
