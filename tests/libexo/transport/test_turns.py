@@ -153,7 +153,7 @@ def test_the_straight_way_has_an_end(place: Place) -> None:
         looks.append(len(came))
         return gather(most)
 
-    place.inbox._gather = counted  # type: ignore[method-assign]
+    place.inbox._gather = counted  # type: ignore[method-assign, assignment]
     poll = place.transport.poll([place.inbox])
     came: list[bytes] = []
     while len(came) < 4 * (STRAIGHT + 1):
