@@ -27,7 +27,7 @@ _COUNT = len(Item)
 class Budget:
     """What one environment may, does, and gave to its children, by item."""
 
-    __slots__ = ("charges", "costs", "given", "limit", "name", "parts", "payer", "row", "used")
+    __slots__ = ("charges", "costs", "family", "given", "limit", "name", "parts", "payer", "row", "used")
 
     def __init__(self, name: str, limit: Sequence[int], payer: "Budget | None" = None) -> None:
         """Start with nothing used; *payer* is whose limits these come out of, None: the system's."""
@@ -36,6 +36,8 @@ class Budget:
         self.used = [0] * _COUNT
         self.given = [0] * _COUNT
         self.payer = payer
+        self.family: int = payer.family if payer is not None else 0
+        """Which family its environment is of (`kernel.abi.kip`); 0: of none yet."""
         self.parts: set[Budget] = set()
         """The budgets that came out of this one."""
         self.costs: dict[Item, int] = {}

@@ -8,9 +8,9 @@ from hwmodel.machine import Exhausted
 from kernel.abi.budget import Item, default_limits
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
-from kernel.abi.ids import ThreadId, thread_number
-from kernel.abi.kip import PAGE_SIZE, Counter, EnvironmentState, Page
-from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_SLICES, RESERVED_ENVIRONMENTS
+from kernel.abi.ids import FIRST_PROGRAM, ThreadId, thread_number
+from kernel.abi.kip import FAMILY_SERIALS, PAGE_SIZE, Counter, EnvironmentState, Page
+from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_SLICES, MAX_THREADS, RESERVED_ENVIRONMENTS
 from kernel.abi.messages import Label
 from kernel.abi.program import Back, Program, ProgramKind
 from kernel.budget import Budget, void_charges
@@ -237,6 +237,9 @@ class Environments:
         shared = self._kernel.machine.page(f"environment {name}", PAGE_SIZE)
         thread = thread if thread is not None else self._kernel.threads.allocate(number)
         budget = budget or Budget(name, default_limits(server=True))
+        if thread_number(thread) >= FIRST_PROGRAM and not budget.family:
+            serial = self._kernel.kip.counter(Counter.ENVIRONMENTS_CREATED) % (FAMILY_SERIALS - 1) + 1
+            budget.family = serial * MAX_THREADS + thread_number(thread)
         environment = Environment(self._free.popleft(), name, thread, cpu, may_bind, budget)
         budget.show_in(self._kernel.kip.budget_row(environment.number))
         environment.shared = shared
@@ -269,9 +272,9 @@ class Environments:
         if environment.launched:
             kernel.threads.start(environment.first)
         kernel.kip.publish(environment.name, environment.thread)
-        kernel.count(Counter.ENVIRONMENTS_CREATED)
         kernel.trace.record(Event.CREATED, environment.number, environment.thread)
         kernel.kip.show(environment)
+        kernel.count(Counter.ENVIRONMENTS_CREATED)  # last: who sees it sees the row
 
     def started(self, environment: Environment) -> None:
         """The program runs."""
