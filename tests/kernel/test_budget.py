@@ -225,6 +225,31 @@ def test_a_child_that_is_restarted_counts_on() -> None:
         assert heir.environment.budget.used[Item.HANDLES] == 1
 
 
+def test_who_is_of_one_family() -> None:
+    """Who descends from whom, whoever ended meanwhile; what a server starts is the first of one, as a space is."""
+    with theatre() as stage:
+        crowd = Crowd(stage)
+        server = stage.of(stage.kernel.environments.create("server", PROGRAM, [], number=120))
+        first = crowd.begin("first", keeps=True)
+        child = crowd.begin("child", first)
+        grandchild = crowd.begin("grandchild", child)
+        others = [crowd.begin("other"), crowd.begin("hired", server)]
+        crowd.end(child)
+        stage.kill(first)
+        heir, space = stage.heir(first), thread_id(2000)
+        crowd.root.sys.thread_control(traps.ThreadControl(space, space, crowd.root.thread))
+        late = crowd.begin("late", grandchild)
+        rows = {row.name: row for row in crowd.root.env.kip.environments()}
+
+        assert {rows[name].family for name in ("grandchild", "late")} == {rows[heir.name].family}
+        assert len({row.family for row in rows.values() if row.family}) == 5  # root is a program here, too
+        assert rows["server"].family == 0
+        assert {row.name for row in rows.values() if row.is_first} == {
+            "first", "space-2000", "root", *(each.name for each in others)
+        }  # fmt: skip
+        assert late.environment.budget.family == heir.environment.budget.family
+
+
 @pytest.mark.parametrize("steps", [300])
 def test_families(steps: int, seed: int) -> None:
     """Whatever trees are grown and felled, parent and descendants hold no more than the parent was given."""
