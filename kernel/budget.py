@@ -36,8 +36,8 @@ class Budget:
         self.used = [0] * _COUNT
         self.given = [0] * _COUNT
         self.payer = payer
-        self.family: int = payer.family if payer is not None else 0
-        """Which family its environment is of (`kernel.abi.kip`); 0: of none yet."""
+        self.family: int | None = (payer.family or None) if payer is not None else None
+        """Which family its environment is of (`kernel.abi.kip`); 0: of none, None: that is not decided yet."""
         self.parts: set[Budget] = set()
         """The budgets that came out of this one."""
         self.costs: dict[Item, int] = {}

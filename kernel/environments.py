@@ -237,9 +237,10 @@ class Environments:
         shared = self._kernel.machine.page(f"environment {name}", PAGE_SIZE)
         thread = thread if thread is not None else self._kernel.threads.allocate(number)
         budget = budget or Budget(name, default_limits(server=True))
-        if thread_number(thread) >= FIRST_PROGRAM and not budget.family:
+        if budget.family is None:
             serial = self._kernel.kip.counter(Counter.ENVIRONMENTS_CREATED) % (FAMILY_SERIALS - 1) + 1
-            budget.family = serial * MAX_THREADS + thread_number(thread)
+            first = thread_number(thread)
+            budget.family = serial * MAX_THREADS + first if first >= FIRST_PROGRAM else 0
         environment = Environment(self._free.popleft(), name, thread, cpu, may_bind, budget)
         budget.show_in(self._kernel.kip.budget_row(environment.number))
         environment.shared = shared

@@ -65,7 +65,7 @@ class EnvironmentRow(NamedTuple):
     fault: int
     name: str
     family: int = 0
-    """What it is descended from, the same for all who are; 0: it is a server of the topology."""
+    """What it is descended from, the same for all who are; 0: it is a server of the topology, or an operator."""
 
     @property
     def is_first(self) -> bool:

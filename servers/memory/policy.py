@@ -33,14 +33,14 @@ ROOM_DIVISOR = 8
 """While less than this part of RAM is left, a family may have no more than it leaves: however many take what they
 can, the next one finds something."""
 RESERVE_DIVISOR = 32
-"""This part of RAM is left for servers of the topology: programs are not given it."""
+"""This part of RAM is left for servers of the topology, and operators: programs are not given it."""
 KEPT = MAX_HANDLES * 3 // 4
 """Extents the server keeps a capability to, because they were mapped and not granted. The rest of its table is
 for what it grants, and for offers that nobody accepted yet."""
 
 
 class Party(NamedTuple):
-    """Who asks for frames. A server of the topology is of no family."""
+    """Who asks for frames. A server of the topology, and an operator who attached, is of no family."""
 
     thread: int
     family: int = 0

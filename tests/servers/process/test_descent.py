@@ -179,6 +179,25 @@ def test_who_is_being_ended_starts_nobody(desk: Desk) -> None:
     assert alive(system) == sorted(SERVERS)
 
 
+def test_a_process_server_that_is_restarted_goes_on(desk: Desk) -> None:
+    """Killed while they have their grace, it remembers whom it was ending: no program stays, or starts another."""
+    system, said = desk.system, list[str]()
+    specs = [offer(system, sleep, f"child-{n}") for n in range(9)]
+    start(system, offer(system, starts(specs, said), "bomb"))
+    [body] = [e.body for e in system.kernel.environments if e.name == "bomb"]
+    body.handlers[signal.SIGTERM] = lambda: None  # type: ignore[attr-defined]
+
+    ended = desk.do(lambda: desk.root.end_family("bomb", 60), seconds=0.1)
+    kill(system, "process")
+    system.pass_time(1)
+    assert "bomb" in alive(system)
+    assert len(said) > 0
+
+    system.pass_time(10)
+    assert len(ended) + len(said) == 1 + len(specs)
+    assert alive(system) == sorted(SERVERS)
+
+
 def test_servers_of_the_topology_have_no_family(desk: Desk) -> None:
     """It is said what to do instead; and that a name is nobody's."""
     with pytest.raises(NoFamily, match="memory is a server of the topology"):
