@@ -1,4 +1,4 @@
-"""Who is of one family: a program that an operator started, or that attached, and all its descendants.
+"""Who is of one family: a program that an operator started, or a member that attached, and all its descendants.
 
 The kernel says it in the KIP, and goes on saying it of those whose parents have ended. So nothing is to be heard
 from anybody, or to be remembered over a restart; which rows are of a family is only looked up again when an

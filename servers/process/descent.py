@@ -62,5 +62,7 @@ def called(children: "Iterable[Child]", name: str, servers: "Container[str]" = (
         return with_descendants(programs, living)
     found = [child for child in programs if child.first == name]
     if not found:
-        raise NoSuchProgram(f"nobody is called {name!r}, and of nobody who was any descendant is left")
+        raise NoSuchProgram(
+            f"nobody is called {name!r} who was started here, nor is any descendant of one left"
+        )
     return found
