@@ -16,9 +16,14 @@ _KIBI = 1024
 def budgets(kip: "Kip") -> list[view.Json]:
     """Return the budget of every environment as `ps --budget --json` has it; these keys are kept stable."""
     rows = sorted(kip.environments(), key=lambda row: row.thread)
+    of = view.of_family(rows)
+    together = {family: sum(row.frames for row in members) for family, members in view.families(rows).items()}
     return [
         {
             "name": row.name,
+            "family": of.get(row.number),
+            "frames": row.frames,
+            "family_frames": together.get(row.family, row.frames),
             "budget": {
                 item.name.lower(): account._asdict() for item, account in kip.budget(row.number).items()
             },
@@ -28,8 +33,20 @@ def budgets(kip: "Kip") -> list[view.Json]:
 
 
 def listing(found: list[view.Json]) -> str:
-    """Return the tables of *found* budgets, one below the other."""
-    return "\n\n".join(_table(found, items) for items in _PARTS)
+    """Return the tables of *found* budgets, one below the other; the last is of memory."""
+    return "\n\n".join([*(_table(found, items) for items in _PARTS), _memory(found)])
+
+
+def _memory(found: list[view.Json]) -> str:
+    head = ("NAME", "MEMORY", "FAMILY", "MEMORY OF ALL OF IT")
+    rows = []
+    for each in found:
+        frames, together = each["frames"], each["family_frames"]
+        assert isinstance(frames, int)
+        assert isinstance(together, int)
+        of = (each["family"], view.size(together)) if each["family"] else ("-", "-")
+        rows.append((each["name"], view.size(frames), *of))
+    return view.table(head, rows, {"MEMORY", "MEMORY OF ALL OF IT"})
 
 
 def _table(found: list[view.Json], items: tuple[Item, ...]) -> str:

@@ -2,6 +2,9 @@
 
 A server, or a program started with a restart rule, is back soon after it was killed: that is what the rule
 is for. --end ends it for good: it has SIGTERM, and SIGKILL when its time is over.
+
+What a program started outlives it. --family ends a program, all it started, and so on, for good, all at once;
+what they would still start is refused. Of a program that has ended it ends what is left of its family.
 """
 
 import os
@@ -13,12 +16,13 @@ from exo.arguments import known
 from exo.console import Console
 from exo.system import Trouble, Usage, run_directory
 
-ARGUMENTS = "[-s SIGNAL | --end [--grace SECONDS]] NAME..."
+ARGUMENTS = "[-s SIGNAL | (--end | --family) [--grace SECONDS]] NAME..."
 EXAMPLES = """\
   exo kill web                           ask it to end (SIGTERM)
   exo kill -s KILL scheduler             and see it come back: exo ps
   exo kill --end counter                 end a server that would be restarted
-  exo kill --end --grace 0 counter       at once, without SIGTERM"""
+  exo kill --end --grace 0 counter       at once, without SIGTERM
+  exo kill --family --grace 0 bomb       with all its descendants; 'exo ps --families' shows them"""
 
 MAX_GRACE = 3600.0
 """As `servers.process.ending` has it; a test compares them."""
@@ -30,17 +34,19 @@ def configure(parser: ArgumentParser) -> None:
         "-s",
         "--signal",
         type=number,
-        default=int(signal.SIGTERM),
+        default=None,
         metavar="SIGNAL",
         help="name or number (default: TERM)",
     )
-    parser.add_argument("--end", action="store_true", help="end it for good: it is not restarted")
+    ends = parser.add_mutually_exclusive_group()
+    ends.add_argument("--end", action="store_true", help="end it for good: it is not restarted")
+    ends.add_argument("--family", action="store_true", help="end it and all its descendants for good")
     parser.add_argument(
         "--grace",
         type=seconds,
         default=None,
         metavar="SECONDS",
-        help="with --end: from SIGTERM to SIGKILL (default: what it was started with, which is 5)",
+        help="with --end, --family: from SIGTERM to SIGKILL (default: what it was started with, which is 5)",
     )
     parser.add_argument("names", type=known, nargs="+", metavar="NAME", help="as 'exo ps' shows it")
 
@@ -68,12 +74,18 @@ def seconds(text: str) -> float:
 
 def main(options: Namespace) -> int:
     """Send it to each; go on after one that could not be found."""
-    if options.grace is not None and not options.end:
-        raise Usage("--grace is for --end: a signal is sent at once")
+    if options.grace is not None and not (options.end or options.family):
+        raise Usage("--grace is for --end and --family: a signal is sent at once")
+    if options.signal is not None and options.family:
+        raise Usage("--family ends them by SIGTERM and SIGKILL: leave -s out; for SIGKILL alone, --grace 0")
+    number = options.signal or int(signal.SIGTERM)
     failed = []
     for name in options.names:
         try:
-            send(run_directory(options.run), name, options.signal, for_good=options.end, grace=options.grace)
+            if options.family:
+                print(end_family(run_directory(options.run), name, options.grace))
+            else:
+                send(run_directory(options.run), name, number, for_good=options.end, grace=options.grace)
         except Trouble as trouble:
             failed.append(str(trouble))
     if failed:
@@ -101,6 +113,19 @@ def send(
         _signal(pid, name, signal_number, trouble)
     finally:
         console.close()
+
+
+def end_family(run: str, name: str, grace: float | None) -> str:
+    """Have the process server end the family of *name*; return whom it ends, for people."""
+    console = Console(run)
+    try:
+        if grace is None:
+            answer = console.ask("end_family", name=name)
+        else:
+            answer = console.ask("end_family", name=name, grace=grace)
+    finally:
+        console.close()
+    return "ends " + ", ".join(answer["names"])
 
 
 def _pid(run: str, name: str) -> int:

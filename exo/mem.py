@@ -1,5 +1,8 @@
 """Show who has how much of the system's memory, and where.
 
+What a family has, which is a program that an operator started and all its descendants, is said where it is of
+several: they have one quota.
+
 The picture has one letter for each stretch of frames: whose they are, ``·`` where they are free, ``+`` where
 several share a stretch.
 """
@@ -44,8 +47,10 @@ def gather(kip: "Kip") -> view.Json:
     counts = Counter(owners)
     names = {row.number: row.name for row in kip.environments()}
     free = counts.pop(0, 0)
+    of = view.of_family(kip.environments())
     users = [
-        {"name": names.get(number - 1, f"#{number - 1}"), "frames": n} for number, n in counts.most_common()
+        {"name": names.get(number - 1, f"#{number - 1}"), "frames": n, "family": of.get(number - 1)}
+        for number, n in counts.most_common()
     ]
     return {
         "frames": len(owners),
@@ -77,10 +82,23 @@ def text(kip: "Kip", found: view.Json) -> str:
     return "\n".join(
         [
             view.table(("", "NAME", "FRAMES", "MEMORY", ""), rows, ("FRAMES", "MEMORY")),
+            *families(users),
             "",
             picture(kip, letters),
         ]
     )
+
+
+def families(users: list[view.Json]) -> list[str]:
+    """Return a line for each family of which several have memory."""
+    have: dict[object, list[int]] = {}
+    for user in users:
+        frames = user["frames"]
+        assert isinstance(frames, int)
+        if user["family"]:
+            have.setdefault(user["family"], []).append(frames)
+    found = [(name, each) for name, each in have.items() if len(each) > 1]
+    return [f"{name} and its descendants have {view.size(sum(each))} in all" for name, each in found]
 
 
 def picture(kip: "Kip", letters: dict[int, str]) -> str:

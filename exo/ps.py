@@ -5,18 +5,22 @@ plan, blocked for one under a plan that sleeps. CPU is what the environment used
 MEMORY is what it holds of the system's RAM, HANDLES its capabilities, TRAPS its calls into the kernel. Nothing is
 asked of the kernel for this: it all stands in the kernel interface page, which everybody may read.
 
+A family is a program that an operator started, with all its descendants. With --families each stands below
+the first of it, which is called so in JSON; of one that ended the oldest is first.
+
 With --budget it says what each makes the system hold for it, and, behind the stroke, how much that may be,
-without what was given to children.
+without what was given to children; memory is the whole family's.
 """
 
 from argparse import ArgumentParser, Namespace
 
 from exo import budget, view
 
-ARGUMENTS = "[--budget] [--json | --names]"
+ARGUMENTS = "[--budget | --families] [--json | --names]"
 EXAMPLES = """\
   exo ps
   exo ps --budget
+  exo ps --families
   exo ps --json | jq '.[] | select(.state == "running") | .name'"""
 
 HEAD = ("NAME", "THREAD", "PID", "UID", "STATE", "CPU", "MEMORY", "HANDLES", "TRAPS", "AGE")
@@ -26,7 +30,11 @@ RIGHT = frozenset(HEAD) - {"NAME", "THREAD", "STATE"}
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `ps`."""
     view.add_json(parser)
-    parser.add_argument("--budget", action="store_true", help="show what each makes the system hold")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--budget", action="store_true", help="show what each makes the system hold")
+    shown.add_argument(
+        "--families", action="store_true", help="show each program below the first of its family"
+    )
     parser.add_argument("--names", action="store_true", help="print the names only, a line each")
 
 
@@ -39,8 +47,22 @@ def main(options: Namespace) -> int:
     elif options.names:
         print("\n".join(str(each["name"]) for each in found))
     else:
-        print(budget.listing(found) if options.budget else listing(found))
+        print(
+            budget.listing(found)
+            if options.budget
+            else listing(together(found) if options.families else found)
+        )
     return 0
+
+
+def together(found: list[view.Json]) -> list[view.Json]:
+    """Return *found* with each family below its first, a little to the right; servers are of none."""
+    firsts = [each for each in found if each["family"] in (None, each["name"])]
+    below: dict[object, list[view.Json]] = {}
+    for each in found:
+        if each["family"] != each["name"]:
+            below.setdefault(each["family"], []).append(each | {"name": f"  {each['name']}"})
+    return [each for first in firsts for each in (first, *below.get(first["name"], ()))]
 
 
 def listing(found: list[view.Json]) -> str:

@@ -4,6 +4,8 @@ PROGRAM.py is Python, started by a fork from a parent that has libexo imported a
 executable, looked for along PATH. Its standard streams are ours, it starts in our directory with our
 variables, signals sent to us reach it, and its exit status becomes ours: 128+N if signal N ended it, 125 if
 the kernel did (the fault is printed), 126 or 127 if it could not be started.
+
+A signal, and so Ctrl-C, reaches the program alone: programs that it started run on, until 'exo kill --family'.
 """
 
 import _signal  # type: ignore[import-not-found]  # under `signal`, which brings enum along: 4 ms

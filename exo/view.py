@@ -62,8 +62,26 @@ def is_server(row: "EnvironmentRow") -> bool:
 
 def environments(kip: "Kip") -> list[Json]:
     """Return every environment as `ps --json` has it; these keys are kept stable."""
-    now = time.monotonic_ns()
-    return [_environment(row, now) for row in sorted(kip.environments(), key=lambda row: row.thread)]
+    now, rows = time.monotonic_ns(), kip.environments()
+    of = of_family(rows)
+    return [
+        _environment(row, now) | {"family": of.get(row.number)}
+        for row in sorted(rows, key=lambda row: row.thread)
+    ]
+
+
+def families(rows: Iterable["EnvironmentRow"]) -> dict[int, list["EnvironmentRow"]]:
+    """Return the programs among *rows* by family: the first that lives or is to be restarted, then the others."""
+    found: dict[int, list[EnvironmentRow]] = {}
+    for row in sorted(rows, key=lambda row: (not row.is_first, row.started)):
+        if row.family:
+            found.setdefault(row.family, []).append(row)
+    return found
+
+
+def of_family(rows: Iterable["EnvironmentRow"]) -> dict[int, str]:
+    """Return for each number of an environment what its family is called: as the first of it that is there."""
+    return {row.number: members[0].name for members in families(rows).values() for row in members}
 
 
 def _environment(row: "EnvironmentRow", now: int) -> Json:

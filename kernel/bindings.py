@@ -112,7 +112,7 @@ class Binding:
     def identity(self) -> traps.Identified:
         """What its receiver is told of it."""
         sender, environment = self.sender, self.sender.environment
-        family = environment.budget.family
+        family = environment.budget.family or -1 - environment.number
         return traps.Identified(sender.id, environment.number, self.redirected, self.ring_size, family)
 
     def hand_over(self) -> "list[Descriptor]":

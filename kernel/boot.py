@@ -263,6 +263,7 @@ class Loader:
             check_free(self.kernel, name)
             self._check_attached(body.uid)
             budget = Budget(name, default_limits(server=False))
+            budget.family = 0 if body.uid in self._operators.uids else None
             self.kernel.environments.adopt(body, name, None, frozenset(), budget)
         else:
             raise Refused(Refusal.MAY_NOT_ATTACH, f"uid {body.uid} may not attach: see attach.members")

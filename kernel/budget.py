@@ -8,7 +8,6 @@ What a server charges its callers for is void when either of them ends.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import count
 from typing import TYPE_CHECKING
 
 from kernel.abi import traps
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from kernel.kernel import Kernel
 
 _COUNT = len(Item)
-_FAMILIES = count(1)
 
 
 class Budget:
@@ -38,8 +36,8 @@ class Budget:
         self.used = [0] * _COUNT
         self.given = [0] * _COUNT
         self.payer = payer
-        self.family: int = payer.family if payer is not None else next(_FAMILIES)
-        """The number of a program with all its descendants, whoever of them is left."""
+        self.family: int | None = (payer.family or None) if payer is not None else None
+        """Which family its environment is of (`kernel.abi.kip`); 0: of none, None: that is not decided yet."""
         self.parts: set[Budget] = set()
         """The budgets that came out of this one."""
         self.costs: dict[Item, int] = {}

@@ -8,9 +8,9 @@ from hwmodel.machine import Exhausted
 from kernel.abi.budget import Item, default_limits
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
-from kernel.abi.ids import ThreadId, thread_number
-from kernel.abi.kip import PAGE_SIZE, Counter, EnvironmentState, Page
-from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_SLICES, RESERVED_ENVIRONMENTS
+from kernel.abi.ids import FIRST_PROGRAM, ThreadId, thread_number
+from kernel.abi.kip import FAMILY_SERIALS, PAGE_SIZE, Counter, EnvironmentState, Page
+from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_SLICES, MAX_THREADS, RESERVED_ENVIRONMENTS
 from kernel.abi.messages import Label
 from kernel.abi.program import Back, Program, ProgramKind
 from kernel.budget import Budget, void_charges
@@ -198,7 +198,7 @@ class Environments:
         environment = self._enter(self._space_name(first), creator.cpu, creator.may_bind, None, first)
         self._kernel.threads.choose(first)
         environment.utcb_area, environment.family = None, creator.family
-        environment.budget.family = creator.budget.family
+        environment.budget.family = creator.budget.family or environment.budget.family
         self._introduce(environment)
         return environment
 
@@ -238,6 +238,10 @@ class Environments:
         shared = self._kernel.machine.page(f"environment {name}", PAGE_SIZE)
         thread = thread if thread is not None else self._kernel.threads.allocate(number)
         budget = budget or Budget(name, default_limits(server=True))
+        if budget.family is None:
+            serial = self._kernel.kip.counter(Counter.ENVIRONMENTS_CREATED) % (FAMILY_SERIALS - 1) + 1
+            first = thread_number(thread)
+            budget.family = serial * MAX_THREADS + first if first >= FIRST_PROGRAM else 0
         environment = Environment(self._free.popleft(), name, thread, cpu, may_bind, budget)
         budget.show_in(self._kernel.kip.budget_row(environment.number))
         environment.shared = shared
@@ -270,9 +274,9 @@ class Environments:
         if environment.launched:
             kernel.threads.start(environment.first)
         kernel.kip.publish(environment.name, environment.thread)
-        kernel.count(Counter.ENVIRONMENTS_CREATED)
         kernel.trace.record(Event.CREATED, environment.number, environment.thread)
         kernel.kip.show(environment)
+        kernel.count(Counter.ENVIRONMENTS_CREATED)  # last: who sees it sees the row
 
     def started(self, environment: Environment) -> None:
         """The program runs."""

@@ -125,7 +125,7 @@ class Kip:
         traps = self._words[at // 8 + _TRAPS_WORD]
         row = (e.state, e.uid, e.pid, e.cpu, e.thread, e.started, e.consumed, traps, e.frames, e.table.used)
         with self._writing(Head.ENVIRONMENT_SEQUENCE):
-            ENVIRONMENT.pack_into(self._buffer, at, *row, e.fault, e.name.encode())
+            ENVIRONMENT.pack_into(self._buffer, at, *row, e.fault, e.budget.family or 0, e.name.encode())
 
     def clear(self, number: int) -> None:
         """Empty row *number*."""

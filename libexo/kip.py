@@ -64,6 +64,13 @@ class EnvironmentRow(NamedTuple):
     handles: int
     fault: int
     name: str
+    family: int = 0
+    """What it is descended from, the same for all who are; 0: it is a server of the topology, or an operator."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the first of its family, or its successor: an operator started it."""
+        return self.family != 0 and self.family % MAX_THREADS == thread_number(self.thread)
 
 
 class ThreadRow(NamedTuple):
@@ -275,8 +282,8 @@ def _text(raw: bytes) -> str:
 def _rows(table: bytes, first: int = 0) -> Iterator[EnvironmentRow]:
     for number, row in enumerate(ENVIRONMENT.iter_unpack(table), first):
         if row[0] != EnvironmentState.FREE:
-            state, *fields, name = row
-            yield EnvironmentRow._make((number, EnvironmentState(state), *fields, _text(name)))
+            state, *fields, family, name = row
+            yield EnvironmentRow._make((number, EnvironmentState(state), *fields, _text(name), family))
 
 
 def _thread(row: tuple[int, ...]) -> ThreadRow:

@@ -212,8 +212,12 @@ class ThreadState(IntEnum):
     ACTIVE = 2
 
 
-# state, uid, pid, cpu (-1: no plan), thread, started ns, consumed ns, traps, frames, handles, fault, name
-ENVIRONMENT = struct.Struct("<IIIiQQQQIIi4x32s")
+# state, uid, pid, cpu (-1: no plan), thread, started ns, consumed ns, traps, frames, handles, fault, family, name
+ENVIRONMENT = struct.Struct("<IIIiQQQQIIiI32s")
+FAMILY_SERIALS: Final = (1 << 32) // MAX_THREADS
+"""A family is a serial number, from 1 to below this, times MAX_THREADS, plus the thread number of its first; what
+a program starts is of its family, whoever ended meanwhile. 0: of none, as servers of the topology, and operators
+who attached, are: what they start is the first of one."""
 NAME = struct.Struct("<Q32s")
 # per processor: host core, slices, running environment + 1, spare; then the slices
 PLAN_HEAD = struct.Struct("<IIII")

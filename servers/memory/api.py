@@ -15,6 +15,8 @@ class Usage(msgspec.Struct, array_like=True):
     name: str
     frames: int
     quota: int
+    family: int = 0
+    """The number of its family, which has the quota together; 0: none."""
 
 
 class Statistics(msgspec.Struct, array_like=True):
@@ -32,7 +34,9 @@ class Memory(Interface, label=0x42, name="memory"):
     def allocate(self, pages: Pages, first: FrameNumber = -1) -> Extent:
         """Return an extent of zeroed memory, all the caller's: *pages* frames, from frame *first* or anywhere.
 
-        Fails with OutOfMemory (nothing that large is free), QuotaExceeded, FrameBusy (*first* is taken).
+        A program's quota is its family's: who was started first, and all descendants, have it together.
+        Fails with OutOfMemory (nothing that large is free, or left for the caller's family), QuotaExceeded,
+        FrameBusy (*first* is taken).
         """
 
     @operation(2, repeatable=True)
@@ -41,7 +45,10 @@ class Memory(Interface, label=0x42, name="memory"):
 
     @operation(3, repeatable=True)
     def set_quota(self, thread: ThreadId, frames: Frames) -> None:
-        """Let *thread*'s environment have up to *frames*. Servers and operators only; fails with NotAllowed."""
+        """Let *thread*'s environment have up to *frames*; where it is the first of a family, let all of that.
+
+        Servers only. Fails with NotAllowed, for a thread that is not there as well.
+        """
 
     def free(self, extent: Extent) -> None:
         """Give *extent* back. Needs no server: with its last capability its frames go back to RAM."""

@@ -126,9 +126,9 @@ class Handed:
             return self._owners[piece.first] == Owner(row.number, row.started)
         return user == row.number
 
-    def of(self, row: "EnvironmentRow") -> int:
-        """Return how many extents were handed to *row*'s environment."""
-        return len(self._extents.get(Owner(row.number, row.started), {}))
+    def of(self, rows: "Iterable[EnvironmentRow]") -> int:
+        """Return how many extents were handed to the environments *rows*."""
+        return sum(len(self._extents.get(Owner(row.number, row.started), ())) for row in rows)
 
     def unheld(self, row: "EnvironmentRow") -> int:
         """Return how many frames are *row*'s environment's though the kernel does not count them to it."""

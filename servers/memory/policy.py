@@ -1,6 +1,7 @@
 """The memory server's decisions: who may have how much. Pure: plain numbers in, a yes or an error out."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from kernel.abi.limits import MAX_HANDLES, MAX_OFFERS
 from libexo.errors import OperationRefused
@@ -27,42 +28,90 @@ class NotAllowed(MemoryRefused):
 
 
 QUOTA_DIVISOR = 2
-"""An environment without a quota of its own may have this part of RAM: one alone cannot starve all others."""
+"""A family without a quota of its own may have this part of RAM: one alone cannot starve all others."""
+ROOM_DIVISOR = 8
+"""While less than this part of RAM is left, a family may have no more than it leaves: however many take what they
+can, the next one finds something."""
+RESERVE_DIVISOR = 32
+"""This part of RAM is left for servers of the topology, and operators: programs are not given it."""
 KEPT = MAX_HANDLES * 3 // 4
 """Extents the server keeps a capability to, because they were mapped and not granted. The rest of its table is
 for what it grants, and for offers that nobody accepted yet."""
 
 
+class Party(NamedTuple):
+    """Who asks for frames. A server of the topology, and an operator who attached, is of no family."""
+
+    thread: int
+    family: int = 0
+    used: int = 0
+    """Frames its environment has."""
+    together: int = 0
+    """Frames its family has."""
+
+
 class Quotas:
-    """How many frames each environment may have."""
+    """How many frames each family may have, and each environment for which that was said."""
 
     def __init__(self, total: int, own: Mapping[int, int]) -> None:
-        """Share *total* frames; *own* are the quotas that were set, by thread."""
+        """Share *total* frames; *own* are the quotas that were set, by thread or family: no number is both."""
         self.own = dict(own)
+        self.reserve = total // RESERVE_DIVISOR
+        """Frames that programs are not given."""
+        self._room = total // ROOM_DIVISOR
         self._default = max(1, total // QUOTA_DIVISOR)
 
-    def quota(self, thread: int) -> int:
-        """Return how many frames *thread*'s environment may have."""
-        return self.own.get(thread, self._default)
+    def quota(self, thread: int, family: int = 0) -> int:
+        """Return how many frames the environment of first thread *thread*, of *family*, may have."""
+        shared = self.own.get(family, self._default)
+        return min(self.own.get(thread, shared), shared) if family else self.own.get(thread, shared)
 
-    def check(self, thread: int, used: int, wanted: int, free: int) -> None:
-        """Raise QuotaExceeded or OutOfMemory unless *thread*, which has *used*, may have *wanted* more."""
+    def check(self, party: Party, wanted: int, free: int) -> None:
+        """Raise QuotaExceeded or OutOfMemory unless *party* may have *wanted* frames more, while *free* are."""
         if wanted < 1:
             raise MemoryRefused(f"{wanted} pages: ask for at least one")
-        quota = self.quota(thread)
-        if used + wanted > quota:
-            raise QuotaExceeded(f"{used} of {quota} frames in use, {wanted} more asked for: free some first")
-        if wanted > free:
+        quota = self.quota(party.thread, party.family)
+        if party.used + wanted > quota:
+            raise QuotaExceeded(
+                f"{party.used} of {quota} frames in use, {wanted} more asked for: free some first"
+            )
+        if party.family:
+            self._check_family(party, wanted, free)
+        elif wanted > free:
             raise OutOfMemory(f"{wanted} frames asked for, {free} free")
+
+    def _check_family(self, party: Party, wanted: int, free: int) -> None:
+        together, quota = party.together, self.own.get(party.family, self._default)
+        if together + wanted > quota:
+            raise QuotaExceeded(
+                f"{together} of {quota} frames in use by the caller's family, which is who started it and all "
+                f"they started, {wanted} more asked for: free some first"
+            )
+        left = free - self.reserve - wanted
+        if left < 0:
+            raise OutOfMemory(
+                f"{wanted} frames asked for, {max(free - self.reserve, 0)} free beside {self.reserve} for servers"
+            )
+        if party.family not in self.own and must_leave(together + wanted, left, self._room):
+            raise OutOfMemory(
+                f"{wanted} frames asked for, {free - self.reserve} free: of so few a family that has {together} "
+                "may not take more than it leaves for others"
+            )
+
+
+def must_leave(then: int, left: int, room: int) -> bool:
+    """Say whether who would have *then* of something takes too much of its end: *left* is less than *room*."""
+    return then > left < room
 
 
 def check_kept(own: int, wanted: int, total: int) -> None:
-    """Raise QuotaExceeded unless who has *own* of the *total* extents that are kept may have *wanted* more.
+    """Raise QuotaExceeded unless the family that has *own* of the *total* extents that are kept may have more.
 
-    Of the room for them, one environment may have the same part as of RAM.
+    Of the room for them a family may have the same part as of RAM, and of the end of it no more than it leaves.
     """
-    if own + wanted > KEPT // QUOTA_DIVISOR or total + wanted > KEPT:
-        raise QuotaExceeded(f"{own} extents of {total} are the caller's: ask for larger pages")
+    then, left = own + wanted, KEPT - total - wanted
+    if then > KEPT // QUOTA_DIVISOR or left < 0 or must_leave(then, left, KEPT // ROOM_DIVISOR):
+        raise QuotaExceeded(f"{own} extents of {total} are the caller's family's: ask for larger pages")
 
 
 def check_message(extents: int) -> None:

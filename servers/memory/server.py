@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import FIRST_PROGRAM, thread_number
+from kernel.abi.ids import FIRST_PROGRAM, show_thread, thread_number
 from kernel.abi.kip import Head
 from kernel.abi.limits import MAX_BATCH
 from kernel.abi.rights import ALL_RIGHTS, Kind, Rights
@@ -26,8 +26,9 @@ from libexo.kip import EnvironmentRow
 from libexo.message import Message
 from libexo.stub import Server, publish
 from servers.memory.api import Memory, Statistics, Usage
+from servers.memory.families import Families
 from servers.memory.handed import Handed, Held, Piece, is_handed
-from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, OutOfMemory, Quotas
+from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, OutOfMemory, Party, Quotas
 from servers.memory.promised import Promised
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class MemoryServer(Memory):
         self._quotas = Quotas(environment.kip.head(Head.FRAME_COUNT), _QUOTAS.decode(state) if state else {})
         self._handed = Handed(environment, held)
         self._promised = Promised(environment)
+        self._families = Families(environment)
         self._sigma0: Sigma0 | None = None
         self._adopt_pools(held)
         self.server = Server(environment, self)
@@ -106,9 +108,13 @@ class MemoryServer(Memory):
         """Set it, and keep it."""
         if thread_number(self.call.sender) >= FIRST_PROGRAM:
             raise NotAllowed("quotas are set by servers")
-        living = {row.thread for row in self.environment.kip.environments()}
-        own = {of: quota for of, quota in self._quotas.own.items() if of in living}
-        self._quotas.own = own | {thread: frames}
+        named = self._environment_of(thread)
+        if named is None:
+            raise NotAllowed(f"thread {show_thread(thread)} is nobody's: it ended, or was never there")
+        living = {key for row in self.environment.kip.environments() for key in (row.thread, row.family)}
+        own = {key: quota for key, quota in self._quotas.own.items() if key in living}
+        key = named.family if named.is_first else named.thread
+        self._quotas.own = own | {key: frames}
         self._estate.store(msgspec.msgpack.encode(self._quotas.own))
 
     def foreign_message(self, sender: int, message: Message) -> Message | None:
@@ -116,7 +122,9 @@ class MemoryServer(Memory):
         if self._sigma0 is None:
             from servers.memory.sigma0 import Sigma0  # noqa: PLC0415 - few systems have X.2 programs
 
-            self._sigma0 = Sigma0(self.environment, self._handed, self._check, self._carve_to_map, _log)
+            self._sigma0 = Sigma0(
+                self.environment, self._handed, self._families, self._check, self._carve_to_map, _log
+            )
         self._handed.attend()
         row = self._environment_of(sender)
         answer = self._sigma0.answer(row, sender, message) if row is not None else None
@@ -155,8 +163,14 @@ class MemoryServer(Memory):
             self._check_quota(self._environment_of(row.thread) or row, pages)
 
     def _check_quota(self, row: EnvironmentRow, pages: int) -> None:
-        used = row.frames + self._handed.unheld(row) + self._promised.frames(row)
-        self._quotas.check(row.thread, used, pages, self.environment.kip.head(Head.FREE_FRAMES))
+        members = self._families.members(row)
+        together = sum(map(self._frames, members))
+        party = Party(row.thread, row.family, self._frames(row), together)
+        self._quotas.check(party, pages, self.environment.kip.head(Head.FREE_FRAMES))
+
+    def _frames(self, row: EnvironmentRow) -> int:
+        """Return how many frames are *row*'s environment's, or as good as."""
+        return row.frames + self._handed.unheld(row) + self._promised.frames(row)
 
     def _carve(self, ram: int, pages: int, first: int) -> Carved:
         """Make *pages* frames of *ram* into an extent. Raises FrameBusy, OutOfMemory, TrapRefused."""
@@ -179,7 +193,7 @@ class MemoryServer(Memory):
         return Piece(carved.first, pages, carved.extent)
 
     def _usage(self, row: EnvironmentRow) -> Usage:
-        return Usage(row.thread, row.name, row.frames, self._quotas.quota(row.thread))
+        return Usage(row.thread, row.name, row.frames, self._quotas.quota(row.thread, row.family), row.family)
 
     def _pool(self, thread: int) -> int:
         """Return the capability to RAM for *thread*'s extents."""

@@ -18,6 +18,7 @@ from kernel.abi.rights import Rights
 from libexo.l4.exo import MEM_ALLOC, MEMORY_LABEL
 from libexo.message import Message
 from servers.memory import protocol
+from servers.memory.families import Families
 from servers.memory.handed import Handed, Piece
 from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, check_kept, check_message, find_free
 from servers.memory.protocol import Wanted
@@ -42,13 +43,20 @@ class Sigma0:
     """Answers these messages for the memory server."""
 
     def __init__(
-        self, environment: "Environment", handed: Handed, check: Check, carve: Carve, log: Log
+        self,
+        environment: "Environment",
+        handed: Handed,
+        families: Families,
+        check: Check,
+        carve: Carve,
+        log: Log,
     ) -> None:
         """Hand out what *check* allows and *carve* makes, and keep it in *handed*."""
         self._environment = environment
         self._frames = environment.kip.head(Head.FRAME_COUNT)
         self._users = environment.kip.frame_users()
         self._handed = handed
+        self._families = families
         self._check = check
         self._carve = carve
         self._log = log
@@ -93,7 +101,7 @@ class Sigma0:
     def _any(self, row: "EnvironmentRow", count: int, alignment: int, lowest: int = 0) -> Piece:
         """Hand out *count* frames, the first that fit: from a multiple of *alignment*, not below *lowest*."""
         self._check(row, count)
-        check_kept(self._handed.of(row), 1, len(self._handed))
+        self._check_kept(row, 1)
         anywhere = alignment == 1 and not lowest
         first = ANY_FRAME if anywhere else find_free(self._users, count, alignment, lowest)
         return self._hand_out(row, first, count)
@@ -105,7 +113,7 @@ class Sigma0:
         if not gaps:
             return pieces
         self._check(row, sum(length for _, length in gaps))
-        check_kept(self._handed.of(row), len(gaps), len(self._handed))
+        self._check_kept(row, len(gaps))
         made: list[Piece] = []
         try:
             for first, length in gaps:
@@ -116,6 +124,9 @@ class Sigma0:
                 self._handed.take_back(piece)
             raise
         return sorted(pieces + made)
+
+    def _check_kept(self, row: "EnvironmentRow", wanted: int) -> None:
+        check_kept(self._handed.of(self._families.members(row)), wanted, len(self._handed))
 
     def _hand_out(self, row: "EnvironmentRow", first: int, count: int) -> Piece:
         piece = self._carve(count, first)

@@ -20,11 +20,17 @@ class Child(msgspec.Struct, array_like=True):
     part: int = 1
     """That part, in shares."""
     restarts: int = 0
+    parent: int = 0
+    """Thread of the program it came of, the nearest that has not ended for good; 0: there is none."""
+    first: str = ""
+    """What the first of its family is called, or was."""
+    ending: bool = False
+    """It is being ended with its family: it may start nobody."""
 
     def successor(self, to: "Child") -> None:
         """Go on where *to*, our predecessor, was: what is known of how it fared, and whose it is."""
         self.short_runs, self.restarts = to.short_runs, to.restarts + 1
-        self.family, self.part = to.family, to.part
+        self.family, self.part, self.first, self.parent = to.family, to.part, to.first, to.parent
 
 
 class State(msgspec.Struct, array_like=True):

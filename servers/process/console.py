@@ -11,6 +11,7 @@ shows the operators' secret in the first packet, as hexadecimal digits in the fi
     {"op": "signal", "signal": 2}      to what this connection runs
     {"op": "kill", "name": ..., "signal": 15}              -> {"ok": {}}
     {"op": "end", "name": ..., "grace": 5}  end it for good: SIGTERM, then SIGKILL  -> {"ok": {}}
+    {"op": "end_family", "name": ..., "grace": 5}  with all its descendants  -> {"ok": {"names": [...]}}
     {"op": "replace", "name": ..., "argv": [...], "environ": [[k, v]...], "roles": [...]}
                                        a server of the topology, by another, or, argv empty, by the topology's
                                        when the new one was started          -> {"ok": {}}
@@ -111,6 +112,13 @@ class End(_Request, tag="end"):
     grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] | None = None
 
 
+class EndFamily(_Request, tag="end_family"):
+    """End a program and all its descendants, for good, likewise; or the descendants of one that ended."""
+
+    name: Name
+    grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] | None = None
+
+
 class Replace(_Request, tag="replace"):
     """Start another program in the place of a server of the topology."""
 
@@ -130,7 +138,7 @@ class CallOff(_Request, tag="call_off"):
     why: str
 
 
-_DECODER = msgspec.json.Decoder(Run | Signal | Kill | End | Replace | Keep | CallOff)
+_DECODER = msgspec.json.Decoder(Run | Signal | Kill | End | EndFamily | Replace | Keep | CallOff)
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -326,6 +334,8 @@ class Conversation:
             case End():
                 server.end(server.named(request.name), request.grace)
                 return {}
+            case EndFamily():
+                return {"names": server.end_family(request.name, request.grace)}
             case Replace():
                 self._replace(request, descriptors)
                 return None

@@ -13,6 +13,7 @@ from libexo.errors import ExoError
 from libexo.message import Message
 from libexo.remote import DONE
 from servers.process import policy
+from servers.process.descent import Descent
 from servers.process.policy import SpawnRefused
 from servers.scheduler.api import Scheduler
 
@@ -38,27 +39,34 @@ class Families:
         self._told: dict[int, Exchange] = {}
         self._alarmed = False
 
-    def find(self, spec: "ProgramSpec", spawner: int) -> tuple[int, int]:
-        """Return family (0: its own) and part of what *spawner* (0: an operator) starts. Raises SpawnRefused."""
+    def find(self, spec: "ProgramSpec", spawner: int) -> Descent:
+        """Return what a program that *spawner* (0: an operator) starts comes of. Raises SpawnRefused."""
+        own = Descent(max(spec.share, 1))
         if not spawner or thread_number(spawner) < FIRST_PROGRAM:
-            return 0, max(spec.share, 1)
-        thread, uid = self._environment_of(spawner)
+            return own
+        thread, uid, name = self._environment_of(spawner)
         parent = self._server.child(thread)
         if parent is None and uid in self._server.operators.uids:
-            return 0, max(spec.share, 1)
+            return own
         if not spec.share:
             raise SpawnRefused(
                 "share 0, outside the plans, is an operator's to give ('exo run --share 0'): ask for 1 to 1000"
             )
-        return (parent.family, parent.part) if parent is not None else (thread, 1)
+        if parent is None:
+            return Descent(1, thread, name, thread)
+        if parent.ending:
+            raise SpawnRefused(
+                f"{parent.spec.name} is being ended with all its descendants: it may start nobody"
+            )
+        return Descent(parent.part, parent.family, parent.first, parent.thread)
 
-    def _environment_of(self, thread: int) -> tuple[int, int | None]:
-        """Return the first thread of the environment of *thread*, and its uid."""
+    def _environment_of(self, thread: int) -> tuple[int, int | None, str]:
+        """Return the first thread of the environment of *thread*, its uid, and its name."""
         kip = self._environment.kip
         row, found = kip.environment_of(thread), kip.thread(thread)
         if row is None and found is not None:
             row = next((each for each in kip.environments() if each.number == found.environment), None)
-        return (row.thread, row.uid) if row is not None else (thread, None)
+        return (row.thread, row.uid, row.name) if row is not None else (thread, None, "")
 
     def place(self, child: "Child") -> None:
         """Have the scheduler know of *child*, unless it is as it takes everybody to be."""

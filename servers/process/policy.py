@@ -39,6 +39,10 @@ class NoSuchProgram(ProcessRefused):
     """No program has, or had, that thread."""
 
 
+class NoFamily(ProcessRefused):
+    """It is a server of the topology."""
+
+
 class NotYours(ProcessRefused):
     """Another program started it."""
 

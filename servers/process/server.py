@@ -31,6 +31,7 @@ from servers.memory.api import Memory
 from servers.process import ending, policy
 from servers.process.api import Exit, Processes, ProgramSpec
 from servers.process.children import Child, State, essence
+from servers.process.descent import called, pass_on
 from servers.process.families import Families
 from servers.process.heartbeat import Answers, Heartbeats
 from servers.process.policy import NameTaken, NoSuchProgram, NotYours, SpawnRefused, ThreadRefused
@@ -153,7 +154,7 @@ class ProcessServer(Processes):
         names |= self.topology.server.keys()
         if spec.name in names:
             raise SpawnRefused(f"the name {spec.name!r} is taken")
-        family, part = self._families.find(spec, spawner)
+        descent = self._families.find(spec, spawner)
         spec.name = spec.name or policy.choose_name(spec.kind, spec.argv[0], names)
         program = Program(spec.kind, spec.argv, spec.environ, roles)
         create = EnvironmentCreate(
@@ -166,7 +167,7 @@ class ProcessServer(Processes):
             limits=_limits(spec),
         )
         child = self._create(create, descriptors, spec, spawner)
-        child.family, child.part = family or child.thread, part
+        descent.give(child)
         child.spec = essence(child).spec
         self._families.place(child)
         self._keep()
@@ -198,6 +199,19 @@ class ProcessServer(Processes):
         child.spec.restart = "never"
         self._keep()
         ending.end(self, child, grace)
+
+    def end_family(self, name: str, grace: float | None = None) -> list[str]:
+        """End a program and all its descendants for good; return their names. Raises NoSuchProgram, NoFamily.
+
+        Each has *grace* seconds, or those it was started with; what they ask to start from now on is refused.
+        """
+        ended = called(self._children.values(), name, self.topology.server)
+        for child in ended:
+            child.spec.restart, child.ending = "never", True
+        self._keep()
+        for child in ended:
+            ending.end(self, child, grace)
+        return [child.spec.name for child in ended]
 
     # ------------------------------------------------------------------------------------ for what helps us
 
@@ -268,9 +282,14 @@ class ProcessServer(Processes):
         else:
             if self._is_watched(child):
                 self._restarts.bury(child, exited, None)
-            self.environment.sys.drop(child.handle)
-            self._restarts.forget(child, self._children.values())
+            self._gone(child)
         self._keep()
+
+    def _gone(self, child: Child) -> None:
+        """*child* ended for good."""
+        pass_on(self._children.values(), child.thread, child.parent)
+        self.environment.sys.drop(child.handle)
+        self._restarts.forget(child, self._children.values())
 
     def _restart(self, child: Child, exited: Exit) -> None:
         self._children[child.thread] = child
@@ -287,7 +306,7 @@ class ProcessServer(Processes):
         """Start the successor of a program that ended, with the descriptors it had, which the kernel kept."""
         if child.spec.restart == "never":
             del self._children[child.thread]
-            self.environment.sys.drop(child.handle)
+            self._gone(child)
             return
         if self.replacements.ended(child, Exit(0)):
             return  # it was asked for while this one waited for its turn
@@ -311,6 +330,7 @@ class ProcessServer(Processes):
         successor = self._create(create, list(descriptors), spec, child.spawner)
         self._children.pop(child.thread, None)
         successor.successor(child)
+        pass_on(self._children.values(), child.thread, successor.thread)
         self._families.place(successor)
         self.environment.sys.drop(child.handle)
         self._keep()
@@ -362,6 +382,8 @@ class ProcessServer(Processes):
         for child in self._children.values():
             if child.family:
                 self._families.place(child)
+            if child.ending:
+                ending.end(self, child)  # a predecessor began to
 
     def _attaches(self, name: str) -> bool:
         server = self.topology.server.get(name)

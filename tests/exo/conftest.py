@@ -66,7 +66,9 @@ class Pages:
         """Write one row; what is not given is zero."""
         thread = columns.get("thread", thread_id(96 + number))
         row = (state, 1000 + number, 0, columns.get("cpu", -1), thread, columns.get("started", 0))
-        counts = [columns.get(key, 0) for key in ("consumed", "traps", "frames", "handles", "fault")]
+        counts = [
+            columns.get(key, 0) for key in ("consumed", "traps", "frames", "handles", "fault", "family")
+        ]
         ENVIRONMENT.pack_into(
             self.kip, ENVIRONMENTS + number * ENVIRONMENT.size, *row, *counts, name.encode()
         )

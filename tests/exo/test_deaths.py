@@ -113,7 +113,7 @@ def test_a_grace_is_passed_on(run: Path, operator: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("words", [["--grace", "1", "web"], ["--end", "--grace", "-1", "web"]])
 def test_graces_that_are_none(run: Path, words: list[str]) -> None:
-    """A grace is for --end, and no less than nothing."""
+    """A grace is for --end and --family, and no less than nothing."""
     try:
         status = main(["--run", str(run), "kill", *words])
     except SystemExit as end:

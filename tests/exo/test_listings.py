@@ -56,18 +56,55 @@ def test_ps_gives_names_for_completion(printed: Print) -> None:
 
 
 def test_ps_shows_budgets(printed: Print, pages: Pages) -> None:
-    """Two tables that fit a terminal: what is used, and how much may be; the same numbers as JSON."""
+    """Tables that fit a terminal: what is used, and how much may be; the same numbers as JSON."""
     pages.budget(2, {Item.HANDLES: (7, 1024), Item.KEPT: (2048, 1 << 20), Item.DESCRIPTORS: (9, 65536)})
     pages.publish()
     lines = printed("ps", "--budget").splitlines()
     found = json.loads(printed("ps", "--budget", "--json"))
 
     assert max(map(len, lines)) <= 80
-    assert [line.split()[0] for line in lines if line] == 2 * ["NAME", "memory", "process", "burn", "gone"]
+    assert [line.split()[0] for line in lines if line] == 3 * ["NAME", "memory", "process", "burn", "gone"]
     assert lines[3].split()[:3] == ["burn", "7/1024", "9/64k"]
     assert lines[9].split()[:2] == ["burn", "2048/1024k"]
     assert list(found[2]["budget"]) == [item.name.lower() for item in Item]
     assert found[2]["budget"]["kept"] == {"used": 2048, "limit": 1 << 20}
+
+
+@pytest.fixture
+def related(pages: Pages) -> None:
+    """A program with a child, and two whose parent has ended; numbers of families are those of their first."""
+    first, orphans = 9 << 12 | 162, 8 << 12 | 170
+    for number, name, of, at in ((4, "late", orphans, 40), (5, "old", orphans, 30), (6, "child", first, 20)):
+        pages.environment(
+            number, name, thread=thread_id(FIRST_PROGRAM + number), started=at, family=of, frames=2
+        )
+    pages.environment(7, "parent", thread=thread_id(162, 3), started=50, family=first, frames=3)
+    pages.frames(100, 4, 6)
+    pages.frames(104, 4, 7)
+
+
+def test_ps_shows_families(printed: Print, related: None, pages: Pages) -> None:
+    """Each below its first: who was started first, or has succeeded it, or the oldest of the orphans."""
+    pages.publish()
+    lines = printed("ps", "--families").splitlines()
+    found = {each["name"]: each["family"] for each in json.loads(printed("ps", "--json"))}
+
+    names = [line[:8].rstrip() for line in lines[1:]]
+    assert names[names.index("parent") :][:2] == ["parent", "  child"]
+    assert names[names.index("old") :][:2] == ["old", "  late"]
+    assert found["memory"] is None
+    assert [found[name] for name in ("parent", "child", "old", "late")] == ["parent", "parent", "old", "old"]
+
+
+def test_memory_of_families(printed: Print, related: None, pages: Pages) -> None:
+    """What a family has together stands in `ps --budget`, and in `mem` where several have any."""
+    pages.publish()
+    lines = printed("ps", "--budget").splitlines()
+
+    assert next(line.split() for line in reversed(lines) if line.startswith("child")) == [
+        "child", "8", "KiB", "parent", "20", "KiB",
+    ]  # fmt: skip
+    assert "parent and its descendants have 32 KiB in all\n" in printed("mem")
 
 
 def test_status_has_stable_keys(printed: Print, run: Path) -> None:
@@ -140,7 +177,10 @@ def test_mem_says_who_has_what_and_where(printed: Print) -> None:
     assert json.loads(printed("mem", "--json")) == {
         "frames": 1024,
         "free_frames": 1007,
-        "users": [{"name": "burn", "frames": 16}, {"name": "memory", "frames": 1}],
+        "users": [
+            {"name": "burn", "frames": 16, "family": None},
+            {"name": "memory", "frames": 1, "family": None},
+        ],
     }
 
 

@@ -42,6 +42,28 @@ def test_kill_asks_the_process_server(run: Path, operator: Callable[..., Any]) -
     assert heard.requests == [{"op": "end", "name": "web"}]
 
 
+def test_kill_ends_families(run: Path, operator: Callable[..., Any], capsys: Said) -> None:
+    """A request a name, with the grace if one is given; whom it ends is printed."""
+    heard = operator({"ok": {"names": ["bomb", "bomb-2"]}})
+    assert main(["--run", str(run), "kill", "--family", "--grace", "0", "bomb"]) == 0
+    assert heard.requests == [{"op": "end_family", "name": "bomb", "grace": 0.0}]
+    assert capsys.readouterr().out == "ends bomb, bomb-2\n"
+
+    operator({"error": "memory is a server of the topology"})
+    assert main(["--run", str(run), "kill", "--family", "memory"]) == 1
+    assert capsys.readouterr().err == "exo: memory is a server of the topology\n"
+
+
+@pytest.mark.parametrize("other", [["-s", "TERM"], ["--end"]])
+def test_families_are_ended_one_way(run: Path, other: list[str]) -> None:
+    """There is no signal to choose, and for good they end anyway."""
+    try:
+        status = main(["--run", str(run), "kill", "--family", *other, "bomb"])
+    except SystemExit as end:
+        status = int(str(end.code))
+    assert status == 2
+
+
 def test_kill_tells_whom_it_did_not_find(
     run: Path, pages: Pages, operator: Callable[..., Any], capsys: Said
 ) -> None:

@@ -72,6 +72,7 @@ def test_an_environment_is_shown_with_all_that_is_known(run: Path, pages: Pages)
         "handles": 8,
         "traps": 6,
         "fault": "the bytes sent through the gate are no trap",
+        "family": None,
     }
 
 

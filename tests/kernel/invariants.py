@@ -321,9 +321,19 @@ def _kip_rows(kernel: Kernel, rows: list[Environment]) -> Iterator[str]:
             if row[0] != EnvironmentState.FREE:
                 yield f"row {number} shows {row[-1]!r}, which is no more"
             continue
-        state, _, _, cpu, thread, started, _, _, frames, handles, fault, name = row
-        shown = (state, cpu, thread, started, frames, handles, fault, name.rstrip(b"\0").decode())
-        true = (e.state, e.cpu, e.thread, e.started, e.frames, e.table.used, e.fault, e.name)
+        state, _, _, cpu, thread, started, _, _, frames, handles, fault, family, name = row
+        shown = (state, cpu, thread, started, frames, handles, fault, family, name.rstrip(b"\0").decode())
+        true = (
+            e.state,
+            e.cpu,
+            e.thread,
+            e.started,
+            e.frames,
+            e.table.used,
+            e.fault,
+            e.budget.family or 0,
+            e.name,
+        )
         if shown != true:
             yield f"row {number} shows {shown}, not {true}"
 

@@ -80,17 +80,18 @@ def test_a_server_attaches_again() -> None:
 
 @pytest.mark.parametrize("uid", [MEMBER, MAIL])
 def test_members_attach(uid: int) -> None:
-    """Members, and the uids of servers, attach as plain programs, with nothing in hand."""
+    """Members, and the uids of servers, attach as plain programs, each the first of a family."""
     with simulated(TOPOLOGY) as system:
         settle(system)
         attach(system, hello("shell"), uid)
 
         assert (kinds(named(system, "shell")), named(system, "shell").uid) == ([], uid)
+        assert named(system, "shell").budget.family
 
 
 @pytest.mark.parametrize("uid", [0, OPERATOR])
 def test_operators_attach(uid: int) -> None:
-    """Operators attach under any free name, with nothing in hand; they may stand in for servers too."""
+    """Operators attach under any free name, of no family; they may stand in for servers too."""
     with simulated(TOPOLOGY) as system:
         settle(system)
         attach(system, hello("shell"), uid)
@@ -98,6 +99,7 @@ def test_operators_attach(uid: int) -> None:
 
         assert (kinds(named(system, "shell")), named(system, "shell").may_bind) == ([], frozenset())
         assert named(system, "mail").thread == thread_id(100)
+        assert [named(system, name).budget.family for name in ("shell", "mail")] == [0, 0]
 
 
 ONE_UID = msgspec.structs.replace(TOPOLOGY, confinement=Confinement(may_lack=("uid",)))

@@ -231,7 +231,7 @@ def test_a_receiver_learns_of_who_has_connected() -> None:
         kept = len(stage.machine.open_descriptors())
         arrived, descriptors = take(b)
 
-        family = a.environment.budget.family
+        family = a.environment.budget.family or 0
         who = traps.Identified(a.thread, a.environment.number, redirected=False, family=family)
         assert before == (((), 0), [])
         assert told == [(Label.BOUND, ())]

@@ -209,26 +209,6 @@ def test_orphans_are_their_grandparents() -> None:
         assert (budget.used[Item.CHILDREN], sum(budget.given)) == (0, 0)
 
 
-def test_a_family_is_one_party() -> None:
-    """Receivers are told which senders are one program and its descendants, also when some of them ended."""
-    with theatre() as stage:
-        crowd = Crowd(stage)
-        shell, stranger = crowd.begin("shell"), crowd.begin("stranger")
-        parent = crowd.begin("parent", shell, DESCRIPTORS=400)
-        child = crowd.begin("child", parent, DESCRIPTORS=200)
-        receiver = stage.puppet("receiver")
-        crowd.end(parent)
-        crowd.end(shell)
-        for sender in (child, stranger):
-            sender.connect(sender.sys.bind(receiver.thread)[0].address)
-        last = crowd.begin("grandchild", child)
-        last.connect(last.sys.bind(receiver.thread)[0].address)
-        arrived, _ = receiver.sys.incoming()
-        of_child, of_stranger, of_last = (each.who.family for each in arrived)
-
-        assert of_child == of_last != of_stranger
-
-
 def test_a_child_that_is_restarted_counts_on() -> None:
     """Between its death and its successor a child costs what it cost; the successor has its budget."""
     with theatre() as stage:

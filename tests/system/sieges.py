@@ -142,6 +142,16 @@ HOARDS = (
         "repeat(bind)",
     ),
     Siege(
+        "all_memory", "takes all memory that it is given, by typed calls and of sigma0, and keeps it",
+        "from libexo import l4\n"
+        "sizes = [15]\n"
+        "def take():\n"
+        "    try: memory.allocate(1 << sizes[0])\n"
+        "    except RemoteError: sizes[0] = max(0, sizes[0] - 1)\n"
+        "repeat(take, lambda: l4.Sigma0_GetAny(0, 12, l4.CompleteAddressSpace))",
+        programs=4,
+    ),
+    Siege(
         "threads", "has as many threads as it may",
         "repeat(process.create_thread)",
     ),

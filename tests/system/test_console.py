@@ -110,6 +110,8 @@ WRONG = [
         for number in (0, -1, 65, 10**30, 1.5, "9")
     ),
     json.dumps({"op": "end", "name": "nobody"}).encode(),
+    *(json.dumps({"op": "end_family", "name": name}).encode() for name in ("nobody", "memory", "", 7, None)),
+    json.dumps({"op": "end_family", "name": "memory", "grace": -1}).encode(),
     json.dumps({"op": "end", "name": "x" * 60_000}).encode(),
 ]
 

@@ -72,7 +72,8 @@ class Identified(Record):
     ring: int = 0
     """Bytes of the ring memory; 0: there is none."""
     family: int = 0
-    """The same for a program and all its descendants, and for nobody else: by it receivers are fair."""
+    """By it receivers are fair. Of a program and all its descendants, as in the environment's row of the interface
+    page; negative: of one that is of none, and nobody else's."""
 
 
 class Arrived(Record):

@@ -14,6 +14,7 @@ from libexo.l4.space import space_of
 from libexo.message import FpageItem, GrantItem, Message
 from libexo.testing import System
 from servers.memory.api import Memory
+from servers.memory.policy import Quotas
 from tests.servers.memory.stage import NIL, PAGE, ask, fpage, item, operate, rpc, used
 from tests.servers.rig import alive, kill, servers
 
@@ -111,9 +112,10 @@ def test_the_estate_is_not_others_to_write() -> None:
 
 
 def test_grabmem() -> None:
-    """From the largest power of two down to a page, a program gets all that is free, and then nobody anything."""
+    """From the largest power of two down to a page, a program gets all but the reserve, then nobody anything."""
 
     def grab(env: Environment) -> int:
+        env.thread.sleep(1)
         total = 0
         for log2 in range(63, 11, -1):
             while not l4.IsNilFpage(page := l4.Sigma0_GetAny(0, log2, l4.CompleteAddressSpace)):
@@ -129,17 +131,18 @@ def test_grabmem() -> None:
         Memory.connect(env).set_quota(thread_id(160), 256)
 
     holds: list[bool] = []
+    reserve = Quotas(256, {}).reserve
     with servers() as system:
-        operate(system, lift)
         free = system.kernel.frames.free
         task = system.spawn(grab, "grab")
         assert task.thread == thread_id(160)
+        operate(system, lift)
         system.run(until=lambda: bool(holds))
-        assert system.kernel.frames.free == 0
+        assert system.kernel.frames.free == reserve
         assert ask(system, late, "late") == [True] * 8
 
         system.run(task)
-        assert task.result == free * PAGE
+        assert task.result == (free - reserve) * PAGE
         system.pass_time(1)
         assert system.kernel.frames.free == free
 

@@ -8,6 +8,7 @@ from servers.memory.policy import (
     QUOTA_DIVISOR,
     MemoryRefused,
     OutOfMemory,
+    Party,
     QuotaExceeded,
     Quotas,
     check_kept,
@@ -17,10 +18,11 @@ from servers.memory.policy import (
 
 
 def test_the_default_quota() -> None:
-    """Without one of its own, an environment may have half of RAM; set ones stand."""
-    quotas = Quotas(100, {7: 3})
+    """Without one of its own, a family may have half of RAM; set ones stand, and a member's lies within."""
+    quotas = Quotas(100, {1 << 32: 3, 7: 60, 2 << 32: 80})
 
-    assert (quotas.quota(1), quotas.quota(7), Quotas(1, {}).quota(1)) == (50, 3, 1)
+    assert (quotas.quota(9 << 32), quotas.quota(1 << 32), Quotas(1, {}).quota(1 << 32)) == (50, 3, 1)
+    assert (quotas.quota(9 << 32, 7), quotas.quota(1 << 32, 7), quotas.quota(2 << 32, 7)) == (60, 3, 60)
 
 
 @pytest.mark.parametrize(
@@ -35,25 +37,76 @@ def test_the_default_quota() -> None:
         (0, 10, 9, OutOfMemory),
     ],
 )
-def test_what_is_refused(used: int, wanted: int, free: int, error: type[Exception] | None) -> None:
+def test_what_a_server_is_refused(used: int, wanted: int, free: int, error: type[Exception] | None) -> None:
     """Nothing, more than the quota, and more than there is are each refused by name."""
-    quotas = Quotas(100, {})
-    if error is None:
-        quotas.check(1, used, wanted, free)
-        return
+    assert refusal(Quotas(100, {}), Party(1, 0, used), wanted, free) is error
 
-    with pytest.raises(error) as caught:
-        quotas.check(1, used, wanted, free)
-    assert type(caught.value) is error
+
+@pytest.mark.parametrize(
+    ("used", "together", "wanted", "free", "error"),
+    [
+        (0, 0, 400, 800, None),
+        (0, 300, 100, 700, None),
+        (0, 300, 101, 700, QuotaExceeded),
+        (0, 400, 1, 800, QuotaExceeded),
+        (0, 0, 26, 50, OutOfMemory),
+        (0, 0, 13, 51, None),
+        (0, 0, 14, 51, OutOfMemory),
+        (0, 390, 10, 135, None),
+        (0, 390, 10, 134, OutOfMemory),
+        (0, 50, 0, 800, MemoryRefused),
+    ],
+)
+def test_what_a_family_is_refused(
+    used: int, together: int, wanted: int, free: int, error: type[Exception] | None
+) -> None:
+    """All members count, the reserve is not theirs, and of the last eighth none takes more than it leaves."""
+    quotas = Quotas(800, {})
+
+    assert quotas.reserve == 25
+    assert refusal(quotas, Party(1 << 32, 7, used, together), wanted, free) is error
+
+
+def test_a_quota_that_was_set() -> None:
+    """A server may let a family have nearly all: the reserve alone is left. It may let a member have less."""
+    quotas = Quotas(800, {7: 800, 1 << 32: 5})
+
+    assert refusal(quotas, Party(2 << 32, 7, 700, 700), 75, 100) is None
+    assert refusal(quotas, Party(2 << 32, 7, 700, 700), 76, 100) is OutOfMemory
+    assert refusal(quotas, Party(1 << 32, 7, 5, 9), 1, 700) is QuotaExceeded
+
+
+@pytest.mark.parametrize("pages", [1, 3, 64])
+def test_many_families_leave_room(pages: int) -> None:
+    """Eight families take one after another all they are given: there is still something for the next."""
+    total = 1 << 16
+    quotas, free, got = Quotas(total, {}), total, [0] * 8
+    for family in range(8):
+        while refusal(quotas, Party(1 << 32, family + 1, 0, got[family]), pages, free) is None:
+            free, got[family] = free - pages, got[family] + pages
+    ninth = Party(1 << 32, 9)
+
+    assert got[0] == total // 2 // pages * pages
+    assert free > quotas.reserve + total // 8 // (1 << 7)
+    assert refusal(quotas, ninth, (free - quotas.reserve) // 2, free) is None
+
+
+def refusal(quotas: Quotas, party: Party, wanted: int, free: int) -> type[Exception] | None:
+    """Return what asking raises."""
+    try:
+        quotas.check(party, wanted, free)
+    except MemoryRefused as error:
+        return type(error)
+    return None
 
 
 def test_how_many_extents_are_kept() -> None:
-    """One environment may have half of the room for kept extents, all together all of it."""
+    """A family may have half of the room for kept extents, and of the end of it no more than it leaves."""
     half = KEPT // QUOTA_DIVISOR
     check_kept(half - 1, 1, half)
-    check_kept(0, 1, KEPT - 1)
+    check_kept(0, 1, KEPT - 2)
 
-    for own, wanted, total in ((half, 1, half), (0, half + 1, 0), (0, 1, KEPT)):
+    for own, wanted, total in ((half, 1, half), (0, half + 1, 0), (0, 1, KEPT - 1), (9, 1, KEPT - 10)):
         with pytest.raises(QuotaExceeded, match="larger pages"):
             check_kept(own, wanted, total)
 

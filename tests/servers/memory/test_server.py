@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
+from kernel.abi.ids import thread_id
 from libexo import vm
 from libexo.environment import Environment
 from libexo.errors import RemoteError
 from libexo.ipc import MapItem, Message
 from servers.memory.api import Memory, Statistics
-from tests.servers.rig import alive, ask, kill, servers
+from tests.servers.rig import alive, ask, command, kill, servers
 
 
 def failure(action: object, *arguments: int) -> str:
@@ -71,8 +72,8 @@ def test_refused_clearly() -> None:
     def client(env: Environment) -> list[str]:
         memory = Memory.connect(env)
         found = [failure(memory.allocate, 129)]
-        memory.allocate(120)
-        return [*found, failure(memory.allocate, 9)]
+        memory.allocate(80)
+        return [*found, failure(memory.allocate, 49)]
 
     with servers() as system:
         first = system.spawn(hog(120), "hog")
@@ -85,12 +86,12 @@ def test_refused_clearly() -> None:
 
 
 def test_out_of_memory() -> None:
-    """Two that fill RAM together: the one who comes too late is told that nothing is free."""
+    """Two that fill RAM together: the one who comes too late is told that nothing is left for it."""
 
     def client(env: Environment) -> str:
         memory = Memory.connect(env)
-        memory.allocate(100)
-        return failure(memory.allocate, 28)
+        memory.allocate(60)
+        return failure(memory.allocate, 40)
 
     with servers() as system:
         system.spawn(hog(128), "hog")
@@ -132,8 +133,12 @@ def test_quotas_are_set_by_servers() -> None:
     def client(env: Environment) -> str:
         return failure(Memory.connect(env).set_quota, env.thread.id, 200)
 
+    def server(env: Environment) -> str:
+        return failure(Memory.connect(env).set_quota, thread_id(4000), 200)
+
     with servers() as system:
         assert ask(system, client) == "NotAllowed"
+        assert command(system, server) == "NotAllowed"  # there is no such thread
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -15,7 +15,7 @@ from libexo.stub import serve
 from libexo.testing import System, simulated
 from servers.memory.api import Memory
 from servers.process.api import Processes, ProgramSpec
-from servers.process.policy import CannotReplace
+from servers.process.policy import CannotReplace, ProcessRefused
 from servers.process.replacement import Replacement
 from servers.process.server import ProcessServer
 from servers.scheduler.api import Scheduler
@@ -46,12 +46,12 @@ class Desk:
     def do(self, work: Callable[[], T], seconds: float = 0.5) -> T:
         """Have the root task do *work* in its own loop, then let *seconds* pass. Raises what it raised."""
         done: list[T] = []
-        raised: list[CannotReplace] = []
+        raised: list[ProcessRefused] = []
 
         def work_there() -> None:
             try:
                 done.append(work())
-            except CannotReplace as error:
+            except ProcessRefused as error:
                 raised.append(error)
 
         self.root.server.after(0, work_there)
