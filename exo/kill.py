@@ -1,13 +1,18 @@
 """Send a signal to programs and servers, by name.
 
 A server, or a program started with a restart rule, is back soon after it was killed: that is what the rule
-is for. --end ends it for good: it has SIGTERM, and SIGKILL when its time is over.
+is for. --end ends it for good: it has SIGTERM, and SIGKILL when its time is over. It returns when all have ended,
+and their names are free.
 """
 
 import os
+import select
 import signal
+import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from exo.arguments import known
 from exo.console import Console
@@ -20,6 +25,8 @@ EXAMPLES = """\
   exo kill --end counter                 end a server that would be restarted
   exo kill --end --grace 0 counter       at once, without SIGTERM"""
 
+PATIENCE = 10.0
+"""Seconds after its grace until one must be gone."""
 MAX_GRACE = 3600.0
 """As `servers.process.ending` has it; a test compares them."""
 
@@ -70,15 +77,59 @@ def main(options: Namespace) -> int:
     """Send it to each; go on after one that could not be found."""
     if options.grace is not None and not options.end:
         raise Usage("--grace is for --end: a signal is sent at once")
-    failed = []
-    for name in options.names:
+    run = run_directory(options.run)
+    failed = end(run, options.names, options.grace) if options.end else []
+    for name in () if options.end else options.names:
         try:
-            send(run_directory(options.run), name, options.signal, for_good=options.end, grace=options.grace)
+            send(run, name, options.signal)
         except Trouble as trouble:
             failed.append(str(trouble))
     if failed:
         raise Trouble("; ".join(failed))
     return 0
+
+
+class Ending:
+    """One program that is being ended for good."""
+
+    def __init__(self, run: str, name: str, grace: float | None = None) -> None:
+        """Have the process server end *name*, with *grace* seconds, or its own. Raises Trouble."""
+        self._name = name
+        self._console = Console(run)
+        try:
+            self._grace = float(_ask_to_end(self._console, name, grace)["grace"])
+        except BaseException:
+            self._console.close()
+            raise
+        self._until = time.monotonic() + self._grace + PATIENCE
+
+    def wait(self) -> None:
+        """Return when it has ended. Raises Trouble when it has not, a while after its grace."""
+        try:
+            if not select.select([self._console], [], [], max(0.0, self._until - time.monotonic()))[0]:
+                raise Trouble(
+                    f"{self._name} has not ended {PATIENCE:g} s after its grace of {self._grace:g} s"
+                )
+            if self._console.receive() is None:
+                raise Trouble(f"the process server ended meanwhile: 'exo ps' says whether {self._name} has")
+        finally:
+            self._console.close()
+
+
+def end(run: str, names: Iterable[str], grace: float | None = None) -> list[str]:
+    """End *names* for good, all at the same time, and wait until they have; return what went wrong."""
+    failed, begun = [], []
+    for name in names:
+        try:
+            begun.append(Ending(run, name, grace))
+        except Trouble as trouble:
+            failed.append(str(trouble))
+    for ending in begun:
+        try:
+            ending.wait()
+        except Trouble as trouble:
+            failed.append(str(trouble))
+    return failed
 
 
 def send(
@@ -88,10 +139,7 @@ def send(
     console = Console(run)
     try:
         if for_good:
-            if grace is None:
-                console.ask("end", name=name)
-            else:
-                console.ask("end", name=name, grace=grace)
+            _ask_to_end(console, name, grace)
         else:
             console.ask("kill", name=name, signal=signal_number)
     except Trouble as trouble:
@@ -101,6 +149,10 @@ def send(
         _signal(pid, name, signal_number, trouble)
     finally:
         console.close()
+
+
+def _ask_to_end(console: Console, name: str, grace: float | None) -> dict[str, Any]:
+    return console.ask("end", name=name) if grace is None else console.ask("end", name=name, grace=grace)
 
 
 def _pid(run: str, name: str) -> int:

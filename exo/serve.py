@@ -16,10 +16,8 @@ with all it held. When it does not answer, what ran before is put back. NAME alo
 
 import os
 import runpy
-import signal
 import sys
 from argparse import ArgumentParser, Namespace
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +27,7 @@ from exo.answering import Roll, marks
 from exo.arguments import Given, is_text, named, variables
 from exo.booting import default_config
 from exo.console import Console, own_directory
-from exo.kill import seconds, send
+from exo.kill import end, seconds
 from exo.run import DIRECTORY, IMPORTS, parts
 from exo.system import Trouble, Usage, run_directory
 
@@ -154,8 +152,7 @@ def wait_until_it_serves(run: str, name: str, since: "Mapping[Path, int]") -> No
     try:
         roll.wait(view.open_kip(run), PATIENCE)
     except Trouble as trouble:
-        with suppress(Trouble):  # it is gone already
-            send(run, name, signal.SIGKILL, for_good=True)
+        end(run, [name])  # it may be gone already
         raise Trouble(f"{name} does not serve: {trouble}") from None
     finally:
         roll.close()

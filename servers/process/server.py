@@ -193,11 +193,17 @@ class ProcessServer(Processes):
                 return child
         raise NoSuchProgram(f"nobody is called {name!r}")
 
-    def end(self, child: Child, grace: float | None = None) -> None:
-        """End a program for good: it is not restarted. It has *grace* seconds, or those it was started with."""
+    def end(self, child: Child, grace: float | None = None) -> float:
+        """End a program for good: it is not restarted. It has *grace* seconds, or those it was started with.
+
+        Returns them. One that has ended already, and waits for its turn to be restarted, is gone at once.
+        """
         child.spec.restart = "never"
-        self._keep()
-        ending.end(self, child, grace)
+        if not self._is_ended(child):
+            self._keep()
+            return ending.end(self, child, grace)
+        self._bury(child)
+        return 0.0
 
     # ------------------------------------------------------------------------------------ for what helps us
 
@@ -283,11 +289,22 @@ class ProcessServer(Processes):
         else:
             self.succeed_or_retry(child)
 
+    def _is_ended(self, child: Child) -> bool:
+        """Say whether *child* has ended, and is there to be restarted only."""
+        return not self.environment.sys.inspect(child.handle).count
+
+    def _bury(self, child: Child) -> None:
+        """Forget *child*, which has ended and is not restarted: its name is free."""
+        del self._children[child.thread]
+        self.environment.sys.drop(child.handle)
+        self._keep()
+
     def succeed_or_retry(self, child: Child) -> None:
         """Start the successor of a program that ended, with the descriptors it had, which the kernel kept."""
+        if not self.is_there(child):
+            return  # it was ended for good while it waited for its turn
         if child.spec.restart == "never":
-            del self._children[child.thread]
-            self.environment.sys.drop(child.handle)
+            self._bury(child)
             return
         if self.replacements.ended(child, Exit(0)):
             return  # it was asked for while this one waited for its turn

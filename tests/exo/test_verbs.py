@@ -36,10 +36,30 @@ def test_what_is_no_signal_is_refused(text: str) -> None:
 
 def test_kill_asks_the_process_server(run: Path, operator: Callable[..., Any]) -> None:
     """A request a name; --end is for good."""
-    heard = operator({"ok": {}})
+    heard = operator({"packets": [{"ok": {"grace": 5}}, {"ended": {}}]})
 
     assert main(["--run", str(run), "kill", "--end", "web"]) == 0
     assert heard.requests == [{"op": "end", "name": "web"}]
+
+
+@pytest.mark.parametrize(
+    ("patience", "words"),
+    [(-1.0, "web has not ended -1 s after its grace of 0 s"), (10.0, "the process server ended meanwhile")],
+)
+def test_kill_says_that_one_has_not_ended(
+    patience: float,
+    words: str,
+    run: Path,
+    operator: Callable[..., Any],
+    capsys: Said,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It does not wait for ever, and not for a process server that is gone."""
+    monkeypatch.setattr("exo.kill.PATIENCE", patience)
+    operator({"ok": {"grace": 0}}, *([{}] if patience < 0 else []))
+
+    assert main(["--run", str(run), "kill", "--end", "web"]) == 1
+    assert words in capsys.readouterr().err
 
 
 def test_kill_tells_whom_it_did_not_find(

@@ -5,6 +5,7 @@ import signal
 import pytest
 
 from exo import kill
+from kernel.abi.kip import EnvironmentState
 from tests.system.booted import FOREIGN, System, wait_until
 
 pytestmark = pytest.mark.system
@@ -83,6 +84,28 @@ def test_patience_ends(booted: System) -> None:
         assert booted.run("print('served')").out == "served\n"
 
         assert deaf.finish().status == -signal.SIGKILL
+
+
+def test_whoever_ends_a_program_hears_when_it_has(booted: System) -> None:
+    """`exo kill --end` returns when the name is free again: the next one of it is started at once."""
+    for _ in range(3):
+        with booted.start(DEAF, name="deaf") as deaf:
+            assert deaf.line() == "ready"
+
+            assert kill.end(str(booted.run_directory), ["deaf", "nobody"], 0.1) == [
+                "nobody is called 'nobody'"
+            ]
+
+
+def test_one_that_waits_to_be_restarted_is_ended_at_once(booted: System) -> None:
+    """Its next start is put off, for it ends again and again; its name is free all the same."""
+    booted.start(["/bin/false"], name="fails", restart="always", detach=True, streams=False).close()
+    assert wait_until(lambda: (row := booted.row("fails")) is None or row.state == EnvironmentState.DEAD)
+
+    assert kill.end(str(booted.run_directory), ["fails"]) == []
+    assert booted.row("fails") is None
+    booted.start(["/bin/true"], name="fails", detach=True, streams=False).close()
+    assert wait_until(lambda: booted.row("fails") is None)
 
 
 def test_one_that_is_stopped_hears_of_it(booted: System) -> None:
