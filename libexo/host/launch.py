@@ -31,6 +31,7 @@ from libexo.errors import GateClosed
 from libexo.host.arguments import complete
 from libexo.host.confine import Layer, Policy, Prepared, apply, execute, prepare
 from libexo.host.hints import hint
+from libexo.host.naming import import_from
 from libexo.host.source import renew
 from libexo.host.variables import take_effect
 
@@ -287,7 +288,7 @@ def _run(birth: Birth) -> int:
             _say(note)
         sys.argv[:] = program.argv
         if Role.IMPORTS in birth.roles:
-            sys.path.insert(0, f"/proc/self/fd/{birth.roles[Role.IMPORTS]}")
+            import_from(f"/proc/self/fd/{birth.roles[Role.IMPORTS]}")
         if program.kind == ProgramKind.SERVER:
             _serve(program.argv[0], birth.launch.name)
         else:
