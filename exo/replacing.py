@@ -2,7 +2,7 @@
 
 import os
 
-from exo import view
+from exo import sched, view
 from exo.arguments import Given, variables
 from exo.console import Console, own_directory
 from exo.ping import ask
@@ -38,7 +38,7 @@ def replace(run: str, name: str, server: str = "") -> str:
             environ=given.environ,
             roles=[DIRECTORY, IMPORTS, *given.roles] if server else [],
         )
-        if error := _silence(run, name):
+        if error := _silence(run, name) or (sched.refused(run) if name == sched.SCHEDULER else ""):
             why = console.ask("call_off", why=error)["why"]
             raise Trouble(_back(name, server, why))
         if why := console.ask("keep")["why"]:
