@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ DEATHS = 2
 """A server that ended as often, and has answered nobody, will not do so after one more restart."""
 VERSIONS = 2
 """By how much the version of a thread grows with each incarnation (X.2: odd numbers)."""
+STAYS = 0.5
+"""Seconds after which one that answers nobody is there to stay."""
 LEAVING = 1.0
 """Seconds until the kernel has noticed that we left."""
 TAIL = 12
@@ -34,18 +36,20 @@ class Roll:
     def __init__(
         self,
         run: str,
-        names: Collection[str],
+        names: Mapping[str, bool],
         deaths: int = DEATHS,
         since: Mapping[Path, int] = MappingProxyType({}),
     ) -> None:
         """Ask *names* of the system at *run*; one that ended *deaths* times will not answer.
 
-        What stands in the logs before the marks *since* is older.
+        Of those that need not answer it is enough that they stay. What stands in the logs before the marks
+        *since* is older.
         """
         self._run = run
         self._since = since
         self._deaths = deaths
         self._left = list(names)
+        self._silent = {name for name, answers in names.items() if not answers}
         self._first: dict[str, int] = {}
         """The thread each had at first."""
         self._environment: Environment | None = None
@@ -65,7 +69,10 @@ class Roll:
             self._environment = _attach(self._run)
         for name in list(self._left):
             assert self._environment is not None
-            if ask(self._environment, name, PATIENCE)["error"] is not None:
+            if name in self._silent:
+                if not _stays(rows[name]):
+                    return False
+            elif ask(self._environment, name, PATIENCE)["error"] is not None:
                 return False
             self._left.remove(name)
         self._leave(kip)
@@ -112,6 +119,11 @@ class Roll:
         name, deadline = f"roll-{os.getpid()}", time.monotonic() + LEAVING
         while any(row.name == name for row in kip.environments()) and time.monotonic() < deadline:
             time.sleep(PATIENCE / 100)
+
+
+def _stays(row: "EnvironmentRow") -> bool:
+    """Whether the incarnation of *row* has been there for a while."""
+    return row.state != EnvironmentState.DEAD and time.monotonic_ns() - row.started >= STAYS * 1e9
 
 
 def _attach(run: str) -> "Environment":

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,9 @@ class Kernel:
             return None
         return kip if view.kernel_pid(kip) == self.pid else None
 
-    def wait_ready(self, servers: Collection[str], log: Callable[[], str], *, console: bool = True) -> "Kip":
+    def wait_ready(
+        self, servers: Mapping[str, bool], log: Callable[[], str], *, console: bool = True
+    ) -> "Kip":
         """Wait until the system is up, *servers* are ready, and the *console* answers, if there is to be one.
 
         Raises Trouble with the end of *log*.
@@ -156,14 +158,16 @@ def read_topology(config: str) -> "Topology":
         raise Trouble(str(error)) from None
 
 
-def boot_servers(config: str) -> list[str]:
-    """Return the names of the servers the kernel starts by itself, and that stay. Raises Trouble.
+def boot_servers(config: str) -> dict[str, bool]:
+    """Return the servers the kernel starts by itself, and that stay, and whether they must answer. Raises Trouble.
 
-    A Python file is a program: it may have come to its end before anybody looks.
+    A Python file may answer nobody, as programs of X.2 do. One that is not restarted is a program, and none of
+    these: it may have come to its end before anybody looks.
     """
     from kernel.abi.topology import booted
 
-    return [name for name, server in booted(read_topology(config)).items() if not server.is_file]
+    started = booted(read_topology(config))
+    return {name: not server.is_file for name, server in started.items() if not server.may_end}
 
 
 def has_console(config: str) -> bool:

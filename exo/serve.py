@@ -148,7 +148,7 @@ def wait_until_it_serves(run: str, name: str, since: "Mapping[Path, int]") -> No
 
     What stood in the logs before the marks *since* is not shown then.
     """
-    roll = Roll(run, [name], deaths=1, since=since)
+    roll = Roll(run, {name: True}, deaths=1, since=since)
     try:
         roll.wait(view.open_kip(run), PATIENCE)
     except Trouble as trouble:

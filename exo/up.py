@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -96,7 +97,7 @@ def start(config: str, options: Namespace) -> int:
         os.close(log)
 
 
-def detached(run: str, words: list[str], servers: list[str], log: int, *, console: bool) -> int:
+def detached(run: str, words: list[str], servers: Mapping[str, bool], log: int, *, console: bool) -> int:
     """Boot a system that outlives us; with a *console*, wait until one may speak through it."""
     kernel = Kernel(run, words, log, tied=False)
     try:
@@ -118,7 +119,7 @@ def detached(run: str, words: list[str], servers: list[str], log: int, *, consol
 class Foreground:
     """A system in front of somebody: its kernel's words, and a status line below them."""
 
-    def __init__(self, run: str, words: list[str], servers: list[str], log: int) -> None:
+    def __init__(self, run: str, words: list[str], servers: Mapping[str, bool], log: int) -> None:
         """Be ready to boot *words*."""
         self._run = run
         self._words = words

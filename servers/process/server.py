@@ -223,6 +223,9 @@ class ProcessServer(Processes):
         server = self.topology.server.get(child.spec.name)
         return child.spec.heartbeat or (server is not None and server.heartbeat)
 
+    def _is_booted(self, child: Child) -> bool:
+        return child.spec.name in self.topology.server
+
     def calls(self, name: str) -> tuple[str, ...]:
         """Return the servers that *name* may wait for."""
         server = self.topology.server.get(name)
@@ -272,7 +275,7 @@ class ProcessServer(Processes):
         elif not is_ending and policy.must_restart(child.spec.restart, exited.status):
             self._restart(child, exited)
         else:
-            if self._is_watched(child):
+            if self._is_watched(child) or (self._is_booted(child) and (exited.status or exited.fault)):
                 self._restarts.bury(child, exited, None)
             self.environment.sys.drop(child.handle)
             self._restarts.forget(child, self._children.values())

@@ -127,9 +127,12 @@ def test_remains_that_nobody_holds_are_those_of_a_dead_system(run: Path, pages: 
 
 
 def test_a_server_of_the_topology_that_is_missing_counts(run: Path, pages: Pages, capsys: Said) -> None:
-    """Not only one that is not ready; a Python file may have come to its end, and --kernel asks for less."""
-    topology = '[server.{}]\nmodule = "{}"\nthread = {}\n'
-    texts = [topology.format("memory", "servers.memory", 96), topology.format("task", "/x/task.py", 97)]
+    """Not only one that is not ready; a program may have come to its end, and --kernel asks for less."""
+    topology = '[server.{}]\nmodule = "{}"\nthread = {}\nrestart = "{}"\n'
+    texts = [
+        topology.format("memory", "servers.memory", 96, "always"),
+        topology.format("task", "/x/task.py", 97, "never"),
+    ]
     (run / "system.toml").write_text("".join(texts))
     pages.publish()
     missing = main(["--run", str(run), "status"]), main(["--run", str(run), "status", "--kernel"])

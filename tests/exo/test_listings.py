@@ -86,6 +86,7 @@ def test_status_has_stable_keys(printed: Print, run: Path) -> None:
         "servers",
         "counters",
         "deaths",
+        "failing",
         "turns",
     }
     assert found["run"] == str(run)
