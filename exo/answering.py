@@ -11,6 +11,7 @@ from exo import logs, view
 from exo.system import Trouble
 from kernel.abi.ids import thread_version
 from kernel.abi.kip import EnvironmentState, SystemState
+from kernel.abi.logs import RESERVED
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -140,7 +141,7 @@ def marks(run: str) -> dict[Path, int]:
 
 def last_words(run: str, name: str, since: Mapping[Path, int] = MappingProxyType({})) -> str:
     """Return the end of the log of *name*, behind the marks *since*, below a colon; nothing if it is empty."""
-    path = logs.files(run).get(name)
+    path = logs.files(run).get(name if name not in RESERVED else logs.program(name))
     lines = logs.last_lines(_read(path, since.get(path, 0)), TAIL) if path is not None else []
     return "\n".join(["; its last words:", *(f"    {line}" for line in lines)]) if lines else ""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from exo import view
 from exo.answering import Roll
+from exo.logs import last_lines
 from exo.system import Trouble, log_path
 from libexo.errors import ExoError
 from libexo.host.confine.policy import LAYERS
@@ -109,7 +110,7 @@ class Kernel:
 
 def failure(what: str, log: str) -> Trouble:
     """Return the error that *what* happened, with the last lines of the kernel's log and what may help."""
-    lines = log.strip().splitlines()[-TAIL:] or ["the kernel said nothing"]
+    lines = last_lines(log.strip().encode(errors="replace"), TAIL) or ["the kernel said nothing"]
     text = "\n".join([f"{what}; the kernel's last words:", *(f"    {line}" for line in lines)])
     if "may_lack" in log:
         text += "\n'exo doctor' says what this host lacks; 'exo up --degraded' goes without it"

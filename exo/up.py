@@ -29,6 +29,7 @@ from exo.booting import (
     refuse_second,
 )
 from exo.following import Follower
+from exo.logs import shown
 from exo.system import Trouble, log_path, run_directory
 from kernel.abi.kip import Counter, EnvironmentState, Head
 from libexo.errors import ExoError
@@ -196,7 +197,7 @@ class Foreground:
     def _hear(self) -> None:
         """Pass on what the kernel wrote: into its log, so that we may stand still and it goes on."""
         *lines, self._tail = (self._tail + self._follower.read()).split(b"\n")
-        for line in (each.decode(errors="replace") for each in lines):
+        for line in map(shown, lines):
             if line.startswith(PHASE):
                 self._phase(line.removeprefix(PHASE))
             elif self._is_up:
