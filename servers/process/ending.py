@@ -28,6 +28,11 @@ def end(server: "ProcessServer", child: "Child", grace: float | None = None) -> 
     return seconds
 
 
+def is_over(server: "ProcessServer", child: "Child") -> bool:
+    """Say whether *child* has ended already, and is there to be restarted only."""
+    return not server.environment.sys.inspect(child.handle).count
+
+
 def _kill(server: "ProcessServer", child: "Child", thread: int) -> None:
     """Time is over: kill what is still the same incarnation."""
     if server.is_there(child) and child.thread == thread:

@@ -199,8 +199,8 @@ class ProcessServer(Processes):
         Returns them. One that has ended already, and waits for its turn to be restarted, is gone at once.
         """
         child.spec.restart = "never"
-        if not self._is_ended(child):
-            self._keep()
+        self._keep()
+        if not ending.is_over(self, child):
             return ending.end(self, child, grace)
         self._bury(child)
         return 0.0
@@ -222,9 +222,6 @@ class ProcessServer(Processes):
     def _is_watched(self, child: Child) -> bool:
         server = self.topology.server.get(child.spec.name)
         return child.spec.heartbeat or (server is not None and server.heartbeat)
-
-    def _is_booted(self, child: Child) -> bool:
-        return child.spec.name in self.topology.server
 
     def calls(self, name: str) -> tuple[str, ...]:
         """Return the servers that *name* may wait for."""
@@ -275,7 +272,8 @@ class ProcessServer(Processes):
         elif not is_ending and policy.must_restart(child.spec.restart, exited.status):
             self._restart(child, exited)
         else:
-            if self._is_watched(child) or (self._is_booted(child) and (exited.status or exited.fault)):
+            failed = child.spec.name in self.topology.server and (exited.status or exited.fault)
+            if failed or self._is_watched(child):
                 self._restarts.bury(child, exited, None)
             self.environment.sys.drop(child.handle)
             self._restarts.forget(child, self._children.values())
@@ -291,10 +289,6 @@ class ProcessServer(Processes):
             self.server.after(delay, lambda: self.succeed_or_retry(child))
         else:
             self.succeed_or_retry(child)
-
-    def _is_ended(self, child: Child) -> bool:
-        """Say whether *child* has ended, and is there to be restarted only."""
-        return not self.environment.sys.inspect(child.handle).count
 
     def _bury(self, child: Child) -> None:
         """Forget *child*, which has ended and is not restarted: its name is free."""
