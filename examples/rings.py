@@ -18,8 +18,8 @@ from servers.memory.api import Memory
 from servers.process.api import Processes, ProgramSpec
 
 
-class Counter(Interface, label=0x41, name="counter"):
-    """The counter of counter.py, and one operation more, which nobody answers."""
+class Counter(Interface, label=0x41, name="rings-counter"):
+    """The counter of counter.py, which may run beside it, and one operation more, which nobody answers."""
 
     @operation(1)
     def add(self, n: int) -> int: ...
@@ -56,8 +56,10 @@ def count(counter: Counter) -> list[int]:
 def compare(env: Environment) -> None:
     """Start the server, count over both, and print what came back."""
     me = str(Path(__file__).absolute())
-    server = Processes.connect(env).spawn(ProgramSpec(ProgramKind.PYTHON, (me, "server"), name="counter"))
-    env.lookup("counter", timeout=5)
+    server = Processes.connect(env).spawn(
+        ProgramSpec(ProgramKind.PYTHON, (me, "server"), name=Counter.default_name)
+    )
+    env.lookup(Counter.default_name, timeout=5)
     memory = Memory.connect(env)
     free = memory.statistics().free
 
@@ -72,6 +74,6 @@ def compare(env: Environment) -> None:
 
 if __name__ == "__main__":
     if "server" in sys.argv:
-        serve(CounterServer(), "counter", libexo.attach())
+        serve(CounterServer(), environment=libexo.attach())
     else:
         compare(libexo.attach())

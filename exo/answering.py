@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from exo import logs, view
 from exo.system import Trouble
 from kernel.abi.ids import thread_version
 from kernel.abi.kip import EnvironmentState, SystemState
+from kernel.abi.logs import RESERVED
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -23,6 +24,8 @@ DEATHS = 2
 """A server that ended as often, and has answered nobody, will not do so after one more restart."""
 VERSIONS = 2
 """By how much the version of a thread grows with each incarnation (X.2: odd numbers)."""
+STAYS = 0.5
+"""Seconds after which one that answers nobody is there to stay."""
 LEAVING = 1.0
 """Seconds until the kernel has noticed that we left."""
 TAIL = 12
@@ -34,18 +37,20 @@ class Roll:
     def __init__(
         self,
         run: str,
-        names: Collection[str],
+        names: Mapping[str, bool],
         deaths: int = DEATHS,
         since: Mapping[Path, int] = MappingProxyType({}),
     ) -> None:
         """Ask *names* of the system at *run*; one that ended *deaths* times will not answer.
 
-        What stands in the logs before the marks *since* is older.
+        Of those that need not answer it is enough that they stay. What stands in the logs before the marks
+        *since* is older.
         """
         self._run = run
         self._since = since
         self._deaths = deaths
         self._left = list(names)
+        self._silent = {name for name, answers in names.items() if not answers}
         self._first: dict[str, int] = {}
         """The thread each had at first."""
         self._environment: Environment | None = None
@@ -65,7 +70,10 @@ class Roll:
             self._environment = _attach(self._run)
         for name in list(self._left):
             assert self._environment is not None
-            if ask(self._environment, name, PATIENCE)["error"] is not None:
+            if name in self._silent:
+                if not _stays(rows[name]):
+                    return False
+            elif ask(self._environment, name, PATIENCE)["error"] is not None:
                 return False
             self._left.remove(name)
         self._leave(kip)
@@ -114,6 +122,11 @@ class Roll:
             time.sleep(PATIENCE / 100)
 
 
+def _stays(row: "EnvironmentRow") -> bool:
+    """Whether the incarnation of *row* has been there for a while."""
+    return row.state != EnvironmentState.DEAD and time.monotonic_ns() - row.started >= STAYS * 1e9
+
+
 def _attach(run: str) -> "Environment":
     """Attach to the system at *run*, to ask. Imported here: it takes 40 ms, during which a kernel boots."""
     import libexo
@@ -128,7 +141,7 @@ def marks(run: str) -> dict[Path, int]:
 
 def last_words(run: str, name: str, since: Mapping[Path, int] = MappingProxyType({})) -> str:
     """Return the end of the log of *name*, behind the marks *since*, below a colon; nothing if it is empty."""
-    path = logs.files(run).get(name)
+    path = logs.files(run).get(name if name not in RESERVED else logs.program(name))
     lines = logs.last_lines(_read(path, since.get(path, 0)), TAIL) if path is not None else []
     return "\n".join(["; its last words:", *(f"    {line}" for line in lines)]) if lines else ""
 

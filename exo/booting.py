@@ -8,12 +8,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo import view
 from exo.answering import Roll
+from exo.logs import last_lines
 from exo.system import Trouble, log_path
 from libexo.errors import ExoError
 from libexo.host.confine.policy import LAYERS
@@ -61,7 +62,9 @@ class Kernel:
             return None
         return kip if view.kernel_pid(kip) == self.pid else None
 
-    def wait_ready(self, servers: Collection[str], log: Callable[[], str], *, console: bool = True) -> "Kip":
+    def wait_ready(
+        self, servers: Mapping[str, bool], log: Callable[[], str], *, console: bool = True
+    ) -> "Kip":
         """Wait until the system is up, *servers* are ready, and the *console* answers, if there is to be one.
 
         Raises Trouble with the end of *log*.
@@ -107,7 +110,7 @@ class Kernel:
 
 def failure(what: str, log: str) -> Trouble:
     """Return the error that *what* happened, with the last lines of the kernel's log and what may help."""
-    lines = log.strip().splitlines()[-TAIL:] or ["the kernel said nothing"]
+    lines = last_lines(log.strip().encode(errors="replace"), TAIL) or ["the kernel said nothing"]
     text = "\n".join([f"{what}; the kernel's last words:", *(f"    {line}" for line in lines)])
     if "may_lack" in log:
         text += "\n'exo doctor' says what this host lacks; 'exo up --degraded' goes without it"
@@ -156,14 +159,16 @@ def read_topology(config: str) -> "Topology":
         raise Trouble(str(error)) from None
 
 
-def boot_servers(config: str) -> list[str]:
-    """Return the names of the servers the kernel starts by itself, and that stay. Raises Trouble.
+def boot_servers(config: str) -> dict[str, bool]:
+    """Return the servers the kernel starts by itself, and that stay, and whether they must answer. Raises Trouble.
 
-    A Python file is a program: it may have come to its end before anybody looks.
+    A Python file may answer nobody, as programs of X.2 do. One that is not restarted is a program, and none of
+    these: it may have come to its end before anybody looks.
     """
     from kernel.abi.topology import booted
 
-    return [name for name, server in booted(read_topology(config)).items() if not server.is_file]
+    started = booted(read_topology(config))
+    return {name: not server.is_file for name, server in started.items() if not server.may_end}
 
 
 def has_console(config: str) -> bool:

@@ -1,16 +1,21 @@
 """Send a signal to programs and servers, by name.
 
 A server, or a program started with a restart rule, is back soon after it was killed: that is what the rule
-is for. --end ends it for good: it has SIGTERM, and SIGKILL when its time is over.
+is for. --end ends it for good: it has SIGTERM, and SIGKILL when its time is over. It returns when all have ended,
+and their names are free.
 
 What a program started outlives it. --family ends a program, all it started, and so on, for good, all at once;
 what they would still start is refused. Of a program that has ended it ends what is left of its family.
 """
 
 import os
+import select
 import signal
+import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from exo.arguments import known
 from exo.console import Console
@@ -24,6 +29,8 @@ EXAMPLES = """\
   exo kill --end --grace 0 counter       at once, without SIGTERM
   exo kill --family --grace 0 bomb       with all its descendants; 'exo ps --families' shows them"""
 
+PATIENCE = 10.0
+"""Seconds after its grace until one must be gone."""
 MAX_GRACE = 3600.0
 """As `servers.process.ending` has it; a test compares them."""
 
@@ -78,14 +85,14 @@ def main(options: Namespace) -> int:
         raise Usage("--grace is for --end and --family: a signal is sent at once")
     if options.signal is not None and options.family:
         raise Usage("--family ends them by SIGTERM and SIGKILL: leave -s out; for SIGKILL alone, --grace 0")
-    number = options.signal or int(signal.SIGTERM)
-    failed = []
-    for name in options.names:
+    run = run_directory(options.run)
+    failed = end(run, options.names, options.grace) if options.end else []
+    for name in () if options.end else options.names:
         try:
             if options.family:
-                print(end_family(run_directory(options.run), name, options.grace))
+                print(end_family(run, name, options.grace))
             else:
-                send(run_directory(options.run), name, number, for_good=options.end, grace=options.grace)
+                send(run, name, options.signal or int(signal.SIGTERM))
         except Trouble as trouble:
             failed.append(str(trouble))
     if failed:
@@ -93,22 +100,56 @@ def main(options: Namespace) -> int:
     return 0
 
 
-def send(
-    run: str, name: str, signal_number: int, *, for_good: bool = False, grace: float | None = None
-) -> None:
+class Ending:
+    """One program that is being ended for good."""
+
+    def __init__(self, run: str, name: str, grace: float | None = None) -> None:
+        """Have the process server end *name*, with *grace* seconds, or its own. Raises Trouble."""
+        self._name = name
+        self._console = Console(run)
+        try:
+            self._grace = float(_ask_to_end(self._console, "end", name, grace)["grace"])
+        except BaseException:
+            self._console.close()
+            raise
+        self._until = time.monotonic() + self._grace + PATIENCE
+
+    def wait(self) -> None:
+        """Return when it has ended. Raises Trouble when it has not, a while after its grace."""
+        try:
+            if not select.select([self._console], [], [], max(0.0, self._until - time.monotonic()))[0]:
+                raise Trouble(
+                    f"{self._name} has not ended {PATIENCE:g} s after its grace of {self._grace:g} s"
+                )
+            if self._console.receive() is None:
+                raise Trouble(f"the process server ended meanwhile: 'exo ps' says whether {self._name} has")
+        finally:
+            self._console.close()
+
+
+def end(run: str, names: Iterable[str], grace: float | None = None) -> list[str]:
+    """End *names* for good, all at the same time, and wait until they have; return what went wrong."""
+    failed, begun = [], []
+    for name in names:
+        try:
+            begun.append(Ending(run, name, grace))
+        except Trouble as trouble:
+            failed.append(str(trouble))
+    for ending in begun:
+        try:
+            ending.wait()
+        except Trouble as trouble:
+            failed.append(str(trouble))
+    return failed
+
+
+def send(run: str, name: str, signal_number: int) -> None:
     """Have the process server signal *name*; what is not the process server's own, the host signals."""
     console = Console(run)
     try:
-        if for_good:
-            if grace is None:
-                console.ask("end", name=name)
-            else:
-                console.ask("end", name=name, grace=grace)
-        else:
-            console.ask("kill", name=name, signal=signal_number)
+        console.ask("kill", name=name, signal=signal_number)
     except Trouble as trouble:
-        pid = 0 if for_good else _pid(run, name)
-        if not pid:
+        if not (pid := _pid(run, name)):
             raise
         _signal(pid, name, signal_number, trouble)
     finally:
@@ -119,13 +160,14 @@ def end_family(run: str, name: str, grace: float | None) -> str:
     """Have the process server end the family of *name*; return whom it ends, for people."""
     console = Console(run)
     try:
-        if grace is None:
-            answer = console.ask("end_family", name=name)
-        else:
-            answer = console.ask("end_family", name=name, grace=grace)
+        answer = _ask_to_end(console, "end_family", name, grace)
     finally:
         console.close()
     return "ends " + ", ".join(answer["names"])
+
+
+def _ask_to_end(console: Console, op: str, name: str, grace: float | None) -> dict[str, Any]:
+    return console.ask(op, name=name) if grace is None else console.ask(op, name=name, grace=grace)
 
 
 def _pid(run: str, name: str) -> int:

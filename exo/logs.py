@@ -3,27 +3,36 @@
 Of a program that 'exo run' stays with, the streams are yours, so there is nothing to show here. A log is begun
 anew after 1 MiB, and one older file is kept beside it. The logs of a system that is over stay until the next one
 starts at its run directory.
+
+Characters that would move the cursor or colour the screen are shown as escapes, so that no program can write over a
+line, or over whose it is; --raw passes on what was written. The log of a program that is called as one of the
+system's own, 'kernel' say, is that of 'program kernel' here.
 """
 
+import sys
 import time
+import unicodedata
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from exo.following import Follower
 from exo.numbers import count
 from exo.system import Trouble, log_path, no_system, run_directory
-from kernel.abi.logs import FOLDER, KEPT, OLDER, log_name
+from kernel.abi.logs import FOLDER, KEPT, OLDER, RESERVED, log_file, log_name
 
-ARGUMENTS = "[-f] [-n LINES] [NAME]"
+ARGUMENTS = "[-f] [-n LINES] [--raw] [NAME]"
 EXAMPLES = """\
   exo logs                               all, each line with the name of who wrote it
   exo logs -f web
-  exo logs -n 5 kernel"""
+  exo logs -n 5 kernel
+  exo logs -n 5 'program kernel'         of a program that is called so"""
 
 PAUSE = 0.1
 """Seconds between looks at a file that is followed."""
 KEEP = 4 << 20
 """Bytes of a log that are looked at for its last lines."""
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of characters that do something else than to be seen."""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -31,6 +40,9 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what is written from now on")
     parser.add_argument(
         "-n", "--lines", type=count, default=20, metavar="LINES", help="of each log (default: 20)"
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="as it was written, whatever that does to a terminal"
     )
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="of a program, a server, or 'kernel' (default: all)"
@@ -48,13 +60,13 @@ def main(options: Namespace) -> int:
     followed: dict[Path, Log] = {}
     for name in [options.name] if options.name else sorted(places):
         log = followed[places[name]] = Log(name, places[name])
-        _show(name, last_lines(log.begin(), options.lines), options)
+        _show(name, last(log.begin(), options.lines), options)
     while options.follow and Path(run, FOLDER).is_dir():
         time.sleep(PAUSE)
         for name, path in files(run).items():
             if options.name in (None, name):
                 log = followed.setdefault(path, Log(name, path))
-                _show(name, log.news().decode(errors="replace").splitlines(), options)
+                _show(name, lines_of(log.news()), options)
     return 0
 
 
@@ -89,19 +101,60 @@ def files(run: str) -> dict[str, Path]:
     folder = Path(run, FOLDER) if Path(run, FOLDER).is_dir() else Path(run + KEPT)
     # A log that was put aside a moment ago, and not begun anew yet, has an older file only.
     paths = [folder / path.name.removesuffix(OLDER) for path in folder.glob("*.log*")]
-    found = {log_name(path.name): path for path in paths}
+    found: dict[str, Path] = {}
+    for path in sorted(paths, key=lambda path: log_name(path.name) in RESERVED):
+        name = log_name(path.name)
+        if name in RESERVED and path.name == log_file(name):
+            name = program(name)
+            while name in found:  # another one is called that
+                name = program(name)
+        found[name] = path
     kernel = Path(log_path(run))
     if kernel.exists():
         found["kernel"] = kernel
     return found
 
 
-def last_lines(text: bytes, lines: int | None) -> list[str]:
+def program(name: str) -> str:
+    """Return what the log of the program called *name* is called, where the system has one of that name."""
+    return f"program {name}"
+
+
+def lines_of(text: bytes) -> list[bytes]:
+    """Return the lines of *text*: what else ends a line for some is part of it."""
+    lines = text.split(b"\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def last(text: bytes, lines: int | None) -> list[bytes]:
     """Return the last *lines* lines of *text*."""
-    found = text.decode(errors="replace").splitlines()
+    found = lines_of(text)
     return found if lines is None else found[max(0, len(found) - lines) :]
 
 
-def _show(name: str, lines: list[str], options: Namespace) -> None:
+def last_lines(text: bytes, lines: int | None) -> list[str]:
+    """Return the last *lines* lines of *text*, as they are shown."""
+    return [shown(line) for line in last(text, lines)]
+
+
+def shown(line: bytes) -> str:
+    """Return *line* with escapes for what would be done rather than seen; tabs stay."""
+    text = line.decode(errors="replace")
+    if text.isprintable():
+        return text
+    return "".join(c if c == "\t" or unicodedata.category(c) not in UNSEEN else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def _show(name: str, lines: list[bytes], options: Namespace) -> None:
+    prefix = "" if options.name else f"{shown(name.encode(errors='replace')):>10} | "
+    if options.raw:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(b"".join(prefix.encode() + line + b"\n" for line in lines))
+        sys.stdout.buffer.flush()
+        return
     for line in lines:
-        print(line if options.name else f"{name:>10} | {line}", flush=True)
+        print(f"{prefix}{shown(line)}", flush=True)

@@ -2,9 +2,10 @@
 
 import os
 
-from exo import view
+from exo import sched, view
 from exo.arguments import Given, variables
 from exo.console import Console, own_directory
+from exo.locating import locate
 from exo.ping import ask
 from exo.run import DIRECTORY, IMPORTS
 from exo.system import Trouble
@@ -27,18 +28,20 @@ def replace(run: str, name: str, server: str = "") -> str:
 
     Returns *name* when it answers. Raises Trouble, when what ran before is back, with the reason.
     """
-    given = Given([server] if server else [], variables(()) if server else [])
+    place = locate(server) if server else None
+    given = Given([place.server], variables(())) if place else Given([], [])
     console, directory = Console(run), own_directory()
+    imports = own_directory(place.folder if place else ".")
     try:
         console.ask(
             "replace",
-            [directory, directory, *given.descriptors] if server else [],
+            [directory, imports, *given.descriptors] if server else [],
             name=name,
             argv=given.argv,
             environ=given.environ,
             roles=[DIRECTORY, IMPORTS, *given.roles] if server else [],
         )
-        if error := _silence(run, name):
+        if error := _silence(run, name) or (sched.refused(run) if name == sched.SCHEDULER else ""):
             why = console.ask("call_off", why=error)["why"]
             raise Trouble(_back(name, server, why))
         if why := console.ask("keep")["why"]:
@@ -46,6 +49,7 @@ def replace(run: str, name: str, server: str = "") -> str:
     finally:
         given.close()
         os.close(directory)
+        os.close(imports)
         console.close()
     return name
 

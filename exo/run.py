@@ -126,7 +126,7 @@ def configure(parser: "ArgumentParser") -> None:
         "--env", metavar="K=V", action="append", type=_variable, default=[], help="set a variable"
     )
     parser.add_argument("program", metavar="PROGRAM")
-    parser.add_argument("arguments", metavar="ARG", nargs="...")
+    parser.add_argument("arguments", metavar="ARG", nargs="...").required = False
 
 
 def parts(text: str) -> int:
@@ -281,6 +281,8 @@ def _program(argv: list[str]) -> "tuple[int, list[str], list[int], list[int]]":
 
 def find(name: str) -> str:
     """Return the path of the executable *name*, along PATH unless it names a directory itself."""
+    if not name:
+        raise Trouble("the program's name is empty: write 'exo run -- PROGRAM [ARG]...'", NOT_FOUND)
     places = [""] if "/" in name else os.environ.get("PATH", os.defpath).split(":")
     found = [path for place in places if os.path.isfile(path := os.path.join(place, name))]  # noqa: PTH113, PTH118
     for path in found:

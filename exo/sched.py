@@ -1,12 +1,16 @@
 """Show the plan of each processor: the slices which the kernel walks, round and round.
 
-The servers are not in it: they run beside the plans, on the host's own scheduler.
+The servers are not in it: they run beside the plans, on the host's own scheduler. Where the plan is not that of the
+policy, because there is no scheduler, or what its policy says means nothing, the first line says so.
 """
 
+import os
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from exo import view
+from exo.system import run_directory
+from kernel.abi.kip import EnvironmentState, SystemState
 
 if TYPE_CHECKING:
     from libexo.kip import Kip, PlanView
@@ -16,6 +20,9 @@ EXAMPLES = """\
   exo run -d --share 3 -- a.py; exo run -d -- b.py; exo sched"""
 
 WIDTH = 64
+SCHEDULER = "scheduler"
+PATIENCE = 0.5
+"""Seconds that the scheduler has to say whether it follows its policy."""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -25,12 +32,43 @@ def configure(parser: ArgumentParser) -> None:
 
 def main(options: Namespace) -> int:
     """Print the plans."""
-    found = gather(view.open_kip(options.run))
+    kip = view.open_kip(options.run)
+    found = gather(kip)
+    why = fallback(run_directory(options.run), kip)
     if options.json:
-        view.print_json(found)
+        view.print_json([{**each, "fallback": why} for each in found])
     else:
-        print("\n\n".join(picture(each) for each in found))
+        said = [f"fallback to round robin: {why}"] if why else []
+        print("\n\n".join([*said, *(picture(each) for each in found)]))
     return 0
+
+
+def fallback(run: str, kip: "Kip") -> str:
+    """Return why plans are not those of a policy; empty: they are, for all that is known."""
+    rows = {row.name: row for row in kip.environments()}
+    if kip.state != SystemState.UP or SCHEDULER not in kip.names():
+        return ""
+    if SCHEDULER in rows and rows[SCHEDULER].state == EnvironmentState.DEAD:
+        return "the scheduler has ended"
+    return refused(run)
+
+
+def refused(run: str) -> str:
+    """Return why the scheduler of *run* refuses its policy's plans; empty: it does not, or is silent."""
+    import libexo
+    from libexo.errors import ExoError
+    from servers.scheduler.api import Scheduler
+
+    try:
+        environment = libexo.attach(run, f"sched-{os.getpid()}")
+    except (ExoError, OSError):  # not everybody may attach who may look
+        return ""
+    try:
+        return Scheduler.connect(environment, SCHEDULER, timeout=PATIENCE, patience=0).refused()
+    except ExoError:  # another scheduler's interface, perhaps
+        return ""
+    finally:
+        environment.close()
 
 
 def gather(kip: "Kip") -> list[view.Json]:

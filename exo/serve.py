@@ -1,11 +1,12 @@
 """Start a server.
 
 module:Class is a server of your own: a class that implements an interface of libexo.stub. It runs in an
-environment of its own, detached; modules of this directory are found. When it has answered, its name is printed;
-when it does not come up, it is ended, and its last words are shown. With --heartbeat it must answer whenever it is
-asked whether it is there: one that is stopped, or waits for ever in an operation, is ended, and restarted by its
-rule. With --here it runs in this very process instead, which attaches to the system: in a container of its own,
-say. The uid must be an operator's, or be listed in attach.members of the system's topology.
+environment of its own, detached; modules of this directory are found, and FILE.py:Class names a file anywhere.
+When it has answered, its name is printed; when it does not come up, it is ended, and its last words are shown.
+With --heartbeat it must answer whenever it is asked whether it is there: one that is stopped, or waits for ever in
+an operation, is ended, and restarted by its rule. With --here it runs in this very process instead, which attaches
+to the system: in a container of its own, say. The uid must be an operator's, or be listed in attach.members of the
+system's topology.
 
 NAME is a server of the topology. With start = "attach" it runs in this very process, which attaches to the
 system. So a server runs in a container, under a debugger, or in a terminal beside the system.
@@ -16,20 +17,19 @@ with all it held. When it does not answer, what ran before is put back. NAME alo
 
 import os
 import runpy
-import signal
 import sys
 from argparse import ArgumentParser, Namespace
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo import replacing, view
 from exo.answering import Roll, marks
-from exo.arguments import Given, is_text, named, variables
+from exo.arguments import Given, named, variables
 from exo.booting import default_config
 from exo.console import Console, own_directory
-from exo.kill import seconds, send
+from exo.kill import end, seconds
+from exo.locating import hint, locate
 from exo.run import DIRECTORY, IMPORTS, parts
 from exo.system import Trouble, Usage, run_directory
 
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from exo.console import Value
     from libexo.stub import Interface
 
-ARGUMENTS = "[--name N] [--restart RULE | --here] [--share N] [--heartbeat] NAME | module:Class"
+ARGUMENTS = (
+    "[--name N] [--restart RULE | --here] [--share N] [--heartbeat] NAME | module:Class | FILE.py:Class"
+)
 EXAMPLES = """\
   exo serve counter:CounterServer --name counter --restart always --heartbeat
   exo logs -f counter
@@ -93,7 +95,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", help="the topology in which NAME stands (default: that of 'exo up')"
     )
-    parser.add_argument("server", metavar="NAME | module:Class")
+    parser.add_argument("server", metavar="NAME | module:Class | FILE.py:Class")
 
 
 def main(options: Namespace) -> int:
@@ -120,15 +122,14 @@ def main(options: Namespace) -> int:
 
 def spawn(run: str, server: str, name: str = "", restart: str = "never", **wanted: "Value") -> str:
     """Have the process server start ``module:Class`` in an environment of its own; return its name."""
-    if not is_text(server):
-        raise Trouble(f"{os.fsencode(server)!r} is no UTF-8: name a module and its class")
-    given = Given([server], variables(()))
+    place = locate(server)
+    given = Given([place.server], variables(()))
     console = Console(run)
-    directory = own_directory()
+    directory, imports = own_directory(), own_directory(place.folder)
     try:
         answer = console.ask(
             "run",
-            [directory, directory, *given.descriptors],
+            [directory, imports, *given.descriptors],
             kind=SERVER,
             argv=given.argv,
             name=name,
@@ -141,6 +142,7 @@ def spawn(run: str, server: str, name: str = "", restart: str = "never", **wante
     finally:
         given.close()
         os.close(directory)
+        os.close(imports)
         console.close()
     return str(answer["name"])
 
@@ -150,12 +152,11 @@ def wait_until_it_serves(run: str, name: str, since: "Mapping[Path, int]") -> No
 
     What stood in the logs before the marks *since* is not shown then.
     """
-    roll = Roll(run, [name], deaths=1, since=since)
+    roll = Roll(run, {name: True}, deaths=1, since=since)
     try:
         roll.wait(view.open_kip(run), PATIENCE)
     except Trouble as trouble:
-        with suppress(Trouble):  # it is gone already
-            send(run, name, signal.SIGKILL, for_good=True)
+        end(run, [name])  # it may be gone already
         raise Trouble(f"{name} does not serve: {trouble}") from None
     finally:
         roll.close()
@@ -170,7 +171,7 @@ def here(run: str, server: str, name: str = "") -> int:
 
     view.open_kip(run)
     made = load_class(server)
-    name = name or made.default_name or server.partition(":")[0].rpartition(".")[2]
+    name = name or made.default_name or made.__module__.rpartition(".")[2]
     try:
         environment = libexo.attach(run, name)
         print(
@@ -186,8 +187,9 @@ def load_class(server: str) -> "type[Interface]":
     """Return the class that ``module:Class`` names; modules of this directory are found. Raises Trouble."""
     from libexo.stub import Interface
 
-    module, _, attribute = server.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
+    place = locate(server)
+    module, _, attribute = place.server.partition(":")
+    sys.path.insert(0, str(Path(place.folder).resolve()))
     try:
         found = getattr(import_module(module), attribute)
     except (ModuleNotFoundError, AttributeError) as error:
@@ -207,8 +209,10 @@ def attach(run: str, name: str, config: str) -> int:
     topology = load(Path(config))
     server = topology.server.get(name)
     if server is None:
+        there = ", ".join(topology.server)
         raise Trouble(
-            f"{config} has no server {name!r}, only {', '.join(topology.server)}; or give module:Class"
+            hint(name)
+            or f"{config} has no server {name!r}, only {there}; or give module:Class, or FILE.py:Class"
         )
     view.open_kip(run)
     if server.start != "attach":

@@ -3,7 +3,9 @@
 `busy` is the CPU time the kernel once was busy without a look at anybody else, and with which trap at its end.
 
 The exit status is 0 when the system is up and every server of its topology is there and ready, and 1 otherwise; so
-a script can wait for it. Of a system that is over it says how it ended, and shows the last words of its kernel.
+a script can wait for it. A server that ends again and again is not, whatever it is at this moment, nor is a program
+of the topology that failed: their last words are shown. Of a system that is over it says how it ended, and shows
+the last words of its kernel.
 """
 
 import os
@@ -14,18 +16,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo import view
+from exo.answering import last_words as said_last
 from exo.deaths import recent
 from exo.gone import ended_in_order, is_over, last_words
 from exo.system import Trouble, no_system, run_directory
 from kernel.abi import traps
 from kernel.abi.kip import EnvironmentState, Head
-from kernel.abi.topology import Topology, TopologyError, load
+from kernel.abi.topology import ServerConfig, Topology, TopologyError, load
 
 if TYPE_CHECKING:
     from libexo.kip import Kip
 
 ARGUMENTS = "[--kernel] [--json]"
 MISSING = "missing"
+AGAIN = 2.0
+"""Seconds after a restart that was put off, until which it may end again as before."""
+REPEATED = 0.2
+"""A restart put off by so many seconds: three times in a row it had ended soon after its start."""
+ALL = 1000
 DEATHS = 3
 """How many of the last deaths of servers are shown."""
 EXAMPLES = """\
@@ -55,7 +63,7 @@ def main(options: Namespace) -> int:
         view.print_json(found)
     else:
         print(_text(kip, found))
-    is_well = view.is_ready(kip) if options.kernel else _is_whole(kip, run)
+    is_well = view.is_ready(kip) if options.kernel else _is_whole(kip, run) and not found["failing"]
     return 0 if is_well else 1
 
 
@@ -63,9 +71,24 @@ def _is_whole(kip: "Kip", run: str) -> bool:
     """Whether the system is up, with every server there and ready. A Python file may have come to its end."""
     found, programs = servers(kip, run), set[str]()
     with suppress(OSError, TopologyError):
-        programs = {name for name, server in topology(run).server.items() if server.is_file}
+        programs = {name for name, server in topology(run).server.items() if server.may_end}
     wanted = found.keys() - programs
     return view.is_ready(kip, wanted) and MISSING not in found.values()
+
+
+def failing(kip: "Kip", run: str) -> list[str]:
+    """Return the servers that end again and again, and the programs of the topology that ended by a failure."""
+    now, rows = time.monotonic_ns(), {row.name: row for row in kip.environments()}
+    known: dict[str, ServerConfig] = {}
+    with suppress(OSError, TopologyError):
+        known = topology(run).server
+    last = {each.name: each for each in recent(run, ALL) if each.name in known}
+    return [
+        name
+        for name, death in last.items()
+        if (known[name].may_end and (death.status or death.fault) and name not in rows)
+        or ((wait := death.next_try or 0) >= REPEATED and now - death.at_ns < (wait + AGAIN) * 1e9)
+    ]
 
 
 def topology(run: str) -> Topology:
@@ -97,7 +120,7 @@ def servers(kip: "Kip", run: str) -> dict[str, str]:
     found = {row.name: row.state.name.lower() for row in kip.environments() if view.is_server(row)}
     with suppress(OSError, TopologyError):
         for name, server in topology(run).server.items():
-            if not server.is_file:  # a program, which may have come to its end
+            if not server.may_end:
                 found.setdefault(name, MISSING)
     return found
 
@@ -115,6 +138,7 @@ def gather(kip: "Kip", run: str) -> view.Json:
         "free_frames": kip.head(Head.FREE_FRAMES),
         "environments": len(rows),
         "servers": servers(kip, run),
+        "failing": failing(kip, run),
         "deaths": [
             {"name": each.name, "cause": each.cause, "at_ns": each.at_ns, "restarts": each.restarts}
             for each in recent(run, DEATHS)
@@ -143,6 +167,7 @@ def _text(kip: "Kip", found: view.Json) -> str:
             f"busy        at most {_longest(kip)}",
             f"counted     {', '.join(counted) or 'nothing yet'}",
             *_deaths(found["run"]),
+            *_failing(found),
         ]
     )
 
@@ -154,6 +179,13 @@ def _deaths(run: object) -> list[str]:
         f"died        {each.name}, {view.duration(now - each.at_ns)} ago: {each.cause}"
         for each in recent(str(run), DEATHS)
     ]
+
+
+def _failing(found: view.Json) -> list[str]:
+    """Return a line for each server that fails, with its last words below."""
+    names = found["failing"]
+    assert isinstance(names, list)
+    return [f"failing     {name}{said_last(str(found['run']), name)}" for name in names]
 
 
 def _longest(kip: "Kip") -> str:

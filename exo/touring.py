@@ -10,7 +10,7 @@ from pathlib import Path
 import libexo
 from exo import serve, view
 from exo.console import Console, own_directory
-from exo.kill import send
+from exo.kill import end, send
 from exo.programs.counter import Counter
 from exo.programs.reader import Reader
 from exo.run import DIRECTORY, PYTHON, SOURCE
@@ -230,7 +230,7 @@ def serve_counter(stage: Stage) -> Done:
     for _ in range(100):
         counter.add(0)
     each = (time.perf_counter_ns() - began) // 100
-    send(stage.run, name, signal.SIGKILL, for_good=True)
+    end(stage.run, [name])
     is_gone = stage.wait(lambda: stage.row(name) is None)
     notes = [f"a call takes {each / 1000:.0f} us: there and back, typed and checked"]
     return Done(

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -28,6 +29,7 @@ from exo.booting import (
     refuse_second,
 )
 from exo.following import Follower
+from exo.logs import shown
 from exo.system import Trouble, log_path, run_directory
 from kernel.abi.kip import Counter, EnvironmentState, Head
 from libexo.errors import ExoError
@@ -96,7 +98,7 @@ def start(config: str, options: Namespace) -> int:
         os.close(log)
 
 
-def detached(run: str, words: list[str], servers: list[str], log: int, *, console: bool) -> int:
+def detached(run: str, words: list[str], servers: Mapping[str, bool], log: int, *, console: bool) -> int:
     """Boot a system that outlives us; with a *console*, wait until one may speak through it."""
     kernel = Kernel(run, words, log, tied=False)
     try:
@@ -118,7 +120,7 @@ def detached(run: str, words: list[str], servers: list[str], log: int, *, consol
 class Foreground:
     """A system in front of somebody: its kernel's words, and a status line below them."""
 
-    def __init__(self, run: str, words: list[str], servers: list[str], log: int) -> None:
+    def __init__(self, run: str, words: list[str], servers: Mapping[str, bool], log: int) -> None:
         """Be ready to boot *words*."""
         self._run = run
         self._words = words
@@ -195,7 +197,7 @@ class Foreground:
     def _hear(self) -> None:
         """Pass on what the kernel wrote: into its log, so that we may stand still and it goes on."""
         *lines, self._tail = (self._tail + self._follower.read()).split(b"\n")
-        for line in (each.decode(errors="replace") for each in lines):
+        for line in map(shown, lines):
             if line.startswith(PHASE):
                 self._phase(line.removeprefix(PHASE))
             elif self._is_up:

@@ -70,10 +70,13 @@ class Environment:
         """Return where *thread*, one of its own, says for whom it waits."""
         return Row(self.page, thread)
 
-    def lookup(self, name: str, timeout: float | None = 0) -> int:
-        """Return the id of the thread published under *name*, waiting up to *timeout* seconds. Raises NotFound."""
+    def lookup(self, name: str, timeout: float | None = 0, but: int = 0) -> int:
+        """Return the id of the thread published under *name*, waiting up to *timeout* seconds. Raises NotFound.
+
+        Thread *but* does not count: it is known to end, and another will have the name.
+        """
         deadline = timeouts.after(self.host.now(), timeout)
-        while not (thread := self.kip.lookup(name)):
+        while (thread := self.kip.lookup(name)) in (0, but):
             now = self.host.now()
             if deadline is not None and now >= deadline:
                 raise NotFound(f"nobody is called {name!r}; there are: {', '.join(sorted(self.kip.names()))}")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 
 from kernel.abi.gate import UNDECODABLE
+from kernel.abi.messages import Phase
 from libexo import timeouts
-from libexo.errors import ExoError, NoPartner, RemoteError
+from libexo.errors import ExoError, NoPartner, NotFound, RemoteError
 from libexo.extent import Extent, GrantedExtent
 from libexo.failure import Failure
 from libexo.message import GrantItem, Item, MapItem, Message
@@ -36,6 +37,10 @@ class Deferred:
 DEFERRED: Any = Deferred()
 PATIENCE = 5.0
 """How long a stub waits for a server that is being restarted to be back under its name, in seconds."""
+UNSERVED = "Unserved"
+"""The kind of a failure that says: the server ends, and has not begun this request."""
+_LEAVES = (UNSERVED, "SystemExit", "KeyboardInterrupt")
+"""Kinds of failures after which a server serves nobody any more."""
 _WELL = (DONE,)
 _FAILURE = msgspec.msgpack.Decoder(Failure)
 
@@ -67,6 +72,10 @@ class Remote:
         self._label = label
         self._name = name
         self._thread = 0
+        self._leaving = 0
+        """The thread that last answered so that it ends."""
+        self._ends = 0
+        """The thread that last said so itself, and serves nobody."""
 
     def call(self, operation: "Operation", arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401 - any operation
         """Do *operation* there. Raises BadArgument, RemoteError, NoPartner, IpcTimeout, NotFound."""
@@ -97,6 +106,7 @@ class Remote:
         while True:
             known = self._thread or self.find(self._patience)
             thread = self._environment.current
+            self.check(known, thread.id)
             try:
                 if self._wants_ring:
                     self._ring(thread, known)
@@ -130,11 +140,23 @@ class Remote:
 
     def find(self, timeout: float | None = 0) -> int:
         """Return the server's thread, waiting up to *timeout* seconds for its name. Raises NotFound."""
-        self._thread = self._thread or self._environment.lookup(self._name, timeout)
+        self._thread = self._thread or self._environment.lookup(self._name, timeout, self._ends)
         return self._thread
+
+    def check(self, server: int, caller: int) -> None:
+        """Raise NotFound where *server*, found by its name, is *caller* itself: so nobody serves."""
+        if server == caller:
+            raise NotFound(
+                f"nobody serves {self._name!r}: the only one of that name is this program itself. Start the server "
+                f"first ('exo serve --name {self._name} module:Class'), or this program under another name "
+                "('exo run --name NAME')"
+            )
 
     def lost(self, operation: "Operation", gone: NoPartner, repeats: Repeats) -> None:
         """The server is gone: it is looked for again. Raises NoPartner where the call must not be repeated."""
+        if self._thread == self._leaving != 0:
+            text = f"{gone}: it was ending already, by an earlier call"
+            gone = NoPartner(gone.phase, text)  # as it ended is told to who asked for that
         self._thread, self._link, self._shortcut = 0, None, None
         repeats.judge(self._name, operation, gone)
 
@@ -162,6 +184,11 @@ class Remote:
         if len(reply.words) != 1 or not reply.items or not isinstance(reply.items[0], bytes):
             raise RemoteError("BadAnswer", f"{self._name} does not speak this interface")
         failure = _FAILURE.decode(reply.items[0])
+        if failure.kind in _LEAVES:
+            self._leaving = self._thread
+        if failure.kind == UNSERVED:
+            self._ends = self._thread
+            raise NoPartner(Phase.SEND, failure.text)
         raise RemoteError(failure.kind, failure.text, failure.traceback)
 
 

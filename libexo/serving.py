@@ -7,6 +7,7 @@ and for its alarms; clients that have a ring (`libexo.rings`) are looked at firs
 import heapq
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from libexo.errors import BadArgument, ExoError, GateClosed, IpcError, IpcTimeou
 from libexo.failure import Failure, Reports, failure_of
 from libexo.message import Item, Message, Origin
 from libexo.packing import handles
-from libexo.remote import DEFERRED, DONE, FAILED, adopt, item, spurn
+from libexo.remote import DEFERRED, DONE, FAILED, UNSERVED, adopt, item, spurn
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -268,8 +269,27 @@ class Server:
         try:
             return call, getattr(self._implementation, operation.name)(*arguments)
         except BaseException as error:  # noqa: BLE001 - whatever an implementation raises
-            surprised(call, error)
+            self.surprised(call, error)
             return None
+
+    def surprised(self, call: Call, error: BaseException) -> None:
+        """Tell the caller that its operation raised *error*; where that ends us, tell those who wait, too."""
+        try:
+            surprised(call, error)
+        finally:
+            if type(error) is SystemExit:  # no signal's, which may have come in the middle of anything
+                self._turn_away()
+
+    def _turn_away(self) -> None:
+        """Tell those whose requests wait that this server ends, and has not begun them."""
+        thread, receiving = self.environment.thread, self.environment.thread.core.receiving
+        failure = Failure(UNSERVED, f"{type(self._implementation).__name__} ends, and has not begun this")
+        with suppress(ExoError):
+            thread.core.pump_gate(surely=True)  # who was bound just now waits, too
+            while (arrival := receiving.next(ANY_THREAD)) is not None:
+                origin = receiving.origin(arrival)
+                if origin.answers:
+                    refuse(thread, Message(arrival.packet.label, origin=origin), failure)
 
     def _say_so(self, message: Message) -> None:
         """Answer who asks whether we are there."""

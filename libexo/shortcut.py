@@ -21,7 +21,7 @@ from libexo.errors import BadArgument, BrokenRing, NoPartner
 from libexo.exchange import Exchange
 from libexo.message import Message, Origin
 from libexo.remote import DEFERRED, DONE
-from libexo.serving import AT_ONCE, surprised
+from libexo.serving import AT_ONCE
 from libexo.transport.ring.ends import RingChannel
 from libexo.transport.ring.layout import short
 from libexo.transport.ring.line import ONCE
@@ -217,7 +217,7 @@ class Shorts:
             ):
                 implementation.call.answer(result)
         except BaseException as error:  # noqa: BLE001 - whatever an implementation raises
-            surprised(implementation.call, error)
+            self._server.surprised(implementation.call, error)
 
     def _is_there(self, peer: "Peer") -> bool:
         """Ask the kernel whether the binding of *peer* still stands; if not, it is forgotten."""

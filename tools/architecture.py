@@ -259,6 +259,7 @@ BROAD: Mapping[str, str] = {  # who may catch whatever there is, without raising
     "libexo.shortcut": "what an implementation of an interface raises is its caller's to hear",
     "libexo.aio": "the same",
     "libexo.serving": "the same",
+    "servers.scheduler.checking": "a policy is anybody's code: its author is told, and others go on",
     "libexo.checking": "an error shows what was passed, whose code that is",
     "libexo.failure": "an exception is told to its caller, whatever its own code does",
     "libexo.l4.start": "what a thread ends with is its exception handler's to hear",

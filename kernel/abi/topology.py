@@ -92,6 +92,11 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         return "/" in self.module
 
     @property
+    def may_end(self) -> bool:
+        """Whether it is a program rather than a server: a file that is not restarted may come to its end."""
+        return self.is_file and self.restart == "never"
+
+    @property
     def argv(self) -> tuple[str, ...]:
         """What it finds in `sys.argv`."""
         return (self.module, *self.arguments)

@@ -31,6 +31,7 @@ from libexo.errors import GateClosed
 from libexo.host.arguments import complete
 from libexo.host.confine import Layer, Policy, Prepared, apply, execute, prepare
 from libexo.host.hints import hint
+from libexo.host.naming import import_from
 from libexo.host.source import renew
 from libexo.host.variables import take_effect
 
@@ -125,7 +126,20 @@ def own_places(launch: Launch, roles: Mapping[int, int]) -> list[str | int]:
 
 
 def enter(birth: Birth, nest: Nest) -> NoReturn:
-    """Become the program; the process ends with it."""
+    """Become the program; the process ends with it, whatever is raised on the way."""
+    try:
+        _become(birth, nest)
+    except Terminated:  # it came between two places where that is expected
+        _end(-signal.SIGTERM)
+    except BaseException as error:  # noqa: BLE001 - nobody above us is to go on
+        _show(error)
+        os._exit(1)
+    finally:
+        os._exit(FAILED)
+
+
+def _become(birth: Birth, nest: Nest) -> NoReturn:
+    """Get as far as user code, run it, and end."""
     try:
         roles, note = renew(birth.roles, birth.launch.program.argv[0])
         birth = replace(birth, launch=complete(birth.launch, birth.roles), roles=roles, note=note)
@@ -265,16 +279,16 @@ def _find(name: str) -> str:
 
 def _run(birth: Birth) -> int:
     """Run Python, and return the exit status as the interpreter would."""
-    _open_streams()
-    gc.enable()
-    threading.excepthook = _show_of_thread
-    for note in filter(None, (birth.note, *take_effect(os.environ))):
-        _say(note)
     program = birth.launch.program
-    sys.argv[:] = program.argv
-    if Role.IMPORTS in birth.roles:
-        sys.path.insert(0, f"/proc/self/fd/{birth.roles[Role.IMPORTS]}")
     try:
+        _open_streams()
+        gc.enable()
+        threading.excepthook = _show_of_thread
+        for note in filter(None, (birth.note, *take_effect(os.environ))):
+            _say(note)
+        sys.argv[:] = program.argv
+        if Role.IMPORTS in birth.roles:
+            import_from(f"/proc/self/fd/{birth.roles[Role.IMPORTS]}")
         if program.kind == ProgramKind.SERVER:
             _serve(program.argv[0], birth.launch.name)
         else:
@@ -395,6 +409,11 @@ def _leave(status: int) -> NoReturn:
             status = -signal.SIGTERM
         except BaseException as error:  # noqa: BLE001 - the others are to be called too
             _show(error)
+    _end(status)
+
+
+def _end(status: int) -> NoReturn:
+    """End with *status*, or by the signal that it is minus."""
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)
         signal.raise_signal(-status)

@@ -178,10 +178,13 @@ class Nursery:
         try:
             if not {Role.STDOUT, Role.STDERR} <= roles.keys():
                 log, writing = self._logs.open(request.name)
+            birth = launch.Birth(request, shared, numbers[0], roles, saying, waiting, "", writing)
             pid = os.fork()
             if pid == 0:
-                birth = launch.Birth(request, shared, numbers[0], roles, saying, waiting, "", writing)
-                launch.enter(birth, self._nest)
+                try:
+                    launch.enter(birth, self._nest)
+                finally:  # whatever comes back from there: what follows is the nursery's, and ends programs
+                    os._exit(launch.FAILED)
             process = os.pidfd_open(pid)
         except BaseException:
             _close(status, start)

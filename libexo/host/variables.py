@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Mapping
 
 LATE = "programs are forked from an interpreter that runs already"
+REFUSED = (ValueError, OverflowError, OSError, RuntimeError, MemoryError)
+"""What Python raises for a value that it cannot use: also for a number larger than its own C code takes."""
 
 
 def take_effect(environ: Mapping[str, str]) -> list[str]:
@@ -22,7 +24,7 @@ def take_effect(environ: Mapping[str, str]) -> list[str]:
         if value := environ.get(name):
             try:
                 do(value)
-            except (ValueError, OSError) as error:
+            except REFUSED as error:
                 notes.append(f"{name}: {error}")
     wanted = {name: environ[name] for name in IN_FORCE if environ.get(name)}
     if ignored := [f"{name}={value}" for name, value in wanted.items() if not IN_FORCE[name](value)]:
@@ -63,13 +65,18 @@ def _unbuffered(_value: str) -> None:
         stream.reconfigure(write_through=True)  # type: ignore[union-attr]
 
 
+def _trace_memory(value: str) -> None:
+    if frames := int(value):  # 0 is not to trace
+        tracemalloc.start(frames)
+
+
 EFFECTS: Mapping[str, Callable[[str], object]] = {
     "PYTHONPATH": _path,
     "PYTHONWARNINGS": _warnings,
     "PYTHONDONTWRITEBYTECODE": _dont_write_bytecode,
     "PYTHONUNBUFFERED": _unbuffered,
     "PYTHONFAULTHANDLER": lambda _value: faulthandler.enable(2),
-    "PYTHONTRACEMALLOC": lambda value: tracemalloc.start(int(value)),
+    "PYTHONTRACEMALLOC": _trace_memory,
     "PYTHONINTMAXSTRDIGITS": lambda value: sys.set_int_max_str_digits(int(value)),
 }
 """What takes effect late. Those that are read when they are needed, such as PYTHONBREAKPOINT, do by themselves."""

@@ -10,7 +10,8 @@ shows the operators' secret in the first packet, as hexadecimal digits in the fi
                                        and when it ended   -> {"exit": {"status": ..., "fault": ..., "text": ...}}
     {"op": "signal", "signal": 2}      to what this connection runs
     {"op": "kill", "name": ..., "signal": 15}              -> {"ok": {}}
-    {"op": "end", "name": ..., "grace": 5}  end it for good: SIGTERM, then SIGKILL  -> {"ok": {}}
+    {"op": "end", "name": ..., "grace": 5}  end it for good: SIGTERM, then SIGKILL  -> {"ok": {"grace": 5}}
+                                       and when it ended   -> {"ended": {}}
     {"op": "end_family", "name": ..., "grace": 5}  with all its descendants  -> {"ok": {"names": [...]}}
     {"op": "replace", "name": ..., "argv": [...], "environ": [[k, v]...], "roles": [...]}
                                        a server of the topology, by another, or, argv empty, by the topology's
@@ -252,6 +253,8 @@ class Conversation:
         self._server = console.server
         self._peer = peer
         self._child: Child | None = None
+        self._awaits = 0
+        """How many programs it had ended that have not ended yet."""
         self._replacement: Replacement | None = None
         self._uid = uid
         self.is_stranger = not self._server.operators.admits(uid, b"")
@@ -316,8 +319,7 @@ class Conversation:
             return
         if answer is not None:
             self._say({"ok": answer})
-        if self._child is None and not self._is_over:
-            self._console.idles(self)
+        self._idle()
 
     def _do(self, request: _Request, descriptors: list[int]) -> dict[str, Any] | None:
         server = self._server
@@ -332,8 +334,8 @@ class Conversation:
                 server.signal(server.named(request.name), request.signal)
                 return {}
             case End():
-                server.end(server.named(request.name), request.grace)
-                return {}
+                self._end(request)
+                return None
             case EndFamily():
                 return {"names": server.end_family(request.name, request.grace)}
             case Replace():
@@ -342,6 +344,27 @@ class Conversation:
             case Keep() | CallOff():
                 return self._settle(request)
         return {}
+
+    def _end(self, end: End) -> None:
+        child = self._server.named(end.name)
+        self._say({"ok": {"grace": self._server.end(child, end.grace)}})
+        if not self._server.is_there(child):
+            self._say({"ended": {}})
+            return
+        self._awaits += 1
+        self._console.busy(self)
+        self._server.when_ended(child.thread, self._was_ended)
+
+    def _was_ended(self, _how: Exit) -> None:
+        self._awaits -= 1
+        if not self._is_over:
+            self._say({"ended": {}})
+        self._idle()
+
+    def _idle(self) -> None:
+        """Have the console know if this connection runs nothing, and waits for nothing."""
+        if self._child is None and not self._awaits and not self._is_over:
+            self._console.idles(self)
 
     def _replace(self, replace: Replace, descriptors: list[int]) -> None:
         if self._replacement is not None:
@@ -395,8 +418,7 @@ class Conversation:
         self._child = None
         if not self._is_over:
             self._say({"exit": {"status": exited.status, "fault": exited.fault, "text": exited.text}})
-        if not self._is_over:
-            self._console.idles(self)
+        self._idle()
 
     def _say(self, what: dict[str, Any]) -> None:
         try:

@@ -12,16 +12,25 @@ GRACE = 5.0
 MAX_GRACE = 3600.0
 
 
-def end(server: "ProcessServer", child: "Child", grace: float | None = None) -> None:
-    """Have *child* end: at the latest after *grace* seconds (default: its own), at once for 0. Returns at once."""
+def end(server: "ProcessServer", child: "Child", grace: float | None = None) -> float:
+    """Have *child* end: at the latest after *grace* seconds (default: its own), at once for 0.
+
+    Returns at once, how many seconds it has.
+    """
     seconds = child.spec.grace if grace is None else grace
     if seconds <= 0:
         server.signal(child, signal.SIGKILL)
-        return
+        return 0.0
     server.signal(child, signal.SIGTERM)
     server.signal(child, signal.SIGCONT)  # one that is stopped hears of it, too
     thread = child.thread
     server.server.after(seconds, lambda: _kill(server, child, thread))
+    return seconds
+
+
+def is_over(server: "ProcessServer", child: "Child") -> bool:
+    """Say whether *child* has ended already, and is there to be restarted only."""
+    return not server.environment.sys.inspect(child.handle).count
 
 
 def _kill(server: "ProcessServer", child: "Child", thread: int) -> None:

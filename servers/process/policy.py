@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from pathlib import PurePath
 
-from kernel.abi.budget import named
+from kernel.abi.budget import named, pairs
 from kernel.abi.ids import FIRST_PROGRAM
 from kernel.abi.limits import MAX_NAME, MAX_THREADS
 from kernel.abi.program import ProgramKind
@@ -131,3 +131,11 @@ def choose_name(kind: int, program: str, taken: Collection[str]) -> str:
     if stem not in taken:
         return stem
     return next(f"{stem}-{n}" for n in range(2, len(taken) + 3) if f"{stem}-{n}" not in taken)
+
+
+def limits(budget: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
+    """Return *budget*, limits by the names of items, as the kernel takes it. Raises SpawnRefused."""
+    try:
+        return pairs(named(budget))
+    except ValueError as error:
+        raise SpawnRefused(str(error)) from None

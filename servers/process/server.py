@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from kernel.abi.budget import named, pairs
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import next_version, thread_id, thread_number, thread_version
 from kernel.abi.kip import SystemState
@@ -164,7 +163,7 @@ class ProcessServer(Processes):
             cpu=0 if spec.share else -1,
             keeps=spec.restart != "never",
             payer=spawner,
-            limits=_limits(spec),
+            limits=policy.limits(spec.budget),
         )
         child = self._create(create, descriptors, spec, spawner)
         descent.give(child)
@@ -194,11 +193,17 @@ class ProcessServer(Processes):
                 return child
         raise NoSuchProgram(f"nobody is called {name!r}")
 
-    def end(self, child: Child, grace: float | None = None) -> None:
-        """End a program for good: it is not restarted. It has *grace* seconds, or those it was started with."""
+    def end(self, child: Child, grace: float | None = None) -> float:
+        """End a program for good: it is not restarted. It has *grace* seconds, or those it was started with.
+
+        Returns them. One that has ended already, and waits for its turn to be restarted, is gone at once.
+        """
         child.spec.restart = "never"
         self._keep()
-        ending.end(self, child, grace)
+        if not ending.is_over(self, child):
+            return ending.end(self, child, grace)
+        self._bury(child)
+        return 0.0
 
     def end_family(self, name: str, grace: float | None = None) -> list[str]:
         """End a program and all its descendants for good; return their names. Raises NoSuchProgram, NoFamily.
@@ -280,7 +285,8 @@ class ProcessServer(Processes):
         elif not is_ending and policy.must_restart(child.spec.restart, exited.status):
             self._restart(child, exited)
         else:
-            if self._is_watched(child):
+            failed = child.spec.name in self.topology.server and (exited.status or exited.fault)
+            if failed or self._is_watched(child):
                 self._restarts.bury(child, exited, None)
             self._gone(child)
         self._keep()
@@ -302,11 +308,18 @@ class ProcessServer(Processes):
         else:
             self.succeed_or_retry(child)
 
+    def _bury(self, child: Child) -> None:
+        """Forget *child*, which has ended and is not restarted: its name is free."""
+        del self._children[child.thread]
+        self._gone(child)
+        self._keep()
+
     def succeed_or_retry(self, child: Child) -> None:
         """Start the successor of a program that ended, with the descriptors it had, which the kernel kept."""
+        if not self.is_there(child):
+            return  # it was ended for good while it waited for its turn
         if child.spec.restart == "never":
-            del self._children[child.thread]
-            self._gone(child)
+            self._bury(child)
             return
         if self.replacements.ended(child, Exit(0)):
             return  # it was asked for while this one waited for its turn
@@ -417,14 +430,6 @@ class ProcessServer(Processes):
         self._estate.store(state)
         if old:
             self.environment.sys.drop(old)
-
-
-def _limits(spec: ProgramSpec) -> tuple[tuple[int, int], ...]:
-    """Return what *spec* says about the budget, as the kernel takes it. Raises SpawnRefused."""
-    try:
-        return pairs(named(spec.budget))
-    except ValueError as error:
-        raise SpawnRefused(str(error)) from None
 
 
 def _signed(status: int) -> int:

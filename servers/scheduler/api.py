@@ -45,3 +45,8 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
         A family is named by the thread of its first, whether that lives or not. Servers only.
         Fails with NotAllowed.
         """
+
+    @operation(5, repeatable=True)
+    def refused(self) -> str:
+        """Return why the policy's last plan was refused, and round robin is in force instead; empty: it was not."""
+        raise NotImplementedError

@@ -8,6 +8,7 @@ A total quantum is looked after by an alarm: nobody uses more than a second in a
 is looked at when it could be used up at the earliest, and again while it is not.
 """
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kernel.abi.errors import Refusal
 from kernel.abi.ids import FIRST_PROGRAM, NIL_THREAD, is_interrupt, thread_number
 from kernel.abi.kip import EnvironmentState
 from kernel.abi.messages import Label, Preemption
@@ -29,6 +31,7 @@ from libexo.message import Message
 from libexo.stub import Server, serve
 from servers.memory.api import Memory
 from servers.scheduler.api import Planned, Scheduler
+from servers.scheduler.checking import Checked
 from servers.scheduler.policy import (
     DEFAULT_PRIORITY,
     Candidate,
@@ -57,7 +60,9 @@ class SchedulerServer(Scheduler):
         """Take the processors, and become their scheduler by installing a first plan."""
         self.environment = environment
         self.server = Server(environment, self)
-        self._policy = policy or RoundRobin()
+        self._policy = Checked(policy or RoundRobin())
+        self._said = ""
+        """Why the policy's plans are not in force, as the log has it."""
         self._estate: Estate | None = None
         self._prepared = False
         self._standings = self._inherit()
@@ -111,6 +116,10 @@ class SchedulerServer(Scheduler):
     def plan(self) -> list[Planned]:
         """Return the plans in force."""
         return [Planned(cpu, *entry) for cpu, plan in self._plans.items() for entry in plan]
+
+    def refused(self) -> str:
+        """Return why the policy's plans are not in force."""
+        return self._said
 
     def switch(self, to: int) -> None:
         """Have the kernel do it, if the caller's slice has not ended meanwhile."""
@@ -202,19 +211,36 @@ class SchedulerServer(Scheduler):
         self._grouped, members = False, self._members()
         if self._estate is None and not self._prepared and any(members.values()):
             self._prepare_estate()
+        refused = ""
         for cpu, rows in members.items():
             candidates = [self._candidate(row) for row in rows]
             self._grouped |= len(families(candidates)) < len(candidates)
             plan = divide(self._policy, candidates)
+            refused = refused or self._policy.refused
             if surely or plan != self._plans.get(cpu):
                 self._install(cpu, plan)
+        self._say(refused)
         if any(said.quantum_us is not None and not said.expired for said in self._standings.values()):
             self._set_alarm()
 
+    def _say(self, refused: str) -> None:
+        """Write into the log what has changed: the policy's plans are refused, or in force again."""
+        if refused == self._said:
+            return
+        self._said = refused
+        if refused:
+            print(f"{self._policy.traceback}plan refused: {refused}; round robin instead", file=sys.stderr)
+        else:
+            print("the policy's plans are in force again", file=sys.stderr)
+
     def _install(self, cpu: int, plan: list[tuple[int, int]]) -> None:
         """Install *plan*. If one of it just ended, we are told about that next."""
-        with suppress(TrapRefused):
+        try:
             self.environment.sys.plan(self._cpus[cpu], [Slice(*entry) for entry in plan])
+        except TrapRefused as refused:
+            if refused.refusal not in (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD):
+                print(f"the kernel refuses the plan of processor {cpu}: {refused}", file=sys.stderr)
+        else:
             self._plans[cpu] = plan
 
     def _members(self) -> dict[int, list[EnvironmentRow]]:

@@ -104,7 +104,7 @@ def test_who_is_traced(pages: Pages, run: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_grace_is_passed_on(run: Path, operator: Callable[..., Any]) -> None:
     """What --grace says goes to the process server; its bound is the server's."""
-    heard = operator({"ok": {}})
+    heard = operator({"packets": [{"ok": {"grace": 0.5}}, {"ended": {}}]})
 
     assert main(["--run", str(run), "kill", "--end", "--grace", "0.5", "web"]) == 0
     assert heard.requests == [{"op": "end", "name": "web", "grace": 0.5}]

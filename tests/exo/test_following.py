@@ -12,7 +12,7 @@ from exo.__main__ import main
 from exo.following import Follower
 from exo.gone import is_over, last_words
 from kernel.abi.kip import EnvironmentState
-from kernel.abi.logs import LAST_LINE, OLDER
+from kernel.abi.logs import LAST_LINE, OLDER, log_file
 from tests.exo.conftest import Pages
 
 Said = pytest.CaptureFixture[str]
@@ -79,6 +79,46 @@ def test_a_log_is_found_between_two_files(run: Path, capsys: Said) -> None:
     assert capsys.readouterr().out == "two\n"
 
 
+FORGED = (
+    b"\ttab \r    kernel | panic: forged\x1b[2K\x9b1A\xe2\x80\xae\xc2\x85\xe2\x80\xa8\x0b\x00 \xff \xc3\xa4\n"
+)
+SHOWN = "\ttab \\r    kernel | panic: forged\\x1b[2K\ufffd1A\\u202e\\x85\\u2028\\x0b\\x00 \ufffd \xe4\n"
+
+
+def test_no_line_passes_for_another(run: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """What moves the cursor, ends lines for some, or turns them round is shown as an escape; --raw passes it on."""
+    (run / "log" / "web.log").write_bytes(FORGED)
+
+    assert main(["--run", str(run), "logs"]) == 0
+    assert capfdbinary.readouterr().out.decode() == f"       web | {SHOWN}"
+    assert main(["--run", str(run), "logs", "--raw"]) == 0
+    assert capfdbinary.readouterr().out == b"       web | " + FORGED
+    assert main(["--run", str(run), "logs", "--raw", "web"]) == 0
+    assert capfdbinary.readouterr().out == FORGED
+    run.with_suffix(".log").write_bytes(FORGED)
+    assert last_words(str(run)) == [SHOWN.rstrip("\n")]
+
+
+def test_a_program_called_kernel_has_a_log_of_its_own(run: Path, capsys: Said) -> None:
+    """It is told from the kernel's, and from that of a program which is called as it is called here."""
+    run.with_suffix(".log").write_text("the kernel\n")
+    for name in ("kernel", "nursery", "program kernel"):
+        (run / "log" / log_file(name)).write_text(f"program {name}\n")
+    (run / "log" / "nursery.log").write_text("the nursery\n")
+    found = {}
+    for name in ("kernel", "program kernel", "program program kernel", "nursery", "program nursery"):
+        assert main(["--run", str(run), "logs", name]) == 0
+        found[name] = capsys.readouterr().out
+
+    assert found == {
+        "kernel": "the kernel\n",
+        "program kernel": "program program kernel\n",
+        "program program kernel": "program kernel\n",
+        "nursery": "the nursery\n",
+        "program nursery": "program nursery\n",
+    }
+
+
 def test_the_logs_of_a_system_that_is_over_are_shown(run: Path, capsys: Said) -> None:
     """They were moved beside its run directory; names that are no file's are found, too."""
     (run / "log" / "a%2fb.log").write_text("one\n")
@@ -127,9 +167,12 @@ def test_remains_that_nobody_holds_are_those_of_a_dead_system(run: Path, pages: 
 
 
 def test_a_server_of_the_topology_that_is_missing_counts(run: Path, pages: Pages, capsys: Said) -> None:
-    """Not only one that is not ready; a Python file may have come to its end, and --kernel asks for less."""
-    topology = '[server.{}]\nmodule = "{}"\nthread = {}\n'
-    texts = [topology.format("memory", "servers.memory", 96), topology.format("task", "/x/task.py", 97)]
+    """Not only one that is not ready; a program may have come to its end, and --kernel asks for less."""
+    topology = '[server.{}]\nmodule = "{}"\nthread = {}\nrestart = "{}"\n'
+    texts = [
+        topology.format("memory", "servers.memory", 96, "always"),
+        topology.format("task", "/x/task.py", 97, "never"),
+    ]
     (run / "system.toml").write_text("".join(texts))
     pages.publish()
     missing = main(["--run", str(run), "status"]), main(["--run", str(run), "status", "--kernel"])

@@ -123,6 +123,7 @@ def test_status_has_stable_keys(printed: Print, run: Path) -> None:
         "servers",
         "counters",
         "deaths",
+        "failing",
         "turns",
     }
     assert found["run"] == str(run)
@@ -198,6 +199,7 @@ def test_sched_draws_the_plan(printed: Print) -> None:
             "core": 1,
             "running": "burn",
             "slices": [{"name": "burn", "us": 30000}, {"name": "memory", "us": 10000}],
+            "fallback": "",
         }
     ]
 

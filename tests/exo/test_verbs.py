@@ -14,6 +14,7 @@ from exo import booting, doctor, up
 from exo.__main__ import main
 from exo.completion import SHELLS, options_of
 from exo.kill import number
+from exo.locating import locate
 from exo.system import Trouble
 from exo.verbs import VERBS
 from tests.exo.conftest import Pages
@@ -36,7 +37,7 @@ def test_what_is_no_signal_is_refused(text: str) -> None:
 
 def test_kill_asks_the_process_server(run: Path, operator: Callable[..., Any]) -> None:
     """A request a name; --end is for good."""
-    heard = operator({"ok": {}})
+    heard = operator({"packets": [{"ok": {"grace": 5}}, {"ended": {}}]})
 
     assert main(["--run", str(run), "kill", "--end", "web"]) == 0
     assert heard.requests == [{"op": "end", "name": "web"}]
@@ -62,6 +63,26 @@ def test_families_are_ended_one_way(run: Path, other: list[str]) -> None:
     except SystemExit as end:
         status = int(str(end.code))
     assert status == 2
+
+
+@pytest.mark.parametrize(
+    ("patience", "words"),
+    [(-1.0, "web has not ended -1 s after its grace of 0 s"), (10.0, "the process server ended meanwhile")],
+)
+def test_kill_says_that_one_has_not_ended(
+    patience: float,
+    words: str,
+    run: Path,
+    operator: Callable[..., Any],
+    capsys: Said,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It does not wait for ever, and not for a process server that is gone."""
+    monkeypatch.setattr("exo.kill.PATIENCE", patience)
+    operator({"ok": {"grace": 0}}, *([{}] if patience < 0 else []))
+
+    assert main(["--run", str(run), "kill", "--end", "web"]) == 1
+    assert words in capsys.readouterr().err
 
 
 def test_kill_tells_whom_it_did_not_find(
@@ -104,6 +125,77 @@ def test_serve_knows_the_servers_of_the_topology(run: Path, pages: Pages, capsys
 
     assert main(["--run", str(run), "serve", "nosuch"]) == 1
     assert "only memory, process, scheduler; or give module:Class" in capsys.readouterr().err
+
+
+def test_a_server_is_found_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FILE.py:Class is a class of that file, wherever it is."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for file in ("notes.py", "sub/notes.py"):
+        (tmp_path / file).touch()
+
+    assert locate("a.notes:Notes") == (".", "a.notes:Notes")
+    assert locate("notes.py:Notes") == (".", "notes:Notes")
+    assert locate("sub/notes.py:Notes") == ("sub", "notes:Notes")
+    assert locate(f"{tmp_path}/sub/notes.py:Notes") == (f"{tmp_path}/sub", "notes:Notes")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "notes.py",
+            "name the class that serves, 'exo serve notes.py:NotesServer'; its classes are Notes, NotesServer",
+        ),
+        ("notes", "name the class that serves, 'exo serve notes:NotesServer'"),
+        (
+            "no.py",
+            "has no server 'no.py', only memory, process, scheduler; or give module:Class, or FILE.py:Class",
+        ),
+        ("no.py:Notes", "there is no Python file no.py; write module:Class, or FILE.py:Class"),
+        ("/no/notes:Notes", "there is no Python file /no/notes; write module:Class, or FILE.py:Class"),
+        ("a.b.py:Notes", "a module has no dot in its name: call a.b.py otherwise"),
+        ("notes.py:", "'notes.py:' names no class: write module:Class, or FILE.py:Class"),
+        (":Notes", "':Notes' names no class"),
+        ("notes:Not es", "'notes:Not es' names no class"),
+    ],
+)
+def test_what_to_type_is_said(
+    words: str,
+    said: str,
+    run: Path,
+    pages: Pages,
+    capsys: Said,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where something names no class of a file that is there."""
+    pages.publish()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.py").write_text("class Notes: ...\nclass NotesServer(Notes): ...\n", encoding="utf-8")
+    (tmp_path / "a.b.py").touch()
+
+    assert main(["--run", str(run), "serve", words]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_run_without_a_program(run: Path, capsys: Said) -> None:
+    """Arguments are not missed, and an empty name is told as that."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--run", str(run), "run"])
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith("the following arguments are required: PROGRAM\n")
+
+
+def test_run_with_an_empty_name(run: Path, operator: Callable[..., Any], capsys: Said) -> None:
+    """As a shell does: nothing was found."""
+    operator()
+
+    assert main(["--run", str(run), "run", ""]) == 127
+    assert (
+        capsys.readouterr().err == "exo: the program's name is empty: write 'exo run -- PROGRAM [ARG]...'\n"
+    )
 
 
 @pytest.fixture

@@ -207,6 +207,57 @@ def test_a_server_that_does_not_come_up_fails_the_boot(
         assert not fresh.run.exists()
 
 
+def test_a_file_that_is_restarted_is_a_server(fresh: Command) -> None:
+    """One that ends again and again fails the boot, with its last words; one that stays need not answer."""
+    fresh.write("boom.py", "import nosuch\n")
+    fresh.write("stays.py", "import time\nwhile True: time.sleep(1000)\n")
+    config = fresh.write("boom.toml", _default().replace('"servers.scheduler"', '"boom.py"'))
+    said = fresh.exo("up", "-d", *DEGRADED, "--config", config, status=1).stderr
+    config = fresh.write("stays.toml", _default().replace('"servers.scheduler"', '"stays.py"'))
+    fresh.exo("up", "-d", *DEGRADED, "--config", config)
+
+    assert said.startswith("exo: the system did not boot: scheduler ends before it serves; its last words:")
+    assert "ModuleNotFoundError: No module named 'nosuch'" in said
+    assert "scheduler ready" in fresh.exo("status").stdout
+
+
+ENDS = """
+import os, time
+while not os.path.exists({go!r}): time.sleep(0.01)
+{last}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "last", "status"),
+    [
+        ("never", "", 0),
+        ("never", "raise ValueError('no way')", 1),
+        ("always", "raise ValueError('no way')", 1),
+    ],
+)
+def test_a_file_that_ends(fresh: Command, rule: str, last: str, status: int) -> None:
+    """A program may come to its end. One that failed is told, and so is a server that ends again and again."""
+    go = fresh.folder / "go"
+    fresh.write("mine.py", ENDS.format(go=str(go), last=last))
+    mine = f'\n[server.mine]\nmodule = "mine.py"\nthread = 100\nimportance = 9\nrestart = "{rule}"\n'
+    config = fresh.write("mine.toml", _default() + mine)
+    fresh.exo("up", "-d", *DEGRADED, "--config", config)
+    fresh.exo("status")
+    go.touch()
+
+    def told() -> bool:
+        words = fresh.words("status")
+        found = subprocess.run(words, env=fresh.environ, capture_output=True, text=True, check=False)
+        said = "failing     mine; its last words:" in found.stdout and "ValueError: no way" in found.stdout
+        assert not said or found.returncode == 1
+        return said
+
+    until(told if status else lambda: "mine" not in fresh.listed())
+    if not status:
+        fresh.exo("status")
+
+
 def test_a_server_beside_the_topology_is_found(fresh: Command) -> None:
     """And asked, before the system is said to be up."""
     fresh.write("twice.py", SERVER)

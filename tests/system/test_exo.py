@@ -195,7 +195,10 @@ def test_a_server_of_ones_own(system: Command) -> None:
     assert system.exo("run", "client.py", "mine").stdout == "42\n"
     assert system.exo("logs", "mine").stdout == "asked for 21\n"
     system.exo("kill", "--end", "mine")
-    until(lambda: "mine" not in system.listed())
+    assert "mine" not in system.listed()
+    system.exo("serve", system.folder / "mine.py:Server", "--name", "mine")
+    assert system.exo("run", "client.py", "mine").stdout == "42\n"
+    system.exo("kill", "--end", "mine")
 
 
 def test_a_server_with_a_rule_is_back_until_it_is_ended_for_good(system: Command) -> None:

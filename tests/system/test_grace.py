@@ -5,6 +5,7 @@ import signal
 import pytest
 
 from exo import kill
+from kernel.abi.kip import EnvironmentState
 from tests.system.booted import FOREIGN, System, wait_until
 
 pytestmark = pytest.mark.system
@@ -69,9 +70,10 @@ def test_what_runs_before_the_end(booted: System, program: str, said: str, statu
     """Handlers, `finally` and `atexit` run; the status says 15, or what a handler says."""
     with booted.start(program, name="tidy") as running:
         assert running.line() == "ready"
-        kill.send(str(booted.run_directory), "tidy", signal.SIGTERM, for_good=True)
+        ending = kill.Ending(str(booted.run_directory), "tidy")
 
         finished = running.finish()
+        ending.wait()
         assert (finished.out, finished.err, finished.status) == (said, "", status)
 
 
@@ -79,10 +81,33 @@ def test_patience_ends(booted: System) -> None:
     """One that does not end by itself is killed when its grace is over; the server serves others meanwhile."""
     with booted.start(DEAF, name="deaf") as deaf:
         assert deaf.line() == "ready"
-        kill.send(str(booted.run_directory), "deaf", signal.SIGTERM, for_good=True, grace=0.3)
+        ending = kill.Ending(str(booted.run_directory), "deaf", 0.3)
         assert booted.run("print('served')").out == "served\n"
 
         assert deaf.finish().status == -signal.SIGKILL
+        ending.wait()
+
+
+def test_whoever_ends_a_program_hears_when_it_has(booted: System) -> None:
+    """`exo kill --end` returns when the name is free again: the next one of it is started at once."""
+    for _ in range(3):
+        with booted.start(DEAF, name="deaf") as deaf:
+            assert deaf.line() == "ready"
+
+            assert kill.end(str(booted.run_directory), ["deaf", "nobody"], 0.1) == [
+                "nobody is called 'nobody'"
+            ]
+
+
+def test_one_that_waits_to_be_restarted_is_ended_at_once(booted: System) -> None:
+    """Its next start is put off, for it ends again and again; its name is free all the same."""
+    booted.start(["/bin/false"], name="fails", restart="always", detach=True, streams=False).close()
+    assert wait_until(lambda: (row := booted.row("fails")) is None or row.state == EnvironmentState.DEAD)
+
+    assert kill.end(str(booted.run_directory), ["fails"]) == []
+    assert booted.row("fails") is None
+    booted.start(["/bin/true"], name="fails", detach=True, streams=False).close()
+    assert wait_until(lambda: booted.row("fails") is None)
 
 
 def test_one_that_is_stopped_hears_of_it(booted: System) -> None:
@@ -91,9 +116,10 @@ def test_one_that_is_stopped_hears_of_it(booted: System) -> None:
     with booted.start(TIDY, name="stopped") as running:
         assert running.line() == "ready"
         kill.send(run, "stopped", signal.SIGSTOP)
-        kill.send(run, "stopped", signal.SIGTERM, for_good=True)
+        ending = kill.Ending(run, "stopped")
 
         assert running.finish().status == -signal.SIGTERM
+        ending.wait()
 
 
 def test_the_end_of_its_operator(booted: System) -> None:

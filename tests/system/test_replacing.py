@@ -23,6 +23,22 @@ class Lottery(SchedulerServer):
     def __init__(self):
         super().__init__(libexo.attach(), Draw())
 
+class Nothing(RoundRobin):
+    most = 0
+    def plan(self, shares):
+        return [(thread, 0 if len(shares) > self.most else 1000) for thread in shares]
+
+class Few(Nothing):
+    most = 2
+
+class NothingServer(SchedulerServer):
+    policy = Nothing
+    def __init__(self):
+        super().__init__(libexo.attach(), self.policy())
+
+class FewServer(NothingServer):
+    policy = Few
+
 class Silent(SchedulerServer):
     def __init__(self):
         raise CommandExit("out of tickets")
@@ -65,3 +81,21 @@ def test_a_lottery_instead_of_the_round_robin(running: Command) -> None:
     assert "lottery:Silent did not come up as scheduler" in failed.stderr
     assert running.exo("status").returncode == 0
     assert set(running.listed()) == {"memory", "process", "scheduler", "one", "two"}
+
+
+def test_a_plan_that_means_nothing(running: Command) -> None:
+    """It is refused by its line: at once, or in the log and by `exo sched`; programs go round robin."""
+    why = "gives 161.1 a slice of 0 us, not 500 to 10000000"
+    failed = running.exo("serve", "--name", "scheduler", "lottery:NothingServer", status=1)
+    assert f"did not come up as scheduler: Nothing.plan ({running.folder}/lottery.py:" in failed.stderr
+    assert why in failed.stderr
+
+    running.exo("serve", "--name", "scheduler", "lottery:FewServer")
+    assert "fallback" not in running.exo("sched").stdout
+    running.exo("run", "-d", "--name", "three", "burn.py")
+    until(lambda: "fallback to round robin: Few.plan" in running.exo("sched").stdout)
+    assert f"plan refused: Few.plan ({running.folder}/lottery.py:" in running.exo("logs", "scheduler").stdout
+    assert shared(running)
+    running.exo("kill", "--end", "three")
+    until(lambda: "in force again" in running.exo("logs", "scheduler").stdout)
+    assert "fallback" not in running.exo("sched").stdout

@@ -45,7 +45,7 @@ def test_others_go_on(booted: System, program: str | Sequence[str]) -> None:
 
         assert booted.run(WORK).out == "4499998500000\n"
         assert booted.row("odd") is not None
-        kill.send(str(booted.run_directory), "odd", kill.number("TERM"), for_good=True, grace=0)
+        assert kill.end(str(booted.run_directory), ["odd"], 0) == []
 
 
 def used(booted: System, name: str) -> int:

@@ -64,8 +64,18 @@ def test_what_is_so_already_is_not_said() -> None:
     ]
 
 
-def test_what_is_wrong_is_said() -> None:
-    """Where an interpreter would not start."""
-    notes = told("", PYTHONTRACEMALLOC="many")
+@pytest.mark.parametrize("name", ["PYTHONTRACEMALLOC", "PYTHONINTMAXSTRDIGITS"])
+@pytest.mark.parametrize("value", ["many", "-1", "9" * 11, "9" * 20, "9" * 5000, "1e3", "\udcff"])
+def test_what_is_wrong_is_said(name: str, value: str) -> None:
+    """In a line that names the variable, where an interpreter would not start."""
+    notes = told("", **{name: value})
 
-    assert notes[0].startswith('["PYTHONTRACEMALLOC: invalid literal')
+    assert notes[0].removeprefix("['").removeprefix('["').startswith(f"{name}: ")
+
+
+def test_zero_traces_nothing() -> None:
+    """As in an interpreter."""
+    assert told("import tracemalloc; print(tracemalloc.is_tracing())", PYTHONTRACEMALLOC="0") == [
+        "[]",
+        "False",
+    ]

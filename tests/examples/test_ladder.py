@@ -1,0 +1,37 @@
+"""The commands of the ladder, one after the other, as somebody types them who reads it from top to bottom."""
+
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from tests.system.command import DEGRADED, ROOT, Command, place
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+
+def ladder() -> list[list[str]]:
+    """All commands of the table, in their order."""
+    text = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if re.match(r"\| \d", line)]
+    found = [shlex.split(words) for row in rows for words in re.findall(r"`exo ([^`]*)`", row)]
+    assert len(rows) == len(list((ROOT / "examples").glob("*.py"))), "each example has a row"
+    return [["up", "-d"], *found]
+
+
+def test_the_ladder_holds() -> None:
+    """What a step leaves behind is in no later step's way."""
+    with place(Command) as system:
+        for words in ladder():
+            degraded = DEGRADED if words[0] in ("up", "kickstart") else []
+            done = subprocess.run(
+                system.words(words[0], *degraded, *words[1:]),
+                env=system.environ,
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, f"exo {shlex.join(words)}: {done.stdout}{done.stderr}"
