@@ -1,52 +1,121 @@
-"""Families: a program with all its descendants, as the kernel tells who is of which."""
+"""Families: a task and the spaces it makes by ThreadControl may send to one another, whatever their lists say."""
+
+import pytest
 
 from kernel.abi import traps
-from kernel.abi.ids import thread_id
-from tests.kernel.puppets import theatre
-from tests.kernel.test_budget import PROGRAM, Crowd
+from kernel.abi.errors import Refusal
+from kernel.abi.ids import thread_number
+from kernel.abi.kip import UTCB_SIZE
+from libexo import attach
+from tests.kernel.controls import (
+    NEW,
+    OTHER,
+    PROGRAM,
+    SPACE_UTCB,
+    control,
+    home_of,
+    launched,
+    space,
+    thread_in,
+)
+from tests.kernel.puppets import Puppet, Theatre, refusal, theatre, wait_for_ever
+from tests.kernel.test_bindings import bind
+from tests.kernel.test_environments import child, create, creator, newest
+
+conforms = pytest.mark.conforms
+pytestmark = conforms("ThreadControl: create and activate")
 
 
-def test_a_family_is_one_party() -> None:
-    """Receivers are told which senders are one program and its descendants, also when some of them ended."""
+def listed(stage: Theatre, friend: Puppet, name: str = "boss") -> Puppet:
+    """A privileged puppet that may call *friend* and itself, as a root task of the topology."""
+    stage.machine.programs["child"] = lambda: wait_for_ever(attach())
+    boss = stage.puppet(name, holds=("factory",), may_bind=[thread_number(friend.thread)])
+    boss.environment.may_bind |= {thread_number(boss.thread)}
+    return boss
+
+
+def test_a_task_and_its_spaces_call_one_another() -> None:
+    """Who makes spaces may call their threads, they may call it, and one another, its lists notwithstanding."""
     with theatre() as stage:
-        crowd = Crowd(stage)
-        shell, stranger = crowd.begin("shell"), crowd.begin("stranger")
-        parent = crowd.begin("parent", shell, DESCRIPTORS=400)
-        child = crowd.begin("child", parent, DESCRIPTORS=200)
-        receiver = stage.puppet("receiver")
-        crowd.end(parent)
-        crowd.end(shell)
-        for sender in (child, stranger):
-            sender.connect(sender.sys.bind(receiver.thread)[0].address)
-        last = crowd.begin("grandchild", child)
-        last.connect(last.sys.bind(receiver.thread)[0].address)
-        arrived, _ = receiver.sys.incoming()
-        of_child, of_stranger, of_last = (each.who.family for each in arrived)
+        friend = stage.puppet("friend")
+        boss = listed(stage, friend)
+        first = launched(stage, boss)
+        space(boss, OTHER, area=SPACE_UTCB + (1 << 30) | 12 << 4)
+        control(boss, OTHER, OTHER, pager=first.thread, program=PROGRAM)
+        second = stage.of(home_of(stage, OTHER))
+        pairs = [(a, b) for a in (boss, first, second) for b in (boss, first, second, friend) if a is not b]
 
-        assert of_child == of_last != of_stranger
+        assert [bind(a, b.thread).thread for a, b in pairs] == [b.thread for _, b in pairs]
 
 
-def test_who_is_of_one_family() -> None:
-    """Who descends from whom, whoever ended meanwhile, and its spaces; what a server starts is the first of one."""
+def test_a_second_thread_of_a_space() -> None:
+    """The right is to the space, so to every thread in it, also to one that was moved there."""
     with theatre() as stage:
-        crowd = Crowd(stage)
-        server = stage.of(stage.kernel.environments.create("server", PROGRAM, [], number=120))
-        first = crowd.begin("first", keeps=True)
-        child = crowd.begin("child", first)
-        grandchild = crowd.begin("grandchild", child)
-        others = [crowd.begin("other"), crowd.begin("hired", server)]
-        crowd.end(child)
-        stage.kill(first)
-        heir, space = stage.heir(first), thread_id(2000)
-        crowd.root.sys.thread_control(traps.ThreadControl(space, space, crowd.root.thread))
-        late = crowd.begin("late", grandchild)
-        rows = {row.name: row for row in crowd.root.env.kip.environments()}
+        boss = listed(stage, stage.puppet("friend"))
+        child = launched(stage, boss)
+        thread_in(boss, boss, OTHER)
+        control(boss, OTHER, child.thread, utcb=SPACE_UTCB + UTCB_SIZE)
 
-        assert {rows[name].family for name in ("grandchild", "late")} == {rows[heir.name].family}
-        assert len({row.family for row in rows.values() if row.family}) == 4  # root is a program here, too
-        assert rows["server"].family == 0
-        assert rows["space-2000"].family == rows["root"].family
-        assert {row.name for row in rows.values() if row.is_first} == {
-            "first", "root", *(each.name for each in others)
-        }  # fmt: skip
-        assert late.environment.budget.family == heir.environment.budget.family
+        assert bind(boss, OTHER).thread == OTHER
+        assert bind(child, OTHER, OTHER).thread == OTHER
+
+
+def test_strangers_stay_strangers() -> None:
+    """A list holds against everybody else: neither the task nor its spaces may call others, nor one another's."""
+    with theatre() as stage:
+        friend, stranger = stage.puppet("friend"), stage.puppet("stranger")
+        boss = listed(stage, friend)
+        mine = launched(stage, boss)
+        rival = listed(stage, friend, "rival")
+        theirs = launched(stage, rival, OTHER)
+
+        for caller, callee in [
+            (boss, stranger),
+            (mine, stranger),
+            (boss, theirs),
+            (mine, rival),
+            (mine, theirs),
+        ]:
+            assert refusal(caller.sys.bind, callee.thread) == Refusal.MAY_NOT_BIND, (caller.name, callee.name)
+
+
+def test_who_was_created_otherwise_is_no_family() -> None:
+    """Neither a second thread in its space nor EnvironmentCreate makes a program one of its creator's family."""
+    with theatre() as stage:
+        boss, program = listed(stage, stage.puppet("friend")), stage.puppet("program")
+        thread_in(boss, program)
+        assert refusal(boss.sys.bind, NEW) == Refusal.MAY_NOT_BIND
+        stage.machine.programs["made"] = stage.machine.programs["child"]
+        made = boss.sys.environment_create(
+            traps.EnvironmentCreate(factory=boss.handles[0], name="made", program=PROGRAM)
+        )
+        stage.settle()
+        boss.sys.drop(made.environment)  # whoever may end an environment may ask it how it is, too
+
+        assert refusal(boss.sys.bind, made.thread) == Refusal.MAY_NOT_BIND
+
+
+def test_a_successor_is_of_the_family() -> None:
+    """Who is restarted may go on calling the spaces that its predecessor made, and they it."""
+    with theatre() as stage:
+        overseer, friend = creator(stage), stage.puppet("friend")
+        boss, handle = child(stage, overseer, keeps=True, may_bind=(thread_number(friend.thread),))
+        stage.system.give(boss.task, stage.system._things("factory")[0])
+        made = launched(stage, boss)
+        stage.kill(boss)
+        create(overseer, succeeds=handle)
+        heir = stage.of(newest(stage))
+
+        assert bind(heir, made.thread).thread == made.thread
+        assert bind(made, heir.thread).thread == heir.thread
+
+
+def test_a_redirector_holds_inside_a_family() -> None:
+    """A space whose messages are redirected gets a binding to the redirector, for its creator's threads too."""
+    with theatre() as stage:
+        friend = stage.puppet("friend")
+        boss = listed(stage, friend)
+        child = launched(stage, boss)
+        boss.sys.space_control(child.thread, 0, 0, 0, friend.thread)
+
+        assert bind(child, boss.thread).thread == friend.thread
