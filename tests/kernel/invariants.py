@@ -246,7 +246,11 @@ def _threads(kernel: Kernel, rows: list[Environment]) -> Iterator[str]:
             if thread.active and not e.launched:
                 yield f"{thread} is active without a body"
     kept = {e.first.number for e in rows if e.keeps and not e.first.living}
-    if set(threads._threads) != set(living) | kept:
+    # A thread's number is free when its bindings have fallen, step by step.
+    ending = (
+        {n for n, thread in threads._threads.items() if not thread.living} if kernel.jobs.under_way else set()
+    )
+    if set(threads._threads) != set(living) | kept | ending:
         yield "numbers are kept for nobody, or lost"
     if len(set(threads._free)) != len(threads._free) or set(threads._threads) & set(threads._free):
         yield "thread numbers are free twice, or free and in use"
