@@ -48,7 +48,8 @@ def show(siege: Siege, fared: Fared, sizes: dict[str, int]) -> str:
     """Return a line: the 99th percentile of each server's calls, and who grew most."""
     calls = ", ".join(f"{name} {times.p99 / 1e6:.1f} ms" for name, times in fared.times.items())
     name, most = max(sizes.items(), key=lambda row: row[1])
-    return f"{siege.name:16} p99 of calls: {calls}; {name} grew by {most >> 10} KiB"
+    late = f"of a bare wake-up {fared.late / 1e6:.1f} ms"
+    return f"{siege.name:16} p99 of calls: {calls}, {late}; {name} grew by {most >> 10} KiB"
 
 
 @pytest.mark.parametrize("siege", SIEGES, ids=lambda siege: siege.name)
