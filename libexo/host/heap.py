@@ -11,9 +11,9 @@ from kernel.abi.limits import MAX_STRING
 
 APART = 2 * MAX_STRING
 """Bytes of a block that is mapped by itself, and given back at once: no string needs so many."""
-KEPT = 2 * MAX_STRING
-"""Bytes free at the end of the heap that are not given back: what a string of the greatest length needs twice, or
-one of a MiB there and back. It is what one program can make a server keep for good."""
+KEPT = MAX_STRING + (1 << 20)
+"""Bytes free at the end of the heap that are not given back: what a string of a MiB needs there and back, and a
+longer one once. It is what one program can make a server keep for good."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3)."""

@@ -37,14 +37,11 @@ FULL = 1 << 13
 """Bytes that ZeroMQ reads at a time: after so many there are more, as a rule, and it is not asked first."""
 WINDOW = 1 << 18
 """Bytes that a sender has on the way, or waiting for their turn, before `send` says the same: see *Turns*."""
-CHUNKS, FEW_CHUNKS, FEWEST = 64, 12, 4
-"""Pieces that ZeroMQ reads from a connection before we do: from the one of a channel, from each of an inbox, and
-the least of each where there are many. The rest waits at the host. A piece takes 8 KiB, however short it is."""
-ALL_CHUNKS = 4096
-"""Pieces that it reads from all connections of an inbox together, as long as that is not less than the fewest.
+CHUNKS, FEW_CHUNKS = 64, 4
+"""Pieces that ZeroMQ reads from a connection before we do: from the one of a channel, from each of an inbox, which
+may have hundreds. The rest waits at the host. A piece takes 8 KiB, however short it is.
 
-That of each falls with the number of connections and does not rise again: to ZeroMQ, a connection that had come to
-rest at the lower number would rest for ever.
+Neither changes while there are connections: where a bound is lowered, ZeroMQ never wakes one that rests at it.
 """
 AT_ONCE = 64
 """Pieces that an inbox reads before it returns a message, if it has one; and so many times, before it says that it
@@ -175,7 +172,6 @@ class ZmqInbox(End):
         self._straight = STRAIGHT
         """How many messages more may be received as they come."""
         self.limit = HELD
-        self._chunks = FEW_CHUNKS
         self._broken = broken
         self._held = 0
         """The sum of what is held for all."""
@@ -193,9 +189,6 @@ class ZmqInbox(End):
         self.socket.bind(_ANYWHERE)
         end_point = cast("bytes", self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
         self._peers[token] = Binding(token, owner, end_point, self.limit)
-        if len(self._peers) * self._chunks > ALL_CHUNKS and self._chunks > FEWEST:
-            self._chunks = max(FEWEST, self._chunks // 2)
-            self.socket.setsockopt(zmq.RCVHWM, self._chunks)  # of those that are there, too
 
     def close_peer(self, token: bytes) -> None:
         """Close its connection and its listening socket, which ZeroMQ closes together."""
