@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -47,7 +48,7 @@ class Command:
             timeout=60,
             check=False,
         )
-        assert done.returncode == status, done.stdout + done.stderr
+        assert done.returncode == status, f"exo {shlex.join(map(str, words))}: {done.stdout}{done.stderr}"
         return done
 
     def listed(self) -> dict[str, dict[str, Any]]:
@@ -62,7 +63,7 @@ class Command:
         self.exo("up", "-d", *DEGRADED)
 
     def on_terminal(self) -> tuple[int, int, bytes]:
-        """Boot one on a terminal; return that process, the terminal, and what was shown until then."""
+        """Boot one on a terminal; return that process, the terminal, and what it has shown by then."""
         pid, terminal = pty.fork()
         if pid == 0:
             os.execvpe(sys.executable, self.words("up", *DEGRADED), self.environ)
