@@ -25,7 +25,7 @@ from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
 from kernel.abi.kip import Counter
-from kernel.abi.limits import MAX_BINDINGS, MAX_INCOMING
+from kernel.abi.limits import MAX_BINDINGS, MAX_BINDINGS_TO_ONE, MAX_INCOMING
 from kernel.abi.messages import Label
 from kernel.dispatch import Call, handles
 from kernel.errors import Refused
@@ -144,6 +144,8 @@ class Bindings:
         receiver = environment.route(intended)
         if len(environment.outgoing) >= MAX_BINDINGS:
             raise Refused(Refusal.TOO_MANY_BINDINGS, f"{MAX_BINDINGS} bindings")
+        if sum(each.receiver is receiver for each in environment.outgoing.values()) >= MAX_BINDINGS_TO_ONE:
+            raise Refused(Refusal.TOO_MANY_BINDINGS, f"{MAX_BINDINGS_TO_ONE} bindings to {receiver}")
         environment.budget.check(Item.BINDINGS)
         environment.budget.check(Item.DESCRIPTORS, _RING_DESCRIPTORS)
         binding = Binding(self._kernel.machine, sender, receiver, intended, self._connected)

@@ -48,7 +48,7 @@ class Refusal(Numbered):
     STALE_THREAD = 49, "the thread was restarted: look its new id up by name"
     MAY_NOT_BIND = 50, "the caller's environment may not call that thread"
     UNKNOWN_TOKEN = 51, "no binding to the caller carries that token"
-    TOO_MANY_BINDINGS = 52, "the caller holds as many bindings as an environment may"
+    TOO_MANY_BINDINGS = 52, "the caller holds as many bindings as an environment may, in all or to one thread"
     NO_SUCH_MESSAGE = 53, "the kernel thread waits for no answer from the caller"
     NO_PRIVILEGE = 54, "only an environment that may create environments may do that (X.2: NoPrivilege)"
     NO_SUCH_SPACE = 55, "the space specifier names no thread, or a space that is not initialised"

@@ -32,6 +32,8 @@ MAX_OFFERS = 64
 """Capabilities one environment may have on offer to one other; the oldest offer falls to make room."""
 MAX_BINDINGS = 1024
 """Bindings one environment may hold as a sender."""
+MAX_BINDINGS_TO_ONE = 64
+"""Of these, to one thread: each costs the receiver some 60 KiB while there is more on its way than it reads."""
 MAX_INCOMING = 8
 """New bindings handed over at a time."""
 MIN_RING_FRAMES = 3

@@ -294,25 +294,27 @@ class ZmqInbox(End):
         """Return the messages that are complete with *chunk*; whose fault it is that none can be is closed."""
         assembly = peer.assembly
         peer.read += len(chunk)
-        before = assembly.held - assembly.read
+        before, heard = assembly.held + peer.owed, assembly.read
         why, messages = "", _NONE
         try:
             messages = assembly.feed(chunk)
         except BrokenStream as error:
             why = str(error)
+        if assembly.read > heard:
+            peer.heard()
+        if (change := assembly.held + peer.owed - before) != 0:
+            self._held += change
         if why or assembly.read > peer.sent:
-            self._held += assembly.held - assembly.read - before
             self._end(peer, why or f"it says it has read {assembly.read} bytes of {peer.sent}")
             return ()
         if not chunk:  # ZeroMQ says so that the connection is closed
             self._connected.pop(cast("bytes", peer.identity), None)
             self._held -= peer.held
-            peer.identity, peer.assembly, peer.sent = None, Assembly(self.limit), 0
+            peer.identity = None
+            peer.connect(self.limit)
             return ()
-        if (change := assembly.held - assembly.read - before) != 0:
-            self._held += change
-            if self._held > self.limit:
-                self._shed()
+        if change > 0 and self._held > self.limit:
+            self._shed()
         if peer.read - peer.told > REPORT and peer.token in self._peers:
             peer.told = peer.read
             self._write(peer, report(peer.read))
@@ -386,8 +388,9 @@ class ZmqInbox(End):
             if error.errno in _UNSENT:
                 return False
             raise
-        peer.sent += len(record)
-        self._held += len(record)
+        before = peer.owed
+        peer.wrote(len(record))
+        self._held += peer.owed - before
         if self._held > self.limit:
             self._shed()
             return peer.token in self._peers

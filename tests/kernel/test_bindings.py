@@ -12,7 +12,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.events import RECORD, Event
 from kernel.abi.ids import ANY_THREAD, thread_id, thread_number
 from kernel.abi.kip import Counter
-from kernel.abi.limits import MAX_BINDINGS, MAX_INCOMING
+from kernel.abi.limits import MAX_BINDINGS, MAX_BINDINGS_TO_ONE, MAX_INCOMING
 from kernel.abi.messages import Label
 from tests.kernel.puppets import KILLED, Puppet, Theatre, refusal, theatre, unbound
 
@@ -178,11 +178,27 @@ def test_bindings_are_bounded() -> None:
     """One environment holds a bounded number of bindings; giving one up makes room."""
     with theatre() as stage:
         a, b = stage.pair()
-        tokens = [bound(a, b) for _ in range(MAX_BINDINGS)]
+        receivers = [stage.puppet() for _ in range(MAX_BINDINGS // MAX_BINDINGS_TO_ONE)]
+        tokens = [bound(a, each) for each in receivers for _ in range(MAX_BINDINGS_TO_ONE)]
         full = refusal(a.sys.bind, b.thread)
         a.sys.unbind(tokens[0])
 
         assert full == Refusal.TOO_MANY_BINDINGS
+        assert bound(a, b)
+
+
+def test_bindings_to_one_thread_are_bounded() -> None:
+    """So are those to one thread, whichever of its threads they are of; another environment has its own."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        other = stage.puppet()
+        tokens = [bound(a, b) for _ in range(MAX_BINDINGS_TO_ONE)]
+        full = refusal(a.sys.bind, b.thread)
+
+        assert full == Refusal.TOO_MANY_BINDINGS
+        assert bound(a, other)
+        assert bound(other, b)
+        a.sys.unbind(tokens[0])
         assert bound(a, b)
 
 

@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from libexo.transport import zmq as transport
-from libexo.transport.binding import Binding
+from libexo.transport.binding import PIECE, Binding
 from libexo.transport.framing import HEAD, encode, report
 from libexo.transport.zmq import FEW_CHUNKS, ZmqChannel, ZmqInbox, ZmqTransport
 
@@ -228,6 +228,32 @@ def test_answers_nobody_reads_are_bounded(place: Place) -> None:
     assert [broken for broken, _ in place.broken] == [deaf.token]
 
 
+def test_short_answers_cost_more_than_their_bytes(place: Place) -> None:
+    """Who asks and never reads loses his binding after fewer short answers than would fill the limit with bytes."""
+    deaf = place.bind(1)
+    deaf.send(encode([b"?"]))
+    place.take()
+    sent = 0
+    while place.inbox.send(deaf.token, [b"!"]):
+        sent += 1
+
+    assert sent == LIMIT // (PIECE + HEAD.size + 1)
+
+
+def test_one_that_reads_behind_is_charged_for_what_is_unread(place: Place) -> None:
+    """Who never has read everything, and goes on reading, pays for what has not been read, or twice as much."""
+    behind, unread = place.bind(1), 10
+    record = HEAD.size + 1
+    most = 0
+    for sent in range(1, 1000):
+        behind.send(encode([b"?"], max(sent - unread, 0) * record))
+        place.take()
+        assert place.inbox.send(behind.token, [b"!"])
+        most = max(most, place.inbox._held)
+
+    assert unread * (PIECE + record) <= most <= 2 * (unread + 1) * (PIECE + record)
+
+
 def test_what_was_read_is_held_no_more(place: Place) -> None:
     """After calls and answers, the last answer is all that is held, and nothing once the peer has left."""
     channel, token = place.channel(1)
@@ -240,7 +266,7 @@ def test_what_was_read_is_held_no_more(place: Place) -> None:
     channel.close()
     place.until(lambda: place.inbox._held == 0)
 
-    assert last == KIB + HEAD.size
+    assert last == KIB + HEAD.size + PIECE
 
 
 def test_strangers(place: Place) -> None:
