@@ -330,10 +330,18 @@ class Machine(Protocol):
         """Return 16 unguessable bytes, the first not zero."""
 
     def launch(
-        self, number: int, name: str, program: Program, descriptors: list[Descriptor], *, cpu: int
+        self,
+        number: int,
+        name: str,
+        program: Program,
+        descriptors: list[Descriptor],
+        *,
+        cpu: int,
+        urgent: bool = False,
     ) -> Body:
         """Start a program as environment *number*; under a plan (*cpu* >= 0) it starts paused.
 
+        An *urgent* one, others wait for: the host is asked to prefer it to programs.
         Returns at once; `Supervisor.started` or `failed` follows. The descriptors are consumed, unless it
         raises Exhausted.
         """

@@ -261,7 +261,9 @@ class Environments:
     def _launch(self, e: Environment, program: Program, descriptors: "list[Descriptor]") -> None:
         """Make a body for *e*; the descriptors are consumed. Raises Exhausted."""
         e.serves = program.kind == ProgramKind.SERVER
-        self._embody(e, self._kernel.machine.launch(e.number, e.name, program, list(descriptors), cpu=e.cpu))
+        launch = self._kernel.machine.launch
+        urgent = e.cpu < 0 and not e.budget.family
+        self._embody(e, launch(e.number, e.name, program, list(descriptors), cpu=e.cpu, urgent=urgent))
         descriptors.clear()
 
     def _embody(self, environment: Environment, body: "Body") -> None:

@@ -142,7 +142,14 @@ class RealMachine:
         return token
 
     def launch(
-        self, number: int, name: str, program: Program, descriptors: list[Descriptor], *, cpu: int
+        self,
+        number: int,
+        name: str,
+        program: Program,
+        descriptors: list[Descriptor],
+        *,
+        cpu: int,
+        urgent: bool = False,
     ) -> RealBody:
         """Start a program; see `hwmodel.machine.Machine.launch`."""
         with lending:
@@ -156,7 +163,7 @@ class RealMachine:
         self._bodies[launch] = body
         body.on_discard = lambda: self._discard(launch, uid)
         core = self._cores[cpu] if held else -1
-        request = Launch(launch, name, program, uid, self._run.path, core, held, self._may_lack)
+        request = Launch(launch, name, program, uid, self._run.path, core, held, self._may_lack, urgent)
         self._nursery.launch(request, [RealDescriptor(theirs.detach()), *descriptors])
         return body
 

@@ -204,7 +204,14 @@ class SimulatedMachine:
         return bytes([self._entropy.randint(1, 255)]) + self._entropy.randbytes(15)
 
     def launch(
-        self, number: int, name: str, program: Program, descriptors: Sequence[Descriptor], *, cpu: int
+        self,
+        number: int,
+        name: str,
+        program: Program,
+        descriptors: Sequence[Descriptor],
+        *,
+        cpu: int,
+        urgent: bool = False,
     ) -> SimulatedBody:
         """Start a program as environment *number*. Raises Exhausted: the descriptors are the caller's still."""
         self.calls.make("socketpair")

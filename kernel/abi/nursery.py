@@ -35,6 +35,8 @@ class Launch(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Start stopped: it belongs to a plan."""
     may_lack: tuple[str, ...]
     """Confinement layers it may start without."""
+    urgent: bool = False
+    """The host is to prefer it to programs, where we may ask for that."""
 
 
 class Reap(msgspec.Struct, frozen=True, array_like=True, tag=2):

@@ -42,6 +42,8 @@ FIRST_FREE = 10
 """The nursery holds nothing below: what a program finds at a fixed number can be put there."""
 STREAMS = {Role.STDIN: 0, Role.STDOUT: 1, Role.STDERR: 2}
 FAILED = 127
+NICENESS = -5
+"""Of what is urgent: between the kernel and programs. Callers wait for a server, and a flood's senders do not."""
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What the nursery does not hear of, and programs do."""
 MAX_DESCRIPTORS = 1 << 20
@@ -189,6 +191,9 @@ def _arrange(birth: Birth, nest: Nest) -> None:
         signal.signal(signal.SIGTERM, _terminate)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _prctl(PR_SET_NAME, launch.name.encode(errors="replace")[:15])
+    if launch.urgent:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, min(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     if launch.core >= 0:
         os.sched_setaffinity(0, (launch.core,))
     resource.setrlimit(resource.RLIMIT_NOFILE, nest.descriptors)

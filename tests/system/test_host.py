@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from tests.system.booted import ROOT, System, boot, wait_until
@@ -44,6 +45,17 @@ def test_an_interrupted_trap_leaves_the_gate_in_step(booted: System) -> None:
     finished = booted.run(INTERRUPTED)
 
     assert finished.out == "True 0 65536\n", finished
+
+
+def test_the_host_prefers_servers_to_programs(booted: System) -> None:
+    """The kernel comes before servers of the topology; these, with all their threads, before programs."""
+    with booted.start("while True: pass", name="busy"):
+        memory, busy = (booted.server(name).pid for name in ("memory", "busy"))
+        threads = [thread.id for thread in psutil.Process(memory).threads()]
+        niceness = [os.getpriority(os.PRIO_PROCESS, each) for each in (booted.pid, *threads, busy)]
+
+    assert niceness == [-10, *[-5] * len(threads), 0]
+    assert len(threads) > 1
 
 
 UPCALLS = (
