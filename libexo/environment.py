@@ -15,10 +15,10 @@ from libexo.errors import ExoError, NotFound
 from libexo.host import current
 from libexo.host.base import Host
 from libexo.ipc import Thread
+from libexo.ipc.rendezvous import Rendezvous
+from libexo.ipc.standing import Row
 from libexo.kip import Kip
 from libexo.lending import Lending
-from libexo.rendezvous import Rendezvous
-from libexo.standing import Row
 from libexo.sys import Sys
 from libexo.vm import Views
 
@@ -150,7 +150,7 @@ class Environment:
 
         The process server creates the thread. Raises RemoteError when it cannot, NotFound when there is none.
         """
-        from libexo.l4 import start  # noqa: PLC0415 - as in `thread_changed`
+        from libexo.l4.engine import start  # noqa: PLC0415 - as in `thread_changed`
 
         return start.begin(self.current, function, sp)
 
@@ -165,7 +165,7 @@ class Environment:
         """A thread of this environment was activated, changed or deleted: see `messages.Label.THREAD`."""
         if self.lending.takes(upcall):
             return
-        from libexo.l4 import start  # noqa: PLC0415 - few environments have a second thread
+        from libexo.l4.engine import start  # noqa: PLC0415 - few environments have a second thread
 
         start.changed(self, upcall)
 

@@ -17,7 +17,7 @@ from kernel.abi.limits import FRAME_SIZE, MAX_HANDLES
 from libexo import timeouts
 from libexo.errors import MemoryTaken, TrapRefused
 from libexo.extent import Extent
-from libexo.message import GrantItem, MapItem
+from libexo.ipc.message import GrantItem, MapItem
 
 if TYPE_CHECKING:
     from libexo.environment import Environment

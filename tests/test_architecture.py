@@ -32,7 +32,7 @@ SOUND: Mapping[str, str] = {
     "hwmodel/real/cpu.py": "import signal, time\nfrom kernel.abi import limits\ntry: f()\nexcept OSError: pass",
     "hwmodel/real/ram.py": "try:\n    f()\nexcept BaseException as error:\n    g()\n    raise error",
     "hwmodel/failures.py": "import random",
-    "libexo/stub.py": "from libexo import ipc",
+    "libexo/stub/interface.py": "from libexo import ipc",
     "libexo/words.py": "from kernel.abi import limits",
     "libexo/files.py": "def f():\n    from servers.file.api import File",
     "libexo/testing/boot.py": "import kernel.boot, hwmodel.simulated.machine",

@@ -40,7 +40,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
 GATEWAYS = re.compile(r"kernel|servers(\.\w+)?")
 """Packages whose `__init__` runs when `kernel.abi` or an `api` is imported: it imports nothing of ours."""
 
-SEAMS = ("hwmodel.real", "libexo.host", "libexo.transport", "exo")
+SEAMS = ("hwmodel.real", "libexo.host", "libexo.launch", "libexo.transport", "exo")
 """Where the host may be touched; bench/, tools/, tests/ and examples/ are outside the system altogether."""
 HOST_MODULES = frozenset(
     {"time", "random", "secrets"}  # clock and luck
@@ -58,10 +58,10 @@ ALLOWED: Mapping[tuple[str, str], str] = {  # who, what: the reason
     ("libexo.kip", "time"): "they wait a moment for a row that is being written",
     ("libexo.environment", "threading"): "whose thread calls, and a lock for what they share",
     ("libexo.lending", "threading"): "threads of the host are lent a thread each, one after another",
-    ("libexo.shortcut", "threading"): "whose strand calls",
-    ("libexo.repeating", "signal"): "only the numbers, by which ends are told",
+    ("libexo.stub.shortcut", "threading"): "whose strand calls",
+    ("libexo.stub.repeating", "signal"): "only the numbers, by which ends are told",
     ("libexo.l4", "threading"): "each thread of execution has virtual registers of its own",
-    ("libexo.l4.exceptions", "signal"): "only the numbers, by which exceptions are told",
+    ("libexo.l4.engine.exceptions", "signal"): "only the numbers, by which exceptions are told",
     ("kernel.abi.obituary", "signal"): "only their names, by which people are told how something ended",
     ("servers.process.ending", "signal"): "only the numbers, by which programs are asked to end",
     ("servers.process.console", "socket"): "people's tools connect to the console by a socket of the host",
@@ -186,7 +186,7 @@ def seams(sources: Sources) -> Iterator[str]:
         if within(source.module, *PACKAGES) and not within(source.module, *SEAMS):
             for line, what in host_uses(source):
                 if not any(within(source.module, where) and what == it for where, it in ALLOWED):
-                    wrong = f"uses {what}; take it through {', '.join(SEAMS[:3])}, or give ALLOWED a reason"
+                    wrong = f"uses {what}; take it through {', '.join(SEAMS[:4])}, or give ALLOWED a reason"
                     yield source.at(line, wrong)
 
 
@@ -256,16 +256,16 @@ def identifiers(tree: ast.Module) -> Iterator[tuple[int, str]]:
 BROAD: Mapping[str, str] = {  # who may catch whatever there is, without raising it again: the reason
     "hwmodel.real.worker": "a deed's bug is raised again in the loop, where it stops the system",
     "hwmodel.simulated.bodies": "it stands for a host process: whatever ends the program ends only that",
-    "libexo.shortcut": "what an implementation of an interface raises is its caller's to hear",
+    "libexo.stub.shortcut": "what an implementation of an interface raises is its caller's to hear",
     "libexo.aio": "the same",
-    "libexo.serving": "the same",
+    "libexo.stub.server": "the same",
     "servers.scheduler.checking": "a policy is anybody's code: its author is told, and others go on",
     "libexo.checking": "an error shows what was passed, whose code that is",
-    "libexo.failure": "an exception is told to its caller, whatever its own code does",
-    "libexo.l4.start": "what a thread ends with is its exception handler's to hear",
+    "libexo.stub.failure": "an exception is told to its caller, whatever its own code does",
+    "libexo.l4.engine.start": "what a thread ends with is its exception handler's to hear",
     "libexo.testing.exploring": "it is raised again with the order that led to it",
-    "libexo.host.launch": "a program's end, whatever it is, is told to the kernel",
-    "libexo.host.confine.forked": "what goes wrong in a forked child is told to its parent",
+    "libexo.launch.child": "a program's end, whatever it is, is told to the kernel",
+    "libexo.launch.confine.forked": "what goes wrong in a forked child is told to its parent",
     "exo.__main__": "a person is told in one line",
     "kernel.abi.topology": "a file that cannot be read is told to who named it",
     "kernel.__main__": "the border to people: what cannot be read, or nobody reads, before there is a machine",

@@ -15,12 +15,12 @@ from kernel.abi.rights import Kind
 from kernel.abi.rights import Rights as CapabilityRights
 from kernel.abi.traps import Inspect, Inspection
 from libexo.environment import attach
-from libexo.l4 import registers
-from libexo.l4.constants import ErrInvalidParam, ErrNoPrivilege
-from libexo.l4.fpage import Fpage, IsNilFpage, NoAccess, Set_Rights
-from libexo.l4.registers import LoadMR, LoadMRs, Registers, StoreMR, StoreMRs
-from libexo.l4.space import AddressSpace, space_of
-from libexo.l4.words import within, word
+from libexo.l4.format import registers
+from libexo.l4.format.constants import ErrInvalidParam, ErrNoPrivilege
+from libexo.l4.format.fpage import Fpage, IsNilFpage, NoAccess, Set_Rights
+from libexo.l4.format.registers import LoadMR, LoadMRs, Registers, StoreMR, StoreMRs
+from libexo.l4.format.words import within, word
+from libexo.l4.space.space import AddressSpace, space_of
 
 if TYPE_CHECKING:
     from libexo.environment import Environment

@@ -2,9 +2,10 @@
 
     with over_rings(), simulated(seed=1) as system: ...
 
-In a real system a binding begins on a socket, and its sender pays for the ring (`libexo.rings`). Here each channel
-has one when it is made: plain memory, with doorbells that are keys of the hub. So every test of the rendezvous is
-one of rings too. What waited in a ring when its receiver closed is lost, as what waits at a `Hub` is.
+In a real system a binding begins on a socket, and its sender pays for the ring (`libexo.ipc.rings`). Here each
+channel has one when it is made: plain memory, with doorbells that are keys of the hub. So every test of the
+rendezvous is one of rings too. What waited in a ring when its receiver closed is lost, as what waits at a `Hub`
+is.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from libexo.transport.base import Broken, Channel, Frames, Inbox
 from libexo.transport.inprocess import Hub
 from libexo.transport.ring.ends import RingChannel, RingInbox
 from libexo.transport.ring.line import Line
-from libexo.transport.ring.patience import Patience
+from libexo.transport.ring.spinning import Patience
 
 PAGES = 129
 """Frames of a ring: 256 KiB for each direction, so that answers of some size are out before who gave them ends."""

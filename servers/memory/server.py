@@ -22,8 +22,8 @@ from libexo.environment import Environment
 from libexo.errors import TrapRefused
 from libexo.estate import Estate
 from libexo.extent import Extent, GrantedExtent
+from libexo.ipc.message import Message
 from libexo.kip import EnvironmentRow
-from libexo.message import Message
 from libexo.stub import Server, publish
 from servers.memory.api import Memory, Statistics, Usage
 from servers.memory.families import Families

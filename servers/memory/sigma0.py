@@ -15,8 +15,8 @@ from kernel.abi.kip import Head
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.messages import Label
 from kernel.abi.rights import Rights
+from libexo.ipc.message import Message
 from libexo.l4.exo import MEM_ALLOC, MEMORY_LABEL
-from libexo.message import Message
 from servers.memory import protocol
 from servers.memory.families import Families
 from servers.memory.handed import Handed, Piece

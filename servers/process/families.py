@@ -10,15 +10,15 @@ import msgspec
 from kernel.abi.ids import FIRST_PROGRAM, thread_number
 from kernel.abi.messages import PacketKind
 from libexo.errors import ExoError
-from libexo.message import Message
-from libexo.remote import DONE
+from libexo.ipc.message import Message
+from libexo.stub.client import DONE
 from servers.process import policy
 from servers.process.descent import Descent
 from servers.process.policy import SpawnRefused
 from servers.scheduler.api import Scheduler
 
 if TYPE_CHECKING:
-    from libexo.exchange import Exchange
+    from libexo.ipc.exchange import Exchange
     from servers.process.api import ProgramSpec
     from servers.process.children import Child
     from servers.process.server import ProcessServer

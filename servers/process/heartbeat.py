@@ -13,11 +13,11 @@ from kernel.abi.ids import KERNEL_ENVIRONMENTS
 from kernel.abi.messages import Label, PacketKind
 from kernel.abi.program import Activity
 from libexo.errors import ExoError, TrapRefused
-from libexo.message import Message
+from libexo.ipc.message import Message
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
-    from libexo.exchange import Exchange
+    from libexo.ipc.exchange import Exchange
     from servers.process.children import Child
     from servers.process.server import ProcessServer
 

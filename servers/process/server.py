@@ -24,7 +24,7 @@ from libexo import attach
 from libexo.environment import Environment
 from libexo.errors import IpcTimeout, NoPartner, NotFound, TrapArgument, TrapRefused
 from libexo.estate import Estate, inherited
-from libexo.message import Message
+from libexo.ipc.message import Message
 from libexo.stub import DEFERRED, Call, Server
 from servers.memory.api import Memory
 from servers.process import ending, policy

@@ -26,10 +26,10 @@ from kernel.abi.ids import (
 from kernel.abi.kip import EnvironmentState, ThreadState
 from kernel.abi.limits import MAX_SLICE_US, MAX_THREADS, MIN_SLICE_US
 from libexo.errors import ExoError, OperationRefused, TrapRefused
-from libexo.l4 import controls
-from libexo.l4.constants import ErrInvalidParam, ErrInvalidThread, ErrNoMem, ErrNoPrivilege, ErrOk
-from libexo.l4.controls import UNCHANGED, PreemptionControl, TimeControl
-from libexo.message import Message
+from libexo.ipc.message import Message
+from libexo.l4.format import controls
+from libexo.l4.format.constants import ErrInvalidParam, ErrInvalidThread, ErrNoMem, ErrNoPrivilege, ErrOk
+from libexo.l4.format.controls import UNCHANGED, PreemptionControl, TimeControl
 from servers.scheduler.policy import DEFAULT_PRIORITY, MAX_PRIORITY, QUANTUM_US, Standing
 
 if TYPE_CHECKING:

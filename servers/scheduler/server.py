@@ -26,8 +26,8 @@ from libexo import attach
 from libexo.environment import Environment
 from libexo.errors import ExoError, TrapRefused
 from libexo.estate import Estate, inherited
+from libexo.ipc.message import Message
 from libexo.kip import EnvironmentRow
-from libexo.message import Message
 from libexo.stub import Server, serve
 from servers.memory.api import Memory
 from servers.scheduler.api import Planned, Scheduler

@@ -16,7 +16,7 @@ from kernel.environment import Environment
 from kernel.frames import Extent
 from libexo import attach
 from libexo.errors import ExoError
-from libexo.message import GrantItem, Item, MapItem, Message
+from libexo.ipc.message import GrantItem, Item, MapItem, Message
 from tests.abi.world import GARBAGE, NUMBER, PROGRAM, compute, refusal_of
 from tests.kernel.puppets import Puppet, Theatre, wait_for_ever
 

@@ -187,7 +187,7 @@ class System:
     def nursery(self) -> int:
         """The nursery's process id."""
         return next(
-            c.pid for c in psutil.Process(self.pid).children() if "libexo.host.nursery" in c.cmdline()
+            c.pid for c in psutil.Process(self.pid).children() if "libexo.launch.nursery" in c.cmdline()
         )
 
     def row(self, name: str) -> EnvironmentRow | None:

@@ -20,7 +20,7 @@ import ctypes, mmap, os
 import libexo
 from kernel.abi.limits import FRAME_SIZE as PAGE
 from libexo import l4
-from libexo.l4.space import space_of
+from libexo.l4.space.space import space_of
 from servers.memory.api import Memory
 
 env = libexo.attach()

@@ -11,7 +11,7 @@ PROGRAM = """
 import libexo
 from libexo import l4
 from libexo.l4.exo import memory_alloc, memory_free, memory_server
-from libexo.l4.space import space_of
+from libexo.l4.space.space import space_of
 env = libexo.attach()
 space = space_of(env)
 PAGE, BASE = 4096, 0x400_0000

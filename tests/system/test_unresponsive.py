@@ -54,7 +54,7 @@ CLIENT = """
 import sys, libexo
 from kernel.abi.messages import Label, PacketKind
 from libexo.errors import ExoError
-from libexo.message import Message
+from libexo.ipc.message import Message
 env = libexo.attach()
 print("ready", flush=True)
 for line in sys.stdin:

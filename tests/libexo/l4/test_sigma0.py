@@ -12,7 +12,7 @@ from kernel.x2 import Range
 from libexo import l4
 from libexo.environment import Environment
 from libexo.l4.sigma0 import sigma0
-from libexo.l4.space import space_of
+from libexo.l4.space.space import space_of
 from tests.servers.memory.stage import keep
 from tests.servers.rig import ask, kill, servers
 

@@ -7,8 +7,8 @@ import pytest
 from libexo import l4
 from libexo.environment import Environment
 from libexo.errors import RemoteError
+from libexo.ipc.message import GrantItem, Message
 from libexo.kip import EnvironmentRow
-from libexo.message import GrantItem, Message
 from libexo.testing import System
 from servers.memory.api import Memory
 from servers.memory.policy import Quotas
