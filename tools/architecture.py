@@ -31,7 +31,8 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "kernel": ("kernel", "hwmodel"),
     "hwmodel": ("hwmodel", "kernel.abi"),
     "libexo.testing": ("libexo", "kernel", "hwmodel"),  # the one exception: it boots simulated systems
-    "libexo": ("libexo", "kernel.abi", "servers.*.api"),
+    "libexo.services": ("libexo", "kernel.abi", "servers.*.api"),  # where libexo asks servers, and nowhere else
+    "libexo": ("libexo", "kernel.abi"),
     "servers.*.api": ("kernel.abi", "libexo.stub", VOCABULARY),
     "servers": ("libexo", "kernel.abi", "servers.*.api", "{self}"),
     "exo": ("exo", "libexo", "kernel.abi", "servers.*.api"),  # it starts `python -m kernel`, no import
@@ -256,7 +257,8 @@ def identifiers(tree: ast.Module) -> Iterator[tuple[int, str]]:
 BROAD: Mapping[str, str] = {  # who may catch whatever there is, without raising it again: the reason
     "hwmodel.real.worker": "a deed's bug is raised again in the loop, where it stops the system",
     "hwmodel.simulated.bodies": "it stands for a host process: whatever ends the program ends only that",
-    "libexo.stub.shortcut": "what an implementation of an interface raises is its caller's to hear",
+    "libexo.stub.call": "what an implementation of an interface raises is its caller's to hear",
+    "libexo.stub.shorts": "the same",
     "libexo.aio": "the same",
     "libexo.stub.server": "the same",
     "servers.scheduler.checking": "a policy is anybody's code: its author is told, and others go on",

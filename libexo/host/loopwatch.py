@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from libexo.host.ring_poll import LINGER
 
 if TYPE_CHECKING:
-    from libexo.host.base import Source
+    from libexo.transport.base import Source
     from libexo.transport.ring.ends import RingEnd
     from libexo.transport.ring.line import Line
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from libexo.host.base import Source
+    from libexo.transport.base import Source
     from libexo.transport.ring.ends import RingEnd
     from libexo.transport.ring.line import Line
     from libexo.transport.zmq import ZmqInbox

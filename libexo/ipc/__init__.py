@@ -11,7 +11,7 @@ what they know of partners and of messages under way (`exchange`, `peers`, `pend
 
 from kernel.abi.ids import ANY_LOCAL_THREAD, ANY_THREAD
 from libexo.ipc.message import FpageItem, GrantItem, Item, MapItem, Message
-from libexo.ipc.rings import open_ring
+from libexo.ipc.ring import open_ring
 from libexo.ipc.thread import READY, Thread
 
 __all__ = [

@@ -3,7 +3,6 @@
 What every message has one of is a msgspec Struct: to make one costs a third of what an `__init__` does.
 """
 
-from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -12,12 +11,12 @@ import msgspec
 from kernel.abi.messages import Packet, PacketKind, Phase
 from libexo.errors import IpcError, NoPartner
 from libexo.ipc.message import Item, Message
+from libexo.ipc.peer import Peer
 from libexo.transport.ring.ends import RingChannel
 
 if TYPE_CHECKING:
-    from libexo.host.base import Ticket
     from libexo.ipc.standing import Standing
-    from libexo.transport.base import Channel
+    from libexo.transport.base import Channel, Ticket
     from libexo.transport.ring.line import Line
     from libexo.transport.ring.spinning import Patience
 
@@ -124,62 +123,6 @@ class Links(dict[int, list[Link]]):
             del self[link.partner]
 
 
-class Peer:
-    """Somebody's binding to us, identified."""
-
-    __slots__ = (
-        "answer_ticket",
-        "doubted",
-        "environment",
-        "epoch",
-        "family",
-        "kept",
-        "last",
-        "line",
-        "redirected",
-        "send_ticket",
-        "thread",
-        "token",
-    )
-
-    def __init__(
-        self,
-        thread: int,
-        environment: int,
-        token: bytes,
-        tickets: "tuple[Ticket, Ticket]",
-        *,
-        redirected: bool,
-        family: int = 0,
-    ) -> None:
-        """The messages under *token* are from *thread* of *environment*."""
-        self.thread = thread
-        self.environment = environment
-        self.family = family
-        """The party it is of, in whose turn its messages are received."""
-        self.token = token
-        self.send_ticket, self.answer_ticket = tickets
-        self.redirected = redirected
-        """Its messages were meant for others, and say for whom."""
-        self.epoch = 0
-        """The binding epoch it was identified in."""
-        self.last = 0
-        """The highest sequence number taken: what comes at or below it is a duplicate."""
-        self.doubted = -1
-        """What `last` was when it had put a message up that never came: it is not waited for until one comes."""
-        self.kept = 0
-        """The number of a message that is ours, though its ticket was put up again: see `Peers.put_back`."""
-        self.line: Line | None = None
-        """Our end of the ring, where the binding has one."""
-
-    def close(self) -> None:
-        """Forget it."""
-        self.send_ticket.close()
-        self.answer_ticket.close()
-        if self.line is not None:
-            self.line.close()
-
-
 class Arrival(msgspec.Struct, eq=False):
     """A message that arrived: not taken yet."""
 
@@ -262,10 +205,3 @@ class Answer:
         self.given = given
         self.error: IpcError | None = None
         self.done = False
-
-
-def put_up(ticket: "Ticket", sequence: int) -> None:
-    """Put *sequence* up, unless none is; a ticket that was closed meanwhile has no use for it."""
-    if sequence:
-        with suppress(OSError):
-            ticket.post(sequence)

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 from kernel.abi.ids import show_thread
 from kernel.abi.messages import IpcCode, Packet, Phase
 from libexo.errors import IpcError, NoPartner, transfer_error
-from libexo.ipc.exchange import Answer, Peer
+from libexo.ipc.exchange import Answer
 from libexo.ipc.packing import take_back
+from libexo.ipc.peer import Peer
 from libexo.ipc.wire import REFUSED
 
 if TYPE_CHECKING:
     from collections import Counter
 
-    from libexo.environment import Environment
+    from libexo.attachment import Attachment
 
 FOLLOWED = 1024
 """Answers followed at a time; beyond, the one that its receiver has been silent about for longest is given up."""
@@ -21,7 +22,7 @@ FOLLOWED = 1024
 class Followed:
     """Those of one thread."""
 
-    def __init__(self, environment: "Environment", statistics: "Counter[str]") -> None:
+    def __init__(self, environment: "Attachment", statistics: "Counter[str]") -> None:
         """Take back what an answer of *environment* offered, when it was not taken."""
         self._sys = environment.sys
         self._statistics = statistics

@@ -6,14 +6,15 @@ See `libexo.ipc.standing`.
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from libexo.ipc.exchange import Exchange, Link, Peer, put_up
+from libexo.ipc.exchange import Exchange, Link
+from libexo.ipc.peer import Peer, put_up
 from libexo.ipc.standing import HOLD, LOOK, Standing
 
 if TYPE_CHECKING:
-    from libexo.environment import Environment
+    from libexo.attachment import Attachment
 
 
-def hold(environment: "Environment", exchange: Exchange, sender: int) -> int:
+def hold(environment: "Attachment", exchange: Exchange, sender: int) -> int:
     """The time of *exchange*, a message of thread *sender*, is over: its receiver may be one that waits, even so.
 
     Returns how soon to look again, in ns; 0: it does not wait, or it has had all the time it may take.
@@ -30,7 +31,7 @@ def hold(environment: "Environment", exchange: Exchange, sender: int) -> int:
 
 
 def comes(
-    environment: "Environment", receiver: int, link: Link | None, peers: Collection[Peer], since: int
+    environment: "Attachment", receiver: int, link: Link | None, peers: Collection[Peer], since: int
 ) -> bool:
     """The time of a receive of *receiver*, a thread of ours, is over *since* then: a message may be on its way.
 
@@ -58,7 +59,7 @@ def _is_on_the_way(peer: Peer) -> bool:
     return posted > peer.last
 
 
-def _sender(environment: "Environment", link: Link, receiver: int) -> Standing | None:
+def _sender(environment: "Attachment", link: Link, receiver: int) -> Standing | None:
     """Return what the partner of *link* says, if that is that it sends to *receiver*, and it can be believed."""
     if link.standing is None:
         link.standing = Standing(environment, link.receiver)

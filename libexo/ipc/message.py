@@ -11,7 +11,7 @@ from kernel.abi.messages import LABEL_BITS
 from kernel.abi.rights import MAP_READ
 
 if TYPE_CHECKING:
-    from libexo.ipc.exchange import Peer
+    from libexo.ipc.peer import Peer
 
 _WORD_LIMIT = 1 << 64
 _STRINGS = (bytes, bytearray, memoryview)

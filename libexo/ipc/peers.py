@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from kernel.abi import traps
 from libexo.errors import ExoError, GateClosed, TrapRefused
-from libexo.host.base import Descriptor
-from libexo.ipc.exchange import Arrival, Peer, put_up
+from libexo.ipc.exchange import Arrival
+from libexo.ipc.peer import Peer, put_up
 from libexo.ipc.wire import TIMED
+from libexo.transport.base import Descriptor
 from libexo.transport.ring.line import open_line
 
 if TYPE_CHECKING:
-    from libexo.environment import Environment
+    from libexo.attachment import Attachment
     from libexo.transport.base import Inbox
 
 SWEEP = 32
@@ -36,7 +37,7 @@ _RING_ENDS = 3
 class Peers:
     """The bindings to one thread that it took."""
 
-    def __init__(self, environment: "Environment", gone: Callable[[Peer], None]) -> None:
+    def __init__(self, environment: "Attachment", gone: Callable[[Peer], None]) -> None:
         """Ask the kernel of *environment*; call *gone* for each that is found to be."""
         self.known: dict[bytes, Peer] = {}
         """By token."""

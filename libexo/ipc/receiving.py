@@ -17,10 +17,11 @@ from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.messages import XFER_AT, IpcCode, Packet, Phase
 from libexo.errors import ExoError, IpcTimeout, NoPartner, TrapRefused, error_word
 from libexo.ipc import message as messages
-from libexo.ipc.exchange import Answer, Arrival, Peer, put_up
+from libexo.ipc.exchange import Answer, Arrival
 from libexo.ipc.following import Followed
 from libexo.ipc.message import Item, Message, Origin
 from libexo.ipc.packing import check, pack, plain, take_back, unpack
+from libexo.ipc.peer import Peer, put_up
 from libexo.ipc.peers import Peers
 from libexo.ipc.pending import Pending, is_from, of_kernel
 from libexo.ipc.rings import Rings, answer_ring
@@ -48,7 +49,7 @@ from libexo.transport.base import HELD
 if TYPE_CHECKING:
     from collections import Counter
 
-    from libexo.environment import Environment
+    from libexo.attachment import Attachment
     from libexo.transport.base import Inbox
 
 AT_HAND = 8
@@ -66,7 +67,7 @@ _MESSAGES, _OUTCOMES = (SEND, CALL, TELL), (TAKEN, REFUSED, TURNED)
 class Receiving:
     """What one thread receives."""
 
-    def __init__(self, environment: "Environment", thread: int, statistics: "Counter[str]") -> None:
+    def __init__(self, environment: "Attachment", thread: int, statistics: "Counter[str]") -> None:
         """Receive as *thread* of *environment*."""
         self.inbox: Inbox | None = None
         self.news = True

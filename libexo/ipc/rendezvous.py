@@ -33,8 +33,9 @@ from libexo.ipc.receiving import Receiving
 from libexo.ipc.sending import Sending
 
 if TYPE_CHECKING:
-    from libexo.environment import Environment
-    from libexo.host.base import Source, Waker
+    from libexo.attachment import Attachment
+    from libexo.host.base import Waker
+    from libexo.transport.base import Source
 
 __all__ = ["Rendezvous"]
 
@@ -42,7 +43,7 @@ __all__ = ["Rendezvous"]
 class Rendezvous:
     """One thread's sending and receiving, without waiting."""
 
-    def __init__(self, environment: "Environment", thread: int) -> None:
+    def __init__(self, environment: "Attachment", thread: int) -> None:
         """Be the core of *thread* of *environment*."""
         self.thread = thread
         self.statistics: Counter[str] = Counter()
@@ -87,7 +88,7 @@ class Rendezvous:
         if self.waker is not None:
             self.waker.clear()  # first: what another thread puts there from now on wakes anew
         if arrived := self._gate.upcalls(surely=surely):
-            self._environment.distribute(arrived, self)
+            self._environment.on_upcalls(arrived, self)
         while self.upcalls:
             self.upcall(self.upcalls.popleft())
 

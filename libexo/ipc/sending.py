@@ -30,6 +30,7 @@ from libexo.ipc import message as messages
 from libexo.ipc.exchange import Exchange, Link, Links
 from libexo.ipc.message import Message
 from libexo.ipc.packing import NOBODY, check, pack, plain, take_back, unpack
+from libexo.ipc.standing import Row
 from libexo.ipc.turning import Turning
 from libexo.ipc.wire import (
     CALL,
@@ -52,8 +53,8 @@ from libexo.transport.ring.spinning import Patience
 if TYPE_CHECKING:
     from collections import Counter
 
-    from libexo.environment import Environment
-    from libexo.host.base import Source
+    from libexo.attachment import Attachment
+    from libexo.transport.base import Source
 
 RECHECK = 1_000_000
 """After a withdrawal found nothing, how long until it is tried again, in ns: see `rendezvous`, *Withdrawing*."""
@@ -71,7 +72,7 @@ class Sending:
 
     def __init__(
         self,
-        environment: "Environment",
+        environment: "Attachment",
         thread: int,
         statistics: "Counter[str]",
         news: Callable[[], None],
@@ -85,7 +86,7 @@ class Sending:
         self.thread = thread
         self._statistics = statistics
         self._news = news
-        self.row = environment.row(thread)
+        self.row = Row(environment.page, thread)
         self._links = Links()
         self.known, self.links, self.prefer = self._links.known, self._links.all, self._links.prefer
         self.turning = Turning(environment, self)

@@ -16,7 +16,7 @@ from kernel.abi.kip import PAGE_SIZE, WAIT_WORDS, Page, Wait
 from libexo.errors import TrapRefused
 
 if TYPE_CHECKING:
-    from libexo.environment import Environment
+    from libexo.attachment import Attachment
 
 HOLD = 1_000_000_000
 """How long a partner that says that it waits may take to take a message, in ns."""
@@ -68,7 +68,7 @@ class Standing:
 
     __slots__ = ("_at", "_environment", "_mapped", "_own", "_page", "_thread", "doubted")
 
-    def __init__(self, environment: "Environment", thread: int) -> None:
+    def __init__(self, environment: "Attachment", thread: int) -> None:
         """Read what *thread* says, which *environment* is bound to."""
         self.doubted = False
         """It said that it waited, and took nothing."""

@@ -13,7 +13,7 @@ waiting for it. Any other is tried before it is waited for, because its descript
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kernel.abi.ids import ANY_LOCAL_THREAD, ANY_THREAD, USER_BASE, show_thread, thread_number
 from kernel.abi.limits import MAX_OFFERS
@@ -25,9 +25,8 @@ from libexo.ipc.message import Message, Origin
 from libexo.ipc.rendezvous import Rendezvous
 
 if TYPE_CHECKING:
-    from libexo.environment import Environment
-    from libexo.host.base import Source
-    from libexo.l4.engine.x2 import Engine
+    from libexo.attachment import Attachment
+    from libexo.transport.base import Source
 
 READY = 0.002
 """What a time-out of zero allows a partner that does not say that it waits, in seconds (`libexo.ipc.standing`)."""
@@ -37,13 +36,13 @@ _ANY = (ANY_THREAD, ANY_LOCAL_THREAD)
 class Thread:
     """One thread of an environment: an end point for IPC."""
 
-    def __init__(self, environment: "Environment", thread: int) -> None:
+    def __init__(self, environment: "Attachment", thread: int) -> None:
         """Be *thread* of *environment*."""
         self.id = thread
         self.environment = environment
         self.core = Rendezvous(environment, thread)
-        self.engine: Engine | None = None
-        """Its X.2 state, made by `libexo.l4` when that is first used."""
+        self.engine: Any = None
+        """Its X.2 state (`libexo.l4.engine.context`), made when that is first used."""
         self.is_lent = False
         """It goes from one thread of the host to another (`libexo.lending`)."""
         self.local = 0

@@ -2,26 +2,44 @@
 
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kernel.abi.ids import show_thread
 from kernel.abi.messages import Packet, Phase
-from libexo.errors import ExoError, NoPartner
+from libexo.errors import ExoError, IpcError, NoPartner
 from libexo.ipc.wire import ENCODE, TURNED
 
 if TYPE_CHECKING:
-    from libexo.environment import Environment
-    from libexo.ipc.exchange import Exchange
-    from libexo.ipc.sending import Sending
+    from libexo.attachment import Attachment
+    from libexo.ipc.exchange import Exchange, Link
+    from libexo.ipc.standing import Row
 
 TURNS = 16
 """Threads that partners turned us to and that we stay bound to, so as to hear when they are gone."""
 
 
+class Sender(Protocol):
+    """The sending half of a thread, as its turned calls need it."""
+
+    row: "Row"
+
+    def fail(self, exchange: "Exchange", error: IpcError) -> None:
+        """End *exchange* with *error*."""
+
+    def known(self, to: int) -> "Link | None":
+        """Return a link to thread *to*, if there is one."""
+
+    def link(self, to: int) -> "Link":
+        """Return one, binding to it if need be. Raises ExoError."""
+
+    def unlink_idle(self, to: int) -> None:
+        """Give up the link to thread *to*, if nothing is under way on it."""
+
+
 class Turning:
     """Those of one thread."""
 
-    def __init__(self, environment: "Environment", sending: "Sending") -> None:
+    def __init__(self, environment: "Attachment", sending: Sender) -> None:
         """Watch over calls of *sending*."""
         self.calls: dict[Exchange, None] = {}
         self._environment = environment

@@ -27,7 +27,8 @@ from libexo.l4.format.words import word
 from libexo.l4.spaces import MODULES
 
 if TYPE_CHECKING:
-    from libexo.host.base import Descriptor, Host
+    from libexo.host.base import Host
+    from libexo.transport.base import Descriptor
 
 __all__ = [
     "AssociateInterrupt",

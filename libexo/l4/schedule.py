@@ -23,7 +23,6 @@ from libexo.l4.format.threadids import nilthread
 from libexo.l4.format.times import Time
 from libexo.l4.format.words import word
 from libexo.l4.ipc import Call, Wait
-from servers.scheduler.api import Scheduler
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -67,7 +66,7 @@ def ThreadSwitch(dest: int) -> None:
     row = environment.kip.environment_of(environment.thread.id)
     if row is not None and row.cpu >= 0:
         with suppress(ExoError):
-            Scheduler.connect(environment).switch(dest)
+            environment.services.switch(dest)
 
 
 def Yield() -> None:

@@ -4,12 +4,14 @@
         @operation(1)
         def add(self, n: int) -> int: ...
 
-`interface` has the class, `client` what a connected one does with a call, `server` the loop of one that serves;
-`shortcut` is the way of ordinary calls over a ring, `failure` how an exception travels.
+`interface` has the class, `client` what a connected one does with a call, `server` the loop of one that serves. All
+three stand on `operation`, `call` and `failure`: what is asked for, who asked, and how an exception travels.
+`shortcut` and `shorts` are the two sides of the short way of ordinary calls over a ring.
 """
 
-from libexo.stub.client import DEFERRED
-from libexo.stub.interface import Interface, Operation, operation
-from libexo.stub.server import Call, Server, publish, serve
+from libexo.stub.call import DEFERRED, Call
+from libexo.stub.interface import Interface
+from libexo.stub.operation import Operation, operation
+from libexo.stub.server import Server, publish, serve
 
 __all__ = ["DEFERRED", "Call", "Interface", "Operation", "Server", "operation", "publish", "serve"]

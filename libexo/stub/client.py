@@ -3,7 +3,6 @@
 What travels, and the operations themselves, are told in `libexo.stub`.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
@@ -12,9 +11,8 @@ from kernel.abi.gate import UNDECODABLE
 from kernel.abi.messages import Phase
 from libexo import timeouts
 from libexo.errors import ExoError, NoPartner, NotFound, RemoteError
-from libexo.extent import Extent, GrantedExtent
-from libexo.ipc.message import GrantItem, Item, MapItem, Message
-from libexo.ipc.packing import handles, take_back
+from libexo.ipc.message import Item, Message
+from libexo.stub.call import DONE, UNSERVED, adopt, item, spurn
 from libexo.stub.failure import Failure
 from libexo.stub.repeating import Repeats
 
@@ -22,23 +20,14 @@ if TYPE_CHECKING:
     from libexo.environment import Environment
     from libexo.ipc import Thread
     from libexo.ipc.exchange import Link
-    from libexo.stub.interface import Operation
+    from libexo.stub.operation import Operation
     from libexo.stub.shortcut import Shortcut
 
-DONE, FAILED = 0, 1
 TRANSPORTS = ("zmq", "ring")
 """What may carry the messages of a stub: sockets, or memory shared with the server."""
 
-
-class Deferred:
-    """What an operation returns whose answer comes later, by the `Call` it kept."""
-
-
-DEFERRED: Any = Deferred()
 PATIENCE = 5.0
 """How long a stub waits for a server that is being restarted to be back under its name, in seconds."""
-UNSERVED = "Unserved"
-"""The kind of a failure that says: the server ends, and has not begun this request."""
 _LEAVES = (UNSERVED, "SystemExit", "KeyboardInterrupt")
 """Kinds of failures after which a server serves nobody any more."""
 _WELL = (DONE,)
@@ -120,7 +109,7 @@ class Remote:
 
     def _ring(self, thread: "Thread", server: int) -> None:
         """Have a ring to *server*, and the short way over it once it is in use; one for the stub's first thread."""
-        from libexo.ipc.rings import open_ring  # noqa: PLC0415 - few programs need one
+        from libexo.ipc.ring import open_ring  # noqa: PLC0415 - few programs need one
         from libexo.stub.shortcut import Shortcut  # noqa: PLC0415 - as above
 
         if thread.is_lent or (self._ringing not in (None, thread)):
@@ -190,21 +179,3 @@ class Remote:
             self._ends = self._thread
             raise NoPartner(Phase.SEND, failure.text)
         raise RemoteError(failure.kind, failure.text, failure.traceback)
-
-
-def item(extent: Extent) -> MapItem | GrantItem:
-    """Return the item by which *extent* travels."""
-    kind = GrantItem if isinstance(extent, GrantedExtent) else MapItem
-    return kind(extent.handle, extent.rights)
-
-
-def adopt(extent: Extent, items: Sequence[Item]) -> None:
-    """Give *extent*, which came in a message, the handle that came with it."""
-    if not items or not isinstance(items[0], MapItem | GrantItem):
-        raise RemoteError("BadAnswer", "an extent without its capability")
-    extent.handle, extent.rights = items[0].handle, items[0].rights
-
-
-def spurn(environment: "Environment", message: Message) -> None:
-    """Give up what came with *message*, which nobody will use."""
-    take_back(environment.sys, handles(message.items))

@@ -15,7 +15,7 @@ from kernel.abi.errors import Fault
 from libexo.errors import NoPartner
 
 if TYPE_CHECKING:
-    from libexo.stub.interface import Operation
+    from libexo.stub.operation import Operation
 
 AGAIN = 4
 """How often one call is done again at most, whatever ended its servers."""

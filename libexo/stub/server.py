@@ -11,106 +11,29 @@ from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from kernel.abi.gate import UNDECODABLE
 from kernel.abi.ids import ANY_THREAD, USER_BASE, show_thread, thread_id
 from kernel.abi.messages import Label, Packet
-from libexo import environment as environments
 from libexo import timeouts
-from libexo.errors import BadArgument, ExoError, GateClosed, IpcError, IpcTimeout, TrapRefused
-from libexo.ipc.message import Item, Message, Origin
+from libexo.environment import attached
+from libexo.errors import BadArgument, ExoError, GateClosed, IpcTimeout, TrapRefused
+from libexo.ipc.message import Message
 from libexo.ipc.packing import handles
-from libexo.stub.client import DEFERRED, DONE, FAILED, UNSERVED, adopt, item, spurn
+from libexo.stub.call import DEFERRED, DONE, UNSERVED, Call, adopt, refuse, reply_to, spurn
 from libexo.stub.failure import Failure, Reports, failure_of
+from libexo.stub.shorts import AT_ONCE, Shorts
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
-    from libexo.host.base import Source
-    from libexo.ipc import Thread
-    from libexo.ipc.exchange import Peer
-    from libexo.stub.interface import Interface, Operation
-    from libexo.stub.shortcut import Shorts
+    from libexo.stub.interface import Interface
+    from libexo.stub.operation import Operation
+    from libexo.transport.base import Source
     from libexo.transport.ring.ends import RingInbox
 
 _USERS = thread_id(USER_BASE, 0)
 """Thread ids below are the kernel's."""
-AT_ONCE = 32
-"""Requests served through rings before the server looks elsewhere: at its gate, sockets, what it watches."""
 HELD = 8 << 20
 """Bytes a server holds for its clients, of requests that are not complete, and of answers that are not read."""
-_ENCODE = msgspec.msgpack.Encoder().encode
-
-
-class Call:
-    """One request being served: who asked, and the way to answer."""
-
-    def __init__(
-        self,
-        thread: "Thread",
-        operation: "Operation",
-        sender: int,
-        message: Message,
-        reports: Reports | None = None,
-    ) -> None:
-        """Serve *message* of *sender*."""
-        self.sender = sender
-        self.oneway = operation.oneway
-        """Nobody waits for an answer."""
-        self.reports = reports
-        """Where what the operation raised is written down."""
-        self._thread = thread
-        self._operation = operation
-        self._message = message
-
-    def answer(self, result: Any) -> None:  # noqa: ANN401 - any operation
-        """Send the result. A caller that is gone is no error; of a result that cannot be sent, it is told."""
-        try:
-            if self._operation.extents:
-                self._thread.environment.views.check(handles(self._message.items))
-            items: tuple[Item, ...] = (_ENCODE(result),)
-            if self._operation.gives_extent:
-                items += (item(result),)
-            reply_to(self._thread, self._message, Message(self._message.label, (DONE,), items))
-        except GateClosed:
-            raise
-        except Exception as error:  # noqa: BLE001 - a result is asked by its own code what is in it
-            self.fail(error)
-
-    def fail(self, error: BaseException) -> None:
-        """Send *error*: the caller's stub raises it as a RemoteError. Where nobody waits, it is counted."""
-        failure = failure_of(error)
-        if self.reports is not None:
-            self.reports.report(self._operation.name, error, failure)
-        if self._operation.oneway:
-            self._thread.core.statistics["oneway_failed"] += 1
-            return
-        refuse(self._thread, self._message, failure)
-
-
-Asking = tuple["Thread", "Operation", "Peer", int, int, Reports]
-"""What a `Call` is made of where the request came abbreviated."""
-
-
-def short_call(
-    thread: "Thread", operation: "Operation", peer: "Peer", sequence: int, label: int, reports: Reports
-) -> Call:
-    """Return the request that came so."""
-    origin = Origin(peer, peer.thread, sequence, answers=not operation.oneway)
-    return Call(thread, operation, peer.thread, Message(label, origin=origin), reports)
-
-
-def refuse(thread: "Thread", to: Message, failure: Failure) -> None:
-    """Answer *to*, if anybody waits for that, with *failure*."""
-    reply_to(thread, to, Message(to.label, (FAILED,), (_ENCODE(failure),)))
-
-
-def reply_to(thread: "Thread", to: Message, message: Message) -> None:
-    """Answer *to*. A caller that is gone, gave up, or takes no answer is counted, and no error of the server's."""
-    try:
-        thread.reply(to, message)
-    except IpcError:
-        thread.core.statistics["unanswered"] += 1
 
 
 class Server:
@@ -193,8 +116,6 @@ class Server:
     def _serve_rings(self, inbox: "RingInbox", timeout: float | None) -> None:
         """Do the same where some clients have a ring: for theirs we look, all else is waited for."""
         if self._shorts is None or self._shorts.inbox is not inbox:
-            from libexo.stub.shortcut import Shorts  # noqa: PLC0415 - few servers have such clients
-
             self._shorts = Shorts(self, self._implementation, inbox)
         served = self._shorts.serve()
         if served == AT_ONCE:
@@ -361,7 +282,7 @@ def _arguments(operation: "Operation", message: Message) -> tuple[Any, ...]:
 
 def serve(implementation: "Interface", name: str = "", environment: "Environment | None" = None) -> None:
     """Serve *implementation* under *name* (default: the interface's own) until the system ends."""
-    environment = environment or environments.attach()
+    environment = environment or attached()
     environment.own()  # the name is to be that of the thread that serves
     name = name or implementation.default_name
     if name and environment.kip.lookup(name) != environment.thread.id:
@@ -374,6 +295,4 @@ def serve(implementation: "Interface", name: str = "", environment: "Environment
 
 def publish(environment: "Environment", name: str) -> None:
     """Have the process server publish *name* for the calling thread. Raises RemoteError when it is taken."""
-    from servers.process.api import Processes  # noqa: PLC0415 - the name registry is a server like any other
-
-    Processes.connect(environment).register(name)
+    environment.services.publish(name)

@@ -8,31 +8,26 @@ on each side for itself: who reads a record there gets the packet it stands for.
 """
 
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from kernel.abi.gate import UNDECODABLE
 from kernel.abi.ids import show_thread
 from kernel.abi.kip import Head
 from kernel.abi.limits import SHORT_STRING
 from kernel.abi.messages import Phase
-from libexo.errors import BadArgument, BrokenRing, NoPartner
+from libexo.errors import BrokenRing, NoPartner
 from libexo.ipc.exchange import Exchange
-from libexo.ipc.message import Message, Origin
+from libexo.ipc.message import Message
 from libexo.ipc.wire import CALL, REPLY
-from libexo.stub.client import DEFERRED, DONE
-from libexo.stub.server import AT_ONCE
+from libexo.stub.call import DONE
 from libexo.transport.ring.ends import RingChannel
 from libexo.transport.ring.layout import short
 from libexo.transport.ring.line import ONCE
 
 if TYPE_CHECKING:
-    from libexo.ipc import Thread
-    from libexo.ipc.exchange import Link, Peer
-    from libexo.stub.server import Server
-    from libexo.transport.ring.ends import RingInbox
-    from libexo.transport.ring.line import Line, Short
+    from libexo.ipc.exchange import Link
+    from libexo.ipc.thread import Thread
 
 _DONE = short(REPLY, DONE)
 _EPOCH = int(Head.BINDING_EPOCH)
@@ -138,87 +133,3 @@ class Shortcut:
         return NoPartner(
             Phase.SEND, f"thread {show_thread(self._link.partner)} ended meanwhile", *self._link.end
         )
-
-
-class Shorts:
-    """The server's side: requests that came abbreviated."""
-
-    def __init__(self, server: "Server", implementation: Any, inbox: "RingInbox") -> None:  # noqa: ANN401
-        """Have *implementation* do what comes through the rings of *inbox*."""
-        self._server = server
-        self._implementation = implementation
-        self.inbox = inbox
-        self._thread = server.environment.thread
-        self._receiving = self._thread.core.receiving
-        self._peers = self._receiving.peers.known
-        self._words = server.environment.kip.words
-        self._label = implementation.label
-        self._reports = server.reports
-        self._methods = {
-            operation.mark: (operation, operation.arguments.decode, getattr(implementation, operation.name))
-            for operation in implementation.operations.values()
-            if not operation.extents and operation.mark
-        }
-
-    def serve(self) -> int:
-        """Serve what there is, AT_ONCE at most; return how many requests that were."""
-        inbox, lines = self.inbox, self.inbox.lines
-        looks = inbox.patience.looks
-        served = 0
-        while served < AT_ONCE:
-            turn = lines[0] if len(lines) == 1 else inbox.next_line(looks)
-            if turn is None:
-                break
-            token, line = turn
-            try:
-                short = line.get(looks)
-            except BrokenRing as error:
-                inbox.broken(token, error)
-                continue
-            if short is None:
-                break
-            self._serve(token, line, short)
-            served += 1
-        inbox.looked = served < AT_ONCE
-        return served
-
-    def _serve(self, token: bytes, line: "Line", short: "Short") -> None:
-        """Do what *short* asks for, which came from *line* under *token*."""
-        mark, sequence, label, string = short
-        peer = self._peers[token]
-        if peer.epoch != self._words[_EPOCH] and not self._is_there(peer):
-            return
-        if sequence <= peer.last:
-            self._thread.core.statistics["duplicate"] += 1
-            return
-        peer.last = sequence
-        method = self._methods.get(mark) if label == self._label else None
-        if method is None:
-            origin = Origin(peer, peer.thread, sequence, mark >> 48 == CALL)
-            self._server.handle(peer.thread, Message(label, (mark >> 16 & 0xFFFF,), (string,), origin))
-            return
-        operation, decode, do = method
-        implementation = self._implementation
-        implementation.asking = self._thread, operation, peer, sequence, label, self._reports
-        try:
-            arguments = decode(string)
-        except UNDECODABLE as error:
-            implementation.call.fail(BadArgument(f"{operation.name}: {error}"))
-            return
-        try:
-            result = do(*arguments)
-            if operation.oneway or result is DEFERRED:
-                return
-            data = _ENCODE(result)
-            if (
-                operation.gives_extent
-                or len(data) > SHORT_STRING
-                or not line.put(_DONE, sequence, label, data)
-            ):
-                implementation.call.answer(result)
-        except BaseException as error:  # noqa: BLE001 - whatever an implementation raises
-            self._server.surprised(implementation.call, error)
-
-    def _is_there(self, peer: "Peer") -> bool:
-        """Ask the kernel whether the binding of *peer* still stands; if not, it is forgotten."""
-        return self._receiving.peers.identify(peer.token, self._thread.id) is not None

@@ -14,9 +14,8 @@ from itertools import count
 
 from kernel.abi.limits import FRAME_SIZE
 from libexo.errors import BrokenRing
-from libexo.host.base import Descriptor
-from libexo.testing import system
-from libexo.transport.base import Broken, Channel, Frames, Inbox
+from libexo.testing.carriers import carriers
+from libexo.transport.base import Broken, Channel, Descriptor, Frames, Inbox
 from libexo.transport.inprocess import Hub
 from libexo.transport.ring.ends import RingChannel, RingInbox
 from libexo.transport.ring.line import Line
@@ -273,8 +272,8 @@ class RingTransport:
 @contextmanager
 def over_rings(pages: int = PAGES) -> Iterator[None]:
     """Have the simulated systems that are booted meanwhile carry their messages through rings."""
-    system.carriers.append(lambda: RingHub(pages))
+    carriers.append(lambda: RingHub(pages))
     try:
         yield
     finally:
-        system.carriers.pop()
+        carriers.pop()

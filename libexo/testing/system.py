@@ -12,7 +12,7 @@ closed, frames are counted, and nothing may be left open on the machine.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from hwmodel.failures import Failures
 from hwmodel.simulated.bodies import SimulatedBody
@@ -26,16 +26,14 @@ from kernel.environment import Environment as KernelEnvironment
 from kernel.frames import Ram
 from kernel.lifecycle import Factory
 from kernel.thing import Thing
-from libexo.environment import Environment, attach
+from libexo.attach import attach
+from libexo.environment import Environment
 from libexo.host import current
 from libexo.host.simulated import SimulatedHost
 from libexo.stub import Interface, serve
+from libexo.testing.carriers import Carrier, carriers
 from libexo.testing.ledger import LeakError, Ledger
 from libexo.transport.base import Transport
-from libexo.transport.inprocess import Hub
-
-if TYPE_CHECKING:
-    from libexo.testing.rings import RingHub
 
 SECOND = 1_000_000_000
 LIMIT = 60.0
@@ -46,8 +44,6 @@ SMALL = Topology(MachineConfig(memory="1 MiB"))
 Holding = Literal["ram", "cpus", "factory", "interrupts"]
 Function = Callable[[Environment], object]
 Wrap = Callable[[Transport, SimulatedMachine], Transport]
-carriers: "list[Callable[[], Hub | RingHub]]" = [Hub]
-"""The last of them makes what carries the messages of a simulated system: queues, or see `libexo.testing.rings`."""
 
 
 class NotFinished(AssertionError):
@@ -115,9 +111,7 @@ class Task:
 class System:
     """A booted kernel and its programs."""
 
-    def __init__(
-        self, machine: SimulatedMachine, loader: Loader, hub: "Hub | RingHub", log: list[str]
-    ) -> None:
+    def __init__(self, machine: SimulatedMachine, loader: Loader, hub: Carrier, log: list[str]) -> None:
         """Drive *loader*'s kernel on *machine*."""
         self.machine = machine
         self.loader = loader

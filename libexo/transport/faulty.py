@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from libexo.host.base import Descriptor
-from libexo.transport.base import Broken, Channel, Frames, Inbox, Transport
+from libexo.transport.base import Broken, Channel, Descriptor, Frames, Inbox, Transport
 
 Later = Callable[[int, Callable[[], None]], object]
 """Calls a function after so many nanoseconds: a machine's alarm."""

@@ -11,7 +11,7 @@ from kernel.abi.ids import FIRST_PROGRAM, thread_number
 from kernel.abi.messages import PacketKind
 from libexo.errors import ExoError
 from libexo.ipc.message import Message
-from libexo.stub.client import DONE
+from libexo.stub.call import DONE
 from servers.process import policy
 from servers.process.descent import Descent
 from servers.process.policy import SpawnRefused

@@ -22,6 +22,7 @@ from kernel.abi.program import Program
 from kernel.abi.topology import MachineConfig, Topology
 from kernel.capability import Capability
 from kernel.environment import Environment as KernelEnvironment
+from libexo.attach import stand_on
 from libexo.environment import Environment
 from libexo.errors import GateClosed, TrapRefused
 from libexo.host.simulated import SimulatedHost
@@ -124,7 +125,7 @@ class Puppet:
     @property
     def env(self) -> Environment:
         """The library OS on top of it, attached when first asked for."""
-        self._env = self._env or Environment(self.host)
+        self._env = self._env or stand_on(self.host)
         return self._env
 
     @property

@@ -15,7 +15,7 @@ from libexo.errors import IpcError, IpcTimeout, NoPartner
 from libexo.host.ring_poll import LINGER
 from libexo.ipc.exchange import Exchange, Link
 from libexo.ipc.message import Message
-from libexo.ipc.rings import open_paid
+from libexo.ipc.ring import open_paid
 from libexo.stub import DEFERRED, Call, Interface, operation
 from libexo.transport.ring.layout import DIRECTION, Word
 from libexo.transport.ring.line import Line

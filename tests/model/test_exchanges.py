@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from libexo.ipc.exchange import Peer
+from libexo.ipc.peer import Peer
 from libexo.ipc.receiving import Receiving
 from libexo.transport.faulty import Odds
 from tests.model import campaign as campaigns

@@ -138,7 +138,7 @@ kip_lookup = env.kip.lookup
 type(env.kip).lookup = lambda self, name: 0 if name == "process" else kip_lookup(name)
 import libexo.stub.client, libexo.lending
 libexo.lending.PATIENCE = 0.5
-libexo.stub.PATIENCE = libexo.stub.client.PATIENCE = 0.5
+libexo.stub.interface.PATIENCE = libexo.stub.client.PATIENCE = 0.5
 with concurrent.futures.ThreadPoolExecutor(1) as pool:
     error = pool.submit(total).exception()
 print(type(error).__name__, "nobody is called 'process'" in str(error), total() > 0)

@@ -15,10 +15,10 @@ from libexo.l4.engine import transfer
 from libexo.l4.format.times import split_timeouts
 
 if TYPE_CHECKING:
-    from libexo.l4.engine.x2 import Engine
+    from libexo.l4.engine.context import Context
 
 
-def acknowledge(own: "Engine", to: int, message: Message) -> None:
+def acknowledge(own: "Context", to: int, message: Message) -> None:
     """Answer a kernel thread: an interrupt is unmasked."""
     try:
         own.thread.core.answer(Origin(None, to, 0, answers=True), message)
@@ -26,7 +26,7 @@ def acknowledge(own: "Engine", to: int, message: Message) -> None:
         raise NoPartner(Phase.SEND, f"thread {show_thread(to)}: {refused}") from refused
 
 
-def answer(own: "Engine", caller: Origin, message: Message, virtual: int) -> bool:
+def answer(own: "Context", caller: Origin, message: Message, virtual: int) -> bool:
     """Answer *caller*, which waits for that. False: it waits no longer, and may be sent to as anybody."""
     receiving, tells = own.thread.core.receiving, bool(message.typed)
     deadline = own.deadline(split_timeouts(own.registers.xfer_timeouts)[0])
@@ -55,7 +55,7 @@ def answer(own: "Engine", caller: Origin, message: Message, virtual: int) -> boo
     return True
 
 
-def _check_transfer(own: "Engine", deadline: int | None) -> None:
+def _check_transfer(own: "Context", deadline: int | None) -> None:
     """Raise IpcError when the transfer of an answer was aborted, or lasts far beyond *deadline*.
 
     Who takes it keeps to that time-out himself, from his first page fault on, and says what he took.

@@ -18,7 +18,7 @@ from libexo.l4.format.tag import MsgTag
 from libexo.l4.format.times import Never, Timeouts
 
 if TYPE_CHECKING:
-    from libexo.l4.engine.x2 import Engine
+    from libexo.l4.engine.context import Context
 
 _SIGNALS: tuple[tuple[type[BaseException], int], ...] = (
     (ArithmeticError, signal.SIGFPE),
@@ -40,7 +40,7 @@ def number(error: BaseException) -> int:
     return next((int(each) for kind, each in _SIGNALS if isinstance(error, kind)), int(signal.SIGABRT))
 
 
-def handle(own: "Engine", error: Exception) -> None:
+def handle(own: "Context", error: Exception) -> None:
     """Tell the handler of the calling thread about *error*; on return the thread goes on where it was told to."""
     registers = own.registers
     handler = registers.exception_handler

@@ -11,10 +11,10 @@ from kernel.abi.ids import ANY_LOCAL_THREAD, ANY_THREAD, NIL_THREAD
 from libexo.l4.format.tag import MsgTag
 
 if TYPE_CHECKING:
-    from libexo.l4.engine.x2 import Engine
+    from libexo.l4.engine.context import Context
 
 
-def lipc(own: "Engine", to: int, specifier: int, timeouts: int) -> tuple[int, MsgTag]:
+def lipc(own: "Context", to: int, specifier: int, timeouts: int) -> tuple[int, MsgTag]:
     """Do Ipc, from hand to hand where both threads are of this environment and the partner waits."""
     thread = own.environment.threads.get(own.global_id(to))
     partner = thread.engine if thread is not None else None
@@ -26,7 +26,7 @@ def lipc(own: "Engine", to: int, specifier: int, timeouts: int) -> tuple[int, Ms
         own.awaits_nobody()
 
 
-def _hand_over(own: "Engine", partner: "Engine", specifier: int) -> bool:
+def _hand_over(own: "Context", partner: "Context", specifier: int) -> bool:
     """Put the message into the hands of *partner*, if it sleeps to receive from us. Untyped words only.
 
     From then on we await *specifier*, so that the answer finds us ready however soon it comes.

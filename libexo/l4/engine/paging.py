@@ -13,7 +13,7 @@ from libexo.l4.format.tag import MsgTag
 from libexo.l4.format.times import Never, Time, Timeouts, TimePeriod, TimePoint, ZeroTime
 
 if TYPE_CHECKING:
-    from libexo.l4.engine.x2 import Engine
+    from libexo.l4.engine.context import Context
 
 _STEPS_BITS = 9
 """A time has ten bits of steps; with one to spare, rounding up to a step keeps within them."""
@@ -22,7 +22,7 @@ _STEPS_BITS = 9
 class Paging:
     """The page faults of one thread."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: "Context") -> None:
         """Ask the pager of *engine*'s thread; without one, the thread is halted."""
         self._engine = engine
         self._faults = PageFaults(self._ask, engine.halt, lambda: engine.ip)

@@ -25,12 +25,12 @@ from libexo.l4.format.tcrs import DELAY_PREEMPTION, PREEMPTION_PENDING, SIGNAL_P
 from libexo.l4.format.times import Never, Timeouts, ZeroTime
 
 if TYPE_CHECKING:
-    from libexo.l4.engine.x2 import Engine
+    from libexo.l4.engine.context import Context
 
 _WORDS = 2
 
 
-def tell(own: "Engine") -> None:
+def tell(own: "Context") -> None:
     """Tell the handler of the calling thread, which has preempt flags set, of preemptions since the last time."""
     registers = own.registers
     page = registers.page
@@ -46,7 +46,7 @@ def tell(own: "Engine") -> None:
         _send(own, Label.SYSTEM_EXCEPTION, answered=True)
 
 
-def _send(own: "Engine", label: Label, *, answered: bool) -> None:
+def _send(own: "Context", label: Label, *, answered: bool) -> None:
     """Send the clock to the exception handler; to the thread nothing has happened."""
     registers = own.registers
     handler = registers.exception_handler

@@ -16,7 +16,7 @@ from libexo.l4.format.tag import PROPAGATED
 
 if TYPE_CHECKING:
     from libexo.ipc.exchange import Exchange
-    from libexo.l4.engine.x2 import Engine
+    from libexo.l4.engine.context import Context
 
 TURNING = 100_000_000
 """How long a caller may take to say that it waits for another's answer now, in ns: it may just have died."""
@@ -26,7 +26,7 @@ LOOK_AGAIN = 5_000_000
 """How often it is looked whether there is a redirector again, in ns."""
 
 
-def speak_for(own: "Engine", to: int) -> tuple[int, Origin | None]:
+def speak_for(own: "Context", to: int) -> tuple[int, Origin | None]:
     """Return for whom *own* sends the message in its registers (0: itself), and the call that was turned for it."""
     thread, environment = own.thread, own.environment
     if not own.registers.mr[0] & PROPAGATED:
@@ -42,7 +42,7 @@ def speak_for(own: "Engine", to: int) -> tuple[int, Origin | None]:
     return virtual, caller
 
 
-def turn(own: "Engine", caller: Origin, to: int) -> bool:
+def turn(own: "Context", caller: Origin, to: int) -> bool:
     """Have *caller* wait for *to*'s answer, and wait until it does. False: it waits for none.
 
     Where *to* is *own*, that is not vital: an answer that comes sooner than the turn is a message like any other.
@@ -57,7 +57,7 @@ def turn(own: "Engine", caller: Origin, to: int) -> bool:
     return turned is not None
 
 
-def keep_bound(own: "Engine", specifier: int) -> bool:
+def keep_bound(own: "Context", specifier: int) -> bool:
     """Bind to the one partner of a closed receive. Raises NoPartner when there is none.
 
     Returns whether the kernel will say when it is gone: not where a redirector is in between.
@@ -78,7 +78,7 @@ def keep_bound(own: "Engine", specifier: int) -> bool:
     return False
 
 
-def goes_on(own: "Engine", call: "Exchange") -> bool:
+def goes_on(own: "Context", call: "Exchange") -> bool:
     """Say whether *call*, which failed, only lost its way back: who is to answer lives, and can still send to us.
 
     A binding falls when the redirector changes. The answer comes as a message, like any other.
@@ -92,7 +92,7 @@ def goes_on(own: "Engine", call: "Exchange") -> bool:
     return True
 
 
-def await_redirector(own: "Engine", gone: NoRedirector) -> None:
+def await_redirector(own: "Context", gone: NoRedirector) -> None:
     """Wait until there is another redirector than the one that is *gone*, or is to be none. Raises IpcError."""
     host = own.environment.host
     while _lacks_redirector(own):
@@ -104,7 +104,7 @@ def await_redirector(own: "Engine", gone: NoRedirector) -> None:
         own.pause(deadline=min(now + LOOK_AGAIN, own.deadline_at or now + LOOK_AGAIN))
 
 
-def _lacks_redirector(own: "Engine") -> bool:
+def _lacks_redirector(own: "Context") -> bool:
     kip = own.environment.kip
     row = kip.thread(own.thread.id)
     return row is not None and bool(row.redirector) and kip.thread(row.redirector) is None

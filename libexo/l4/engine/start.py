@@ -11,12 +11,13 @@ from kernel.abi.gate import Upcall
 from kernel.abi.ids import NIL_THREAD, show_thread
 from kernel.abi.messages import IpcCode, Phase
 from kernel.abi.space import UTCB_AREA
-from libexo import environment as environments
+from libexo.environment import be, here, home
 from libexo.errors import Ended, GateClosed
 from libexo.ipc.message import Message
 from libexo.l4.engine import exceptions
+from libexo.l4.engine.context import Jump
 from libexo.l4.engine.exceptions import NoEntry
-from libexo.l4.engine.x2 import Engine, Jump
+from libexo.l4.engine.x2 import Engine
 from libexo.l4.entries import ENTRIES, Function, entry
 from libexo.l4.format import registers as virtual
 from libexo.l4.format.acceptor import CtrlXferAcceptor, UntypedWordsAcceptor
@@ -36,9 +37,7 @@ def begin(pager: "Thread", function: Function, sp: int) -> int:
 
     Raises RemoteError, NotFound, IpcError.
     """
-    from servers.process.api import Processes  # noqa: PLC0415 - who needs no second thread needs no stub
-
-    thread = Processes.connect(pager.environment).create_thread()
+    thread = pager.environment.services.create_thread()
     pager.core.pump_gate(surely=True)
     pager.send(thread, Message(words=(int(entry(function)), sp)))
     return thread
@@ -46,11 +45,12 @@ def begin(pager: "Thread", function: Function, sp: int) -> int:
 
 def engine_of(thread: "Thread", local: int = 0) -> Engine:
     """Return the X.2 engine of *thread*, making it at the first use; its UTCB is at *local*."""
-    if thread.engine is None:
-        thread.engine = Engine(thread, local or thread.local or UTCB_AREA.start)
-        space = space_of(thread.environment)
+    engine: Engine | None = thread.engine
+    if engine is None:
+        thread.engine = engine = Engine(thread, local or thread.local or UTCB_AREA.start)
+        space = space_of(home(thread))
         space.fault, space.attend = _fault, _attend
-    return thread.engine
+    return engine
 
 
 def _fault(address: int, access: int) -> None:
@@ -58,12 +58,12 @@ def _fault(address: int, access: int) -> None:
 
 
 def _attend() -> None:
-    environments.here().core.pump_gate(surely=True)
+    here().core.pump_gate(surely=True)
 
 
 def engine() -> Engine:
     """Return the engine of the calling thread, attaching its program if need be."""
-    return engine_of(environments.here())
+    return engine_of(here())
 
 
 def changed(environment: "Environment", upcall: Upcall) -> None:
@@ -104,7 +104,7 @@ def _await(own: Engine, pager: int) -> None:
 
 def live(thread: "Thread") -> None:
     """The life of *thread*: wait for its pager's start message, begin there, and go where it is sent."""
-    environments.be(thread)
+    be(thread)
     own = engine_of(thread)
     virtual.use(own.registers)
     try:
@@ -114,8 +114,8 @@ def live(thread: "Thread") -> None:
     except (GateClosed, Ended):
         return
     finally:
-        environments.be(None)
-        thread.environment.threads.pop(thread.id, None)
+        be(None)
+        own.environment.threads.pop(thread.id, None)
         thread.close()
 
 

@@ -25,7 +25,7 @@ from libexo.l4.space.space import space_of
 
 if TYPE_CHECKING:
     from libexo.ipc.exchange import Arrival
-    from libexo.l4.engine.x2 import Engine
+    from libexo.l4.engine.context import Context
 
 _IP = 0
 _FRAME = {_IP: "ip", 1: "flags", 5: "sp"}
@@ -33,7 +33,7 @@ _FRAME = {_IP: "ip", 1: "flags", 5: "sp"}
 _FLAGS = PROPAGATED | REDIRECTED | CROSSED
 
 
-def outgoing(engine: "Engine") -> Message:
+def outgoing(engine: "Context") -> Message:
     """Return the message in the registers. Raises IpcError of the send phase when it is none that can be sent."""
     registers = engine.registers
     tag = MsgTag(registers.mr[0])
@@ -54,7 +54,7 @@ def outgoing(engine: "Engine") -> Message:
     return Message(tag.label, tuple(registers.mr[1 : tag.u + 1]), items, typed=typed, xfer=xfer)
 
 
-def _carried(engine: "Engine", items: list[Item]) -> tuple[Carried, ...]:
+def _carried(engine: "Context", items: list[Item]) -> tuple[Carried, ...]:
     """Return what is carried of *items*: the bytes of strings, the extents of fpages."""
     space = space_of(engine.environment)
     texts = [item for item in items if isinstance(item, StringItem)]
@@ -76,21 +76,21 @@ def _carried(engine: "Engine", items: list[Item]) -> tuple[Carried, ...]:
     return tuple(carried)
 
 
-def sent(engine: "Engine") -> None:
+def sent(engine: "Context") -> None:
     """The message was taken: what it granted is gone from here."""
     for item in engine.grants:
         space_of(engine.environment).granted(item)
     engine.grants.clear()
 
 
-def failed(engine: "Engine") -> None:
+def failed(engine: "Context") -> None:
     """The message was not taken, or not all of it: what it granted before it was cut is gone from here."""
     for item in engine.grants:
         space_of(engine.environment).kept(item)
     engine.grants.clear()
 
 
-def receive(engine: "Engine", arrival: "Arrival") -> tuple[int, MsgTag]:
+def receive(engine: "Context", arrival: "Arrival") -> tuple[int, MsgTag]:
     """Take *arrival* into the registers, and tell its sender how that went; return the sender and the tag."""
     receiving, peer = engine.thread.core.receiving, arrival.peer
     try:
@@ -109,7 +109,7 @@ def receive(engine: "Engine", arrival: "Arrival") -> tuple[int, MsgTag]:
     return engine.local_id(arrival.sender), tag
 
 
-def answered(engine: "Engine", packet: Packet, sender: int, tag: MsgTag) -> tuple[int, MsgTag]:
+def answered(engine: "Context", packet: Packet, sender: int, tag: MsgTag) -> tuple[int, MsgTag]:
     """Return of whom the answer *packet* of thread *sender* is, who may speak for another, and its *tag*."""
     kip, virtual = engine.environment.kip, packet.virtual
     row = kip.thread(sender) if packet.flags & PacketFlags.PROPAGATED else None
@@ -120,7 +120,7 @@ def answered(engine: "Engine", packet: Packet, sender: int, tag: MsgTag) -> tupl
     return engine.local_id(virtual), MsgTag(int(tag) | PROPAGATED)
 
 
-def incoming(engine: "Engine", packet: Packet, frames: list[bytes], sender: int) -> MsgTag:
+def incoming(engine: "Context", packet: Packet, frames: list[bytes], sender: int) -> MsgTag:
     """Put *packet* of thread *sender* into the registers; return its tag.
 
     Raises IpcError of the receive phase where it was cut: what was taken before that stays.
@@ -143,7 +143,7 @@ def incoming(engine: "Engine", packet: Packet, frames: list[bytes], sender: int)
     return tag
 
 
-def _take_items(engine: "Engine", packet: Packet, frames: list[bytes], sender: int) -> None:
+def _take_items(engine: "Context", packet: Packet, frames: list[bytes], sender: int) -> None:
     if not packet.typed:
         raise Overflow("its items have no X.2 form: a native message with strings or capabilities")
     carried = _Carried(engine, packet, frames, sender)
@@ -160,7 +160,7 @@ def _take_items(engine: "Engine", packet: Packet, frames: list[bytes], sender: i
 class _Carried:
     """What came with the items of one message, taken item by item."""
 
-    def __init__(self, engine: "Engine", packet: Packet, frames: list[bytes], sender: int) -> None:
+    def __init__(self, engine: "Context", packet: Packet, frames: list[bytes], sender: int) -> None:
         self.copied = 0
         """Bytes of strings."""
         registers = engine.registers
@@ -209,7 +209,7 @@ class _Carried:
         self.copied += scatter(self._space, [self._strings.pop(0)], [buffer], self._limit)
 
 
-def _load_frame(engine: "Engine", item: CtrlXferItem) -> None:
+def _load_frame(engine: "Context", item: CtrlXferItem) -> None:
     """Take what *item* says of the registers a thread has here. Raises Overflow for any other."""
     values = item.registers
     if item.id or not values.keys() <= _FRAME.keys():
@@ -219,7 +219,7 @@ def _load_frame(engine: "Engine", item: CtrlXferItem) -> None:
     engine.jumps = engine.jumps or (engine.begins and _IP in values)
 
 
-def _crossed(engine: "Engine", sender: int) -> bool:
+def _crossed(engine: "Context", sender: int) -> bool:
     """Say whether *sender* runs on another processor than this thread, as far as both are under a plan."""
     kip = engine.environment.kip
     row, own = kip.thread(sender), engine.environment.number

@@ -16,8 +16,7 @@ from libexo.transport.ring.line import Line
 from libexo.transport.ring.spinning import Patience
 
 if TYPE_CHECKING:
-    from libexo.host.base import Descriptor, Source
-    from libexo.transport.base import Frames, Inbox
+    from libexo.transport.base import Descriptor, Frames, Inbox, Source
 
 
 WAITING = 1000

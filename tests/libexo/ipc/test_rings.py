@@ -14,7 +14,7 @@ from libexo.environment import Environment
 from libexo.errors import NoPartner, RemoteError
 from libexo.ipc import Message
 from libexo.ipc.exchange import Link
-from libexo.ipc.rings import open_paid
+from libexo.ipc.ring import open_paid
 from libexo.ipc.wire import RING
 from libexo.stub import Interface, operation, serve
 from libexo.testing.rings import over_rings

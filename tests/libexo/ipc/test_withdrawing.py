@@ -8,10 +8,10 @@ import pytest
 from kernel.abi.ids import ANY_THREAD
 from kernel.abi.messages import PacketKind, Phase
 from libexo.errors import IpcTimeout, NoPartner
-from libexo.host.base import Ticket
 from libexo.ipc.exchange import Exchange
 from libexo.ipc.message import Message
 from libexo.ipc.sending import OVERDUE, RECHECK
+from libexo.transport.base import Ticket
 from tests.kernel.puppets import Puppet, Theatre, theatre
 from tests.libexo.moves import CALL, SEND, core, origin, post, pumped, taken
 
