@@ -31,7 +31,11 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "kernel": ("kernel", "hwmodel"),
     "hwmodel": ("hwmodel", "kernel.abi"),
     "libexo.testing": ("libexo", "kernel", "hwmodel"),  # the one exception: it boots simulated systems
-    "libexo.services": ("libexo", "kernel.abi", "servers.*.api"),  # where libexo asks servers, and nowhere else
+    "libexo.services": (
+        "libexo",
+        "kernel.abi",
+        "servers.*.api",
+    ),  # where libexo asks servers, and nowhere else
     "libexo": ("libexo", "kernel.abi"),
     "servers.*.api": ("kernel.abi", "libexo.stub", VOCABULARY),
     "servers": ("libexo", "kernel.abi", "servers.*.api", "{self}"),
