@@ -29,6 +29,19 @@ def test_withdrawn_is_never_delivered() -> None:
         assert core(b).statistics["withdrawn"] == 1
 
 
+def test_what_the_dead_left_in_a_crowd() -> None:
+    """It is not taken, though it was not withdrawn, and others are looked at with it."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        core(b).receiving.look()
+        core(a).withdraw(post(a, b, 1, timed=True))
+        post(a, b, 2, timed=True)
+        core(b).receiving.look()
+        stage.kill(a)
+
+        assert taken(b) is None
+
+
 def test_a_taken_send_is_never_withdrawn() -> None:
     """A message that was taken cannot be withdrawn any more: its exchange goes on to its end."""
     with theatre() as stage:

@@ -45,6 +45,16 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Ipc(0, NIL, payload=1),),
         ),
     ),
+    # The same, where it is looked at together with one that was withdrawn.
+    "a message of the dead in a crowd": (
+        (0, 1, 2, 3),
+        (
+            (Ipc(NIL, 1, receive=12_000), Ipc(NIL, ANY, receive=5_000)),
+            (),
+            (Ipc(0, NIL, 0, payload=1), Ipc(0, NIL, payload=2)),
+            (Ipc(NIL, 3, receive=8_000), Kill(2)),
+        ),
+    ),
     # A neighbour answers in the name of whom the caller waits for.
     "a call is answered in its partner's name": (
         (0, 1, 1),
