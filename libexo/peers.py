@@ -83,6 +83,8 @@ class Peers:
         peer, sequence = arrival.peer, arrival.packet.sequence
         if peer is None or not arrival.packet.flags & TIMED or peer.kept == sequence:
             return True
+        if peer.epoch != self._environment.kip.epoch and self.identify(peer.token, thread) is None:
+            return False
         posted = peer.send_ticket.claim()
         self.put_back(peer, posted, thread)
         return posted == sequence
@@ -90,7 +92,8 @@ class Peers:
     def put_back(self, peer: Peer, sequence: int, thread: int) -> None:
         """Put up again the send ticket of message *sequence*, which was in our hands for a moment.
 
-        Whose way to us falls in that moment takes the message for taken, and does not ask again. So it is.
+        *peer* was known to be bound before that. Whose way to us falls in that moment takes the message for taken,
+        and does not ask again. So it is.
         """
         while sequence:
             put_up(peer.send_ticket, sequence)

@@ -151,7 +151,7 @@ class Engine:
         self.aborted |= {phase for phase in phases if self.phase is phase}
         exchange = self._under_way
         if self.aborted and exchange is not None:
-            self._core.sending.claim(exchange, self.phase if self._told else None)
+            exchange.claim(self.phase if self._told else None)
 
     def stop_if_halted(self) -> None:
         """Stay here while halted; then go where another thread said, if it did."""
@@ -250,7 +250,7 @@ class Engine:
                 self._begin_receiving()
             if exchange.done or exchange.turned or self._overtaken(exchange):
                 break
-            again = self._interrupted(exchange)
+            again = self._interrupted(exchange) or routing.look_after(self, exchange)
             if exchange.sequence not in link.exchanges:
                 continue  # its partner was given up, and the link closed
             at = self.deadline_at if again is None else self._host.now() + again

@@ -2,6 +2,7 @@
 
 import pytest
 
+from libexo.transport.faulty import Odds
 from tests.model.campaign import judge
 from tests.model.script import ANY, INTENDED, LAST, NIL, Abort, Ipc, Kill, Operation, Redirect, Script
 
@@ -136,6 +137,18 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
     ),
 }
 ORDERS = 8
+DELAYED: dict[str, tuple[tuple[int, ...], Threads]] = {
+    # The caller's way falls while its answer is on it: who gave the answer was told that it arrived.
+    "an answer is on its way when that falls": (
+        (0, 1, 2),
+        (
+            (Ipc(NIL, ANY), Ipc(1, NIL, payload=2), Redirect(1, 2)),
+            (Ipc(0, 0, receive=32_000, payload=1),),
+            (),
+        ),
+    ),
+}
+"""Those that need messages that are held back on their way."""
 
 
 @pytest.mark.parametrize("name", FOUND)
@@ -144,3 +157,12 @@ def test_it_follows_from_the_model_now(name: str) -> None:
     environments, threads = FOUND[name]
 
     assert [judge(Script(environments, threads, seed)) for seed in range(ORDERS)] == [None] * ORDERS
+
+
+@pytest.mark.parametrize("name", DELAYED)
+def test_it_follows_from_the_model_with_delays(name: str) -> None:
+    """In each of some orders, with each other message held back for a moment."""
+    environments, threads = DELAYED[name]
+    odds = Odds(delay=1 / 2)
+
+    assert [judge(Script(environments, threads, seed, odds)) for seed in range(ORDERS)] == [None] * ORDERS
