@@ -216,6 +216,8 @@ class Engine:
         self._core.row.sends(to, specifier)
         while True:
             exchange = self._post(to, specifier, message, virtual)
+            if specifier == to != exchange.link.receiver:
+                self._core.row.sends(to, exchange.link.receiver)  # a redirector is to answer
             try:
                 return self._finish(exchange)
             except NoPartner as gone:
@@ -246,7 +248,7 @@ class Engine:
             if not exchange.done:
                 core.pump_gate()
             if exchange.taken and self.phase is Phase.SEND and not exchange.done:
-                self._core.row.receives(exchange.turned or link.partner)
+                self._core.row.receives(exchange.turned or link.receiver)
                 self._begin_receiving()
             if exchange.done or exchange.turned or self._overtaken(exchange):
                 break

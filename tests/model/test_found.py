@@ -88,6 +88,15 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Ipc(NIL, ANY), Ipc(INTENDED, NIL, 12_000, payload=2, virtual=LAST)),
         ),
     ),
+    # Who calls through a redirector awaits that one's answer: for a message of whom it called it is not ready.
+    "a redirected call is no wait for whom it was meant for": (
+        (0, 1, 2),
+        (
+            (Redirect(1, 2), Ipc(NIL, 0, receive=8_000), Ipc(1, NIL, 0, payload=2)),
+            (Ipc(NIL, 1, receive=SLEEP), Ipc(0, 0, receive=32_000, payload=1)),
+            (Ipc(NIL, ANY),),
+        ),
+    ),
     # A redirector that calls one of its own gets what that one sends to others.
     "a redirector in a call gets what its partner sends": (
         (0, 1, 2),
