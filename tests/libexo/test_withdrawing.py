@@ -42,6 +42,21 @@ def test_what_the_dead_left_in_a_crowd() -> None:
         assert taken(b) is None
 
 
+def test_the_dead_have_nothing_on_its_way() -> None:
+    """What one that ended had put up is not waited for, as it would be of one that lives."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, kind=SEND, timed=True)
+        assert taken(b) == (1,)
+        assert pumped(a, exchange).done
+        exchange.link.send_ticket.post(exchange.sequence + 1)
+        now = b.env.host.now()
+        before = core(b).comes(ANY_THREAD, now)
+        stage.kill(a)
+
+        assert (before, core(b).comes(ANY_THREAD, now)) == (True, False)
+
+
 def test_a_taken_send_is_never_withdrawn() -> None:
     """A message that was taken cannot be withdrawn any more: its exchange goes on to its end."""
     with theatre() as stage:

@@ -56,6 +56,15 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Ipc(NIL, 3, receive=8_000), Kill(2)),
         ),
     ),
+    # One that ended before its message went has put its ticket up: that is no reason to wait for it.
+    "a receive of no time, and one that ended while it sent": (
+        (0, 1, 2),
+        (
+            (Ipc(2, NIL, 5_000, payload=1),),
+            (Ipc(NIL, 1, receive=0), Kill(0)),
+            (Ipc(NIL, ANY, receive=0),),
+        ),
+    ),
     # A neighbour answers in the name of whom the caller waits for.
     "a call is answered in its partner's name": (
         (0, 1, 1),
