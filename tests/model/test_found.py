@@ -106,6 +106,24 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Ipc(NIL, ANY),),
         ),
     ),
+    # Nobody tells a redirected thread of the end of whom it waits for: it finds out by looking, now and then.
+    "a redirected call, and its partner ends": (
+        (0, 1, 2),
+        (
+            (Ipc(NIL, ANY), Redirect(1, 2), Ipc(2, NIL, 0, payload=3), Kill(0)),
+            (Ipc(0, 0, payload=1),),
+            (),
+        ),
+    ),
+    # Who begins to receive finds one message and is sent another: across bindings there is no order.
+    "two messages for one that begins to receive": (
+        (0, 1, 2),
+        (
+            (Ipc(NIL, ANY), Ipc(NIL, ANY, receive=5_000), Ipc(1, ANY, payload=1)),
+            (Ipc(0, NIL, payload=2), Ipc(NIL, 1, receive=8_000), Ipc(NIL, 0), Ipc(0, NIL, payload=3)),
+            (Ipc(NIL, 2, receive=SLEEP), Ipc(NIL, 2, receive=SLEEP), Ipc(0, NIL, payload=4)),
+        ),
+    ),
     # A redirector that calls one of its own gets what that one sends to others.
     "a redirector in a call gets what its partner sends": (
         (0, 1, 2),
