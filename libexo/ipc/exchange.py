@@ -193,6 +193,30 @@ class Exchange(msgspec.Struct, eq=False):
             phase, why = Phase.SEND, f"{why}; whether it took the message is not known"
         return NoPartner(phase, why, *self.link.end)
 
+    def claim(self, only: Phase | None = None) -> None:
+        """Take the ticket of a timed message, or of its answer, back: nothing can come of it any more.
+
+        *only* one of them. Any strand may do so; the sender's own then withdraws it.
+        """
+        link = self.link
+        if only is not Phase.RECEIVE and link.send_ticket.claim() == self.sequence:
+            self.claimed = Phase.SEND
+        elif only is Phase.SEND or self.kind != PacketKind.CALL:
+            return
+        elif self.turned or link.answer_ticket.claim() == self.sequence:
+            self.claimed = Phase.RECEIVE
+
+    def is_coming(self) -> bool:
+        """Say whether a call whose way fell is being answered: then both its tickets are in the receiver's hands.
+
+        Nobody can withdraw such an answer, so it is waited for. If not, it cannot be answered any more.
+        """
+        if not self.timed or self.kind != PacketKind.CALL or self.deserted:
+            return False
+        if self.claimed is None:
+            self.claim()
+        return self.claimed is None
+
 
 class Answer:
     """An answer of ours whose receiver is to say whether he could take it."""

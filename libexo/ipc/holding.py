@@ -3,11 +3,10 @@
 See `libexo.ipc.standing`.
 """
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from libexo.ipc.exchange import Exchange, Link
-from libexo.ipc.peer import Peer, put_up
+from libexo.ipc.peers import Peers
 from libexo.ipc.standing import HOLD, LOOK, Standing
 
 if TYPE_CHECKING:
@@ -30,16 +29,15 @@ def hold(environment: "Attachment", exchange: Exchange, sender: int) -> int:
     return max(min(left, LOOK), 0)
 
 
-def comes(
-    environment: "Attachment", receiver: int, link: Link | None, peers: Collection[Peer], since: int
-) -> bool:
+def comes(environment: "Attachment", receiver: int, link: Link | None, peers: Peers, since: int) -> bool:
     """The time of a receive of *receiver*, a thread of ours, is over *since* then: a message may be on its way.
 
     *peers* are bound to it; *link* is to the one partner of a closed receive, who may not have sent before.
     """
-    late = [peer for peer in peers if peer.doubted != peer.last and _is_on_the_way(peer)]
+    bound = list(peers.known.values())
+    late = [peer for peer in bound if peer.doubted != peer.last and peers.posted(peer, receiver) > peer.last]
     first = None
-    if link is not None and all(peer.thread != link.receiver for peer in peers):
+    if link is not None and all(peer.thread != link.receiver for peer in bound):
         first = _sender(environment, link, receiver)
     if not late and first is None:
         return False
@@ -50,13 +48,6 @@ def comes(
     if first is not None:
         first.doubted = True
     return False
-
-
-def _is_on_the_way(peer: Peer) -> bool:
-    """Say whether *peer* has put a message up that has not arrived yet."""
-    posted = peer.send_ticket.claim()
-    put_up(peer.send_ticket, posted)
-    return posted > peer.last
 
 
 def _sender(environment: "Attachment", link: Link, receiver: int) -> Standing | None:

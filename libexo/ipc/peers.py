@@ -84,14 +84,21 @@ class Peers:
         peer, sequence = arrival.peer, arrival.packet.sequence
         if peer is None or not arrival.packet.flags & TIMED or peer.kept == sequence:
             return True
+        return self.posted(peer, thread) == sequence
+
+    def posted(self, peer: Peer, thread: int) -> int:
+        """Return the number of the message to *thread* that *peer* has up; 0: it has none, or is gone."""
+        if peer.epoch != self._environment.kip.epoch and self.identify(peer.token, thread) is None:
+            return 0
         posted = peer.send_ticket.claim()
         self.put_back(peer, posted, thread)
-        return posted == sequence
+        return posted
 
     def put_back(self, peer: Peer, sequence: int, thread: int) -> None:
         """Put up again the send ticket of message *sequence*, which was in our hands for a moment.
 
-        Whose way to us falls in that moment takes the message for taken, and does not ask again. So it is.
+        *peer* was known to be bound before that. Whose way to us falls in that moment takes the message for taken,
+        and does not ask again. So it is.
         """
         while sequence:
             put_up(peer.send_ticket, sequence)

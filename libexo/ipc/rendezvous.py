@@ -128,8 +128,8 @@ class Rendezvous:
 
     def comes(self, sender: int, since: int) -> bool:
         """The time of a receive from *sender* is over *since* then: say whether a message is on its way even so."""
-        peers = self.receiving.peers.known.values()
-        return comes(self._environment, self.thread, self.sending.known(sender), peers, since)
+        link = self.sending.known(sender)
+        return comes(self._environment, self.thread, link, self.receiving.peers, since)
 
     def close(self) -> None:
         """Close every link and the inbox."""

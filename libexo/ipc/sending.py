@@ -89,6 +89,8 @@ class Sending:
         self.row = Row(environment.page, thread)
         self._links = Links()
         self.known, self.links, self.prefer = self._links.known, self._links.all, self._links.prefer
+        self._fallen: list[Link] = []
+        """Links that fell; on some of them something is under way even so."""
         self.turning = Turning(environment, self)
         self.epoch = 0
         """The binding epoch in which every link was known to stand."""
@@ -141,10 +143,11 @@ class Sending:
 
     def break_link(self, link: Link) -> None:
         """Use *link* no more: its partner does not keep to the rules, and hears no more of what is under way."""
-        if link not in self._links.get(link.partner, ()):
-            return
+        if link in self._links.get(link.partner, ()):
+            self.unlink(link)
+        elif not link.fallen:
+            return  # it is just falling
         self._statistics["broken_link"] += 1
-        self.unlink(link)
         text = f"thread {show_thread(link.partner)} does not keep to the rules"
         for exchange in list(link.exchanges.values()):
             self.fail(exchange, exchange.cut_off(text))
@@ -166,6 +169,7 @@ class Sending:
         if link.paid:
             with suppress(ExoError):  # it may have gone with us
                 self._sys.drop(link.paid)
+        self._fallen = [fallen for fallen in (*self._fallen, link) if fallen.exchanges]
         if not link.exchanges:
             link.settle()
 
@@ -225,19 +229,6 @@ class Sending:
         link.channel.send((ENCODE(Packet(kind, exchange.sequence)),))
         return exchange
 
-    def claim(self, exchange: Exchange, only: Phase | None = None) -> None:
-        """Take the ticket of a timed message, or of its answer, back: nothing can come of it any more.
-
-        *only* one of them. Any strand may do so; the sender's own then withdraws it.
-        """
-        link = exchange.link
-        if only is not Phase.RECEIVE and link.send_ticket.claim() == exchange.sequence:
-            exchange.claimed = Phase.SEND
-        elif only is Phase.SEND or exchange.kind != CALL:
-            return
-        elif exchange.turned or link.answer_ticket.claim() == exchange.sequence:
-            exchange.claimed = Phase.RECEIVE
-
     def withdraw(self, exchange: Exchange, only: Phase | None = None) -> Phase | None:
         """Try to take a timed message back, or to wait no longer for its answer; *only* one of them.
 
@@ -246,7 +237,7 @@ class Sending:
         if exchange.sequence not in exchange.link.exchanges:
             return None
         if exchange.claimed is None:
-            self.claim(exchange, only)
+            exchange.claim(only)
         if exchange.claimed is not None:
             self._end(exchange)
             exchange.over = True
@@ -284,7 +275,7 @@ class Sending:
 
     def links_that_wait(self) -> list[Link]:
         """Return the links something may come back on."""
-        return [link for link in self.links() if link.exchanges]
+        return [link for link in self.links() + self._fallen if link.exchanges]
 
     def pump(self, link: Link) -> None:
         """Take in what has come back on *link*, a batch at most."""
@@ -343,6 +334,10 @@ class Sending:
 
     def _take_answer(self, exchange: Exchange, packet: Packet, frames: list[bytes]) -> bool:
         """Take *packet* for the answer it is. False: it could not be taken, and both sides know."""
+        if exchange.link.fallen and packet.flags & TELLS:  # who gave it knows that the way fell
+            text = f"the binding to thread {show_thread(exchange.link.partner)} fell"
+            self.fail(exchange, NoPartner(Phase.RECEIVE, text))
+            return False
         try:
             check(packet)
             if exchange.deserted:
@@ -390,23 +385,26 @@ class Sending:
         """End every exchange with *thread*; what it answered before it went is still taken.
 
         *status* and *fault*: how its environment ended, if it did, as the kernel tells it.
-        Where only the way to it changed (another redirector), who was turned to it goes on waiting.
+        Where only the way to it changed (another redirector), a call that was turned to it, or that it is answering
+        just now, goes on.
         """
         self.turning.ended(thread)
         end = (status - STATUS_BIAS, fault) if status else ()
+        lives = self._kip.thread(thread) is not None
         for link in self._links.take(thread):
-            self._fell(link, f"thread {show_thread(thread)} ended meanwhile", end)
+            self._fell(link, f"thread {show_thread(thread)} ended meanwhile", end, lives=lives)
 
     def unbound(self, receiver: int, *token: int) -> None:
         """Our binding of *token* to *receiver* was ended; others stand. What was answered before is still taken."""
         for link in self._links.take(receiver, _TOKEN.pack(*token)):
             self._fell(link, f"the binding to thread {show_thread(receiver)} was ended")
 
-    def _fell(self, link: Link, why: str, end: tuple[int, ...] = ()) -> None:
+    def _fell(self, link: Link, why: str, end: tuple[int, ...] = (), *, lives: bool = False) -> None:
         self.pump(link)
         link.end = end
         for exchange in [exchange for exchange in link.exchanges.values() if not exchange.turned]:
-            self.fail(exchange, exchange.cut_off(why))
+            if not (lives and exchange.is_coming()):
+                self.fail(exchange, exchange.cut_off(why))
         self._let_fall(link)
 
     def fail(self, exchange: Exchange, error: IpcError | None) -> None:
@@ -439,7 +437,8 @@ class Sending:
 
     def close(self) -> None:
         """Close every link."""
-        for link in {*self.links(), *(exchange.link for exchange in self.turning.calls)}:
+        for link in self.links() + [fallen for fallen in self._fallen if fallen.exchanges]:
             link.close()
         self._links.clear()
+        self._fallen.clear()
         self.turning.calls.clear()

@@ -12,6 +12,7 @@ from kernel.abi.ids import NIL_THREAD, USER_BASE, is_local, show_thread, thread_
 from kernel.abi.messages import PacketKind, Phase
 from libexo.errors import IpcTimeout, NoPartner, NoRedirector
 from libexo.ipc.message import Origin
+from libexo.ipc.sending import RECHECK
 from libexo.l4.format.tag import PROPAGATED
 
 if TYPE_CHECKING:
@@ -76,6 +77,21 @@ def keep_bound(own: "Context", specifier: int) -> bool:
     if own.environment.kip.thread(specifier) is None:
         raise NoPartner(Phase.RECEIVE, f"there is no thread {show_thread(specifier)}")
     return False
+
+
+def look_after(own: "Context", call: "Exchange") -> int | None:
+    """Look whether *call* is being answered still, where its way fell; return how soon to look again, in ns.
+
+    If it is not, or who answers it is gone, it has failed.
+    """
+    link, sending = call.link, own.thread.core.sending
+    if not link.fallen or call.turned:
+        return None
+    if own.environment.kip.thread(link.receiver) is None or not call.is_coming():
+        sending.pump(link)  # what was answered before is taken
+        if not call.done:
+            sending.fail(call, call.cut_off(f"the binding to thread {show_thread(link.partner)} fell"))
+    return RECHECK
 
 
 def goes_on(own: "Context", call: "Exchange") -> bool:

@@ -87,7 +87,7 @@ class Engine(Context):
         self.aborted |= {phase for phase in phases if self.phase is phase}
         exchange = self._under_way
         if self.aborted and exchange is not None:
-            self._core.sending.claim(exchange, self.phase if self._told else None)
+            exchange.claim(self.phase if self._told else None)
 
     # ------------------------------------------------------------------------------------------- send phase
 
@@ -122,6 +122,8 @@ class Engine(Context):
         self._core.row.sends(to, specifier)
         while True:
             exchange = self._post(to, specifier, message, virtual)
+            if specifier == to != exchange.link.receiver:
+                self._core.row.sends(to, exchange.link.receiver)  # a redirector is to answer
             try:
                 return self._finish(exchange)
             except NoPartner as gone:
@@ -152,11 +154,11 @@ class Engine(Context):
             if not exchange.done:
                 core.pump_gate()
             if exchange.taken and self.phase is Phase.SEND and not exchange.done:
-                self._core.row.receives(exchange.turned or link.partner)
+                self._core.row.receives(exchange.turned or link.receiver)
                 self._begin_receiving()
             if exchange.done or exchange.turned or self._overtaken(exchange):
                 break
-            again = self._interrupted(exchange)
+            again = self._interrupted(exchange) or propagation.look_after(self, exchange)
             if exchange.sequence not in link.exchanges:
                 continue  # its partner was given up, and the link closed
             at = self.deadline_at if again is None else self._host.now() + again

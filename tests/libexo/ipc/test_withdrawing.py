@@ -29,6 +29,34 @@ def test_withdrawn_is_never_delivered() -> None:
         assert core(b).statistics["withdrawn"] == 1
 
 
+def test_what_the_dead_left_in_a_crowd() -> None:
+    """It is not taken, though it was not withdrawn, and others are looked at with it."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        core(b).receiving.look()
+        core(a).withdraw(post(a, b, 1, timed=True))
+        post(a, b, 2, timed=True)
+        core(b).receiving.look()
+        stage.kill(a)
+
+        assert taken(b) is None
+
+
+def test_the_dead_have_nothing_on_its_way() -> None:
+    """What one that ended had put up is not waited for, as it would be of one that lives."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, kind=SEND, timed=True)
+        assert taken(b) == (1,)
+        assert pumped(a, exchange).done
+        exchange.link.send_ticket.post(exchange.sequence + 1)
+        now = b.env.host.now()
+        before = core(b).comes(ANY_THREAD, now)
+        stage.kill(a)
+
+        assert (before, core(b).comes(ANY_THREAD, now)) == (True, False)
+
+
 def test_a_taken_send_is_never_withdrawn() -> None:
     """A message that was taken cannot be withdrawn any more: its exchange goes on to its end."""
     with theatre() as stage:
