@@ -47,7 +47,7 @@ class Party(NamedTuple):
     used: int = 0
     """Frames its environment has."""
     together: int = 0
-    """Frames its family has."""
+    """Frames its family has, or asked for and passed on."""
 
 
 class Quotas:
@@ -85,7 +85,7 @@ class Quotas:
         if together + wanted > quota:
             raise QuotaExceeded(
                 f"{together} of {quota} frames in use by the caller's family, which is who started it and all "
-                f"they started, {wanted} more asked for: free some first"
+                f"they started, or passed on by it, {wanted} more asked for: free some first"
             )
         left = free - self.reserve - wanted
         if left < 0:
