@@ -49,7 +49,7 @@ def with_descendants(children: "Iterable[Child]", first: "Child") -> "list[Child
 def called(children: "Iterable[Child]", name: str, servers: "Container[str]" = ()) -> "list[Child]":
     """Return the program called *name* with its descendants. Raises NoSuchProgram; NoFamily for one of *servers*.
 
-    If the first of a family is or was called so, all of that.
+    If the first of its family is or was called so, all of that; where nobody living is, all of which the first was.
     """
     if name in servers:
         raise NoFamily(
@@ -60,6 +60,8 @@ def called(children: "Iterable[Child]", name: str, servers: "Container[str]" = (
     living = next((child for child in programs if child.spec.name == name), None)
     if living is not None and living.first != name:
         return with_descendants(programs, living)
+    if living is not None:
+        return [child for child in programs if child.family == living.family]
     found = [child for child in programs if child.first == name]
     if not found:
         raise NoSuchProgram(

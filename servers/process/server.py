@@ -200,13 +200,10 @@ class ProcessServer(Processes):
         """
         child.spec.restart = "never"
         self._keep()
-        if not ending.is_over(self, child):
-            return ending.end(self, child, grace)
-        self._bury(child)
-        return 0.0
+        return ending.end(self, child, grace)
 
-    def end_family(self, name: str, grace: float | None = None) -> list[str]:
-        """End a program and all its descendants for good; return their names. Raises NoSuchProgram, NoFamily.
+    def end_family(self, name: str, grace: float | None = None) -> list[Child]:
+        """End a program and all its descendants for good; return them. Raises NoSuchProgram, NoFamily.
 
         Each has *grace* seconds, or those it was started with; what they ask to start from now on is refused.
         """
@@ -216,7 +213,7 @@ class ProcessServer(Processes):
         self._keep()
         for child in ended:
             ending.end(self, child, grace)
-        return [child.spec.name for child in ended]
+        return ended
 
     # ------------------------------------------------------------------------------------ for what helps us
 
@@ -273,9 +270,10 @@ class ProcessServer(Processes):
 
     def _ended(self, thread: int, exited: Exit) -> None:
         """A program ended: tell those who wait, and start it again if that is its rule."""
-        child = self._children.pop(thread, None)
-        if child is None:
+        child = self._children.get(thread)
+        if child is None or child.over:
             return
+        child.over = True
         self._families.forget(thread)
         self._exits.add(thread, exited, child.spawner)
         self._waiting.ended(thread, exited)
@@ -293,12 +291,12 @@ class ProcessServer(Processes):
 
     def _gone(self, child: Child) -> None:
         """*child* ended for good."""
+        del self._children[child.thread]
         pass_on(self._children.values(), child.thread, child.parent)
         self.environment.sys.drop(child.handle)
         self._restarts.forget(child, self._children.values())
 
     def _restart(self, child: Child, exited: Exit) -> None:
-        self._children[child.thread] = child
         if self._attaches(child.spec.name):
             self._restarts.bury(child, exited, None)
             return
@@ -308,9 +306,8 @@ class ProcessServer(Processes):
         else:
             self.succeed_or_retry(child)
 
-    def _bury(self, child: Child) -> None:
+    def bury(self, child: Child) -> None:
         """Forget *child*, which has ended and is not restarted: its name is free."""
-        del self._children[child.thread]
         self._gone(child)
         self._keep()
 
@@ -319,7 +316,7 @@ class ProcessServer(Processes):
         if not self.is_there(child):
             return  # it was ended for good while it waited for its turn
         if child.spec.restart == "never":
-            self._bury(child)
+            self.bury(child)
             return
         if self.replacements.ended(child, Exit(0)):
             return  # it was asked for while this one waited for its turn
@@ -353,7 +350,7 @@ class ProcessServer(Processes):
         """A server that starts by attaching is back: our capability is to its new incarnation."""
         child = self._children.pop(thread, None)
         if child is not None:
-            child.thread, child.started = heir, self.environment.host.now()
+            child.thread, child.started, child.over = heir, self.environment.host.now(), False
             self._children[heir] = child
             self._keep()
 
@@ -393,6 +390,7 @@ class ProcessServer(Processes):
         self._children.update((child.thread, child) for child in known.children if child.handle in held)
         self._exits.known.update(known.exits)
         for child in self._children.values():
+            child.over = False  # we have yet to hear of it
             if child.family:
                 self._families.place(child)
             if child.ending:
