@@ -7,6 +7,7 @@ who came of a living program is found from it. Whose first has ended is found by
 from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from servers.process.ending import MAX_GRACE
 from servers.process.policy import NoFamily, NoSuchProgram
 
 if TYPE_CHECKING:
@@ -21,9 +22,12 @@ class Descent(NamedTuple):
     family: int = 0
     first: str = ""
     parent: int = 0
+    grace: float = MAX_GRACE
+    """Seconds from SIGTERM to SIGKILL that it may have: as many as who starts it."""
 
     def give(self, child: "Child") -> None:
         """Say it of *child*."""
+        child.spec.grace = min(child.spec.grace, self.grace)
         child.part, child.family = self.part, self.family or child.thread
         child.first, child.parent = self.first or child.spec.name, self.parent
 

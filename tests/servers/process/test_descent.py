@@ -244,3 +244,21 @@ def test_who_waits_to_be_restarted_ends_with_its_family_at_once(desk: Desk) -> N
     assert names(ended) == ["first", "fails"]
     with pytest.raises(NoSuchProgram):
         desk.do(lambda: desk.root.named("fails"))
+
+
+def test_nobody_gives_a_child_more_time_than_he_has(desk: Desk) -> None:
+    """An operator ends a family by its own grace: none of it ignores SIGTERM for longer than the first may."""
+    system = desk.system
+    stubborn, modest = offer(system, sleep, "stubborn"), offer(system, sleep, "modest")
+    stubborn.grace, modest.grace = 3600, 1
+    first = offer(system, starts([stubborn, modest], []), "first")
+    first.grace = 2
+    start(system, first, 2)
+    for environment in system.kernel.environments:
+        if environment.name == "stubborn":
+            environment.body.handlers[signal.SIGTERM] = lambda: None  # type: ignore[attr-defined]
+
+    ended = desk.do(lambda: desk.root.end_family("first"), seconds=3)
+
+    assert {child.spec.name: child.spec.grace for child in ended} == {"first": 2, "stubborn": 2, "modest": 1}
+    assert alive(system) == sorted(SERVERS)
