@@ -13,7 +13,14 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
+from kernel.abi.limits import (
+    FRAME_SIZE,
+    MAX_ENVIRONMENTS,
+    MAX_INTERRUPTS,
+    MAX_SLICE_US,
+    MAX_SLICES,
+    MIN_SLICE_US,
+)
 from libexo.errors import OperationRefused
 from libexo.nouns import MAX_SHARE
 
@@ -70,6 +77,16 @@ class Standing(msgspec.Struct, array_like=True):
         if self.used_before is None:
             self.used_before = used
         return max(0, self.quantum_us * _US - (used - self.used_before))
+
+
+_KEPT = 72
+"""Bytes of a standing that is written down, at most, with its thread."""
+
+
+def estate_pages(processors: int) -> int:
+    """Return how many pages have room, twice, for what may be said of all that *processors* can have planned."""
+    most = min(processors * MAX_SLICES, MAX_ENVIRONMENTS) + MAX_INTERRUPTS
+    return -(-2 * (most + 1) * _KEPT // FRAME_SIZE)
 
 
 class Candidate(NamedTuple):

@@ -1,8 +1,17 @@
 """From members and shares to a plan: plain numbers."""
 
+import msgspec
 import pytest
 
-from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
+from kernel.abi.limits import (
+    FRAME_SIZE,
+    MAX_ENVIRONMENTS,
+    MAX_INTERRUPTS,
+    MAX_SLICE_US,
+    MAX_SLICES,
+    MIN_SLICE_US,
+)
+from libexo.estate import Estate
 from libexo.nouns import MAX_SHARE
 from servers.scheduler.policy import (
     QUANTUM_US,
@@ -13,6 +22,7 @@ from servers.scheduler.policy import (
     admitted,
     check_share,
     divide,
+    estate_pages,
 )
 
 
@@ -145,3 +155,17 @@ def test_sleepers_of_a_family() -> None:
     plan = divide(RoundRobin(), members)
 
     assert plan == [(1000, QUANTUM_US), *((1000 + n, QUANTUM_US // 2) for n in (1, 2, 3))]
+
+
+@pytest.mark.parametrize("processors", [1, 2, 16])
+def test_what_is_said_of_everybody_fits_the_estate(processors: int) -> None:
+    """All that the processors can have planned, and the interrupt threads, each with the longest numbers."""
+    said = Standing(
+        MAX_SHARE, 255, MAX_SLICE_US, 1 << 63, 1 << 63, True, 255, MAX_SLICE_US, 1 << 63, MAX_SHARE
+    )
+    most = min(processors * MAX_SLICES, MAX_ENVIRONMENTS) + MAX_INTERRUPTS
+    standings = {(1 << 63) + n: said for n in range(most)}
+    estate = Estate(memoryview(bytearray(estate_pages(processors) * FRAME_SIZE)))
+
+    estate.store(msgspec.msgpack.encode(standings))
+    assert estate.load()
