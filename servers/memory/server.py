@@ -26,6 +26,7 @@ from libexo.ipc.message import Message
 from libexo.kip import EnvironmentRow
 from libexo.stub import Server, publish
 from servers.memory.api import Memory, Statistics, Usage
+from servers.memory.asked import Asked
 from servers.memory.families import Families
 from servers.memory.handed import Handed, Held, Piece, is_handed
 from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, OutOfMemory, Party, Quotas
@@ -57,6 +58,7 @@ class MemoryServer(Memory):
         self._handed = Handed(environment, held)
         self._promised = Promised(environment)
         self._families = Families(environment)
+        self._asked = Asked(environment)
         self._sigma0: Sigma0 | None = None
         self._adopt_pools(held)
         self.server = Server(environment, self)
@@ -91,7 +93,7 @@ class MemoryServer(Memory):
         if row is None:
             raise NotAllowed("the caller has ended")
         self._check(row, pages)
-        carved = self._carve(self._pool(row.thread), pages, first)
+        carved = self._carve(row, self._pool(row.thread), pages, first)
         self._promised.add(row, carved.extent, pages)
         self._look_later()
         return GrantedExtent(carved.extent, pages, carved.first, int(ALL_RIGHTS))
@@ -164,7 +166,7 @@ class MemoryServer(Memory):
 
     def _check_quota(self, row: EnvironmentRow, pages: int) -> None:
         members = self._families.members(row)
-        together = sum(map(self._frames, members))
+        together = sum(map(self._frames, members)) + self._asked.elsewhere(members)
         party = Party(row.thread, row.family, self._frames(row), together)
         self._quotas.check(party, pages, self.environment.kip.head(Head.FREE_FRAMES))
 
@@ -172,10 +174,10 @@ class MemoryServer(Memory):
         """Return how many frames are *row*'s environment's, or as good as."""
         return row.frames + self._handed.unheld(row) + self._promised.frames(row)
 
-    def _carve(self, ram: int, pages: int, first: int) -> Carved:
-        """Make *pages* frames of *ram* into an extent. Raises FrameBusy, OutOfMemory, TrapRefused."""
+    def _carve(self, row: EnvironmentRow, ram: int, pages: int, first: int) -> Carved:
+        """Make *pages* frames of *ram* into an extent for *row*. Raises FrameBusy, OutOfMemory, TrapRefused."""
         try:
-            return self.environment.sys.carve(ram, pages, first)
+            carved = self.environment.sys.carve(ram, pages, first)
         except TrapRefused as refused:
             if refused.refusal == Refusal.FRAME_BUSY:
                 raise FrameBusy(refused.detail) from refused
@@ -187,9 +189,11 @@ class MemoryServer(Memory):
             ):
                 raise OutOfMemory(refused.detail) from refused
             raise
+        self._asked.add(row.family, carved.first, pages)
+        return carved
 
-    def _carve_to_map(self, pages: int, first: int) -> Piece:
-        carved = self._carve(self._ram, pages, first)
+    def _carve_to_map(self, row: EnvironmentRow, pages: int, first: int) -> Piece:
+        carved = self._carve(row, self._ram, pages, first)
         return Piece(carved.first, pages, carved.extent)
 
     def _usage(self, row: EnvironmentRow) -> Usage:

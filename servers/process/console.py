@@ -10,9 +10,10 @@ shows the operators' secret in the first packet, as hexadecimal digits in the fi
                                        and when it ended   -> {"exit": {"status": ..., "fault": ..., "text": ...}}
     {"op": "signal", "signal": 2}      to what this connection runs
     {"op": "kill", "name": ..., "signal": 15}              -> {"ok": {}}
-    {"op": "end", "name": ..., "grace": 5}  end it for good: SIGTERM, then SIGKILL  -> {"ok": {"grace": 5}}
+    {"op": "end", "name": ..., "grace": 5}  end it for good: SIGTERM, then SIGKILL
+                                                           -> {"ok": {"grace": 5, "names": [...]}}
                                        and when it ended   -> {"ended": {}}
-    {"op": "end_family", "name": ..., "grace": 5}  with all its descendants  -> {"ok": {"names": [...]}}
+    {"op": "end_family", ...}          likewise, with all its descendants; "ended" when all have
     {"op": "replace", "name": ..., "argv": [...], "environ": [[k, v]...], "roles": [...]}
                                        a server of the topology, by another, or, argv empty, by the topology's
                                        when the new one was started          -> {"ok": {}}
@@ -32,6 +33,7 @@ import os
 import socket
 import struct
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -113,11 +115,8 @@ class End(_Request, tag="end"):
     grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] | None = None
 
 
-class EndFamily(_Request, tag="end_family"):
+class EndFamily(End, tag="end_family"):
     """End a program and all its descendants, for good, likewise; or the descendants of one that ended."""
-
-    name: Name
-    grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] | None = None
 
 
 class Replace(_Request, tag="replace"):
@@ -254,7 +253,7 @@ class Conversation:
         self._peer = peer
         self._child: Child | None = None
         self._awaits = 0
-        """How many programs it had ended that have not ended yet."""
+        """How many programs, or families, it had ended that have not ended yet."""
         self._replacement: Replacement | None = None
         self._uid = uid
         self.is_stranger = not self._server.operators.admits(uid, b"")
@@ -336,8 +335,6 @@ class Conversation:
             case End():
                 self._end(request)
                 return None
-            case EndFamily():
-                return {"names": server.end_family(request.name, request.grace)}
             case Replace():
                 self._replace(request, descriptors)
                 return None
@@ -346,16 +343,27 @@ class Conversation:
         return {}
 
     def _end(self, end: End) -> None:
-        child = self._server.named(end.name)
-        self._say({"ok": {"grace": self._server.end(child, end.grace)}})
-        if not self._server.is_there(child):
+        """End whom it names, and say so when the last of them has ended."""
+        if isinstance(end, EndFamily):
+            children = self._server.end_family(end.name, end.grace)
+        else:
+            children = [self._server.named(end.name)]
+            self._server.end(children[0], end.grace)
+        grace = max(child.spec.grace for child in children) if end.grace is None else end.grace
+        self._say({"ok": {"grace": grace, "names": [child.spec.name for child in children]}})
+        left = {child.thread for child in children if self._server.is_there(child)}
+        if not left:
             self._say({"ended": {}})
             return
         self._awaits += 1
         self._console.busy(self)
-        self._server.when_ended(child.thread, self._was_ended)
+        for thread in tuple(left):
+            self._server.when_ended(thread, partial(self._was_ended, left, thread))
 
-    def _was_ended(self, _how: Exit) -> None:
+    def _was_ended(self, left: set[int], thread: int, _how: Exit) -> None:
+        left.discard(thread)
+        if left:
+            return
         self._awaits -= 1
         if not self._is_over:
             self._say({"ended": {}})

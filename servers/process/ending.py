@@ -15,8 +15,11 @@ MAX_GRACE = 3600.0
 def end(server: "ProcessServer", child: "Child", grace: float | None = None) -> float:
     """Have *child* end: at the latest after *grace* seconds (default: its own), at once for 0.
 
-    Returns at once, how many seconds it has.
+    Returns at once, how many seconds it has. One that has ended already, and waits to be restarted, is gone then.
     """
+    if child.over:
+        server.bury(child)
+        return 0.0
     seconds = child.spec.grace if grace is None else grace
     if seconds <= 0:
         server.signal(child, signal.SIGKILL)
@@ -26,11 +29,6 @@ def end(server: "ProcessServer", child: "Child", grace: float | None = None) -> 
     thread = child.thread
     server.server.after(seconds, lambda: _kill(server, child, thread))
     return seconds
-
-
-def is_over(server: "ProcessServer", child: "Child") -> bool:
-    """Say whether *child* has ended already, and is there to be restarted only."""
-    return not server.environment.sys.inspect(child.handle).count
 
 
 def _kill(server: "ProcessServer", child: "Child", thread: int) -> None:

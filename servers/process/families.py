@@ -14,6 +14,7 @@ from libexo.ipc.message import Message
 from libexo.stub.call import DONE
 from servers.process import policy
 from servers.process.descent import Descent
+from servers.process.ending import GRACE
 from servers.process.policy import SpawnRefused
 from servers.scheduler.api import Scheduler
 
@@ -53,12 +54,12 @@ class Families:
                 "share 0, outside the plans, is an operator's to give ('exo run --share 0'): ask for 1 to 1000"
             )
         if parent is None:
-            return Descent(1, thread, name, thread)
+            return Descent(1, thread, name, thread, GRACE)
         if parent.ending:
             raise SpawnRefused(
                 f"{parent.spec.name} is being ended with all its descendants: it may start nobody"
             )
-        return Descent(parent.part, parent.family, parent.first, parent.thread)
+        return Descent(parent.part, parent.family, parent.first, parent.thread, parent.spec.grace)
 
     def _environment_of(self, thread: int) -> tuple[int, int | None, str]:
         """Return the first thread of the environment of *thread*, its uid, and its name."""
