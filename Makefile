@@ -3,7 +3,7 @@
 PYTHON ?= python3
 SOAK   ?= 10
 SHORT  := not soak and not containers
-BESIDE := -n 2 --dist worksteal
+PAIRS  := -n 2 --dist worksteal
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -26,8 +26,8 @@ run: setup  ## boot an embedded system, take the tour, shut down
 
 test: setup  ## run the test suite
 ifeq ($(strip $(ARGS)),)
-	@echo "test: what runs in one process, two at a time"; $(BIN)/pytest $(BESIDE) -m "not system and $(SHORT)"; beside=$$?; \
-	    echo "test: what runs on the real machine, one after another"; $(BIN)/pytest -m "system and $(SHORT)" && exit $$beside
+	@echo "test: two at a time"; $(BIN)/pytest $(PAIRS) -m "(beside or not system) and $(SHORT)"; two=$$?; \
+	    echo "test: one at a time"; $(BIN)/pytest -m "system and not beside and $(SHORT)" && exit $$two
 else
 	@$(BIN)/pytest $(ARGS)
 endif
