@@ -269,6 +269,10 @@ class System:
             len(self.processes()),
         )
 
+    def balances(self) -> bool:
+        """Say whether the books are those every test is held to."""
+        return self.books() == self.baseline
+
     def rebase(self) -> None:
         """Take the books as they are, once they stand still, for those every test is held to."""
         self.settle()

@@ -11,6 +11,7 @@ from tests.system.booted import Running, System
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.beside,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid"),
 ]
 conforms = pytest.mark.conforms

@@ -5,7 +5,7 @@ import pytest
 from kernel.abi.kip import Head
 from tests.system.booted import System, wait_until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.beside]
 
 PROGRAM = """
 import libexo

@@ -16,7 +16,7 @@ from kernel.abi.obituary import Obituary
 from tests.system.booted import Running, System, ended, wait_until
 from tests.system.confined import directory
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.beside]
 
 BLOCKED = """
 import threading
