@@ -16,21 +16,16 @@ A binding may have a ring, memory that both sides map (`kernel.rings`).
 """
 
 import struct
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from hwmodel.machine import Exhausted
 from kernel.abi import traps
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
-from kernel.abi.events import Event
-from kernel.abi.kip import Counter
-from kernel.abi.limits import MAX_BINDINGS, MAX_INCOMING
+from kernel.abi.limits import MAX_BINDINGS
 from kernel.abi.messages import Label
-from kernel.dispatch import Call, handles
 from kernel.errors import Refused
-from kernel.frames import Extent
-from kernel.rings import Ring, ring_extent
+from kernel.rings import Ring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,7 +38,7 @@ if TYPE_CHECKING:
     from kernel.thread import Thread
 
 
-_DESCRIPTORS, _RING_DESCRIPTORS = 4, 6
+DESCRIPTORS, RING_DESCRIPTORS = 4, 6
 """What the kernel holds for a binding at the most: its end point, the receiver's tickets, and a look into one of
 them; with a ring, the receiver's ends of the doorbells as well."""
 
@@ -101,7 +96,7 @@ class Binding:
     @property
     def descriptors(self) -> int:
         """How many descriptors the kernel holds for it."""
-        return _DESCRIPTORS if self.ring is None else _RING_DESCRIPTORS
+        return DESCRIPTORS if self.ring is None else RING_DESCRIPTORS
 
     @property
     def ring_size(self) -> int:
@@ -145,7 +140,7 @@ class Bindings:
         if len(environment.outgoing) >= MAX_BINDINGS:
             raise Refused(Refusal.TOO_MANY_BINDINGS, f"{MAX_BINDINGS} bindings")
         environment.budget.check(Item.BINDINGS)
-        environment.budget.check(Item.DESCRIPTORS, _RING_DESCRIPTORS)
+        environment.budget.check(Item.DESCRIPTORS, RING_DESCRIPTORS)
         binding = Binding(self._kernel.machine, sender, receiver, intended, self._connected)
         environment.outgoing[binding.token] = receiver.incoming[binding.token] = binding
         environment.budget.hold(Item.BINDINGS)
@@ -226,113 +221,3 @@ class Bindings:
                 self._kernel.tell(sender.environment, Label.PARTNER_GONE, words, thread=sender.id)
             self.unbind(binding)
             yield None
-
-
-@handles(traps.Bind)
-def _bind(kernel: "Kernel", call: Call[traps.Bind]) -> "traps.Bound | Steps[traps.Bound]":
-    extent = ring_extent(call)
-    return _bind_now(kernel, call, None) if extent is None else _bind_ring(kernel, call, extent)
-
-
-def _bind_ring(kernel: "Kernel", call: Call[traps.Bind], extent: Extent) -> "Steps[traps.Bound]":
-    """Bind with *extent* as ring memory, once no other job works on it."""
-    yield from extent.lock()
-    try:
-        bound = _bind_now(kernel, call, ring_extent(call))
-        yield from extent.cut()
-    finally:
-        extent.unlock(kernel)
-    return bound
-
-
-def _bind_now(kernel: "Kernel", call: Call[traps.Bind], extent: Extent | None) -> traps.Bound:
-    threads, bindings = kernel.threads, kernel.bindings
-    intended = threads.find(call.trap.thread)
-    sender = threads.own(call.caller, call.trap.sender)
-    binding = bindings.bind(sender, intended)
-    call.gives += binding.senders
-    binding.senders = []
-    try:
-        if extent is not None:
-            binding.ring = Ring(kernel.machine, extent)
-            call.caller.budget.hold(Item.DESCRIPTORS, binding.descriptors - _DESCRIPTORS)
-            call.gives += binding.ring.begin(binding)
-    except Exhausted:
-        bindings.unbind(binding)
-        raise
-    call.undo = lambda: bindings.undo(binding)
-    receiver = binding.receiver
-    kernel.count(Counter.BINDS)
-    kernel.trace.record(Event.BOUND, call.caller.number, receiver.id)
-    return traps.Bound(
-        address=binding.endpoint.name, token=binding.token, thread=receiver.id, ring=binding.ring_size
-    )
-
-
-@handles(traps.Incoming)
-def _incoming(kernel: "Kernel", call: Call[traps.Incoming]) -> tuple[traps.Arrived, ...]:
-    receiver = kernel.threads.own(call.caller, call.trap.receiver)
-    taken = []
-    for binding in list(islice(receiver.arrived.values(), MAX_INCOMING)):
-        try:
-            call.gives += binding.hand_over()
-        except Exhausted:
-            kernel.bindings.end(binding)  # else it would be first again
-            continue
-        del receiver.arrived[binding.token]
-        taken.append(traps.Arrived(binding.token, binding.identity))
-    receiver.told = False
-    if receiver.arrived:
-        kernel.bindings.announce(receiver)
-    return tuple(taken)
-
-
-@handles(traps.Identify)
-def _identify(kernel: "Kernel", call: Call[traps.Identify]) -> traps.Identified:
-    kernel.count(Counter.IDENTIFIES)
-    binding = _to_caller(kernel, call)
-    if binding is None:
-        kernel.count(Counter.UNKNOWN_TOKENS)
-        raise Refused(Refusal.UNKNOWN_TOKEN, "the message under it must be thrown away")
-    return binding.identity
-
-
-def _to_caller(kernel: "Kernel", call: Call[traps.Identify] | Call[traps.Unbind]) -> Binding | None:
-    """Return the binding by its token, if the caller's thread is its receiver."""
-    try:
-        receiver = kernel.threads.own(call.caller, call.trap.receiver)
-    except Refused:
-        return None
-    return receiver.incoming.get(call.trap.token)
-
-
-@handles(traps.Unbind)
-def _unbind(kernel: "Kernel", call: Call[traps.Unbind]) -> None:
-    binding = call.caller.outgoing.get(call.trap.token)
-    if binding is not None:
-        kernel.bindings.unbind(binding)
-    elif (binding := _to_caller(kernel, call)) is not None:
-        kernel.bindings.end(binding)
-    else:
-        raise Refused(Refusal.UNKNOWN_TOKEN, "")
-
-
-@handles(traps.WaitPage)
-def _wait_page(kernel: "Kernel", call: Call[traps.WaitPage]) -> None:
-    partner = _partner(kernel, call)
-    call.gives.append(partner.environment.shared.descriptor(writable=False))
-
-
-@handles(traps.Sends)
-def _sends(kernel: "Kernel", call: Call[traps.Sends]) -> bool:
-    partner, to = _partner(kernel, call), call.trap.to
-    outgoing = partner.environment.outgoing.values()
-    return any(b.look[0].posted() for b in outgoing if b.sender is partner and b.intended.id == to)
-
-
-def _partner(kernel: "Kernel", call: Call[traps.WaitPage] | Call[traps.Sends]) -> "Thread":
-    """Return the thread the trap is about. Raises Refused unless the caller is bound to its environment."""
-    partner = kernel.threads.find(call.trap.thread)
-    if not call.caller.calls(partner.environment):
-        raise Refused(Refusal.MAY_NOT_BIND, f"{call.caller.name} is not bound to {partner.environment.name}")
-    return partner

@@ -3,15 +3,16 @@
     machine      RAM, processors, clock, interrupt lines        hwmodel.machine
     trace        the event ring                                 kernel.tracing
     kip          what is exposed to all                         kernel.kip
-    frames       which frames are free                          kernel.frames, .memory
-    environments the unit of protection                         kernel.environment, .environments, .lifecycle
+    frames       which frames are free                          kernel.frames, .rings
+    environments the unit of protection                         kernel.environment, .environments, .programs
     threads      ids and sockets for IPC                        kernel.threads
     bindings     the right to send                              kernel.bindings
-    processors   slices and plans                               kernel.cpu
+    processors   slices and plans                               kernel.processor
     interrupts   lines to threads                               kernel.interrupts
     upcalls      what the kernel tells environments             kernel.upcalls
     gate         decode, check, handle, answer                  kernel.gate, .dispatch
-    records      what was booted, with which command lines      kernel.bootinfo
+    traps        the handlers, object by object                 kernel.traps, .x2
+    records      what was booted, with which command lines      kernel.x2.records
     heartbeat    whether the root task answers                  kernel.heartbeat
     loader       the servers, the root task's restart, attach   here
     shutdown     the end of all, in order                       kernel.shutdown
@@ -37,7 +38,6 @@ from kernel.abi.operators import NO_UID, Operators
 from kernel.abi.program import Program, ProgramKind, Role
 from kernel.abi.topology import ServerConfig, Topology, booted
 from kernel.abi.traps import Booted
-from kernel.bootinfo import boot_records
 from kernel.budget import Budget
 from kernel.capability import give
 from kernel.environment import Environment
@@ -45,13 +45,14 @@ from kernel.errors import Refused
 from kernel.frames import Ram
 from kernel.heartbeat import Heartbeat
 from kernel.kernel import Kernel, refuse_heartbeat
-from kernel.lifecycle import Factory
 from kernel.names import check_free, check_name
+from kernel.programs import Factory
 from kernel.shutdown import Shutdown
+from kernel.x2.records import boot_records
 
 if TYPE_CHECKING:
     from hwmodel.machine import Body, Machine
-    from kernel.thing import Thing
+    from kernel.resource import Resource
 
 FIRST_DELAY = 50_000_000
 """Nanoseconds before the second restart of a root task that ends again and again; doubled at each further one."""
@@ -79,7 +80,7 @@ class Loader:
         self.kernel = kernel
         self._topology = topology
         self._factory = Factory()
-        self._rights: dict[str, list[Thing]] = {
+        self._rights: dict[str, list[Resource]] = {
             "ram": [Ram(0, kernel.frames.total)],
             "cpus": list(kernel.processors),
             "factory": [self._factory],
@@ -130,8 +131,8 @@ class Loader:
         """Give a server, new to the system, what it holds; who restarts the others gets a capability to each."""
         environment.keeps = server.restart == "always"
         for kind in server.holds:
-            for thing in self._rights[kind]:
-                give(self.kernel, environment, thing)
+            for resource in self._rights[kind]:
+                give(self.kernel, environment, resource)
         if not self._is_root(environment):
             root = self._roots.get(self._overseer)
             if root is not None and (root.alive or root.keeps):

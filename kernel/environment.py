@@ -22,8 +22,8 @@ from kernel.budget import Budget
 from kernel.capability import Capability, Owed, Table
 from kernel.errors import Refused
 from kernel.jobs import Latch
+from kernel.resource import Resource
 from kernel.starts import Starts
-from kernel.thing import Lasting
 from kernel.thread import Thread
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def check_aligned(location: int) -> None:
         raise Refused(Refusal.BAD_UTCB, f"{location:#x} is no multiple of {UTCB_SIZE}")
 
 
-class Environment(Lasting):
-    """One environment; also the thing an ENVIRONMENT capability is to."""
+class Environment(Resource):
+    """One environment; also the resource an ENVIRONMENT capability is to."""
 
     kind = Kind.ENVIRONMENT
 
@@ -169,7 +169,7 @@ class Environment(Lasting):
     @property
     def privileged(self) -> bool:
         """Whether it may do what X.2 leaves to privileged threads: it may create environments."""
-        return any(c.thing.kind is Kind.FACTORY and c.rights & Rights.CONTROL for c in self.table)
+        return any(c.resource.kind is Kind.FACTORY and c.rights & Rights.CONTROL for c in self.table)
 
     # ---------------------------------------------------------------------------------- whom it may send to
 

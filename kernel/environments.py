@@ -152,7 +152,7 @@ class Environments:
         """Show what *heir* inherited as its own."""
         for capability in list(heir.table):
             if not capability.taken:
-                capability.thing.inherited(self._kernel, heir)
+                capability.resource.inherited(self._kernel, heir)
             yield None
 
     def adopt(
@@ -394,7 +394,9 @@ class Environments:
 
     def conclude(self, e: Environment) -> None:
         """The end of *e* is done with, and it has its successor, if it is to have one."""
-        for watched in [c.thing for c in e.table if isinstance(c.thing, Environment) and c.thing.over]:
+        for watched in [
+            c.resource for c in e.table if isinstance(c.resource, Environment) and c.resource.over
+        ]:
             self.review(watched)
         self.review(e)
 

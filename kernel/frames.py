@@ -17,8 +17,8 @@ from kernel.abi.messages import Label
 from kernel.abi.rights import Kind, Rights
 from kernel.errors import Refused
 from kernel.jobs import Latch
+from kernel.resource import Resource
 from kernel.runs import FreeRuns
-from kernel.thing import Lasting, Thing
 
 if TYPE_CHECKING:
     from hwmodel.machine import Backing, Deed, Descriptor
@@ -32,7 +32,7 @@ _RUNS = 1000
 """Free runs looked at in one step."""
 
 
-class Ram(Lasting):
+class Ram(Resource):
     """A range of frames whose holder may carve it. Extents carved from it are derived from it."""
 
     kind = Kind.RAM
@@ -59,7 +59,7 @@ class Ram(Lasting):
         return Ram(first, count)
 
 
-class Extent:
+class Extent(Resource):
     """A run of frames that was carved: memory of its own."""
 
     kind = Kind.EXTENT
@@ -312,25 +312,27 @@ class Frames:
         self._kernel.trace.record(Event.TOOK, 0, extent.first, Kind.EXTENT)
 
 
-def check_no_ring(thing: Thing) -> None:
-    """Refuse when *thing* is memory of a ring, which is passed on to nobody."""
-    if isinstance(thing, Extent):
-        thing.check_no_ring()
+def check_no_ring(resource: Resource) -> None:
+    """Refuse when *resource* is memory of a ring, which is passed on to nobody."""
+    if isinstance(resource, Extent):
+        resource.check_no_ring()
 
 
-def part_of(thing: Thing, first: int, count: int) -> Ram:
-    """Return a part of *thing*, which must be RAM to have parts. Raises Refused."""
-    if not isinstance(thing, Ram):
-        raise Refused(Refusal.NOT_WHOLE, f"{thing!r} has no parts")
-    return thing.part(first, count)
+def part_of(resource: Resource, first: int, count: int) -> Ram:
+    """Return a part of *resource*, which must be RAM to have parts. Raises Refused."""
+    if not isinstance(resource, Ram):
+        raise Refused(Refusal.NOT_WHOLE, f"{resource!r} has no parts")
+    return resource.part(first, count)
 
 
 def passed_on(kernel: "Kernel", given: "Capability") -> None:
     """Account an extent to whom its carver gave it, or who got it whole; sharing it on changes nothing."""
-    extent, parent = given.thing, given.parent
+    extent, parent = given.resource, given.parent
     if not isinstance(extent, Extent) or parent is None:
         return
-    whole = isinstance(parent.thing, Ram)
-    from_carver = not whole and parent.origin == 0 and isinstance(getattr(parent.parent, "thing", None), Ram)
+    whole = isinstance(parent.resource, Ram)
+    from_carver = (
+        not whole and parent.origin == 0 and isinstance(getattr(parent.parent, "resource", None), Ram)
+    )
     if whole or from_carver:
         extent.account(kernel, given.holder)

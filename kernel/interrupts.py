@@ -2,16 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
-from kernel.abi.ids import KERNEL_ENVIRONMENTS, SYSTEM_BASE, show_thread, thread_id, thread_number
+from kernel.abi.ids import SYSTEM_BASE, show_thread, thread_id, thread_number
 from kernel.abi.kip import Counter
 from kernel.abi.messages import Label
 from kernel.abi.rights import Kind
-from kernel.dispatch import Call, handles
 from kernel.errors import Refused
-from kernel.thing import Lasting
+from kernel.resource import Resource
 
 if TYPE_CHECKING:
     from kernel.environment import Environment
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from kernel.thread import Thread
 
 
-class Line(Lasting):
+class Line(Resource):
     """One interrupt line."""
 
     kind = Kind.INTERRUPT
@@ -97,28 +95,3 @@ class InterruptLines:
         for line in self.lines:
             if line.handler is thread:
                 self.unbind(line)
-
-
-@handles(traps.Acknowledge)
-def _acknowledge(kernel: "Kernel", call: Call[traps.Acknowledge]) -> None:
-    if call.trap.thread == KERNEL_ENVIRONMENTS:
-        kernel.on_heartbeat(call.caller)
-    else:
-        kernel.interrupts.answer(call.trap.thread, call.caller)
-
-
-@handles(traps.InterruptBind)
-def _bind(kernel: "Kernel", call: Call[traps.InterruptBind]) -> None:
-    line = call.capability.thing
-    assert isinstance(line, Line)
-    if call.trap.bind:
-        kernel.interrupts.bind(line, call.caller.first)
-    elif line.handler is not None and line.handler.environment is call.caller:
-        kernel.interrupts.unbind(line)
-
-
-@handles(traps.InterruptMask)
-def _mask(kernel: "Kernel", call: Call[traps.InterruptMask]) -> None:
-    line = call.capability.thing
-    assert isinstance(line, Line)
-    kernel.interrupts.mask(line, masked=call.trap.masked)

@@ -3,22 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kernel import (  # noqa: F401 - to fill the dispatch table
-    control,
-    lifecycle,
-    memory,
-    plans,
-    quanta,
-    space,
-    taking,
-)
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.ids import NIL_THREAD, ThreadId
 from kernel.abi.kip import Counter
 from kernel.abi.messages import Label
 from kernel.abi.traps import Booted
 from kernel.bindings import Bindings
-from kernel.cpu import Processor
 from kernel.environment import Environment
 from kernel.environments import Environments
 from kernel.errors import Refused
@@ -27,6 +17,7 @@ from kernel.gate import Gate
 from kernel.interrupts import InterruptLines
 from kernel.jobs import Jobs
 from kernel.kip import Kip
+from kernel.processor import Processor
 from kernel.threads import Threads
 from kernel.tracing import Trace
 from kernel.upcalls import Upcalls

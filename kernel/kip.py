@@ -29,13 +29,13 @@ from kernel.abi.kip import (
 )
 from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_NAMES
 from kernel.errors import Refused
-from kernel.x2 import write_processor, write_records, write_x2
+from kernel.x2.page import write_processor, write_records, write_x2
 
 if TYPE_CHECKING:
     from hwmodel.machine import Descriptor, Machine
     from kernel.budget import Budget
-    from kernel.cpu import Processor
     from kernel.environment import Environment
+    from kernel.processor import Processor
     from kernel.thread import Thread
 
 _TRAPS_WORD = 5
@@ -71,7 +71,7 @@ class Kip:
         words[Head.CPU_COUNT] = len(machine.cores)
 
     def show_records(self, records: bytes) -> None:
-        """Write the boot records (`kernel.bootinfo`), once, before anybody reads them."""
+        """Write the boot records (`kernel.x2.records`), once, before anybody reads them."""
         write_records(self._buffer, self._words[Head.FRAME_COUNT], records)
 
     def show_processor(self, number: int, internal: int, external: int) -> None:

@@ -1,4 +1,4 @@
-"""Names: whose they are, and the trap that publishes one.
+"""Names: whose they are.
 
 The name of an environment is its own from its first moment to its last, and, where it leaves its all to a
 successor, until that has come. The names of the servers of the topology are theirs always, whether one runs or
@@ -8,11 +8,8 @@ of its thread, and leaves a row of the table for the own name of every environme
 
 from typing import TYPE_CHECKING
 
-from kernel.abi import traps
-from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
-from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_NAME, MAX_NAMES
-from kernel.dispatch import Call, handles
+from kernel.abi.limits import MAX_NAME
 from kernel.errors import Refused
 
 if TYPE_CHECKING:
@@ -41,23 +38,3 @@ def check_free(kernel: "Kernel", name: str, *, system: bool = False) -> None:
     """Refuse a *name* that somebody has, or is to have."""
     if taken := why_taken(kernel, name, system=system):
         raise Refused(Refusal.NAME_TAKEN, taken)
-
-
-@handles(traps.NamePublish)
-def _publish(kernel: "Kernel", call: Call[traps.NamePublish]) -> None:
-    name, thread, kip = check_name(call.trap.name), call.trap.thread, kernel.kip
-    if not thread:
-        kip.publish(name, 0)
-        return
-    environment = kernel.threads.living(thread)
-    if kip.owner(name) == thread:
-        return
-    if name != environment.name or environment.first.id != thread:
-        check_free(kernel, name)
-    if len(kip.payers) >= MAX_NAMES - MAX_ENVIRONMENTS:
-        raise Refused(
-            Refusal.TABLE_FULL, f"{len(kip.payers)} names are published beside those of environments"
-        )
-    environment.budget.charge(Item.NAMES)
-    kip.publish(name, thread)
-    kip.payers[name] = environment.budget

@@ -87,7 +87,7 @@ def ring_extent(call: "Call[traps.Bind]") -> Extent | None:
     if name == NIL_HANDLE:
         return None
     capability = call.caller.table.lookup(name)
-    extent = capability.thing
+    extent = capability.resource
     if not isinstance(extent, Extent):
         raise Refused(Refusal.WRONG_KIND, f"handle {name:#x} is to no extent")
     if _NEEDED & ~capability.rights:

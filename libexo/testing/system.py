@@ -24,8 +24,8 @@ from kernel.boot import Loader, boot
 from kernel.capability import Capability, give
 from kernel.environment import Environment as KernelEnvironment
 from kernel.frames import Ram
-from kernel.lifecycle import Factory
-from kernel.thing import Thing
+from kernel.programs import Factory
+from kernel.resource import Resource
 from libexo.environment import Environment, attach
 from libexo.host import current
 from libexo.host.simulated import SimulatedHost
@@ -160,16 +160,16 @@ class System:
         )
         environment.keeps = keeps
         task = Task(self, environment)
-        task.handles = [self.give(task, thing).handle for kind in holds for thing in self._things(kind)]
+        task.handles = [self.give(task, resource).handle for kind in holds for resource in self._things(kind)]
         self.tasks.append(task)
         return task
 
-    def give(self, task: Task, thing: Thing) -> Capability:
-        """Give *task* a first capability to *thing*, one of the kernel's objects."""
-        return give(self.kernel, task.environment, thing)
+    def give(self, task: Task, resource: Resource) -> Capability:
+        """Give *task* a first capability to *resource*, one of the kernel's objects."""
+        return give(self.kernel, task.environment, resource)
 
-    def _things(self, kind: Holding) -> Sequence[Thing]:
-        things: dict[str, Sequence[Thing]] = {
+    def _things(self, kind: Holding) -> Sequence[Resource]:
+        things: dict[str, Sequence[Resource]] = {
             "ram": [Ram(0, self.kernel.frames.total)],
             "cpus": self.kernel.processors,
             "factory": [Factory()],

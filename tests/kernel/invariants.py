@@ -111,7 +111,7 @@ def _offers(e: Environment) -> Iterator[str]:
             yield f"{e} has {len(offers)} offers to {receiver}"
         for offer in offers:
             of = offer.parent
-            if of is None or of.offer is not None or of.holder is not e or of.thing is not offer.thing:
+            if of is None or of.offer is not None or of.holder is not e or of.resource is not offer.resource:
                 yield f"{offer} is of {of}"
             if offer.children or offer.mapped or not offer.rights or (of and offer.rights & ~of.rights):
                 yield f"{offer} is more than an offer, or none"
@@ -119,10 +119,10 @@ def _offers(e: Environment) -> Iterator[str]:
 
 def _things(capabilities: list[Capability], rows: list[Environment]) -> Iterator[str]:
     for capability in capabilities:
-        thing, parent = capability.thing, capability.parent
+        thing, parent = capability.resource, capability.parent
         if parent is None:
             continue
-        above = parent.thing
+        above = parent.resource
         part = isinstance(above, Ram) and isinstance(thing, Ram | Extent)
         if thing is not above and not part:
             yield f"{capability} is derived from {parent}"
@@ -131,7 +131,7 @@ def _things(capabilities: list[Capability], rows: list[Environment]) -> Iterator
             if not inside:
                 yield f"{capability} is outside {parent}"
     for e in rows:
-        if set(e.watchers) != {c for c in capabilities if c.thing is e}:
+        if set(e.watchers) != {c for c in capabilities if c.resource is e}:
             yield f"{e} is watched by others than hold it"
         if not e.alive and not e.watchers:
             yield f"nobody watches {e}, which ended"
@@ -154,8 +154,8 @@ def rights_grow(
 def _frames(kernel: Kernel, machine: SimulatedMachine, capabilities: list[Capability]) -> Iterator[str]:
     extents: dict[Extent, list[Capability]] = {}
     for capability in capabilities:
-        if isinstance(capability.thing, Extent):
-            extents.setdefault(capability.thing, []).append(capability)
+        if isinstance(capability.resource, Extent):
+            extents.setdefault(capability.resource, []).append(capability)
     runs = kernel.frames._runs
     spans = sorted(
         [(s, e) for s, e in zip(runs._starts, runs._ends, strict=True)]
@@ -371,7 +371,7 @@ def _kip_plans(kernel: Kernel) -> Iterator[str]:
 
 def counted(kernel: Kernel, e: Environment, everything: list[Capability]) -> dict[Item, int]:
     """Count what there really is of each item that counts against *e*."""
-    extents = {c.thing for c in everything if isinstance(c.thing, Extent) and c.thing.user is e}
+    extents = {c.resource for c in everything if isinstance(c.resource, Extent) and c.resource.user is e}
     rings = sum(binding.ring is not None for binding in e.outgoing.values())
     names = [name for name, payer in kernel.kip.payers.items() if payer is e.budget]
     parts = e.budget.parts

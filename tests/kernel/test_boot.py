@@ -51,7 +51,7 @@ def settle(system: System) -> Outcome:
 
 
 def kinds(environment: Environment) -> list[Kind]:
-    return [capability.thing.kind for capability in environment.table]
+    return [capability.resource.kind for capability in environment.table]
 
 
 def path_of(descriptor: object) -> str:
@@ -121,7 +121,7 @@ def test_several_may_create_environments() -> None:
             named(system, name).body.kill()
             settle(system)
 
-        things = [capability.thing for capability in named(system, "second").table]
+        things = [capability.resource for capability in named(system, "second").table]
         assert [named(system, name).alive for name in ("root", "second")] == [True, True]
         assert [thing.name for thing in things if isinstance(thing, Environment)] == ["ram", "cpu"]
         assert kinds(named(system, "root")) == [Kind.FACTORY]

@@ -360,5 +360,5 @@ def test_objects_show_themselves() -> None:
         a = stage.puppet("a", holds=("ram",))
         a.sys.carve(a.handles[0], 2, 9)
 
-        assert [repr(c.thing) for c in a.caps] == ["<Ram 0+256>", "<Extent 9+2>"]
+        assert [repr(c.resource) for c in a.caps] == ["<Ram 0+256>", "<Extent 9+2>"]
         assert repr(a.caps[1]).startswith("<Capability <Extent 9+2>")

@@ -33,12 +33,12 @@ from kernel.abi.ids import (
 from kernel.abi.limits import MAX_SPACE_THREADS, MAX_THREADS
 from kernel.abi.messages import Label
 from kernel.abi.space import UNCHANGED
-from kernel.dispatch import Call, handles
+from kernel.dispatch import Call
 from kernel.environment import Environment, check_aligned
 from kernel.errors import Refused
-from kernel.lifecycle import check_program
-from kernel.space import check_privilege, space_of
+from kernel.programs import check_program
 from kernel.thread import Thread
+from kernel.x2.spaces import check_privilege, space_of
 
 if TYPE_CHECKING:
     from kernel.jobs import Steps
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 Control = Call[traps.ThreadControl]
 
 
-@handles(traps.ThreadControl)
-def _thread_control(kernel: "Kernel", call: Control) -> "Steps[None] | None":
+def thread_control(kernel: "Kernel", call: Control) -> "Steps[None] | None":
+    """Create, change or delete a thread, or choose who handles an interrupt."""
     trap = call.trap
     check_privilege(call)
     if trap.program is not None:

@@ -4,11 +4,13 @@ from typing import TYPE_CHECKING
 
 from kernel.abi import traps
 from kernel.abi.errors import Refusal
+from kernel.abi.kip import Head
 from kernel.abi.limits import MAX_SLICE_US, MIN_SLICE_US
+from kernel.abi.messages import Label
 from kernel.abi.rights import Kind, Rights
-from kernel.cpu import Processor
-from kernel.dispatch import Call, handles
+from kernel.dispatch import Call, CallTo, Handlers
 from kernel.errors import Refused
+from kernel.processor import Processor
 
 if TYPE_CHECKING:
     from kernel.environment import Environment
@@ -16,16 +18,8 @@ if TYPE_CHECKING:
     from kernel.kernel import Kernel
 
 
-def _check_slice(microseconds: int) -> int:
-    if not MIN_SLICE_US <= microseconds <= MAX_SLICE_US:
-        raise Refused(Refusal.BAD_SLICE, f"{microseconds} us is not in {MIN_SLICE_US}..{MAX_SLICE_US}")
-    return microseconds
-
-
-@handles(traps.ThreadSwitch)
-def _switch(_kernel: "Kernel", call: Call[traps.ThreadSwitch]) -> None:
-    trap, processor = call.trap, call.capability.thing
-    assert isinstance(processor, Processor)
+def _thread_switch(_kernel: "Kernel", call: CallTo[traps.ThreadSwitch, Processor]) -> None:
+    trap, processor = call.trap, call.resource
     if trap.giver:
         giver = processor.member(trap.giver)
         processor.give_up(call.caller, giver, processor.member(trap.thread) if trap.thread else None)
@@ -34,18 +28,20 @@ def _switch(_kernel: "Kernel", call: Call[traps.ThreadSwitch]) -> None:
     processor.switch(call.caller, processor.member(trap.thread), microseconds)
 
 
-@handles(traps.Plan)
-def _plan(_kernel: "Kernel", call: Call[traps.Plan]) -> None:
-    processor = call.capability.thing
-    assert isinstance(processor, Processor)
-    plan = [(processor.member(s.thread), _check_slice(s.microseconds)) for s in call.trap.slices]
-    processor.install(call.caller, plan)
+def _check_slice(microseconds: int) -> int:
+    if not MIN_SLICE_US <= microseconds <= MAX_SLICE_US:
+        raise Refused(Refusal.BAD_SLICE, f"{microseconds} us is not in {MIN_SLICE_US}..{MAX_SLICE_US}")
+    return microseconds
 
 
-@handles(traps.Migrate)
-def _migrate(kernel: "Kernel", call: Call[traps.Migrate]) -> "Steps[None]":
-    processor = call.capability.thing
-    assert isinstance(processor, Processor)
+def _plan(_kernel: "Kernel", call: CallTo[traps.Plan, Processor]) -> None:
+    processor = call.resource
+    slices = [(processor.member(s.thread), _check_slice(s.microseconds)) for s in call.trap.slices]
+    processor.install(call.caller, slices)
+
+
+def _migrate(kernel: "Kernel", call: CallTo[traps.Migrate, Processor]) -> "Steps[None]":
+    processor = call.resource
     thread = kernel.threads.known(call.trap.thread) or kernel.threads.find(call.trap.thread)
     environment = thread.environment
     if environment.cpu == processor.number:
@@ -67,17 +63,40 @@ def _migrate(kernel: "Kernel", call: Call[traps.Migrate]) -> "Steps[None]":
 
 def _check_movable(environment: "Environment") -> None:
     """Refuse what no plan may hold: who writes plans would wait for itself; the host schedules who attached."""
-    if any(c.thing.kind is Kind.CPU and c.rights & Rights.CONTROL for c in environment.table):
+    if any(c.resource.kind is Kind.CPU and c.rights & Rights.CONTROL for c in environment.table):
         raise Refused(Refusal.BAD_SLICE, f"{environment.name} holds a processor")
     if environment.launched and not environment.body.owned:
         raise Refused(Refusal.BAD_SLICE, f"{environment.name} attached by itself: the host schedules it")
 
 
-@handles(traps.ProcessorControl)
-def _control(kernel: "Kernel", call: Call[traps.ProcessorControl]) -> None:
+def _processor_control(kernel: "Kernel", call: Call[traps.ProcessorControl]) -> None:
     trap = call.trap
     if not call.caller.privileged:
         raise Refused(Refusal.NO_PRIVILEGE, call.caller.name)
     if trap.processor >= len(kernel.processors):
         raise Refused(Refusal.BAD_ARGUMENT, f"processor {trap.processor} of {len(kernel.processors)}")
     kernel.kip.show_processor(trap.processor, internal=trap.internal, external=trap.external)
+
+
+def _expire(kernel: "Kernel", call: CallTo[traps.Expire, Processor]) -> None:
+    """Send a thread's scheduler the preemption message of X.2: its total quantum is over.
+
+    What a thread may use is the business of who writes the plans, and so is that it runs no more. Only the kernel
+    can speak for the thread, and reach a scheduler that the writer of plans was not given to call.
+    """
+    call.resource.member(call.trap.thread)
+    thread = kernel.threads.find(call.trap.thread)
+    scheduler = kernel.threads.known(thread.scheduler)
+    if scheduler is None or scheduler.environment is call.caller:
+        return
+    words = ((kernel.machine.clock.now() - kernel.kip.head(Head.BOOT_NS)) // 1000, 0)
+    kernel.tell(scheduler.environment, Label.PREEMPTION, words, sender=thread.id, thread=scheduler.id)
+
+
+HANDLERS: Handlers = {
+    traps.ThreadSwitch: _thread_switch,
+    traps.Plan: _plan,
+    traps.Migrate: _migrate,
+    traps.ProcessorControl: _processor_control,
+    traps.Expire: _expire,
+}

@@ -21,7 +21,7 @@ from kernel.abi.messages import Label, Preemption
 from kernel.abi.program import Activity
 from kernel.abi.rights import Kind
 from kernel.errors import Refused
-from kernel.thing import Lasting
+from kernel.resource import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,8 +70,8 @@ class Member:
         self.asleep = False
 
 
-class Processor(Lasting):
-    """One processor; also the thing a CPU capability is to."""
+class Processor(Resource):
+    """One processor; also the resource a CPU capability is to."""
 
     kind = Kind.CPU
 

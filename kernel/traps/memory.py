@@ -8,7 +8,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.kip import Counter
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.capability import derive
-from kernel.dispatch import Call, handles
+from kernel.dispatch import CallTo, Handlers
 from kernel.errors import Refused
 from kernel.frames import Extent, Ram
 
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     from kernel.kernel import Kernel
 
 
-@handles(traps.Carve)
-def _carve(kernel: "Kernel", call: Call[traps.Carve]) -> "Steps[traps.Carved]":
+def _carve(kernel: "Kernel", call: CallTo[traps.Carve, Ram]) -> "Steps[traps.Carved]":
     trap, ram = call.trap, call.capability
-    assert isinstance(ram.thing, Ram)
     call.caller.budget.check(Item.DESCRIPTORS)
-    extent = yield from kernel.frames.carve(ram.thing, trap.count, trap.first, zero=trap.zero)
+    extent = yield from kernel.frames.carve(call.resource, trap.count, trap.first, zero=trap.zero)
     try:
         capability = derive(kernel, ram, call.caller, ALL_RIGHTS & (ram.rights | Rights.EXECUTE), extent)
     except Refused:
@@ -33,23 +31,23 @@ def _carve(kernel: "Kernel", call: Call[traps.Carve]) -> "Steps[traps.Carved]":
     return traps.Carved(extent=capability.handle, first=extent.first)
 
 
-@handles(traps.MapExtent)
-def _map(_kernel: "Kernel", call: Call[traps.MapExtent]) -> "traps.Mapped | Steps[traps.Mapped]":
-    extent = call.capability.thing
-    assert isinstance(extent, Extent)
-    return _map_later(call, extent) if extent.locked else _map_now(call, extent)
+def _map_extent(
+    _kernel: "Kernel", call: CallTo[traps.MapExtent, Extent]
+) -> "traps.Mapped | Steps[traps.Mapped]":
+    return _map_later(call, call.resource) if call.resource.locked else _map_now(call, call.resource)
 
 
-def _map_later(call: Call[traps.MapExtent], extent: Extent) -> "Steps[traps.Mapped]":
-    """Wait until no job works on the memory."""
+def _map_later(call: CallTo[traps.MapExtent, Extent], extent: Extent) -> "Steps[traps.Mapped]":
     yield from extent.settled()
     if call.capability.condemned:
         raise Refused(Refusal.STALE_HANDLE, f"handle {call.capability.handle:#x}")
     return _map_now(call, extent)
 
 
-def _map_now(call: Call[traps.MapExtent], extent: Extent) -> traps.Mapped:
-    capability = call.capability
+def _map_now(call: CallTo[traps.MapExtent, Extent], extent: Extent) -> traps.Mapped:
     extent.check_no_ring()
-    call.gives.append(extent.descriptor(capability))
-    return traps.Mapped(count=extent.count, writable=bool(capability.rights & Rights.WRITE))
+    call.gives.append(extent.descriptor(call.capability))
+    return traps.Mapped(count=extent.count, writable=bool(call.capability.rights & Rights.WRITE))
+
+
+HANDLERS: Handlers = {traps.Carve: _carve, traps.MapExtent: _map_extent}

@@ -11,7 +11,7 @@ from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import ANY_THREAD, NIL_THREAD, show_thread
 from kernel.abi.space import MIN_UTCB_AREA, USER_END, fpage
-from kernel.dispatch import Call, handles
+from kernel.dispatch import Call
 from kernel.errors import Refused
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def space_of(kernel: "Kernel", thread: int) -> "Environment":
     return found.environment
 
 
-@handles(traps.SpaceControl)
-def _space_control(kernel: "Kernel", call: Call[traps.SpaceControl]) -> "Steps[int]":
+def space_control(kernel: "Kernel", call: Call[traps.SpaceControl]) -> "Steps[int]":
+    """Set the areas of a space, or its redirector."""
     trap = call.trap
     check_privilege(call)
     space = space_of(kernel, trap.space)
