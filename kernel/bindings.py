@@ -18,121 +18,34 @@ A binding may have a ring, memory that both sides map (`kernel.rings`).
 import struct
 from typing import TYPE_CHECKING
 
-from hwmodel.machine import Exhausted
-from kernel.abi import traps
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.limits import MAX_BINDINGS
 from kernel.abi.messages import Label
+from kernel.environment import RING_DESCRIPTORS, Binding, Environment, Thread
 from kernel.errors import Refused
-from kernel.rings import Ring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from hwmodel.machine import Descriptor, Machine
+    from hwmodel.machine import Machine
     from kernel.abi.ids import ThreadId
-    from kernel.environment import Environment
+    from kernel.exposure import Exposure
     from kernel.jobs import Steps
-    from kernel.kernel import Kernel
-    from kernel.thread import Thread
-
-
-DESCRIPTORS, RING_DESCRIPTORS = 4, 6
-"""What the kernel holds for a binding at the most: its end point, the receiver's tickets, and a look into one of
-them; with a ring, the receiver's ends of the doorbells as well."""
 
 
 _TOKEN = struct.Struct("<QQ")
 
 
-class Binding:
-    """One thread's right to send to another."""
-
-    __slots__ = (
-        "endpoint", "home", "intended", "look", "receiver", "receivers", "ring", "sender", "senders", "token",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        machine: "Machine",
-        sender: "Thread",
-        receiver: "Thread",
-        intended: "Thread",
-        connected: "Callable[[Binding], None]",
-    ) -> None:
-        """Bind *sender* to *receiver*, to reach *intended*; *connected* is called when it is there.
-
-        Raises Exhausted.
-        """
-        self.sender = sender
-        self.home = sender.environment
-        """Where it stands, also when its sender has been moved."""
-        self.receiver = receiver
-        self.intended = intended
-        self.token = machine.token()
-        self.ring: Ring | None = None
-        self.senders: list[Descriptor] = []
-        self.receivers: list[Descriptor] = []
-        """Of each its tickets, that of sending and that of answering, until they are handed over."""
-        self.look: list[Descriptor] = []
-        """Once more that of sending, by which to see whether a message is up."""
-        self.endpoint = machine.endpoint(lambda: connected(self))
-        try:
-            for _ in range(2):
-                one, other = machine.ticket()
-                self.senders.append(one)
-                self.receivers.append(other)
-            self.look.append(self.receivers[0].duplicate())
-        except Exhausted:
-            self.close()
-            raise
-
-    @property
-    def redirected(self) -> bool:
-        """Whether it leads elsewhere than its sender asked for."""
-        return self.receiver is not self.intended
-
-    @property
-    def descriptors(self) -> int:
-        """How many descriptors the kernel holds for it."""
-        return DESCRIPTORS if self.ring is None else RING_DESCRIPTORS
-
-    @property
-    def ring_size(self) -> int:
-        """Bytes of its ring memory; 0: it has none."""
-        return self.ring.size if self.ring is not None else 0
-
-    @property
-    def identity(self) -> traps.Identified:
-        """What its receiver is told of it."""
-        sender, environment = self.sender, self.sender.environment
-        family = environment.budget.family or -1 - environment.number
-        return traps.Identified(sender.id, environment.number, self.redirected, self.ring_size, family)
-
-    def hand_over(self) -> "list[Descriptor]":
-        """Return what is the receiver's, once. Raises Exhausted: then it is still here."""
-        ring = self.ring.share() if self.ring is not None else []
-        receivers, self.receivers = self.receivers, []
-        return [self.endpoint.take(), *receivers, *ring]
-
-    def close(self) -> None:
-        """Close what was not handed over."""
-        self.endpoint.close()
-        for ticket in (*self.senders, *self.receivers, *self.look):
-            ticket.close()
-        if self.ring is not None:
-            self.ring.close()
-
-
 class Bindings:
     """All bindings; each stands in its sender's environment and at its receiver."""
 
-    def __init__(self, kernel: "Kernel") -> None:
+    def __init__(self, machine: "Machine", exposure: "Exposure") -> None:
         """Start with none."""
-        self._kernel = kernel
+        self._machine = machine
+        self._exposure = exposure
 
-    def bind(self, sender: "Thread", intended: "Thread") -> Binding:
+    def bind(self, sender: Thread, intended: Thread) -> Binding:
         """Bind *sender* to *intended*, or to who gets what is meant for it. Raises Refused, Exhausted."""
         environment = sender.environment
         environment.check_list(intended.environment)
@@ -141,7 +54,7 @@ class Bindings:
             raise Refused(Refusal.TOO_MANY_BINDINGS, f"{MAX_BINDINGS} bindings")
         environment.budget.check(Item.BINDINGS)
         environment.budget.check(Item.DESCRIPTORS, RING_DESCRIPTORS)
-        binding = Binding(self._kernel.machine, sender, receiver, intended, self._connected)
+        binding = Binding(self._machine, sender, receiver, intended, self._connected)
         environment.outgoing[binding.token] = receiver.incoming[binding.token] = binding
         environment.budget.hold(Item.BINDINGS)
         environment.budget.hold(Item.DESCRIPTORS, binding.descriptors)
@@ -154,10 +67,10 @@ class Bindings:
         if not receiver.told:
             self.announce(receiver)
 
-    def announce(self, receiver: "Thread") -> None:
+    def announce(self, receiver: Thread) -> None:
         """Tell *receiver* that somebody waits, as it is not told again before it asked."""
         receiver.told = True
-        self._kernel.tell(receiver.environment, Label.BOUND, (), thread=receiver.id)
+        self._exposure.tell(receiver.environment, Label.BOUND, (), thread=receiver.id)
 
     def unbind(self, binding: Binding) -> None:
         """End *binding*. Twice is harmless."""
@@ -168,12 +81,12 @@ class Bindings:
         binding.home.budget.release(Item.BINDINGS)
         binding.home.budget.release(Item.DESCRIPTORS, binding.descriptors)
         binding.close()
-        self._kernel.kip.raise_epoch()
+        self._exposure.kip.raise_epoch()
 
     def end(self, binding: Binding) -> None:
         """End *binding* alone: its sender is told which, since others to the same receiver stand."""
         words = binding.receiver.id, *_TOKEN.unpack(binding.token)
-        self._kernel.tell(binding.sender.environment, Label.UNBOUND, words, thread=binding.sender.id)
+        self._exposure.tell(binding.sender.environment, Label.UNBOUND, words, thread=binding.sender.id)
         self.unbind(binding)
 
     def undo(self, binding: Binding) -> bool:
@@ -181,7 +94,7 @@ class Bindings:
         self.unbind(binding)
         return False
 
-    def fall(self, thread: "Thread") -> "Steps[None]":
+    def fall(self, thread: Thread) -> "Steps[None]":
         """Cut off every binding of *thread*, which is gone; the steps end them, and its callers are told."""
         incoming = (binding for binding in self._cut_off(thread) if binding.sender is not thread)
         outgoing = [b for b in thread.environment.outgoing.values() if b.sender is thread]
@@ -193,19 +106,19 @@ class Bindings:
             self.unbind(binding)
             yield None
 
-    def renamed(self, thread: "Thread") -> "Steps[None]":
+    def renamed(self, thread: Thread) -> "Steps[None]":
         """End every binding to *thread*: who asked for it by this id is told. Its own are of its new id."""
         fallen, before = self._cut_off(thread), thread.id
         thread.told = False  # by its old id
-        self._kernel.kip.raise_epoch()
+        self._exposure.kip.raise_epoch()
         return self.drop(fallen, before)
 
-    def _cut_off(self, thread: "Thread") -> "Iterable[Binding]":
+    def _cut_off(self, thread: Thread) -> "Iterable[Binding]":
         """Let no binding to *thread* be known to it any more; return what they were."""
         fallen, thread.incoming = thread.incoming, {}
         return fallen.values()
 
-    def reroute(self, environment: "Environment") -> "Steps[None]":
+    def reroute(self, environment: Environment) -> "Steps[None]":
         """End the bindings of *environment* that would now lead elsewhere; it is told that the receiver went."""
         outgoing = environment.outgoing.values()
         return self.drop([b for b in outgoing if environment.leads(b.intended) is not b.receiver])
@@ -218,6 +131,6 @@ class Bindings:
             if (sender, receiver) not in told:
                 told.add((sender, receiver))
                 words = (receiver.id if gone is None else gone, *receiver.environment.end)
-                self._kernel.tell(sender.environment, Label.PARTNER_GONE, words, thread=sender.id)
+                self._exposure.tell(sender.environment, Label.PARTNER_GONE, words, thread=sender.id)
             self.unbind(binding)
             yield None

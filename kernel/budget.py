@@ -7,16 +7,11 @@ to its own payer: nothing can be gained by dying.
 What a server charges its callers for is void when either of them ends.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Mapping, Sequence
 
 from kernel.abi.budget import LEAST_PART, Item
 from kernel.abi.errors import Refusal
 from kernel.errors import Refused
-
-if TYPE_CHECKING:
-    from kernel.environment import Environment
-    from kernel.kernel import Kernel
 
 _COUNT = len(Item)
 
@@ -39,8 +34,8 @@ class Budget:
         """The budgets that came out of this one."""
         self.costs: dict[Item, int] = {}
         """What its environment costs its payer by being there."""
-        self.charges: dict[tuple[Environment, Item], int] = {}
-        """What servers hold for it."""
+        self.charges: dict[tuple[Hashable, Item], int] = {}
+        """What servers hold for it, and which."""
         self.row: memoryview | None = None
         """Where it is shown: for each item what is used, and the limit without what was given."""
 
@@ -73,6 +68,11 @@ class Budget:
     def release(self, item: Item, amount: int = 1) -> None:
         """Count *amount* less of *item*."""
         self.hold(item, -amount)
+
+    def void(self, by: Hashable = None) -> None:
+        """Release what is held for it *by* a server, or by all: nobody holds that any more."""
+        for key in [key for key in self.charges if by in (None, key[0])]:
+            self.release(key[1], self.charges.pop(key))
 
     def show_in(self, row: memoryview) -> None:
         """Show everything in *row* from now on."""
@@ -135,11 +135,3 @@ class Budget:
             if payer is not None:
                 payer.parts.add(part)
                 payer.move(part, 1)
-
-
-def void_charges(kernel: "Kernel", ended: "Environment") -> None:
-    """Nobody holds anything for *ended* any more, and *ended* holds nothing for others."""
-    for environment in kernel.environments:
-        charges = environment.budget.charges
-        for by, item in [key for key in charges if ended in (key[0], environment)]:
-            environment.budget.release(item, charges.pop((by, item)))

@@ -12,31 +12,75 @@ is to be taken by one environment (`kernel.offers`), and is a right to nothing: 
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import Handle, handle, handle_generation, handle_slot
+from kernel.abi.ids import Handle, ThreadId, handle, handle_generation, handle_slot
 from kernel.abi.limits import MAX_DEPTH, MAX_HANDLES, MAX_SLOTS
-from kernel.abi.rights import ALL_RIGHTS, Rights
+from kernel.abi.rights import ALL_RIGHTS, Kind, Rights
 from kernel.errors import Refused
 from kernel.jobs import Latch
-from kernel.resource import Resource
+from kernel.kip import Shown
+from kernel.upcalls import Told
 
 if TYPE_CHECKING:
     from hwmodel.machine import Alarm
-    from kernel.environment import Environment
-    from kernel.kernel import Kernel
+    from kernel.exposure import Exposure
+    from kernel.jobs import Steps
 
 _SPARE_SLOTS = 64
 """Free slots kept back before one is used again, so that a stale handle stays stale for long."""
 
 
+class Resource:
+    """What a capability can be to. One that does not say otherwise does not care who holds it."""
+
+    kind: Kind
+
+    def describe(self) -> tuple[int, int, int, int, str]:
+        """Return first, count, status, fault, text of `traps.Inspection`."""
+        return 0, 0, 0, 0, ""
+
+    def gained(self, capability: "Capability") -> None:
+        """*capability* to it is now somebody's."""
+
+    def moved(self, capability: "Capability", giver: "Table") -> None:
+        """*capability*, that was in the table of *giver*, is in another one."""
+
+    def inherited(self, heir: "Holder") -> None:
+        """What *heir* holds of it was its predecessor's."""
+
+    def lost(self, capability: "Capability") -> "Steps[None] | None":
+        """*capability* to it is no more; return what is to be done about that."""
+        return None
+
+
+class Holder(Shown, Told, Protocol):
+    """Who holds capabilities: an environment."""
+
+    name: str
+    table: "Table"
+    frames: int
+    owes: "Owed"
+    """The offers that count against its budget."""
+    offered: "dict[Capability, None]"
+    """The offers made to it."""
+    keeps: bool
+
+    @property
+    def thread(self) -> ThreadId:
+        """Who it is to others."""
+
+    def repossess(self, capability: "Capability") -> None:
+        """Write what was taken by force into the environment page."""
+
+
 class Offer(NamedTuple):
     """What makes a capability an offer: who may take it, and how."""
 
-    receiver: "Environment"
-    payer: "Environment"
+    receiver: Holder
+    payer: Holder
     """Whose budget it counts against."""
     until: int
     """When it falls, by the machine's clock."""
@@ -48,21 +92,9 @@ class Capability:
     """A right to one resource, in one slot of one table; or an offer of one."""
 
     __slots__ = (
-        "children",
-        "deadline",
-        "depth",
-        "handle",
-        "leaked",
-        "mapped",
-        "offer",
-        "origin",
-        "parent",
-        "resource",
-        "rights",
-        "table",
-        "taken",
-        "walk",
-    )
+        "children", "deadline", "depth", "handle", "leaked", "mapped", "offer", "origin", "parent", "resource",
+        "rights", "table", "taken", "walk",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -99,7 +131,7 @@ class Capability:
         return f"<{what} {self.resource!r} {self.rights!r} of {self.holder!r}>"
 
     @property
-    def holder(self) -> "Environment":
+    def holder(self) -> Holder:
         """Who has it, or had."""
         return self.table.holder
 
@@ -135,7 +167,7 @@ class Owed:
     def __init__(self) -> None:
         """Start with none."""
         self._all: dict[Capability, None] = {}
-        self._pairs: dict[tuple[Table, Environment], dict[Capability, None]] = {}
+        self._pairs: dict[tuple[Table, Holder], dict[Capability, None]] = {}
         """Those between the same two."""
 
     def __bool__(self) -> bool:
@@ -164,14 +196,14 @@ class Owed:
         return next(iter(most))
 
 
-def _between(offer: Capability) -> "tuple[Table, Environment]":
+def _between(offer: Capability) -> "tuple[Table, Holder]":
     return offer.table, offer.terms.receiver
 
 
 class Table:
     """The capabilities of one environment, by slot; slot 0 stays empty."""
 
-    def __init__(self, holder: "Environment") -> None:
+    def __init__(self, holder: Holder) -> None:
         """Make an empty table."""
         self.holder = holder
         """Whose it is; a successor takes it over."""
@@ -181,7 +213,7 @@ class Table:
         self.used = 0
         self.offered = 0
         """How many of them are offers."""
-        self.offers: dict[Environment, dict[Capability, None]] = {}
+        self.offers: dict[Holder, dict[Capability, None]] = {}
         """Those that sit here, by receiver, oldest first."""
 
     def __iter__(self) -> Iterator[Capability]:
@@ -205,7 +237,7 @@ class Table:
             raise Refused(Refusal.STALE_HANDLE, f"handle {name:#x}")
         return capability
 
-    def check_room(self, holder: "Environment") -> None:
+    def check_room(self, holder: Holder) -> None:
         """Refuse unless there may be one more capability, and there is somebody to use it."""
         if self.used - self.offered >= MAX_HANDLES:
             raise Refused(Refusal.TABLE_FULL, f"{holder.name} holds {self.used - self.offered} capabilities")
@@ -213,7 +245,7 @@ class Table:
             raise Refused(Refusal.TABLE_FULL, f"{holder.name} has ended")
         holder.budget.check(Item.HANDLES)
 
-    def insert(self, capability: Capability, holder: "Environment") -> Handle:
+    def insert(self, capability: Capability, holder: Holder) -> Handle:
         """Put *capability* into a free slot and return its handle. Raises Refused when there is none."""
         if capability.offer is None:
             self.check_room(holder)
@@ -264,26 +296,24 @@ class Table:
                 del self.offers[capability.offer.receiver]
 
 
-def give(
-    kernel: "Kernel", holder: "Environment", resource: Resource, rights: Rights = ALL_RIGHTS
-) -> Capability:
+def give(exposure: "Exposure", holder: Holder, resource: Resource, rights: Rights = ALL_RIGHTS) -> Capability:
     """Give *holder* a first capability to *resource*."""
-    return place(kernel, Capability(resource, rights, None), holder)
+    return place(exposure, Capability(resource, rights, None), holder)
 
 
 def derive(
-    kernel: "Kernel",
+    exposure: "Exposure",
     parent: Capability,
-    holder: "Environment",
+    holder: Holder,
     rights: Rights,
     resource: Resource | None = None,
 ) -> Capability:
     """Give *holder* a capability derived from *parent*, to the same resource or to *resource*, a part of it."""
     origin = parent.holder.thread if parent.holder is not holder else 0
-    return place(kernel, Capability(resource or parent.resource, rights, parent, origin), holder)
+    return place(exposure, Capability(resource or parent.resource, rights, parent, origin), holder)
 
 
-def place(kernel: "Kernel", capability: Capability, holder: "Environment") -> Capability:
+def place(exposure: "Exposure", capability: Capability, holder: Holder) -> Capability:
     """Put *capability* into the table of *holder* and under its parent. Raises Refused when there is no room."""
     parent = capability.parent
     if capability.depth > MAX_DEPTH:
@@ -295,5 +325,5 @@ def place(kernel: "Kernel", capability: Capability, holder: "Environment") -> Ca
         parent.children[capability] = None
     if capability.offer is None:
         capability.resource.gained(capability)
-    kernel.kip.show(holder)
+    exposure.kip.show(holder)
     return capability

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from kernel.abi.traps import Trap
-from kernel.resource import Resource
+from kernel.capability import Capability, Resource
 
 if TYPE_CHECKING:
     from hwmodel.machine import Descriptor
-    from kernel.capability import Capability
     from kernel.environment import Environment
 
 T = TypeVar("T", bound=Trap)
@@ -59,7 +58,7 @@ class CallTo(Call[T], Generic[T, R]):
 
     __slots__ = ("capability",)
 
-    capability: "Capability"
+    capability: Capability
 
     @property
     def resource(self) -> R:

@@ -43,6 +43,7 @@ class Gate:
     def __init__(self, kernel: "Kernel") -> None:
         """Serve the traps of *kernel*."""
         self._kernel = kernel
+        self._exposure = kernel.exposure
         self._handlers: Handlers = {**HANDLERS, traps.Batch: self._batch}
 
     def enter(self, caller: "Environment", data: bytes, descriptors: "list[Descriptor]") -> None:
@@ -81,7 +82,7 @@ class Gate:
     def _wait(self) -> Latch:
         """Return what opens after a moment."""
         latch, clock = Latch(), self._kernel.machine.clock
-        clock.alarm(clock.now() + _MOMENT, lambda: self._kernel.jobs.open(latch))
+        clock.alarm(clock.now() + _MOMENT, latch.open)
         return latch
 
     def _send(self, caller: "Environment", trap: traps.Trap, answer: Answer) -> bool:
@@ -112,7 +113,7 @@ class Gate:
         if descriptors and not kind.takes_descriptors:
             raise Faulted(Fault.EXTRA_DESCRIPTORS, kind.__name__)
         call: Call[Any] = (Call if kind.needs is None else CallTo)(caller, trap, descriptors)
-        self._kernel.kip.count_trap(caller.number, _NUMBER[kind])
+        self._exposure.kip.count_trap(caller.number, _NUMBER[kind])
         try:
             if isinstance(call, CallTo):
                 _look_up(call, kind)
@@ -156,16 +157,16 @@ class Gate:
         return self._done(call, result)
 
     def _done(self, call: Call[Any], result: Any) -> Answer:  # noqa: ANN401 - each trap has its own result
-        self._kernel.trace.record(Event.TRAP, call.caller.number, _NUMBER[type(call.trap)])
+        self._exposure.trace.record(Event.TRAP, call.caller.number, _NUMBER[type(call.trap)])
         return Answer(_DONE if result is None else _DONE + _ENCODER.encode(result), call)
 
     def _refuse(self, call: Call[Any], why: Refused | Exhausted) -> Answer:
         """Answer that the trap was not done, also for want of what the host would have to lend."""
         _close(call.gives)
         refused = why if isinstance(why, Refused) else Refused(Refusal.HOST_FULL, str(why))
-        self._kernel.count(Counter.REFUSALS)
+        self._exposure.count(Counter.REFUSALS)
         number = _NUMBER[type(call.trap)]
-        self._kernel.trace.record(Event.TRAP, call.caller.number, number, refused.refusal)
+        self._exposure.trace.record(Event.TRAP, call.caller.number, number, refused.refusal)
         return Answer(_refusal(refused))
 
 

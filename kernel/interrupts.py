@@ -8,13 +8,13 @@ from kernel.abi.ids import SYSTEM_BASE, show_thread, thread_id, thread_number
 from kernel.abi.kip import Counter
 from kernel.abi.messages import Label
 from kernel.abi.rights import Kind
+from kernel.capability import Resource
 from kernel.errors import Refused
-from kernel.resource import Resource
 
 if TYPE_CHECKING:
-    from kernel.environment import Environment
-    from kernel.kernel import Kernel
-    from kernel.thread import Thread
+    from hwmodel.machine import Machine
+    from kernel.environment import Environment, Thread
+    from kernel.exposure import Exposure
 
 
 class Line(Resource):
@@ -36,10 +36,10 @@ class Line(Resource):
 class InterruptLines:
     """All lines of the machine."""
 
-    def __init__(self, kernel: "Kernel") -> None:
+    def __init__(self, machine: "Machine", exposure: "Exposure") -> None:
         """Take the interrupts of the machine."""
-        self._kernel = kernel
-        self._controller = kernel.machine.interrupts
+        self._exposure = exposure
+        self._controller = machine.interrupts
         self.lines = [Line(number) for number in range(self._controller.lines)]
         self._controller.connect(self._arrived)
 
@@ -49,10 +49,10 @@ class InterruptLines:
         if line.handler is None:
             return
         line.unanswered = True
-        self._kernel.count(Counter.INTERRUPTS)
+        self._exposure.count(Counter.INTERRUPTS)
         handler, environment = line.handler, line.handler.environment
-        self._kernel.trace.record(Event.INTERRUPT, environment.number, number)
-        self._kernel.tell(environment, Label.INTERRUPT, (), sender=thread_id(number), thread=handler.id)
+        self._exposure.trace.record(Event.INTERRUPT, environment.number, number)
+        self._exposure.tell(environment, Label.INTERRUPT, (), sender=thread_id(number), thread=handler.id)
 
     def bind(self, line: Line, handler: "Thread") -> None:
         """Send the line's interrupts to *handler*. Raises Refused when another environment has it."""

@@ -13,7 +13,10 @@ from kernel.abi.limits import MAX_NAME
 from kernel.errors import Refused
 
 if TYPE_CHECKING:
-    from kernel.kernel import Kernel
+    from collections.abc import Collection
+
+    from kernel.environment import Environment
+    from kernel.kip import Kip
 
 
 def check_name(name: str) -> str:
@@ -23,18 +26,27 @@ def check_name(name: str) -> str:
     return name
 
 
-def why_taken(kernel: "Kernel", name: str, *, system: bool = False) -> str:
-    """Say why nobody new may have *name*; empty: it is free. The *system* itself may have those of its servers."""
-    if kernel.kip.owner(name):
-        return f"{name} is the name of a living thread"
-    if any(e.name == name and e.keeps and not e.alive for e in kernel.environments):
-        return f"{name} is kept for the successor of an environment that ended"
-    if name in kernel.servers and not system:
-        return f"{name} is the name of a server of the topology: 'exo serve' replaces one"
-    return ""
+class Names:
+    """Which names are whose."""
 
+    def __init__(self, kip: "Kip", environments: "Collection[Environment]") -> None:
+        """Know those published in *kip*, and those that are kept for successors of *environments*."""
+        self._kip = kip
+        self._environments = environments
+        self.servers: frozenset[str] = frozenset()
+        """The names of the servers of the topology; the boot loader knows them."""
 
-def check_free(kernel: "Kernel", name: str, *, system: bool = False) -> None:
-    """Refuse a *name* that somebody has, or is to have."""
-    if taken := why_taken(kernel, name, system=system):
-        raise Refused(Refusal.NAME_TAKEN, taken)
+    def why_taken(self, name: str, *, system: bool = False) -> str:
+        """Say why nobody new may have *name*; empty: it is free. The *system* may have those of its servers."""
+        if self._kip.owner(name):
+            return f"{name} is the name of a living thread"
+        if any(e.name == name and e.keeps and not e.alive for e in self._environments):
+            return f"{name} is kept for the successor of an environment that ended"
+        if name in self.servers and not system:
+            return f"{name} is the name of a server of the topology: 'exo serve' replaces one"
+        return ""
+
+    def check_free(self, name: str, *, system: bool = False) -> None:
+        """Refuse a *name* that somebody has, or is to have."""
+        if taken := self.why_taken(name, system=system):
+            raise Refused(Refusal.NAME_TAKEN, taken)

@@ -13,10 +13,8 @@ answered with loses that, and nobody else loses anything.
 
 from typing import TYPE_CHECKING
 
-from kernel.abi import traps
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import show_thread
 from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.rights import Rights
@@ -25,32 +23,31 @@ from kernel.errors import Refused
 from kernel.frames import passed_on
 
 if TYPE_CHECKING:
-    from kernel.dispatch import Call
     from kernel.environment import Environment
+    from kernel.exposure import Exposure
     from kernel.jobs import Steps
-    from kernel.kernel import Kernel
 
 _SWEPT = 8
 """Offers looked at, whether their time is over, each time one is made."""
 
 
-def withdraw_offers(kernel: "Kernel", ended: "Environment") -> "Steps[None]":
+def withdraw_offers(exposure: "Exposure", ended: "Environment") -> "Steps[None]":
     """Take the offers that *ended* made, and those made to it; nobody is told: an offer is for one receiver."""
     made = [offer for offers in ended.table.offers.values() for offer in offers]
     for offer in made:
         if not offer.taken:
-            _withdraw(kernel, offer)
+            withdraw(exposure, offer)
         yield None
     while ended.offered:
-        _withdraw(kernel, ended.offered.popitem()[0])
+        withdraw(exposure, ended.offered.popitem()[0])
         yield None
 
 
-def _withdraw(kernel: "Kernel", offer: Capability) -> None:
+def withdraw(exposure: "Exposure", offer: Capability) -> None:
     """Empty the slot of *offer*."""
     offered(offer).children.pop(offer, None)
     offer.holder.table.remove(offer)
-    kernel.kip.show(offer.holder)
+    exposure.kip.show(offer.holder)
 
 
 def offered(offer: Capability) -> Capability:
@@ -59,60 +56,41 @@ def offered(offer: Capability) -> Capability:
     return offer.parent
 
 
-def make_room(kernel: "Kernel", between: dict[Capability, None], payer: "Environment") -> None:
+def make_room(exposure: "Exposure", now: int, between: dict[Capability, None], payer: "Environment") -> None:
     """Let offers fall until *payer* may have one more, with those that stand *between* its two. Raises Refused."""
-    now = kernel.machine.clock.now()
     for offer in payer.owes.oldest(_SWEPT):
         if offer.terms.until <= now:
-            _withdraw(kernel, offer)
+            withdraw(exposure, offer)
     if len(between) >= MAX_OFFERS:
-        _withdraw(kernel, next(iter(between)))
+        withdraw(exposure, next(iter(between)))
     elif payer.owes and payer.budget.room(Item.OFFERS) < 1:
-        _withdraw(kernel, payer.owes.of_who_has_most())
+        withdraw(exposure, payer.owes.of_who_has_most())
     payer.budget.check(Item.OFFERS)
 
 
-def take_over(kernel: "Kernel", offer: Capability, receiver: "Environment", rights: Rights) -> Capability:
+def take_over(exposure: "Exposure", offer: Capability, receiver: "Environment", rights: Rights) -> Capability:
     """Give *receiver* what *offer* is of, and take the offer out of its table. Raises Refused."""
     capability = offered(offer)
     if capability.condemned:
         raise Refused(Refusal.NO_SUCH_OFFER, "what it is of is being taken away")
     receiver.table.check_room(receiver)
-    _withdraw(kernel, offer)
+    withdraw(exposure, offer)
     pass_on = _grant if offer.terms.grant else derive
-    accepted = pass_on(kernel, capability, receiver, rights)
-    kernel.count(Counter.TRANSFERS)
-    passed_on(kernel, accepted)
+    accepted = pass_on(exposure, capability, receiver, rights)
+    exposure.count(Counter.TRANSFERS)
+    passed_on(accepted)
     return accepted
 
 
-def find_offer(kernel: "Kernel", call: "Call[traps.Accept]") -> Capability:
-    """Return the offer to the caller that its trap names.
-
-    Whatever else is wrong, the refusal is the same: a guess finds out nothing about others' tables.
-    """
-    trap = call.trap
-    try:
-        offer = kernel.threads.living(trap.sender).table.find(trap.offer)
-    except Refused:
-        pass
-    else:
-        if offer.offer is not None and offer.offer.receiver is call.caller:
-            if offer.offer.until > kernel.machine.clock.now():
-                return offer
-            _withdraw(kernel, offer)
-    raise Refused(Refusal.NO_SUCH_OFFER, f"offer {trap.offer:#x} of {show_thread(trap.sender)}")
-
-
-def _grant(kernel: "Kernel", moved: Capability, receiver: "Environment", rights: Rights) -> Capability:
+def _grant(exposure: "Exposure", moved: Capability, receiver: "Environment", rights: Rights) -> Capability:
     """Move a capability to *receiver*, with what was derived from it; the giver keeps no other offer of it."""
     giver = moved.table
     for offer in moved.offers():
-        _withdraw(kernel, offer)
+        withdraw(exposure, offer)
     giver.remove(moved)
     moved.rights, moved.origin, moved.mapped = rights, giver.holder.thread, False
     receiver.table.insert(moved, receiver)
-    moved.resource.moved(kernel, moved, giver)
-    kernel.kip.show(giver.holder)
-    kernel.kip.show(receiver)
+    moved.resource.moved(moved, giver)
+    exposure.kip.show(giver.holder)
+    exposure.kip.show(receiver)
     return moved

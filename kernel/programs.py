@@ -3,8 +3,8 @@
 from kernel.abi.errors import Refusal
 from kernel.abi.program import Program, ProgramKind, Role
 from kernel.abi.rights import Kind
+from kernel.capability import Resource
 from kernel.errors import Refused
-from kernel.resource import Resource
 
 
 class Factory(Resource):

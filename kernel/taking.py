@@ -23,10 +23,9 @@ from kernel.frames import Extent
 from kernel.jobs import Latch
 
 if TYPE_CHECKING:
-    from kernel.capability import Capability
-    from kernel.environment import Environment
+    from kernel.capability import Capability, Holder
+    from kernel.exposure import Exposure
     from kernel.jobs import Steps
-    from kernel.kernel import Kernel
 
 
 class Taking:
@@ -34,13 +33,13 @@ class Taking:
 
     def __init__(
         self,
-        kernel: "Kernel",
+        exposure: "Exposure",
         top: "Capability",
-        by: "Environment | None",
+        by: "Holder | None",
         keeper: "Capability | None" = None,
     ) -> None:
         """Be about to take from *top*. Losers other than *by* are told; of new memory, all but *keeper*."""
-        self._kernel = kernel
+        self._exposure = exposure
         self._top = top
         self._by = by
         self._keeper = keeper
@@ -73,7 +72,7 @@ class Taking:
             if top.taken and top.parent is not None:
                 top.parent.children.pop(top, None)
             latch, top.walk = top.walk, None
-            self._kernel.jobs.open(latch)
+            latch.open()
 
     def _take_moving(self, *, itself: bool, forced: bool) -> "Steps[None]":
         """Take; an extent that stays, and a loser has mapped, gets new memory."""
@@ -88,11 +87,11 @@ class Taking:
             yield from self._take(itself=itself, forced=forced)
             if moves and extent.held():
                 self.moved = True
-                yield from extent.move(self._kernel, self._keeper)
+                yield from extent.move(self._keeper)
             elif itself:
                 _leave(top)
         finally:
-            extent.unlock(self._kernel)
+            extent.unlock()
 
     def _has_mapped(self, *, itself: bool, forced: bool) -> "Steps[bool]":
         """Say whether a loser has the memory mapped, or one who left; by *force* the holder of the top is one."""
@@ -114,7 +113,7 @@ class Taking:
         except Exhausted as exhausted:
             if not forced:
                 raise
-            self._kernel.log(f"{extent!r} is emptied, as it has to be taken back: {exhausted}")
+            self._exposure.log(f"{extent!r} is emptied, as it has to be taken back: {exhausted}")
 
     def _take(self, *, itself: bool, forced: bool) -> "Steps[None]":
         top = self._top
@@ -139,14 +138,14 @@ class Taking:
             yield None
 
     def _lose(self, lost: "Capability") -> None:
-        kernel, holder = self._kernel, lost.holder
+        exposure, holder = self._exposure, lost.holder
         self.count += 1
         lost.table.remove(lost)
         if holder is not self._by:
             holder.repossess(lost)
-            kernel.tell(holder, Label.REVOKED, (lost.handle,))
-        kernel.kip.show(holder)
-        after = lost.resource.lost(kernel, lost) if lost.offer is None else None
+            exposure.tell(holder, Label.REVOKED, (lost.handle,))
+        exposure.kip.show(holder)
+        after = lost.resource.lost(lost) if lost.offer is None else None
         if after is not None:
             self._after.append(after)
 

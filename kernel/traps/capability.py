@@ -8,17 +8,16 @@ from hwmodel.machine import Exhausted
 from kernel.abi import traps
 from kernel.abi.budget import OFFER_LIFE_NS, Item
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import ANY_FRAME
+from kernel.abi.ids import ANY_FRAME, show_thread
 from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_HOLDERS_SHOWN
 from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Rights
-from kernel.capability import Capability, Offer, derive, place
+from kernel.capability import Capability, Offer, Resource, derive, place
 from kernel.dispatch import Call, CallTo, Handlers
 from kernel.errors import Refused
 from kernel.frames import Extent, check_no_ring, part_of
-from kernel.offers import find_offer, make_room, offered, take_over
-from kernel.resource import Resource
+from kernel.offers import make_room, offered, take_over, withdraw
 from kernel.taking import Taking
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def _derive(kernel: "Kernel", call: CallTo[traps.Derive, Resource]) -> int:
     check_no_ring(parent.resource)
     narrows = trap.first != ANY_FRAME or trap.count
     part = part_of(parent.resource, trap.first, trap.count) if narrows else None
-    return derive(kernel, parent, call.caller, rights, part).handle
+    return derive(kernel.exposure, parent, call.caller, rights, part).handle
 
 
 def _narrowed(call: CallTo[Any, Resource], bits: int) -> Rights:
@@ -55,19 +54,20 @@ def _transfer(kernel: "Kernel", call: CallTo[traps.Transfer, Resource]) -> int:
     if not receiver.calls(caller):
         caller.check_may_bind(receiver)
     payer = receiver if receiver.calls(caller) else caller
-    make_room(kernel, caller.table.offers.get(receiver, {}), payer)
-    terms = Offer(receiver, payer, kernel.machine.clock.now() + OFFER_LIFE_NS, trap.grant)
+    now = kernel.machine.clock.now()
+    make_room(kernel.exposure, now, caller.table.offers.get(receiver, {}), payer)
+    terms = Offer(receiver, payer, now + OFFER_LIFE_NS, trap.grant)
     offer = Capability(capability.resource, rights, capability, offer=terms)
-    return place(kernel, offer, caller).handle
+    return place(kernel.exposure, offer, caller).handle
 
 
 def _revoke(kernel: "Kernel", call: CallTo[traps.Revoke, Resource]) -> "Steps[int]":
     if call.trap.microseconds:
         return (yield from _ask(kernel, call))
     capability = call.capability
-    taking = Taking(kernel, capability, call.caller, keeper=capability)
+    taking = Taking(kernel.exposure, capability, call.caller, keeper=capability)
     yield from taking.steps(itself=False)
-    kernel.count(Counter.REVOCATIONS)
+    kernel.exposure.count(Counter.REVOCATIONS)
     extent = capability.resource
     if taking.moved and capability.mapped and not capability.taken and isinstance(extent, Extent):
         call.undo = lambda: _tell_moved(kernel, capability)
@@ -81,7 +81,7 @@ def _revoke(kernel: "Kernel", call: CallTo[traps.Revoke, Resource]) -> "Steps[in
 def _tell_moved(kernel: "Kernel", capability: Capability) -> bool:
     """Have the holder map new memory by itself, whose descriptor could not be sent; the revocation stands."""
     capability.mapped = False
-    kernel.tell(capability.holder, Label.MOVED, (capability.handle,))
+    kernel.exposure.tell(capability.holder, Label.MOVED, (capability.handle,))
     return True
 
 
@@ -103,7 +103,7 @@ def _ask(kernel: "Kernel", call: CallTo[traps.Revoke, Resource]) -> "Steps[int]"
                 continue
             asked += 1
             if wanted.holder is not call.caller:
-                kernel.tell(wanted.holder, Label.REVOKE, (wanted.handle, microseconds))
+                kernel.exposure.tell(wanted.holder, Label.REVOKE, (wanted.handle, microseconds))
             waiting.append(wanted)
             yield None
     return asked
@@ -113,28 +113,19 @@ def _take_at_deadline(kernel: "Kernel", capability: Capability) -> None:
     """Take what is left."""
     capability.holder.budget.release(Item.ALARMS)
     capability.deadline = None
-    kernel.count(Counter.REVOCATIONS)
-    kernel.jobs.add(Taking(kernel, capability, capability.holder).steps(itself=False, forced=True))
+    kernel.exposure.count(Counter.REVOCATIONS)
+    kernel.jobs.add(Taking(kernel.exposure, capability, capability.holder).steps(itself=False, forced=True))
 
 
 def _drop(kernel: "Kernel", call: CallTo[traps.Drop, Resource]) -> "Steps[None]":
-    yield from Taking(kernel, call.capability, call.caller).steps(itself=True)
+    yield from Taking(kernel.exposure, call.capability, call.caller).steps(itself=True)
 
 
 def _inspect(_kernel: "Kernel", call: CallTo[traps.Inspect, Resource]) -> traps.Inspection:
     capability = call.capability
-    first, count, status, fault, text = capability.resource.describe()
-    return traps.Inspection(
-        kind=capability.resource.kind,
-        rights=capability.rights,
-        origin=capability.origin,
-        first=first,
-        count=count,
-        status=status,
-        fault=fault,
-        text=text,
-        holders=tuple(islice(_holders(capability), MAX_HOLDERS_SHOWN)),
-    )
+    resource, holders = capability.resource, tuple(islice(_holders(capability), MAX_HOLDERS_SHOWN))
+    told = resource.kind, capability.rights, capability.origin, *resource.describe()
+    return traps.Inspection(*told, holders=holders)
 
 
 def _holders(capability: Capability) -> Iterator[traps.Holder]:
@@ -150,18 +141,36 @@ def _accept(kernel: "Kernel", call: Call[traps.Accept]) -> "traps.Accepted | Ste
     trap, caller = call.trap, call.caller
     if trap.rights > ALL_RIGHTS:
         raise Refused(Refusal.BAD_ARGUMENT, f"rights {trap.rights:#x} are none")
-    offer = find_offer(kernel, call)
+    offer = _find_offer(kernel, call)
     rights = offer.rights & Rights(trap.rights)
     if not rights:
         raise Refused(Refusal.BAD_ARGUMENT, f"none of {Rights(trap.rights)!r} is in {offer.rights!r}")
     caller.table.check_room(caller)
     extent = offer.resource if isinstance(offer.resource, Extent) else None
     if extent is None:
-        return _accepted(take_over(kernel, offer, caller, rights))
+        return _accepted(take_over(kernel.exposure, offer, caller, rights))
     caller.budget.check(Item.DESCRIPTORS)
     if offer.terms.grant and offered(offer).mapped:
         return _accept_mapped(kernel, call, extent, rights)
-    return _accepted(take_over(kernel, offer, caller, rights))
+    return _accepted(take_over(kernel.exposure, offer, caller, rights))
+
+
+def _find_offer(kernel: "Kernel", call: Call[traps.Accept]) -> Capability:
+    """Return the offer to the caller that its trap names.
+
+    Whatever else is wrong, the refusal is the same: a guess finds out nothing about others' tables.
+    """
+    trap = call.trap
+    try:
+        offer = kernel.threads.living(trap.sender).table.find(trap.offer)
+    except Refused:
+        pass
+    else:
+        if offer.offer is not None and offer.offer.receiver is call.caller:
+            if offer.offer.until > kernel.machine.clock.now():
+                return offer
+            withdraw(kernel.exposure, offer)
+    raise Refused(Refusal.NO_SUCH_OFFER, f"offer {trap.offer:#x} of {show_thread(trap.sender)}")
 
 
 def _accept_mapped(
@@ -171,10 +180,10 @@ def _accept_mapped(
     yield from extent.lock()
     try:
         yield extent.copy()
-        accepted = _accepted(take_over(kernel, find_offer(kernel, call), call.caller, rights))
-        yield from extent.move(kernel, None)
+        accepted = _accepted(take_over(kernel.exposure, _find_offer(kernel, call), call.caller, rights))
+        yield from extent.move(None)
     finally:
-        extent.unlock(kernel)
+        extent.unlock()
     return accepted
 
 

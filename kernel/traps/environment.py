@@ -15,7 +15,7 @@ from kernel.capability import give
 from kernel.dispatch import Call, CallTo, Handlers
 from kernel.environment import Environment
 from kernel.errors import Refused
-from kernel.names import check_free, check_name
+from kernel.names import check_name
 from kernel.programs import check_program
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _succeed_to(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> "Steps
 
 
 def _created(kernel: "Kernel", creator: Environment, environment: Environment) -> traps.Created:
-    return traps.Created(give(kernel, creator, environment).handle, environment.thread)
+    return traps.Created(give(kernel.exposure, creator, environment).handle, environment.thread)
 
 
 def _predecessor(call: Call[traps.EnvironmentCreate]) -> Environment:
@@ -114,7 +114,7 @@ def _environment_destroy(kernel: "Kernel", call: CallTo[traps.EnvironmentDestroy
     if not trap.fault:
         kernel.environments.kill(environment)
         return
-    kernel.count(Counter.UNRESPONSIVE)
+    kernel.exposure.count(Counter.UNRESPONSIVE)
     kernel.environments.fault(environment, Fault(trap.fault), trap.text)
 
 
@@ -133,7 +133,7 @@ def _name_publish(kernel: "Kernel", call: Call[traps.NamePublish]) -> None:
     if kip.owner(name) == thread:
         return
     if name != environment.name or environment.first.id != thread:
-        check_free(kernel, name)
+        kernel.environments.names.check_free(name)
     if len(kip.payers) >= MAX_NAMES - MAX_ENVIRONMENTS:
         raise Refused(
             Refusal.TABLE_FULL, f"{len(kip.payers)} names are published beside those of environments"

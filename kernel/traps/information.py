@@ -13,12 +13,12 @@ def _kernel_interface(kernel: "Kernel", call: Call[traps.KernelInterface]) -> tr
     caller = call.caller
     call.gives.append(kernel.kip.descriptor())
     call.gives.append(caller.shared.descriptor(writable=True))
-    call.gives.append(kernel.trace.descriptor())
+    call.gives.append(kernel.exposure.trace.descriptor())
     return traps.Interface(
         thread=caller.thread,
         environment=caller.number,
         kip_size=kernel.kip.size,
-        trace_size=kernel.trace.size,
+        trace_size=kernel.exposure.trace.size,
         utcb_area=_ends(caller.utcb_area or range(0)),
         kip_area=_ends(caller.kip_area),
     )

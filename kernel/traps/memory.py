@@ -22,12 +22,14 @@ def _carve(kernel: "Kernel", call: CallTo[traps.Carve, Ram]) -> "Steps[traps.Car
     call.caller.budget.check(Item.DESCRIPTORS)
     extent = yield from kernel.frames.carve(call.resource, trap.count, trap.first, zero=trap.zero)
     try:
-        capability = derive(kernel, ram, call.caller, ALL_RIGHTS & (ram.rights | Rights.EXECUTE), extent)
+        capability = derive(
+            kernel.exposure, ram, call.caller, ALL_RIGHTS & (ram.rights | Rights.EXECUTE), extent
+        )
     except Refused:
-        yield from extent.free(kernel)
+        yield from extent.free()
         raise
-    extent.account(kernel, call.caller)
-    kernel.count(Counter.CARVES)
+    extent.account(call.caller)
+    kernel.exposure.count(Counter.CARVES)
     return traps.Carved(extent=capability.handle, first=extent.first)
 
 

@@ -18,14 +18,22 @@ if TYPE_CHECKING:
     from kernel.kernel import Kernel
 
 
-def _thread_switch(_kernel: "Kernel", call: CallTo[traps.ThreadSwitch, Processor]) -> None:
+def _thread_switch(kernel: "Kernel", call: CallTo[traps.ThreadSwitch, Processor]) -> None:
     trap, processor = call.trap, call.resource
     if trap.giver:
-        giver = processor.member(trap.giver)
-        processor.give_up(call.caller, giver, processor.member(trap.thread) if trap.thread else None)
+        giver = _member(kernel, processor, trap.giver)
+        to = _member(kernel, processor, trap.thread) if trap.thread else None
+        processor.give_up(call.caller, giver, to)
         return
     microseconds = _check_slice(trap.microseconds)
-    processor.switch(call.caller, processor.member(trap.thread), microseconds)
+    processor.switch(call.caller, _member(kernel, processor, trap.thread), microseconds)
+
+
+def _member(kernel: "Kernel", processor: Processor, thread: int) -> "Environment":
+    """Return the environment under the plan of *processor* whose thread is *thread*. Raises Refused."""
+    environment = kernel.threads.living(thread)
+    processor.check_member(environment)
+    return environment
 
 
 def _check_slice(microseconds: int) -> int:
@@ -34,10 +42,11 @@ def _check_slice(microseconds: int) -> int:
     return microseconds
 
 
-def _plan(_kernel: "Kernel", call: CallTo[traps.Plan, Processor]) -> None:
+def _plan(kernel: "Kernel", call: CallTo[traps.Plan, Processor]) -> None:
     processor = call.resource
-    slices = [(processor.member(s.thread), _check_slice(s.microseconds)) for s in call.trap.slices]
-    processor.install(call.caller, slices)
+    slices = call.trap.slices
+    plan = [(_member(kernel, processor, s.thread), _check_slice(s.microseconds)) for s in slices]
+    processor.install(call.caller, plan)
 
 
 def _migrate(kernel: "Kernel", call: CallTo[traps.Migrate, Processor]) -> "Steps[None]":
@@ -84,13 +93,15 @@ def _expire(kernel: "Kernel", call: CallTo[traps.Expire, Processor]) -> None:
     What a thread may use is the business of who writes the plans, and so is that it runs no more. Only the kernel
     can speak for the thread, and reach a scheduler that the writer of plans was not given to call.
     """
-    call.resource.member(call.trap.thread)
+    _member(kernel, call.resource, call.trap.thread)
     thread = kernel.threads.find(call.trap.thread)
     scheduler = kernel.threads.known(thread.scheduler)
     if scheduler is None or scheduler.environment is call.caller:
         return
     words = ((kernel.machine.clock.now() - kernel.kip.head(Head.BOOT_NS)) // 1000, 0)
-    kernel.tell(scheduler.environment, Label.PREEMPTION, words, sender=thread.id, thread=scheduler.id)
+    kernel.exposure.tell(
+        scheduler.environment, Label.PREEMPTION, words, sender=thread.id, thread=scheduler.id
+    )
 
 
 HANDLERS: Handlers = {

@@ -8,11 +8,11 @@ from kernel.abi import traps
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
-from kernel.abi.ids import KERNEL_ENVIRONMENTS
+from kernel.abi.ids import KERNEL_ENVIRONMENTS, NIL_HANDLE
 from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_INCOMING
-from kernel.bindings import DESCRIPTORS, Binding
 from kernel.dispatch import Call, Handlers
+from kernel.environment import DESCRIPTORS, Binding, Thread
 from kernel.errors import Refused
 from kernel.frames import Extent
 from kernel.rings import Ring, ring_extent
@@ -22,7 +22,6 @@ from kernel.x2.threads import thread_control
 if TYPE_CHECKING:
     from kernel.jobs import Steps
     from kernel.kernel import Kernel
-    from kernel.thread import Thread
 
 
 def _incoming(kernel: "Kernel", call: Call[traps.Incoming]) -> tuple[traps.Arrived, ...]:
@@ -43,18 +42,19 @@ def _incoming(kernel: "Kernel", call: Call[traps.Incoming]) -> tuple[traps.Arriv
 
 
 def _bind(kernel: "Kernel", call: Call[traps.Bind]) -> "traps.Bound | Steps[traps.Bound]":
-    extent = ring_extent(call)
-    return _bind_now(kernel, call, None) if extent is None else _bind_ring(kernel, call, extent)
+    if call.trap.ring == NIL_HANDLE:
+        return _bind_now(kernel, call, None)
+    return _bind_ring(kernel, call, ring_extent(call.caller.table, call.trap.ring))
 
 
 def _bind_ring(kernel: "Kernel", call: Call[traps.Bind], extent: Extent) -> "Steps[traps.Bound]":
     """Bind with *extent* as ring memory, once no other job works on it."""
     yield from extent.lock()
     try:
-        bound = _bind_now(kernel, call, ring_extent(call))
+        bound = _bind_now(kernel, call, ring_extent(call.caller.table, call.trap.ring))
         yield from extent.cut()
     finally:
-        extent.unlock(kernel)
+        extent.unlock()
     return bound
 
 
@@ -69,24 +69,24 @@ def _bind_now(kernel: "Kernel", call: Call[traps.Bind], extent: Extent | None) -
         if extent is not None:
             binding.ring = Ring(kernel.machine, extent)
             call.caller.budget.hold(Item.DESCRIPTORS, binding.descriptors - DESCRIPTORS)
-            call.gives += binding.ring.begin(binding)
+            call.gives += binding.ring.begin(lambda: bindings.end(binding))
     except Exhausted:
         bindings.unbind(binding)
         raise
     call.undo = lambda: bindings.undo(binding)
     receiver = binding.receiver
-    kernel.count(Counter.BINDS)
-    kernel.trace.record(Event.BOUND, call.caller.number, receiver.id)
+    kernel.exposure.count(Counter.BINDS)
+    kernel.exposure.trace.record(Event.BOUND, call.caller.number, receiver.id)
     return traps.Bound(
         address=binding.endpoint.name, token=binding.token, thread=receiver.id, ring=binding.ring_size
     )
 
 
 def _identify(kernel: "Kernel", call: Call[traps.Identify]) -> traps.Identified:
-    kernel.count(Counter.IDENTIFIES)
+    kernel.exposure.count(Counter.IDENTIFIES)
     binding = _to_caller(kernel, call)
     if binding is None:
-        kernel.count(Counter.UNKNOWN_TOKENS)
+        kernel.exposure.count(Counter.UNKNOWN_TOKENS)
         raise Refused(Refusal.UNKNOWN_TOKEN, "the message under it must be thrown away")
     return binding.identity
 

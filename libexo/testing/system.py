@@ -21,11 +21,10 @@ from kernel.abi.ids import show_thread
 from kernel.abi.program import Program, ProgramKind
 from kernel.abi.topology import MachineConfig, Topology
 from kernel.boot import Loader, boot
-from kernel.capability import Capability, give
+from kernel.capability import Capability, Resource, give
 from kernel.environment import Environment as KernelEnvironment
 from kernel.frames import Ram
 from kernel.programs import Factory
-from kernel.resource import Resource
 from libexo.environment import Environment, attach
 from libexo.host import current
 from libexo.host.simulated import SimulatedHost
@@ -122,6 +121,7 @@ class System:
         self.machine = machine
         self.loader = loader
         self.kernel = loader.kernel
+        self.supervisor = loader.supervisor
         self.hub = hub
         self.log = log
         """What the kernel told its operator."""
@@ -166,7 +166,7 @@ class System:
 
     def give(self, task: Task, resource: Resource) -> Capability:
         """Give *task* a first capability to *resource*, one of the kernel's objects."""
-        return give(self.kernel, task.environment, resource)
+        return give(self.kernel.exposure, task.environment, resource)
 
     def _things(self, kind: Holding) -> Sequence[Resource]:
         things: dict[str, Sequence[Resource]] = {
@@ -194,7 +194,7 @@ class System:
             return all(task.ended for task in wanted) if until is None else until()
 
         limit = self.machine.clock.now() + int(seconds * SECOND)
-        outcome = self.machine.drive(self.kernel, until=finished, limit=limit)
+        outcome = self.machine.drive(self.supervisor, until=finished, limit=limit)
         if errors:
             self._raise_errors()
         return outcome
@@ -203,7 +203,7 @@ class System:
         """Let *seconds* of virtual time pass, whatever happens meanwhile."""
         end = self.machine.clock.now() + int(seconds * SECOND)
         self.machine.clock.alarm(end, lambda: None)
-        self.machine.drive(self.kernel, until=lambda: self.machine.clock.now() >= end)
+        self.machine.drive(self.supervisor, until=lambda: self.machine.clock.now() >= end)
         self._raise_errors()
 
     def ledger(self) -> Ledger:

@@ -44,8 +44,8 @@ def named(system: System, name: str) -> Environment:
 
 
 def settle(system: System) -> Outcome:
-    outcome = system.machine.drive(system.kernel, limit=system.machine.clock.now())
-    system.machine.drive(system.kernel, until=lambda: not system.kernel.jobs.under_way)
+    outcome = system.machine.drive(system.supervisor, limit=system.machine.clock.now())
+    system.machine.drive(system.supervisor, until=lambda: not system.kernel.jobs.under_way)
     assert violations(system.kernel, system.machine) == []
     return outcome
 
@@ -181,8 +181,8 @@ def test_a_root_task_that_keeps_ending() -> None:
         for _ in range(12):
             ended = system.now
             named(system, "root").body.kill()
-            system.machine.drive(system.kernel, until=lambda: not named(system, "root").alive)
-            system.machine.drive(system.kernel, until=lambda: named(system, "root").alive)
+            system.machine.drive(system.supervisor, until=lambda: not named(system, "root").alive)
+            system.machine.drive(system.supervisor, until=lambda: named(system, "root").alive)
             waits.append(round(system.now - ended, 2))
 
         doubled = [min(FIRST_DELAY * 2**n, MAX_DELAY) / SECOND for n in range(10)]
@@ -208,7 +208,7 @@ def test_a_run_that_lasted_ends_the_back_off() -> None:
         for _ in range(10):
             named(system, "root").body.kill()
             system.pass_time(6)
-            system.machine.drive(system.kernel, until=lambda: named(system, "root").alive)
+            system.machine.drive(system.supervisor, until=lambda: named(system, "root").alive)
         named(system, "root").body.kill()
         settle(system)
 
@@ -219,6 +219,6 @@ def test_the_host_ends_the_system() -> None:
     """Asked to stop, the machine's loop returns; closed, the KIP says so to those who still read it."""
     with simulated(TOPOLOGY) as system:
         settle(system)
-        system.machine.clock.alarm(system.machine.clock.now(), system.kernel.stop)
+        system.machine.clock.alarm(system.machine.clock.now(), system.supervisor.stop)
 
         assert settle(system) is Outcome.STOPPED

@@ -73,7 +73,9 @@ def test_a_stop_between_slices_holds() -> None:
     with theatre() as stage:
         scheduler, cpu, members = cast_of(stage, a=compute, b=compute)
         plan(scheduler, cpu, members, a=5, b=5)
-        stage.machine.drive(stage.kernel, until=lambda: members["b"].body.paused and used(members)["a"] > 1)
+        stage.machine.drive(
+            stage.supervisor, until=lambda: members["b"].body.paused and used(members)["a"] > 1
+        )
         members["b"].body.signal(STOP)
         before = used(members)
         stage.pass_time(100)

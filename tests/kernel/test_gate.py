@@ -138,11 +138,11 @@ def test_packets_of_the_dead() -> None:
     with theatre() as stage:
         sender, given = stage.puppet(), stage.machine.console()
         stage.kill(sender)
-        stage.kernel.trap(sender.body, INVENTORY, [given])
-        stage.kernel.overlong(sender.body)
-        stage.kernel.started(sender.body)
-        stage.kernel.failed(sender.body, "late")
-        stage.kernel.ended(sender.body, 0)
+        stage.supervisor.trap(sender.body, INVENTORY, [given])
+        stage.supervisor.overlong(sender.body)
+        stage.supervisor.started(sender.body)
+        stage.supervisor.failed(sender.body, "late")
+        stage.supervisor.ended(sender.body, 0)
 
         assert (given.closed, sender.environment.fault) == (True, 0)
 
