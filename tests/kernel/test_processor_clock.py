@@ -11,7 +11,7 @@ from kernel.abi.limits import MAX_SLICES
 from kernel.abi.program import Program
 from kernel.abi.traps import EnvironmentCreate
 from tests.kernel.puppets import MS, refusal, theatre
-from tests.kernel.test_cpu import cast_of, compute, plan, sleepy, used
+from tests.kernel.test_processor import cast_of, compute, plan, sleepy, used
 
 CONTINUE, STOP = signal.SIGCONT, signal.SIGSTOP
 
