@@ -63,9 +63,7 @@ class Holder(Shown, Told, Protocol):
     table: "Table"
     frames: int
     owes: "Owed"
-    """The offers that count against its budget."""
     offered: "dict[Capability, None]"
-    """The offers made to it."""
     keeps: bool
 
     @property

@@ -127,10 +127,11 @@ class Kip:
 
     def show(self, environment: Shown) -> None:
         """Write the row of *environment*."""
-        at = ENVIRONMENTS + environment.number * ENVIRONMENT.size
-        row = environment.exposed(self._words[at // 8 + _TRAPS_WORD])
-        with self._writing(Head.ENVIRONMENT_SEQUENCE):
-            ENVIRONMENT.pack_into(self._buffer, at, *row)
+        words, at = self._words, ENVIRONMENTS + environment.number * ENVIRONMENT.size
+        row = environment.exposed(words[at // 8 + _TRAPS_WORD])
+        words[Head.ENVIRONMENT_SEQUENCE] += 1  # as `_writing`, which costs as much as the rest
+        ENVIRONMENT.pack_into(self._buffer, at, *row)
+        words[Head.ENVIRONMENT_SEQUENCE] += 1
 
     def clear(self, number: int) -> None:
         """Empty row *number*."""
