@@ -42,8 +42,7 @@ GATEWAYS = re.compile(r"kernel|servers(\.\w+)?")
 """Packages whose `__init__` runs when `kernel.abi` or an `api` is imported: it imports nothing of ours."""
 
 LADDERS = (
-    "kernel", "hwmodel", "libexo.host", "libexo.publish", "libexo.transport", "servers.memory", "servers.scheduler",
-    "exo",
+    "kernel", "hwmodel", "libexo.host", "libexo.publish", "libexo.transport", "servers", "exo",
 )  # fmt: skip
 """Packages in which no file imports one that imports it, directly or by way of others. The rest are to follow."""
 

@@ -46,8 +46,8 @@ from servers.process.policy import ProcessRefused, check_budget
 
 if TYPE_CHECKING:
     from servers.process.children import Child
-    from servers.process.replacement import Replacement
-    from servers.process.server import ProcessServer
+    from servers.process.keeper import Keeper
+    from servers.process.replacement import Replacement, Replacements
 
 MAX_REQUEST = 128 * 1024
 MAX_DESCRIPTORS = MAX_TRAP_DESCRIPTORS
@@ -146,9 +146,10 @@ _ENCODE = msgspec.json.Encoder().encode
 class Console:
     """The listening socket, and the connections that run nothing."""
 
-    def __init__(self, server: "ProcessServer", descriptor: int) -> None:
+    def __init__(self, server: "Keeper", replacements: "Replacements", descriptor: int) -> None:
         """Let operators in through *descriptor*."""
         self.server = server
+        self.replacements = replacements
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
         self._strangers: deque[Conversation] = deque()
@@ -372,7 +373,7 @@ class Conversation:
         kind = int(ProgramKind.SERVER)
         spec = ProgramSpec(kind, replace.argv, replace.name, replace.environ) if replace.argv else None
         given: list[object] = list(descriptors)
-        self._replacement = self._server.replacements.begin(
+        self._replacement = self._console.replacements.begin(
             replace.name, spec, given, replace.roles, self._began
         )
         descriptors.clear()
@@ -387,8 +388,8 @@ class Conversation:
         if made is None:
             raise ExoError("this connection replaces no server")
         if isinstance(request, Keep):
-            return {"why": self._server.replacements.keep(made)}
-        self._server.replacements.call_off(made, request.why, lambda why: self._say({"ok": {"why": why}}))
+            return {"why": self._console.replacements.keep(made)}
+        self._console.replacements.call_off(made, request.why, lambda why: self._say({"ok": {"why": why}}))
         return None
 
     def _run(self, run: Run, descriptors: list[int]) -> dict[str, Any]:
@@ -436,7 +437,7 @@ class Conversation:
         self._peer.close()
         if self._replacement is not None:
             made, self._replacement = self._replacement, None
-            self._server.replacements.call_off(made, "whoever asked for it left", lambda _why: None)
+            self._console.replacements.call_off(made, "whoever asked for it left", lambda _why: None)
         if self._child is not None:
             child, self._child = self._child, None
             self._server.end(child)
