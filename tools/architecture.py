@@ -11,9 +11,10 @@ import ast
 import operator
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +45,9 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
 }
 GATEWAYS = re.compile(r"kernel|servers(\.\w+)?")
 """Packages whose `__init__` runs when `kernel.abi` or an `api` is imported: it imports nothing of ours."""
+
+LADDERS = PACKAGES
+"""Packages in which no file imports one that imports it, directly or by way of others."""
 
 SEAMS = ("hwmodel.real", "libexo.host", "libexo.launch", "libexo.transport", "exo")
 """Where the host may be touched; bench/, tools/, tests/ and examples/ are outside the system altogether."""
@@ -103,17 +107,17 @@ class Source:
         return f"{self.path}:{line}: {wrong}"
 
 
-Sources = Sequence[Source]
+Sources = tuple[Source, ...]
 Rule = Callable[[Sources], Iterator[str]]
 
 
-def parse(files: Mapping[str, str]) -> list[Source]:
+def parse(files: Mapping[str, str]) -> tuple[Source, ...]:
     """Sources from paths and texts."""
-    return [Source(path, text, ast.parse(text, path)) for path, text in files.items()]
+    return tuple(Source(path, text, ast.parse(text, path)) for path, text in files.items())
 
 
 @cache
-def repository() -> list[Source]:
+def repository() -> tuple[Source, ...]:
     """All Python of the tree."""
     paths = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
     return parse({path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths})
@@ -148,6 +152,7 @@ def imports(source: Source, known: frozenset[str]) -> Iterator[tuple[int, str]]:
                     yield node.lineno, str(node.args[0].value)
 
 
+@cache
 def own_imports(sources: Sources) -> dict[Source, list[tuple[int, str]]]:
     """The imports of each source that name something of ours."""
     parts = [source.module.split(".") for source in sources]
@@ -183,6 +188,26 @@ def vocabulary(imported: Mapping[Source, list[tuple[int, str]]]) -> set[str]:
     while outside := {one for one in shared if any(not within(n, "kernel.abi", *shared) for n in below[one])}:
         shared -= outside
     return shared
+
+
+def circles(sources: Sources) -> Iterator[str]:
+    """The files of a package stand in a ladder: types and lazy imports counted, there is no circle of them."""
+    imported = own_imports(sources)
+    for package in LADDERS:
+        inside = {source: names for source, names in imported.items() if within(source.module, package)}
+        below = {
+            s.module: {n for _, n in names if within(n, package)} - {s.module} for s, names in inside.items()
+        }
+        try:
+            TopologicalSorter(below).prepare()
+        except CycleError as error:
+            lower, upper, *_ = found = error.args[1]
+            source = next(source for source in inside if source.module == upper)
+            line = next(line for line, name in inside[source] if name == lower)
+            circle = ", ".join([upper, *reversed(found[1:])])
+            yield source.at(
+                line, f"closes a circle: {circle}; hand in what is needed, or name it in a protocol"
+            )
 
 
 def seams(sources: Sources) -> Iterator[str]:
@@ -397,7 +422,7 @@ def copies(source: Source, defined: Mapping[tuple[str, int], str], traps: Mappin
                 yield source.at(node.lineno, f"{about} is compared with the number of {trap}; name it")
 
 
-RULES: tuple[Rule, ...] = (layers, seams, sizes, facts, kernel_words, numbers, swallowed)
+RULES: tuple[Rule, ...] = (layers, circles, seams, sizes, facts, kernel_words, numbers, swallowed)
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from servers.process.children import State
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
-    from servers.process.server import ProcessServer
+    from servers.process.keeper import Keeper
 
 PAGES = 16
 """The estate at first, and at least."""
@@ -36,7 +36,7 @@ MEMORY_TIME = 0.1
 class Book:
     """Every child, with what it takes to answer for it, and how the last ones ended."""
 
-    def __init__(self, server: "ProcessServer") -> None:
+    def __init__(self, server: "Keeper") -> None:
         """Open what a predecessor left, if there was one."""
         self._server = server
         self._environment = server.environment

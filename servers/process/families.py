@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from libexo.ipc.exchange import Exchange
     from servers.process.api import ProgramSpec
     from servers.process.children import Child
-    from servers.process.server import ProcessServer
+    from servers.process.keeper import Keeper
 
 _PLACE = next(each for each in Scheduler.operations.values() if each.name == "place")
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -31,7 +31,7 @@ _ENCODE = msgspec.msgpack.Encoder().encode
 class Families:
     """The families of one process server's programs."""
 
-    def __init__(self, server: "ProcessServer") -> None:
+    def __init__(self, server: "Keeper") -> None:
         """Nobody is placed yet."""
         self._server = server
         self._environment = server.environment

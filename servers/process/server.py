@@ -417,5 +417,5 @@ def main() -> None:
     if isinstance(server.console, int):
         from servers.process.console import Console  # noqa: PLC0415 - the simulated machine has no console
 
-        Console(server, server.console)
+        Console(server, server.replacements, server.console)
     server.server.run()

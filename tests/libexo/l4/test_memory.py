@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from kernel.abi.limits import MAX_BATCH
-from kernel.lifecycle import Factory
+from kernel.programs import Factory
 from libexo import l4
 from libexo.host import current
 from libexo.l4 import memory

@@ -241,7 +241,7 @@ def test_nothing_is_heard_from_who_is_deleted() -> None:
         boss, a = root(stage), stage.puppet("a")
         traps_before = stage.kernel.kip.counter(Counter.TRAPS)
         control(boss, a.thread, 0)
-        stage.kernel.trap(a.body, b"\xff", [])
+        stage.supervisor.trap(a.body, b"\xff", [])
         stage.settle()
 
         assert (a.alive, a.environment.fault) == (False, 0)

@@ -12,7 +12,7 @@ from kernel.abi.limits import FRAME_SIZE, MAX_CPUS
 from kernel.abi.topology import BootConfig, MachineConfig, Topology
 from tests.kernel.puppets import Theatre, ram_of, theatre
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FRAMES = 8
 HEAD = {
     0: "4c 34 e6 4b 00 00 00 00",  # L4 0xE6 K

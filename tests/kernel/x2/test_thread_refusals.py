@@ -129,7 +129,7 @@ def test_privilege(rights: Rights | None) -> None:
     with theatre() as stage:
         boss, a = root(stage), stage.puppet("a")
         if rights is not None:
-            stage.system.give(a.task, boss.caps[0].thing).rights = rights
+            stage.system.give(a.task, boss.caps[0].resource).rights = rights
 
         assert refusal(control, a, NEW, NEW, scheduler=a.thread) == Refusal.NO_PRIVILEGE
         assert refusal(a.sys.space_control, a.thread, 0, 0, 0) == Refusal.NO_PRIVILEGE

@@ -24,7 +24,7 @@ from tests.kernel.controls import (
     thread_news,
 )
 from tests.kernel.puppets import refusal, theatre
-from tests.kernel.test_thread_refusals import snapshot
+from tests.kernel.x2.test_thread_refusals import snapshot
 
 
 def test_a_fresh_space() -> None:

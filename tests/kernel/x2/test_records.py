@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kernel.abi.bootinfo import MAX_COMMANDS, MAX_MODULES
 from kernel.abi.kip import BOOT_SIZE
-from kernel.bootinfo import boot_records
+from kernel.x2.records import boot_records
 
 TEXTS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), max_size=8)
 

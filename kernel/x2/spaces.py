@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from kernel.abi import traps
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import ANY_THREAD, NIL_THREAD, show_thread
+from kernel.abi.ids import ANY_THREAD, NIL_THREAD, ThreadId, show_thread, thread_number
+from kernel.abi.kip import UTCB_SIZE
+from kernel.abi.limits import MAX_ENVIRONMENTS
 from kernel.abi.space import MIN_UTCB_AREA, USER_END, fpage
-from kernel.dispatch import Call, handles
+from kernel.dispatch import Call
 from kernel.errors import Refused
 
 if TYPE_CHECKING:
-    from kernel.environment import Environment
+    from kernel.environment import Environment, Thread
     from kernel.jobs import Steps
     from kernel.kernel import Kernel
-    from kernel.thread import Thread
 
 
 def check_privilege(call: Call[Any]) -> None:
@@ -35,8 +36,40 @@ def space_of(kernel: "Kernel", thread: int) -> "Environment":
     return found.environment
 
 
-@handles(traps.SpaceControl)
-def _space_control(kernel: "Kernel", call: Call[traps.SpaceControl]) -> "Steps[int]":
+def create_space(kernel: "Kernel", first: ThreadId, creator: "Environment") -> "Environment":
+    """Create an address space with one inactive thread *first*, whose number is free. Raises Refused.
+
+    It may send to whom its *creator* may; the two to one another, and to other spaces of the creator's.
+    """
+    environments, number = kernel.environments, thread_number(first)
+    names = (f"space-{number}{'+' * more}" for more in range(MAX_ENVIRONMENTS))
+    name = next(name for name in names if not environments.names.why_taken(name))
+    space = environments.enter(name, creator.cpu, creator.may_bind, None, first)
+    kernel.threads.choose(first)
+    space.utcb_area, space.family = None, creator.family
+    space.budget.family = creator.budget.family or space.budget.family
+    environments.introduce(space)
+    return space
+
+
+def check_aligned(location: int) -> None:
+    """Refuse a UTCB *location* that no area could hold."""
+    if not location or location % UTCB_SIZE:
+        raise Refused(Refusal.BAD_UTCB, f"{location:#x} is no multiple of {UTCB_SIZE}")
+
+
+def check_utcb(space: "Environment", location: int, of: "Thread | None") -> None:
+    """Refuse unless the UTCB of thread *of* of *space*, or of a new one, can be at *location*."""
+    area = space.utcb_area
+    check_aligned(location)
+    if area is not None and not area.start <= location <= area.stop - UTCB_SIZE:
+        raise Refused(Refusal.BAD_UTCB, f"{location:#x} is not in {area.start:#x}..{area.stop:#x}")
+    if any(other.utcb == location for other in space.threads.values() if other is not of):
+        raise Refused(Refusal.BAD_UTCB, f"another thread of {space.name} has {location:#x}")
+
+
+def space_control(kernel: "Kernel", call: Call[traps.SpaceControl]) -> "Steps[int]":
+    """Set the areas of a space, or its redirector."""
     trap = call.trap
     check_privilege(call)
     space = space_of(kernel, trap.space)
@@ -52,7 +85,7 @@ def _space_control(kernel: "Kernel", call: Call[traps.SpaceControl]) -> "Steps[i
     if redirector is not space.redirector:
         space.redirector = redirector
         fallen = kernel.bindings.reroute(space)
-        space.show_threads(kernel)
+        kernel.threads.show_all(space)
         yield from fallen
     return 0
 

@@ -142,9 +142,9 @@ def test_a_critical_section_defers_once() -> None:
         members["a"].env.page[Page.CRITICAL] = 1
         plan(scheduler, cpu, members, a=2, b=5)
         running = stage.kernel.processors[0]
-        stage.machine.drive(stage.kernel, until=lambda: current(stage) == "a")
+        stage.machine.drive(stage.supervisor, until=lambda: current(stage) == "a")
         start = stage.machine.clock.now()
-        stage.machine.drive(stage.kernel, until=lambda: current(stage) == "b")
+        stage.machine.drive(stage.supervisor, until=lambda: current(stage) == "b")
 
         assert (stage.machine.clock.now() - start) / MS == pytest.approx(3, abs=0.2)
         assert repr(running) == "<Processor 0 core 0 2 members>"

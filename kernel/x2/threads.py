@@ -33,12 +33,11 @@ from kernel.abi.ids import (
 from kernel.abi.limits import MAX_SPACE_THREADS, MAX_THREADS
 from kernel.abi.messages import Label
 from kernel.abi.space import UNCHANGED
-from kernel.dispatch import Call, handles
-from kernel.environment import Environment, check_aligned
+from kernel.dispatch import Call
+from kernel.environment import Environment, Thread
 from kernel.errors import Refused
-from kernel.lifecycle import check_program
-from kernel.space import check_privilege, space_of
-from kernel.thread import Thread
+from kernel.programs import check_program
+from kernel.x2.spaces import check_aligned, check_privilege, check_utcb, create_space, space_of
 
 if TYPE_CHECKING:
     from kernel.jobs import Steps
@@ -47,8 +46,8 @@ if TYPE_CHECKING:
 Control = Call[traps.ThreadControl]
 
 
-@handles(traps.ThreadControl)
-def _thread_control(kernel: "Kernel", call: Control) -> "Steps[None] | None":
+def thread_control(kernel: "Kernel", call: Control) -> "Steps[None] | None":
+    """Create, change or delete a thread, or choose who handles an interrupt."""
     trap = call.trap
     check_privilege(call)
     if trap.program is not None:
@@ -177,7 +176,7 @@ def _create_space(kernel: "Kernel", call: Control, scheduler: ThreadId) -> None:
         raise Refused(Refusal.NO_SUCH_SPACE, f"the space of {show_thread(trap.thread)} is not initialised")
     if trap.utcb != UNCHANGED:
         check_aligned(trap.utcb)
-    space = kernel.environments.create_space(ThreadId(trap.thread), call.caller)
+    space = create_space(kernel, ThreadId(trap.thread), call.caller)
     space.first.scheduler = scheduler
     space.first.utcb = 0 if trap.utcb == UNCHANGED else trap.utcb
     kernel.threads.show(space.first)
@@ -240,7 +239,7 @@ def _location(wanted: int, thread: Thread, space: Environment, *, enters: bool, 
         if wanted != thread.utcb:
             raise Refused(Refusal.BAD_UTCB, f"{show_thread(thread.id)} is active: its UTCB stays")
     else:
-        space.check_utcb(wanted, thread)
+        check_utcb(space, wanted, thread)
     return wanted
 
 
@@ -250,7 +249,8 @@ def _apply(kernel: "Kernel", call: Control, thread: Thread, change: Change) -> "
     launches = change.starts and not space.launched
     if launches:
         assert trap.program is not None
-        kernel.environments.launch_space(space, trap.program, call.descriptors)
+        kernel.machine.spare()
+        kernel.environments.launch(space, trap.program, call.descriptors)
     before = thread.id if thread.active else NIL_THREAD
     falling: list[Steps[None]] = []
     if not thread.living:
@@ -288,4 +288,4 @@ def _move(kernel: "Kernel", thread: Thread, space: Environment) -> "list[Steps[N
 
 def _tell(kernel: "Kernel", thread: Thread, before: ThreadId, now: ThreadId) -> None:
     words = (before, now, thread.pager, thread.scheduler, thread.utcb)
-    kernel.tell(thread.environment, Label.THREAD, words)
+    kernel.exposure.tell(thread.environment, Label.THREAD, words)

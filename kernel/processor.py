@@ -20,15 +20,15 @@ from kernel.abi.kip import Counter, EnvironmentState, Page
 from kernel.abi.messages import Label, Preemption
 from kernel.abi.program import Activity
 from kernel.abi.rights import Kind
+from kernel.capability import Resource
 from kernel.errors import Refused
-from kernel.thing import Lasting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hwmodel.machine import Alarm
+    from hwmodel.machine import Alarm, Machine
     from kernel.environment import Environment
-    from kernel.kernel import Kernel
+    from kernel.exposure import Exposure
 
 _MS = 1_000_000
 TICK = 2 * _MS
@@ -70,18 +70,18 @@ class Member:
         self.asleep = False
 
 
-class Processor(Lasting):
-    """One processor; also the thing a CPU capability is to."""
+class Processor(Resource):
+    """One processor; also the resource a CPU capability is to."""
 
     kind = Kind.CPU
 
-    def __init__(self, kernel: "Kernel", number: int, core: int) -> None:
+    def __init__(self, machine: "Machine", exposure: "Exposure", number: int, core: int) -> None:
         """Make processor *number* of host core *core*, with an empty plan."""
         self.number = number
         self.core = core
         self.scheduler: Environment | None = None
-        self._kernel = kernel
-        self._clock = kernel.machine.clock
+        self._exposure = exposure
+        self._clock = machine.clock
         self._members: dict[Environment, Member] = {}
         self._plan: list[tuple[Environment, int]] = []
         self._position = -1
@@ -98,7 +98,7 @@ class Processor(Lasting):
         self._alarm: Alarm | None = None
         self._watchdog: Alarm | None = None
         self._events: list[int] = []
-        kernel.kip.show_plan(self, ())
+        exposure.kip.show_plan(number, core, ())
 
     def __repr__(self) -> str:
         """Show number and members."""
@@ -136,7 +136,7 @@ class Processor(Lasting):
         runs = environment.state is not EnvironmentState.STARTING
         if runs:
             environment.state = EnvironmentState.READY
-        self._kernel.kip.show(environment)
+        self._exposure.kip.show(environment)
         if runs:
             self.admit(environment)
 
@@ -162,9 +162,9 @@ class Processor(Lasting):
             self._fall_back("the scheduler does not answer")
 
     def _fall_back(self, reason: str) -> None:
-        self._kernel.count(Counter.WATCHDOG_FALLBACKS)
-        self._kernel.trace.record(Event.FALLBACK, 0, self.number)
-        self._kernel.log(f"processor {self.number}: {reason}: round robin by the kernel")
+        self._exposure.count(Counter.WATCHDOG_FALLBACKS)
+        self._exposure.trace.record(Event.FALLBACK, 0, self.number)
+        self._exposure.log(f"processor {self.number}: {reason}: round robin by the kernel")
         self._set_plan([(environment, FALLBACK_SLICE_US) for environment in self._members])
         self._walk()
 
@@ -179,7 +179,7 @@ class Processor(Lasting):
         self._set_plan(list(plan))
         current = self._current
         if current is not None:
-            self._kernel.kip.show(current.environment)  # so that a scheduler knows what it has used by now
+            self._exposure.kip.show(current.environment)  # so that a scheduler knows what it has used by now
             if all(environment is not current.environment for environment, _ in plan):
                 self._end_slice(self._peek())
         self._walk()
@@ -206,17 +206,15 @@ class Processor(Lasting):
         else:
             self._walk()
 
-    def member(self, thread: int) -> "Environment":
-        """Return the member whose thread is *thread*. Raises Refused."""
-        environment = self._kernel.threads.living(thread)
+    def check_member(self, environment: "Environment") -> None:
+        """Refuse one that is not under the plan."""
         if environment not in self._members:
             raise Refused(Refusal.BAD_SLICE, f"{environment.name} is not under processor {self.number}")
-        return environment
 
     def _set_plan(self, plan: "list[tuple[Environment, int]]") -> None:
         self._plan = plan
         self._position = min(self._position, len(plan) - 1)
-        self._kernel.kip.show_plan(self, plan)
+        self._exposure.kip.show_plan(self.number, self.core, plan)
         self._show_running()
 
     # ------------------------------------------------------------------------------------------------- walk
@@ -238,7 +236,7 @@ class Processor(Lasting):
             if not member.asleep:
                 self._position = position
                 return member, microseconds
-            self._kernel.count(Counter.SLICES_SKIPPED)
+            self._exposure.count(Counter.SLICES_SKIPPED)
         return None
 
     def _begin(self, member: Member, microseconds: int, *, directed: bool = False) -> None:
@@ -253,8 +251,8 @@ class Processor(Lasting):
         environment.add(Page.SLICES)
         self._show(environment, EnvironmentState.RUNNING)
         environment.body.resume()
-        self._kernel.count(Counter.SWITCHES)
-        self._kernel.trace.record(Event.SWITCHED, environment.number, microseconds, self.number)
+        self._exposure.count(Counter.SWITCHES)
+        self._exposure.trace.record(Event.SWITCHED, environment.number, microseconds, self.number)
         if directed:
             self._set_alarm()
 
@@ -302,7 +300,7 @@ class Processor(Lasting):
             elif self._sleeps(member):
                 self._put_to_sleep(member)
             elif self._clock.now() >= self._end:
-                self._kernel.count(Counter.SLICES_OVERDUE)
+                self._exposure.count(Counter.SLICES_OVERDUE)
                 self._end_slice(self._peek(), given_up=True)
         self._poll = WAKE_POLL if woken or self._current else min(2 * self._poll, MAX_WAKE_POLL)
         self._walk()
@@ -356,10 +354,10 @@ class Processor(Lasting):
             self._put_to_sleep(member)  # stopped by others: to pause and resume it would undo that
         elif following is not member:
             member.environment.body.pause()
-            self._kernel.count(Counter.PREEMPTIONS)
+            self._exposure.count(Counter.PREEMPTIONS)
             if not given_up:
                 member.environment.add(Page.PREEMPTIONS)
-            self._kernel.trace.record(Event.PREEMPTED, member.environment.number, used, self.number)
+            self._exposure.trace.record(Event.PREEMPTED, member.environment.number, used, self.number)
             self._show(member.environment, EnvironmentState.READY)
         if self._directed:
             self._directed = False
@@ -375,12 +373,12 @@ class Processor(Lasting):
 
     def _show(self, environment: "Environment", state: EnvironmentState) -> None:
         environment.state = state
-        self._kernel.kip.show(environment)
+        self._exposure.kip.show(environment)
         self._show_running()
 
     def _show_running(self) -> None:
         running = self._current.environment if self._current is not None else None
-        self._kernel.kip.show_running(self, running)
+        self._exposure.kip.show_running(self.number, running)
 
     def _say(self, what: Preemption, environment: "Environment") -> None:
         if self.scheduler is None:
@@ -396,4 +394,4 @@ class Processor(Lasting):
             return
         size = 3 * _EVENTS_PER_MESSAGE
         for at in range(0, len(words), size):
-            self._kernel.tell(self.scheduler, Label.PREEMPTION, tuple(words[at : at + size]))
+            self._exposure.tell(self.scheduler, Label.PREEMPTION, tuple(words[at : at + size]))

@@ -11,7 +11,7 @@ from kernel.abi.limits import MAX_SLICES
 from kernel.abi.program import Program
 from kernel.abi.traps import EnvironmentCreate
 from tests.kernel.puppets import MS, refusal, theatre
-from tests.kernel.test_cpu import cast_of, compute, plan, sleepy, used
+from tests.kernel.test_processor import cast_of, compute, plan, sleepy, used
 
 CONTINUE, STOP = signal.SIGCONT, signal.SIGSTOP
 
@@ -73,7 +73,9 @@ def test_a_stop_between_slices_holds() -> None:
     with theatre() as stage:
         scheduler, cpu, members = cast_of(stage, a=compute, b=compute)
         plan(scheduler, cpu, members, a=5, b=5)
-        stage.machine.drive(stage.kernel, until=lambda: members["b"].body.paused and used(members)["a"] > 1)
+        stage.machine.drive(
+            stage.supervisor, until=lambda: members["b"].body.paused and used(members)["a"] > 1
+        )
         members["b"].body.signal(STOP)
         before = used(members)
         stage.pass_time(100)

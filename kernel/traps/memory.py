@@ -1,0 +1,55 @@
+"""The traps on memory: carve an extent from RAM, map an extent."""
+
+from typing import TYPE_CHECKING
+
+from kernel.abi import traps
+from kernel.abi.budget import Item
+from kernel.abi.errors import Refusal
+from kernel.abi.kip import Counter
+from kernel.abi.rights import ALL_RIGHTS, Rights
+from kernel.capability import derive
+from kernel.dispatch import CallTo, Handlers
+from kernel.errors import Refused
+from kernel.frames import Extent, Ram
+
+if TYPE_CHECKING:
+    from kernel.jobs import Steps
+    from kernel.kernel import Kernel
+
+
+def _carve(kernel: "Kernel", call: CallTo[traps.Carve, Ram]) -> "Steps[traps.Carved]":
+    trap, ram = call.trap, call.capability
+    call.caller.budget.check(Item.DESCRIPTORS)
+    extent = yield from kernel.frames.carve(call.resource, trap.count, trap.first, zero=trap.zero)
+    try:
+        capability = derive(
+            kernel.exposure, ram, call.caller, ALL_RIGHTS & (ram.rights | Rights.EXECUTE), extent
+        )
+    except Refused:
+        yield from extent.free()
+        raise
+    extent.account(call.caller)
+    kernel.exposure.count(Counter.CARVES)
+    return traps.Carved(extent=capability.handle, first=extent.first)
+
+
+def _map_extent(
+    _kernel: "Kernel", call: CallTo[traps.MapExtent, Extent]
+) -> "traps.Mapped | Steps[traps.Mapped]":
+    return _map_later(call, call.resource) if call.resource.locked else _map_now(call, call.resource)
+
+
+def _map_later(call: CallTo[traps.MapExtent, Extent], extent: Extent) -> "Steps[traps.Mapped]":
+    yield from extent.settled()
+    if call.capability.condemned:
+        raise Refused(Refusal.STALE_HANDLE, f"handle {call.capability.handle:#x}")
+    return _map_now(call, extent)
+
+
+def _map_now(call: CallTo[traps.MapExtent, Extent], extent: Extent) -> traps.Mapped:
+    extent.check_no_ring()
+    call.gives.append(extent.descriptor(call.capability))
+    return traps.Mapped(count=extent.count, writable=bool(call.capability.rights & Rights.WRITE))
+
+
+HANDLERS: Handlers = {traps.Carve: _carve, traps.MapExtent: _map_extent}
