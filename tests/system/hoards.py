@@ -17,7 +17,7 @@ HOARDS = (
     Attack(
         "many_waits", "waits for the same end again and again, and takes no answer",
         "from libexo.errors import IpcTimeout\n"
-        "process = Processes.connect(env, timeout=0.005)\n"
+        "process = Processes.connect(env, timeout=0.02)\n"
         "child = process.spawn(ProgramSpec(3, ('/bin/sleep', '1000'), budget={'waits': 0}))\n"
         "waits = lambda: env.kip.budget(env.number)[9]\n"
         "def waited():\n"
