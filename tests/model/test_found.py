@@ -106,6 +106,11 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Ipc(NIL, ANY),),
         ),
     ),
+    # It says to whom it sends, and its messages go elsewhere: no reason to wait for it either.
+    "a receive of no time from a redirected thread": (
+        (0, 1, 2),
+        ((Ipc(1, NIL, payload=1),), (Ipc(NIL, 1, receive=SLEEP), Ipc(NIL, 0, receive=0)), (Redirect(0, 2),)),
+    ),
     # Nobody tells a redirected thread of the end of whom it waits for: it finds out by looking, now and then.
     "a redirected call, and its partner ends": (
         (0, 1, 2),
