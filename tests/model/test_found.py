@@ -125,6 +125,15 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Redirect(1, 3), Ipc(NIL, 3, receive=8_000), Ipc(NIL, 2, receive=12_000)),
         ),
     ),
+    # Who waits for a redirector has sent nothing yet, and does not wait for anybody's message either.
+    "a send of no time to one that lacks a redirector": (
+        (0, 1, 2),
+        (
+            (Ipc(NIL, 0, receive=8_000), Ipc(1, NIL, 0, payload=1)),
+            (Ipc(NIL, 1, receive=SLEEP), Ipc(0, ANY, payload=2)),
+            (Redirect(1, 2), Kill(2)),
+        ),
+    ),
     # Nobody tells a redirected thread of the end of whom it waits for: it finds out by looking, now and then.
     "a redirected call, and its partner ends": (
         (0, 1, 2),
