@@ -34,6 +34,7 @@ from libexo.launch.hints import hint
 from libexo.launch.naming import import_from
 from libexo.launch.source import renew
 from libexo.launch.variables import take_effect
+from libexo.names import give_way
 
 CONFINED = b"+"
 GATE = 3
@@ -294,6 +295,7 @@ def _run(birth: Birth) -> int:
         sys.argv[:] = program.argv
         if Role.IMPORTS in birth.roles:
             import_from(f"/proc/self/fd/{birth.roles[Role.IMPORTS]}")
+            give_way()
         if program.kind == ProgramKind.SERVER:
             _serve(program.argv[0], birth.launch.name)
         else:
@@ -321,6 +323,7 @@ def _interpret(path: str, roles: Mapping[int, int]) -> None:
     """Run Python source as `__main__`."""
     if Role.IMPORTS not in roles:
         sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+        give_way()
     with open(roles.get(Role.SOURCE, path), "rb") as file:
         if file.seekable():
             file.seek(0)

@@ -38,6 +38,27 @@ def test_a_program_with_a_budget(system: Command) -> None:
     assert "'waits': write ITEM=NUMBER" in wrong
 
 
+OWN = """
+import kernel, servers.web
+import libexo
+from libexo import vm
+from servers.memory.api import Memory
+env = libexo.attach()
+view = vm.map(env, Memory.connect(env).allocate(1))
+print(kernel.MINE, servers.web.MINE, len(view))
+"""
+
+
+def test_a_program_with_modules_called_as_ours_are(system: Command) -> None:
+    """It finds its own by the short name, also in a folder that is no package, and ours by the full one."""
+    system.write("kernel.py", "MINE = 1")
+    (system.folder / "servers").mkdir()
+    system.write("servers/web.py", "MINE = 2")
+    system.write("own.py", OWN)
+
+    assert system.exo("run", "own.py").stdout == "1 2 4096\n"
+
+
 UNBLOCKS = """
 import os, select
 for number in (0, 1, 2):
