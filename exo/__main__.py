@@ -106,5 +106,10 @@ def _version() -> int:
     return 0
 
 
-if __name__ == "__main__":
+if (
+    __name__ == "__main__"
+):  # `python -m` looks first where it is called: anything may be called as ours are there
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     sys.exit(main())
