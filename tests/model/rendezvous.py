@@ -29,6 +29,7 @@ from tests.model.states import (
     ENTERING,
     FOREVER,
     IDLE,
+    LATENCY,
     LOOKS,
     LOST,
     RECEIVING,
@@ -155,8 +156,11 @@ def _sender(world: World, state: State, thread: int, now: int) -> Iterator[Step]
         there = route(world, thread, meant, redirector)
         if there != partner or (REQUEUES and changed > place.since):
             # It changed while the message waited: that stays where it is, or goes there, to the end of the queue.
-            moved = place._replace(partner=there, since=max(place.since, changed))
-            yield Step(moved.since, FOREVER, put(state, thread, moved))
+            # Who lacked a redirector looks whether there is another, or is to be none, now and then.
+            lacked = partner != meant and state.places[partner].kind == DEAD
+            for later in range(0, LOOKS + 1, LATENCY) if lacked else (0,):
+                moved = place._replace(partner=there, since=max(place.since, changed + later))
+                yield Step(moved.since, FOREVER, put(state, thread, moved))
     sure = state.places[partner].since <= place.since - ENTERING
     missed = world.ipc(place).send == 0 and not (meetings and sure)
     if missed or now + TICK >= place.deadline:

@@ -134,6 +134,15 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Redirect(1, 2), Kill(2)),
         ),
     ),
+    # It looks for another redirector, or that there is to be none, now and then.
+    "a message that lacked a redirector goes after all": (
+        (0, 1, 2),
+        (
+            (Ipc(NIL, 0, receive=20_000), Redirect(1, NIL), Ipc(NIL, ANY, receive=12_000)),
+            (Ipc(NIL, 1, receive=SLEEP), Ipc(0, NIL, payload=1)),
+            (Redirect(1, 2), Kill(2)),
+        ),
+    ),
     # Nobody tells a redirected thread of the end of whom it waits for: it finds out by looking, now and then.
     "a redirected call, and its partner ends": (
         (0, 1, 2),
