@@ -149,6 +149,10 @@ def _sender(world: World, state: State, thread: int, now: int) -> Iterator[Step]
     if state.places[meant].kind == DEAD:
         lost = _lost(world, state, thread, state.places[meant].since, Phase.SEND)
         yield lost if meant == partner else lost._replace(due=FOREVER)  # the redirector may still take it
+        if meant != partner and state.places[partner].kind == DEAD:  # now it cannot
+            yield _lost(
+                world, state, thread, max(state.places[each].since for each in (meant, partner)), Phase.SEND
+            )
     meetings = list(_meet(world, state, thread)) if place.hears != LOST else []
     yield from meetings
     if place.hears != LOST:
