@@ -149,6 +149,11 @@ def _sender(world: World, state: State, thread: int, now: int) -> Iterator[Step]
     if state.places[meant].kind == DEAD:
         lost = _lost(world, state, thread, state.places[meant].since, Phase.SEND)
         yield lost if meant == partner else lost._replace(due=FOREVER)  # the redirector may still take it
+        if meant == partner and place.since <= state.places[meant].since + world.latency:
+            # It may have had the message in its hand when it ended: whether it was taken is not known then.
+            yield Step(
+                place.since, FOREVER, put(state, thread, listen(world, thread, place.call, place.since))
+            )
         if meant != partner and state.places[partner].kind == DEAD:  # now it cannot
             yield _lost(
                 world, state, thread, max(state.places[each].since for each in (meant, partner)), Phase.SEND
