@@ -29,6 +29,7 @@ from tests.model.states import (
     ENTERING,
     FOREVER,
     IDLE,
+    LATENCY,
     LOOKS,
     LOST,
     RECEIVING,
@@ -148,6 +149,15 @@ def _sender(world: World, state: State, thread: int, now: int) -> Iterator[Step]
     if state.places[meant].kind == DEAD:
         lost = _lost(world, state, thread, state.places[meant].since, Phase.SEND)
         yield lost if meant == partner else lost._replace(due=FOREVER)  # the redirector may still take it
+        if meant == partner and place.since <= state.places[meant].since + world.latency:
+            # It may have had the message in its hand when it ended: whether it was taken is not known then.
+            yield Step(
+                place.since, FOREVER, put(state, thread, listen(world, thread, place.call, place.since))
+            )
+        if meant != partner and state.places[partner].kind == DEAD:  # now it cannot
+            yield _lost(
+                world, state, thread, max(state.places[each].since for each in (meant, partner)), Phase.SEND
+            )
     meetings = list(_meet(world, state, thread)) if place.hears != LOST else []
     yield from meetings
     if place.hears != LOST:
@@ -155,8 +165,11 @@ def _sender(world: World, state: State, thread: int, now: int) -> Iterator[Step]
         there = route(world, thread, meant, redirector)
         if there != partner or (REQUEUES and changed > place.since):
             # It changed while the message waited: that stays where it is, or goes there, to the end of the queue.
-            moved = place._replace(partner=there, since=max(place.since, changed))
-            yield Step(moved.since, FOREVER, put(state, thread, moved))
+            # Who lacked a redirector looks whether there is another, or is to be none, now and then.
+            lacked = partner != meant and state.places[partner].kind == DEAD
+            for later in range(0, LOOKS + 1, LATENCY) if lacked else (0,):
+                moved = place._replace(partner=there, since=max(place.since, changed + later))
+                yield Step(moved.since, FOREVER, put(state, thread, moved))
     sure = state.places[partner].since <= place.since - ENTERING
     missed = world.ipc(place).send == 0 and not (meetings and sure)
     if missed or now + TICK >= place.deadline:

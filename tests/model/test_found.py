@@ -134,6 +134,27 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Redirect(1, 2), Kill(2)),
         ),
     ),
+    # It looks for another redirector, or that there is to be none, now and then.
+    "a message that lacked a redirector goes after all": (
+        (0, 1, 2),
+        (
+            (Ipc(NIL, 0, receive=20_000), Redirect(1, NIL), Ipc(NIL, ANY, receive=12_000)),
+            (Ipc(NIL, 1, receive=SLEEP), Ipc(0, NIL, payload=1)),
+            (Redirect(1, 2), Kill(2)),
+        ),
+    ),
+    # With the redirector, the last that could have taken it is gone.
+    "a message for one that ended, and its redirector ends": (
+        (0, 1, 2),
+        (
+            (),
+            (
+                *(Ipc(NIL, 1, receive=SLEEP), Ipc(0, NIL, 0, payload=1)),
+                *(Ipc(NIL, 1, receive=8_000), Ipc(0, NIL, payload=2)),
+            ),
+            (Redirect(1, 2), Ipc(NIL, 2, receive=8_000), Kill(0), Ipc(NIL, 2, receive=20_000), Kill(2)),
+        ),
+    ),
     # Nobody tells a redirected thread of the end of whom it waits for: it finds out by looking, now and then.
     "a redirected call, and its partner ends": (
         (0, 1, 2),
