@@ -18,7 +18,7 @@ from kernel.abi import traps
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import ANY_FRAME, Handle, handle, handle_generation, handle_slot
-from kernel.abi.limits import MAX_DEPTH, MAX_HANDLES, MAX_HOLDERS_SHOWN, MAX_SLOTS
+from kernel.abi.limits import MAX_DEPTH, MAX_HANDLES, MAX_HOLDERS_SHOWN, MAX_SLOTS, NO_LIMIT
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.dispatch import Call, handles
 from kernel.errors import Refused
@@ -51,11 +51,13 @@ class Capability:
     """A right to one thing, in one slot of one table; or an offer of one."""
 
     __slots__ = (
+        "carved",
         "children",
         "deadline",
         "depth",
         "handle",
         "leaked",
+        "limit",
         "mapped",
         "offer",
         "origin",
@@ -85,6 +87,9 @@ class Capability:
         self.children: dict[Capability, None] = {}
         self.table: Table
         self.handle: Handle
+        self.limit = NO_LIMIT
+        self.carved = 0
+        """Of RAM: how many frames may be, and are, carved through what was derived from it."""
         self.mapped = False
         """Its holder has, or had, a descriptor of the memory."""
         self.leaked = False

@@ -64,9 +64,12 @@ class Extent:
 
     kind = Kind.EXTENT
 
-    def __init__(self, kernel: "Kernel", first: int, count: int, backing: "Backing") -> None:
-        """Wrap *backing*, the memory of *count* frames from *first*."""
+    def __init__(
+        self, kernel: "Kernel", first: int, count: int, backing: "Backing", ram: "Capability | None"
+    ) -> None:
+        """Wrap *backing*, the memory of *count* frames from *first*, carved through *ram*."""
         self._kernel = kernel
+        self._ram = ram
         self.first = first
         self.count = count
         self.binding: Binding | None = None
@@ -225,6 +228,8 @@ class Extent:
         self._old = self._backing.release()
         if (yield from self.cut()):  # otherwise nobody gets the frames again
             kernel.frames.give_back(self)
+            ram, self._ram = self._ram, None
+            count_carved(ram, -self.count)
         self.unlock(kernel)
 
     def fill(self) -> "Deed":
@@ -273,15 +278,22 @@ class Frames:
         """How many frames are in no extent."""
         return self._runs.free
 
-    def carve(self, ram: Ram, count: int, first: int, *, zero: bool) -> "Steps[Extent]":
-        """Make an extent of free frames of *ram*. Raises Refused, Exhausted."""
+    def carve(self, through: "Capability", count: int, first: int, *, zero: bool) -> "Steps[Extent]":
+        """Make an extent of free frames of the RAM *through* is to. Raises Refused, Exhausted."""
+        ram = through.thing
+        assert isinstance(ram, Ram)
         if not 1 <= count <= MAX_EXTENT_FRAMES:
             raise Refused(Refusal.BAD_ARGUMENT, f"{count} frames: an extent has 1..{MAX_EXTENT_FRAMES}")
-        at = yield from self._choose(ram, count, first)
-        backing = self._kernel.machine.memory.carve(at, count, zero=zero)
+        count_carved(through, count)
+        try:
+            at = yield from self._choose(ram, count, first)
+            backing = self._kernel.machine.memory.carve(at, count, zero=zero)
+        except (Refused, Exhausted):
+            count_carved(through, -count)
+            raise
         self._runs.take(at, count)
         self._kernel.kip.show_free(self.free)
-        extent = Extent(self._kernel, at, count, backing)
+        extent = Extent(self._kernel, at, count, backing, through)
         if not zero:
             try:
                 yield extent.fill()
@@ -312,6 +324,21 @@ class Frames:
         self._kernel.trace.record(Event.TOOK, 0, extent.first, Kind.EXTENT)
 
 
+def count_carved(through: "Capability | None", frames: int) -> None:
+    """Count *frames* carved *through* a capability to all it was derived from. Raises Refused over a limit."""
+    above: list[Capability] = []
+    while through is not None and (through := through.parent) is not None:
+        if frames > 0 and through.carved + frames > through.limit:
+            raise Refused(
+                Refusal.OVER_LIMIT,
+                f"{through.carved} of {through.limit} frames carved, {frames} more asked for: "
+                "free some first, or ask who gave the capability for more",
+            )
+        above.append(through)
+    for capability in above:
+        capability.carved += frames
+
+
 def check_no_ring(thing: Thing) -> None:
     """Refuse when *thing* is memory of a ring, which is passed on to nobody."""
     if isinstance(thing, Extent):
@@ -326,11 +353,13 @@ def part_of(thing: Thing, first: int, count: int) -> Ram:
 
 
 def passed_on(kernel: "Kernel", given: "Capability") -> None:
-    """Account an extent to whom its carver gave it, or who got it whole; sharing it on changes nothing."""
+    """Account an extent to whom its carver gave it, or who got it whole; sharing it on changes nothing.
+
+    A carver is who manages all RAM: what others carve from their part of it, and share, is theirs.
+    """
     extent, parent = given.thing, given.parent
     if not isinstance(extent, Extent) or parent is None:
         return
     whole = isinstance(parent.thing, Ram)
-    from_carver = not whole and parent.origin == 0 and isinstance(getattr(parent.parent, "thing", None), Ram)
-    if whole or from_carver:
+    if whole or (parent.origin == 0 and parent.depth == 1 and parent.parent is not None):
         extent.account(kernel, given.holder)
