@@ -14,9 +14,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kernel.abi.limits import FRAME_SIZE, MAX_HANDLES
+from kernel.abi.rights import Rights
 from libexo import timeouts
 from libexo.errors import MemoryTaken, TrapRefused
-from libexo.extent import Extent
+from libexo.extent import Extent, Ram
 from libexo.message import GrantItem, MapItem
 
 if TYPE_CHECKING:
@@ -45,11 +46,26 @@ class Views:
 
     def map(self, handle: int) -> memoryview:
         """Map the extent of *handle*, whole."""
-        host = self._environment.host
         mapped, descriptor = self._environment.sys.map_extent(handle)
-        view = host.map(descriptor, mapped.count * FRAME_SIZE, writable=mapped.writable)
+        return self._map(handle, descriptor, mapped.count, writable=mapped.writable)
+
+    def carve(self, ram: Ram, pages: int) -> tuple[Extent, memoryview]:
+        """Carve an extent of *pages* frames from *ram*, and map it, whole."""
+        sys = self._environment.sys
+        carved, given = sys.carve_mapped(ram.handle, pages)
+        handle, writable = carved.extent, bool(ram.rights & Rights.WRITE)
+        try:
+            view = self._map(handle, given[0], pages, writable=writable) if given else self.map(handle)
+        except BaseException:
+            sys.drop(handle)
+            raise
+        return Extent(handle, pages, carved.first, ram.rights | Rights.EXECUTE), view
+
+    def _map(self, handle: int, descriptor: "Descriptor", pages: int, *, writable: bool) -> memoryview:
+        host = self._environment.host
+        view = host.map(descriptor, pages * FRAME_SIZE, writable=writable)
         host.watch(view, lambda: self._place(handle), lambda: self._is_spared(handle))
-        used = [*self._used(handle), (host.mapping(view), mapped.writable)]
+        used = [*self._used(handle), (host.mapping(view), writable)]
         self._mappings[handle] = used
         if len(self._mappings) > self._sweep_at:
             self._sweep()
@@ -128,6 +144,14 @@ class Views:
 def map(environment: "Environment", extent: Extent | MapItem | GrantItem) -> memoryview:  # noqa: A001 - the field's word
     """Map *extent*, or what came in a message; return its bytes, writable if it is. Raises TrapRefused, OSError."""
     return environment.views.map(extent.handle)
+
+
+def carve(environment: "Environment", ram: Ram, pages: int) -> tuple[Extent, memoryview]:
+    """Carve an extent of *pages* frames, all zeros, from *ram*, and map it, in one crossing into the kernel.
+
+    Raises TrapRefused (OVER_LIMIT: whoever gave *ram* is to promise more), OSError.
+    """
+    return environment.views.carve(ram, pages)
 
 
 def unmap(environment: "Environment", view: memoryview) -> None:
