@@ -7,7 +7,7 @@ from kernel.abi import traps
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.kip import Counter
-from kernel.abi.rights import ALL_RIGHTS, Rights
+from kernel.abi.rights import Rights
 from kernel.capability import derive, require
 from kernel.dispatch import Call, handles
 from kernel.errors import Refused
@@ -28,7 +28,7 @@ def _carve(kernel: "Kernel", call: Call[traps.Carve]) -> "Steps[traps.Carved]":
     call.caller.budget.check(Item.DESCRIPTORS)
     extent = yield from kernel.frames.carve(ram, trap.count, trap.first, zero=trap.zero)
     try:
-        capability = derive(kernel, ram, call.caller, ALL_RIGHTS & (ram.rights | Rights.EXECUTE), extent)
+        capability = derive(kernel, ram, call.caller, ram.rights | Rights.EXECUTE, extent)
     except Refused:
         yield from extent.free(kernel)
         raise

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LONGEST_GRACE = (1 << 32) - 1
 """Of a revocation, in microseconds."""
+_WRITE, _EXECUTE = int(Rights.WRITE), int(Rights.EXECUTE)  # what is made of members of an enum takes longer
 _SWEEP = 64
 """How many handles are known before those without a mapping are looked for."""
 
@@ -53,13 +54,13 @@ class Views:
         """Carve an extent of *pages* frames from *ram*, and map it, whole."""
         sys = self._environment.sys
         carved, given = sys.carve_mapped(ram.handle, pages)
-        handle, writable = carved.extent, bool(ram.rights & Rights.WRITE)
+        handle, writable = carved.extent, bool(ram.rights & _WRITE)
         try:
             view = self._map(handle, given[0], pages, writable=writable) if given else self.map(handle)
         except BaseException:
             sys.drop(handle)
             raise
-        return Extent(handle, pages, carved.first, ram.rights | Rights.EXECUTE), view
+        return Extent(handle, pages, carved.first, ram.rights | _EXECUTE), view
 
     def _map(self, handle: int, descriptor: "Descriptor", pages: int, *, writable: bool) -> memoryview:
         host = self._environment.host
