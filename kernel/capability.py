@@ -275,7 +275,12 @@ def give(kernel: "Kernel", holder: "Environment", thing: Thing, rights: Rights =
 def derive(
     kernel: "Kernel", parent: Capability, holder: "Environment", rights: Rights, thing: Thing | None = None
 ) -> Capability:
-    """Give *holder* a capability derived from *parent*, to the same thing or to *thing*, a part of it."""
+    """Give *holder* a capability derived from *parent*, to the same thing or to *thing*, a part of it.
+
+    Raises Refused, also when *parent* went, and perhaps its holder, since it was looked up.
+    """
+    if parent.condemned:
+        raise Refused(Refusal.STALE_HANDLE, "what it would be derived from is being taken away")
     origin = parent.holder.thread if parent.holder is not holder else 0
     return place(kernel, Capability(thing or parent.thing, rights, parent, origin), holder)
 
@@ -285,8 +290,6 @@ def place(kernel: "Kernel", capability: Capability, holder: "Environment") -> Ca
     parent = capability.parent
     if capability.depth > MAX_DEPTH:
         raise Refused(Refusal.TOO_DEEP, f"{MAX_DEPTH} derivations, one from another")
-    if parent is not None and parent.condemned:
-        raise Refused(Refusal.STALE_HANDLE, "what it would be derived from is being taken away")
     holder.table.insert(capability, holder)
     if parent is not None:
         parent.children[capability] = None
