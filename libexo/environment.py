@@ -4,6 +4,8 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import msgspec
 
@@ -21,6 +23,9 @@ from libexo.rendezvous import Rendezvous
 from libexo.standing import Row
 from libexo.sys import Sys
 from libexo.vm import Views
+
+if TYPE_CHECKING:
+    from libexo.heap import Heap
 
 _LOOK_AGAIN = 5_000_000
 """How often a name that is not there yet is looked up again, in ns."""
@@ -63,6 +68,7 @@ class Environment:
         self._owner = threading.get_ident()
         """The thread of the host that the first thread is of."""
         self.lending = Lending(self)
+        self.heaps: WeakSet[Heap] = WeakSet()
         if host.lends:
             forking.watch(self)
 
@@ -142,6 +148,8 @@ class Environment:
             for link in thread.core.sending.links():
                 link.fallen = True
             forking.refuse(thread.core, why)
+        for heap in list(self.heaps):  # its memory is shared with the parent, and what is free in it is not
+            forking.refuse(heap, why)
         self.host.forked(why)
         forking.refuse(self, why)
 

@@ -12,8 +12,8 @@ back when there is another such; `trim` gives back all. What a block had in it b
 A block names its place: `extent` and `offset` in it, for who it is shared with. To share it is to share its extent,
 and so its neighbours; what is to be kept apart is in a heap of its own. All of a heap dies with its environment.
 
-Any thread of the host may use it. What was taken by force is not given out again: a block in it is lost, as its
-memory is, and to free it is no error.
+Any thread of the host may use it; a process that was forked may not, for its blocks would be its parent's. What
+was taken by force is not given out again: a block in it is lost, as its memory is, and to free it is no error.
 """
 
 import threading
@@ -98,6 +98,7 @@ class Heap:
         """Those with room, by the size of their blocks."""
         self._spare: Chunk | None = None
         """A chunk that was empty last, and is kept."""
+        environment.heaps.add(self)
         self._seen = self._page[_REPOSSESSED]
         """How many handles of ours were taken by force when we looked."""
 

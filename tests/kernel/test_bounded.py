@@ -322,4 +322,7 @@ def test_a_carver_that_dies_while_junk_is_written(at: int) -> None:
         begin(stage, a, traps.Carve(ram, 20, zero=False))
         stage.kill(a)
 
-        assert (stage.kernel.frames.free, root.sys.limit(root.handles[0], 0)) == (stage.kernel.frames.total, 0)
+        assert (stage.kernel.frames.free, root.sys.limit(root.handles[0], 0)) == (
+            stage.kernel.frames.total,
+            0,
+        )

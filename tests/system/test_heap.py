@@ -8,6 +8,7 @@ import pytest
 from tests.system.booted import System
 from tests.system.programs import PRELUDE, VAULT
 from tests.system.test_moved_memory import HOSTILE, MOVER
+from tests.system.test_threads import attached
 
 pytestmark = [
     pytest.mark.system,
@@ -81,6 +82,29 @@ print(heap.usage().frames, bytes(blocks[0].view[:2]).decode(), flush=True)
 input()
 """
 )
+FORKS = (
+    HEAP
+    + """
+heap = Heap(env)
+block = heap.allocate(10)
+child = os.fork()
+if not child:
+    for use in (lambda: heap.allocate(10), lambda: heap.free(block), lambda: heap.trim()):
+        try:
+            use()
+        except ExoError as error:
+            print(type(error).__name__, end=" ", flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+heap.free(block)
+print(heap.usage().blocks)
+"""
+)
+
+
+def test_a_fork(booted: System) -> None:
+    """A process that was forked is refused: its heap's memory is its parent's, and goes on being that."""
+    assert attached(booted, FORKS) == "ForkedProcess " * 3 + "0\n"
 
 
 def test_threads(booted: System) -> None:
