@@ -10,7 +10,8 @@ them; a block larger than a quarter of a chunk is an extent of its own. A chunk 
 back when there is another such; `trim` gives back all. What a block had in it before is not cleared.
 
 A block names its place: `extent` and `offset` in it, for who it is shared with. To share it is to share its extent,
-and so its neighbours; what is to be kept apart is in a heap of its own. All of a heap dies with its environment.
+and so its neighbours; what is to be kept apart is in a heap of its own. All of a heap dies with its environment;
+where that has a successor, it inherits what it can find nothing in, and gives it up by `drop_inherited`.
 
 Any thread of the host may use it; a process that was forked may not, for its blocks would be its parent's. What
 was taken by force is not given out again: a block in it is lost, as its memory is, and to free it is no error.
@@ -24,13 +25,13 @@ from kernel.abi.limits import FRAME_SIZE, MAX_EXTENT_FRAMES
 from libexo import vm
 from libexo.errors import NoMemory
 from libexo.heap.chunk import PLACES, Chunk, Span, pages_of, rounded
-from libexo.heap.source import Provider, Source
+from libexo.heap.source import Provider, Source, drop_inherited
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
     from libexo.extent import Extent, Ram
 
-__all__ = ["Block", "Heap", "Usage"]
+__all__ = ["Block", "Heap", "Usage", "drop_inherited"]
 
 CHUNK = 256
 """Frames of a chunk."""

@@ -5,9 +5,13 @@ asked for as much again as the heap has, so that it is asked seldom; it takes ba
 needs it, and then is asked again; and where that happens time after time, to carve itself.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kernel.abi.errors import Refusal
+from kernel.abi.limits import MAX_BATCH
+from kernel.abi.rights import Kind
+from kernel.abi.traps import Inspect, Inspection
 from libexo import vm
 from libexo.errors import ExoError, NoMemory, RemoteError, TrapRefused
 
@@ -27,6 +31,24 @@ _NO_ROOM = (
     Refusal.OVER_BUDGET,
 )
 _REFUSED = ("OutOfMemory", "QuotaExceeded")
+
+
+def drop_inherited(environment: "Environment") -> int:
+    """Give up every capability to RAM, and with each what was carved through it; return how many there were.
+
+    A successor inherits the heap of its predecessor, in which it can find nothing. It calls this before its own.
+    """
+    sys, found = environment.sys, []
+    handles = sys.inventory()
+    for first in range(0, len(handles), MAX_BATCH):
+        some = handles[first : first + MAX_BATCH]
+        for handle, each in zip(some, sys.batch([Inspect(handle) for handle in some])[0], strict=True):
+            if isinstance(each, Inspection) and each.kind == Kind.RAM:
+                found.append(handle)
+    for handle in found:
+        with suppress(TrapRefused):  # it was derived from one that is gone already
+            sys.drop(handle)
+    return len(found)
 
 
 class Provider(Protocol):

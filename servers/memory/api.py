@@ -56,8 +56,8 @@ class Memory(Interface, label=0x42, name="memory"):
     def ram(self) -> Ram:
         """Return a capability to RAM, through which the caller carves by itself what it is promised.
 
-        All that are given to one caller have one limit. With them goes all that was carved through them, and with
-        the caller: what shall outlive it is allocated.
+        All that are given to one caller have one limit. With each of them goes what was carved through it, whoever
+        has that, and they go with the caller: what shall outlive it is allocated.
         """
 
     @operation(5, repeatable=True)

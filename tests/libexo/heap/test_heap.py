@@ -14,7 +14,7 @@ from libexo import vm
 from libexo.environment import Environment
 from libexo.errors import ExoError, NoMemory
 from libexo.extent import Ram
-from libexo.heap import Block, Heap
+from libexo.heap import Block, Heap, drop_inherited
 from libexo.heap.chunk import rounded
 from libexo.ipc import MapItem, Message
 from servers.memory.api import Memory
@@ -218,6 +218,22 @@ def test_taken() -> None:
         heap.free(lost)
         with pytest.raises(ExoError, match="earlier generation"):
             heap.allocate(100)
+
+
+def test_a_successor() -> None:
+    """What a successor inherits of a heap it can give up, all at once."""
+    with theatre() as stage:
+        root, a = stage.puppet("root", holds=("ram",)), stage.puppet("a", keeps=True)
+        stage.system.give(root.task, a.environment)
+        ram = Ram(passed(root, root.handles[0], a, ALL_RIGHTS), 256, 0, int(ALL_RIGHTS))
+        Heap(a.env, ram, 16).allocate(100)
+        a.sys.derive(ram.handle, 0)
+        stage.kill(a)
+        heir = stage.heir(a)
+        before = heir.environment.frames
+
+        assert (before, drop_inherited(heir.env), heir.environment.frames) == (16, 2, 0)
+        assert heir.sys.inventory() == ()
 
 
 def test_taken_from_who_has_a_server() -> None:
