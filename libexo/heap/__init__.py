@@ -120,9 +120,9 @@ class Heap:
         size_of = rounded(size)
         if size_of > self._largest:
             return self._allocate_apart(size)
+        if self._page[_REPOSSESSED] != self._seen:
+            self._look_for_taken()
         with self._lock:
-            if self._page[_REPOSSESSED] != self._seen:
-                self._look_for_taken()
             spans = self._spans.get(size_of)
             if spans:
                 span = spans[-1]
@@ -173,8 +173,8 @@ class Heap:
 
     def usage(self) -> Usage:
         """Return what it has."""
+        self._look_for_taken()
         with self._lock:
-            self._look_for_taken()
             chunks = list(self._chunks.values())
             return Usage(len(chunks), sum(c.pages for c in chunks), sum(c.live for c in chunks))
 
@@ -271,17 +271,18 @@ class Heap:
 
     def _look_for_taken(self) -> None:
         """Forget the chunks that were taken by force."""
-        count = self._page[_REPOSSESSED]
-        if count - self._seen > _LISTED:
-            taken = self._chunks.keys() - set(self._environment.sys.inventory())
+        seen, count = self._seen, self._page[_REPOSSESSED]
+        known = list(self._chunks)
+        if count - seen > _LISTED:
+            taken = set(known).difference(self._environment.sys.inventory())
         else:
-            taken = {self._page[_LIST + at % _LISTED] for at in range(self._seen, count)}
-        self._seen = count
-        for handle in taken & self._chunks.keys():
-            chunk = self._chunks[handle]
-            chunk.is_lost = True
-            self._source.frames -= chunk.pages
-            self._remove(chunk)
+            taken = {self._page[_LIST + at % _LISTED] for at in range(seen, count)}
+        with self._lock:
+            self._seen = max(self._seen, count)
+            for chunk in [self._chunks[handle] for handle in taken if handle in self._chunks]:
+                chunk.is_lost = True
+                self._source.frames -= chunk.pages
+                self._remove(chunk)
 
 
 def _memory_server(environment: "Environment") -> Provider:

@@ -8,7 +8,7 @@ import pytest
 
 from kernel.abi.kip import Counter
 from kernel.abi.limits import FRAME_SIZE
-from kernel.abi.rights import ALL_RIGHTS
+from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.taking import Taking
 from libexo import vm
 from libexo.environment import Environment
@@ -218,6 +218,25 @@ def test_taken() -> None:
         heap.free(lost)
         with pytest.raises(ExoError, match="earlier generation"):
             heap.allocate(100)
+
+
+def test_taken_with_much_else() -> None:
+    """Also when more was taken than the environment page has room for, a heap knows what of it was its own."""
+    with theatre() as stage:
+        root, a = stage.puppet("root", holds=("ram",)), stage.puppet("a")
+        pools = [root.sys.derive(root.handles[0], ALL_RIGHTS) for _ in range(2)]
+        heaps = [
+            Heap(a.env, Ram(passed(root, pool, a, ALL_RIGHTS), 256, 0, int(ALL_RIGHTS)), 16) for pool in pools
+        ]
+        blocks = [heap.allocate(100) for heap in heaps]
+        root.sys.revoke(pools[0])
+        for _ in range(600):
+            share = root.sys.derive(root.handles[0], ALL_RIGHTS)
+            passed(root, share, a, Rights.READ)
+            root.sys.drop(share)
+
+        assert [heap.usage().frames for heap in heaps] == [0, 16]
+        assert [faults(block.view) for block in blocks] == [True, False]
 
 
 def test_a_successor() -> None:
