@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 SOAK   ?= 10
+SHORT  := not soak and not containers
+PAIRS  := -n 2 --dist worksteal
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -23,7 +25,12 @@ run: setup  ## boot an embedded system, take the tour, shut down
 	@$(BIN)/exo tour
 
 test: setup  ## run the test suite
+ifeq ($(strip $(ARGS)),)
+	@echo "test: two at a time"; $(BIN)/pytest $(PAIRS) -m "(beside or not system) and $(SHORT)"; two=$$?; \
+	    echo "test: one at a time"; $(BIN)/pytest -m "system and not beside and $(SHORT)" && exit $$two
+else
 	@$(BIN)/pytest $(ARGS)
+endif
 
 containers: setup  ## build the images and test the system as containers, where an engine runs
 	@tools/containers.sh $(ARGS)

@@ -18,7 +18,7 @@ from kernel.abi.kip import Head, SystemState
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.program import ProgramKind, Role
 from libexo import kip
-from libexo.environment import run_directory
+from libexo.attach import run_directory
 from libexo.errors import ExoError
 from servers.memory.policy import QUOTA_DIVISOR
 

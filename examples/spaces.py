@@ -14,7 +14,7 @@ import libexo
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.messages import Label
 from libexo import l4
-from libexo.l4.space import space_of
+from libexo.l4.space.space import space_of
 
 HERE, THERE = 0x10_0000, 0x40_0000
 """Where the root task has the page, and where its spaces use it."""

@@ -17,7 +17,7 @@ from exo.answering import Roll
 from exo.logs import last_lines
 from exo.system import Trouble, log_path
 from libexo.errors import ExoError
-from libexo.host.confine.policy import LAYERS
+from libexo.launch.confine.policy import LAYERS
 
 if TYPE_CHECKING:
     from kernel.abi.topology import Topology

@@ -114,7 +114,7 @@ def host(run: str) -> list[Check]:
 
 def protections() -> list[Check]:
     """Return the layers of confinement, each tried out, and what follows from them."""
-    from libexo.host.confine import fences, probe
+    from libexo.launch.confine import fences, probe
 
     layers = probe()
     tried = [

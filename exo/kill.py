@@ -1,11 +1,11 @@
 """Send a signal to programs and servers, by name.
 
 A server, or a program started with a restart rule, is back soon after it was killed: that is what the rule
-is for. --end ends it for good: it has SIGTERM, and SIGKILL when its time is over. It returns when all have ended,
-and their names are free.
+is for. --end ends it for good: it has SIGTERM, and SIGKILL when its time is over.
 
 What a program started outlives it. --family ends a program, all it started, and so on, for good, all at once;
 what they would still start is refused. Of a program that has ended it ends what is left of its family.
+Both return when all have ended, and their names are free.
 """
 
 import os
@@ -15,7 +15,6 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from exo.arguments import known
 from exo.console import Console
@@ -86,13 +85,13 @@ def main(options: Namespace) -> int:
     if options.signal is not None and options.family:
         raise Usage("--family ends them by SIGTERM and SIGKILL: leave -s out; for SIGKILL alone, --grace 0")
     run = run_directory(options.run)
-    failed = end(run, options.names, options.grace) if options.end else []
-    for name in () if options.end else options.names:
+    if options.end or options.family:
+        failed = end(run, options.names, options.grace, "end_family" if options.family else "end")
+    else:
+        failed = []
+    for name in () if options.end or options.family else options.names:
         try:
-            if options.family:
-                print(end_family(run, name, options.grace))
-            else:
-                send(run, name, options.signal or int(signal.SIGTERM))
+            send(run, name, options.signal or int(signal.SIGTERM))
         except Trouble as trouble:
             failed.append(str(trouble))
     if failed:
@@ -101,14 +100,18 @@ def main(options: Namespace) -> int:
 
 
 class Ending:
-    """One program that is being ended for good."""
+    """One program, or one family, that is being ended for good."""
 
-    def __init__(self, run: str, name: str, grace: float | None = None) -> None:
-        """Have the process server end *name*, with *grace* seconds, or its own. Raises Trouble."""
+    def __init__(self, run: str, name: str, grace: float | None = None, op: str = "end") -> None:
+        """Have the process server *op* (end, end_family) *name*, in *grace* seconds, or its own. Raises Trouble."""
         self._name = name
         self._console = Console(run)
         try:
-            self._grace = float(_ask_to_end(self._console, "end", name, grace)["grace"])
+            console = self._console
+            answer = console.ask(op, name=name) if grace is None else console.ask(op, name=name, grace=grace)
+            self._grace = float(answer["grace"])
+            self.names = ", ".join(answer.get("names", ()))
+            """Who is ended."""
         except BaseException:
             self._console.close()
             raise
@@ -127,12 +130,14 @@ class Ending:
             self._console.close()
 
 
-def end(run: str, names: Iterable[str], grace: float | None = None) -> list[str]:
+def end(run: str, names: Iterable[str], grace: float | None = None, op: str = "end") -> list[str]:
     """End *names* for good, all at the same time, and wait until they have; return what went wrong."""
     failed, begun = [], []
     for name in names:
         try:
-            begun.append(Ending(run, name, grace))
+            begun.append(Ending(run, name, grace, op))
+            if op != "end":
+                print("ends", begun[-1].names, flush=True)
         except Trouble as trouble:
             failed.append(str(trouble))
     for ending in begun:
@@ -154,20 +159,6 @@ def send(run: str, name: str, signal_number: int) -> None:
         _signal(pid, name, signal_number, trouble)
     finally:
         console.close()
-
-
-def end_family(run: str, name: str, grace: float | None) -> str:
-    """Have the process server end the family of *name*; return whom it ends, for people."""
-    console = Console(run)
-    try:
-        answer = _ask_to_end(console, "end_family", name, grace)
-    finally:
-        console.close()
-    return "ends " + ", ".join(answer["names"])
-
-
-def _ask_to_end(console: Console, op: str, name: str, grace: float | None) -> dict[str, Any]:
-    return console.ask(op, name=name) if grace is None else console.ask(op, name=name, grace=grace)
 
 
 def _pid(run: str, name: str) -> int:

@@ -79,7 +79,7 @@ def ask(environment: "Environment", name: str, timeout: float) -> view.Json:
     from kernel.abi.ids import show_thread
     from kernel.abi.messages import Label
     from libexo.errors import ExoError
-    from libexo.message import Message
+    from libexo.ipc.message import Message
 
     answer: view.Json = {"name": name, "thread": None, "round_trip_ns": None, "error": None}
     try:

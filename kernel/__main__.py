@@ -52,7 +52,7 @@ def _run(arguments: argparse.Namespace, log: Callable[[str], None]) -> int:
         return 1
     phase("kernel")
     try:
-        machine.run(loader.kernel)
+        machine.run(loader.supervisor)
     finally:
         loader.close()
     return 0

@@ -16,128 +16,36 @@ A binding may have a ring, memory that both sides map (`kernel.rings`).
 """
 
 import struct
-from itertools import islice
 from typing import TYPE_CHECKING
 
-from hwmodel.machine import Exhausted
-from kernel.abi import traps
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
-from kernel.abi.events import Event
-from kernel.abi.kip import Counter
-from kernel.abi.limits import MAX_BINDINGS, MAX_BINDINGS_TO_ONE, MAX_INCOMING
+from kernel.abi.limits import MAX_BINDINGS, MAX_BINDINGS_TO_ONE
 from kernel.abi.messages import Label
-from kernel.dispatch import Call, handles
+from kernel.environment import RING_DESCRIPTORS, Binding, Environment, Thread
 from kernel.errors import Refused
-from kernel.frames import Extent
-from kernel.rings import Ring, ring_extent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from hwmodel.machine import Descriptor, Machine
+    from hwmodel.machine import Machine
     from kernel.abi.ids import ThreadId
-    from kernel.environment import Environment
+    from kernel.exposure import Exposure
     from kernel.jobs import Steps
-    from kernel.kernel import Kernel
-    from kernel.thread import Thread
-
-
-_DESCRIPTORS, _RING_DESCRIPTORS = 4, 6
-"""What the kernel holds for a binding at the most: its end point, the receiver's tickets, and a look into one of
-them; with a ring, the receiver's ends of the doorbells as well."""
 
 
 _TOKEN = struct.Struct("<QQ")
 
 
-class Binding:
-    """One thread's right to send to another."""
-
-    __slots__ = (
-        "endpoint", "home", "intended", "look", "receiver", "receivers", "ring", "sender", "senders", "token",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        machine: "Machine",
-        sender: "Thread",
-        receiver: "Thread",
-        intended: "Thread",
-        connected: "Callable[[Binding], None]",
-    ) -> None:
-        """Bind *sender* to *receiver*, to reach *intended*; *connected* is called when it is there.
-
-        Raises Exhausted.
-        """
-        self.sender = sender
-        self.home = sender.environment
-        """Where it stands, also when its sender has been moved."""
-        self.receiver = receiver
-        self.intended = intended
-        self.token = machine.token()
-        self.ring: Ring | None = None
-        self.senders: list[Descriptor] = []
-        self.receivers: list[Descriptor] = []
-        """Of each its tickets, that of sending and that of answering, until they are handed over."""
-        self.look: list[Descriptor] = []
-        """Once more that of sending, by which to see whether a message is up."""
-        self.endpoint = machine.endpoint(lambda: connected(self))
-        try:
-            for _ in range(2):
-                one, other = machine.ticket()
-                self.senders.append(one)
-                self.receivers.append(other)
-            self.look.append(self.receivers[0].duplicate())
-        except Exhausted:
-            self.close()
-            raise
-
-    @property
-    def redirected(self) -> bool:
-        """Whether it leads elsewhere than its sender asked for."""
-        return self.receiver is not self.intended
-
-    @property
-    def descriptors(self) -> int:
-        """How many descriptors the kernel holds for it."""
-        return _DESCRIPTORS if self.ring is None else _RING_DESCRIPTORS
-
-    @property
-    def ring_size(self) -> int:
-        """Bytes of its ring memory; 0: it has none."""
-        return self.ring.size if self.ring is not None else 0
-
-    @property
-    def identity(self) -> traps.Identified:
-        """What its receiver is told of it."""
-        sender, environment = self.sender, self.sender.environment
-        family = environment.budget.family or -1 - environment.number
-        return traps.Identified(sender.id, environment.number, self.redirected, self.ring_size, family)
-
-    def hand_over(self) -> "list[Descriptor]":
-        """Return what is the receiver's, once. Raises Exhausted: then it is still here."""
-        ring = self.ring.share() if self.ring is not None else []
-        receivers, self.receivers = self.receivers, []
-        return [self.endpoint.take(), *receivers, *ring]
-
-    def close(self) -> None:
-        """Close what was not handed over."""
-        self.endpoint.close()
-        for ticket in (*self.senders, *self.receivers, *self.look):
-            ticket.close()
-        if self.ring is not None:
-            self.ring.close()
-
-
 class Bindings:
     """All bindings; each stands in its sender's environment and at its receiver."""
 
-    def __init__(self, kernel: "Kernel") -> None:
+    def __init__(self, machine: "Machine", exposure: "Exposure") -> None:
         """Start with none."""
-        self._kernel = kernel
+        self._machine = machine
+        self._exposure = exposure
 
-    def bind(self, sender: "Thread", intended: "Thread") -> Binding:
+    def bind(self, sender: Thread, intended: Thread) -> Binding:
         """Bind *sender* to *intended*, or to who gets what is meant for it. Raises Refused, Exhausted."""
         environment = sender.environment
         environment.check_list(intended.environment)
@@ -147,8 +55,8 @@ class Bindings:
         if sum(each.receiver is receiver for each in environment.outgoing.values()) >= MAX_BINDINGS_TO_ONE:
             raise Refused(Refusal.TOO_MANY_BINDINGS, f"{MAX_BINDINGS_TO_ONE} bindings to {receiver}")
         environment.budget.check(Item.BINDINGS)
-        environment.budget.check(Item.DESCRIPTORS, _RING_DESCRIPTORS)
-        binding = Binding(self._kernel.machine, sender, receiver, intended, self._connected)
+        environment.budget.check(Item.DESCRIPTORS, RING_DESCRIPTORS)
+        binding = Binding(self._machine, sender, receiver, intended, self._connected)
         environment.outgoing[binding.token] = receiver.incoming[binding.token] = binding
         environment.budget.hold(Item.BINDINGS)
         environment.budget.hold(Item.DESCRIPTORS, binding.descriptors)
@@ -161,10 +69,10 @@ class Bindings:
         if not receiver.told:
             self.announce(receiver)
 
-    def announce(self, receiver: "Thread") -> None:
+    def announce(self, receiver: Thread) -> None:
         """Tell *receiver* that somebody waits, as it is not told again before it asked."""
         receiver.told = True
-        self._kernel.tell(receiver.environment, Label.BOUND, (), thread=receiver.id)
+        self._exposure.tell(receiver.environment, Label.BOUND, (), thread=receiver.id)
 
     def unbind(self, binding: Binding) -> None:
         """End *binding*. Twice is harmless."""
@@ -175,12 +83,12 @@ class Bindings:
         binding.home.budget.release(Item.BINDINGS)
         binding.home.budget.release(Item.DESCRIPTORS, binding.descriptors)
         binding.close()
-        self._kernel.kip.raise_epoch()
+        self._exposure.kip.raise_epoch()
 
     def end(self, binding: Binding) -> None:
         """End *binding* alone: its sender is told which, since others to the same receiver stand."""
         words = binding.receiver.id, *_TOKEN.unpack(binding.token)
-        self._kernel.tell(binding.sender.environment, Label.UNBOUND, words, thread=binding.sender.id)
+        self._exposure.tell(binding.sender.environment, Label.UNBOUND, words, thread=binding.sender.id)
         self.unbind(binding)
 
     def undo(self, binding: Binding) -> bool:
@@ -188,7 +96,7 @@ class Bindings:
         self.unbind(binding)
         return False
 
-    def fall(self, thread: "Thread") -> "Steps[None]":
+    def fall(self, thread: Thread) -> "Steps[None]":
         """Cut off every binding of *thread*, which is gone; the steps end them, and its callers are told."""
         incoming = (binding for binding in self._cut_off(thread) if binding.sender is not thread)
         outgoing = [b for b in thread.environment.outgoing.values() if b.sender is thread]
@@ -200,19 +108,19 @@ class Bindings:
             self.unbind(binding)
             yield None
 
-    def renamed(self, thread: "Thread") -> "Steps[None]":
+    def renamed(self, thread: Thread) -> "Steps[None]":
         """End every binding to *thread*: who asked for it by this id is told. Its own are of its new id."""
         fallen, before = self._cut_off(thread), thread.id
         thread.told = False  # by its old id
-        self._kernel.kip.raise_epoch()
+        self._exposure.kip.raise_epoch()
         return self.drop(fallen, before)
 
-    def _cut_off(self, thread: "Thread") -> "Iterable[Binding]":
+    def _cut_off(self, thread: Thread) -> "Iterable[Binding]":
         """Let no binding to *thread* be known to it any more; return what they were."""
         fallen, thread.incoming = thread.incoming, {}
         return fallen.values()
 
-    def reroute(self, environment: "Environment") -> "Steps[None]":
+    def reroute(self, environment: Environment) -> "Steps[None]":
         """End the bindings of *environment* that would now lead elsewhere; it is told that the receiver went."""
         outgoing = environment.outgoing.values()
         return self.drop([b for b in outgoing if environment.leads(b.intended) is not b.receiver])
@@ -225,116 +133,6 @@ class Bindings:
             if (sender, receiver) not in told:
                 told.add((sender, receiver))
                 words = (receiver.id if gone is None else gone, *receiver.environment.end)
-                self._kernel.tell(sender.environment, Label.PARTNER_GONE, words, thread=sender.id)
+                self._exposure.tell(sender.environment, Label.PARTNER_GONE, words, thread=sender.id)
             self.unbind(binding)
             yield None
-
-
-@handles(traps.Bind)
-def _bind(kernel: "Kernel", call: Call[traps.Bind]) -> "traps.Bound | Steps[traps.Bound]":
-    extent = ring_extent(call)
-    return _bind_now(kernel, call, None) if extent is None else _bind_ring(kernel, call, extent)
-
-
-def _bind_ring(kernel: "Kernel", call: Call[traps.Bind], extent: Extent) -> "Steps[traps.Bound]":
-    """Bind with *extent* as ring memory, once no other job works on it."""
-    yield from extent.lock()
-    try:
-        bound = _bind_now(kernel, call, ring_extent(call))
-        yield from extent.cut()
-    finally:
-        extent.unlock(kernel)
-    return bound
-
-
-def _bind_now(kernel: "Kernel", call: Call[traps.Bind], extent: Extent | None) -> traps.Bound:
-    threads, bindings = kernel.threads, kernel.bindings
-    intended = threads.find(call.trap.thread)
-    sender = threads.own(call.caller, call.trap.sender)
-    binding = bindings.bind(sender, intended)
-    call.gives += binding.senders
-    binding.senders = []
-    try:
-        if extent is not None:
-            binding.ring = Ring(kernel.machine, extent)
-            call.caller.budget.hold(Item.DESCRIPTORS, binding.descriptors - _DESCRIPTORS)
-            call.gives += binding.ring.begin(binding)
-    except Exhausted:
-        bindings.unbind(binding)
-        raise
-    call.undo = lambda: bindings.undo(binding)
-    receiver = binding.receiver
-    kernel.count(Counter.BINDS)
-    kernel.trace.record(Event.BOUND, call.caller.number, receiver.id)
-    return traps.Bound(
-        address=binding.endpoint.name, token=binding.token, thread=receiver.id, ring=binding.ring_size
-    )
-
-
-@handles(traps.Incoming)
-def _incoming(kernel: "Kernel", call: Call[traps.Incoming]) -> tuple[traps.Arrived, ...]:
-    receiver = kernel.threads.own(call.caller, call.trap.receiver)
-    taken = []
-    for binding in list(islice(receiver.arrived.values(), MAX_INCOMING)):
-        try:
-            call.gives += binding.hand_over()
-        except Exhausted:
-            kernel.bindings.end(binding)  # else it would be first again
-            continue
-        del receiver.arrived[binding.token]
-        taken.append(traps.Arrived(binding.token, binding.identity))
-    receiver.told = False
-    if receiver.arrived:
-        kernel.bindings.announce(receiver)
-    return tuple(taken)
-
-
-@handles(traps.Identify)
-def _identify(kernel: "Kernel", call: Call[traps.Identify]) -> traps.Identified:
-    kernel.count(Counter.IDENTIFIES)
-    binding = _to_caller(kernel, call)
-    if binding is None:
-        kernel.count(Counter.UNKNOWN_TOKENS)
-        raise Refused(Refusal.UNKNOWN_TOKEN, "the message under it must be thrown away")
-    return binding.identity
-
-
-def _to_caller(kernel: "Kernel", call: Call[traps.Identify] | Call[traps.Unbind]) -> Binding | None:
-    """Return the binding by its token, if the caller's thread is its receiver."""
-    try:
-        receiver = kernel.threads.own(call.caller, call.trap.receiver)
-    except Refused:
-        return None
-    return receiver.incoming.get(call.trap.token)
-
-
-@handles(traps.Unbind)
-def _unbind(kernel: "Kernel", call: Call[traps.Unbind]) -> None:
-    binding = call.caller.outgoing.get(call.trap.token)
-    if binding is not None:
-        kernel.bindings.unbind(binding)
-    elif (binding := _to_caller(kernel, call)) is not None:
-        kernel.bindings.end(binding)
-    else:
-        raise Refused(Refusal.UNKNOWN_TOKEN, "")
-
-
-@handles(traps.WaitPage)
-def _wait_page(kernel: "Kernel", call: Call[traps.WaitPage]) -> None:
-    partner = _partner(kernel, call)
-    call.gives.append(partner.environment.shared.descriptor(writable=False))
-
-
-@handles(traps.Sends)
-def _sends(kernel: "Kernel", call: Call[traps.Sends]) -> bool:
-    partner, to = _partner(kernel, call), call.trap.to
-    outgoing = partner.environment.outgoing.values()
-    return any(b.look[0].posted() for b in outgoing if b.sender is partner and b.intended.id == to)
-
-
-def _partner(kernel: "Kernel", call: Call[traps.WaitPage] | Call[traps.Sends]) -> "Thread":
-    """Return the thread the trap is about. Raises Refused unless the caller is bound to its environment."""
-    partner = kernel.threads.find(call.trap.thread)
-    if not call.caller.calls(partner.environment):
-        raise Refused(Refusal.MAY_NOT_BIND, f"{call.caller.name} is not bound to {partner.environment.name}")
-    return partner

@@ -1,17 +1,19 @@
 """Boot, in order: the machine, the kernel on it, then the servers of the topology, each an environment.
 
     machine      RAM, processors, clock, interrupt lines        hwmodel.machine
-    trace        the event ring                                 kernel.tracing
-    kip          what is exposed to all                         kernel.kip
-    frames       which frames are free                          kernel.frames, .memory
-    environments the unit of protection                         kernel.environment, .environments, .lifecycle
-    threads      ids and sockets for IPC                        kernel.threads
+    kip          the tables that all may read                   kernel.kip
+    jobs         what takes more than one turn                  kernel.jobs
+    exposure     the tables, the event ring, upcalls            kernel.exposure, .tracing, .upcalls
+    frames       which frames are free                          kernel.frames, .rings
     bindings     the right to send                              kernel.bindings
-    processors   slices and plans                               kernel.cpu
     interrupts   lines to threads                               kernel.interrupts
-    upcalls      what the kernel tells environments             kernel.upcalls
+    threads      ids and sockets for IPC                        kernel.threads
+    processors   slices and plans                               kernel.processor
+    environments the unit of protection                         kernel.environment, .environments, .programs
+    traps        the handlers, object by object                 kernel.traps, .x2
     gate         decode, check, handle, answer                  kernel.gate, .dispatch
-    records      what was booted, with which command lines      kernel.bootinfo
+    supervisor   what the machine tells                         kernel.supervisor
+    records      what was booted, with which command lines      kernel.x2.records
     heartbeat    whether the root task answers                  kernel.heartbeat
     loader       the servers, the root task's restart, attach   here
     shutdown     the end of all, in order                       kernel.shutdown
@@ -37,21 +39,21 @@ from kernel.abi.operators import NO_UID, Operators
 from kernel.abi.program import Program, ProgramKind, Role
 from kernel.abi.topology import ServerConfig, Topology, booted
 from kernel.abi.traps import Booted
-from kernel.bootinfo import boot_records
 from kernel.budget import Budget
-from kernel.capability import give
+from kernel.capability import Resource, give
 from kernel.environment import Environment
 from kernel.errors import Refused
 from kernel.frames import Ram
 from kernel.heartbeat import Heartbeat
 from kernel.kernel import Kernel, refuse_heartbeat
-from kernel.lifecycle import Factory
-from kernel.names import check_free, check_name
+from kernel.names import check_name
+from kernel.programs import Factory
 from kernel.shutdown import Shutdown
+from kernel.supervisor import Supervisor
+from kernel.x2.records import boot_records
 
 if TYPE_CHECKING:
     from hwmodel.machine import Body, Machine
-    from kernel.thing import Thing
 
 FIRST_DELAY = 50_000_000
 """Nanoseconds before the second restart of a root task that ends again and again; doubled at each further one."""
@@ -77,9 +79,11 @@ class Loader:
     def __init__(self, kernel: Kernel, topology: Topology) -> None:
         """Load the servers of *topology* on *kernel*."""
         self.kernel = kernel
+        self.supervisor = Supervisor(kernel)
+        self._log = kernel.exposure.log
         self._topology = topology
         self._factory = Factory()
-        self._rights: dict[str, list[Thing]] = {
+        self._rights: dict[str, list[Resource]] = {
             "ram": [Ram(0, kernel.frames.total)],
             "cpus": list(kernel.processors),
             "factory": [self._factory],
@@ -95,11 +99,11 @@ class Loader:
         self._restarts: dict[str, int] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
         self._shutdown = Shutdown(kernel, list(booted(topology)), topology.machine.grace)
-        kernel.servers = frozenset(topology.server)
-        kernel.on_stop = self._shutdown.stop
-        kernel.on_ended = self._ended
+        kernel.environments.names.servers = frozenset(topology.server)
+        kernel.environments.on_ended = self._ended
         kernel.on_heartbeat = self._heartbeat
-        kernel.on_attach = self._attach
+        self.supervisor.on_stop = self._shutdown.stop
+        self.supervisor.on_attach = self._attach
         self._operators = _operators(kernel.machine, topology)
         kernel.boot_info = Booted(msgspec.json.encode(topology), self._operators)
 
@@ -130,18 +134,18 @@ class Loader:
         """Give a server, new to the system, what it holds; who restarts the others gets a capability to each."""
         environment.keeps = server.restart == "always"
         for kind in server.holds:
-            for thing in self._rights[kind]:
-                give(self.kernel, environment, thing)
+            for resource in self._rights[kind]:
+                give(self.kernel.exposure, environment, resource)
         if not self._is_root(environment):
             root = self._roots.get(self._overseer)
             if root is not None and (root.alive or root.keeps):
-                give(self.kernel, root, environment)
+                give(self.kernel.exposure, root, environment)
             return
         self._roots[environment.name] = environment
         if environment.name == self._overseer:
             for other in self.kernel.environments:
                 if other.name in self._topology.server and not self._is_root(other):
-                    give(self.kernel, environment, other)
+                    give(self.kernel.exposure, environment, other)
 
     def _is_root(self, environment: Environment) -> bool:
         """Say whether *environment* is to be a root task, running or not."""
@@ -184,7 +188,7 @@ class Loader:
             heir = self._roots[name] = self.kernel.environments.succeed(root, _program(server))
         except (Exhausted, Refused) as error:
             root.held = True
-            self.kernel.log(f"{name} is not back yet: {error}")
+            self._log(f"{name} is not back yet: {error}")
             self._after(RESTART_AGAIN, lambda: self._succeed(root, server))
             return
         self._restarts[name] = self._restarts.get(name, 0) + 1
@@ -201,11 +205,11 @@ class Loader:
             name=dead.name, thread=dead.thread, at_ns=self._now(), cause=how, status=dead.status,
             fault=int(dead.fault), restarts=self._restarts.get(dead.name, 0), next_try=next_try,
         )  # fmt: skip
-        self.kernel.log(obituary.record)
+        self._log(obituary.record)
 
     def _say_end(self, dead: Environment, then: str) -> str:
         how = cause(dead.status, dead.fault, dead.detail)
-        self.kernel.log(f"{dead.name} ended ({how}): {then}")
+        self._log(f"{dead.name} ended ({how}): {then}")
         return how
 
     def _heartbeat(self, environment: Environment) -> None:
@@ -258,9 +262,9 @@ class Loader:
                 self._settle(environment, server)
             elif "factory" in server.holds:
                 self._roots[name] = environment
-            self.kernel.log(f"{name} attached: uid {body.uid}, process {body.pid}")
+            self._log(f"{name} attached: uid {body.uid}, process {body.pid}")
         elif body.uid in self._operators.uids or body.uid in self._members():
-            check_free(self.kernel, name)
+            self.kernel.environments.names.check_free(name)
             self._check_attached(body.uid)
             budget = Budget(name, default_limits(server=False))
             budget.family = 0 if body.uid in self._operators.uids else None
@@ -286,7 +290,7 @@ class Loader:
         """Say that the system ends; the machine then ends every body."""
         self.kernel.kip.set_state(SystemState.ENDING)
         self.kernel.machine.close()
-        self.kernel.close()
+        self.kernel.exposure.close()
 
 
 def _operators(machine: "Machine", topology: Topology) -> Operators:

@@ -7,19 +7,11 @@ to its own payer: nothing can be gained by dying.
 What a server charges its callers for is void when either of them ends.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Mapping, Sequence
 
-from kernel.abi import traps
-from kernel.abi.budget import CHARGEABLE, LEAST_PART, Item, default_limits, from_pairs
+from kernel.abi.budget import LEAST_PART, Item
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import FIRST_PROGRAM, NIL_THREAD, thread_number
-from kernel.dispatch import Call, handles
 from kernel.errors import Refused
-
-if TYPE_CHECKING:
-    from kernel.environment import Environment
-    from kernel.kernel import Kernel
 
 _COUNT = len(Item)
 
@@ -42,8 +34,8 @@ class Budget:
         """The budgets that came out of this one."""
         self.costs: dict[Item, int] = {}
         """What its environment costs its payer by being there."""
-        self.charges: dict[tuple[Environment, Item], int] = {}
-        """What servers hold for it."""
+        self.charges: dict[tuple[Hashable, Item], int] = {}
+        """What servers hold for it, and which."""
         self.row: memoryview | None = None
         """Where it is shown: for each item what is used, and the limit without what was given."""
 
@@ -76,6 +68,11 @@ class Budget:
     def release(self, item: Item, amount: int = 1) -> None:
         """Count *amount* less of *item*."""
         self.hold(item, -amount)
+
+    def void(self, by: Hashable = None) -> None:
+        """Release what is held for it *by* a server, or by all: nobody holds that any more."""
+        for key in [key for key in self.charges if by in (None, key[0])]:
+            self.release(key[1], self.charges.pop(key))
 
     def show_in(self, row: memoryview) -> None:
         """Show everything in *row* from now on."""
@@ -138,45 +135,3 @@ class Budget:
             if payer is not None:
                 payer.parts.add(part)
                 payer.move(part, 1)
-
-
-def of_program(call: "Call[traps.EnvironmentCreate]", kernel: "Kernel") -> Budget:
-    """Return the budget of an environment that *call* creates: its payer's, or the system's. Raises Refused."""
-    trap = call.trap
-    try:
-        wished = from_pairs(trap.limits)
-    except ValueError as error:
-        raise Refused(Refusal.BAD_ARGUMENT, str(error)) from None
-    if trap.payer == NIL_THREAD:
-        return Budget(trap.name, default_limits(server=False, wished=wished))
-    costs = {Item.CHILDREN: 1}
-    if trap.keeps:
-        program = trap.program
-        texts = (*program.argv, *(text for pair in program.environ for text in pair))
-        costs |= {Item.RESTARTS: 1, Item.KEPT: sum(len(text.encode(errors="replace")) for text in texts)}
-    return kernel.threads.living(trap.payer).budget.divide(trap.name, wished, costs)
-
-
-def void_charges(kernel: "Kernel", ended: "Environment") -> None:
-    """Nobody holds anything for *ended* any more, and *ended* holds nothing for others."""
-    for environment in kernel.environments:
-        charges = environment.budget.charges
-        for by, item in [key for key in charges if ended in (key[0], environment)]:
-            environment.budget.release(item, charges.pop((by, item)))
-
-
-@handles(traps.Charge)
-def _charge(kernel: "Kernel", call: Call[traps.Charge]) -> None:
-    trap, server = call.trap, call.caller
-    if thread_number(server.thread) >= FIRST_PROGRAM and not server.privileged:
-        raise Refused(Refusal.NO_PRIVILEGE, f"{server.name} is no server of the topology")
-    if trap.item not in CHARGEABLE:
-        raise Refused(Refusal.BAD_ARGUMENT, f"item {trap.item}: servers hold nothing of that for others")
-    budget, key = kernel.threads.living(trap.thread).budget, (server, Item(trap.item))
-    more = trap.amount - budget.charges.get(key, 0)
-    if more > 0:
-        budget.check(key[1], more)
-    budget.hold(key[1], more)
-    budget.charges[key] = trap.amount
-    if not trap.amount:
-        del budget.charges[key]

@@ -1,4 +1,4 @@
-"""Capabilities: who may do what to which thing.
+"""Capabilities: who may do what to which resource.
 
 Every capability sits in one slot of one environment's table and has at most one parent: the capability it was
 derived from. Taking one away takes everything derived from it. The trees span environments, and callers decide how
@@ -6,40 +6,79 @@ large they get, so taking is a job (`kernel.jobs`). It begins by cutting off wha
 good for nothing from then on, though it leaves the tables one by one, and its memory is taken last.
 
 An *offer* sits in the table of who made it like a capability derived from the one it is of, and goes with it. It
-is to be taken by one environment (`kernel.offers`), and is a right to nothing: the thing does not know of it.
+is to be taken by one environment (`kernel.offers`), and is a right to nothing: the resource does not know of it.
 """
 
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from kernel.abi import traps
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import ANY_FRAME, Handle, handle, handle_generation, handle_slot
-from kernel.abi.limits import MAX_DEPTH, MAX_HANDLES, MAX_HOLDERS_SHOWN, MAX_SLOTS, NO_LIMIT
-from kernel.abi.rights import ALL_RIGHTS, Rights
-from kernel.dispatch import Call, handles
+from kernel.abi.ids import Handle, ThreadId, handle, handle_generation, handle_slot
+from kernel.abi.limits import MAX_DEPTH, MAX_HANDLES, MAX_SLOTS, NO_LIMIT
+from kernel.abi.rights import ALL_RIGHTS, Kind, Rights
 from kernel.errors import Refused
-from kernel.frames import check_no_ring, part_of
 from kernel.jobs import Latch
-from kernel.thing import Thing
+from kernel.kip import Shown
+from kernel.upcalls import Told
 
 if TYPE_CHECKING:
     from hwmodel.machine import Alarm
-    from kernel.environment import Environment
-    from kernel.kernel import Kernel
+    from kernel.exposure import Exposure
+    from kernel.jobs import Steps
 
 _SPARE_SLOTS = 64
 """Free slots kept back before one is used again, so that a stale handle stays stale for long."""
 
 
+class Resource:
+    """What a capability can be to. One that does not say otherwise does not care who holds it."""
+
+    kind: Kind
+
+    def describe(self) -> tuple[int, int, int, int, str]:
+        """Return first, count, status, fault, text of `traps.Inspection`."""
+        return 0, 0, 0, 0, ""
+
+    def gained(self, capability: "Capability") -> None:
+        """*capability* to it is now somebody's."""
+
+    def moved(self, capability: "Capability", giver: "Table") -> None:
+        """*capability*, that was in the table of *giver*, is in another one."""
+
+    def inherited(self, heir: "Holder") -> None:
+        """What *heir* holds of it was its predecessor's."""
+
+    def lost(self, capability: "Capability") -> "Steps[None] | None":
+        """*capability* to it is no more; return what is to be done about that."""
+        return None
+
+
+class Holder(Shown, Told, Protocol):
+    """Who holds capabilities: an environment."""
+
+    name: str
+    table: "Table"
+    frames: int
+    owes: "Owed"
+    offered: "dict[Capability, None]"
+    keeps: bool
+
+    @property
+    def thread(self) -> ThreadId:
+        """Who it is to others."""
+
+    def repossess(self, capability: "Capability") -> None:
+        """Write what was taken by force into the environment page."""
+
+
 class Offer(NamedTuple):
     """What makes a capability an offer: who may take it, and how."""
 
-    receiver: "Environment"
-    payer: "Environment"
+    receiver: Holder
+    payer: Holder
     """Whose budget it counts against."""
     until: int
     """When it falls, by the machine's clock."""
@@ -48,37 +87,23 @@ class Offer(NamedTuple):
 
 
 class Capability:
-    """A right to one thing, in one slot of one table; or an offer of one."""
+    """A right to one resource, in one slot of one table; or an offer of one."""
 
     __slots__ = (
-        "carved",
-        "children",
-        "deadline",
-        "depth",
-        "handle",
-        "leaked",
-        "limit",
-        "mapped",
-        "offer",
-        "origin",
-        "parent",
-        "rights",
-        "table",
-        "taken",
-        "thing",
-        "walk",
-    )
+        "carved", "children", "deadline", "depth", "handle", "leaked", "limit", "mapped", "offer", "origin",
+        "parent", "resource", "rights", "table", "taken", "walk",
+    )  # fmt: skip
 
     def __init__(
         self,
-        thing: Thing,
+        resource: Resource,
         rights: Rights,
         parent: "Capability | None",
         origin: int = 0,
         offer: Offer | None = None,
     ) -> None:
         """Make a capability that sits nowhere yet."""
-        self.thing = thing
+        self.resource = resource
         self.rights = rights
         self.parent = parent
         self.origin = origin
@@ -104,12 +129,18 @@ class Capability:
     def __repr__(self) -> str:
         """Show what it is to, its rights and its holder."""
         what = "Capability" if self.offer is None else "Offer"
-        return f"<{what} {self.thing!r} {self.rights!r} of {self.holder!r}>"
+        return f"<{what} {self.resource!r} {self.rights!r} of {self.holder!r}>"
 
     @property
-    def holder(self) -> "Environment":
+    def holder(self) -> Holder:
         """Who has it, or had."""
         return self.table.holder
+
+    @property
+    def terms(self) -> Offer:
+        """Of an offer: who may take it, and how."""
+        assert self.offer is not None
+        return self.offer
 
     @property
     def condemned(self) -> bool:
@@ -125,10 +156,10 @@ class Capability:
         """Return the offers of it that stand: they sit in its own table."""
         return [offer for made in self.table.offers.values() for offer in made if offer.parent is self]
 
-    def lead_to(self, thing: Thing) -> None:
-        """Make it, and the offers of it, those to *thing*, which took the place of what they were to."""
+    def lead_to(self, resource: Resource) -> None:
+        """Make it, and the offers of it, those to *resource*, which took the place of what they were to."""
         for capability in (self, *self.offers()):
-            capability.thing = thing
+            capability.resource = resource
 
 
 class Owed:
@@ -137,7 +168,7 @@ class Owed:
     def __init__(self) -> None:
         """Start with none."""
         self._all: dict[Capability, None] = {}
-        self._pairs: dict[tuple[Table, Environment], dict[Capability, None]] = {}
+        self._pairs: dict[tuple[Table, Holder], dict[Capability, None]] = {}
         """Those between the same two."""
 
     def __bool__(self) -> bool:
@@ -166,15 +197,14 @@ class Owed:
         return next(iter(most))
 
 
-def _between(offer: Capability) -> "tuple[Table, Environment]":
-    assert offer.offer is not None
-    return offer.table, offer.offer.receiver
+def _between(offer: Capability) -> "tuple[Table, Holder]":
+    return offer.table, offer.terms.receiver
 
 
 class Table:
     """The capabilities of one environment, by slot; slot 0 stays empty."""
 
-    def __init__(self, holder: "Environment") -> None:
+    def __init__(self, holder: Holder) -> None:
         """Make an empty table."""
         self.holder = holder
         """Whose it is; a successor takes it over."""
@@ -184,7 +214,7 @@ class Table:
         self.used = 0
         self.offered = 0
         """How many of them are offers."""
-        self.offers: dict[Environment, dict[Capability, None]] = {}
+        self.offers: dict[Holder, dict[Capability, None]] = {}
         """Those that sit here, by receiver, oldest first."""
 
     def __iter__(self) -> Iterator[Capability]:
@@ -208,7 +238,7 @@ class Table:
             raise Refused(Refusal.STALE_HANDLE, f"handle {name:#x}")
         return capability
 
-    def check_room(self, holder: "Environment") -> None:
+    def check_room(self, holder: Holder) -> None:
         """Refuse unless there may be one more capability, and there is somebody to use it."""
         if self.used - self.offered >= MAX_HANDLES:
             raise Refused(Refusal.TABLE_FULL, f"{holder.name} holds {self.used - self.offered} capabilities")
@@ -216,7 +246,7 @@ class Table:
             raise Refused(Refusal.TABLE_FULL, f"{holder.name} has ended")
         holder.budget.check(Item.HANDLES)
 
-    def insert(self, capability: Capability, holder: "Environment") -> Handle:
+    def insert(self, capability: Capability, holder: Holder) -> Handle:
         """Put *capability* into a free slot and return its handle. Raises Refused when there is none."""
         if capability.offer is None:
             self.check_room(holder)
@@ -267,25 +297,29 @@ class Table:
                 del self.offers[capability.offer.receiver]
 
 
-def give(kernel: "Kernel", holder: "Environment", thing: Thing, rights: Rights = ALL_RIGHTS) -> Capability:
-    """Give *holder* a first capability to *thing*."""
-    return place(kernel, Capability(thing, rights, None), holder)
+def give(exposure: "Exposure", holder: Holder, resource: Resource, rights: Rights = ALL_RIGHTS) -> Capability:
+    """Give *holder* a first capability to *resource*."""
+    return place(exposure, Capability(resource, rights, None), holder)
 
 
 def derive(
-    kernel: "Kernel", parent: Capability, holder: "Environment", rights: Rights, thing: Thing | None = None
+    exposure: "Exposure",
+    parent: Capability,
+    holder: Holder,
+    rights: Rights,
+    resource: Resource | None = None,
 ) -> Capability:
-    """Give *holder* a capability derived from *parent*, to the same thing or to *thing*, a part of it.
+    """Give *holder* a capability derived from *parent*, to the same resource or to *resource*, a part of it.
 
     Raises Refused, also when *parent* went, and perhaps its holder, since it was looked up.
     """
     if parent.condemned:
         raise Refused(Refusal.STALE_HANDLE, "what it would be derived from is being taken away")
     origin = parent.holder.thread if parent.holder is not holder else 0
-    return place(kernel, Capability(thing or parent.thing, rights, parent, origin), holder)
+    return place(exposure, Capability(resource or parent.resource, rights, parent, origin), holder)
 
 
-def place(kernel: "Kernel", capability: Capability, holder: "Environment") -> Capability:
+def place(exposure: "Exposure", capability: Capability, holder: Holder) -> Capability:
     """Put *capability* into the table of *holder* and under its parent. Raises Refused when there is no room."""
     parent = capability.parent
     if capability.depth > MAX_DEPTH:
@@ -294,61 +328,6 @@ def place(kernel: "Kernel", capability: Capability, holder: "Environment") -> Ca
     if parent is not None:
         parent.children[capability] = None
     if capability.offer is None:
-        capability.thing.gained(capability)
-    kernel.kip.show(holder)
+        capability.resource.gained(capability)
+    exposure.kip.show(holder)
     return capability
-
-
-def require(call: Call[Any], right: Rights) -> None:
-    """Refuse the call unless its capability carries *right*."""
-    if right & ~call.capability.rights:
-        raise Refused(Refusal.MISSING_RIGHT, f"needs {right!r}, has {call.capability.rights!r}")
-
-
-def narrowed(call: Call[Any], bits: int) -> Rights:
-    """Return *bits* as rights of a derivative. Raises Refused if they are not among those of the capability."""
-    if bits > ALL_RIGHTS:
-        raise Refused(Refusal.BAD_ARGUMENT, f"rights {bits:#x} are none")
-    rights = Rights(bits)
-    require(call, rights)
-    return rights
-
-
-@handles(traps.Derive)
-def _derive(kernel: "Kernel", call: Call[traps.Derive]) -> int:
-    trap, parent = call.trap, call.capability
-    rights = narrowed(call, trap.rights)
-    check_no_ring(parent.thing)
-    part = part_of(parent.thing, trap.first, trap.count) if _narrows(trap) else None
-    return derive(kernel, parent, call.caller, rights, part).handle
-
-
-def _narrows(trap: traps.Derive) -> bool:
-    return trap.first != ANY_FRAME or trap.count != 0
-
-
-@handles(traps.Inspect)
-def _inspect(_kernel: "Kernel", call: Call[traps.Inspect]) -> traps.Inspection:
-    capability = call.capability
-    first, count, status, fault, text = capability.thing.describe()
-    return traps.Inspection(
-        kind=capability.thing.kind,
-        rights=capability.rights,
-        origin=capability.origin,
-        first=first,
-        count=count,
-        status=status,
-        fault=fault,
-        text=text,
-        holders=tuple(islice(_holders(capability), MAX_HOLDERS_SHOWN)),
-    )
-
-
-def _holders(capability: Capability) -> Iterator[traps.Holder]:
-    shown = (child for child in capability.children if child.offer is None and not child.taken)
-    return (traps.Holder(child.holder.thread, child.rights) for child in shown)
-
-
-@handles(traps.Inventory)
-def _inventory(_kernel: "Kernel", call: Call[traps.Inventory]) -> tuple[int, ...]:
-    return tuple(capability.handle for capability in call.caller.table)

@@ -1,22 +1,21 @@
-"""The table from traps to handlers, filled by the modules that own the objects.
+"""One trap on its way: who called, with what, and what goes back.
 
-A handler returns the result of the trap; one that may have much to do is, or returns, a generator (`kernel.jobs`)
-that returns it in the end. While that is under way, the caller may have ended.
+A handler (`kernel.traps`) returns the result of the trap; one that may have much to do is, or returns, a generator
+(`kernel.jobs`) that returns it in the end. While that is under way, the caller may have ended.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from kernel.abi.traps import Trap
-from kernel.errors import Panic
+from kernel.capability import Capability, Resource
 
 if TYPE_CHECKING:
     from hwmodel.machine import Descriptor
-    from kernel.capability import Capability
     from kernel.environment import Environment
-    from kernel.kernel import Kernel
 
 T = TypeVar("T", bound=Trap)
+R = TypeVar("R", bound=Resource)
 
 
 class Answer:
@@ -38,12 +37,12 @@ class Answer:
 
 
 class Call(Generic[T]):
-    """One trap on its way: who called, with what, and what goes back beside the result."""
+    """A call of a trap T."""
 
-    __slots__ = ("caller", "capability", "descriptors", "gives", "parts", "trap", "undo")
+    __slots__ = ("caller", "descriptors", "gives", "parts", "trap", "undo")
 
     def __init__(self, caller: "Environment", trap: T, descriptors: "list[Descriptor]") -> None:
-        """Start a call; `capability` is set when the trap's first argument is a handle."""
+        """Start with nothing to give."""
         self.caller = caller
         self.trap = trap
         self.descriptors = descriptors
@@ -52,21 +51,20 @@ class Call(Generic[T]):
         """Called when what it gives cannot be sent; says whether the trap stands without that."""
         self.parts: Sequence[Answer] = ()
         """Of a batch: the answers of its traps."""
-        self.capability: Capability = NO_CAPABILITY
 
 
-Handler = Callable[["Kernel", Call[Any]], Any]
-HANDLERS: dict[type[Trap], Handler] = {}
-NO_CAPABILITY: "Capability" = None  # type: ignore[assignment]  # read only by handlers of traps that need one
+class CallTo(Call[T], Generic[T, R]):
+    """A call of a trap whose first argument is a handle: the gate looks it up, and checks that it is to an R."""
+
+    __slots__ = ("capability",)
+
+    capability: Capability
+
+    @property
+    def resource(self) -> R:
+        """What the capability is to."""
+        return cast("R", self.capability.resource)
 
 
-def handles(trap: type[Trap]) -> Callable[[Handler], Handler]:
-    """Make a function the handler of *trap*."""
-
-    def register(function: Handler) -> Handler:
-        if trap in HANDLERS:
-            raise Panic(f"{trap.__name__} has two handlers")
-        HANDLERS[trap] = function
-        return function
-
-    return register
+Handlers = Mapping[type[Trap], Callable[[Any, Any], Any]]
+"""By trap, what does it: it is given the kernel, and the call of that trap."""

@@ -1,48 +1,183 @@
-"""Environments: the unit of protection. One body on the machine, one uid, one table of capabilities, its threads.
+"""The records of environments, threads and bindings: each names the other two.
 
+An environment is the unit of protection: one body on the machine, one uid, one table of capabilities, its threads.
 Life: created (its program is being started), ready, dead. One made by ThreadControl is an X.2 address space: it
 has no body before its first thread is activated. However it ends, everything it had returns: frames, handles,
 threads, end points, slices, bindings, names, uid. Only an environment that `keeps` leaves its capabilities and
 its thread number to a successor. The record of how it ended stays while anybody holds a capability to it.
+
+A thread is what sends, and what can be sent to. Every environment has a first thread, the main thread of its host
+process, and ends with it. It may have more: each has a number and bindings of its own, and nothing else of its own.
+What a thread may do is what its environment may do, and which of its threads made a trap the kernel does not ask.
+An *inactive* thread has a number and a space, and nobody can reach it. It becomes active with its first pager.
 """
 
 from collections import deque
+from copy import copy
 from typing import TYPE_CHECKING
 
+from hwmodel.machine import Exhausted
+from kernel.abi import traps
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import ThreadId
-from kernel.abi.kip import UTCB_SIZE, WAIT_WORDS, EnvironmentState, Page, Wait
+from kernel.abi.ids import NIL_THREAD, ThreadId, show_thread, thread_number
+from kernel.abi.kip import UTCB_SIZE, WAIT_WORDS, EnvironmentState, Page, ThreadState, Wait
 from kernel.abi.limits import MAX_SPACE_THREADS
 from kernel.abi.messages import STATUS_BIAS
 from kernel.abi.program import Activity
 from kernel.abi.rights import Kind, Rights
 from kernel.abi.space import UTCB_AREA
 from kernel.budget import Budget
-from kernel.capability import Capability, Owed, Table
+from kernel.capability import Capability, Owed, Resource, Table
 from kernel.errors import Refused
 from kernel.jobs import Latch
+from kernel.rings import Ring
 from kernel.starts import Starts
-from kernel.thing import Lasting
-from kernel.thread import Thread
 
 if TYPE_CHECKING:
-    from hwmodel import machine
-    from kernel.bindings import Binding
-    from kernel.kernel import Kernel
+    from collections.abc import Callable
+
+    from hwmodel.machine import Body, Descriptor, Machine
+    from hwmodel.machine import Page as MachinePage
 
 _REPOSSESSED = Page.WAITS - Page.REPOSSESSED_LIST
 _WORD = (1 << 64) - 1
+DESCRIPTORS, RING_DESCRIPTORS = 4, 6
+"""What the kernel holds for a binding at the most: its end point, the receiver's tickets, and a look into one of
+them; with a ring, the receiver's ends of the doorbells as well."""
 
 
-def check_aligned(location: int) -> None:
-    """Refuse a UTCB *location* that no area could hold."""
-    if not location or location % UTCB_SIZE:
-        raise Refused(Refusal.BAD_UTCB, f"{location:#x} is no multiple of {UTCB_SIZE}")
+class Thread:
+    """One thread of one environment."""
+
+    __slots__ = (
+        "active", "arrived", "environment", "id", "incoming", "living", "pager", "row", "scheduler", "told",
+        "utcb",
+    )  # fmt: skip
+
+    def __init__(self, thread: ThreadId, environment: "Environment") -> None:
+        """Make *thread*, inactive, in *environment*; it lives when `Threads.enter` has taken it."""
+        self.id = thread
+        self.environment = environment
+        self.pager = NIL_THREAD
+        self.scheduler = NIL_THREAD
+        self.utcb = 0
+        """Where its UTCB is, so its local id; 0: nowhere yet."""
+        self.row = -1
+        """Which row of its environment's page says for whom it waits; -1: it is not active."""
+        self.living = False
+        self.active = False
+        self.incoming: dict[bytes, Binding] = {}
+        """Who may send to it."""
+        self.arrived: dict[bytes, Binding] = {}
+        """Those of them that have connected, and were not handed over yet, oldest first."""
+        self.told = False
+        """It was told that there are such, and has not asked for them since."""
+
+    def __repr__(self) -> str:
+        """Show id and environment."""
+        return f"<Thread {show_thread(self.id)} of {self.environment.name}>"
+
+    def record(self) -> "Thread":
+        """Return what is left of it when it is gone: it is of no environment."""
+        left = copy(self)
+        del left.environment
+        return left
+
+    @property
+    def number(self) -> int:
+        """Its number, which it keeps when it is renamed."""
+        return thread_number(self.id)
+
+    @property
+    def exposed(self) -> tuple[int, ...]:
+        """What the exposed table shows."""
+        environment, state = self.environment, ThreadState.ACTIVE if self.active else ThreadState.INACTIVE
+        redirector = environment.redirector.id if environment.redirector is not None else NIL_THREAD
+        return self.id, environment.number + 1, state, self.pager, self.scheduler, redirector
 
 
-class Environment(Lasting):
-    """One environment; also the thing an ENVIRONMENT capability is to."""
+class Binding:
+    """One thread's right to send to another."""
+
+    __slots__ = (
+        "endpoint", "home", "intended", "look", "receiver", "receivers", "ring", "sender", "senders", "token",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        machine: "Machine",
+        sender: Thread,
+        receiver: Thread,
+        intended: Thread,
+        connected: "Callable[[Binding], None]",
+    ) -> None:
+        """Bind *sender* to *receiver*, to reach *intended*; *connected* is called when it is there.
+
+        Raises Exhausted.
+        """
+        self.sender = sender
+        self.home = sender.environment
+        """Where it stands, also when its sender has been moved."""
+        self.receiver = receiver
+        self.intended = intended
+        self.token = machine.token()
+        self.ring: Ring | None = None
+        self.senders: list[Descriptor] = []
+        self.receivers: list[Descriptor] = []
+        """Of each its tickets, that of sending and that of answering, until they are handed over."""
+        self.look: list[Descriptor] = []
+        """Once more that of sending, by which to see whether a message is up."""
+        self.endpoint = machine.endpoint(lambda: connected(self))
+        try:
+            for _ in range(2):
+                one, other = machine.ticket()
+                self.senders.append(one)
+                self.receivers.append(other)
+            self.look.append(self.receivers[0].duplicate())
+        except Exhausted:
+            self.close()
+            raise
+
+    @property
+    def redirected(self) -> bool:
+        """Whether it leads elsewhere than its sender asked for."""
+        return self.receiver is not self.intended
+
+    @property
+    def descriptors(self) -> int:
+        """How many descriptors the kernel holds for it."""
+        return DESCRIPTORS if self.ring is None else RING_DESCRIPTORS
+
+    @property
+    def ring_size(self) -> int:
+        """Bytes of its ring memory; 0: it has none."""
+        return self.ring.size if self.ring is not None else 0
+
+    @property
+    def identity(self) -> traps.Identified:
+        """What its receiver is told of it."""
+        sender, environment = self.sender, self.sender.environment
+        family = environment.budget.family or -1 - environment.number
+        return traps.Identified(sender.id, environment.number, self.redirected, self.ring_size, family)
+
+    def hand_over(self) -> "list[Descriptor]":
+        """Return what is the receiver's, once. Raises Exhausted: then it is still here."""
+        ring = self.ring.share() if self.ring is not None else []
+        receivers, self.receivers = self.receivers, []
+        return [self.endpoint.take(), *receivers, *ring]
+
+    def close(self) -> None:
+        """Close what was not handed over."""
+        self.endpoint.close()
+        for ticket in (*self.senders, *self.receivers, *self.look):
+            ticket.close()
+        if self.ring is not None:
+            self.ring.close()
+
+
+class Environment(Resource):
+    """One environment; also the resource an ENVIRONMENT capability is to."""
 
     kind = Kind.ENVIRONMENT
 
@@ -61,8 +196,9 @@ class Environment(Lasting):
         cpu: int,
         may_bind: frozenset[int],
         budget: Budget,
+        on_unwatched: "Callable[[Environment], None]",
     ) -> None:
-        """Make environment *number* without a body."""
+        """Make environment *number* without a body; *on_unwatched* is called when nobody may need it any more."""
         self.number = number
         self.name = name
         self.first = Thread(thread, self)
@@ -102,8 +238,9 @@ class Environment(Lasting):
         self.ended = Latch()
         """Opens then."""
         self.watchers: dict[Capability, None] = {}
-        self.body: machine.Body
-        self.shared: machine.Page
+        self._on_unwatched = on_unwatched
+        self.body: Body
+        self.shared: MachinePage
         """The environment page."""
         self.page: memoryview
         """The environment page, as words."""
@@ -156,20 +293,25 @@ class Environment(Lasting):
         text = f"{self.name}: {self.detail}" if self.detail else self.name
         return self.thread, int(self.activity), self.status, self.fault, text
 
+    def exposed(self, traps: int) -> tuple[int | bytes, ...]:
+        """Return what the exposed table shows; *traps* is how many it made."""
+        row = self.state, self.uid, self.pid, self.cpu, self.thread, self.started, self.consumed, traps
+        return *row, self.frames, self.table.used, self.fault, self.budget.family or 0, self.name.encode()
+
     def gained(self, capability: Capability) -> None:
         """Somebody watches."""
         self.watchers[capability] = None
 
-    def lost(self, kernel: "Kernel", capability: Capability) -> None:
+    def lost(self, capability: Capability) -> None:
         """One watcher less; with the last, the record of a dead environment goes."""
         del self.watchers[capability]
         if self.over:
-            kernel.environments.review(self)
+            self._on_unwatched(self)
 
     @property
     def privileged(self) -> bool:
         """Whether it may do what X.2 leaves to privileged threads: it may create environments."""
-        return any(c.thing.kind is Kind.FACTORY and c.rights & Rights.CONTROL for c in self.table)
+        return any(c.resource.kind is Kind.FACTORY and c.rights & Rights.CONTROL for c in self.table)
 
     # ---------------------------------------------------------------------------------- whom it may send to
 
@@ -215,15 +357,6 @@ class Environment(Lasting):
 
     # ------------------------------------------------------------------------------------------ its threads
 
-    def check_utcb(self, location: int, of: Thread | None) -> None:
-        """Refuse unless the UTCB of thread *of*, or of a new one, can be at *location*."""
-        area = self.utcb_area
-        check_aligned(location)
-        if area is not None and not area.start <= location <= area.stop - UTCB_SIZE:
-            raise Refused(Refusal.BAD_UTCB, f"{location:#x} is not in {area.start:#x}..{area.stop:#x}")
-        if any(other.utcb == location for other in self.threads.values() if other is not of):
-            raise Refused(Refusal.BAD_UTCB, f"another thread of {self.name} has {location:#x}")
-
     def free_utcb(self) -> int:
         """Return the first free location of the UTCB area. Raises Refused when there is none."""
         taken = {thread.utcb for thread in self.threads.values()}
@@ -238,11 +371,6 @@ class Environment(Lasting):
         self.budget.hold(Item.DESCRIPTORS, starts.held - self.starts.held)
         self.starts.close(but=starts)
         self.starts = starts
-
-    def show_threads(self, kernel: "Kernel") -> None:
-        """Bring the rows of its threads up to date: something they have in common changed."""
-        for thread in self.threads.values():
-            kernel.threads.show(thread)
 
     # ------------------------------------------------------------------------------------------ its page
 

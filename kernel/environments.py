@@ -13,18 +13,22 @@ from kernel.abi.kip import FAMILY_SERIALS, PAGE_SIZE, Counter, EnvironmentState,
 from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_SLICES, MAX_THREADS, RESERVED_ENVIRONMENTS
 from kernel.abi.messages import Label
 from kernel.abi.program import Back, Program, ProgramKind
-from kernel.budget import Budget, void_charges
+from kernel.budget import Budget
 from kernel.environment import Environment
 from kernel.errors import Refused
-from kernel.names import check_free, why_taken
+from kernel.names import Names
 from kernel.offers import withdraw_offers
 from kernel.starts import Start, Starts, close, duplicates
 from kernel.taking import Taking
 
 if TYPE_CHECKING:
-    from hwmodel.machine import Body, Descriptor
-    from kernel.jobs import Steps
-    from kernel.kernel import Kernel
+    from collections.abc import Callable
+
+    from hwmodel.machine import Body, Descriptor, Machine
+    from kernel.exposure import Exposure
+    from kernel.jobs import Jobs, Steps
+    from kernel.processor import Processor
+    from kernel.threads import Threads
 
 _KILLED = -9
 """The status of what the kernel ended."""
@@ -33,16 +37,27 @@ _KILLED = -9
 class Environments:
     """All environments, by number: the rows of the exposed table."""
 
-    def __init__(self, kernel: "Kernel") -> None:
+    def __init__(
+        self,
+        machine: "Machine",
+        exposure: "Exposure",
+        jobs: "Jobs",
+        threads: "Threads",
+        processors: "Sequence[Processor]",
+    ) -> None:
         """Start with none."""
-        self._kernel = kernel
+        self._machine, self._exposure, self._jobs = machine, exposure, jobs
+        self._threads, self._processors = threads, processors
         self._rows: dict[int, Environment] = {}
+        self.names = Names(exposure.kip, self._rows.values())
         self._free = deque(range(MAX_ENVIRONMENTS))
         self._by_body: dict[Body, Environment] = {}
         self._leaving: set[Environment] = set()
         """Forgotten, but not stripped yet."""
         self.closed = False
         """The system is ending: nobody new is let in."""
+        self.on_ended: Callable[[Environment], object] = bool
+        """Called when an environment ended; the boot loader watches the root task by it."""
 
     def __iter__(self) -> Iterator[Environment]:
         """Iterate over a copy: environments may end meanwhile."""
@@ -72,17 +87,17 @@ class Environments:
 
         Without a *budget* it has that of a server. Raises Refused, and Exhausted: then nothing has changed.
         """
-        self._kernel.machine.spare()
-        environment = self._enter(name, cpu, may_bind, number, budget=budget)
+        self._machine.spare()
+        environment = self.enter(name, cpu, may_bind, number, budget=budget)
         try:
             if keeps:
                 environment.keep(Starts([Start(program.roles, duplicates(descriptors))]))
-            self._launch(environment, program, descriptors)
+            self.launch(environment, program, descriptors)
         except Exhausted:
             self._take_back(environment, None)
             raise
         environment.keeps = keeps
-        self._introduce(environment)
+        self.introduce(environment)
         return environment
 
     def succeed(
@@ -102,7 +117,7 @@ class Environments:
         try:
             again = duplicates(starts.last.descriptors)
             heir = self._enter_heir(dead)
-            self._launch(heir, Program(program.kind, program.argv, program.environ, starts.last.roles), again)
+            self.launch(heir, Program(program.kind, program.argv, program.environ, starts.last.roles), again)
         except (Exhausted, Refused):
             close(again)
             starts.close(but=dead.starts)
@@ -111,19 +126,19 @@ class Environments:
             raise
         self._inherit(dead, heir)
         heir.keep(starts)
-        self._introduce(heir)
+        self.introduce(heir)
         return heir
 
     def _enter_heir(self, dead: Environment) -> Environment:
-        thread, budget = self._kernel.threads.renew(dead.thread), dead.budget
-        return self._enter(dead.name, dead.cpu, dead.may_bind, None, thread, budget=budget, reserved=True)
+        thread, budget = self._threads.renew(dead.thread), dead.budget
+        return self.enter(dead.name, dead.cpu, dead.may_bind, None, thread, budget=budget, reserved=True)
 
     def _take_back(self, environment: Environment, predecessor: Environment | None) -> None:
         """Forget *environment*, whose body the host did not lend."""
-        self._kernel.threads.take_back(environment.first, predecessor.first if predecessor else None)
+        self._threads.take_back(environment.first, predecessor.first if predecessor else None)
         if predecessor is not None:
             environment.budget = self._no_budget(environment)
-            predecessor.budget.show_in(self._kernel.kip.budget_row(predecessor.number))
+            predecessor.budget.show_in(self._exposure.kip.budget_row(predecessor.number))
         environment.keep(Starts())
         self._close_page(environment)
         self._erase(environment)
@@ -131,12 +146,11 @@ class Environments:
     def _no_budget(self, of: Environment) -> Budget:
         """Return one for *of*, who holds nothing: somebody else has its own."""
         budget = Budget(of.name, [0] * len(Item))
-        budget.show_in(self._kernel.kip.budget_row(of.number))
+        budget.show_in(self._exposure.kip.budget_row(of.number))
         return budget
 
     def _inherit(self, dead: Environment, heir: Environment) -> None:
         """Give *heir* what *dead* left."""
-        kernel = self._kernel
         dead.budget = self._no_budget(dead)
         heir.redirector, heir.utcb_area, heir.kip_area = dead.redirector, dead.utcb_area, dead.kip_area
         heir.family = dead.family
@@ -144,15 +158,15 @@ class Environments:
         heir.table.holder = heir
         heir.starts, dead.starts = dead.starts, Starts()
         dead.keeps, dead.frames, dead.table = False, 0, type(dead.table)(dead)
-        kernel.jobs.begin(self._show_inheritance(heir))
-        kernel.kip.show(dead)
-        kernel.count(Counter.RESTARTS)
+        self._jobs.begin(self._show_inheritance(heir))
+        self._exposure.kip.show(dead)
+        self._exposure.count(Counter.RESTARTS)
 
     def _show_inheritance(self, heir: Environment) -> "Steps[None]":
         """Show what *heir* inherited as its own."""
         for capability in list(heir.table):
             if not capability.taken:
-                capability.thing.inherited(self._kernel, heir)
+                capability.resource.inherited(heir)
             yield None
 
     def adopt(
@@ -166,7 +180,7 @@ class Environments:
         """Make an environment of a body that attached by itself; it succeeds a dead one that left its all."""
         dead = next((e for e in self._rows.values() if e.keeps and not e.alive and e.name == name), None)
         if dead is None:
-            environment = self._enter(name, -1, may_bind, number, budget=budget)
+            environment = self.enter(name, -1, may_bind, number, budget=budget)
         elif dead.over:
             environment = self._enter_heir(dead)
         else:
@@ -174,10 +188,10 @@ class Environments:
         self._embody(environment, body)
         if dead is not None:
             self._inherit(dead, environment)
-        self._introduce(environment)
+        self.introduce(environment)
         self.started(environment)
         if dead is not None:
-            self._kernel.jobs.begin(self._pass_on(dead, environment))
+            self._jobs.begin(self._pass_on(dead, environment))
         return environment
 
     def _pass_on(self, dead: Environment, heir: Environment) -> "Steps[None]":
@@ -186,33 +200,11 @@ class Environments:
             watcher, _ = dead.watchers.popitem()
             watcher.lead_to(heir)
             heir.gained(watcher)
-            self._kernel.tell(watcher.holder, Label.SUCCEEDED, (dead.thread, heir.thread))
+            self._exposure.tell(watcher.holder, Label.SUCCEEDED, (dead.thread, heir.thread))
             yield None
         self.review(dead)
 
-    def create_space(self, first: ThreadId, creator: Environment) -> Environment:
-        """Create an X.2 address space with one inactive thread *first*, whose number is free. Raises Refused.
-
-        It may send to whom its *creator* may; the two to one another, and to other spaces of the creator's.
-        """
-        environment = self._enter(self._space_name(first), creator.cpu, creator.may_bind, None, first)
-        self._kernel.threads.choose(first)
-        environment.utcb_area, environment.family = None, creator.family
-        environment.budget.family = creator.budget.family or environment.budget.family
-        self._introduce(environment)
-        return environment
-
-    def _space_name(self, first: ThreadId) -> str:
-        """Return a name for the space of *first* that nobody has."""
-        names = (f"space-{thread_number(first)}{'+' * more}" for more in range(MAX_ENVIRONMENTS))
-        return next(name for name in names if not why_taken(self._kernel, name))
-
-    def launch_space(self, space: Environment, program: Program, descriptors: "list[Descriptor]") -> None:
-        """Make a body for *space*, which has none yet. Raises Exhausted."""
-        self._kernel.machine.spare()
-        self._launch(space, program, descriptors)
-
-    def _enter(
+    def enter(
         self,
         name: str,
         cpu: int,
@@ -231,23 +223,23 @@ class Environments:
         if len(self._free) <= (0 if reserved else RESERVED_ENVIRONMENTS):
             raise Refused(Refusal.TOO_MANY_ENVIRONMENTS, f"{len(self._rows)} exist")
         if not reserved:
-            check_free(self._kernel, name, system=number is not None)
-        self._kernel.kip.check_room()
+            self.names.check_free(name, system=number is not None)
+        self._exposure.kip.check_room()
         if thread is None:
-            self._kernel.threads.check_free(number)
-        shared = self._kernel.machine.page(f"environment {name}", PAGE_SIZE)
-        thread = thread if thread is not None else self._kernel.threads.allocate(number)
+            self._threads.check_free(number)
+        shared = self._machine.page(f"environment {name}", PAGE_SIZE)
+        thread = thread if thread is not None else self._threads.allocate(number)
         budget = budget or Budget(name, default_limits(server=True))
         if budget.family is None:
-            serial = self._kernel.kip.counter(Counter.ENVIRONMENTS_CREATED) % (FAMILY_SERIALS - 1) + 1
+            serial = self._exposure.kip.counter(Counter.ENVIRONMENTS_CREATED) % (FAMILY_SERIALS - 1) + 1
             first = thread_number(thread)
             budget.family = serial * MAX_THREADS + first if first >= FIRST_PROGRAM else 0
-        environment = Environment(self._free.popleft(), name, thread, cpu, may_bind, budget)
-        budget.show_in(self._kernel.kip.budget_row(environment.number))
+        environment = Environment(self._free.popleft(), name, thread, cpu, may_bind, budget, self.review)
+        budget.show_in(self._exposure.kip.budget_row(environment.number))
         environment.shared = shared
         environment.page = environment.shared.buffer.cast("Q")
         self._rows[environment.number] = environment
-        self._kernel.threads.enter(environment.first)
+        self._threads.enter(environment.first)
         return environment
 
     def check_plan(self, cpu: int) -> None:
@@ -258,11 +250,10 @@ class Environments:
                 Refusal.PLAN_FULL, f"processor {cpu} has {count}: start it on another, or outside the plan"
             )
 
-    def _launch(self, e: Environment, program: Program, descriptors: "list[Descriptor]") -> None:
+    def launch(self, e: Environment, program: Program, descriptors: "list[Descriptor]") -> None:
         """Make a body for *e*; the descriptors are consumed. Raises Exhausted."""
         e.serves = program.kind == ProgramKind.SERVER
-        launch = self._kernel.machine.launch
-        urgent = e.cpu < 0 and not e.budget.family
+        launch, urgent = self._machine.launch, e.cpu < 0 and not e.budget.family
         self._embody(e, launch(e.number, e.name, program, list(descriptors), cpu=e.cpu, urgent=urgent))
         descriptors.clear()
 
@@ -270,34 +261,34 @@ class Environments:
         environment.body, environment.launched = body, True
         self._by_body[body] = environment
 
-    def _introduce(self, environment: Environment) -> None:
+    def introduce(self, environment: Environment) -> None:
         """Let everybody know that *environment* is there; the first thread of a program is active at once."""
-        kernel = self._kernel
+        exposure = self._exposure
         if environment.launched:
-            kernel.threads.start(environment.first)
-        kernel.kip.publish(environment.name, environment.thread)
-        kernel.trace.record(Event.CREATED, environment.number, environment.thread)
-        kernel.kip.show(environment)
-        kernel.count(Counter.ENVIRONMENTS_CREATED)  # last: who sees it sees the row
+            self._threads.start(environment.first)
+        exposure.kip.publish(environment.name, environment.thread)
+        exposure.trace.record(Event.CREATED, environment.number, environment.thread)
+        exposure.kip.show(environment)
+        exposure.count(Counter.ENVIRONMENTS_CREATED)  # last: who sees it sees the row
 
     def started(self, environment: Environment) -> None:
         """The program runs."""
         environment.state = EnvironmentState.READY
-        environment.started = self._kernel.machine.clock.now()
-        self._kernel.trace.record(Event.STARTED, environment.number, environment.pid)
-        self._kernel.kip.show(environment)
+        environment.started = self._machine.clock.now()
+        self._exposure.trace.record(Event.STARTED, environment.number, environment.pid)
+        self._exposure.kip.show(environment)
         if environment.cpu >= 0:
-            self._kernel.processors[environment.cpu].admit(environment)
+            self._processors[environment.cpu].admit(environment)
 
     def fault(self, environment: Environment, fault: Fault, detail: str) -> None:
         """End *environment* because it broke the contract."""
         if environment.fault or not environment.alive:
             return
         environment.fault, environment.detail = fault, detail
-        self._kernel.kip.show(environment)
-        self._kernel.count(Counter.FAULTS)
-        self._kernel.trace.record(Event.FAULT, environment.number, fault)
-        self._kernel.log(f"{environment.name}: fault: {fault.text}: {detail}")
+        self._exposure.kip.show(environment)
+        self._exposure.count(Counter.FAULTS)
+        self._exposure.trace.record(Event.FAULT, environment.number, fault)
+        self._exposure.log(f"{environment.name}: fault: {fault.text}: {detail}")
         self.kill(environment)
 
     def kill(self, environment: Environment) -> None:
@@ -307,47 +298,46 @@ class Environments:
             return
         environment.body.kill()
         if not environment.body.owned:
-            clock = self._kernel.machine.clock
+            clock = self._machine.clock
             clock.alarm(clock.now(), lambda: self.end(environment, _KILLED))
 
     def end(self, environment: Environment, status: int) -> None:
         """*environment* ended: it is dead at once, and everything it had returns, step by step."""
-        kernel = self._kernel
         if not environment.alive:
             return
         environment.state, environment.status = EnvironmentState.DEAD, status
-        kernel.kip.show(environment)
+        self._exposure.kip.show(environment)
         if environment.launched:
             del self._by_body[environment.body]
         if environment.cpu >= 0:
-            kernel.processors[environment.cpu].remove(environment)
-        for processor in kernel.processors:
+            self._processors[environment.cpu].remove(environment)
+        for processor in self._processors:
             processor.scheduler_gone(environment)
         self._raise_exception(environment)
         for thread in environment.threads.values():
             thread.active = thread.living = False
-        void_charges(kernel, environment)
+        for other in self:
+            other.budget.void(environment)
+        environment.budget.void()
         environment.budget.release(Item.UPCALLS, len(environment.backlog))
         environment.backlog.clear()
         if environment.launched:
             environment.body.discard()
-        kernel.jobs.begin(self._end(environment))
+        self._jobs.begin(self._end(environment))
 
     def _end(self, environment: Environment) -> "Steps[None]":
         """Return everything; then let it be known."""
-        kernel = self._kernel
+        exposure = self._exposure
         for thread in list(environment.threads.values()):
-            yield from kernel.threads.end(thread)
-        yield from withdraw_offers(kernel, environment)
-        if (
-            environment.launched and environment.body.owned
-        ):  # otherwise it only left the system, and may go on
+            yield from self._threads.end(thread)
+        yield from withdraw_offers(exposure, environment)
+        if environment.launched and environment.body.owned:  # else it only left the system, and may go on
             yield from _forget_mappings(environment)
         if not environment.keeps:
             yield from self._strip(environment)
         self._close_page(environment)
-        kernel.count(Counter.ENVIRONMENTS_ENDED)
-        kernel.trace.record(Event.ENDED, environment.number, environment.status + 256, environment.fault)
+        exposure.count(Counter.ENVIRONMENTS_ENDED)
+        exposure.trace.record(Event.ENDED, environment.number, environment.status + 256, environment.fault)
         yield from self._announce(environment)
 
     def _raise_exception(self, e: Environment) -> None:
@@ -358,45 +348,44 @@ class Environments:
         """
         if e.ending or (e.status >= 0 and not e.fault):
             return
-        kernel = self._kernel
         try:
-            handler = kernel.threads.find(e.page[Page.EXCEPTION_HANDLER])
+            handler = self._threads.find(e.page[Page.EXCEPTION_HANDLER])
             e.check_may_bind(handler.environment)
         except Refused:
             return
         words = (0, 0, 0, max(-e.status, 0), int(e.fault), e.first.utcb)
-        kernel.tell(handler.environment, Label.EXCEPTION, words, sender=e.thread, thread=handler.id)
+        self._exposure.tell(handler.environment, Label.EXCEPTION, words, sender=e.thread, thread=handler.id)
 
     def _strip(self, environment: Environment) -> "Steps[None]":
         """Take every capability, with what was derived from it."""
-        kernel = self._kernel
         for capability in environment.table:
-            yield from Taking(kernel, capability, environment).steps(itself=True, forced=True)
+            yield from Taking(self._exposure, capability, environment).steps(itself=True, forced=True)
             yield None
         environment.keep(Starts())
-        kernel.threads.release(environment.first)
+        self._threads.release(environment.first)
 
     def _close_page(self, environment: Environment) -> None:
         environment.page.release()
         environment.shared.close()
 
     def _announce(self, e: Environment) -> "Steps[None]":
-        kernel = self._kernel
-        kernel.kip.show(e)
+        self._exposure.kip.show(e)
         for watcher in list(e.watchers):
             if not watcher.taken:
                 words = (e.thread, e.number, e.status & 0xFFFF, e.fault)
-                kernel.tell(watcher.holder, Label.DEATH, words, e.detail)
+                self._exposure.tell(watcher.holder, Label.DEATH, words, e.detail)
             yield None
         e.over = True
-        kernel.on_ended(e)
-        kernel.jobs.open(e.ended)
+        self.on_ended(e)
+        e.ended.open()
         if not e.held:
             self.conclude(e)
 
     def conclude(self, e: Environment) -> None:
         """The end of *e* is done with, and it has its successor, if it is to have one."""
-        for watched in [c.thing for c in e.table if isinstance(c.thing, Environment) and c.thing.over]:
+        for watched in [
+            c.resource for c in e.table if isinstance(c.resource, Environment) and c.resource.over
+        ]:
             self.review(watched)
         self.review(e)
 
@@ -410,9 +399,10 @@ class Environments:
             if each.held or not each.over:
                 return
             for watcher in each.watchers:
-                if watcher.holder not in seen:
-                    seen.add(watcher.holder)
-                    group.append(watcher.holder)
+                holder = self._rows[watcher.holder.number]
+                if holder not in seen:
+                    seen.add(holder)
+                    group.append(holder)
         for each in group:
             self.forget(each)
 
@@ -424,7 +414,7 @@ class Environments:
         if environment.keeps:
             environment.keeps = False
             self._leaving.add(environment)
-            self._kernel.jobs.add(self._strip_and_erase(environment))
+            self._jobs.add(self._strip_and_erase(environment))
         elif environment not in self._leaving:
             self._erase(environment)
 
@@ -436,7 +426,7 @@ class Environments:
     def _erase(self, environment: Environment) -> None:
         if self._rows.pop(environment.number, None) is not None:
             environment.budget.end()
-            self._kernel.kip.clear(environment.number)
+            self._exposure.kip.clear(environment.number)
             self._free.append(environment.number)
             # They refer to one another; nobody looks for cycles among what has lived long (hwmodel.real.process).
             environment.first = environment.first.record()

@@ -15,24 +15,23 @@ from kernel.abi.ids import ANY_FRAME
 from kernel.abi.limits import MAX_EXTENT_FRAMES
 from kernel.abi.messages import Label
 from kernel.abi.rights import Kind, Rights
+from kernel.capability import Capability, Holder, Resource, Table
 from kernel.errors import Refused
 from kernel.jobs import Latch
 from kernel.runs import FreeRuns
-from kernel.thing import Lasting, Thing
 
 if TYPE_CHECKING:
-    from hwmodel.machine import Backing, Deed, Descriptor
-    from kernel.bindings import Binding
-    from kernel.capability import Capability, Table
-    from kernel.environment import Environment
+    from collections.abc import Callable
+
+    from hwmodel.machine import Backing, Deed, Descriptor, Machine
+    from kernel.exposure import Exposure
     from kernel.jobs import Steps
-    from kernel.kernel import Kernel
 
 _RUNS = 1000
 """Free runs looked at in one step."""
 
 
-class Ram(Lasting):
+class Ram(Resource):
     """A range of frames whose holder may carve it. Extents carved from it are derived from it."""
 
     kind = Kind.RAM
@@ -59,21 +58,22 @@ class Ram(Lasting):
         return Ram(first, count)
 
 
-class Extent:
+class Extent(Resource):
     """A run of frames that was carved: memory of its own."""
 
     kind = Kind.EXTENT
 
     def __init__(
-        self, kernel: "Kernel", first: int, count: int, backing: "Backing", ram: "Capability | None"
+        self, frames: "Frames", first: int, count: int, backing: "Backing", ram: Capability | None
     ) -> None:
-        """Wrap *backing*, the memory of *count* frames from *first*, carved through *ram*."""
-        self._kernel = kernel
+        """Wrap *backing*, the memory of *count* of the *frames* from *first*, carved through *ram*."""
+        self._frames = frames
         self._ram = ram
+        self._exposure = frames.exposure
         self.first = first
         self.count = count
-        self.binding: Binding | None = None
-        """Whose ring memory it is, if any: then it is nobody's to map, and has one capability."""
+        self.on_lost: Callable[[], None] | None = None
+        """Called when it is lost, if it is the memory of a ring: then it is nobody's to map."""
         self._backing = backing
         self._old: Deed | None = None
         """Takes from all who have it mapped what it was."""
@@ -97,14 +97,14 @@ class Extent:
         """Say whether anybody holds a capability to it."""
         return bool(self._capabilities)
 
-    def descriptor(self, capability: "Capability") -> "Descriptor":
+    def descriptor(self, capability: Capability) -> "Descriptor":
         """Return what the holder of *capability* maps it by."""
         descriptor = self._backing.descriptor(writable=bool(capability.rights & Rights.WRITE))
         capability.mapped, self._is_pristine = True, False
         return descriptor
 
     @property
-    def user(self) -> "Environment | None":
+    def user(self) -> Holder | None:
         """Who is accounted its frames."""
         return self._user.holder if self._user is not None else None
 
@@ -123,12 +123,12 @@ class Extent:
         yield from self.settled()
         self._lock = Latch()
 
-    def unlock(self, kernel: "Kernel") -> None:
+    def unlock(self) -> None:
         """Let the next job work on it."""
         assert self._lock is not None
         self._backing.forget_copy()
         latch, self._lock = self._lock, None
-        kernel.jobs.open(latch)
+        latch.open()
 
     # ----------------------------------------------------------------------------------- as memory of a ring
 
@@ -138,16 +138,17 @@ class Extent:
 
     def check_no_ring(self) -> None:
         """Refuse while it is the memory of a ring."""
-        if self.binding is not None:
+        if self.on_lost is not None:
             raise Refused(Refusal.RING_MEMORY, f"{self!r} is the ring of a binding")
 
-    def become_ring(self, binding: "Binding") -> "Descriptor":
-        """Be memory of *binding*, zeros, that nobody can cut; return what one side maps it by.
+    def become_ring(self, on_lost: "Callable[[], None]") -> "Descriptor":
+        """Be memory of a binding, zeros, that nobody can cut; return what one side maps it by.
 
+        When its capability is lost, *on_lost* is called.
         `cut` then takes the old memory from who has it mapped. Raises Exhausted: then nothing has changed.
         """
         descriptor, self._old = self._backing.seal()
-        self.binding = binding
+        self.on_lost = on_lost
         self._forget_mappings()
         return descriptor
 
@@ -160,7 +161,7 @@ class Extent:
             elif old is not None:
                 yield old
         except Exhausted as exhausted:
-            self._kernel.log(f"{self!r}: its old memory could not be taken back: {exhausted}")
+            self._exposure.log(f"{self!r}: its old memory could not be taken back: {exhausted}")
             return False
         return True
 
@@ -171,8 +172,8 @@ class Extent:
 
     def end_ring(self) -> None:
         """Be an ordinary extent of zeros again. Harmless when it is no ring's, or no more."""
-        if self.binding is not None:
-            self.binding = None
+        if self.on_lost is not None:
+            self.on_lost = None
             self._backing.unseal()
             self._forget_mappings()
 
@@ -183,54 +184,54 @@ class Extent:
 
     # ------------------------------------------------------------------------------------------- its holders
 
-    def gained(self, capability: "Capability") -> None:
+    def gained(self, capability: Capability) -> None:
         """Remember the holder."""
         self._capabilities[capability] = None
         self._holders[capability.table] = self._holders.get(capability.table, 0) + 1
 
-    def moved(self, kernel: "Kernel", capability: "Capability", giver: "Table") -> None:
+    def moved(self, capability: Capability, giver: Table) -> None:
         """The holder is another one."""
         self._holders[capability.table] = self._holders.get(capability.table, 0) + 1
-        self._forget(kernel, giver)
+        self._forget(giver)
 
-    def inherited(self, kernel: "Kernel", heir: "Environment") -> None:
+    def inherited(self, heir: Holder) -> None:
         """The successor is the user now."""
         if self.user is heir:
-            kernel.kip.show_frames(self.first, self.count, heir)
+            self._exposure.kip.show_frames(self.first, self.count, heir)
 
-    def lost(self, kernel: "Kernel", capability: "Capability") -> "Steps[None] | None":
+    def lost(self, capability: Capability) -> "Steps[None] | None":
         """Forget the holder; after the last one, the frames go back to RAM, and a binding they were for falls."""
         del self._capabilities[capability]
-        self._forget(kernel, capability.table)
+        self._forget(capability.table)
         if self._capabilities:
             return None
-        self.account(kernel, None)
-        return self._end(kernel)
+        self.account(None)
+        return self._end()
 
-    def _forget(self, kernel: "Kernel", table: "Table") -> None:
+    def _forget(self, table: Table) -> None:
         """*table* holds one less; if none, and the frames were accounted to it, it is another's turn."""
         self._holders[table] -= 1
         if self._holders[table]:
             return
         del self._holders[table]
         if self._user is table and self._holders:
-            self.account(kernel, next(iter(self._holders)).holder)
+            self.account(next(iter(self._holders)).holder)
 
-    def _end(self, kernel: "Kernel") -> "Steps[None]":
-        binding, self.binding = self.binding, None
-        yield from self.free(kernel)
-        if binding is not None:
-            kernel.bindings.end(binding)
+    def _end(self) -> "Steps[None]":
+        on_lost, self.on_lost = self.on_lost, None
+        yield from self.free()
+        if on_lost is not None:
+            on_lost()
 
-    def free(self, kernel: "Kernel") -> "Steps[None]":
+    def free(self) -> "Steps[None]":
         """Take the memory from everybody and give the frames back to RAM."""
         yield from self.lock()
         self._old = self._backing.release()
         if (yield from self.cut()):  # otherwise nobody gets the frames again
-            kernel.frames.give_back(self)
+            self._frames.give_back(self)
             ram, self._ram = self._ram, None
             count_carved(ram, -self.count)
-        self.unlock(kernel)
+        self.unlock()
 
     def fill(self) -> "Deed":
         """Make what stands in frames that were used before junk; nobody has it yet."""
@@ -241,7 +242,7 @@ class Extent:
         """Copy the contents for `move`, while it is locked. Raises Exhausted: then nothing has changed."""
         return self._backing.copy()
 
-    def move(self, kernel: "Kernel", keeper: "Capability | None") -> "Steps[None]":
+    def move(self, keeper: Capability | None) -> "Steps[None]":
         """Let the copy, if any, be its memory, and take the old from all; holders but *keeper* are told."""
         self._old = self._backing.replace()
         yield from self.cut()
@@ -250,27 +251,29 @@ class Extent:
             if capability.mapped and capability is not keeper:
                 capability.mapped = False
                 if not capability.taken:
-                    kernel.tell(capability.holder, Label.MOVED, (capability.handle,))
+                    self._exposure.tell(capability.holder, Label.MOVED, (capability.handle,))
             yield None
 
-    def account(self, kernel: "Kernel", user: "Environment | None") -> None:
+    def account(self, user: Holder | None) -> None:
         """Show the frames as those of *user* from now on."""
+        kip = self._exposure.kip
         for environment, sign in ((self.user, -1), (user, 1)):
             if environment is not None:
                 environment.frames += sign * self.count
                 environment.budget.hold(Item.DESCRIPTORS, sign)
-                kernel.kip.show(environment)
+                kip.show(environment)
         self._user = user.table if user is not None else None
-        kernel.kip.show_frames(self.first, self.count, user)
+        kip.show_frames(self.first, self.count, user)
 
 
 class Frames:
     """All frames of the machine."""
 
-    def __init__(self, kernel: "Kernel") -> None:
+    def __init__(self, machine: "Machine", exposure: "Exposure") -> None:
         """Start with every frame of the machine free."""
-        self._kernel = kernel
-        self.total = kernel.machine.memory.frames
+        self.exposure = exposure
+        self._memory = machine.memory
+        self.total = self._memory.frames
         self._runs = FreeRuns(self.total)
 
     @property
@@ -278,27 +281,27 @@ class Frames:
         """How many frames are in no extent."""
         return self._runs.free
 
-    def carve(self, through: "Capability", count: int, first: int, *, zero: bool) -> "Steps[Extent]":
+    def carve(self, through: Capability, count: int, first: int, *, zero: bool) -> "Steps[Extent]":
         """Make an extent of free frames of the RAM *through* is to. Raises Refused, Exhausted."""
-        ram = through.thing
+        ram = through.resource
         assert isinstance(ram, Ram)
         if not 1 <= count <= MAX_EXTENT_FRAMES:
             raise Refused(Refusal.BAD_ARGUMENT, f"{count} frames: an extent has 1..{MAX_EXTENT_FRAMES}")
         count_carved(through, count)
         try:
             at = yield from self._choose(ram, count, first)
-            backing = self._kernel.machine.memory.carve(at, count, zero=zero)
+            backing = self._memory.carve(at, count, zero=zero)
         except (Refused, Exhausted):
             count_carved(through, -count)
             raise
         self._runs.take(at, count)
-        self._kernel.kip.show_free(self.free)
-        extent = Extent(self._kernel, at, count, backing, through)
+        self.exposure.kip.show_free(self.free)
+        extent = Extent(self, at, count, backing, through)
         if not zero:
             try:
                 yield extent.fill()
             except Exhausted:
-                yield from extent.free(self._kernel)
+                yield from extent.free()
                 raise
         return extent
 
@@ -320,11 +323,11 @@ class Frames:
     def give_back(self, extent: Extent) -> None:
         """Make the frames of *extent* free again."""
         self._runs.give(extent.first, extent.count)
-        self._kernel.kip.show_free(self.free)
-        self._kernel.trace.record(Event.TOOK, 0, extent.first, Kind.EXTENT)
+        self.exposure.kip.show_free(self.free)
+        self.exposure.trace.record(Event.TOOK, 0, extent.first, Kind.EXTENT)
 
 
-def count_carved(through: "Capability | None", frames: int) -> None:
+def count_carved(through: Capability | None, frames: int) -> None:
     """Count *frames* carved *through* a capability to all it was derived from. Raises Refused over a limit."""
     above: list[Capability] = []
     while through is not None and (through := through.parent) is not None:
@@ -339,27 +342,27 @@ def count_carved(through: "Capability | None", frames: int) -> None:
         capability.carved += frames
 
 
-def check_no_ring(thing: Thing) -> None:
-    """Refuse when *thing* is memory of a ring, which is passed on to nobody."""
-    if isinstance(thing, Extent):
-        thing.check_no_ring()
+def check_no_ring(resource: Resource) -> None:
+    """Refuse when *resource* is memory of a ring, which is passed on to nobody."""
+    if isinstance(resource, Extent):
+        resource.check_no_ring()
 
 
-def part_of(thing: Thing, first: int, count: int) -> Ram:
-    """Return a part of *thing*, which must be RAM to have parts. Raises Refused."""
-    if not isinstance(thing, Ram):
-        raise Refused(Refusal.NOT_WHOLE, f"{thing!r} has no parts")
-    return thing.part(first, count)
+def part_of(resource: Resource, first: int, count: int) -> Ram:
+    """Return a part of *resource*, which must be RAM to have parts. Raises Refused."""
+    if not isinstance(resource, Ram):
+        raise Refused(Refusal.NOT_WHOLE, f"{resource!r} has no parts")
+    return resource.part(first, count)
 
 
-def passed_on(kernel: "Kernel", given: "Capability") -> None:
+def passed_on(given: Capability) -> None:
     """Account an extent to whom its carver gave it, or who got it whole; sharing it on changes nothing.
 
     A carver is who manages all RAM: what others carve from their part of it, and share, is theirs.
     """
-    extent, parent = given.thing, given.parent
+    extent, parent = given.resource, given.parent
     if not isinstance(extent, Extent) or parent is None:
         return
-    whole = isinstance(parent.thing, Ram)
+    whole = isinstance(parent.resource, Ram)
     if whole or (parent.origin == 0 and parent.depth == 1 and parent.parent is not None):
-        extent.account(kernel, given.holder)
+        extent.account(given.holder)

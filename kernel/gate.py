@@ -14,9 +14,10 @@ from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
 from kernel.abi.gate import Status
 from kernel.abi.kip import Counter
-from kernel.dispatch import HANDLERS, Answer, Call, handles
+from kernel.dispatch import Answer, Call, CallTo, Handlers
 from kernel.errors import Faulted, Refused
 from kernel.jobs import Latch
+from kernel.traps import HANDLERS
 
 if TYPE_CHECKING:
     from hwmodel.machine import Descriptor
@@ -42,6 +43,8 @@ class Gate:
     def __init__(self, kernel: "Kernel") -> None:
         """Serve the traps of *kernel*."""
         self._kernel = kernel
+        self._exposure = kernel.exposure
+        self._handlers: Handlers = {**HANDLERS, traps.Batch: self._batch}
 
     def enter(self, caller: "Environment", data: bytes, descriptors: "list[Descriptor]") -> None:
         """Do one trap and answer it; a caller that broke the contract is ended instead."""
@@ -79,7 +82,7 @@ class Gate:
     def _wait(self) -> Latch:
         """Return what opens after a moment."""
         latch, clock = Latch(), self._kernel.machine.clock
-        clock.alarm(clock.now() + _MOMENT, lambda: self._kernel.jobs.open(latch))
+        clock.alarm(clock.now() + _MOMENT, latch.open)
         return latch
 
     def _send(self, caller: "Environment", trap: traps.Trap, answer: Answer) -> bool:
@@ -109,14 +112,41 @@ class Gate:
         kind = type(trap)
         if descriptors and not kind.takes_descriptors:
             raise Faulted(Fault.EXTRA_DESCRIPTORS, kind.__name__)
-        call: Call[Any] = Call(caller, trap, descriptors)
-        self._kernel.kip.count_trap(caller.number, _NUMBER[kind])
+        call: Call[Any] = (Call if kind.needs is None else CallTo)(caller, trap, descriptors)
+        self._exposure.kip.count_trap(caller.number, _NUMBER[kind])
         try:
-            _check_capability(call)
-            result = HANDLERS[kind](self._kernel, call)
+            if isinstance(call, CallTo):
+                _look_up(call, kind)
+            result = self._handlers[kind](self._kernel, call)
         except (Refused, Exhausted) as refused:
             return self._refuse(call, refused)
         return self._carry_on(call, result) if isinstance(result, GeneratorType) else self._done(call, result)
+
+    def _batch(
+        self, _kernel: "Kernel", call: Call[traps.Batch]
+    ) -> "tuple[bytes, ...] | Steps[tuple[bytes, ...]]":
+        """Do the traps one by one; when one has much to do, or there are many, the rest in steps."""
+        parts = call.parts = list[Answer]()
+        late = self._kernel.machine.late
+        for at, trap in enumerate(call.trap.traps):
+            answer = self.perform(call.caller, trap, [])
+            if not isinstance(answer, Answer) or at == _AT_ONCE or late():
+                return self._rest(call, parts, answer)
+            parts.append(answer)
+        return tuple(part.data for part in parts)
+
+    def _rest(
+        self, call: Call[traps.Batch], parts: list[Answer], answer: "Answer | Steps[Answer]"
+    ) -> "Steps[tuple[bytes, ...]]":
+        """Do the rest of a batch, of which one *answer* is under way."""
+        parts.append(answer if isinstance(answer, Answer) else (yield from answer))
+        for trap in call.trap.traps[len(parts) :]:
+            yield None
+            if not call.caller.alive:
+                break
+            answer = self.perform(call.caller, trap, [])
+            parts.append(answer if isinstance(answer, Answer) else (yield from answer))
+        return tuple(part.data for part in parts)
 
     def _carry_on(self, call: Call[Any], steps: "Steps[Any]") -> "Steps[Answer]":
         """Do the steps of a handler."""
@@ -127,16 +157,16 @@ class Gate:
         return self._done(call, result)
 
     def _done(self, call: Call[Any], result: Any) -> Answer:  # noqa: ANN401 - each trap has its own result
-        self._kernel.trace.record(Event.TRAP, call.caller.number, _NUMBER[type(call.trap)])
+        self._exposure.trace.record(Event.TRAP, call.caller.number, _NUMBER[type(call.trap)])
         return Answer(_DONE if result is None else _DONE + _ENCODER.encode(result), call)
 
     def _refuse(self, call: Call[Any], why: Refused | Exhausted) -> Answer:
         """Answer that the trap was not done, also for want of what the host would have to lend."""
         _close(call.gives)
         refused = why if isinstance(why, Refused) else Refused(Refusal.HOST_FULL, str(why))
-        self._kernel.count(Counter.REFUSALS)
+        self._exposure.count(Counter.REFUSALS)
         number = _NUMBER[type(call.trap)]
-        self._kernel.trace.record(Event.TRAP, call.caller.number, number, refused.refusal)
+        self._exposure.trace.record(Event.TRAP, call.caller.number, number, refused.refusal)
         return Answer(_refusal(refused))
 
 
@@ -167,63 +197,14 @@ def _decode(data: bytes) -> traps.Trap:
     return trap
 
 
-def _check_capability(call: Call[Any]) -> None:
-    """Look the trap's first argument up, if it is a handle, and check its kind and rights. Raises Refused."""
-    needs = call.trap.needs
-    if needs is None:
-        return
-    kind, rights = needs
-    table, name = call.caller.table, getattr(call.trap, _FIRST_FIELD[type(call.trap)])
-    capability = table.find(name) if call.trap.takes_offers else table.lookup(name)
-    if kind is not None and capability.thing.kind is not kind:
-        raise Refused(Refusal.WRONG_KIND, f"{capability.thing.kind.name}, not {kind.name}")
+def _look_up(call: CallTo[Any, Any], trap: type[traps.Trap]) -> None:
+    """Look up the handle that is the first argument of *trap*; check kind and rights. Raises Refused."""
+    assert trap.needs is not None
+    kind, rights = trap.needs
+    table, name = call.caller.table, getattr(call.trap, _FIRST_FIELD[trap])
+    capability = table.find(name) if trap.takes_offers else table.lookup(name)
+    if kind is not None and capability.resource.kind is not kind:
+        raise Refused(Refusal.WRONG_KIND, f"{capability.resource.kind.name}, not {kind.name}")
     if rights & ~capability.rights:
         raise Refused(Refusal.MISSING_RIGHT, f"needs {rights!r}, has {capability.rights!r}")
     call.capability = capability
-
-
-@handles(traps.KernelInterface)
-def _kernel_interface(kernel: "Kernel", call: Call[traps.KernelInterface]) -> traps.Interface:
-    caller = call.caller
-    call.gives.append(kernel.kip.descriptor())
-    call.gives.append(caller.shared.descriptor(writable=True))
-    call.gives.append(kernel.trace.descriptor())
-    return traps.Interface(
-        thread=caller.thread,
-        environment=caller.number,
-        kip_size=kernel.kip.size,
-        trace_size=kernel.trace.size,
-        utcb_area=_ends(caller.utcb_area or range(0)),
-        kip_area=_ends(caller.kip_area),
-    )
-
-
-def _ends(area: range) -> tuple[int, int]:
-    return area.start, area.stop
-
-
-@handles(traps.Batch)
-def _batch(kernel: "Kernel", call: Call[traps.Batch]) -> "tuple[bytes, ...] | Steps[tuple[bytes, ...]]":
-    """Do the traps one by one; when one has much to do, or there are many, the rest in steps."""
-    parts = call.parts = list[Answer]()
-    late = kernel.machine.late
-    for at, trap in enumerate(call.trap.traps):
-        answer = kernel.gate.perform(call.caller, trap, [])
-        if not isinstance(answer, Answer) or at == _AT_ONCE or late():
-            return _rest(kernel, call, parts, answer)
-        parts.append(answer)
-    return tuple(part.data for part in parts)
-
-
-def _rest(
-    kernel: "Kernel", call: Call[traps.Batch], parts: list[Answer], answer: "Answer | Steps[Answer]"
-) -> "Steps[tuple[bytes, ...]]":
-    """Do the rest of a batch, of which one *answer* is under way."""
-    parts.append(answer if isinstance(answer, Answer) else (yield from answer))
-    for trap in call.trap.traps[len(parts) :]:
-        yield None
-        if not call.caller.alive:
-            break
-        answer = kernel.gate.perform(call.caller, trap, [])
-        parts.append(answer if isinstance(answer, Answer) else (yield from answer))
-    return tuple(part.data for part in parts)

@@ -35,7 +35,7 @@ class Heartbeat:
 
     def _ask(self) -> None:
         self._answered = False
-        self._kernel.tell(self.environment, Label.HEARTBEAT, ())
+        self._kernel.exposure.tell(self.environment, Label.HEARTBEAT, ())
         self._alarm(BEAT, self._look)
 
     def _look(self) -> None:
@@ -49,7 +49,7 @@ class Heartbeat:
             return
         doing = environment.activity
         if self._silence.look(doing, excused=doing is Activity.WAITS and self._is_served()):
-            self._kernel.count(Counter.UNRESPONSIVE)
+            self._kernel.exposure.count(Counter.UNRESPONSIVE)
             self._kernel.environments.fault(environment, Fault.UNRESPONSIVE, self._silence.reason)
             return
         self._alarm(LOOK, self._look)

@@ -2,24 +2,22 @@
 
 from typing import TYPE_CHECKING
 
-from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
-from kernel.abi.ids import KERNEL_ENVIRONMENTS, SYSTEM_BASE, show_thread, thread_id, thread_number
+from kernel.abi.ids import SYSTEM_BASE, show_thread, thread_id, thread_number
 from kernel.abi.kip import Counter
 from kernel.abi.messages import Label
 from kernel.abi.rights import Kind
-from kernel.dispatch import Call, handles
+from kernel.capability import Resource
 from kernel.errors import Refused
-from kernel.thing import Lasting
 
 if TYPE_CHECKING:
-    from kernel.environment import Environment
-    from kernel.kernel import Kernel
-    from kernel.thread import Thread
+    from hwmodel.machine import Machine
+    from kernel.environment import Environment, Thread
+    from kernel.exposure import Exposure
 
 
-class Line(Lasting):
+class Line(Resource):
     """One interrupt line."""
 
     kind = Kind.INTERRUPT
@@ -38,10 +36,10 @@ class Line(Lasting):
 class InterruptLines:
     """All lines of the machine."""
 
-    def __init__(self, kernel: "Kernel") -> None:
+    def __init__(self, machine: "Machine", exposure: "Exposure") -> None:
         """Take the interrupts of the machine."""
-        self._kernel = kernel
-        self._controller = kernel.machine.interrupts
+        self._exposure = exposure
+        self._controller = machine.interrupts
         self.lines = [Line(number) for number in range(self._controller.lines)]
         self._controller.connect(self._arrived)
 
@@ -51,10 +49,10 @@ class InterruptLines:
         if line.handler is None:
             return
         line.unanswered = True
-        self._kernel.count(Counter.INTERRUPTS)
+        self._exposure.count(Counter.INTERRUPTS)
         handler, environment = line.handler, line.handler.environment
-        self._kernel.trace.record(Event.INTERRUPT, environment.number, number)
-        self._kernel.tell(environment, Label.INTERRUPT, (), sender=thread_id(number), thread=handler.id)
+        self._exposure.trace.record(Event.INTERRUPT, environment.number, number)
+        self._exposure.tell(environment, Label.INTERRUPT, (), sender=thread_id(number), thread=handler.id)
 
     def bind(self, line: Line, handler: "Thread") -> None:
         """Send the line's interrupts to *handler*. Raises Refused when another environment has it."""
@@ -97,28 +95,3 @@ class InterruptLines:
         for line in self.lines:
             if line.handler is thread:
                 self.unbind(line)
-
-
-@handles(traps.Acknowledge)
-def _acknowledge(kernel: "Kernel", call: Call[traps.Acknowledge]) -> None:
-    if call.trap.thread == KERNEL_ENVIRONMENTS:
-        kernel.on_heartbeat(call.caller)
-    else:
-        kernel.interrupts.answer(call.trap.thread, call.caller)
-
-
-@handles(traps.InterruptBind)
-def _bind(kernel: "Kernel", call: Call[traps.InterruptBind]) -> None:
-    line = call.capability.thing
-    assert isinstance(line, Line)
-    if call.trap.bind:
-        kernel.interrupts.bind(line, call.caller.first)
-    elif line.handler is not None and line.handler.environment is call.caller:
-        kernel.interrupts.unbind(line)
-
-
-@handles(traps.InterruptMask)
-def _mask(kernel: "Kernel", call: Call[traps.InterruptMask]) -> None:
-    line = call.capability.thing
-    assert isinstance(line, Line)
-    kernel.interrupts.mask(line, masked=call.trap.masked)

@@ -26,8 +26,14 @@ class Latch:
 
     def __init__(self) -> None:
         """Make it closed."""
-        self.waiting: list[Job] | None = []
+        self.waiting: list[Callable[[], None]] | None = []
         """None: it is open."""
+
+    def open(self) -> None:
+        """Let go on who waits."""
+        waiting, self.waiting = self.waiting or (), None
+        for go_on in waiting:
+            go_on()
 
 
 Steps = Generator[Deed | Latch | None, None, T]
@@ -69,12 +75,6 @@ class Jobs:
         self.under_way += 1
         self._append(Job(steps, int, 0))
 
-    def open(self, latch: Latch) -> None:
-        """Let go on who waits at *latch*."""
-        waiting, latch.waiting = latch.waiting or (), None
-        for job in waiting:
-            self._append(job)
-
     def _append(self, job: Job) -> None:
         self._ready.append(job)
         self._arm()
@@ -109,7 +109,7 @@ class Jobs:
                 self._machine.work(wanted, lambda failure: self._worked(job, failure))
                 return False
             elif wanted.waiting is not None:
-                wanted.waiting.append(job)
+                wanted.waiting.append(lambda: self._append(job))
                 return False
         self._append(job)
         return False

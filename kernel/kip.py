@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
@@ -29,17 +29,23 @@ from kernel.abi.kip import (
 )
 from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_NAMES
 from kernel.errors import Refused
-from kernel.x2 import write_processor, write_records, write_x2
+from kernel.x2.page import write_processor, write_records, write_x2
 
 if TYPE_CHECKING:
     from hwmodel.machine import Descriptor, Machine
     from kernel.budget import Budget
-    from kernel.cpu import Processor
-    from kernel.environment import Environment
-    from kernel.thread import Thread
 
 _TRAPS_WORD = 5
 """Where in a row of the environment table the trap count stands, in words."""
+
+
+class Shown(Protocol):
+    """What has a row in the table of environments."""
+
+    number: int
+
+    def exposed(self, traps: int) -> tuple[int | bytes, ...]:
+        """Return the fields of its row, where *traps* is how many it made."""
 
 
 class Kip:
@@ -71,7 +77,7 @@ class Kip:
         words[Head.CPU_COUNT] = len(machine.cores)
 
     def show_records(self, records: bytes) -> None:
-        """Write the boot records (`kernel.bootinfo`), once, before anybody reads them."""
+        """Write the boot records (`kernel.x2.records`), once, before anybody reads them."""
         write_records(self._buffer, self._words[Head.FRAME_COUNT], records)
 
     def show_processor(self, number: int, internal: int, external: int) -> None:
@@ -119,13 +125,13 @@ class Kip:
         yield
         self._words[sequence] += 1
 
-    def show(self, e: "Environment") -> None:
-        """Write the row of *e*."""
-        at = ENVIRONMENTS + e.number * ENVIRONMENT.size
-        traps = self._words[at // 8 + _TRAPS_WORD]
-        row = (e.state, e.uid, e.pid, e.cpu, e.thread, e.started, e.consumed, traps, e.frames, e.table.used)
-        with self._writing(Head.ENVIRONMENT_SEQUENCE):
-            ENVIRONMENT.pack_into(self._buffer, at, *row, e.fault, e.budget.family or 0, e.name.encode())
+    def show(self, environment: Shown) -> None:
+        """Write the row of *environment*."""
+        words, at = self._words, ENVIRONMENTS + environment.number * ENVIRONMENT.size
+        row = environment.exposed(words[at // 8 + _TRAPS_WORD])
+        words[Head.ENVIRONMENT_SEQUENCE] += 1  # as `_writing`, which costs as much as the rest
+        ENVIRONMENT.pack_into(self._buffer, at, *row)
+        words[Head.ENVIRONMENT_SEQUENCE] += 1
 
     def clear(self, number: int) -> None:
         """Empty row *number*."""
@@ -139,13 +145,10 @@ class Kip:
         words = BUDGET_ROW // 4
         return self._budgets[number * words : (number + 1) * words]
 
-    def show_thread(self, thread: "Thread") -> None:
-        """Write the row of *thread*."""
-        environment, at = thread.environment, THREADS + thread.number * THREAD.size
-        redirector = environment.redirector
-        row = (thread.id, environment.number + 1, thread.state, thread.pager, thread.scheduler)
+    def show_thread(self, number: int, row: Sequence[int]) -> None:
+        """Write the *row* of thread *number*."""
         with self._writing(Head.THREAD_SEQUENCE):
-            THREAD.pack_into(self._buffer, at, *row, redirector.id if redirector is not None else 0)
+            THREAD.pack_into(self._buffer, THREADS + number * THREAD.size, *row)
 
     def clear_thread(self, number: int) -> None:
         """Empty the row of thread *number*."""
@@ -153,7 +156,7 @@ class Kip:
         with self._writing(Head.THREAD_SEQUENCE):
             self._buffer[at : at + THREAD.size] = bytes(THREAD.size)
 
-    def show_frames(self, first: int, count: int, user: "Environment | None") -> None:
+    def show_frames(self, first: int, count: int, user: Shown | None) -> None:
         """Show frames *first*.. as those of *user*, as its number plus one; 0: free."""
         number = user.number + 1 if user is not None else 0
         self._buffer[FRAMES + first * 4 : FRAMES + (first + count) * 4] = number.to_bytes(4, "little") * count
@@ -203,18 +206,18 @@ class Kip:
         for name in list(self._names_of.get(thread, ())):
             self.publish(name, 0)
 
-    def show_plan(self, processor: "Processor", plan: Sequence[tuple["Environment", int]]) -> None:
-        """Write the plan of *processor* and who runs there."""
-        at = PLANS + processor.number * PLAN_SIZE
+    def show_plan(self, processor: int, core: int, plan: Sequence[tuple[Shown, int]]) -> None:
+        """Write the plan of *processor*, which is *core* of the host; nobody runs there yet."""
+        at = PLANS + processor * PLAN_SIZE
         with self._writing(Head.PLAN_SEQUENCE):
-            PLAN_HEAD.pack_into(self._buffer, at, processor.core, len(plan), 0, 0)
+            PLAN_HEAD.pack_into(self._buffer, at, core, len(plan), 0, 0)
             for index, (environment, microseconds) in enumerate(plan):
                 offset = at + PLAN_HEAD.size + index * PLAN_SLICE.size
                 PLAN_SLICE.pack_into(self._buffer, offset, environment.number, microseconds)
 
-    def show_running(self, processor: "Processor", environment: "Environment | None") -> None:
-        """Say who has the processor."""
-        at = PLANS + processor.number * PLAN_SIZE + 8
+    def show_running(self, processor: int, environment: Shown | None) -> None:
+        """Say who has *processor*."""
+        at = PLANS + processor * PLAN_SIZE + 8
         number = environment.number + 1 if environment is not None else 0
         self._buffer[at : at + 4] = number.to_bytes(4, "little")
 

@@ -1,4 +1,4 @@
-"""Names: whose they are, and the trap that publishes one.
+"""Names: whose they are.
 
 The name of an environment is its own from its first moment to its last, and, where it leaves its all to a
 successor, until that has come. The names of the servers of the topology are theirs always, whether one runs or
@@ -8,15 +8,15 @@ of its thread, and leaves a row of the table for the own name of every environme
 
 from typing import TYPE_CHECKING
 
-from kernel.abi import traps
-from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
-from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_NAME, MAX_NAMES
-from kernel.dispatch import Call, handles
+from kernel.abi.limits import MAX_NAME
 from kernel.errors import Refused
 
 if TYPE_CHECKING:
-    from kernel.kernel import Kernel
+    from collections.abc import Collection
+
+    from kernel.environment import Environment
+    from kernel.kip import Kip
 
 
 def check_name(name: str) -> str:
@@ -26,38 +26,27 @@ def check_name(name: str) -> str:
     return name
 
 
-def why_taken(kernel: "Kernel", name: str, *, system: bool = False) -> str:
-    """Say why nobody new may have *name*; empty: it is free. The *system* itself may have those of its servers."""
-    if kernel.kip.owner(name):
-        return f"{name} is the name of a living thread"
-    if any(e.name == name and e.keeps and not e.alive for e in kernel.environments):
-        return f"{name} is kept for the successor of an environment that ended"
-    if name in kernel.servers and not system:
-        return f"{name} is the name of a server of the topology: 'exo serve' replaces one"
-    return ""
+class Names:
+    """Which names are whose."""
 
+    def __init__(self, kip: "Kip", environments: "Collection[Environment]") -> None:
+        """Know those published in *kip*, and those that are kept for successors of *environments*."""
+        self._kip = kip
+        self._environments = environments
+        self.servers: frozenset[str] = frozenset()
+        """The names of the servers of the topology; the boot loader knows them."""
 
-def check_free(kernel: "Kernel", name: str, *, system: bool = False) -> None:
-    """Refuse a *name* that somebody has, or is to have."""
-    if taken := why_taken(kernel, name, system=system):
-        raise Refused(Refusal.NAME_TAKEN, taken)
+    def why_taken(self, name: str, *, system: bool = False) -> str:
+        """Say why nobody new may have *name*; empty: it is free. The *system* may have those of its servers."""
+        if self._kip.owner(name):
+            return f"{name} is the name of a living thread"
+        if any(e.name == name and e.keeps and not e.alive for e in self._environments):
+            return f"{name} is kept for the successor of an environment that ended"
+        if name in self.servers and not system:
+            return f"{name} is the name of a server of the topology: 'exo serve' replaces one"
+        return ""
 
-
-@handles(traps.NamePublish)
-def _publish(kernel: "Kernel", call: Call[traps.NamePublish]) -> None:
-    name, thread, kip = check_name(call.trap.name), call.trap.thread, kernel.kip
-    if not thread:
-        kip.publish(name, 0)
-        return
-    environment = kernel.threads.living(thread)
-    if kip.owner(name) == thread:
-        return
-    if name != environment.name or environment.first.id != thread:
-        check_free(kernel, name)
-    if len(kip.payers) >= MAX_NAMES - MAX_ENVIRONMENTS:
-        raise Refused(
-            Refusal.TABLE_FULL, f"{len(kip.payers)} names are published beside those of environments"
-        )
-    environment.budget.charge(Item.NAMES)
-    kip.publish(name, thread)
-    kip.payers[name] = environment.budget
+    def check_free(self, name: str, *, system: bool = False) -> None:
+        """Refuse a *name* that somebody has, or is to have."""
+        if taken := self.why_taken(name, system=system):
+            raise Refused(Refusal.NAME_TAKEN, taken)

@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING
 
 from hwmodel.machine import Exhausted
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import NIL_HANDLE
 from kernel.abi.limits import FRAME_SIZE, MAX_RING_FRAMES, MIN_RING_FRAMES
 from kernel.abi.rights import Rights
 from kernel.errors import Refused
 from kernel.frames import Extent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hwmodel.machine import Descriptor, Machine
-    from kernel.abi import traps
-    from kernel.bindings import Binding
-    from kernel.dispatch import Call
+    from kernel.capability import Table
 
 _NEEDED = Rights.READ | Rights.WRITE
 
@@ -48,12 +47,12 @@ class Ring:
         """Bytes of memory."""
         return self._extent.count * FRAME_SIZE
 
-    def begin(self, binding: "Binding") -> "list[Descriptor]":
-        """Make the extent memory of *binding*; return what is the sender's: memory, doorbell ends.
+    def begin(self, on_lost: "Callable[[], None]") -> "list[Descriptor]":
+        """Make the extent memory of the binding; return what is the sender's: memory, doorbell ends.
 
-        Raises Exhausted: then the extent is as it was.
+        *on_lost* ends the binding when the extent is lost. Raises Exhausted: then the extent is as it was.
         """
-        memory = self._extent.become_ring(binding)
+        memory = self._extent.become_ring(on_lost)
         senders, self._senders = self._senders, []
         return [memory, *senders]
 
@@ -81,13 +80,10 @@ def _bells(machine: "Machine") -> "tuple[tuple[Descriptor, Descriptor], tuple[De
         raise
 
 
-def ring_extent(call: "Call[traps.Bind]") -> Extent | None:
-    """Return the extent the caller pays with, if any. Raises Refused when it cannot be memory of a ring."""
-    name = call.trap.ring
-    if name == NIL_HANDLE:
-        return None
-    capability = call.caller.table.lookup(name)
-    extent = capability.thing
+def ring_extent(table: "Table", name: int) -> Extent:
+    """Return the extent that handle *name* of *table* is to. Raises Refused when it cannot be memory of a ring."""
+    capability = table.lookup(name)
+    extent = capability.resource
     if not isinstance(extent, Extent):
         raise Refused(Refusal.WRONG_KIND, f"handle {name:#x} is to no extent")
     if _NEEDED & ~capability.rights:

@@ -85,7 +85,7 @@ class Shutdown:
         """Have the group end by itself."""
         grace = self._grace / len(self._order) if what == "servers" else self._grace
         if what != "servers":
-            self._kernel.log(f"the system ends: {len(self._group)} {what} have {grace:g} s")
+            self._kernel.exposure.log(f"the system ends: {len(self._group)} {what} have {grace:g} s")
         for environment in self._group:
             environment.body.signal(_TERM)
             self._let_run(environment)
@@ -103,7 +103,7 @@ class Shutdown:
     def _kill(self) -> None:
         self._alarm = None
         late = [environment for environment in self._group if environment.alive]
-        self._kernel.log(f"killed, for they did not end in time: {_names(late)}")
+        self._kernel.exposure.log(f"killed, for they did not end in time: {_names(late)}")
         for environment in late:
             self._kernel.environments.kill(environment)
 

@@ -16,21 +16,16 @@ when a revocation is answered, all there was is gone.
 from typing import TYPE_CHECKING
 
 from hwmodel.machine import Exhausted
-from kernel.abi import traps
-from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
-from kernel.abi.kip import Counter
 from kernel.abi.messages import Label
-from kernel.dispatch import Call, handles
 from kernel.errors import Refused
 from kernel.frames import Extent
 from kernel.jobs import Latch
 
 if TYPE_CHECKING:
-    from kernel.capability import Capability
-    from kernel.environment import Environment
+    from kernel.capability import Capability, Holder
+    from kernel.exposure import Exposure
     from kernel.jobs import Steps
-    from kernel.kernel import Kernel
 
 
 class Taking:
@@ -38,20 +33,20 @@ class Taking:
 
     def __init__(
         self,
-        kernel: "Kernel",
+        exposure: "Exposure",
         top: "Capability",
-        by: "Environment | None",
+        by: "Holder | None",
         keeper: "Capability | None" = None,
     ) -> None:
         """Be about to take from *top*. Losers other than *by* are told; of new memory, all but *keeper*."""
-        self._kernel = kernel
+        self._exposure = exposure
         self._top = top
         self._by = by
         self._keeper = keeper
         self._others: list[Latch] = []
         """Of walks that were met."""
         self._after: list[Steps[None]] = []
-        """What things have to do that were lost by all."""
+        """What resources have to do that were lost by all."""
         self.count = 0
         """How many were taken."""
         self.moved = False
@@ -77,11 +72,11 @@ class Taking:
             if top.taken and top.parent is not None:
                 top.parent.children.pop(top, None)
             latch, top.walk = top.walk, None
-            self._kernel.jobs.open(latch)
+            latch.open()
 
     def _take_moving(self, *, itself: bool, forced: bool) -> "Steps[None]":
         """Take; an extent that stays, and a loser has mapped, gets new memory."""
-        top, extent = self._top, self._top.thing
+        top, extent = self._top, self._top.resource
         if not isinstance(extent, Extent) or (itself and _is_first(top)):
             return (yield from self._take(itself=itself, forced=forced))
         yield from extent.lock()
@@ -92,11 +87,11 @@ class Taking:
             yield from self._take(itself=itself, forced=forced)
             if moves and extent.held():
                 self.moved = True
-                yield from extent.move(self._kernel, self._keeper)
+                yield from extent.move(self._keeper)
             elif itself:
                 _leave(top)
         finally:
-            extent.unlock(self._kernel)
+            extent.unlock()
 
     def _has_mapped(self, *, itself: bool, forced: bool) -> "Steps[bool]":
         """Say whether a loser has the memory mapped, or one who left; by *force* the holder of the top is one."""
@@ -118,7 +113,7 @@ class Taking:
         except Exhausted as exhausted:
             if not forced:
                 raise
-            self._kernel.log(f"{extent!r} is emptied, as it has to be taken back: {exhausted}")
+            self._exposure.log(f"{extent!r} is emptied, as it has to be taken back: {exhausted}")
 
     def _take(self, *, itself: bool, forced: bool) -> "Steps[None]":
         top = self._top
@@ -143,92 +138,30 @@ class Taking:
             yield None
 
     def _lose(self, lost: "Capability") -> None:
-        kernel, holder = self._kernel, lost.holder
+        exposure, holder = self._exposure, lost.holder
         self.count += 1
         lost.table.remove(lost)
         if holder is not self._by:
             holder.repossess(lost)
-            kernel.tell(holder, Label.REVOKED, (lost.handle,))
-        kernel.kip.show(holder)
-        after = lost.thing.lost(kernel, lost) if lost.offer is None else None
+            exposure.tell(holder, Label.REVOKED, (lost.handle,))
+        exposure.kip.show(holder)
+        after = lost.resource.lost(lost) if lost.offer is None else None
         if after is not None:
             self._after.append(after)
 
 
 def _is_first(capability: "Capability") -> bool:
     """Whether there is no other capability to its extent but what was derived from it."""
-    return capability.parent is None or capability.parent.thing is not capability.thing
+    return capability.parent is None or capability.parent.resource is not capability.resource
 
 
 def _leave(gone: "Capability") -> None:
     """The holder of *gone* gave it up by itself: what is mapped below is for who holds the one above to take."""
     above = gone.parent
-    if above is None or above.thing is not gone.thing:
+    if above is None or above.resource is not gone.resource:
         return
     if above.holder is gone.holder:
         above.mapped |= gone.mapped
         above.leaked |= gone.leaked
     else:
         above.leaked |= gone.mapped or gone.leaked
-
-
-@handles(traps.Revoke)
-def _revoke(kernel: "Kernel", call: Call[traps.Revoke]) -> "Steps[int]":
-    if call.trap.microseconds:
-        return (yield from _ask(kernel, call))
-    capability = call.capability
-    taking = Taking(kernel, capability, call.caller, keeper=capability)
-    yield from taking.steps(itself=False)
-    kernel.count(Counter.REVOCATIONS)
-    extent = capability.thing
-    if taking.moved and capability.mapped and not capability.taken and isinstance(extent, Extent):
-        call.undo = lambda: _tell_moved(kernel, capability)
-        try:
-            call.gives.append(extent.descriptor(capability))
-        except Exhausted:
-            call.undo()
-    return taking.count
-
-
-def _tell_moved(kernel: "Kernel", capability: "Capability") -> bool:
-    """Have the holder map new memory by itself, whose descriptor could not be sent; the revocation stands."""
-    capability.mapped = False
-    kernel.tell(capability.holder, Label.MOVED, (capability.handle,))
-    return True
-
-
-def _ask(kernel: "Kernel", call: Call[traps.Revoke]) -> "Steps[int]":
-    """Ask the holders, and take by force at the deadline. A capability has one deadline: the last one set."""
-    capability, microseconds = call.capability, call.trap.microseconds
-    if capability.deadline is None:
-        call.caller.budget.charge(Item.ALARMS)
-    else:
-        capability.deadline.cancel()
-    clock = kernel.machine.clock
-    capability.deadline = clock.alarm(
-        clock.now() + microseconds * 1000, lambda: _take_at_deadline(kernel, capability)
-    )
-    asked, waiting = 0, [capability]
-    while waiting:
-        for wanted in list(waiting.pop().children):
-            if wanted.taken:
-                continue
-            asked += 1
-            if wanted.holder is not call.caller:
-                kernel.tell(wanted.holder, Label.REVOKE, (wanted.handle, microseconds))
-            waiting.append(wanted)
-            yield None
-    return asked
-
-
-def _take_at_deadline(kernel: "Kernel", capability: "Capability") -> None:
-    """Take what is left."""
-    capability.holder.budget.release(Item.ALARMS)
-    capability.deadline = None
-    kernel.count(Counter.REVOCATIONS)
-    kernel.jobs.add(Taking(kernel, capability, capability.holder).steps(itself=False, forced=True))
-
-
-@handles(traps.Drop)
-def _drop(kernel: "Kernel", call: Call[traps.Drop]) -> "Steps[None]":
-    yield from Taking(kernel, call.capability, call.caller).steps(itself=True)

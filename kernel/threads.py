@@ -26,10 +26,11 @@ from kernel.abi.limits import MAX_THREADS
 from kernel.errors import Panic, Refused
 
 if TYPE_CHECKING:
-    from kernel.environment import Environment
+    from kernel.bindings import Bindings
+    from kernel.environment import Environment, Thread
+    from kernel.exposure import Exposure
+    from kernel.interrupts import InterruptLines
     from kernel.jobs import Steps
-    from kernel.kernel import Kernel
-    from kernel.thread import Thread
 
 _PAGER = "memory"
 """Under which name the pager of every program is published: sigma0, the memory server."""
@@ -41,9 +42,9 @@ _ROOT = USER_BASE + 2
 class Threads:
     """All threads of environments, by number; also those that are gone while their number is kept."""
 
-    def __init__(self, kernel: "Kernel") -> None:
-        """Start with none."""
-        self._kernel = kernel
+    def __init__(self, exposure: "Exposure", bindings: "Bindings", interrupts: "InterruptLines") -> None:
+        """Start with none; *bindings* and *interrupts* are told of those that go."""
+        self._kip, self._bindings, self._interrupts = exposure.kip, bindings, interrupts
         self._threads: dict[int, Thread] = {}
         self._versions: dict[int, int] = {}
         self._free = deque(range(FIRST_PROGRAM, MAX_THREADS))
@@ -108,14 +109,14 @@ class Threads:
         thread.living = False
         thread.environment.threads.clear()
         thread.environment.budget.release(Item.THREADS)
-        self._kernel.kip.clear_thread(thread.number)
+        self._kip.clear_thread(thread.number)
         if before is not None:
             self._threads[before.number] = before
         self.release(thread)
 
     def start(self, thread: "Thread") -> None:
         """Activate the first thread of a program: sigma0 is its pager, the scheduler its scheduler."""
-        owner = self._kernel.kip.owner
+        owner = self._kip.owner
         root = self._threads.get(_ROOT)
         thread.pager = ThreadId(owner(_PAGER))
         fallback = root.id if root is not None and root.active else NIL_THREAD
@@ -131,44 +132,49 @@ class Threads:
 
     def show(self, thread: "Thread") -> None:
         """Bring the row of *thread* up to date."""
-        self._kernel.kip.show_thread(thread)
+        self._kip.show_thread(thread.number, thread.exposed)
+
+    def show_all(self, environment: "Environment") -> None:
+        """Bring the rows of the threads of *environment* up to date: something they have in common changed."""
+        for thread in environment.threads.values():
+            self.show(thread)
 
     def rename(self, thread: "Thread", to: ThreadId) -> "Steps[None]":
         """Make *thread* its own next incarnation: who was bound to it is told that it went."""
-        kernel, before = self._kernel, thread.id
-        fallen = kernel.bindings.renamed(thread)
+        kip, before = self._kip, thread.id
+        fallen = self._bindings.renamed(thread)
         self.choose(to)
         thread.id = to
         environment = thread.environment
         if thread.active:
             environment.page[Page.WAITS + thread.row * WAIT_WORDS] = to
-        if kernel.kip.owner(environment.name) == before:
-            kernel.kip.publish(environment.name, to)
-        kernel.kip.withdraw(before)
+        if kip.owner(environment.name) == before:
+            kip.publish(environment.name, to)
+        kip.withdraw(before)
         self.show(thread)
         if thread is environment.first:
-            kernel.kip.show(environment)
+            kip.show(environment)
         return self._renamed(thread, fallen)
 
     def _renamed(self, thread: "Thread", fallen: "Steps[None]") -> "Steps[None]":
         """Show the new id to whom *thread* redirects, and end what was bound to the old one."""
-        for redirected in self._kernel.environments:
-            if redirected.redirector is thread:
-                redirected.show_threads(self._kernel)
+        for space in dict.fromkeys(other.environment for other in self._threads.values() if other.living):
+            if space.redirector is thread:
+                self.show_all(space)
                 yield None
         yield from fallen
 
     def end(self, thread: "Thread") -> "Steps[None]":
         """*thread* is gone, with its bindings, lines and names; a number that awaits a successor is kept."""
-        kernel, environment = self._kernel, thread.environment
+        environment = thread.environment
         thread.living = thread.active = False
-        kernel.interrupts.release(thread)
-        kernel.kip.withdraw(thread.id)
+        self._interrupts.release(thread)
+        self._kip.withdraw(thread.id)
         environment.take_row(thread)
         if environment.threads.pop(thread.number, None) is not None:
             environment.budget.release(Item.THREADS)
-        kernel.kip.clear_thread(thread.number)
-        yield from kernel.bindings.fall(thread)
+        self._kip.clear_thread(thread.number)
+        yield from self._bindings.fall(thread)
         if thread is not environment.first or not environment.keeps:
             self.release(thread)
 

@@ -1,6 +1,6 @@
 """Messages of the kernel to environments: through the gate, in order, never waited for."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -19,10 +19,13 @@ from kernel.abi.kip import Counter, Page
 from kernel.abi.messages import Label
 
 if TYPE_CHECKING:
-    from hwmodel.machine import Alarm
-    from kernel.environment import Environment
-    from kernel.jobs import Steps
-    from kernel.kernel import Kernel
+    from collections import deque
+
+    from hwmodel.machine import Alarm, Body, Machine
+    from kernel.budget import Budget
+    from kernel.jobs import Jobs, Steps
+    from kernel.kip import Kip
+    from kernel.tracing import Trace
 
 RETRY = 5_000_000
 """How often a full gate is tried again, in ns."""
@@ -44,18 +47,34 @@ _PREFIX = bytes([Status.UPCALL])
 _ENCODER = msgspec.msgpack.Encoder()
 
 
+class Told(Protocol):
+    """Who can be told something: an environment."""
+
+    number: int
+    launched: bool
+    body: "Body"
+    page: memoryview
+    budget: "Budget"
+    backlog: "deque[bytes]"
+    """What its gate could not take yet."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+
+
 class Upcalls:
     """Sends them, and keeps what a gate cannot take yet."""
 
-    def __init__(self, kernel: "Kernel") -> None:
+    def __init__(self, machine: "Machine", kip: "Kip", trace: "Trace", jobs: "Jobs") -> None:
         """Start with nothing kept."""
-        self._kernel = kernel
-        self._full: dict[Environment, None] = {}
+        self._clock, self._kip, self._trace, self._jobs = machine.clock, kip, trace, jobs
+        self._full: dict[Told, None] = {}
         self._alarm: Alarm | None = None
 
     def send(
         self,
-        to: "Environment",
+        to: Told,
         label: Label,
         words: tuple[int, ...],
         text: str = "",
@@ -67,32 +86,30 @@ class Upcalls:
             return
         sender = sender if sender is not None else _SENDERS[label]
         data = _PREFIX + _ENCODER.encode(Upcall(sender, int(label), words, text, thread))
-        self._kernel.count(Counter.UPCALLS)
+        self._kip.count(Counter.UPCALLS)
         if not to.backlog and to.body.port.offer(data):
             return
-        if (
-            to.budget.room(Item.UPCALLS) < 1 and label is not Label.BOUND
-        ):  # of which there is one a thread at most
-            self._kernel.count(Counter.UPCALLS_DROPPED)
-            self._kernel.trace.record(Event.UPCALL_DROPPED, to.number, int(label))
+        # Of BOUND there is one a thread at the most.
+        if to.budget.room(Item.UPCALLS) < 1 and label is not Label.BOUND:
+            self._kip.count(Counter.UPCALLS_DROPPED)
+            self._trace.record(Event.UPCALL_DROPPED, to.number, int(label))
             return
         to.backlog.append(data)
         to.budget.hold(Item.UPCALLS)
         self._keep(to)
 
-    def _keep(self, environment: "Environment") -> None:
+    def _keep(self, environment: Told) -> None:
         environment.page[Page.PENDING] = len(environment.backlog)
         self._full[environment] = None
         if self._alarm is None:
-            clock = self._kernel.machine.clock
-            self._alarm = clock.alarm(clock.now() + RETRY, self._retry)
+            self._alarm = self._clock.alarm(self._clock.now() + RETRY, self._retry)
 
     def _retry(self) -> None:
         self._alarm = None
         waiting, self._full = self._full, {}
-        self._kernel.jobs.begin(self._send_kept(waiting))
+        self._jobs.begin(self._send_kept(waiting))
 
-    def _send_kept(self, waiting: "dict[Environment, None]") -> "Steps[None]":
+    def _send_kept(self, waiting: dict[Told, None]) -> "Steps[None]":
         """Send those in *waiting* what was kept for them."""
         for environment in waiting:
             while environment.backlog and environment.body.port.offer(environment.backlog[0]):

@@ -6,7 +6,8 @@ from libexo import ipc, vm
 env = libexo.attach()
 """
 
-from libexo.environment import Environment, attach, run_directory
+from libexo.attach import attach, run_directory
+from libexo.environment import Environment
 from libexo.extent import Extent
 
 __all__ = ["Environment", "Extent", "attach", "run_directory"]

@@ -33,22 +33,23 @@ from libexo.errors import (
     NoPartner,
     NotFound,
 )
-from libexo.exchange import Answer, Exchange, Link
+from libexo.host.loopwatch import AGAIN, LoopWatch
 from libexo.ipc import READY
-from libexo.loopwatch import AGAIN, LoopWatch
-from libexo.message import Message, Origin
-from libexo.remote import DEFERRED, PATIENCE, TRANSPORTS, Remote
-from libexo.repeating import Repeats
-from libexo.rings import open_ring
-from libexo.serving import surprised
+from libexo.ipc.exchange import Answer, Exchange, Link
+from libexo.ipc.message import Message, Origin
+from libexo.ipc.ring import open_ring
+from libexo.ipc.wire import TELL
 from libexo.stub import Interface, Operation, Server
+from libexo.stub.call import DEFERRED
+from libexo.stub.client import PATIENCE, TRANSPORTS, Remote
+from libexo.stub.repeating import Repeats
+from libexo.stub.server import surprised
 from libexo.transport.ring.layout import WORDS, short
-from libexo.wire import TELL
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
-    from libexo.host.base import Source
     from libexo.stub import Call
+    from libexo.transport.base import Source
 
 T = TypeVar("T")
 Received = tuple[int, Message]

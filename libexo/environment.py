@@ -1,31 +1,18 @@
 """The environment of the calling program: its gate, its thread, and what the kernel shows to all."""
 
-import os
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 import msgspec
 
 from kernel.abi.gate import Upcall
-from kernel.abi.kip import PAGE_SIZE
 from kernel.abi.messages import Label
 from libexo import forking, timeouts
-from libexo.errors import ExoError, NotFound
-from libexo.host import current
+from libexo.errors import NotFound
 from libexo.host.base import Host
 from libexo.ipc import Thread
-from libexo.kip import Kip
-from libexo.lending import Lending
-from libexo.rendezvous import Rendezvous
-from libexo.standing import Row
-from libexo.sys import Sys
-from libexo.vm import Views
-
-if TYPE_CHECKING:
-    from libexo.heap import Heap
+from libexo.ipc.rendezvous import Rendezvous
+from libexo.lending import Lender, Lending
 
 _LOOK_AGAIN = 5_000_000
 """How often a name that is not there yet is looked up again, in ns."""
@@ -36,45 +23,30 @@ _FALLS = (Label.PARTNER_GONE, Label.UNBOUND)
 """What the kernel tells of bindings that fell."""
 
 
-class Environment:
+class Environment(Lender):
     """One environment: everything a program can reach from inside."""
 
     def __init__(self, host: Host) -> None:
-        """Stand on *host*: ask the kernel who we are, and map what it shows. Raises TrapRefused, GateClosed."""
-        self.host = host
-        self.gate = host.gate
-        self.sys = Sys(host.gate, host.close_descriptor)
-        interface, (kip, page, trace) = self.sys.kernel_interface()
-        self.number = interface.environment
-        self.areas = interface.utcb_area, interface.kip_area
-        """Where X.2 has UTCBs and kernel interface page: nothing can be mapped there."""
-        self.kip = Kip(host.map(kip, interface.kip_size, writable=False))
-        self.page = host.map(page, PAGE_SIZE, writable=True).cast("Q")
-        """The environment page, as words: see `kernel.abi.kip.Page`."""
-        self._trace = (trace, interface.trace_size)
-        self.views = Views(self)
+        """Stand on *host*. Raises TrapRefused, GateClosed."""
+        super().__init__(host)
+        self.on_upcalls = self.distribute
         self._handlers: dict[int, UpcallHandler] = {
             Label.MOVED: lambda upcall: self.views.moved(upcall.words[0]),
             Label.REVOKED: lambda upcall: self.views.forget(upcall.words[0]),
             Label.REVOKE: lambda upcall: None,
             Label.THREAD: self.thread_changed,
         }
-        self.thread = Thread(self, interface.thread)
+        self.thread = Thread(self, self.first)
         """The first of its threads."""
-        self.threads: dict[int, Thread] = {interface.thread: self.thread}
+        self.threads: dict[int, Thread] = {self.first: self.thread}
         """All of them, by id."""
         self.lock = threading.Lock()
         """Held for what several of them change, never while waiting."""
         self._owner = threading.get_ident()
         """The thread of the host that the first thread is of."""
         self.lending = Lending(self)
-        self.heaps: WeakSet[Heap] = WeakSet()
         if host.lends:
             forking.watch(self)
-
-    def row(self, thread: int) -> Row:
-        """Return where *thread*, one of its own, says for whom it waits."""
-        return Row(self.page, thread)
 
     def lookup(self, name: str, timeout: float | None = 0, but: int = 0) -> int:
         """Return the id of the thread published under *name*, waiting up to *timeout* seconds. Raises NotFound.
@@ -142,7 +114,7 @@ class Environment:
             f"this process was forked from one that is environment {self.number}: call libexo.attach() anew, "
             "or start it with exo run"
         )
-        _Process.environment = None
+        Process.environment = None
         be(None)
         for thread in {self.thread, *self.threads.values()}:
             for link in thread.core.sending.links():
@@ -158,9 +130,7 @@ class Environment:
 
         The process server creates the thread. Raises RemoteError when it cannot, NotFound when there is none.
         """
-        from libexo.l4 import start  # noqa: PLC0415 - as in `thread_changed`
-
-        return start.begin(self.current, function, sp)
+        return self.services.start_thread(self.current, function, sp)
 
     def add_thread(self, thread: int) -> Thread:
         """Make *thread*, which the kernel activated here, known: from now on several threads share the gate."""
@@ -171,25 +141,21 @@ class Environment:
 
     def thread_changed(self, upcall: Upcall) -> None:
         """A thread of this environment was activated, changed or deleted: see `messages.Label.THREAD`."""
-        if self.lending.takes(upcall):
-            return
-        from libexo.l4 import start  # noqa: PLC0415 - few environments have a second thread
-
-        start.changed(self, upcall)
-
-    def trace(self) -> memoryview:
-        """Map the kernel's event ring (layout: `kernel.abi.events`); once."""
-        descriptor, size = self._trace
-        self._trace = (None, 0)
-        if not size:
-            raise ExoError("the event ring is mapped already")
-        return self.host.map(descriptor, size, writable=False)
+        if not self.lending.takes(upcall):
+            self.services.thread_changed(upcall)
 
     def close(self) -> None:
         """Leave the system: close the threads and the gate."""
         for thread in {self.thread, *self.threads.values()}:
             thread.close()
         self.gate.close()
+
+
+def home(thread: Thread) -> Environment:
+    """Return the environment that *thread* is of: what its attachment is to all that stands above IPC."""
+    environment = thread.environment
+    assert isinstance(environment, Environment)
+    return environment
 
 
 def _pass_on(upcall: Upcall, thread: Thread, core: Rendezvous) -> None:
@@ -212,7 +178,7 @@ _HERE = _Here()
 
 def here() -> Thread:
     """Return the calling thread, attaching its program if need be."""
-    return _HERE.thread or attach().current
+    return _HERE.thread or attached().current
 
 
 def be(thread: Thread | None) -> None:
@@ -220,43 +186,14 @@ def be(thread: Thread | None) -> None:
     _HERE.thread = thread
 
 
-class _Process:
+class Process:
     """What a real process has one of."""
 
     environment: Environment | None = None
+    attach: Callable[[], Environment]
+    """`libexo.attach`, which stands above all that calls it from here."""
 
 
-def attach(run: Path | str | None = None, name: str | None = None) -> Environment:
-    """Return the calling program's environment.
-
-    A program that the kernel started has its gate open already (EXO_TRAP_FD). Any other attaches to the
-    system at *run* (default: EXO_RUN) under *name*. Called again without arguments, it returns the same one.
-    """
-    host = current.get()
-    if host is not None:
-        if host.environment is None:
-            host.environment = Environment(host)
-        return host.environment
-    if _Process.environment is None or run is not None or name is not None:
-        _Process.environment = Environment(_real_host(run, name))
-        _Process.environment.host.environment = _Process.environment  # where its other strands find it
-    return _Process.environment
-
-
-def _real_host(run: Path | str | None, name: str | None) -> Host:
-    from libexo.host import real  # noqa: PLC0415 - not on the simulated machine
-
-    directory = Path(run) if run is not None else run_directory()
-    gate = os.environ.get("EXO_TRAP_FD")
-    if gate is not None and run is None:
-        return real.inherited(int(gate), directory)
-    return real.attached(directory, name or f"program-{os.getpid()}")
-
-
-def run_directory() -> Path:
-    """Return the run directory: EXO_RUN, else `exo` under XDG_RUNTIME_DIR, else under /run or /tmp."""
-    if directory := os.environ.get("EXO_RUN"):
-        return Path(directory)
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(runtime) / "exo"
-    return Path("/run/exo") if os.getuid() == 0 else Path(f"/tmp/exo-{os.getuid()}")  # noqa: S108
+def attached() -> Environment:
+    """Return the calling program's environment, attaching it if need be."""
+    return Process.attach()

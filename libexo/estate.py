@@ -22,12 +22,12 @@ _HEAD = struct.Struct("<QII")
 class Estate:
     """The surviving state of the calling server: one blob of bytes."""
 
-    def __init__(self, view: memoryview) -> None:
-        """Keep the state in *view*, which is the memory of an extent of one's own."""
+    def __init__(self, view: memoryview, after: "Estate | None" = None) -> None:
+        """Keep the state in *view*, memory of an extent of one's own; it takes the place of *after*."""
         self._slots = (view[: len(view) // 2], view[len(view) // 2 :])
-        self._sequence = (
-            max(_HEAD.unpack_from(slot)[0] for slot in self._slots if _valid(slot)) if self else 0
-        )
+        stored = [int(_HEAD.unpack_from(slot)[0]) for slot in self._slots if _valid(slot)]
+        self.sequence: int = max(stored, default=after.sequence if after is not None else 0)
+        """How often a state was stored, in those it took the place of, too."""
 
     def __bool__(self) -> bool:
         """Whether there is any state."""
@@ -50,10 +50,10 @@ class Estate:
         """Replace the state. Raises ExoError when it does not fit."""
         if len(state) > self.room:
             raise ExoError(f"the estate holds {self.room} bytes, not {len(state)}")
-        self._sequence += 1
-        slot = self._slots[self._sequence % 2]
+        self.sequence += 1
+        slot = self._slots[self.sequence % 2]
         slot[_HEAD.size : _HEAD.size + len(state)] = state
-        _HEAD.pack_into(slot, 0, self._sequence, len(state), _checksum(self._sequence, state))
+        _HEAD.pack_into(slot, 0, self.sequence, len(state), _checksum(self.sequence, state))
 
 
 def inherited(environment: "Environment") -> int:

@@ -6,15 +6,20 @@ The child may attach anew, as any other process.
 """
 
 import os
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, Protocol
 from weakref import WeakSet
 
 from libexo.errors import ForkedProcess
 
-if TYPE_CHECKING:
-    from libexo.environment import Environment
 
-_environments: "WeakSet[Environment]" = WeakSet()
+class Forks(Protocol):
+    """Something that is to refuse in a child."""
+
+    def forked(self) -> None:
+        """The process was forked from the one that this stands for."""
+
+
+_environments: WeakSet[Forks] = WeakSet()
 _KEPT: list[object] = []
 """What the parent's copies held: kept for ever, for to end it could be felt by the parent."""
 _watching: list[bool] = []
@@ -28,7 +33,7 @@ class Refusing:
         raise ForkedProcess(vars(self)["_refusal"])
 
 
-def watch(environment: "Environment") -> None:
+def watch(environment: Forks) -> None:
     """Have *environment* refused in every process that is forked from this one."""
     _environments.add(environment)
     if not _watching:

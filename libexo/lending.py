@@ -11,24 +11,39 @@ binding apart, so that what the owner does at that time, waiting for ever perhap
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
 
 from kernel.abi.gate import Upcall
+from libexo.attachment import Attachment
 from libexo.errors import ExoError, NoThread
 from libexo.ipc import Thread
-
-if TYPE_CHECKING:
-    from libexo.environment import Environment
 
 PATIENCE = 5.0
 """How long the process server may take to make a thread, in seconds."""
 _LOOK_AGAIN = 1_000_000
 
 
+class Lender(Attachment):
+    """What an attachment has besides whose threads can be lent: `libexo.environment` is one."""
+
+    thread: Thread
+
+    def share(self) -> None:
+        """Be ready for several threads of the host."""
+        raise NotImplementedError
+
+    def add_thread(self, thread: int) -> Thread:
+        """Make *thread*, which the kernel activated here, known."""
+        raise NotImplementedError
+
+    def thread_changed(self, upcall: Upcall) -> None:
+        """A thread of this environment was activated, changed or deleted."""
+        raise NotImplementedError
+
+
 class Lending:
     """The IPC threads of one environment that are lent."""
 
-    def __init__(self, environment: "Environment") -> None:
+    def __init__(self, environment: Lender) -> None:
         """Lend none so far."""
         self.asker: Thread | None = None
         """Who asks the process server just now, in the name of the first thread."""
@@ -98,10 +113,8 @@ class Lending:
 
     def _ask(self, asker: Thread) -> tuple[int, int]:
         """Have a thread made; return its id, and where its UTCB is."""
-        from servers.process.api import Processes  # noqa: PLC0415 - few programs have threads of the host
-
         host = self._environment.host
-        number = Processes.connect(self._environment, timeout=PATIENCE).create_thread()
+        number = self._environment.services.create_thread(PATIENCE)
         end = host.now() + int(PATIENCE * 1e9)
         while number not in self._activated and host.now() < end:
             asker.core.pump_gate(surely=True)  # another strand may have it in hand just now

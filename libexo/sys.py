@@ -15,7 +15,8 @@ from kernel.abi.rights import ALL_RIGHTS
 from kernel.abi.traps import Trap
 from libexo.checking import encode_trap
 from libexo.errors import BadArgument, TrapRefused
-from libexo.host.base import Descriptor, Gate
+from libexo.host.base import Gate
+from libexo.transport.base import Descriptor
 
 _REFUSED = msgspec.msgpack.Decoder(Refused)
 _RESULTS = {trap: msgspec.msgpack.Decoder(trap.result) for trap in traps.TRAPS.values() if trap.result}

@@ -11,9 +11,10 @@ import ast
 import operator
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +32,12 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "kernel": ("kernel", "hwmodel"),
     "hwmodel": ("hwmodel", "kernel.abi"),
     "libexo.testing": ("libexo", "kernel", "hwmodel"),  # the one exception: it boots simulated systems
-    "libexo": ("libexo", "kernel.abi", "servers.*.api"),
+    "libexo.services": (
+        "libexo",
+        "kernel.abi",
+        "servers.*.api",
+    ),  # where libexo asks servers, and nowhere else
+    "libexo": ("libexo", "kernel.abi"),
     "servers.*.api": ("kernel.abi", "libexo.stub", VOCABULARY),
     "servers": ("libexo", "kernel.abi", "servers.*.api", "{self}"),
     "exo": ("exo", "libexo", "kernel.abi", "servers.*.api"),  # it starts `python -m kernel`, no import
@@ -40,7 +46,10 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
 GATEWAYS = re.compile(r"kernel|servers(\.\w+)?")
 """Packages whose `__init__` runs when `kernel.abi` or an `api` is imported: it imports nothing of ours."""
 
-SEAMS = ("hwmodel.real", "libexo.host", "libexo.transport", "exo")
+LADDERS = PACKAGES
+"""Packages in which no file imports one that imports it, directly or by way of others."""
+
+SEAMS = ("hwmodel.real", "libexo.host", "libexo.launch", "libexo.transport", "exo")
 """Where the host may be touched; bench/, tools/, tests/ and examples/ are outside the system altogether."""
 HOST_MODULES = frozenset(
     {"time", "random", "secrets"}  # clock and luck
@@ -59,10 +68,10 @@ ALLOWED: Mapping[tuple[str, str], str] = {  # who, what: the reason
     ("libexo.environment", "threading"): "whose thread calls, and a lock for what they share",
     ("libexo.lending", "threading"): "threads of the host are lent a thread each, one after another",
     ("libexo.heap", "threading"): "a lock for what several threads allocate from",
-    ("libexo.shortcut", "threading"): "whose strand calls",
-    ("libexo.repeating", "signal"): "only the numbers, by which ends are told",
+    ("libexo.stub.shortcut", "threading"): "whose strand calls",
+    ("libexo.stub.repeating", "signal"): "only the numbers, by which ends are told",
     ("libexo.l4", "threading"): "each thread of execution has virtual registers of its own",
-    ("libexo.l4.exceptions", "signal"): "only the numbers, by which exceptions are told",
+    ("libexo.l4.engine.exceptions", "signal"): "only the numbers, by which exceptions are told",
     ("kernel.abi.obituary", "signal"): "only their names, by which people are told how something ended",
     ("servers.process.ending", "signal"): "only the numbers, by which programs are asked to end",
     ("servers.process.console", "socket"): "people's tools connect to the console by a socket of the host",
@@ -99,17 +108,17 @@ class Source:
         return f"{self.path}:{line}: {wrong}"
 
 
-Sources = Sequence[Source]
+Sources = tuple[Source, ...]
 Rule = Callable[[Sources], Iterator[str]]
 
 
-def parse(files: Mapping[str, str]) -> list[Source]:
+def parse(files: Mapping[str, str]) -> tuple[Source, ...]:
     """Sources from paths and texts."""
-    return [Source(path, text, ast.parse(text, path)) for path, text in files.items()]
+    return tuple(Source(path, text, ast.parse(text, path)) for path, text in files.items())
 
 
 @cache
-def repository() -> list[Source]:
+def repository() -> tuple[Source, ...]:
     """All Python of the tree."""
     paths = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
     return parse({path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths})
@@ -144,6 +153,7 @@ def imports(source: Source, known: frozenset[str]) -> Iterator[tuple[int, str]]:
                     yield node.lineno, str(node.args[0].value)
 
 
+@cache
 def own_imports(sources: Sources) -> dict[Source, list[tuple[int, str]]]:
     """The imports of each source that name something of ours."""
     parts = [source.module.split(".") for source in sources]
@@ -181,13 +191,33 @@ def vocabulary(imported: Mapping[Source, list[tuple[int, str]]]) -> set[str]:
     return shared
 
 
+def circles(sources: Sources) -> Iterator[str]:
+    """The files of a package stand in a ladder: types and lazy imports counted, there is no circle of them."""
+    imported = own_imports(sources)
+    for package in LADDERS:
+        inside = {source: names for source, names in imported.items() if within(source.module, package)}
+        below = {
+            s.module: {n for _, n in names if within(n, package)} - {s.module} for s, names in inside.items()
+        }
+        try:
+            TopologicalSorter(below).prepare()
+        except CycleError as error:
+            lower, upper, *_ = found = error.args[1]
+            source = next(source for source in inside if source.module == upper)
+            line = next(line for line, name in inside[source] if name == lower)
+            circle = ", ".join([upper, *reversed(found[1:])])
+            yield source.at(
+                line, f"closes a circle: {circle}; hand in what is needed, or name it in a protocol"
+            )
+
+
 def seams(sources: Sources) -> Iterator[str]:
     """Only the seams touch the host: clock, randomness, descriptors, signals, threads."""
     for source in sources:
         if within(source.module, *PACKAGES) and not within(source.module, *SEAMS):
             for line, what in host_uses(source):
                 if not any(within(source.module, where) and what == it for where, it in ALLOWED):
-                    wrong = f"uses {what}; take it through {', '.join(SEAMS[:3])}, or give ALLOWED a reason"
+                    wrong = f"uses {what}; take it through {', '.join(SEAMS[:4])}, or give ALLOWED a reason"
                     yield source.at(line, wrong)
 
 
@@ -257,16 +287,17 @@ def identifiers(tree: ast.Module) -> Iterator[tuple[int, str]]:
 BROAD: Mapping[str, str] = {  # who may catch whatever there is, without raising it again: the reason
     "hwmodel.real.worker": "a deed's bug is raised again in the loop, where it stops the system",
     "hwmodel.simulated.bodies": "it stands for a host process: whatever ends the program ends only that",
-    "libexo.shortcut": "what an implementation of an interface raises is its caller's to hear",
+    "libexo.stub.call": "what an implementation of an interface raises is its caller's to hear",
+    "libexo.stub.shorts": "the same",
     "libexo.aio": "the same",
-    "libexo.serving": "the same",
+    "libexo.stub.server": "the same",
     "servers.scheduler.checking": "a policy is anybody's code: its author is told, and others go on",
     "libexo.checking": "an error shows what was passed, whose code that is",
-    "libexo.failure": "an exception is told to its caller, whatever its own code does",
-    "libexo.l4.start": "what a thread ends with is its exception handler's to hear",
+    "libexo.stub.failure": "an exception is told to its caller, whatever its own code does",
+    "libexo.l4.engine.start": "what a thread ends with is its exception handler's to hear",
     "libexo.testing.exploring": "it is raised again with the order that led to it",
-    "libexo.host.launch": "a program's end, whatever it is, is told to the kernel",
-    "libexo.host.confine.forked": "what goes wrong in a forked child is told to its parent",
+    "libexo.launch.child": "a program's end, whatever it is, is told to the kernel",
+    "libexo.launch.confine.forked": "what goes wrong in a forked child is told to its parent",
     "exo.__main__": "a person is told in one line",
     "kernel.abi.topology": "a file that cannot be read is told to who named it",
     "kernel.__main__": "the border to people: what cannot be read, or nobody reads, before there is a machine",
@@ -392,7 +423,7 @@ def copies(source: Source, defined: Mapping[tuple[str, int], str], traps: Mappin
                 yield source.at(node.lineno, f"{about} is compared with the number of {trap}; name it")
 
 
-RULES: tuple[Rule, ...] = (layers, seams, sizes, facts, kernel_words, numbers, swallowed)
+RULES: tuple[Rule, ...] = (layers, circles, seams, sizes, facts, kernel_words, numbers, swallowed)
 
 
 def main() -> int:

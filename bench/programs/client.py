@@ -14,7 +14,7 @@ from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.program import ProgramKind
 from libexo import vm
 from libexo.environment import Environment
-from libexo.message import Message
+from libexo.ipc.message import Message
 from servers.memory.api import Memory
 from servers.process.api import Processes, ProgramSpec
 

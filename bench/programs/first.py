@@ -7,6 +7,6 @@ FIRST = time.monotonic_ns()
 import os  # noqa: E402 - the clock is read first
 
 import libexo  # noqa: E402
-from libexo.message import Message  # noqa: E402
+from libexo.ipc.message import Message  # noqa: E402
 
 libexo.attach().thread.send(int(os.environ["BENCH_PARENT"]), Message(words=(FIRST,)))

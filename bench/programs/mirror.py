@@ -1,7 +1,7 @@
 """An untyped server: every message is answered with its own words."""
 
 from libexo import attach
-from libexo.message import Message
+from libexo.ipc.message import Message
 
 
 def main() -> None:

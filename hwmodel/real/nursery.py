@@ -145,7 +145,7 @@ def _spawn(control: int, run: Run) -> int:
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     inherited = (control, run.lock)
-    arguments = [sys.executable, "-P", "-m", "libexo.host.nursery", *map(str, inherited), run.path]
+    arguments = [sys.executable, "-P", "-m", "libexo.launch.nursery", *map(str, inherited), run.path]
     try:
         for descriptor in inherited:
             os.set_inheritable(descriptor, True)

@@ -9,18 +9,18 @@ processor, as threads of a Python process do.
 import signal
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
 
 from hwmodel.machine import Deed, Port
-from hwmodel.simulated.descriptors import KERNEL, Bell, MemoryThing, SimulatedDescriptor, TicketThing
+from hwmodel.simulated.calls import HostCalls
+from hwmodel.simulated.clock import VirtualClock
+from hwmodel.simulated.descriptors import KERNEL, Bell, Ledger, MemoryThing, SimulatedDescriptor, TicketThing
 from hwmodel.simulated.mmu import Mapping, is_bus_error
 from hwmodel.simulated.ports import Packet, SimulatedPort
-from hwmodel.simulated.strands import Killed, Strand, compute, next_event
+from hwmodel.simulated.strands import Baton, Killed, Strand, compute, next_event
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.program import Activity, Program
-
-if TYPE_CHECKING:
-    from hwmodel.simulated.machine import SimulatedMachine
 
 STEP_NS = 1_000
 """CPU time of every trap and every wait."""
@@ -32,6 +32,30 @@ _IGNORED = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
 _STOPPING = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 
 T = TypeVar("T", MemoryThing, TicketThing)
+
+
+class World(Baton, Protocol):
+    """The machine, as bodies see it."""
+
+    virtual: VirtualClock
+    calls: HostCalls
+    ledger: Ledger
+    log: list[str]
+    """Tracebacks of programs that raised."""
+    enter: "Callable[[SimulatedBody], AbstractContextManager[object]]"
+    """Wraps every program, in its thread."""
+
+    def pass_time(self, to: int) -> None:
+        """Move the clock, and account the time to every body that computes."""
+
+    def handed_over(self, body: "SimulatedBody") -> None:
+        """Inject what is due at this handover of *body*."""
+
+    def never_ran(self, body: "SimulatedBody") -> None:
+        """*body* was killed before its start."""
+
+    def forget(self, body: "SimulatedBody") -> None:
+        """Forget *body* when it has ended."""
 
 
 class SimulatedBody:
@@ -54,7 +78,7 @@ class SimulatedBody:
 
     def __init__(
         self,
-        machine: "SimulatedMachine",
+        machine: World,
         number: int,
         name: str,
         entry: Callable[[], object],

@@ -1,18 +1,26 @@
 """Simulated end points: one connection each, as on the real machine."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from hwmodel.simulated.descriptors import EndpointThing, SimulatedDescriptor
+from hwmodel.machine import Clock
+from hwmodel.simulated.descriptors import EndpointThing, Ledger, SimulatedDescriptor
 
-if TYPE_CHECKING:
-    from hwmodel.simulated.machine import SimulatedMachine
+
+class Place(Protocol):
+    """The machine, as end points see it."""
+
+    clock: Clock
+    ledger: Ledger
+    endpoints: "dict[str, SimulatedEndpoint]"
+    """Those that were neither taken nor removed, by name."""
+    endpoint_removed: Callable[[str], object]
 
 
 class SimulatedEndpoint:
     """The listening socket of a binding. Implements `hwmodel.machine.Endpoint`."""
 
-    def __init__(self, machine: "SimulatedMachine", name: str, connected: Callable[[], None]) -> None:
+    def __init__(self, machine: Place, name: str, connected: Callable[[], None]) -> None:
         """Listen under *name*."""
         self._machine = machine
         self.name = name

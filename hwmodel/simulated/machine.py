@@ -46,6 +46,8 @@ SECRET = b"\x5e" * 32
 
 Chooser = Callable[[int], int]
 """Given how many things could happen next (at least 2), returns the index of the one that does."""
+Enter = Callable[[SimulatedBody], AbstractContextManager[object]]
+"""Given a body, returns what wraps its program, in its thread."""
 
 
 class Outcome(Enum):
@@ -79,7 +81,7 @@ class SimulatedMachine:
         seed: int = 0,
         choose: Chooser | None = None,
         failures: Failures | None = None,
-        enter: Callable[[SimulatedBody], AbstractContextManager[object]] | None = None,
+        enter: Enter | None = None,
         serve: Serve | None = None,
     ) -> None:
         """Make the machine *topology* describes; *enter* wraps every program, in its thread."""
@@ -109,7 +111,7 @@ class SimulatedMachine:
         """Tracebacks of programs that raised."""
         self.endpoint_removed: Callable[[str], object] = lambda name: None
         """Told the name of every end point that goes before it was taken: the transport drops its queue."""
-        self.enter = enter or (lambda body: nullcontext())
+        self.enter: Enter = enter or (lambda body: nullcontext())
         self._serve = serve
         self._cores = tuple(range(len(config.cpus)))
         self._choose = choose or random.Random(f"{seed}/choices").randrange

@@ -7,23 +7,44 @@ its program traps, waits or computes; between two such points nothing else happe
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from hwmodel.simulated.bodies import SimulatedBody
-    from hwmodel.simulated.machine import SimulatedMachine
+from typing import Protocol
 
 
 class Killed(BaseException):
     """The host ended this program. Not an Exception: programs do not handle it."""
 
 
+class Baton(Protocol):
+    """The machine, as strands see it."""
+
+    def give_baton(self) -> None:
+        """Give the baton back to the loop: its strand hands over, or has ended."""
+
+    def await_baton(self, strand: "Strand") -> None:
+        """Wait until *strand* gives it back."""
+
+
+class Owner(Protocol):
+    """A body, as its strands see it."""
+
+    running: "Strand"
+
+    @property
+    def ending(self) -> bool:
+        """Whether its strands unwind."""
+
+    @property
+    def halted(self) -> bool:
+        """Whether none of them runs now."""
+
+    def lose(self, strand: "Strand") -> None:
+        """*strand* ended."""
+
+
 class Strand:
     """One thread of execution of *body*."""
 
-    def __init__(
-        self, machine: "SimulatedMachine", body: "SimulatedBody", name: str, life: Callable[[], None]
-    ) -> None:
+    def __init__(self, machine: Baton, body: Owner, name: str, life: Callable[[], None]) -> None:
         """Make it; *life*, which raises nothing, is all it does once `start` was called."""
         self.body = body
         self.name = name

@@ -25,10 +25,10 @@ from kernel.abi.limits import FRAME_SIZE, MAX_EXTENT_FRAMES
 from libexo import vm
 from libexo.errors import NoMemory
 from libexo.heap.chunk import PLACES, Chunk, Span, pages_of, rounded
-from libexo.heap.source import Provider, Source, drop_inherited
+from libexo.heap.source import Source, drop_inherited
 
 if TYPE_CHECKING:
-    from libexo.environment import Environment
+    from libexo.attachment import Attachment
     from libexo.extent import Extent, Ram
 
 __all__ = ["Block", "Heap", "Usage", "drop_inherited"]
@@ -80,7 +80,7 @@ class Usage(NamedTuple):
 class Heap:
     """Blocks of memory of one environment."""
 
-    def __init__(self, environment: "Environment", ram: "Ram | None" = None, chunk: int = CHUNK) -> None:
+    def __init__(self, environment: "Attachment", ram: "Ram | None" = None, chunk: int = CHUNK) -> None:
         """Carve from *ram*, or from what the memory server promises; *chunk* frames at a time, a power of two.
 
         Nothing is carved yet. Raises ValueError: there is no such chunk.
@@ -89,7 +89,7 @@ class Heap:
             raise ValueError(f"chunk = {chunk}: a power of two, {_LEAST_CHUNK} to {MAX_EXTENT_FRAMES} frames")
         self._environment = environment
         self._page = environment.page
-        self._source = Source(environment, ram, None if ram is not None else _memory_server(environment))
+        self._source = Source(environment, ram, None if ram is not None else environment.services.memory())
         self._chunk = chunk
         self._largest = chunk // 4 * FRAME_SIZE
         self._lock = threading.RLock()
@@ -283,9 +283,3 @@ class Heap:
                 chunk.is_lost = True
                 self._source.frames -= chunk.pages
                 self._remove(chunk)
-
-
-def _memory_server(environment: "Environment") -> Provider:
-    from servers.memory.api import Memory  # noqa: PLC0415 - a heap of one's own RAM needs no server
-
-    return Memory.connect(environment)

@@ -16,7 +16,7 @@ from libexo import vm
 from libexo.errors import ExoError, NoMemory, RemoteError, TrapRefused
 
 if TYPE_CHECKING:
-    from libexo.environment import Environment
+    from libexo.attachment import Attachment
     from libexo.extent import Extent, Ram
 
 MOST: Final = 4096
@@ -33,7 +33,7 @@ _NO_ROOM = (
 _REFUSED = ("OutOfMemory", "QuotaExceeded")
 
 
-def drop_inherited(environment: "Environment") -> int:
+def drop_inherited(environment: "Attachment") -> int:
     """Give up every capability to RAM, and with each what was carved through it; return how many there were.
 
     A successor inherits the heap of its predecessor, in which it can find nothing. It calls this before its own.
@@ -67,7 +67,7 @@ class Provider(Protocol):
 class Source:
     """Carves, and asks for more."""
 
-    def __init__(self, environment: "Environment", ram: "Ram | None", provider: Provider | None) -> None:
+    def __init__(self, environment: "Attachment", ram: "Ram | None", provider: Provider | None) -> None:
         """Carve from *ram*; where that is None, from what *provider* gives."""
         self._environment = environment
         self._ram = ram

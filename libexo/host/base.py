@@ -9,21 +9,9 @@ whoever's trap they came in with. The program ends with its main strand.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from libexo.environment import Environment
-    from libexo.transport.base import Transport
-
-Descriptor = object
-"""What the kernel hands over: an int on a real host, an object on the simulated one."""
-
-
-class Source(Protocol):
-    """Something that can be waited for."""
-
-    def fileno(self) -> int:
-        """Return the host descriptor to poll (real host); a stable key (simulated)."""
+from libexo.transport.base import Bell, Descriptor, Source, Ticket, Transport
 
 
 class Waker(Protocol):
@@ -43,35 +31,6 @@ class Waker(Protocol):
 
     def close(self) -> None:
         """Give it up; nobody may be waiting for it."""
-
-
-class Ticket(Protocol):
-    """Numbers shared by the two ends of a binding; what either posted, one of them takes. Neither ever waits."""
-
-    def post(self, sequence: int) -> None:
-        """Put message *sequence* up: whoever claims first has it. Where the other end filled it up, it is lost."""
-
-    def claim(self) -> int:
-        """Take what was posted first and return it, or 0 when there is nothing."""
-
-    def close(self) -> None:
-        """Give it up."""
-
-
-class Bell(Protocol):
-    """One side of a ring binding's two doorbells: it waits on the one, and rings the other."""
-
-    def ring(self) -> None:
-        """Wake the other side. Never waits, never raises: whether anybody is there is the other's business."""
-
-    def silence(self) -> bool:
-        """Take what was rung, so that waits last again. False: there was nothing, and the other side is gone."""
-
-    def fileno(self) -> int:
-        """Return what to wait on. Raises ValueError once it is closed."""
-
-    def close(self) -> None:
-        """Give it up; nobody may be waiting for it, or using it."""
 
 
 class MappedMemory(Protocol):
@@ -108,11 +67,18 @@ class Gate(Protocol):
         """Leave."""
 
 
+class Tenant(Protocol):
+    """What stands on a host: the environment of its program."""
+
+    def share(self) -> None:
+        """Be ready for several threads of the host."""
+
+
 class Host(Protocol):
     """The ground."""
 
-    environment: "Environment | None"
-    """The environment that stands on it, once somebody attached."""
+    environment: Tenant | None
+    """What stands on it, once somebody attached; `libexo.attach` finds it here."""
 
     lends: bool
     """Threads of the host that are no strands of ours may use it: they are lent an IPC thread."""
@@ -125,7 +91,7 @@ class Host(Protocol):
         """The way into the kernel."""
 
     @property
-    def transport(self) -> "Transport":
+    def transport(self) -> Transport:
         """What carries messages between threads."""
 
     @property

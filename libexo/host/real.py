@@ -21,14 +21,14 @@ from kernel.abi.gate import Attach
 from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 from libexo.errors import ExoError
 from libexo.host import current, heap
-from libexo.host.base import Descriptor, MappedMemory, Source
+from libexo.host.base import MappedMemory, Tenant
+from libexo.host.eventfds import RealBell, RealTicket, RealWaker
 from libexo.host.guard import guard, zeros
 from libexo.host.real_gate import Own, RealGate
-from libexo.host.real_signals import RealBell, RealTicket, RealWaker
+from libexo.transport.base import Descriptor, Source
 
 if TYPE_CHECKING:
-    from libexo.environment import Environment
-    from libexo.host.nap import Nap
+    from libexo.host.ring_poll import Nap
     from libexo.transport.polling import Poll
     from libexo.transport.ring.ends import RingEnd
     from libexo.transport.zmq import ZmqTransport
@@ -64,7 +64,7 @@ class RealHost:
         """Trap through *gate*; the system's run directory is *run*."""
         self.gate = RealGate(gate)
         self.run = run
-        self.environment: Environment | None = None
+        self.environment: Tenant | None = None
         self._transport: ZmqTransport | None = None
         self._lock = threading.RLock()
         self.looks = _looks(os.environ.get("EXO_SPIN", ""))
@@ -176,7 +176,7 @@ class RealHost:
         if len(own.polls) > 256:  # noqa: PLR2004 - sets of sources that were closed long ago
             own.polls.clear()
         if any(hasattr(source, "doze") for source in key):
-            from libexo.host.nap import Nap  # noqa: PLC0415 - few programs have a ring
+            from libexo.host.ring_poll import Nap  # noqa: PLC0415 - few programs have a ring
 
             own.polls[key] = Nap(key, self.now)
             return own.polls[key]

@@ -20,11 +20,11 @@ from kernel.abi.gate import Status
 from kernel.abi.limits import MAX_INCOMING, MAX_TRAP_BYTES
 from libexo.errors import GateClosed
 from libexo.forking import refuse
-from libexo.host.base import Descriptor, Source
-from libexo.host.real_signals import RealWaker
+from libexo.host.eventfds import RealWaker
+from libexo.transport.base import Descriptor, Source
 
 if TYPE_CHECKING:
-    from libexo.host.nap import Nap
+    from libexo.host.ring_poll import Nap
     from libexo.transport.polling import Poll
 
 _ANSWER_BYTES = 4 * MAX_TRAP_BYTES

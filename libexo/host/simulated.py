@@ -13,11 +13,10 @@ from kernel.abi.gate import Status
 from kernel.abi.program import Program
 from libexo.errors import ExoError, GateClosed
 from libexo.host import current
-from libexo.host.base import Descriptor, MappedMemory, Source
-from libexo.transport.base import Transport
+from libexo.host.base import MappedMemory, Tenant
+from libexo.transport.base import Descriptor, Source, Transport
 
 if TYPE_CHECKING:
-    from libexo.environment import Environment
     from libexo.transport.ring.ends import RingEnd
 
 GATE_KEY = 0
@@ -250,7 +249,7 @@ class SimulatedHost:
         self._ground = ground
         self._ready = ready
         self.gate = SimulatedGate(ground)
-        self.environment: Environment | None = None
+        self.environment: Tenant | None = None
         self._transport = transport
         self._keys = count(GATE_KEY - 1, -1)
         self._awake: set[int] = set()

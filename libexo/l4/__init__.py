@@ -16,24 +16,24 @@ differ from it by a mistake, the function's docstring says so.
 """
 
 # ruff: noqa: F403 - each module says in its __all__ what is of X.2
-from libexo.l4.acceptor import *
 from libexo.l4.boot import *
 from libexo.l4.calls import *
-from libexo.l4.constants import *
-from libexo.l4.controls import *
 from libexo.l4.entries import entry as entry
-from libexo.l4.exchange import *
-from libexo.l4.fpage import *
+from libexo.l4.exregs import *
+from libexo.l4.format.acceptor import *
+from libexo.l4.format.constants import *
+from libexo.l4.format.controls import *
+from libexo.l4.format.fpage import *
+from libexo.l4.format.items import *
+from libexo.l4.format.message import *
+from libexo.l4.format.registers import *
+from libexo.l4.format.strings import *
+from libexo.l4.format.tag import *
+from libexo.l4.format.tcrs import *
+from libexo.l4.format.threadids import *
+from libexo.l4.format.times import *
 from libexo.l4.ipc import *
-from libexo.l4.items import *
 from libexo.l4.kip import *
 from libexo.l4.memory import *
-from libexo.l4.message import *
-from libexo.l4.registers import *
 from libexo.l4.schedule import *
 from libexo.l4.sigma0 import *
-from libexo.l4.strings import *
-from libexo.l4.tag import *
-from libexo.l4.tcrs import *
-from libexo.l4.threadids import *
-from libexo.l4.times import *

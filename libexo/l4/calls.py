@@ -1,6 +1,6 @@
 """The other system calls of X.2, and what is made of them: threads, spaces, processors, the clock.
 
-A call that fails returns 0 and leaves the reason in ErrorCode (`libexo.l4.constants`).
+A call that fails returns 0 and leaves the reason in ErrorCode (`libexo.l4.format.constants`).
 """
 
 from collections.abc import Callable
@@ -11,7 +11,9 @@ from kernel.abi.errors import Refusal
 from kernel.abi.ids import NIL_THREAD
 from kernel.abi.program import Program, ProgramKind, Role
 from libexo.errors import Ended, TrapRefused
-from libexo.l4.constants import (
+from libexo.l4.engine.start import engine
+from libexo.l4.entries import entry_modules
+from libexo.l4.format.constants import (
     ErrInvalidParam,
     ErrInvalidScheduler,
     ErrInvalidSpace,
@@ -21,13 +23,12 @@ from libexo.l4.constants import (
     ErrNoPrivilege,
     ErrUtcbArea,
 )
-from libexo.l4.entries import entry_modules
+from libexo.l4.format.words import word
 from libexo.l4.spaces import MODULES
-from libexo.l4.start import engine
-from libexo.l4.words import word
 
 if TYPE_CHECKING:
-    from libexo.host.base import Descriptor, Host
+    from libexo.host.base import Host
+    from libexo.transport.base import Descriptor
 
 __all__ = [
     "AssociateInterrupt",

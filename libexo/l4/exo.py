@@ -6,17 +6,17 @@ its memory server, which is ours (label 0: `servers.memory.protocol`).
 
 from enum import IntEnum
 
-from libexo.l4.acceptor import Accept, Accepted, MapGrantItems
-from libexo.l4.constants import ipc_error_parts
-from libexo.l4.fpage import CompleteAddressSpace
+from libexo.l4.engine.start import engine
+from libexo.l4.format.acceptor import Accept, Accepted, MapGrantItems
+from libexo.l4.format.constants import ipc_error_parts
+from libexo.l4.format.fpage import CompleteAddressSpace
+from libexo.l4.format.registers import LoadMRs, StoreMR
+from libexo.l4.format.tag import MsgTag
+from libexo.l4.format.tcrs import ErrorCode
+from libexo.l4.format.words import word
 from libexo.l4.ipc import Call, Receive, Reply, Send
 from libexo.l4.kip import GetKernelInterface
-from libexo.l4.registers import LoadMRs, StoreMR
 from libexo.l4.sigma0 import sigma0
-from libexo.l4.start import engine
-from libexo.l4.tag import MsgTag
-from libexo.l4.tcrs import ErrorCode
-from libexo.l4.words import word
 
 MEMORY_LABEL = 0
 MEM_ALLOC, MEM_FREE = 0, 1

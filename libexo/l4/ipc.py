@@ -4,11 +4,11 @@ The message is in the calling thread's registers. What a C program gets through 
 ``sender, tag = l4.Wait()``.
 """
 
-from libexo.l4.handover import lipc
-from libexo.l4.start import engine
-from libexo.l4.tag import MsgTag
-from libexo.l4.threadids import anylocalthread, anythread, nilthread
-from libexo.l4.times import Never, Timeouts, ZeroTime
+from libexo.l4.engine.lipc import lipc
+from libexo.l4.engine.start import engine
+from libexo.l4.format.tag import MsgTag
+from libexo.l4.format.threadids import anylocalthread, anythread, nilthread
+from libexo.l4.format.times import Never, Timeouts, ZeroTime
 
 __all__ = [
     "Call",

@@ -94,9 +94,9 @@ def page_of(kip: Kip | None) -> Kip:
     """Return *kip*, or the page of the system the calling program runs in."""
     if kip is not None:
         return kip
-    from libexo.environment import attach  # noqa: PLC0415 - it stands above IPC, which has formats of ours
+    from libexo.environment import attached  # noqa: PLC0415 - it stands above IPC, which has formats of ours
 
-    return attach().kip
+    return attached().kip
 
 
 def _field(kip: Kip | None, word: X2, low: int, bits: int) -> int:

@@ -14,13 +14,13 @@ from kernel.abi.limits import MAX_BATCH
 from kernel.abi.rights import Kind
 from kernel.abi.rights import Rights as CapabilityRights
 from kernel.abi.traps import Inspect, Inspection
-from libexo.environment import attach
-from libexo.l4 import registers
-from libexo.l4.constants import ErrInvalidParam, ErrNoPrivilege
-from libexo.l4.fpage import Fpage, IsNilFpage, NoAccess, Set_Rights
-from libexo.l4.registers import LoadMR, LoadMRs, Registers, StoreMR, StoreMRs
-from libexo.l4.space import AddressSpace, space_of
-from libexo.l4.words import within, word
+from libexo.environment import attached
+from libexo.l4.format import registers
+from libexo.l4.format.constants import ErrInvalidParam, ErrNoPrivilege
+from libexo.l4.format.fpage import Fpage, IsNilFpage, NoAccess, Set_Rights
+from libexo.l4.format.registers import LoadMR, LoadMRs, Registers, StoreMR, StoreMRs
+from libexo.l4.format.words import within, word
+from libexo.l4.space.space import AddressSpace, space_of
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -101,7 +101,7 @@ def privileged(environment: "Environment") -> bool:
 
 def Unmap(control: int) -> None:
     """Take memory back: fpages in MR0..k, k in bits 5..0 of *control*; bit 6 also flushes one's own."""
-    unmap(space_of(attach()), registers.current(), word(control, "control"))
+    unmap(space_of(attached()), registers.current(), word(control, "control"))
 
 
 def UnmapFpage(f: Fpage) -> Fpage:
@@ -146,7 +146,7 @@ def MemoryControl(control: int, attributes: Sequence[int]) -> int:
     There are four; the low two bits of an fpage choose one.
     """
     within(len(attributes), _ATTRIBUTES, _ATTRIBUTES, "number of attributes")
-    return memory_control(attach(), registers.current(), word(control, "control"), attributes)
+    return memory_control(attached(), registers.current(), word(control, "control"), attributes)
 
 
 def Set_PageAttribute(f: Fpage, attribute: int) -> int:

@@ -1,8 +1,8 @@
 """ThreadSwitch and Schedule, and what is made of them; the helpers of the older scheduler protocol.
 
 Neither is a trap here: programs hold no processor, so both ask the scheduler server, ThreadSwitch by its typed
-interface, Schedule by the message of `libexo.l4.controls`. What is said of a thread holds for its environment, of
-which all threads share the slices. Source: L4 X.2 reference manual, rev. 7.
+interface, Schedule by the message of `libexo.l4.format.controls`. What is said of a thread holds for its
+environment, of which all threads share the slices. Source: L4 X.2 reference manual, rev. 7.
 """
 
 from contextlib import suppress
@@ -11,19 +11,18 @@ from weakref import WeakKeyDictionary
 
 from kernel.abi.kip import Page
 from libexo.errors import ExoError, NoPartner
-from libexo.l4 import controls
-from libexo.l4.constants import ErrInvalidScheduler
-from libexo.l4.controls import UNCHANGED
+from libexo.ipc.message import Message
+from libexo.l4.engine.start import engine
+from libexo.l4.format import controls
+from libexo.l4.format.constants import ErrInvalidScheduler
+from libexo.l4.format.controls import UNCHANGED
+from libexo.l4.format.registers import LoadMRs, StoreMRs
+from libexo.l4.format.tag import MsgTag
+from libexo.l4.format.tcrs import PREEMPTION_PENDING
+from libexo.l4.format.threadids import nilthread
+from libexo.l4.format.times import Time
+from libexo.l4.format.words import word
 from libexo.l4.ipc import Call, Wait
-from libexo.l4.registers import LoadMRs, StoreMRs
-from libexo.l4.start import engine
-from libexo.l4.tag import MsgTag
-from libexo.l4.tcrs import PREEMPTION_PENDING
-from libexo.l4.threadids import nilthread
-from libexo.l4.times import Time
-from libexo.l4.words import word
-from libexo.message import Message
-from servers.scheduler.api import Scheduler
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -67,7 +66,7 @@ def ThreadSwitch(dest: int) -> None:
     row = environment.kip.environment_of(environment.thread.id)
     if row is not None and row.cpu >= 0:
         with suppress(ExoError):
-            Scheduler.connect(environment).switch(dest)
+            environment.services.switch(dest)
 
 
 def Yield() -> None:

@@ -9,8 +9,8 @@ out as one extent is mapped as one. Message registers are used; the acceptor is 
 from kernel.abi.ids import thread_number
 from kernel.abi.messages import Label
 from libexo.kip import Kip
-from libexo.l4.acceptor import Accept, Accepted, MapGrantItems
-from libexo.l4.fpage import (
+from libexo.l4.format.acceptor import Accept, Accepted, MapGrantItems
+from libexo.l4.format.fpage import (
     CompleteAddressSpace,
     Fpage,
     FpageLog2,
@@ -20,6 +20,11 @@ from libexo.l4.fpage import (
     Size,
     SizeLog2,
 )
+from libexo.l4.format.registers import LoadMRs, StoreMR
+from libexo.l4.format.tag import MsgTag
+from libexo.l4.format.tcrs import MyGlobalId
+from libexo.l4.format.threadids import GlobalId, IsNilThread
+from libexo.l4.format.words import word
 from libexo.l4.ipc import Call
 from libexo.l4.kip import (
     GetKernelInterface,
@@ -31,11 +36,6 @@ from libexo.l4.kip import (
     NumMemoryDescriptors,
     ThreadIdUserBase,
 )
-from libexo.l4.registers import LoadMRs, StoreMR
-from libexo.l4.tag import MsgTag
-from libexo.l4.tcrs import MyGlobalId
-from libexo.l4.threadids import GlobalId, IsNilThread
-from libexo.l4.words import word
 
 __all__ = [
     "Sigma0_GetAny",

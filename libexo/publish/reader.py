@@ -111,7 +111,8 @@ class Reader(Generic[T]):
         try:
             reader = cls(environment, extent, of, start=start)  # type: ignore[arg-type]  # None where it is bytes
         except BaseException:
-            environment.sys.drop(extent.handle)
+            with contextlib.suppress(TrapRefused):  # it may have gone with its publisher
+                environment.sys.drop(extent.handle)
             raise
         reader._server, reader._owned = name, extent.handle
         return reader

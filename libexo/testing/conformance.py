@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, cast
 
-from libexo.host.base import Descriptor, Source
-from libexo.transport.base import Channel, Inbox, Transport
+from libexo.transport.base import Channel, Descriptor, Inbox, Source, Transport
 from libexo.transport.inprocess import Listener
 
 TOKEN = b"\x01" * 16

@@ -2,9 +2,10 @@
 
     with over_rings(), simulated(seed=1) as system: ...
 
-In a real system a binding begins on a socket, and its sender pays for the ring (`libexo.rings`). Here each channel
-has one when it is made: plain memory, with doorbells that are keys of the hub. So every test of the rendezvous is
-one of rings too. What waited in a ring when its receiver closed is lost, as what waits at a `Hub` is.
+In a real system a binding begins on a socket, and its sender pays for the ring (`libexo.ipc.rings`). Here each
+channel has one when it is made: plain memory, with doorbells that are keys of the hub. So every test of the
+rendezvous is one of rings too. What waited in a ring when its receiver closed is lost, as what waits at a `Hub`
+is.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,13 +14,12 @@ from itertools import count
 
 from kernel.abi.limits import FRAME_SIZE
 from libexo.errors import BrokenRing
-from libexo.host.base import Descriptor
-from libexo.testing import system
-from libexo.transport.base import Broken, Channel, Frames, Inbox
+from libexo.testing.carriers import carriers
+from libexo.transport.base import Broken, Channel, Descriptor, Frames, Inbox
 from libexo.transport.inprocess import Hub
 from libexo.transport.ring.ends import RingChannel, RingInbox
 from libexo.transport.ring.line import Line
-from libexo.transport.ring.patience import Patience
+from libexo.transport.ring.spinning import Patience
 
 PAGES = 129
 """Frames of a ring: 256 KiB for each direction, so that answers of some size are out before who gave them ends."""
@@ -272,8 +272,8 @@ class RingTransport:
 @contextmanager
 def over_rings(pages: int = PAGES) -> Iterator[None]:
     """Have the simulated systems that are booted meanwhile carry their messages through rings."""
-    system.carriers.append(lambda: RingHub(pages))
+    carriers.append(lambda: RingHub(pages))
     try:
         yield
     finally:
-        system.carriers.pop()
+        carriers.pop()

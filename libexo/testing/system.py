@@ -12,7 +12,7 @@ closed, frames are counted, and nothing may be left open on the machine.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from hwmodel.failures import Failures
 from hwmodel.simulated.bodies import SimulatedBody
@@ -21,21 +21,18 @@ from kernel.abi.ids import show_thread
 from kernel.abi.program import Program, ProgramKind
 from kernel.abi.topology import MachineConfig, Topology
 from kernel.boot import Loader, boot
-from kernel.capability import Capability, give
+from kernel.capability import Capability, Resource, give
 from kernel.environment import Environment as KernelEnvironment
 from kernel.frames import Ram
-from kernel.lifecycle import Factory
-from kernel.thing import Thing
-from libexo.environment import Environment, attach
+from kernel.programs import Factory
+from libexo.attach import attach
+from libexo.environment import Environment
 from libexo.host import current
 from libexo.host.simulated import SimulatedHost
 from libexo.stub import Interface, serve
+from libexo.testing.carriers import Carrier, carriers
 from libexo.testing.ledger import LeakError, Ledger
 from libexo.transport.base import Transport
-from libexo.transport.inprocess import Hub
-
-if TYPE_CHECKING:
-    from libexo.testing.rings import RingHub
 
 SECOND = 1_000_000_000
 LIMIT = 60.0
@@ -46,8 +43,6 @@ SMALL = Topology(MachineConfig(memory="1 MiB"))
 Holding = Literal["ram", "cpus", "factory", "interrupts"]
 Function = Callable[[Environment], object]
 Wrap = Callable[[Transport, SimulatedMachine], Transport]
-carriers: "list[Callable[[], Hub | RingHub]]" = [Hub]
-"""The last of them makes what carries the messages of a simulated system: queues, or see `libexo.testing.rings`."""
 
 
 class NotFinished(AssertionError):
@@ -115,13 +110,12 @@ class Task:
 class System:
     """A booted kernel and its programs."""
 
-    def __init__(
-        self, machine: SimulatedMachine, loader: Loader, hub: "Hub | RingHub", log: list[str]
-    ) -> None:
+    def __init__(self, machine: SimulatedMachine, loader: Loader, hub: Carrier, log: list[str]) -> None:
         """Drive *loader*'s kernel on *machine*."""
         self.machine = machine
         self.loader = loader
         self.kernel = loader.kernel
+        self.supervisor = loader.supervisor
         self.hub = hub
         self.log = log
         """What the kernel told its operator."""
@@ -160,16 +154,16 @@ class System:
         )
         environment.keeps = keeps
         task = Task(self, environment)
-        task.handles = [self.give(task, thing).handle for kind in holds for thing in self._things(kind)]
+        task.handles = [self.give(task, resource).handle for kind in holds for resource in self._things(kind)]
         self.tasks.append(task)
         return task
 
-    def give(self, task: Task, thing: Thing) -> Capability:
-        """Give *task* a first capability to *thing*, one of the kernel's objects."""
-        return give(self.kernel, task.environment, thing)
+    def give(self, task: Task, resource: Resource) -> Capability:
+        """Give *task* a first capability to *resource*, one of the kernel's objects."""
+        return give(self.kernel.exposure, task.environment, resource)
 
-    def _things(self, kind: Holding) -> Sequence[Thing]:
-        things: dict[str, Sequence[Thing]] = {
+    def _things(self, kind: Holding) -> Sequence[Resource]:
+        things: dict[str, Sequence[Resource]] = {
             "ram": [Ram(0, self.kernel.frames.total)],
             "cpus": self.kernel.processors,
             "factory": [Factory()],
@@ -194,7 +188,7 @@ class System:
             return all(task.ended for task in wanted) if until is None else until()
 
         limit = self.machine.clock.now() + int(seconds * SECOND)
-        outcome = self.machine.drive(self.kernel, until=finished, limit=limit)
+        outcome = self.machine.drive(self.supervisor, until=finished, limit=limit)
         if errors:
             self._raise_errors()
         return outcome
@@ -203,7 +197,7 @@ class System:
         """Let *seconds* of virtual time pass, whatever happens meanwhile."""
         end = self.machine.clock.now() + int(seconds * SECOND)
         self.machine.clock.alarm(end, lambda: None)
-        self.machine.drive(self.kernel, until=lambda: self.machine.clock.now() >= end)
+        self.machine.drive(self.supervisor, until=lambda: self.machine.clock.now() >= end)
         self._raise_errors()
 
     def ledger(self) -> Ledger:

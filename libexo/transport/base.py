@@ -13,14 +13,50 @@ are served in turn: however much one sends, over however many bindings, others d
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from libexo.host.base import Descriptor
-
+Descriptor = object
+"""What the kernel hands over: an int on a real host, an object on the simulated one."""
 Frames = Sequence[bytes]
 Broken = Callable[[bytes, str], object]
 """Told the token of a binding that is closed because its sender does not keep to the rules, and what he did; an
 empty token: somebody connected who has none."""
 HELD = 64 << 20
 """Bytes an inbox holds of what is not complete, or not read, unless told otherwise."""
+
+
+class Source(Protocol):
+    """Something that can be waited for."""
+
+    def fileno(self) -> int:
+        """Return the host descriptor to poll (real host); a stable key (simulated)."""
+
+
+class Ticket(Protocol):
+    """Numbers shared by the two ends of a binding; what either posted, one of them takes. Neither ever waits."""
+
+    def post(self, sequence: int) -> None:
+        """Put message *sequence* up: whoever claims first has it. Where the other end filled it up, it is lost."""
+
+    def claim(self) -> int:
+        """Take what was posted first and return it, or 0 when there is nothing."""
+
+    def close(self) -> None:
+        """Give it up."""
+
+
+class Bell(Protocol):
+    """One side of a ring binding's two doorbells: it waits on the one, and rings the other."""
+
+    def ring(self) -> None:
+        """Wake the other side. Never waits, never raises: whether anybody is there is the other's business."""
+
+    def silence(self) -> bool:
+        """Take what was rung, so that waits last again. False: there was nothing, and the other side is gone."""
+
+    def fileno(self) -> int:
+        """Return what to wait on. Raises ValueError once it is closed."""
+
+    def close(self) -> None:
+        """Give it up; nobody may be waiting for it, or using it."""
 
 
 class Channel(Protocol):

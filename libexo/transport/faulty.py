@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from libexo.host.base import Descriptor
-from libexo.transport.base import Broken, Channel, Frames, Inbox, Transport
+from libexo.transport.base import Broken, Channel, Descriptor, Frames, Inbox, Transport
 
 Later = Callable[[int, Callable[[], None]], object]
 """Calls a function after so many nanoseconds: a machine's alarm."""
+_ON_THE_CLOCK = -1
+"""Instead of a number of operations: an alarm lets it out."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,23 @@ class Fate:
         return self._random.randint(1, most)
 
 
+@dataclass(eq=False)
+class _Held:
+    """A message that is held back."""
+
+    way: object
+    """The channel, or the token, that it was sent by."""
+    until: int
+    """After which operation it goes out."""
+    put: Callable[[], bool]
+
+
 class FaultyTransport:
     """Wraps a transport. Implements `libexo.transport.base.Transport`.
 
     A delayed message goes out after up to *operations* later operations of this transport; with *later*,
-    after up to *nanoseconds*, whatever anybody does.
+    after up to *nanoseconds*, whatever anybody does. As at a socket, what is held back is lost when its channel
+    closes, and goes out when its inbox closes the connection of a peer.
     """
 
     def __init__(
@@ -96,7 +109,7 @@ class FaultyTransport:
         self._later = later
         self._nanoseconds = nanoseconds
         self._now = 0
-        self._held: list[tuple[int, Callable[[], bool]]] = []
+        self._held: list[_Held] = []
 
     def channel(self, address: str, token: bytes) -> "FaultyChannel":
         """Connect the sending end of a binding."""
@@ -119,19 +132,16 @@ class FaultyTransport:
     def operate(self) -> None:
         """Count one operation, and let out what was held back long enough."""
         self._now += 1
-        due = [put for at, put in self._held if at <= self._now]
-        self._held = [(at, put) for at, put in self._held if at > self._now]
-        for put in due:
-            put()
+        self._let_out([held for held in self._held if 0 <= held.until <= self._now])
 
-    def pass_on(self, frames: Frames, put: Callable[[Frames], bool]) -> bool:
+    def pass_on(self, frames: Frames, put: Callable[[Frames], bool], way: object) -> bool:
         """Send *frames* by *put*, or do to them what their fate is. False only when *put* says so."""
         self.operate()
         fate = self.fate.next()
         if fate == "dropped":
             return True
         if fate == "delayed":
-            self._hold(frames, put)
+            self._hold(frames, put, way)
             return True
         if fate == "cut":
             return put(self.fate.cut(frames))
@@ -140,13 +150,30 @@ class FaultyTransport:
             put(frames)
         return sent
 
-    def _hold(self, frames: Frames, put: Callable[[Frames], bool]) -> None:
+    def flush(self, way: object) -> None:
+        """Let out all that is held back of *way*."""
+        self._let_out([held for held in self._held if held.way == way])
+
+    def lose(self, way: object) -> None:
+        """Let nothing out any more of what is held back of *way*."""
+        self._held = [held for held in self._held if held.way != way]
+
+    def _hold(self, frames: Frames, put: Callable[[Frames], bool], way: object) -> None:
         """Keep a copy of *frames* for a while."""
         kept = [bytes(frame) for frame in frames]
+        held = _Held(way, _ON_THE_CLOCK, lambda: put(kept))
+        self._held.append(held)
         if self._later is not None:
-            self._later(self.fate.span(self._nanoseconds), lambda: _ignore(put(kept)))
+            self._later(self.fate.span(self._nanoseconds), lambda: self._let_out([held]))
         else:
-            self._held.append((self._now + self.fate.span(self._operations), lambda: put(kept)))
+            held.until = self._now + self.fate.span(self._operations)
+
+    def _let_out(self, due: list[_Held]) -> None:
+        """Send what is *due*, and was not lost meanwhile. A full queue is one more way to be lost."""
+        for held in due:
+            if held in self._held:
+                self._held.remove(held)
+                held.put()
 
 
 class _End:
@@ -167,7 +194,7 @@ class FaultyChannel(_End):
 
     def send(self, frames: Frames) -> bool:
         """Send a message, or what its fate leaves of it."""
-        return self._transport.pass_on(frames, self._inner.send)
+        return self._transport.pass_on(frames, self._inner.send, self)
 
     def receive(self) -> list[bytes] | None:
         """Return the next answer, or None."""
@@ -180,6 +207,7 @@ class FaultyChannel(_End):
 
     def close(self) -> None:
         """End the binding's use."""
+        self._transport.lose(self)
         self._inner.close()
 
 
@@ -206,6 +234,7 @@ class FaultyInbox(_End):
 
     def close_peer(self, token: bytes) -> None:
         """Close the connection of *token*."""
+        self._transport.flush(token)
         self._inner.close_peer(token)
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
@@ -215,7 +244,7 @@ class FaultyInbox(_End):
 
     def send(self, token: bytes, frames: Frames) -> bool:
         """Send an answer back, or what its fate leaves of it."""
-        return self._transport.pass_on(frames, lambda kept: self._inner.send(token, kept))
+        return self._transport.pass_on(frames, lambda kept: self._inner.send(token, kept), token)
 
     def fileno(self) -> int:
         """Return what to wait on."""
@@ -224,7 +253,3 @@ class FaultyInbox(_End):
     def close(self) -> None:
         """Stop receiving."""
         self._inner.close()
-
-
-def _ignore(_sent: bool) -> None:  # noqa: FBT001 - nobody is left to tell
-    """A delayed message met a full or closed queue: one more way to be lost."""

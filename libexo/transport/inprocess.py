@@ -14,8 +14,7 @@ from itertools import count
 from operator import itemgetter
 from typing import Protocol, cast
 
-from libexo.host.base import Descriptor
-from libexo.transport.base import HELD, Broken, Frames
+from libexo.transport.base import HELD, Broken, Descriptor, Frames
 from libexo.transport.turns import Turns
 
 BOUND = 1000

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import zmq
 
-from libexo.host.base import Source
+from libexo.transport.base import Source
 
 # A plain number: combining the flags of an enum costs more than sending a frame does.
 _READABLE = int(zmq.POLLIN)

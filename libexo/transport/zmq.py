@@ -24,8 +24,7 @@ import zmq
 
 from kernel.abi.limits import TOKEN_BYTES
 from libexo.errors import BrokenStream
-from libexo.host.base import Descriptor, Source
-from libexo.transport.base import HELD, Broken, Frames
+from libexo.transport.base import HELD, Broken, Descriptor, Frames, Source
 from libexo.transport.binding import PIECE, Binding
 from libexo.transport.framing import Assembly, encode, report
 from libexo.transport.polling import End, Poll

@@ -3,7 +3,7 @@
 import msgspec
 
 from libexo.extent import Extent, Ram
-from libexo.message import MapItem
+from libexo.ipc.message import MapItem
 from libexo.nouns import FrameNumber, Frames, Pages, ThreadId
 from libexo.stub import Interface, operation
 

@@ -32,6 +32,8 @@ class Pools:
         self._handles: dict[int, int] = {}
         self._limits: dict[int, int] = {}
         """Frames that may be carved by the environment itself, where any may: by thread."""
+        self._taken: dict[int, int] = {}
+        """Frames that it has carved by itself, at most."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -40,7 +42,7 @@ class Pools:
     def adopt(self, thread: int, handle: int) -> None:
         """Go on with a pool that a predecessor made for *thread*; what that promised is void."""
         self._handles[thread] = handle
-        self._environment.sys.limit(handle, 0)
+        self._taken[thread] = self._environment.sys.limit(handle, 0)
 
     def of(self, thread: int) -> int:
         """Return the capability to RAM for *thread*'s extents."""
@@ -60,12 +62,17 @@ class Pools:
         for thread in gone:
             if not sys.inspect(self._handles[thread]).holders:
                 sys.drop(self._handles.pop(thread))
+                self._taken.pop(thread, None)
 
     # ---------------------------------------------------------------------------------------------- the limits
 
     def promised(self, rows: "Iterable[EnvironmentRow]") -> int:
         """Return how many frames the environments *rows* may still carve, at most."""
         return sum(self._limits.get(row.thread, 0) for row in rows)
+
+    def taken(self, rows: "Iterable[EnvironmentRow]") -> int:
+        """Return how many frames *rows* have carved or may yet, at most, whoever has them now."""
+        return sum(self._taken.get(row.thread, 0) for row in rows)
 
     def promised_to_all(self) -> int:
         """Return how many frames all of them may still carve, at most."""
@@ -86,17 +93,18 @@ class Pools:
     def narrow(self, threads: Iterable[int]) -> None:
         """Let *threads* carve no more: what they have carved stays theirs."""
         found = [thread for thread in threads if self._limits.pop(thread, 0)]
-        self._set([(thread, 0) for thread in found])
+        self._taken.update(zip(found, self._set([(thread, 0) for thread in found]), strict=True))
 
     def carved(self, thread: int) -> int:
         """Let *thread* carve no more, and return how many frames it has carved."""
         self._limits.pop(thread, None)
-        return self._environment.sys.limit(self.of(thread), 0)
+        self._taken[thread] = self._environment.sys.limit(self.of(thread), 0)
+        return self._taken[thread]
 
     def promise(self, thread: int, frames: int) -> None:
         """Let *thread* have carved up to *frames* in all."""
         self._environment.sys.limit(self.of(thread), frames)
-        self._limits[thread] = frames
+        self._limits[thread] = self._taken[thread] = frames
 
     def _set(self, limits: list[tuple[int, int]]) -> list[int]:
         """Set limits, by thread; return how many frames each has carved."""

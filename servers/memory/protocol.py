@@ -17,11 +17,11 @@ from typing import Final, NamedTuple
 from kernel.abi.ids import ANY_FRAME
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.messages import Label
+from libexo.ipc.message import FpageItem, Message
 from libexo.l4.exo import MEM_ALLOC, MEM_FREE
-from libexo.l4.fpage import Address, Fpage, FullyAccessible, IsIoFpage, Nilpage, Size
-from libexo.l4.items import MapItem
-from libexo.l4.words import WORD_BITS
-from libexo.message import FpageItem, Message
+from libexo.l4.format.fpage import Address, Fpage, FullyAccessible, IsIoFpage, Nilpage, Size
+from libexo.l4.format.items import MapItem
+from libexo.l4.format.words import WORD_BITS
 from servers.memory.handed import Piece
 from servers.memory.policy import MemoryRefused
 

@@ -24,10 +24,11 @@ from libexo.environment import Environment
 from libexo.errors import TrapRefused
 from libexo.estate import Estate
 from libexo.extent import Extent, GrantedExtent, Ram
+from libexo.ipc.message import Message
 from libexo.kip import EnvironmentRow
-from libexo.message import Message
 from libexo.stub import Server, publish
 from servers.memory.api import Memory, Statistics, Usage
+from servers.memory.asked import Asked
 from servers.memory.families import Families
 from servers.memory.handed import Handed, Held, Piece, is_handed
 from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, OutOfMemory, Party, Quotas
@@ -59,6 +60,7 @@ class MemoryServer(Memory):
         self._handed = Handed(environment, held)
         self._promised = Promised(environment)
         self._families = Families(environment)
+        self._asked = Asked(environment)
         self._sigma0: Sigma0 | None = None
         self._adopt_pools(held)
         self.server = Server(environment, self)
@@ -91,7 +93,7 @@ class MemoryServer(Memory):
         """Carve, and grant."""
         row = self._caller()
         self._check(row, pages)
-        carved = self._carve(self._pools.of(row.thread), pages, first)
+        carved = self._carve(row, self._pools.of(row.thread), pages, first)
         self._promised.add(row, carved.extent, pages)
         self._look_later()
         return GrantedExtent(carved.extent, pages, carved.first, int(ALL_RIGHTS))
@@ -193,19 +195,21 @@ class MemoryServer(Memory):
         """Raise MemoryRefused unless *row* may have *pages* more; if it *narrows*, as if nothing was promised."""
         row = self._environment_of(row.thread) or row
         members = self._families.members(row)
-        together = sum(map(self._frames, members))
         used, free = self._frames(row), self.environment.kip.head(Head.FREE_FRAMES)
+        together = sum(map(self._frames, members)) + self._asked.elsewhere(members)
         if not narrows:
             used += self._pools.promised([row])
             together += self._pools.promised(members)
             free -= self._pools.promised_to_all()
+            # What they carved and passed on is in no row of theirs.
+            together = max(together, self._pools.taken(members) + self._asked.in_use(members))
         self._quotas.check(Party(row.thread, row.family, used, together), pages, max(free, 0))
 
     def _narrow_for(self, row: EnvironmentRow, pages: int) -> None:
         """Take back what was promised and is not carved, until *row* may have *pages*. Raises MemoryRefused."""
         for some in self._pools.limited(self._families.members(row)):
             self._pools.narrow(some)
-            with suppress(MemoryRefused):
+            with suppress(OutOfMemory):
                 return self._check_quota(row, pages)
         return self._check_quota(row, pages)
 
@@ -213,10 +217,10 @@ class MemoryServer(Memory):
         """Return how many frames are *row*'s environment's, or as good as."""
         return row.frames + self._handed.unheld(row) + self._promised.frames(row)
 
-    def _carve(self, ram: int, pages: int, first: int) -> Carved:
-        """Make *pages* frames of *ram* into an extent. Raises FrameBusy, OutOfMemory, TrapRefused."""
+    def _carve(self, row: EnvironmentRow, ram: int, pages: int, first: int) -> Carved:
+        """Make *pages* frames of *ram* into an extent for *row*. Raises FrameBusy, OutOfMemory, TrapRefused."""
         try:
-            return self.environment.sys.carve(ram, pages, first)
+            carved = self.environment.sys.carve(ram, pages, first)
         except TrapRefused as refused:
             if refused.refusal == Refusal.FRAME_BUSY:
                 raise FrameBusy(refused.detail) from refused
@@ -228,9 +232,11 @@ class MemoryServer(Memory):
             ):
                 raise OutOfMemory(refused.detail) from refused
             raise
+        self._asked.add(row.family, carved.first, pages)
+        return carved
 
-    def _carve_to_map(self, pages: int, first: int) -> Piece:
-        carved = self._carve(self._ram, pages, first)
+    def _carve_to_map(self, row: EnvironmentRow, pages: int, first: int) -> Piece:
+        carved = self._carve(row, self._ram, pages, first)
         return Piece(carved.first, pages, carved.extent)
 
     def _usage(self, row: EnvironmentRow, promised: int) -> Usage:

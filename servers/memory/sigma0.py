@@ -15,8 +15,8 @@ from kernel.abi.kip import Head
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.messages import Label
 from kernel.abi.rights import Rights
+from libexo.ipc.message import Message
 from libexo.l4.exo import MEM_ALLOC, MEMORY_LABEL
-from libexo.message import Message
 from servers.memory import protocol
 from servers.memory.families import Families
 from servers.memory.handed import Handed, Piece
@@ -34,8 +34,8 @@ _QUIET, _REFUSALS, _ALL = range(3)
 
 Check = Callable[["EnvironmentRow", int], None]
 """Raises MemoryRefused unless an environment may have so many frames more."""
-Carve = Callable[[int, int], Piece]
-"""Makes so many frames, from this one on or anywhere, into an extent. Raises MemoryRefused."""
+Carve = Callable[["EnvironmentRow", int, int], Piece]
+"""Makes so many frames, from this one on or anywhere, into an extent for an environment. Raises MemoryRefused."""
 Log = Callable[[str], None]
 
 
@@ -129,7 +129,7 @@ class Sigma0:
         check_kept(self._handed.of(self._families.members(row)), wanted, len(self._handed))
 
     def _hand_out(self, row: "EnvironmentRow", first: int, count: int) -> Piece:
-        piece = self._carve(count, first)
+        piece = self._carve(row, count, first)
         self._handed.keep(piece, row)
         return piece
 

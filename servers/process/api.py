@@ -38,7 +38,7 @@ class ProgramSpec(msgspec.Struct, array_like=True):
     heartbeat: bool = False
     """It is a server that must answer whenever it is asked; else it is ended, and restarted by its rule."""
     grace: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
-    """Seconds it has from SIGTERM to SIGKILL when it is ended."""
+    """Seconds it has from SIGTERM to SIGKILL when it is ended; not more than the program that starts it."""
     budget: Budget = {}
     """Limits by item, as `exo ps --budget` names them, out of the caller's own; the others are the usual ones."""
 

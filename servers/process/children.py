@@ -26,6 +26,8 @@ class Child(msgspec.Struct, array_like=True):
     """What the first of its family is called, or was."""
     ending: bool = False
     """It is being ended with its family: it may start nobody."""
+    over: bool = False
+    """It has ended, as we heard, and is there to be restarted only."""
 
     def successor(self, to: "Child") -> None:
         """Go on where *to*, our predecessor, was: what is known of how it fared, and whose it is."""

@@ -1,30 +1,15 @@
 """The operators' console: a socket for people's tools, so that `exo run` needs neither ZeroMQ nor a gate.
 
-Each connection is a conversation of JSON packets (SOCK_SEQPACKET); the descriptors a program is to start with
-come along with the request. Who may speak is decided by SO_PEERCRED; somebody whose uid programs may have too
-shows the operators' secret in the first packet, as hexadecimal digits in the field "secret".
-
-    {"op": "run", "kind": 1, "argv": [...], "name": "", "environ": [[k, v]...], "share": 1, "restart": "never",
-     "roles": [0, 1, 2, ...], "detach": false, "heartbeat": false, "grace": 5, "budget": {"threads": 4, ...}}
-                                                           -> {"ok": {"thread": ..., "name": ...}}
-                                       and when it ended   -> {"exit": {"status": ..., "fault": ..., "text": ...}}
-    {"op": "signal", "signal": 2}      to what this connection runs
-    {"op": "kill", "name": ..., "signal": 15}              -> {"ok": {}}
-    {"op": "end", "name": ..., "grace": 5}  end it for good: SIGTERM, then SIGKILL  -> {"ok": {"grace": 5}}
-                                       and when it ended   -> {"ended": {}}
-    {"op": "end_family", "name": ..., "grace": 5}  with all its descendants  -> {"ok": {"names": [...]}}
-    {"op": "replace", "name": ..., "argv": [...], "environ": [[k, v]...], "roles": [...]}
-                                       a server of the topology, by another, or, argv empty, by the topology's
-                                       when the new one was started          -> {"ok": {}}
-    {"op": "keep"}                     it answers: it stays; else why not      -> {"ok": {"why": ""}}
-    {"op": "call_off", "why": ...}     what ran before is put back; when that was done -> {"ok": {"why": ...}}
+Each connection is a conversation of JSON packets (SOCK_SEQPACKET, `servers.process.requests`); the descriptors a
+program is to start with come along with the request. Who may speak is decided by SO_PEERCRED; somebody whose uid
+programs may have too shows the operators' secret in the first packet, as hexadecimal digits in the field "secret".
 
 What a connection runs ends with the connection, unless it was detached. A replacement that was neither kept nor
-called off is called off then. Arguments and environ that are too long for
-a packet, or no text, come as a file: a descriptor whose role is ARGUMENTS.
+called off is called off then. Arguments and environ that are too long for a packet, or no text, come as a file: a
+descriptor whose role is ARGUMENTS.
 
 Whatever comes, it is answered or dropped, and nobody else notices. Connections that run nothing are idle: there are
-IDLE_CONNECTIONS at most, for IDLE_SECONDS after what they said last; then the oldest is dropped.
+IDLE_CONNECTIONS at most, for IDLE_SECONDS; then the oldest is dropped.
 """
 
 import contextlib
@@ -32,22 +17,33 @@ import os
 import socket
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from kernel.abi.gate import UNDECODABLE
-from kernel.abi.limits import MAX_NAME, MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
+from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS
 from kernel.abi.program import ProgramKind, Role
 from libexo.errors import ExoError, GateClosed
-from servers.process.api import Budget, Exit, ProgramSpec, Restart
-from servers.process.ending import GRACE, MAX_GRACE
+from servers.process.api import Exit, ProgramSpec
 from servers.process.policy import ProcessRefused, check_budget
+from servers.process.requests import (
+    CallOff,
+    End,
+    EndFamily,
+    Keep,
+    Kill,
+    Replace,
+    Request,
+    Run,
+    Signal,
+)
 
 if TYPE_CHECKING:
     from servers.process.children import Child
-    from servers.process.replacement import Replacement
-    from servers.process.server import ProcessServer
+    from servers.process.keeper import Keeper
+    from servers.process.replacement import Replacement, Replacements
 
 MAX_REQUEST = 128 * 1024
 MAX_DESCRIPTORS = MAX_TRAP_DESCRIPTORS
@@ -64,91 +60,18 @@ STRANGER = (
 NO_DESCRIPTORS = 0.1
 """Seconds until somebody is let in again, when there was no descriptor left for it."""
 _CREDENTIALS = struct.Struct("iII")
+_DECODER = msgspec.json.Decoder(Request)
 
-
-Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
-SignalNumber = Annotated[int, msgspec.Meta(ge=1, le=64)]
-
-
-class _Request(msgspec.Struct, tag_field="op", forbid_unknown_fields=True, kw_only=True):
-    """What an operator asks for."""
-
-    secret: str = ""
-    """In the first packet: the operators' secret, from who can read it."""
-
-
-class Run(_Request, tag="run"):
-    """Start a program."""
-
-    kind: Annotated[int, msgspec.Meta(ge=1, le=3)]
-    argv: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    name: Name = ""
-    environ: tuple[tuple[str, str], ...] = ()
-    share: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 1
-    restart: Restart = "never"
-    roles: tuple[Annotated[int, msgspec.Meta(ge=0, le=int(max(Role)))], ...] = ()
-    detach: bool = False
-    heartbeat: bool = False
-    grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] = GRACE
-    budget: Budget = {}
-
-
-class Signal(_Request, tag="signal"):
-    """Send a signal to what this connection runs."""
-
-    signal: SignalNumber
-
-
-class Kill(_Request, tag="kill"):
-    """Send a signal to a program by name."""
-
-    name: Name
-    signal: SignalNumber = 15
-
-
-class End(_Request, tag="end"):
-    """End a program by name, for good, with so many seconds between SIGTERM and SIGKILL (default: its own)."""
-
-    name: Name
-    grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] | None = None
-
-
-class EndFamily(_Request, tag="end_family"):
-    """End a program and all its descendants, for good, likewise; or the descendants of one that ended."""
-
-    name: Name
-    grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] | None = None
-
-
-class Replace(_Request, tag="replace"):
-    """Start another program in the place of a server of the topology."""
-
-    name: Name
-    argv: tuple[str, ...] = ()
-    environ: tuple[tuple[str, str], ...] = ()
-    roles: tuple[Annotated[int, msgspec.Meta(ge=0, le=int(max(Role)))], ...] = ()
-
-
-class Keep(_Request, tag="keep"):
-    """Let it stay."""
-
-
-class CallOff(_Request, tag="call_off"):
-    """Put back what ran before."""
-
-    why: str
-
-
-_DECODER = msgspec.json.Decoder(Run | Signal | Kill | End | EndFamily | Replace | Keep | CallOff)
 _ENCODE = msgspec.json.Encoder().encode
 
 
 class Console:
     """The listening socket, and the connections that run nothing."""
 
-    def __init__(self, server: "ProcessServer", descriptor: int) -> None:
+    def __init__(self, server: "Keeper", replacements: "Replacements", descriptor: int) -> None:
         """Let operators in through *descriptor*."""
         self.server = server
+        self.replacements = replacements
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
         self._strangers: deque[Conversation] = deque()
@@ -254,7 +177,7 @@ class Conversation:
         self._peer = peer
         self._child: Child | None = None
         self._awaits = 0
-        """How many programs it had ended that have not ended yet."""
+        """How many programs, or families, it had ended that have not ended yet."""
         self._replacement: Replacement | None = None
         self._uid = uid
         self.is_stranger = not self._server.operators.admits(uid, b"")
@@ -271,7 +194,7 @@ class Conversation:
         if self.is_stranger:
             self.leave()
 
-    def _knows(self, request: _Request) -> bool:
+    def _knows(self, request: Request) -> bool:
         """Whether whoever sends *request* is an operator, for all we know by now; once is enough."""
         if self.is_stranger:
             self.is_stranger = not self._server.operators.admits(self._uid, _digits(request.secret))
@@ -321,7 +244,7 @@ class Conversation:
             self._say({"ok": answer})
         self._idle()
 
-    def _do(self, request: _Request, descriptors: list[int]) -> dict[str, Any] | None:
+    def _do(self, request: Request, descriptors: list[int]) -> dict[str, Any] | None:
         server = self._server
         match request:
             case Run():
@@ -336,26 +259,34 @@ class Conversation:
             case End():
                 self._end(request)
                 return None
-            case EndFamily():
-                return {"names": server.end_family(request.name, request.grace)}
             case Replace():
                 self._replace(request, descriptors)
                 return None
             case Keep() | CallOff():
                 return self._settle(request)
-        return {}
 
     def _end(self, end: End) -> None:
-        child = self._server.named(end.name)
-        self._say({"ok": {"grace": self._server.end(child, end.grace)}})
-        if not self._server.is_there(child):
+        """End whom it names, and say so when the last of them has ended."""
+        if isinstance(end, EndFamily):
+            children = self._server.end_family(end.name, end.grace)
+        else:
+            children = [self._server.named(end.name)]
+            self._server.end(children[0], end.grace)
+        grace = max(child.spec.grace for child in children) if end.grace is None else end.grace
+        self._say({"ok": {"grace": grace, "names": [child.spec.name for child in children]}})
+        left = {child.thread for child in children if self._server.is_there(child)}
+        if not left:
             self._say({"ended": {}})
             return
         self._awaits += 1
         self._console.busy(self)
-        self._server.when_ended(child.thread, self._was_ended)
+        for thread in tuple(left):
+            self._server.when_ended(thread, partial(self._was_ended, left, thread))
 
-    def _was_ended(self, _how: Exit) -> None:
+    def _was_ended(self, left: set[int], thread: int, _how: Exit) -> None:
+        left.discard(thread)
+        if left:
+            return
         self._awaits -= 1
         if not self._is_over:
             self._say({"ended": {}})
@@ -372,7 +303,7 @@ class Conversation:
         kind = int(ProgramKind.SERVER)
         spec = ProgramSpec(kind, replace.argv, replace.name, replace.environ) if replace.argv else None
         given: list[object] = list(descriptors)
-        self._replacement = self._server.replacements.begin(
+        self._replacement = self._console.replacements.begin(
             replace.name, spec, given, replace.roles, self._began
         )
         descriptors.clear()
@@ -387,8 +318,8 @@ class Conversation:
         if made is None:
             raise ExoError("this connection replaces no server")
         if isinstance(request, Keep):
-            return {"why": self._server.replacements.keep(made)}
-        self._server.replacements.call_off(made, request.why, lambda why: self._say({"ok": {"why": why}}))
+            return {"why": self._console.replacements.keep(made)}
+        self._console.replacements.call_off(made, request.why, lambda why: self._say({"ok": {"why": why}}))
         return None
 
     def _run(self, run: Run, descriptors: list[int]) -> dict[str, Any]:
@@ -436,7 +367,7 @@ class Conversation:
         self._peer.close()
         if self._replacement is not None:
             made, self._replacement = self._replacement, None
-            self._server.replacements.call_off(made, "whoever asked for it left", lambda _why: None)
+            self._console.replacements.call_off(made, "whoever asked for it left", lambda _why: None)
         if self._child is not None:
             child, self._child = self._child, None
             self._server.end(child)

@@ -7,6 +7,7 @@ who came of a living program is found from it. Whose first has ended is found by
 from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from servers.process.ending import MAX_GRACE
 from servers.process.policy import NoFamily, NoSuchProgram
 
 if TYPE_CHECKING:
@@ -21,9 +22,12 @@ class Descent(NamedTuple):
     family: int = 0
     first: str = ""
     parent: int = 0
+    grace: float = MAX_GRACE
+    """Seconds from SIGTERM to SIGKILL that it may have: as many as who starts it."""
 
     def give(self, child: "Child") -> None:
         """Say it of *child*."""
+        child.spec.grace = min(child.spec.grace, self.grace)
         child.part, child.family = self.part, self.family or child.thread
         child.first, child.parent = self.first or child.spec.name, self.parent
 
@@ -49,7 +53,7 @@ def with_descendants(children: "Iterable[Child]", first: "Child") -> "list[Child
 def called(children: "Iterable[Child]", name: str, servers: "Container[str]" = ()) -> "list[Child]":
     """Return the program called *name* with its descendants. Raises NoSuchProgram; NoFamily for one of *servers*.
 
-    If the first of a family is or was called so, all of that.
+    If the first of its family is or was called so, all of that; where nobody living is, all of which the first was.
     """
     if name in servers:
         raise NoFamily(
@@ -60,6 +64,8 @@ def called(children: "Iterable[Child]", name: str, servers: "Container[str]" = (
     living = next((child for child in programs if child.spec.name == name), None)
     if living is not None and living.first != name:
         return with_descendants(programs, living)
+    if living is not None:
+        return [child for child in programs if child.family == living.family]
     found = [child for child in programs if child.first == name]
     if not found:
         raise NoSuchProgram(

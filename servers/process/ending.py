@@ -5,18 +5,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from servers.process.children import Child
-    from servers.process.server import ProcessServer
+    from servers.process.keeper import Keeper
 
 GRACE = 5.0
 """Seconds from SIGTERM to SIGKILL, unless the program or who ends it says otherwise."""
 MAX_GRACE = 3600.0
 
 
-def end(server: "ProcessServer", child: "Child", grace: float | None = None) -> float:
+def end(server: "Keeper", child: "Child", grace: float | None = None) -> float:
     """Have *child* end: at the latest after *grace* seconds (default: its own), at once for 0.
 
-    Returns at once, how many seconds it has.
+    Returns at once, how many seconds it has. One that has ended already, and waits to be restarted, is gone then.
     """
+    if child.over:
+        server.bury(child)
+        return 0.0
     seconds = child.spec.grace if grace is None else grace
     if seconds <= 0:
         server.signal(child, signal.SIGKILL)
@@ -28,12 +31,7 @@ def end(server: "ProcessServer", child: "Child", grace: float | None = None) -> 
     return seconds
 
 
-def is_over(server: "ProcessServer", child: "Child") -> bool:
-    """Say whether *child* has ended already, and is there to be restarted only."""
-    return not server.environment.sys.inspect(child.handle).count
-
-
-def _kill(server: "ProcessServer", child: "Child", thread: int) -> None:
+def _kill(server: "Keeper", child: "Child", thread: int) -> None:
     """Time is over: kill what is still the same incarnation."""
     if server.is_there(child) and child.thread == thread:
         server.signal(child, signal.SIGKILL)

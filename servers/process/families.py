@@ -10,18 +10,19 @@ import msgspec
 from kernel.abi.ids import FIRST_PROGRAM, thread_number
 from kernel.abi.messages import PacketKind
 from libexo.errors import ExoError
-from libexo.message import Message
-from libexo.remote import DONE
+from libexo.ipc.message import Message
+from libexo.stub.call import DONE
 from servers.process import policy
 from servers.process.descent import Descent
+from servers.process.ending import GRACE
 from servers.process.policy import SpawnRefused
 from servers.scheduler.api import Scheduler
 
 if TYPE_CHECKING:
-    from libexo.exchange import Exchange
+    from libexo.ipc.exchange import Exchange
     from servers.process.api import ProgramSpec
     from servers.process.children import Child
-    from servers.process.server import ProcessServer
+    from servers.process.keeper import Keeper
 
 _PLACE = next(each for each in Scheduler.operations.values() if each.name == "place")
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -30,7 +31,7 @@ _ENCODE = msgspec.msgpack.Encoder().encode
 class Families:
     """The families of one process server's programs."""
 
-    def __init__(self, server: "ProcessServer") -> None:
+    def __init__(self, server: "Keeper") -> None:
         """Nobody is placed yet."""
         self._server = server
         self._environment = server.environment
@@ -53,12 +54,12 @@ class Families:
                 "share 0, outside the plans, is an operator's to give ('exo run --share 0'): ask for 1 to 1000"
             )
         if parent is None:
-            return Descent(1, thread, name, thread)
+            return Descent(1, thread, name, thread, GRACE)
         if parent.ending:
             raise SpawnRefused(
                 f"{parent.spec.name} is being ended with all its descendants: it may start nobody"
             )
-        return Descent(parent.part, parent.family, parent.first, parent.thread)
+        return Descent(parent.part, parent.family, parent.first, parent.thread, parent.spec.grace)
 
     def _environment_of(self, thread: int) -> tuple[int, int | None, str]:
         """Return the first thread of the environment of *thread*, its uid, and its name."""

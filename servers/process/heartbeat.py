@@ -13,13 +13,13 @@ from kernel.abi.ids import KERNEL_ENVIRONMENTS
 from kernel.abi.messages import Label, PacketKind
 from kernel.abi.program import Activity
 from libexo.errors import ExoError, TrapRefused
-from libexo.message import Message
+from libexo.ipc.message import Message
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
-    from libexo.exchange import Exchange
+    from libexo.ipc.exchange import Exchange
     from servers.process.children import Child
-    from servers.process.server import ProcessServer
+    from servers.process.keeper import Keeper
 
 _SECOND = 1e9
 _WAITS = (Activity.WAITS, Activity.STOPPED)
@@ -63,7 +63,7 @@ class Pulse:
 class Heartbeats:
     """Asks them all."""
 
-    def __init__(self, server: "ProcessServer", end: "Callable[[Child, str], None]") -> None:
+    def __init__(self, server: "Keeper", end: "Callable[[Child, str], None]") -> None:
         """Ask who *server* answers for; *end* is called with one that is to be ended, and why."""
         self._server = server
         self._environment = server.environment
@@ -136,7 +136,7 @@ class Heartbeats:
 class Answers:
     """Our answers to the kernel, which asks us: a message through our own end point has come round."""
 
-    def __init__(self, server: "ProcessServer") -> None:
+    def __init__(self, server: "Keeper") -> None:
         """Say that we are there, so that the kernel asks from now on."""
         self._server = server
         self._environment = server.environment

@@ -17,7 +17,7 @@ from servers.process.policy import CannotReplace, SpawnRefused
 
 if TYPE_CHECKING:
     from servers.process.children import Child
-    from servers.process.server import ProcessServer
+    from servers.process.keeper import Keeper
 
 Tell = Callable[[str], None]
 """Takes what happened, in words; empty: what was asked for."""
@@ -58,7 +58,7 @@ def _nothing(_text: str) -> None:
 class Replacements:
     """All servers that are being replaced, by name."""
 
-    def __init__(self, server: "ProcessServer") -> None:
+    def __init__(self, server: "Keeper") -> None:
         """Start with none."""
         self._server = server
         self._under_way: dict[str, Replacement] = {}

@@ -14,7 +14,7 @@ import msgspec
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import next_version, thread_id, thread_number, thread_version
 from kernel.abi.kip import SystemState
-from kernel.abi.limits import FRAME_SIZE, MAX_THREADS
+from kernel.abi.limits import MAX_THREADS
 from kernel.abi.messages import Label
 from kernel.abi.program import Back, Program
 from kernel.abi.rights import Kind
@@ -22,13 +22,12 @@ from kernel.abi.topology import Topology
 from kernel.abi.traps import EnvironmentCreate, Inspection, ThreadControl
 from libexo import attach
 from libexo.environment import Environment
-from libexo.errors import IpcTimeout, NoPartner, NotFound, TrapArgument, TrapRefused
-from libexo.estate import Estate, inherited
-from libexo.message import Message
+from libexo.errors import TrapArgument, TrapRefused
+from libexo.ipc.message import Message
 from libexo.stub import DEFERRED, Call, Server
-from servers.memory.api import Memory
 from servers.process import ending, policy
 from servers.process.api import Exit, Processes, ProgramSpec
+from servers.process.book import Book
 from servers.process.children import Child, State, essence
 from servers.process.descent import called, pass_on
 from servers.process.families import Families
@@ -37,12 +36,6 @@ from servers.process.policy import NameTaken, NoSuchProgram, NotYours, SpawnRefu
 from servers.process.replacement import Replacements, spec_of
 from servers.process.restarts import Restarts
 from servers.process.waiting import Exits, Waiting
-
-ESTATE_PAGES = 16
-"""The estate at first; it doubles until everything fits."""
-
-MEMORY_TIME = 0.1
-"""Seconds the memory server has to answer us: while we wait for it we serve nobody, and ask nobody how he is."""
 
 Descriptors = list[Any]
 
@@ -70,11 +63,8 @@ class ProcessServer(Processes):
         self._last_thread = MAX_THREADS - 1
         self._threads_made = environment.host.now() & 0x7FFF_FFFF
         """The version of the last thread made: a predecessor's are not made again."""
-        self._estate: Estate | None = None
-        self._estate_extent = inherited(environment)
-        if self._estate_extent:
-            self._estate = Estate(environment.views.map(self._estate_extent))
-            self._take_over(self._estate.load())
+        self._book = Book(self)
+        self._take_over(self._book.load())
         self._adopt_servers()
 
     # ------------------------------------------------------------------------------------------- operations
@@ -168,8 +158,10 @@ class ProcessServer(Processes):
         child = self._create(create, descriptors, spec, spawner)
         descent.give(child)
         child.spec = essence(child).spec
+        if why := self.keep():
+            self._undo(child)
+            raise SpawnRefused(f"there is no memory in which to remember it: {why}")
         self._families.place(child)
-        self._keep()
         return child
 
     def when_ended(self, thread: int, tell: Callable[[Exit], None]) -> None:
@@ -199,24 +191,21 @@ class ProcessServer(Processes):
         Returns them. One that has ended already, and waits for its turn to be restarted, is gone at once.
         """
         child.spec.restart = "never"
-        self._keep()
-        if not ending.is_over(self, child):
-            return ending.end(self, child, grace)
-        self._bury(child)
-        return 0.0
+        self.keep()
+        return ending.end(self, child, grace)
 
-    def end_family(self, name: str, grace: float | None = None) -> list[str]:
-        """End a program and all its descendants for good; return their names. Raises NoSuchProgram, NoFamily.
+    def end_family(self, name: str, grace: float | None = None) -> list[Child]:
+        """End a program and all its descendants for good; return them. Raises NoSuchProgram, NoFamily.
 
         Each has *grace* seconds, or those it was started with; what they ask to start from now on is refused.
         """
         ended = called(self._children.values(), name, self.topology.server)
         for child in ended:
             child.spec.restart, child.ending = "never", True
-        self._keep()
+        self.keep()
         for child in ended:
             ending.end(self, child, grace)
-        return [child.spec.name for child in ended]
+        return ended
 
     # ------------------------------------------------------------------------------------ for what helps us
 
@@ -271,11 +260,18 @@ class ProcessServer(Processes):
         self._children[child.thread] = child
         return child
 
+    def _undo(self, child: Child) -> None:
+        """End *child*, which nobody knows of yet."""
+        del self._children[child.thread]
+        self._give_up_on(child, "")
+        self.environment.sys.drop(child.handle)
+
     def _ended(self, thread: int, exited: Exit) -> None:
         """A program ended: tell those who wait, and start it again if that is its rule."""
-        child = self._children.pop(thread, None)
-        if child is None:
+        child = self._children.get(thread)
+        if child is None or child.over:
             return
+        child.over = True
         self._families.forget(thread)
         self._exits.add(thread, exited, child.spawner)
         self._waiting.ended(thread, exited)
@@ -289,16 +285,16 @@ class ProcessServer(Processes):
             if failed or self._is_watched(child):
                 self._restarts.bury(child, exited, None)
             self._gone(child)
-        self._keep()
+        self.keep()
 
     def _gone(self, child: Child) -> None:
         """*child* ended for good."""
+        del self._children[child.thread]
         pass_on(self._children.values(), child.thread, child.parent)
         self.environment.sys.drop(child.handle)
         self._restarts.forget(child, self._children.values())
 
     def _restart(self, child: Child, exited: Exit) -> None:
-        self._children[child.thread] = child
         if self._attaches(child.spec.name):
             self._restarts.bury(child, exited, None)
             return
@@ -308,18 +304,17 @@ class ProcessServer(Processes):
         else:
             self.succeed_or_retry(child)
 
-    def _bury(self, child: Child) -> None:
+    def bury(self, child: Child) -> None:
         """Forget *child*, which has ended and is not restarted: its name is free."""
-        del self._children[child.thread]
         self._gone(child)
-        self._keep()
+        self.keep()
 
     def succeed_or_retry(self, child: Child) -> None:
         """Start the successor of a program that ended, with the descriptors it had, which the kernel kept."""
         if not self.is_there(child):
             return  # it was ended for good while it waited for its turn
         if child.spec.restart == "never":
-            self._bury(child)
+            self.bury(child)
             return
         if self.replacements.ended(child, Exit(0)):
             return  # it was asked for while this one waited for its turn
@@ -346,16 +341,16 @@ class ProcessServer(Processes):
         pass_on(self._children.values(), child.thread, successor.thread)
         self._families.place(successor)
         self.environment.sys.drop(child.handle)
-        self._keep()
+        self.keep()
         return successor
 
     def _succeeded(self, thread: int, heir: int) -> None:
         """A server that starts by attaching is back: our capability is to its new incarnation."""
         child = self._children.pop(thread, None)
         if child is not None:
-            child.thread, child.started = heir, self.environment.host.now()
+            child.thread, child.started, child.over = heir, self.environment.host.now(), False
             self._children[heir] = child
-            self._keep()
+            self.keep()
 
     # --------------------------------------------------------------------------------------- surviving a restart
 
@@ -384,15 +379,15 @@ class ProcessServer(Processes):
             if not inspection.count and inspection.first in self._children:
                 self._ended(inspection.first, Exit(inspection.status, inspection.fault, inspection.text))
 
-    def _take_over(self, state: bytes) -> None:
+    def _take_over(self, known: State | None) -> None:
         """Take over what a predecessor wrote down: the children still among our capabilities, and the exits."""
-        if not state:
+        if known is None:
             return
-        known = msgspec.msgpack.decode(state, type=State)
         held = {handle for handle, _ in self._holdings(Kind.ENVIRONMENT)}
         self._children.update((child.thread, child) for child in known.children if child.handle in held)
         self._exits.known.update(known.exits)
         for child in self._children.values():
+            child.over = False  # we have yet to hear of it
             if child.family:
                 self._families.place(child)
             if child.ending:
@@ -402,34 +397,11 @@ class ProcessServer(Processes):
         server = self.topology.server.get(name)
         return server is not None and server.start == "attach"
 
-    def _keep(self) -> None:
-        """Write down every child, with what it takes to answer for it, and how the last ones ended."""
-        children = [essence(child) for child in self._children.values()]
-        state = msgspec.msgpack.encode(State(children, self._exits.known))
-        try:
-            if self._estate is None or len(state) > self._estate.room:
-                self._grow(len(state))
-        except (NotFound, NoPartner, IpcTimeout):
-            self.server.after(policy.ASK_AGAIN, self._keep)
-            return
-        assert self._estate is not None
-        self._estate.store(state)
-
-    def _grow(self, needed: int) -> None:
-        """Get an estate with room for *needed* bytes; the old one is given up when it is there.
-
-        It does not wait for a memory server that is being restarted, for it is we who restart it.
-        """
-        pages = ESTATE_PAGES
-        while pages * FRAME_SIZE < 4 * needed:
-            pages *= 2
-        memory = Memory.connect(self.environment, timeout=MEMORY_TIME, patience=0)
-        old, self._estate_extent = self._estate_extent, memory.allocate(pages).handle
-        state = self._estate.load() if self._estate is not None else b""
-        self._estate = Estate(self.environment.views.map(self._estate_extent))
-        self._estate.store(state)
-        if old:
-            self.environment.sys.drop(old)
+    def keep(self) -> str:
+        """Write everybody down, for a successor; return why there is no memory for it, or ""."""
+        return self._book.keep(
+            State([essence(child) for child in self._children.values()], self._exits.known)
+        )
 
 
 def _signed(status: int) -> int:
@@ -445,5 +417,5 @@ def main() -> None:
     if isinstance(server.console, int):
         from servers.process.console import Console  # noqa: PLC0415 - the simulated machine has no console
 
-        Console(server, server.console)
+        Console(server, server.replacements, server.console)
     server.server.run()

@@ -13,7 +13,14 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
+from kernel.abi.limits import (
+    FRAME_SIZE,
+    MAX_ENVIRONMENTS,
+    MAX_INTERRUPTS,
+    MAX_SLICE_US,
+    MAX_SLICES,
+    MIN_SLICE_US,
+)
 from libexo.errors import OperationRefused
 from libexo.nouns import MAX_SHARE
 
@@ -72,6 +79,16 @@ class Standing(msgspec.Struct, array_like=True):
         return max(0, self.quantum_us * _US - (used - self.used_before))
 
 
+_KEPT = 72
+"""Bytes of a standing that is written down, at most, with its thread."""
+
+
+def estate_pages(processors: int) -> int:
+    """Return how many pages have room, twice, for what may be said of all that *processors* can have planned."""
+    most = min(processors * MAX_SLICES, MAX_ENVIRONMENTS) + MAX_INTERRUPTS
+    return -(-2 * (most + 1) * _KEPT // FRAME_SIZE)
+
+
 class Candidate(NamedTuple):
     """A member of a processor: its first thread, what was said about it, and whether it sleeps."""
 
@@ -121,25 +138,38 @@ def families(candidates: Sequence[Candidate]) -> dict[int, list[Candidate]]:
 def divide(policy: Policy, candidates: Sequence[Candidate]) -> list[tuple[int, int]]:
     """Return the plan: *policy* divides among families, they among their members.
 
-    A length that was set stands for what comes of that. Where a family has so many members that slices would be too
-    short, all slices of the round are longer, so that no family has more of it.
+    A length that was set stands for what comes of that. A family may have more members than one round has slices
+    for: then the plan is of several rounds, with some of them in each, so that nobody waits longer for their being
+    so many. Where all that does not fit into a plan, it is one round, and all slices are longer.
     """
     groups = families(admitted(candidates))
     parts = {thread: max(each.standing.part for each in members) for thread, members in groups.items()}
     given = policy.plan(parts)
-    factor = max((_factor(length, groups[thread]) for thread, length in given), default=1)
-    plan = [
-        slice_
-        for thread, length in given
-        for slice_ in _shared(min(length * factor, MAX_SLICE_US), groups[thread])
-    ]
-    return plan[:MAX_SLICES]
+    rounds = max((_rounds(length, groups[thread]) for thread, length in given), default=1)
+    if sum(len(groups[thread]) if len(groups[thread]) > 1 else rounds for thread, _ in given) <= MAX_SLICES:
+        columns = [_spread(length, groups[thread], rounds) for thread, length in given]
+        return [slice_ for each in zip(*columns, strict=True) for some in each for slice_ in some]
+    long = [(min(length * rounds, MAX_SLICE_US), groups[thread]) for thread, length in given]
+    return [slice_ for length, members in long for slice_ in _shared(length, members)][:MAX_SLICES]
 
 
-def _factor(length: int, members: Sequence[Candidate]) -> int:
-    """Return how many times as long a slice must be for all *members* of a family that are awake."""
+def _rounds(length: int, members: Sequence[Candidate]) -> int:
+    """Return in how many slices of *length* all *members* of a family that are awake have one."""
     awake = sum(not each.asleep for each in members)
-    return -(-awake * MIN_SLICE_US // length) if len(members) > 1 else 1
+    return max(1, -(-awake * MIN_SLICE_US // length)) if len(members) > 1 else 1
+
+
+def _spread(length: int, members: Sequence[Candidate], rounds: int) -> list[list[tuple[int, int]]]:
+    """Return the slices of a family in each of *rounds*, *length* in each: one who is alone has one in all."""
+    if len(members) == 1:
+        return [list(_shared(length, members))] * rounds
+    column = list(_shared(min(length * rounds, MAX_SLICE_US), members))
+    total, before = sum(microseconds for _, microseconds in column), 0
+    found: list[list[tuple[int, int]]] = [[] for _ in range(rounds)]
+    for thread, microseconds in column:
+        found[before * rounds // total].append((thread, microseconds))
+        before += microseconds
+    return found
 
 
 def _shared(length: int, members: Sequence[Candidate]) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,8 @@
 What is said holds for the destination's environment: its threads share slices.
 """
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
 
 from kernel.abi.ids import (
     FIRST_PROGRAM,
@@ -25,16 +26,14 @@ from kernel.abi.ids import (
 )
 from kernel.abi.kip import EnvironmentState, ThreadState
 from kernel.abi.limits import MAX_SLICE_US, MAX_THREADS, MIN_SLICE_US
+from libexo.environment import Environment
 from libexo.errors import ExoError, OperationRefused, TrapRefused
-from libexo.l4 import controls
-from libexo.l4.constants import ErrInvalidParam, ErrInvalidThread, ErrNoMem, ErrNoPrivilege, ErrOk
-from libexo.l4.controls import UNCHANGED, PreemptionControl, TimeControl
-from libexo.message import Message
+from libexo.ipc.message import Message
+from libexo.kip import EnvironmentRow, ThreadRow
+from libexo.l4.format import controls
+from libexo.l4.format.constants import ErrInvalidParam, ErrInvalidThread, ErrNoMem, ErrNoPrivilege, ErrOk
+from libexo.l4.format.controls import UNCHANGED, PreemptionControl, TimeControl
 from servers.scheduler.policy import DEFAULT_PRIORITY, MAX_PRIORITY, QUANTUM_US, Standing
-
-if TYPE_CHECKING:
-    from libexo.kip import EnvironmentRow, ThreadRow
-    from servers.scheduler.server import SchedulerServer
 
 _STATES: Final = {
     EnvironmentState.STARTING: controls.SCHEDRESULT_INACTIVE,
@@ -97,10 +96,38 @@ def apply(request: Wanted, standing: Standing, used: int | None) -> None:
         standing.sensitive, standing.delay_us = request.preemption
 
 
+class Members(Protocol):
+    """The scheduler server, as Schedule sees it: its members, and what is said about each."""
+
+    environment: Environment
+
+    @property
+    def processors(self) -> int:
+        """How many there are."""
+
+    def row_of(self, thread: int) -> EnvironmentRow | None:
+        """Return the environment of *thread*, any of its threads."""
+
+    def standing(self, thread: int) -> Standing:
+        """Return what was said about the environment of first thread *thread*."""
+
+    def planned(self, thread: int) -> int:
+        """Return how long the slices of *thread* are, in microseconds; 0: it has none."""
+
+    def change(self, thread: int, apply: Callable[[Standing], None]) -> None:
+        """Change what is said about *thread*, keep it, and plan anew. Raises ExoError: nothing is changed."""
+
+    def migrate(self, thread: int, processor: int) -> None:
+        """Move the environment of *thread* under *processor*. Raises TrapRefused."""
+
+    def look(self) -> None:
+        """Bring the accounts of those up to date who run."""
+
+
 class Schedule:
     """Answers these messages for the scheduler server."""
 
-    def __init__(self, server: "SchedulerServer") -> None:
+    def __init__(self, server: Members) -> None:
         """Change what *server* knows of its members."""
         self._server = server
         self._kip = server.environment.kip
@@ -158,7 +185,7 @@ class Schedule:
         row = self._server.row_of(sender)
         return self._server.standing(row.thread).priority if row is not None else DEFAULT_PRIORITY
 
-    def _change(self, sender: int, thread: "ThreadRow", request: Wanted) -> tuple[int, int]:
+    def _change(self, sender: int, thread: ThreadRow, request: Wanted) -> tuple[int, int]:
         """Do what is asked for; return the state before, and the old time control."""
         self._server.look()
         row = self._server.row_of(thread.thread)
@@ -187,12 +214,12 @@ class Schedule:
         mine, its = (self._server.standing(each).family or each for each in (caller.thread, name))
         return (self._server.planned(name) or QUANTUM_US) if mine == its else MAX_SLICE_US
 
-    def _state(self, thread: "ThreadRow", row: "EnvironmentRow | None") -> int:
+    def _state(self, thread: ThreadRow, row: "EnvironmentRow | None") -> int:
         if thread.state == ThreadState.INACTIVE or row is None:
             return controls.SCHEDRESULT_INACTIVE
         return _STATES.get(row.state, controls.SCHEDRESULT_DEAD)
 
-    def _times(self, thread: "ThreadRow", row: "EnvironmentRow | None") -> int:
+    def _times(self, thread: ThreadRow, row: "EnvironmentRow | None") -> int:
         name = _name(thread, row)
         standing = self._server.standing(name)
         left = standing.left(row.consumed) if row is not None and row.cpu >= 0 else None
@@ -207,6 +234,6 @@ class Schedule:
             raise ScheduleRefused(ErrInvalidThread, str(refused)) from refused
 
 
-def _name(thread: "ThreadRow", row: "EnvironmentRow | None") -> int:
+def _name(thread: ThreadRow, row: "EnvironmentRow | None") -> int:
     """Return the thread by which its environment is known."""
     return row.thread if row is not None else thread.thread

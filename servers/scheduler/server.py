@@ -26,8 +26,8 @@ from libexo import attach
 from libexo.environment import Environment
 from libexo.errors import ExoError, TrapRefused
 from libexo.estate import Estate, inherited
+from libexo.ipc.message import Message
 from libexo.kip import EnvironmentRow
-from libexo.message import Message
 from libexo.stub import Server, serve
 from servers.memory.api import Memory
 from servers.scheduler.api import Planned, Scheduler
@@ -41,6 +41,7 @@ from servers.scheduler.policy import (
     Standing,
     check_share,
     divide,
+    estate_pages,
     families,
 )
 
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from servers.scheduler.schedule import Schedule
 
 _STANDINGS = msgspec.msgpack.Decoder(dict[int, Standing])
-_ESTATE_PAGES = 8
 GRAIN_NS = 500_000
 """How much of a total quantum is not worth another look."""
 
@@ -305,7 +305,7 @@ class SchedulerServer(Scheduler):
         return _STANDINGS.decode(state) if state else {}
 
     def _make_estate(self, memory: Memory) -> Estate:
-        return Estate(self.environment.views.map(memory.allocate(_ESTATE_PAGES).handle))
+        return Estate(self.environment.views.map(memory.allocate(estate_pages(len(self._cpus))).handle))
 
     def _prepare_estate(self) -> None:
         """Have one before there is anything to keep, so that what programs do does not change how much is free."""

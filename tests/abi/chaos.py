@@ -16,7 +16,7 @@ from kernel.environment import Environment
 from kernel.frames import Extent
 from libexo import attach
 from libexo.errors import ExoError
-from libexo.message import GrantItem, Item, MapItem, Message
+from libexo.ipc.message import GrantItem, Item, MapItem, Message
 from tests.abi.world import GARBAGE, NUMBER, PROGRAM, compute, refusal_of
 from tests.kernel.puppets import Puppet, Theatre, wait_for_ever
 
@@ -134,7 +134,7 @@ class Chaos:
         if self.random.random() < 0.001:
             return self.random.choice(GARBAGE)
         if kind.needs is not None and field == kind.__struct_fields__[0] and self.random.random() < 0.8:
-            fitting = [c.handle for c in actor.caps if kind.needs[0] in (None, c.thing.kind)]
+            fitting = [c.handle for c in actor.caps if kind.needs[0] in (None, c.resource.kind)]
             return self.random.choice(fitting or [0])
         special: dict[tuple[type[traps.Trap], str], Any] = {
             (traps.EnvironmentCreate, "succeeds"): self.random.choice([0, *self.dead(actor)]),
@@ -187,12 +187,12 @@ class Chaos:
 
     def alone(self, actor: Puppet) -> int:
         """Return a handle of *actor* to an extent that nobody else holds, or 0."""
-        extents = [c for c in actor.caps if isinstance(c.thing, Extent) and not c.thing.is_shared()]
+        extents = [c for c in actor.caps if isinstance(c.resource, Extent) and not c.resource.is_shared()]
         return self.random.choice(extents).handle if extents else 0
 
     def dead(self, actor: Puppet) -> list[int]:
         """Handles of *actor* to environments that have ended."""
-        things = [(c.handle, c.thing) for c in actor.caps]
+        things = [(c.handle, c.resource) for c in actor.caps]
         return [handle for handle, thing in things if isinstance(thing, Environment) and not thing.alive]
 
     def thread(self) -> int:

@@ -206,7 +206,7 @@ def test_a_root_task_comes_back() -> None:
     for at in range(1, 12):
         with simulated(topology) as system:
             system.machine.programs["child"] = lambda: wait_for_ever(attach())
-            system.machine.drive(system.kernel, limit=0)
+            system.machine.drive(system.supervisor, limit=0)
             root = system.kernel.environments.named("root")
             assert root is not None
             root.body.kill()

@@ -73,9 +73,9 @@ def test_wrong_handles(world: World, trap: type[traps.Trap]) -> None:
 
     assert [refused(handle) for handle in (0, 4000)] == [Refusal.BAD_HANDLE] * 2
     assert refused(world.stale) == Refusal.STALE_HANDLE
-    for capability in [c for c in world.caller.caps if kind is not None and c.thing.kind is not kind]:
+    for capability in [c for c in world.caller.caps if kind is not None and c.resource.kind is not kind]:
         assert refused(capability.handle) == Refusal.WRONG_KIND
-    for capability in [c for c in world.caller.caps if c.thing.kind is kind and rights & ~c.rights]:
+    for capability in [c for c in world.caller.caps if c.resource.kind is kind and rights & ~c.rights]:
         assert refused(capability.handle) == Refusal.MISSING_RIGHT
     for offer in world.offers:
         assert refused(offer) == (None if trap.takes_offers else Refusal.WRONG_KIND)

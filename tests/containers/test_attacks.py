@@ -42,7 +42,7 @@ def pid_of_vault(deployment: Deployment) -> int:
 
 NURSERY = """
 import psutil
-print(next(p.pid for p in psutil.process_iter() if "libexo.host.nursery" in p.cmdline()))
+print(next(p.pid for p in psutil.process_iter() if "libexo.launch.nursery" in p.cmdline()))
 """
 
 

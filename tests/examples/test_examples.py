@@ -24,7 +24,7 @@ EXPECTED = Path(__file__).parent / "expected"
 PATIENCE = 30
 """Seconds a system may take to be up, and an example to end."""
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.beside, pytest.mark.slow]
 
 
 class Conversation:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.system.command import DEGRADED, ROOT, Command, place
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.beside, pytest.mark.slow]
 
 
 def ladder() -> list[list[str]]:

@@ -253,8 +253,8 @@ def test_it_is_booted_in_order() -> None:
     config = made([S], M, base=Topology(MachineConfig("1 MiB", (0,)), server=BASE.server))
     with simulated(config) as system:
         names = [e.name for e in system.kernel.environments]
-        kinds = {e.name: {c.thing.kind for c in e.table} for e in system.kernel.environments}
-        system.machine.drive(system.kernel, limit=system.machine.clock.now())
+        kinds = {e.name: {c.resource.kind for c in e.table} for e in system.kernel.environments}
+        system.machine.drive(system.supervisor, limit=system.machine.clock.now())
 
         assert names == ["memory", "scheduler"]
         assert kinds == {"memory": {Kind.RAM, Kind.FACTORY, Kind.ENVIRONMENT}, "scheduler": {Kind.CPU}}

@@ -45,7 +45,7 @@ def test_kill_asks_the_process_server(run: Path, operator: Callable[..., Any]) -
 
 def test_kill_ends_families(run: Path, operator: Callable[..., Any], capsys: Said) -> None:
     """A request a name, with the grace if one is given; whom it ends is printed."""
-    heard = operator({"ok": {"names": ["bomb", "bomb-2"]}})
+    heard = operator({"packets": [{"ok": {"grace": 0, "names": ["bomb", "bomb-2"]}}, {"ended": {}}]})
     assert main(["--run", str(run), "kill", "--family", "--grace", "0", "bomb"]) == 0
     assert heard.requests == [{"op": "end_family", "name": "bomb", "grace": 0.0}]
     assert capsys.readouterr().out == "ends bomb, bomb-2\n"

@@ -6,7 +6,7 @@ from kernel.abi.ids import KERNEL_ENVIRONMENTS
 from kernel.abi.messages import Label
 from libexo import attach
 from libexo.environment import Environment
-from libexo.message import Message
+from libexo.ipc.message import Message
 from libexo.stub import Interface
 
 INSTEAD: list[Callable[[Environment], object]] = []

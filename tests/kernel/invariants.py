@@ -22,6 +22,7 @@ from kernel.abi.kip import (
     THREADS,
     EnvironmentState,
     Head,
+    ThreadState,
 )
 from kernel.abi.limits import (
     MAX_BINDINGS,
@@ -33,8 +34,8 @@ from kernel.abi.limits import (
     MAX_THREADS,
 )
 from kernel.abi.rights import Rights
-from kernel.capability import Capability
-from kernel.environment import Environment
+from kernel.capability import Capability, Holder
+from kernel.environment import Binding, Environment
 from kernel.frames import Extent, Ram
 from kernel.kernel import Kernel
 
@@ -101,7 +102,7 @@ def _tree(capabilities: list[Capability]) -> Iterator[str]:
 
 def _offers(e: Environment) -> Iterator[str]:
     indexed = {receiver: list(offers) for receiver, offers in e.table.offers.items()}
-    found: dict[Environment, list[Capability]] = {}
+    found: dict[Holder, list[Capability]] = {}
     for capability in e.table:
         if capability.offer is not None:
             found.setdefault(capability.offer.receiver, []).append(capability)
@@ -112,7 +113,7 @@ def _offers(e: Environment) -> Iterator[str]:
             yield f"{e} has {len(offers)} offers to {receiver}"
         for offer in offers:
             of = offer.parent
-            if of is None or of.offer is not None or of.holder is not e or of.thing is not offer.thing:
+            if of is None or of.offer is not None or of.holder is not e or of.resource is not offer.resource:
                 yield f"{offer} is of {of}"
             if offer.children or offer.mapped or not offer.rights or (of and offer.rights & ~of.rights):
                 yield f"{offer} is more than an offer, or none"
@@ -120,10 +121,10 @@ def _offers(e: Environment) -> Iterator[str]:
 
 def _things(capabilities: list[Capability], rows: list[Environment]) -> Iterator[str]:
     for capability in capabilities:
-        thing, parent = capability.thing, capability.parent
+        thing, parent = capability.resource, capability.parent
         if parent is None:
             continue
-        above = parent.thing
+        above = parent.resource
         part = isinstance(above, Ram) and isinstance(thing, Ram | Extent)
         if thing is not above and not part:
             yield f"{capability} is derived from {parent}"
@@ -132,7 +133,7 @@ def _things(capabilities: list[Capability], rows: list[Environment]) -> Iterator
             if not inside:
                 yield f"{capability} is outside {parent}"
     for e in rows:
-        if set(e.watchers) != {c for c in capabilities if c.thing is e}:
+        if set(e.watchers) != {c for c in capabilities if c.resource is e}:
             yield f"{e} is watched by others than hold it"
         if not e.alive and not e.watchers:
             yield f"nobody watches {e}, which ended"
@@ -155,8 +156,8 @@ def rights_grow(
 def _frames(kernel: Kernel, machine: SimulatedMachine, capabilities: list[Capability]) -> Iterator[str]:
     extents: dict[Extent, list[Capability]] = {}
     for capability in capabilities:
-        if isinstance(capability.thing, Extent):
-            extents.setdefault(capability.thing, []).append(capability)
+        if isinstance(capability.resource, Extent):
+            extents.setdefault(capability.resource, []).append(capability)
     runs = kernel.frames._runs
     spans = sorted(
         [(s, e) for s, e in zip(runs._starts, runs._ends, strict=True)]
@@ -178,9 +179,12 @@ def _frames(kernel: Kernel, machine: SimulatedMachine, capabilities: list[Capabi
 
 def _users(kernel: Kernel, extents: dict[Extent, list[Capability]]) -> Iterator[str]:
     shown = [0] * kernel.frames.total
-    used: dict[Environment, int] = {}
+    used: dict[Holder, int] = {}
+    rings = {
+        b.ring._extent: b for e in kernel.environments for b in e.outgoing.values() if b.ring is not None
+    }
     for extent, holders in extents.items():
-        yield from _ring(extent, holders)
+        yield from _ring(extent, rings.get(extent), holders)
         user = extent.user
         if set(extent._capabilities) != set(holders):
             yield f"{extent} knows others than hold it"
@@ -199,24 +203,23 @@ def _users(kernel: Kernel, extents: dict[Extent, list[Capability]]) -> Iterator[
 
 def _carved(capabilities: list[Capability]) -> Iterator[str]:
     """What was carved counts to everything that the capability was derived from through which it was carved."""
-    carved = dict.fromkeys((c for c in capabilities if isinstance(c.thing, Ram)), 0)
+    carved = dict.fromkeys((c for c in capabilities if isinstance(c.resource, Ram)), 0)
     for capability in capabilities:
         above = capability.parent
-        if isinstance(capability.thing, Extent) and above is not None and isinstance(above.thing, Ram):
+        if isinstance(capability.resource, Extent) and above is not None and isinstance(above.resource, Ram):
             while (above := above.parent) is not None:
-                carved[above] += capability.thing.count
+                carved[above] += capability.resource.count
     for ram, count in carved.items():
         if ram.carved != count:
             yield f"{ram} is said to have lent {ram.carved} frames that were carved, has {count}"
 
 
-def _ring(extent: Extent, holders: list[Capability]) -> Iterator[str]:
-    binding = extent.binding
+def _ring(extent: Extent, binding: Binding | None, holders: list[Capability]) -> Iterator[str]:
+    if (extent.on_lost is None) is not (binding is None):
+        yield f"{extent} is the ring of no binding, or does not know that it is one"
     if binding is None:
         return
-    ring, sender = binding.ring, binding.sender.environment
-    if ring is None or ring._extent is not extent or sender.outgoing.get(binding.token) is not binding:
-        yield f"{extent} is the ring of no binding"
+    sender = binding.sender.environment
     if [holder.holder for holder in holders] != [sender] or holders[0].children or holders[0].mapped:
         yield f"{extent} is a ring's, and {holders} are to it"
 
@@ -279,7 +282,7 @@ def _kip_threads(kernel: Kernel) -> Iterator[str]:
         number: (
             t.id,
             t.environment.number + 1,
-            t.state,
+            ThreadState.ACTIVE if t.active else ThreadState.INACTIVE,
             t.pager,
             t.scheduler,
             redirector.id if redirector else 0,
@@ -313,8 +316,6 @@ def _bindings(rows: list[Environment]) -> Iterator[str]:
         if len(e.outgoing) > MAX_BINDINGS or (not e.alive and (e.outgoing or e.backlog)):
             yield f"{e} has bindings it cannot have"
         for token, binding in e.outgoing.items():
-            if binding.ring is not None and binding.ring._extent.binding is not binding:
-                yield f"{e} has a binding whose ring is another's"
             sender, receiver = binding.sender, binding.receiver
             if (binding.token, sender.environment, receiver.incoming.get(token)) != (token, e, binding):
                 yield f"{e} has a binding its receiver does not know"
@@ -385,7 +386,7 @@ def _kip_plans(kernel: Kernel) -> Iterator[str]:
 
 def counted(kernel: Kernel, e: Environment, everything: list[Capability]) -> dict[Item, int]:
     """Count what there really is of each item that counts against *e*."""
-    extents = {c.thing for c in everything if isinstance(c.thing, Extent) and c.thing.user is e}
+    extents = {c.resource for c in everything if isinstance(c.resource, Extent) and c.resource.user is e}
     rings = sum(binding.ring is not None for binding in e.outgoing.values())
     names = [name for name, payer in kernel.kip.payers.items() if payer is e.budget]
     parts = e.budget.parts

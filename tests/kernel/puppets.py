@@ -22,6 +22,7 @@ from kernel.abi.program import Program
 from kernel.abi.topology import MachineConfig, Topology
 from kernel.capability import Capability
 from kernel.environment import Environment as KernelEnvironment
+from libexo.attach import stand_on
 from libexo.environment import Environment
 from libexo.errors import GateClosed, TrapRefused
 from libexo.host.simulated import SimulatedHost
@@ -63,7 +64,7 @@ class Strings:
         if self.closed:
             return
         self._pipe.to_kernel.append((data, given))
-        self._theatre.machine._trap(self._body, self._theatre.kernel)
+        self._theatre.machine._trap(self._body, self._theatre.supervisor)
 
     def receive(self) -> tuple[bytes, Sequence[object]] | None:
         return self._pipe.to_program.popleft() if self._pipe.to_program else None
@@ -81,7 +82,7 @@ class Strings:
         def over() -> bool:
             return ready() or (deadline is not None and clock.now() >= deadline)
 
-        if self._theatre.machine.drive(self._theatre.kernel, until=over, limit=deadline) is Outcome.IDLE:
+        if self._theatre.machine.drive(self._theatre.supervisor, until=over, limit=deadline) is Outcome.IDLE:
             raise AssertionError(f"{self.name} waits for what will never come")
 
     def burn(self, nanoseconds: int) -> None:
@@ -124,7 +125,7 @@ class Puppet:
     @property
     def env(self) -> Environment:
         """The library OS on top of it, attached when first asked for."""
-        self._env = self._env or Environment(self.host)
+        self._env = self._env or stand_on(self.host)
         return self._env
 
     @property
@@ -167,7 +168,7 @@ class Theatre:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self.machine, self.kernel = system.machine, system.kernel
+        self.machine, self.kernel, self.supervisor = system.machine, system.kernel, system.supervisor
         self.puppets: list[Puppet] = []
         self._servers = list(self.kernel.environments)
         system.hub.connected = self.connect
@@ -217,13 +218,13 @@ class Theatre:
 
     def settle(self) -> None:
         """Let happen what can happen now."""
-        self.machine.drive(self.kernel, limit=self.machine.clock.now())
+        self.machine.drive(self.supervisor, limit=self.machine.clock.now())
 
     def pass_time(self, milliseconds: float) -> None:
         """Let virtual time pass."""
         end = self.machine.clock.now() + int(milliseconds * MS)
         self.machine.clock.alarm(end, lambda: None)
-        self.machine.drive(self.kernel, until=lambda: self.machine.clock.now() >= end, limit=end)
+        self.machine.drive(self.supervisor, until=lambda: self.machine.clock.now() >= end, limit=end)
 
     def kill(self, *puppets: Puppet) -> None:
         for puppet in puppets:

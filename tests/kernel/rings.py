@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.rights import ALL_RIGHTS
-from libexo.host.base import Bell, Descriptor
+from libexo.transport.base import Bell, Descriptor
 from tests.kernel.puppets import Puppet, Theatre
 
 FRAMES = 4

@@ -189,7 +189,7 @@ def test_attached_ones_that_are_ended() -> None:
     with simulated(TOPOLOGY) as system:
         settle(system)
         body, _ = attach(system, hello("shell"), OPERATOR)
-        system.kernel.overlong(body)
+        system.supervisor.overlong(body)
         settle(system)
 
         assert [e.name for e in system.kernel.environments] == ["ram", "root", "cpu"]
@@ -223,7 +223,7 @@ def test_nobody_inherits_by_attaching_under_a_name(uid: int) -> None:
     with simulated(TOPOLOGY) as system:
         settle(system)
         job = system.spawn(wait_for_ever, "job", holds=("ram",), keeps=True)
-        give(system.kernel, named(system, "root"), job.environment)
+        give(system.kernel.exposure, named(system, "root"), job.environment)
         settle(system)
         job.kill()
         settle(system)
@@ -255,7 +255,7 @@ def test_who_left_keeps_no_memory() -> None:
         view = owner.env.views.map(extent)
         shell = Puppet(stage, Task(stage.system, named(stage.system, "shell")))
         theirs = shell.env.views.map(passed(owner, extent, shell, Rights.READ))
-        stage.kernel.ended(body, 0)
+        stage.supervisor.ended(body, 0)
         stage.settle()
         owner.env.thread.core.pump_gate()
 

@@ -328,7 +328,7 @@ def test_a_full_gate_keeps_room_for_the_news() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         for _ in range(2 * Item.UPCALLS.program):
-            stage.kernel.tell(b.environment, Label.MOVED, (1,))
+            stage.kernel.exposure.tell(b.environment, Label.MOVED, (1,))
         arrive(stage, bind(a, b.thread))
         last = b.environment.backlog[-1]
 
@@ -344,7 +344,7 @@ def test_binds_are_traced() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         bound(a, b)
-        trace = stage.kernel.trace
+        trace = stage.kernel.exposure.trace
         last = [RECORD.unpack_from(trace._buffer, 4096 + n * RECORD.size) for n in range(trace._written)]
 
         assert [(r[3], r[4]) for r in last if r[1] == Event.BOUND] == [(a.environment.number, b.thread)]

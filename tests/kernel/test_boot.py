@@ -44,14 +44,14 @@ def named(system: System, name: str) -> Environment:
 
 
 def settle(system: System) -> Outcome:
-    outcome = system.machine.drive(system.kernel, limit=system.machine.clock.now())
-    system.machine.drive(system.kernel, until=lambda: not system.kernel.jobs.under_way)
+    outcome = system.machine.drive(system.supervisor, limit=system.machine.clock.now())
+    system.machine.drive(system.supervisor, until=lambda: not system.kernel.jobs.under_way)
     assert violations(system.kernel, system.machine) == []
     return outcome
 
 
 def kinds(environment: Environment) -> list[Kind]:
-    return [capability.thing.kind for capability in environment.table]
+    return [capability.resource.kind for capability in environment.table]
 
 
 def path_of(descriptor: object) -> str:
@@ -121,7 +121,7 @@ def test_several_may_create_environments() -> None:
             named(system, name).body.kill()
             settle(system)
 
-        things = [capability.thing for capability in named(system, "second").table]
+        things = [capability.resource for capability in named(system, "second").table]
         assert [named(system, name).alive for name in ("root", "second")] == [True, True]
         assert [thing.name for thing in things if isinstance(thing, Environment)] == ["ram", "cpu"]
         assert kinds(named(system, "root")) == [Kind.FACTORY]
@@ -181,8 +181,8 @@ def test_a_root_task_that_keeps_ending() -> None:
         for _ in range(12):
             ended = system.now
             named(system, "root").body.kill()
-            system.machine.drive(system.kernel, until=lambda: not named(system, "root").alive)
-            system.machine.drive(system.kernel, until=lambda: named(system, "root").alive)
+            system.machine.drive(system.supervisor, until=lambda: not named(system, "root").alive)
+            system.machine.drive(system.supervisor, until=lambda: named(system, "root").alive)
             waits.append(round(system.now - ended, 2))
 
         doubled = [min(FIRST_DELAY * 2**n, MAX_DELAY) / SECOND for n in range(10)]
@@ -208,7 +208,7 @@ def test_a_run_that_lasted_ends_the_back_off() -> None:
         for _ in range(10):
             named(system, "root").body.kill()
             system.pass_time(6)
-            system.machine.drive(system.kernel, until=lambda: named(system, "root").alive)
+            system.machine.drive(system.supervisor, until=lambda: named(system, "root").alive)
         named(system, "root").body.kill()
         settle(system)
 
@@ -219,6 +219,6 @@ def test_the_host_ends_the_system() -> None:
     """Asked to stop, the machine's loop returns; closed, the KIP says so to those who still read it."""
     with simulated(TOPOLOGY) as system:
         settle(system)
-        system.machine.clock.alarm(system.machine.clock.now(), system.kernel.stop)
+        system.machine.clock.alarm(system.machine.clock.now(), system.supervisor.stop)
 
         assert settle(system) is Outcome.STOPPED

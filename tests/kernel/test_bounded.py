@@ -26,7 +26,7 @@ MANY = 20 * QUANTUM
 def begin(stage: Theatre, puppet: Puppet, trap: traps.Trap) -> None:
     """Have the kernel take *trap* and do what it does at once."""
     puppet.body.pipe.to_kernel.append((msgspec.msgpack.encode(trap), []))
-    stage.machine._trap(puppet.body, stage.kernel)
+    stage.machine._trap(puppet.body, stage.supervisor)
 
 
 def turns(stage: Theatre, what: str = "job") -> int:
@@ -132,7 +132,7 @@ def test_a_full_table_ends_in_steps() -> None:
         while stage.kernel.jobs.under_way:
             told = [label for label, _ in watcher.told()]
             states.append((a.alive, a.environment.table.used, Label.DEATH in told))
-            stage.machine._step(stage.kernel)
+            stage.machine._step(stage.supervisor)
         left = [used for _, used, _ in states]
 
         assert not any(alive or told for alive, _, told in states)

@@ -346,7 +346,7 @@ def test_upcalls_are_bounded() -> None:
         crowd = Crowd(stage)
         hog = crowd.begin("hog", UPCALLS=FEW)
         while not stage.kernel.kip.counter(Counter.UPCALLS_DROPPED):
-            stage.kernel.tell(hog.environment, Label.REVOKED, (1,))
+            stage.kernel.exposure.tell(hog.environment, Label.REVOKED, (1,))
 
         assert len(hog.environment.backlog) == FEW
 
@@ -411,7 +411,7 @@ def test_budgets_of_servers() -> None:
     """A server has the limits that the topology says, and those of a server else; an unknown item is a mistake."""
     ram = ServerConfig("tests.kernel.idle_server:Idle", 96, 1, holds=("ram",), budget={"handles": 99})
     with simulated(Topology(MachineConfig(memory="1 MiB"), server={"ram": ram})) as system:
-        system.machine.drive(system.kernel, limit=system.machine.clock.now())
+        system.machine.drive(system.supervisor, limit=system.machine.clock.now())
         [limit] = [e.budget.limit for e in system.kernel.environments if e.name == "ram"]
 
         assert (limit[Item.HANDLES], limit[Item.NAMES]) == (99, Item.NAMES.server)

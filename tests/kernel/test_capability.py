@@ -386,6 +386,6 @@ def test_clock_of_a_revoke() -> None:
         a, b, extent, _ = shared(stage)
         start = stage.machine.clock.now()
         a.sys.revoke(extent, 1_500)
-        stage.machine.drive(stage.kernel, until=lambda: not b.caps)
+        stage.machine.drive(stage.supervisor, until=lambda: not b.caps)
 
         assert stage.machine.clock.now() - start == 1.5 * MS

@@ -348,7 +348,7 @@ def test_freed_frames_are_traced() -> None:
         a = stage.puppet(holds=("ram",))
         extent = a.sys.carve(a.handles[0], 2, 9).extent
         a.sys.drop(extent)
-        trace = stage.kernel.trace
+        trace = stage.kernel.exposure.trace
         records = [RECORD.unpack_from(trace._buffer, 4096 + n * 32) for n in range(trace._written)]
 
         assert [(r[4], r[5]) for r in records if r[1] == Event.TOOK] == [(9, Kind.EXTENT)]
@@ -360,5 +360,5 @@ def test_objects_show_themselves() -> None:
         a = stage.puppet("a", holds=("ram",))
         a.sys.carve(a.handles[0], 2, 9)
 
-        assert [repr(c.thing) for c in a.caps] == ["<Ram 0+256>", "<Extent 9+2>"]
+        assert [repr(c.resource) for c in a.caps] == ["<Ram 0+256>", "<Extent 9+2>"]
         assert repr(a.caps[1]).startswith("<Capability <Extent 9+2>")

@@ -12,8 +12,7 @@ from kernel.abi.gate import Status
 from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_BATCH, MAX_TRAP_BYTES, MAX_UNREAD_DESCRIPTORS
 from kernel.abi.program import Program
-from kernel.dispatch import HANDLERS, handles
-from kernel.errors import Panic
+from kernel.traps import HANDLERS, capability, device, environment, information, memory, processor, thread
 from libexo.errors import TrapRefused
 from tests.kernel.puppets import Theatre, refusal, theatre
 
@@ -139,11 +138,11 @@ def test_packets_of_the_dead() -> None:
     with theatre() as stage:
         sender, given = stage.puppet(), stage.machine.console()
         stage.kill(sender)
-        stage.kernel.trap(sender.body, INVENTORY, [given])
-        stage.kernel.overlong(sender.body)
-        stage.kernel.started(sender.body)
-        stage.kernel.failed(sender.body, "late")
-        stage.kernel.ended(sender.body, 0)
+        stage.supervisor.trap(sender.body, INVENTORY, [given])
+        stage.supervisor.overlong(sender.body)
+        stage.supervisor.started(sender.body)
+        stage.supervisor.failed(sender.body, "late")
+        stage.supervisor.ended(sender.body, 0)
 
         assert (given.closed, sender.environment.fault) == (True, 0)
 
@@ -182,11 +181,14 @@ def test_refusals_in_words() -> None:
 
 
 def test_every_trap_has_one_handler() -> None:
-    """Each trap of the ABI is handled, none by two."""
-    with pytest.raises(Panic, match="Inventory has two handlers"):
-        handles(traps.Inventory)(lambda kernel, call: None)
+    """Each trap but the batch is handled by the module named as its own, in the same order."""
+    wanted = [
+        (trap, trap.__module__.rpartition(".")[2]) for trap in traps.TRAPS.values() if trap is not traps.Batch
+    ]
+    modules = (information, environment, thread, processor, capability, memory, device)
 
-    assert set(HANDLERS) == set(traps.TRAPS.values())
+    assert [(trap, m.__name__.rpartition(".")[2]) for m in modules for trap in m.HANDLERS] == wanted
+    assert list(HANDLERS) == [trap for trap, _ in wanted]
 
 
 def test_who_we_are() -> None:

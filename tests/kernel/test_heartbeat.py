@@ -114,7 +114,7 @@ def test_a_successor_that_never_begins(system: System) -> None:
     """The successor of one that answered must answer, too: within five seconds."""
     first = body(system)
     first.kill()
-    system.machine.drive(system.kernel, until=lambda: body(system) is not first)
+    system.machine.drive(system.supervisor, until=lambda: body(system) is not first)
     second = body(system)
     second.signal(signal.SIGSTOP)
     system.pass_time(4)

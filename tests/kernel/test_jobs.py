@@ -8,6 +8,7 @@ from hwmodel.machine import Deed, Exhausted
 from hwmodel.simulated.machine import SimulatedMachine
 from kernel.jobs import QUANTUM, Jobs, Latch, Steps
 from kernel.kernel import Kernel
+from kernel.supervisor import Supervisor
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def machine() -> Iterator[SimulatedMachine]:
 
 def turn(machine: SimulatedMachine) -> bool:
     """Let one thing happen; say whether there was any."""
-    return machine._step(Kernel(SimulatedMachine(), print))
+    return machine._step(Supervisor(Kernel(SimulatedMachine(), print)))
 
 
 def count(units: int, log: list[str], name: str = "") -> Steps[None]:
@@ -83,7 +84,7 @@ def test_a_latch_keeps_jobs_waiting(machine: SimulatedMachine) -> None:
     jobs.begin(wait("a"))
     jobs.begin(wait("b"))
     assert (turn(machine), log) == (False, [])
-    jobs.open(latch)
+    latch.open()
     jobs.begin(wait("late"))
     while turn(machine):
         pass

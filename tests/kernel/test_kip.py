@@ -92,7 +92,7 @@ def test_frames_are_shown() -> None:
 def test_counters_have_names() -> None:
     """Every counter is read under its name."""
     with theatre() as stage:
-        stage.kernel.count(Counter.CARVES)
+        stage.kernel.exposure.count(Counter.CARVES)
         counters = reader(stage).counters()
 
         assert (counters["carves"], len(counters)) == (1, len(Counter))

@@ -195,8 +195,8 @@ def test_at_random(seed: int) -> None:
         a, b, pool, ram = lender(stage)
         for step in range(300):
             puppet = draw.choice((a, b))
-            rams = [c.handle for c in puppet.caps if c.thing.kind == 1 and c.offer is None]
-            extents = [c.handle for c in puppet.caps if c.thing.kind == 2 and c.offer is None]
+            rams = [c.handle for c in puppet.caps if c.resource.kind == 1 and c.offer is None]
+            extents = [c.handle for c in puppet.caps if c.resource.kind == 2 and c.offer is None]
             spare = [each for each in rams if each not in (a.handles[0], pool, ram)]
             match draw.randrange(6):
                 case 0:

@@ -12,7 +12,7 @@ from kernel.abi.topology import MachineConfig, Topology
 from libexo.testing import Task
 from tests.kernel.passing import passed
 from tests.kernel.puppets import Puppet, Theatre, idle, refusal, theatre, wait_for_ever
-from tests.kernel.test_cpu import compute, events, plan, sleepy, used
+from tests.kernel.test_processor import compute, events, plan, sleepy, used
 
 TWO = Topology(MachineConfig(memory="1 MiB", cpus=(0, 1)))
 READY, EXIT = Preemption.READY, Preemption.EXIT

@@ -54,7 +54,7 @@ def test_a_successor_with_other_descriptors() -> None:
 def test_names_of_servers() -> None:
     """A name of the topology is no program's, whether its server runs or not: not to start, not to publish."""
     with theatre() as stage:
-        stage.kernel.servers = frozenset({"mail"})
+        stage.kernel.environments.names.servers = frozenset({"mail"})
         root = creator(stage)
         made, _ = child(stage, root)
 

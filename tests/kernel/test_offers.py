@@ -273,7 +273,7 @@ def test_a_grant_of_fewer_rights_leaves_its_giver_none_by_an_older_offer() -> No
         granted = passed(a, extent, b, READ, grant=True)
 
         assert refusal(accept, b, a, made) == NO_SUCH_OFFER
-        assert [(c.thing.kind, c.rights) for c in b.caps] == [(Kind.EXTENT, READ)]
+        assert [(c.resource.kind, c.rights) for c in b.caps] == [(Kind.EXTENT, READ)]
         assert handles(b) == [granted]
 
 

@@ -7,7 +7,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.ids import thread_id
 from kernel.abi.messages import Label
 from tests.kernel.puppets import MS, Puppet, Theatre, refusal, theatre
-from tests.kernel.test_cpu import compute
+from tests.kernel.test_processor import compute
 
 
 def cast_of(stage: Theatre) -> tuple[Puppet, Puppet, int, Puppet]:

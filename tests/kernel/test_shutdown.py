@@ -67,7 +67,7 @@ class Stage:
     def stop(self) -> Outcome:
         """Ask for the end, and run until it is there."""
         self.began = self.system.now
-        self.system.machine.clock.alarm(self.system.machine.clock.now(), self.system.kernel.stop)
+        self.system.machine.clock.alarm(self.system.machine.clock.now(), self.system.supervisor.stop)
         return self.system.run(until=lambda: False, seconds=60, errors=False)
 
     @property
@@ -147,7 +147,7 @@ def test_a_second_request_ends_it_at_once() -> None:
         stage = Stage(system)
         stage.make_deaf("first")
         clock = system.machine.clock
-        clock.alarm(clock.now() + 1_000_000_000, system.kernel.stop)
+        clock.alarm(clock.now() + 1_000_000_000, system.supervisor.stop)
         outcome = stage.stop()
 
         assert (outcome, stage.took) == (Outcome.STOPPED, 1.0)
@@ -163,7 +163,7 @@ def test_the_stopped_hear_it_too() -> None:
         first, second = named(system, "first"), named(system, "second")
         first.body.signal(signal.SIGSTOP)
         second.body.pause()
-        system.kernel.stop()
+        system.supervisor.stop()
 
         assert (first.body.paused, second.body.paused, second.cpu) == (False, False, -1)  # type: ignore[attr-defined]
         assert system.kernel.processors[0]._members == {}
@@ -174,7 +174,7 @@ def test_nobody_is_started_or_restarted() -> None:
     with simulated(TOPOLOGY) as system:
         stage = Stage(system)
         stage.make_deaf("first")
-        system.kernel.stop()
+        system.supervisor.stop()
         named(system, "root").body.kill()
         system.pass_time(0.5)
 
@@ -190,7 +190,7 @@ def test_servers_serve_until_the_programs_are_gone() -> None:
     with simulated(TOPOLOGY) as system:
         stage = Stage(system)
         stage.make_deaf("third")
-        system.kernel.stop()
+        system.supervisor.stop()
         system.pass_time(GRACE / 2)
 
         assert {"third", "mine", *SERVERS} == {*stage.alive()}
@@ -199,6 +199,6 @@ def test_servers_serve_until_the_programs_are_gone() -> None:
 def test_a_system_without_servers_ends() -> None:
     """There is nobody to tell."""
     with simulated(Topology(MachineConfig(memory="1 MiB"))) as system:
-        system.machine.clock.alarm(system.machine.clock.now(), system.kernel.stop)
+        system.machine.clock.alarm(system.machine.clock.now(), system.supervisor.stop)
 
         assert system.run(until=lambda: False) is Outcome.STOPPED

@@ -4,8 +4,8 @@ import pytest
 
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import next_version, thread_id, thread_version
+from kernel.environment import Thread
 from kernel.errors import Panic, Refused
-from kernel.thread import Thread
 from kernel.threads import Threads
 from tests.kernel.puppets import theatre
 
@@ -18,7 +18,7 @@ def test_versions_are_odd() -> None:
 def test_numbers_asked_for() -> None:
     """A server's number is given out as asked for, each time in its next version."""
     with theatre() as stage:
-        threads = Threads(stage.kernel)
+        threads = Threads(stage.kernel.exposure, stage.kernel.bindings, stage.kernel.interrupts)
 
         assert [threads.allocate(96), threads.allocate(96)] == [thread_id(96, 1), thread_id(96, 3)]
         assert thread_version(threads.renew(thread_id(96, 3))) == 5

@@ -46,7 +46,7 @@ def test_the_ring_wraps() -> None:
     """After a full round the oldest are gone, and the newest are all there."""
     with theatre() as stage:
         for n in range(TRACE_RECORDS + 10):
-            stage.kernel.trace.record(Event.SWITCHED, 0, n)
+            stage.kernel.exposure.trace.record(Event.SWITCHED, 0, n)
 
         assert [r[4] for r in records(stage)] == list(range(10, TRACE_RECORDS + 10))
 

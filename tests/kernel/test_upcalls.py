@@ -10,7 +10,7 @@ from tests.kernel.puppets import Puppet, Theatre, theatre
 
 def told(stage: Theatre, puppet: Puppet, numbers: range) -> None:
     for n in numbers:
-        stage.kernel.tell(puppet.environment, Label.MOVED, (n,))
+        stage.kernel.exposure.tell(puppet.environment, Label.MOVED, (n,))
 
 
 def heard(puppet: Puppet) -> list[int]:
@@ -46,7 +46,7 @@ def test_what_nobody_reads_is_dropped_and_counted() -> None:
         a = stage.puppet()
         told(stage, a, range(PORT_PACKETS + Item.UPCALLS.server + 3))
         dropped = stage.kernel.kip.counter(Counter.UPCALLS_DROPPED)
-        trace = stage.kernel.trace
+        trace = stage.kernel.exposure.trace
         last = RECORD.unpack_from(trace._buffer, 4096 + (trace._written - 1) * RECORD.size)
 
         assert dropped >= 3

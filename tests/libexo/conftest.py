@@ -8,7 +8,7 @@ from libexo.testing.rings import over_rings
 
 BOTH = (
     "test_ipc", "test_rendezvous", "test_stub", "test_failures", "test_passing", "test_withdrawing", "test_turning",
-    "test_hostile", "test_leaving",
+    "test_hostile", "test_leaving", "test_rerouting",
 )  # fmt: skip
 QUEUES_ONLY = {
     "test_a_full_queue": "a ring is full of bytes, not of a thousand messages",

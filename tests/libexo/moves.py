@@ -4,9 +4,9 @@ import msgspec
 
 from kernel.abi.ids import ANY_THREAD
 from kernel.abi.messages import Packet, PacketKind
-from libexo.exchange import Exchange, Link
-from libexo.message import Message, Origin
-from libexo.rendezvous import Rendezvous
+from libexo.ipc.exchange import Exchange, Link
+from libexo.ipc.message import Message, Origin
+from libexo.ipc.rendezvous import Rendezvous
 from tests.kernel.puppets import Puppet
 
 CALL, SEND = PacketKind.CALL, PacketKind.SEND

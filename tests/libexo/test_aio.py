@@ -9,7 +9,7 @@ from kernel.abi.messages import IpcCode, MapPart, Packet, PacketKind, Phase
 from kernel.abi.rights import ALL_RIGHTS
 from libexo import aio
 from libexo.errors import IpcError, IpcTimeout, NoPartner
-from libexo.message import GrantItem, Message
+from libexo.ipc.message import GrantItem, Message
 from libexo.transport.inprocess import BOUND
 from tests.kernel.puppets import Puppet, Theatre, theatre
 from tests.libexo import virtual_loop

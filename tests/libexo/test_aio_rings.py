@@ -12,10 +12,10 @@ from kernel.abi.ids import ANY_THREAD
 from kernel.abi.messages import IpcCode, Phase
 from libexo import aio
 from libexo.errors import IpcError, IpcTimeout, NoPartner
-from libexo.exchange import Exchange, Link
-from libexo.host.nap import LINGER
-from libexo.message import Message
-from libexo.rings import open_paid
+from libexo.host.ring_poll import LINGER
+from libexo.ipc.exchange import Exchange, Link
+from libexo.ipc.message import Message
+from libexo.ipc.ring import open_paid
 from libexo.stub import DEFERRED, Call, Interface, operation
 from libexo.transport.ring.layout import DIRECTION, Word
 from libexo.transport.ring.line import Line

@@ -23,7 +23,7 @@ from libexo.errors import (
     RemoteError,
     TrapRefused,
 )
-from libexo.host.confine.policy import ConfinementError
+from libexo.launch.confine.policy import ConfinementError
 from servers.scheduler.schedule import ScheduleRefused
 
 MADE: dict[type[BaseException], BaseException] = {

@@ -2,6 +2,7 @@
 
 import contextlib
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 from kernel.abi.limits import FRAME_SIZE
 from libexo import vm
 from libexo.environment import Environment
-from libexo.errors import ExoError
+from libexo.errors import ExoError, TrapRefused
 from libexo.extent import Extent
 from libexo.publish import BrokenChannel, ChannelEnded, Publication, PublicationServer, Publisher, Reader
 from libexo.publish.reader import Start
@@ -97,6 +98,19 @@ def test_what_cannot_be_published() -> None:
         publisher.close()
         with pytest.raises(ChannelEnded):
             publisher.publish(b"late")
+
+
+def test_a_publisher_that_ends_while_it_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extent went before it was mapped: a reader hears of that, not of how the rest was given up."""
+    with theatre() as stage:
+        a, _, extent = channel(stage)
+        b = stage.puppet()
+        mine = Extent(lent(a, b, extent), extent.pages, extent.first)
+        a.env.sys.drop(extent.handle)
+        monkeypatch.setattr(Publication, "connect", lambda *_, **__: SimpleNamespace(join=lambda: mine))
+
+        with pytest.raises(TrapRefused, match="MapExtent"):
+            Reader.join(b.env)
 
 
 def test_the_end() -> None:
@@ -192,8 +206,8 @@ def test_one_who_joins_after_a_move() -> None:
 
 def move(stage: Theatre, holder: Puppet) -> None:
     """Have the kernel move the extent of *holder*, as it does when one that attached by itself leaves."""
-    [thing] = {capability.thing for capability in holder.caps if capability.mapped}
-    stage.kernel.jobs.add(cast("Any", thing).move(stage.kernel, None))
+    [thing] = {capability.resource for capability in holder.caps if capability.mapped}
+    stage.kernel.jobs.add(cast("Any", thing).move(None))
     stage.settle()
 
 

@@ -44,7 +44,7 @@ class Keys(selectors.BaseSelector):
         def over() -> bool:
             return bool(self._ready()) or (end is not None and machine.clock.now() >= end)
 
-        if machine.drive(self._stage.kernel, until=over, limit=end) is Outcome.IDLE:
+        if machine.drive(self._stage.supervisor, until=over, limit=end) is Outcome.IDLE:
             raise AssertionError(f"{self._puppet.name} waits for what will never come")
 
     def _ready(self) -> list[tuple[selectors.SelectorKey, int]]:

@@ -67,13 +67,6 @@ class KeepsCancelled(Toy):
         return control
 
 
-class LastComeFirstServed(Toy):
-    """The sender queue is a stack."""
-
-    def enqueue(self, fiber: Fiber) -> None:
-        self.queue.insert(0, fiber)
-
-
 class TwoSteps(Toy):
     """The switch from sending to receiving takes a while, in which an answer finds nobody."""
 

@@ -19,17 +19,17 @@ from collections.abc import Iterator
 from kernel.abi.messages import IpcCode, Phase
 from tests.model.history import REFUSED, WAS_RECEIVING, WAS_SENDING, Outcome, error_word
 from tests.model.routes import answers, destinations, route
-from tests.model.script import ANY, LOCAL, NIL, Abort, Ipc, Redirect
+from tests.model.script import NIL, Abort, Ipc, Redirect
 from tests.model.states import (
     ABORTING,
     ACTING,
-    ANSWERS_FIRST,
     DEAD,
     DEAF,
     DONE,
     ENTERING,
     FOREVER,
     IDLE,
+    LOOKS,
     LOST,
     RECEIVING,
     RECHECK,
@@ -46,6 +46,7 @@ from tests.model.states import (
     deadline,
     put,
 )
+from tests.model.taking import accepts, earlier, may_pass, names, passed
 
 TIMED_OUT = tuple(Outcome(error_word(IpcCode.TIMEOUT, phase)) for phase in Phase)
 NO_PARTNER = tuple(Outcome(error_word(IpcCode.NO_PARTNER, phase)) for phase in Phase)
@@ -131,7 +132,7 @@ def _early(world: World, state: State, thread: int) -> Iterator[Step]:
     """The call that *thread* passes on is turned before that message is taken."""
     place = state.places[thread]
     if TURNS_EARLY and place.hears != LOST and place.partner >= 0 and place.partner != thread:
-        for virtual in _virtuals(world, state, thread):
+        for virtual in names(world, state, thread):
             turned = next(turnings(world, state, thread, virtual, place.since))
             if turned is not state:
                 yield Step(place.since, FOREVER, turned)
@@ -165,7 +166,8 @@ def _sender(world: World, state: State, thread: int, now: int) -> Iterator[Step]
 def _receiver(world: World, state: State, thread: int, now: int) -> Iterator[Step]:
     place = state.places[thread]
     if place.partner >= 0 and place.partner != thread and state.places[place.partner].kind == DEAD:
-        yield _lost(world, state, thread, state.places[place.partner].since, Phase.RECEIVE)
+        later = 0 if _is_told(world, state, thread) else LOOKS
+        yield _lost(world, state, thread, state.places[place.partner].since, Phase.RECEIVE, later)
     missed = world.ipc(place).receive == 0 and not any(
         step.ready <= place.since
         for sender, its in enumerate(state.places)
@@ -175,6 +177,16 @@ def _receiver(world: World, state: State, thread: int, now: int) -> Iterator[Ste
     missed = missed or place.hears != SURE  # whose news were cut gives up when it hears nothing for too long
     if missed or now + TICK >= place.deadline:
         yield _expire(world, state, thread, Phase.RECEIVE, place.since if missed else place.deadline - TICK)
+
+
+def _is_told(world: World, state: State, thread: int) -> bool:
+    """Say whether *thread* is told when its partner ends: not where a redirector is in between, or was just now."""
+    partner = state.places[thread].partner
+    now, changed, before = state.redirectors[world.environments[thread]]
+    fresh = changed + LOOKS >= state.places[partner].since
+    return all(
+        route(world, thread, partner, each) == partner for each in ((now, before) if fresh else (now,))
+    )
 
 
 def overstays(world: World, state: State) -> int:
@@ -198,11 +210,12 @@ def _expire(world: World, state: State, thread: int, phase: Phase, ready: int) -
     return Step(ready, due, _fail(state, thread, place.deadline + RECHECK, TIMED_OUT[phase]))
 
 
-def _lost(world: World, state: State, thread: int, gone: int, phase: Phase) -> Step:
-    """The partner of *thread* is *gone* since then."""
+def _lost(world: World, state: State, thread: int, gone: int, phase: Phase, later: int = 0) -> Step:
+    """The partner of *thread* is *gone* since then; it may be so much *later* that this is found."""
     place = state.places[thread]
     since = max(gone, place.since)
-    return Step(since, _due(world, place, since), _fail(state, thread, since, NO_PARTNER[phase]))
+    found = since + later
+    return Step(since, _due(world, place, found), _fail(state, thread, found, NO_PARTNER[phase]))
 
 
 def _unread(world: World, state: State, thread: int) -> Iterator[Step]:
@@ -224,16 +237,17 @@ def _meet(world: World, state: State, thread: int, *, late: bool = False) -> Ite
     there = state.places[receiver]
     if there.kind != RECEIVING or there.hears == LOST:
         return
-    virtuals = tuple(_virtuals(world, state, thread))
+    passes = tuple(earlier(world, state, thread)) if world.ordered else ()
+    if not all(may_pass(world, state, thread, other) for other in passes):
+        return
+    virtuals = tuple(names(world, state, thread))
     for virtual in virtuals:
         if not accepts(world, receiver, there.partner, thread, virtual):
-            continue
-        if world.ordered and not _is_next(world, state, thread):
             continue
         since = max(place.since, there.since)
         unsure = late or len(virtuals) > 1 or there.hears == DEAF
         for before in turnings(world, state, thread, virtual, since):
-            met = _met(world, before, thread, virtual, since, late=late)
+            met = passed(_met(world, before, thread, virtual, since, late=late), thread, passes)
             yield Step(since, FOREVER if unsure else since + world.latency, met)
             if state.cuts < world.cuts:
                 yield from (Step(since, FOREVER, cut) for cut in _cut(world, state, met, thread))
@@ -310,62 +324,6 @@ def _cut(world: World, state: State, met: State, thread: int) -> Iterator[State]
     if answers(world, state, thread, place.partner):
         caller = state.places[place.partner]
         yield put(met, place.partner, caller._replace(hears=LOST))._replace(cuts=used)
-
-
-def accepts(world: World, receiver: int, source: int, sender: int, virtual: int) -> bool:
-    """Say whether *receiver*, waiting for *source*, takes a message of *sender*, sent in the name of *virtual*."""
-    if source == LOCAL:
-        return world.environments[sender] == world.environments[receiver]
-    return source in (ANY, sender) or source == virtual != NIL
-
-
-def _is_next(world: World, state: State, thread: int) -> bool:
-    """Say whether no other message that its receiver would take was sent clearly before that of *thread*."""
-    place = state.places[thread]
-    if ANSWERS_FIRST and answers(world, state, thread, place.partner):
-        return True
-    receiver, before = place.partner, place.since - world.slack
-    source = state.places[receiver].partner
-    for other, its in enumerate(state.places):
-        if (
-            its.kind == SENDING
-            and its.partner == receiver
-            and its.since < before
-            and its.hears != LOST
-            and other != thread
-            and all(accepts(world, receiver, source, other, v) for v in _virtuals(world, state, other))
-        ):
-            return False
-    return True
-
-
-def _virtuals(world: World, state: State, thread: int) -> Iterator[int]:
-    """Yield in whose name the message of *thread* may go: NIL for its own, where propagation is not allowed."""
-    place = state.places[thread]
-    virtual = world.ipc(place).virtual
-    if virtual < 0:
-        yield NIL
-        return
-    homes = world.environments
-    name = state.places[virtual]
-    near = homes[thread] in (homes[virtual], homes[place.partner])
-    allowed = near or state.redirectors[homes[virtual]][0] == thread
-    changed = not near and _regime(world, state, thread)
-    alive = name.kind != DEAD or name.since + world.latency >= place.since
-    if alive and (allowed or changed):
-        yield virtual
-    if not allowed or changed or name.kind == DEAD:
-        yield NIL
-
-
-def _regime(world: World, state: State, thread: int) -> bool:
-    """Say whether the redirector of the virtual sender of *thread* changed since its message was sent.
-
-    It may be judged by what was so then, or by what is now.
-    """
-    place = state.places[thread]
-    now, since, before = state.redirectors[world.environments[world.ipc(place).virtual]]
-    return since + world.latency >= place.since and thread in (before, now)
 
 
 # ------------------------------------------------------------------------------------------ aborts, redirection

@@ -15,7 +15,8 @@ from kernel.abi.ids import ANY_THREAD, thread_id
 from libexo import l4
 from libexo.environment import Environment
 from libexo.errors import TrapRefused
-from libexo.l4 import entries, start
+from libexo.l4 import entries
+from libexo.l4.engine import start
 from libexo.testing import Outcome as Ending
 from libexo.testing import System, Task, simulated
 from libexo.transport.base import Transport

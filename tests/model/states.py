@@ -25,6 +25,9 @@ ABORTING = MILLISECOND // 50
 """How long after an abort its victim may still meet somebody: it may be looking for a message just then."""
 QUEUE_SLACK = MILLISECOND // 2
 """Messages sent within so short a time may be queued in either order."""
+LOOKS = 5 * MILLISECOND
+"""How often who waits for a partner, with a redirector in between, looks for it: the kernel tells of the end of
+those only that one is bound to."""
 ANSWERS_FIRST = True
 """The answer to a call may be taken before an older message in its partner's name: X.2 orders neither."""
 TURNS_EARLY = True
@@ -55,6 +58,8 @@ class Place(NamedTuple):
     hears: int = SURE
     aborted: int = 0
     """When it was told to return from the phase it is in; 0: it was not."""
+    passed: tuple[int, ...] = ()
+    """Whose messages were taken before its own, though they came later, in order of number."""
     replied: bool = False
     """What it sent was the answer to a call: it only waits now, and nobody takes that for a call."""
 
@@ -88,7 +93,7 @@ class World:
     latency: int = LATENCY
     slack: int = QUEUE_SLACK
     ordered: bool = True
-    """Senders that wait for one receiver are served first come, first served: no message was delayed."""
+    """Senders that wait for one receiver have their turns, since no message was delayed."""
     cuts: int = 0
     """How many messages were cut on their way."""
 

@@ -78,6 +78,10 @@ GOOD: dict[str, tuple[Line, ...]] = {
         *((0, 0, send(2, 1)), (2, 3, send(2, 2)), (4, 2, receive()), (4, 2, got(0, 1)), (4, 0, OK)),
         *((5, 2, receive()), (5, 2, got(3, 2)), (5, 3, OK)),
     ),
+    "each party in its turn": (
+        *((0, 3, send(2, 1)), (2, 0, send(2, 2)), (4, 2, receive()), (4, 2, got(0, 2)), (4, 0, OK)),
+        *((5, 0, send(2, 3)), (7, 2, receive()), (7, 2, got(3, 1)), (7, 3, OK)),
+    ),
     "a send times out": ((0, 0, send(2, 1, SHORT)), (5, 0, SEND_TIMEOUT)),
     "a send of no time waits for a partner to wake": ((0, 0, send(2, 1, 0)), (2, 0, SEND_TIMEOUT)),
     "a receive times out": ((0, 0, receive(ANY, SHORT)), (5, 0, RECEIVE_TIMEOUT)),
@@ -141,9 +145,9 @@ BAD: dict[str, tuple[Line, ...]] = {
         *((0, 0, send(2)), (2, 1, Abort(0)), (2, 1, Outcome(control=WAS_SENDING)), (2, 0, SEND_CANCELLED)),
         *((9, 2, receive()), (9, 2, got(0))),
     ),
-    "last come, first served": (
-        *((0, 0, send(2, 1)), (2, 3, send(2, 2)), (4, 2, receive()), (4, 2, got(3, 2)), (4, 3, OK)),
-        *((5, 2, receive()), (5, 2, got(0, 1)), (5, 0, OK)),
+    "passed by again and again": (
+        *((0, 3, send(2, 1)), (2, 0, send(2, 2)), (4, 2, receive()), (4, 2, got(0, 2)), (4, 0, OK)),
+        *((5, 0, send(2, 3)), (7, 2, receive()), (7, 2, got(0, 3)), (7, 0, OK)),
     ),
     "too early": ((0, 0, send(2, 1, SHORT)), (4, 0, SEND_TIMEOUT)),
     "too late": ((0, 0, send(2, 1, SHORT)), (15, 0, SEND_TIMEOUT)),
@@ -231,7 +235,7 @@ def test_a_run_that_was_stopped_owes_nothing() -> None:
 
 def test_delays_are_allowed_where_messages_are_delayed() -> None:
     """Under a delaying transport a message may overtake another, and a ready partner may be missed; not more."""
-    for name in ("last come, first served", "timed out though the partner was ready"):
+    for name in ("passed by again and again", "timed out though the partner was ready"):
         assert check(History(SPACES, history(*BAD[name]).events, delays=True)) is None
     for name in ("delivered twice", "delivered after its time", "the wrong phase", "too early"):
         assert check(History(SPACES, history(*BAD[name]).events, delays=True)) is not None

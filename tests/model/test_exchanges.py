@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from libexo.exchange import Peer
-from libexo.receiving import Receiving
+from libexo.ipc.peer import Peer
+from libexo.ipc.receiving import Receiving
 from libexo.transport.faulty import Odds
 from tests.model import campaign as campaigns
 from tests.model.campaign import KINDS, Refuted, campaign, judge

@@ -2,6 +2,7 @@
 
 import pytest
 
+from libexo.transport.faulty import Odds
 from tests.model.campaign import judge
 from tests.model.script import ANY, INTENDED, LAST, NIL, Abort, Ipc, Kill, Operation, Redirect, Script
 
@@ -45,6 +46,25 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Ipc(0, NIL, payload=1),),
         ),
     ),
+    # The same, where it is looked at together with one that was withdrawn.
+    "a message of the dead in a crowd": (
+        (0, 1, 2, 3),
+        (
+            (Ipc(NIL, 1, receive=12_000), Ipc(NIL, ANY, receive=5_000)),
+            (),
+            (Ipc(0, NIL, 0, payload=1), Ipc(0, NIL, payload=2)),
+            (Ipc(NIL, 3, receive=8_000), Kill(2)),
+        ),
+    ),
+    # One that ended before its message went has put its ticket up: that is no reason to wait for it.
+    "a receive of no time, and one that ended while it sent": (
+        (0, 1, 2),
+        (
+            (Ipc(2, NIL, 5_000, payload=1),),
+            (Ipc(NIL, 1, receive=0), Kill(0)),
+            (Ipc(NIL, ANY, receive=0),),
+        ),
+    ),
     # A neighbour answers in the name of whom the caller waits for.
     "a call is answered in its partner's name": (
         (0, 1, 1),
@@ -75,6 +95,33 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Redirect(1, 2), Ipc(NIL, ANY), Ipc(LAST, NIL, payload=4)),
             (Ipc(NIL, 1, receive=SLEEP), Ipc(0, 0, payload=1)),
             (Ipc(NIL, ANY), Ipc(INTENDED, NIL, 12_000, payload=2, virtual=LAST)),
+        ),
+    ),
+    # Who calls through a redirector awaits that one's answer: for a message of whom it called it is not ready.
+    "a redirected call is no wait for whom it was meant for": (
+        (0, 1, 2),
+        (
+            (Redirect(1, 2), Ipc(NIL, 0, receive=8_000), Ipc(1, NIL, 0, payload=2)),
+            (Ipc(NIL, 1, receive=SLEEP), Ipc(0, 0, receive=32_000, payload=1)),
+            (Ipc(NIL, ANY),),
+        ),
+    ),
+    # Nobody tells a redirected thread of the end of whom it waits for: it finds out by looking, now and then.
+    "a redirected call, and its partner ends": (
+        (0, 1, 2),
+        (
+            (Ipc(NIL, ANY), Redirect(1, 2), Ipc(2, NIL, 0, payload=3), Kill(0)),
+            (Ipc(0, 0, payload=1),),
+            (),
+        ),
+    ),
+    # Who begins to receive finds one message and is sent another: across bindings there is no order.
+    "two messages for one that begins to receive": (
+        (0, 1, 2),
+        (
+            (Ipc(NIL, ANY), Ipc(NIL, ANY, receive=5_000), Ipc(1, ANY, payload=1)),
+            (Ipc(0, NIL, payload=2), Ipc(NIL, 1, receive=8_000), Ipc(NIL, 0), Ipc(0, NIL, payload=3)),
+            (Ipc(NIL, 2, receive=SLEEP), Ipc(NIL, 2, receive=SLEEP), Ipc(0, NIL, payload=4)),
         ),
     ),
     # A redirector that calls one of its own gets what that one sends to others.
@@ -126,6 +173,18 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
     ),
 }
 ORDERS = 8
+DELAYED: dict[str, tuple[tuple[int, ...], Threads]] = {
+    # The caller's way falls while its answer is on it: who gave the answer was told that it arrived.
+    "an answer is on its way when that falls": (
+        (0, 1, 2),
+        (
+            (Ipc(NIL, ANY), Ipc(1, NIL, payload=2), Redirect(1, 2)),
+            (Ipc(0, 0, receive=32_000, payload=1),),
+            (),
+        ),
+    ),
+}
+"""Those that need messages that are held back on their way."""
 
 
 @pytest.mark.parametrize("name", FOUND)
@@ -134,3 +193,12 @@ def test_it_follows_from_the_model_now(name: str) -> None:
     environments, threads = FOUND[name]
 
     assert [judge(Script(environments, threads, seed)) for seed in range(ORDERS)] == [None] * ORDERS
+
+
+@pytest.mark.parametrize("name", DELAYED)
+def test_it_follows_from_the_model_with_delays(name: str) -> None:
+    """In each of some orders, with each other message held back for a moment."""
+    environments, threads = DELAYED[name]
+    odds = Odds(delay=1 / 2)
+
+    assert [judge(Script(environments, threads, seed, odds)) for seed in range(ORDERS)] == [None] * ORDERS

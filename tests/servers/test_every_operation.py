@@ -14,9 +14,9 @@ from kernel.abi.messages import Label
 from libexo.environment import Environment
 from libexo.errors import ExoError, NoPartner
 from libexo.extent import Extent
-from libexo.l4.controls import SCHEDULE_LABEL
+from libexo.ipc.message import FpageItem, Message
 from libexo.l4.exo import MEMORY_LABEL
-from libexo.message import FpageItem, Message
+from libexo.l4.format.controls import SCHEDULE_LABEL
 from libexo.stub import Interface, Operation
 from libexo.testing import System
 from servers.memory.api import Memory

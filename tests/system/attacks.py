@@ -263,7 +263,7 @@ MESSAGES = (
     ),
     Attack(
         "lying_part", "names a capability of the receiver's own as one it sends along",
-        "arguments = msgspec.msgpack.encode((Extent(0, 2, 0),)); from libexo import sending\n"
+        "arguments = msgspec.msgpack.encode((Extent(0, 2, 0),)); from libexo.ipc import sending\n"
         "true_pack = sending.pack\n"
         "for handle in vault.handles():\n"
         "    parts = (messages.StringPart(len(arguments)), messages.MapPart(handle))\n"

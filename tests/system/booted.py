@@ -187,7 +187,7 @@ class System:
     def nursery(self) -> int:
         """The nursery's process id."""
         return next(
-            c.pid for c in psutil.Process(self.pid).children() if "libexo.host.nursery" in c.cmdline()
+            c.pid for c in psutil.Process(self.pid).children() if "libexo.launch.nursery" in c.cmdline()
         )
 
     def row(self, name: str) -> EnvironmentRow | None:
@@ -268,6 +268,10 @@ class System:
             tuple(lent),
             len(self.processes()),
         )
+
+    def balances(self) -> bool:
+        """Say whether the books are those every test is held to."""
+        return self.books() == self.baseline
 
     def rebase(self) -> None:
         """Take the books as they are, once they stand still, for those every test is held to."""

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from libexo.host.confine import credentials
+from libexo.launch.confine import credentials
 from tests.system.confined import foreign
 
 IPC_CREAT, IPC_RMID, IPC_STAT = 0o1000, 0, 2

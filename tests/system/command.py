@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,7 +65,9 @@ class Command:
 
     def on_terminal(self) -> tuple[int, int, bytes]:
         """Boot one on a terminal; return that process, the terminal, and what it has shown by then."""
-        pid, terminal = pty.fork()
+        with warnings.catch_warnings():  # it execs at once, whatever threads there are
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid, terminal = pty.fork()
         if pid == 0:
             os.execvpe(sys.executable, self.words("up", *DEGRADED), self.environ)
         shown = b""

@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from libexo.host import confine
-from libexo.host.confine.forked import in_child
+from libexo.launch import confine
+from libexo.launch.confine.forked import in_child
 
 UID, OTHER = 61001, 61002
 PROGRAM, FOREIGN = confine.Policy(), confine.Policy("foreign")

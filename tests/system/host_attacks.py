@@ -8,7 +8,7 @@ import re
 
 import pyseccomp
 
-from libexo.host.confine.seccomp import UNIFIED
+from libexo.launch.confine.seccomp import UNIFIED
 from tests.system.attacks import Attack
 from tests.system.programs import PRELUDE
 

@@ -231,7 +231,7 @@ REQUESTS = (
 )  # fmt: skip
 
 HEEDLESS = """
-from libexo.rings import open_ring
+from libexo.ipc.ring import open_ring
 from libexo.transport.ring.layout import short
 CALL, SEND = messages.PacketKind.CALL, messages.PacketKind.SEND
 core, part = env.thread.core, messages.ShortPart(msgspec.msgpack.encode(()))

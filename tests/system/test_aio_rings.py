@@ -76,7 +76,7 @@ class Plain(Server):
     def wait(self, milliseconds):
         return milliseconds
     def never(self):
-        return libexo.remote.DEFERRED
+        return libexo.stub.DEFERRED
 
 print(os.getpid())
 serve(Plain(), name="ring-echo")

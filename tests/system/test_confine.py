@@ -15,9 +15,9 @@ from typing import Any
 import pyseccomp
 import pytest
 
-from libexo.host import confine
-from libexo.host.confine import credentials, landlock, seccomp
-from libexo.host.confine.forked import ChildError, in_child
+from libexo.launch import confine
+from libexo.launch.confine import credentials, landlock, seccomp
+from libexo.launch.confine.forked import ChildError, in_child
 from tests.system.confined import (
     OTHER,
     PROGRAM,

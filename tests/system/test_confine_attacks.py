@@ -10,9 +10,9 @@ from pathlib import Path
 import pyseccomp
 import pytest
 
-from libexo.host import confine
-from libexo.host.confine import credentials, landlock, seccomp
-from libexo.host.confine.forked import in_child
+from libexo.launch import confine
+from libexo.launch.confine import credentials, landlock, seccomp
+from libexo.launch.confine.forked import in_child
 from tests.system.confined import OTHER, UID, background, confined, extent, foreign, held, outcome
 
 pytestmark = [

@@ -10,8 +10,8 @@ from contextlib import closing
 import pytest
 import zmq
 
-from libexo.host import confine
-from libexo.host.confine.forked import ChildError
+from libexo.launch import confine
+from libexo.launch.confine.forked import ChildError
 from tests.system.confined import (
     FOREIGN,
     OTHER,

@@ -16,7 +16,7 @@ from tests.system.command import DEGRADED, PATIENCE, Command, family, living, un
 from tests.system.test_exo import fresh
 
 __all__ = ["fresh"]
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.beside, pytest.mark.slow]
 
 TIDY = """
 import atexit, signal, sys, time

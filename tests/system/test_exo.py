@@ -10,7 +10,7 @@ import pytest
 
 from tests.system.command import DEGRADED, PATIENCE, ROOT, Command, family, living, place, until
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.beside, pytest.mark.slow]
 
 CLIENT = """
 import sys, libexo

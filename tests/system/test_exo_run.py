@@ -13,7 +13,7 @@ from tests.system.command import Command
 from tests.system.test_exo import system
 
 __all__ = ["system"]
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.beside, pytest.mark.slow]
 
 BUDGETED = """
 import libexo

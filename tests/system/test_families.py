@@ -5,7 +5,7 @@ import pytest
 from tests.system.booted import System
 from tests.system.test_preemption import ATTEMPTS, LOOP, best, measure, pid_of
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.beside]
 
 PARENT = """
 import libexo

@@ -11,7 +11,7 @@ import pytest
 from tests.system.booted import wait_until
 from tests.system.command import DEGRADED, Command, place
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.beside, pytest.mark.slow]
 READER = """
 import sys
 import libexo

@@ -11,6 +11,7 @@ from tests.system.booted import Running, System
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.beside,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid"),
 ]
 conforms = pytest.mark.conforms
@@ -20,7 +21,7 @@ import ctypes, mmap, os
 import libexo
 from kernel.abi.limits import FRAME_SIZE as PAGE
 from libexo import l4
-from libexo.l4.space import space_of
+from libexo.l4.space.space import space_of
 from servers.memory.api import Memory
 
 env = libexo.attach()

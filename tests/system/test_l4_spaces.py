@@ -11,6 +11,7 @@ from tests.system.command import Command, place
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.beside,
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid"),
 ]
@@ -21,7 +22,7 @@ import os
 import libexo
 from kernel.abi.limits import FRAME_SIZE as PAGE
 from libexo import l4
-from libexo.l4.space import space_of
+from libexo.l4.space.space import space_of
 
 FIRST, SECOND, THIRD = (l4.GlobalId(3000 + n, 1) for n in range(3))
 KIP, UTCB, MORE = l4.Fpage(0x8000_0000, 1 << 24), l4.Fpage(0x9000_0000, 1 << 13), 1024

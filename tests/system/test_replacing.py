@@ -6,7 +6,7 @@ import pytest
 
 from tests.system.command import Command, place, until
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.beside, pytest.mark.slow]
 
 LOTTERY = """
 import random

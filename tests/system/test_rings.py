@@ -214,7 +214,7 @@ def test_a_server_is_killed_at_any_moment(
 def test_repeatable_calls_go_on(own: System, client: Running, seed: int) -> None:
     """With a server that is killed and started again, who may ask twice notices nothing."""
     for after in moments(seed, 4):
-        client.tell("many(20_000)")
+        client.tell("many(5_000)")
         kill(own, "board", after)
         start(own)
         assert client.line() == "True"

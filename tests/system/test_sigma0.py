@@ -5,13 +5,13 @@ import pytest
 from kernel.abi.kip import Head
 from tests.system.booted import System, wait_until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.beside]
 
 PROGRAM = """
 import libexo
 from libexo import l4
 from libexo.l4.exo import memory_alloc, memory_free, memory_server
-from libexo.l4.space import space_of
+from libexo.l4.space.space import space_of
 env = libexo.attach()
 space = space_of(env)
 PAGE, BASE = 4096, 0x400_0000

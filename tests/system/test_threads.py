@@ -13,6 +13,7 @@ from tests.system.programs import PRELUDE
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.beside,
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid"),
 ]
@@ -136,9 +137,9 @@ NO_SERVER = (
     + """
 kip_lookup = env.kip.lookup
 type(env.kip).lookup = lambda self, name: 0 if name == "process" else kip_lookup(name)
-import libexo.remote, libexo.lending
+import libexo.stub.client, libexo.lending
 libexo.lending.PATIENCE = 0.5
-libexo.stub.PATIENCE = libexo.remote.PATIENCE = 0.5
+libexo.stub.interface.PATIENCE = libexo.stub.client.PATIENCE = 0.5
 with concurrent.futures.ThreadPoolExecutor(1) as pool:
     error = pool.submit(total).exception()
 print(type(error).__name__, "nobody is called 'process'" in str(error), total() > 0)

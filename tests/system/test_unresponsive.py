@@ -16,7 +16,7 @@ from kernel.abi.obituary import Obituary
 from tests.system.booted import Running, System, ended, wait_until
 from tests.system.confined import directory
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.beside]
 
 BLOCKED = """
 import threading
@@ -54,7 +54,7 @@ CLIENT = """
 import sys, libexo
 from kernel.abi.messages import Label, PacketKind
 from libexo.errors import ExoError
-from libexo.message import Message
+from libexo.ipc.message import Message
 env = libexo.attach()
 print("ready", flush=True)
 for line in sys.stdin:

@@ -22,6 +22,7 @@ from tests.system.users import NOBODY, as_user, booted_by_a_user, python
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.beside,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users"),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]

@@ -3,8 +3,8 @@
 from importlib import import_module
 
 from libexo import attach
+from libexo.l4.engine.start import live
 from libexo.l4.spaces import MODULES
-from libexo.l4.start import live
 
 
 def main() -> None:

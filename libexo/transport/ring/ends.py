@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 from libexo.errors import BrokenRing
 from libexo.transport.ring.line import Line
-from libexo.transport.ring.patience import Patience
+from libexo.transport.ring.spinning import Patience
 
 if TYPE_CHECKING:
-    from libexo.host.base import Descriptor, Source
-    from libexo.transport.base import Frames, Inbox
+    from libexo.transport.base import Descriptor, Frames, Inbox, Source
 
 
 WAITING = 1000

@@ -39,8 +39,8 @@ from libexo.transport.ring.layout import (
 )
 
 if TYPE_CHECKING:
-    from libexo.host.base import Bell, Descriptor, Host
-    from libexo.transport.base import Frames
+    from libexo.host.base import Host
+    from libexo.transport.base import Bell, Descriptor, Frames
 
 Short = tuple[int, int, int, bytes]
 """An abbreviated message: its mark without the size, sequence, label, string."""

@@ -10,7 +10,7 @@ import pytest
 from hwmodel.machine import Exhausted
 from hwmodel.real import descriptor
 from hwmodel.real.descriptor import ticket
-from libexo.host.real_signals import RealTicket
+from libexo.host.eventfds import RealTicket
 
 
 def pair() -> tuple[RealTicket, RealTicket]:

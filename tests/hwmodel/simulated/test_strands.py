@@ -9,7 +9,7 @@ import pytest
 from hwmodel.failures import Failure, FailureKind, Failures
 from hwmodel.machine import do
 from hwmodel.simulated.bodies import STEP_NS, SimulatedBody
-from hwmodel.simulated.machine import Outcome
+from hwmodel.simulated.machine import Outcome, SimulatedMachine
 from hwmodel.simulated.strands import Killed
 from kernel.abi.program import Activity
 from tests.hwmodel.simulated.rig import MS, Rig, call, rig
@@ -336,7 +336,9 @@ def test_a_bus_error_in_a_strand_ends_the_body() -> None:
 
 def keep(body: SimulatedBody) -> None:
     """Hold a descriptor and a mapping, and wait."""
-    page = body._machine.page("page", 4096)
+    machine = body._machine
+    assert isinstance(machine, SimulatedMachine)
+    page = machine.page("page", 4096)
     page.descriptor(writable=True).owner = body.holder
     body.map(page.descriptor(writable=True), 4096, writable=True)
     forever(body)

@@ -271,7 +271,7 @@ def test_taken_from_who_has_a_server() -> None:
         system.pass_time(1)
         [memory] = [e for e in system.kernel.environments if e.name == "memory"]
         [pool] = [c for c in memory.table if any(child.holder is task.environment for child in c.children)]
-        system.kernel.jobs.add(Taking(system.kernel, pool, pool.holder).steps(itself=False))
+        system.kernel.jobs.add(Taking(system.kernel.exposure, pool, pool.holder).steps(itself=False))
         system.run(task)
         assert task.result == (7, 16)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from hwmodel.simulated.descriptors import SimulatedDescriptor
-from libexo.host.base import Bell
 from libexo.host.real import RealHost
 from libexo.host.simulated import SimulatedHost
+from libexo.transport.base import Bell
 from tests.hwmodel.simulated.rig import MS
 from tests.libexo.host.test_simulated import Stage, stage
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from libexo.l4 import registers as virtual
+from libexo.l4.format import registers as virtual
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.messages import IpcCode, Phase
 from kernel.abi.rights import ALL_RIGHTS, Kind
 from libexo import attach, l4
-from libexo.l4.addresses import no_pager
-from libexo.l4.buffers import BadAddress, Buffer
-from libexo.l4.space import AddressSpace, space_of
+from libexo.l4.space.addresses import no_pager
+from libexo.l4.space.buffers import BadAddress, Buffer
+from libexo.l4.space.space import AddressSpace, space_of
 from tests.libexo.l4.stage import LONG, Cast, Failed, Part, Said, said, sleep, stage
 
 PAGE = FRAME_SIZE

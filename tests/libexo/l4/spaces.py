@@ -7,8 +7,8 @@ from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.rights import Kind
 from kernel.abi.traps import Accepted
 from libexo import l4
-from libexo.l4.buffers import BadAddress
-from libexo.l4.space import AddressSpace, space_of
+from libexo.l4.space.buffers import BadAddress
+from libexo.l4.space.space import AddressSpace, space_of
 from tests.kernel.puppets import Puppet, Theatre, theatre
 
 PAGE = FRAME_SIZE

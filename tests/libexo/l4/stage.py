@@ -16,8 +16,8 @@ from kernel.abi.ids import thread_id
 from kernel.abi.messages import IpcCode, Phase
 from libexo import attach, l4
 from libexo.ipc import READY
-from libexo.l4.constants import ipc_error_parts
 from libexo.l4.entries import entry
+from libexo.l4.format.constants import ipc_error_parts
 from libexo.testing import System, Task, simulated
 from libexo.testing.system import Holding, Wrap
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libexo import l4
-from libexo.l4.acceptor import buffers
-from libexo.l4.registers import Registers
+from libexo.l4.format.acceptor import buffers
+from libexo.l4.format.registers import Registers
 
 words = st.integers(0, (1 << 64) - 1)
 acceptors = words.map(lambda raw: l4.Acceptor(raw & ~0b1100))

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from libexo.l4.buffers import BUFFERS, BadAddress, Buffer, Buffers
+from libexo.l4.space.buffers import BUFFERS, BadAddress, Buffer, Buffers
 
 END = 1 << 64
 

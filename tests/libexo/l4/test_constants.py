@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kernel.abi.messages import IpcCode, Phase
 from libexo import l4
 from libexo.errors import IpcTimeout
-from libexo.l4.constants import ipc_error, ipc_error_parts
+from libexo.l4.format.constants import ipc_error, ipc_error_parts
 
 CODES = ["Ok", "NoPrivilege", "InvalidThread", "InvalidSpace", "InvalidScheduler"]
 CODES += ["InvalidParam", "UtcbArea", "KipArea", "NoMem"]

@@ -3,7 +3,7 @@
 import pytest
 
 from libexo import l4
-from libexo.l4 import controls
+from libexo.l4.format import controls
 
 
 def test_time_control() -> None:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from kernel.abi.limits import MAX_STRING
 from kernel.abi.messages import IpcCode, Phase
 from libexo import l4
-from libexo.l4.copying import Limit, gather, scatter
-from libexo.l4.cuts import Overflow, XferTimeout
-from libexo.l4.space import AddressSpace
+from libexo.l4.engine.copying import Limit, gather, scatter
+from libexo.l4.errors import Overflow, XferTimeout
+from libexo.l4.space.space import AddressSpace
 from tests.libexo.l4.spaces import BASE, PAGE, Side, sides
 
 MS = 1000

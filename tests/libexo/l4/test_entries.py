@@ -7,7 +7,7 @@ import pytest
 
 from libexo import l4
 from libexo.l4.entries import ENTRIES, Entry, entry_modules
-from libexo.l4.words import word
+from libexo.l4.format.words import word
 
 
 @l4.entry

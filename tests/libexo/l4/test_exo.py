@@ -7,7 +7,7 @@ from kernel.abi.messages import IpcCode
 from libexo import l4
 from libexo.environment import Environment
 from libexo.l4.exo import exo_call, exo_ipc_status, exo_receive, exo_reply, exo_send
-from libexo.l4.space import space_of
+from libexo.l4.space.space import space_of
 from libexo.testing import simulated
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from kernel.abi.messages import IpcCode, Label, Phase
 from libexo import l4
-from libexo.l4.constants import ipc_error
-from libexo.l4.fault import TUNNELLED, PageFaults
-from libexo.l4.registers import Registers
+from libexo.l4.engine.fault import TUNNELLED, PageFaults
+from libexo.l4.format.constants import ipc_error
+from libexo.l4.format.registers import Registers
 from tests.libexo.l4.spaces import BASE, Side, fpage, send, sides
 
 PAGER = 0x70_00000001

@@ -7,7 +7,7 @@ import pytest
 from kernel.abi.ids import thread_id, thread_number
 from kernel.abi.messages import IpcCode, Phase
 from libexo import attach, l4
-from libexo.l4.space import space_of
+from libexo.l4.space.space import space_of
 from tests.libexo.l4.stage import (
     LONG,
     MOMENT,

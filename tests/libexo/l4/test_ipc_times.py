@@ -7,7 +7,7 @@ import pytest
 
 from kernel.abi.messages import Phase
 from libexo import l4
-from libexo.l4.times import TimePoint
+from libexo.l4.format.times import TimePoint
 from tests.libexo.l4.stage import (
     LONG,
     MOMENT,

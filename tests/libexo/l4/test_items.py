@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libexo import l4
-from libexo.l4.decoding import decode
+from libexo.l4.format.decoding import decode
 
 words = st.integers(0, (1 << 64) - 1)
 pages = words.map(l4.Fpage.of)

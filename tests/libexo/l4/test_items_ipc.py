@@ -14,8 +14,8 @@ from kernel.abi.messages import (
     ShortPart,
 )
 from libexo import attach, l4
-from libexo.l4.exchange import DELIVER
-from libexo.wire import ENCODE
+from libexo.ipc.wire import ENCODE
+from libexo.l4.exregs import DELIVER
 from tests.libexo.l4.meetings import (
     ALL,
     BASE,

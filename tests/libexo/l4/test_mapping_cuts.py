@@ -5,7 +5,7 @@ import pytest
 from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.messages import IpcCode, Phase
 from libexo import attach, l4
-from libexo.l4.buffers import BUFFERS
+from libexo.l4.space.buffers import BUFFERS
 from tests.libexo.l4.meetings import (
     ALL,
     BASE,

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 import pytest
 
 from kernel.abi.limits import MAX_BATCH
-from kernel.lifecycle import Factory
+from kernel.programs import Factory
 from libexo import l4
 from libexo.host import current
 from libexo.l4 import memory
-from libexo.l4.registers import Registers
+from libexo.l4.format.registers import Registers
 from tests.kernel.puppets import Theatre, theatre
 from tests.libexo.l4.spaces import BASE, PAGE, THERE, Side, enter, fpage, send
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libexo import l4
-from libexo.l4.registers import Registers
+from libexo.l4.format.registers import Registers
 
 words = st.integers(0, (1 << 64) - 1)
 PAGE = l4.Fpage(0x8000, 4096) + l4.FullyAccessible

@@ -4,7 +4,7 @@ import pytest
 
 from kernel.abi.messages import IpcCode, Label, Phase
 from libexo import l4
-from libexo.l4.exchange import DELIVER
+from libexo.l4.exregs import DELIVER
 from tests.libexo.l4.meetings import (
     BASE,
     PAGE,

@@ -3,7 +3,7 @@
 import pytest
 
 from libexo import l4
-from libexo.l4.exchange import DELIVER
+from libexo.l4.exregs import DELIVER
 from tests.libexo.l4.meetings import (
     ALL,
     BASE,

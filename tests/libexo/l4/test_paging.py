@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from libexo import l4
 from libexo.environment import Environment
-from libexo.l4.space import space_of
+from libexo.l4.space.space import space_of
 from libexo.testing import simulated
 from tests.libexo.l4.spaces import BASE, PAGE, fpage
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libexo import l4
-from libexo.l4.placement import Placement, Span, place, span
+from libexo.l4.space.landing import Placement, Span, place, span
 
 MIB = 1 << 20
 END = 1 << 64

@@ -8,7 +8,8 @@ from kernel.abi.kip import Page
 from kernel.abi.messages import Label
 from libexo import l4
 from libexo.environment import Environment
-from libexo.l4.tcrs import DELAY_PREEMPTION
+from libexo.l4.format import registers as virtual
+from libexo.l4.format.tcrs import DELAY_PREEMPTION
 from libexo.testing import System, burn
 from tests.servers.rig import servers
 from tests.servers.scheduler.commanding import MS, compute, start
@@ -128,7 +129,7 @@ def test_no_handler(gone: int) -> None:
     def program(_: Environment) -> int:
         l4.Set_ExceptionHandler(gone)
         l4.EnablePreemptionFaultException()
-        l4.registers.current().error_code = 77
+        virtual.current().error_code = 77
         burn(25 * MS)
         l4.Ipc(l4.nilthread, l4.nilthread, 0)
         return l4.ErrorCode()
@@ -163,7 +164,7 @@ def test_a_delay_that_is_overrun() -> None:
         burn(25 * MS)
         before = env.page[Page.CRITICAL]
         enter_ipc()
-        return before, l4.registers.current().preempt_flags, env.page[Page.CRITICAL], l4.PreemptionPending()
+        return before, virtual.current().preempt_flags, env.page[Page.CRITICAL], l4.PreemptionPending()
 
     with servers() as system:
         result, heard = beside_a_loop(system, program, answers=True)
@@ -204,7 +205,7 @@ def test_delayed_and_signalled() -> None:
         enter_ipc()
         burn(25 * MS)
         enter_ipc()
-        return l4.registers.current().preempt_flags & DELAY_PREEMPTION
+        return virtual.current().preempt_flags & DELAY_PREEMPTION
 
     with servers() as system:
         result, heard = beside_a_loop(system, program, answers=True)

@@ -9,7 +9,7 @@ from kernel.abi.ids import ANY_THREAD
 from kernel.abi.kip import Page, Wait
 from kernel.abi.messages import Phase
 from libexo import attach, l4
-from libexo.standing import DOUBTED, HOLD
+from libexo.ipc.standing import DOUBTED, HOLD
 from libexo.transport.base import Transport
 from libexo.transport.faulty import FaultyTransport, Odds
 from tests.libexo.l4.stage import (

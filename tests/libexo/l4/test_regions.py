@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.abi.limits import FRAME_SIZE as PAGE
-from libexo.l4.regions import END, Holding, Regions, check_range
+from libexo.l4.space.regions import END, Holding, Regions, check_range
 
 places = st.integers(0, 15)
 lengths = st.integers(1, 8)

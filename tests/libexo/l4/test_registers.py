@@ -7,8 +7,8 @@ import pytest
 
 from libexo import l4
 from libexo.errors import ExoError
-from libexo.l4 import registers as virtual
-from libexo.l4.registers import Registers
+from libexo.l4.format import registers as virtual
+from libexo.l4.format.registers import Registers
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from kernel.abi.ids import thread_id
 from kernel.abi.kip import Page
 from libexo import l4
 from libexo.environment import Environment
+from libexo.l4.format import registers as virtual
 from libexo.testing import System, burn, simulated
 from tests.servers.rig import ask, servers
 from tests.servers.scheduler.commanding import MS, command, compute, start, two_processors, uses
@@ -168,7 +169,7 @@ def test_a_pending_preemption_is_forgotten() -> None:
     """Who gives up the processor has done what flag I asks for."""
 
     def program(env: Environment) -> bool:
-        registers = l4.registers.current()
+        registers = virtual.current()
         registers.preempt_flags = 1 << 7
         env.page[Page.OVERDUE] = 1
         l4.Yield()

@@ -9,8 +9,8 @@ from kernel.abi.kip import Head
 from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.rights import Rights
 from libexo import l4
-from libexo.l4.buffers import BUFFERS
-from libexo.l4.cuts import Overflow
+from libexo.l4.errors import Overflow
+from libexo.l4.space.buffers import BUFFERS
 from tests.kernel.puppets import ram_of, refusal, theatre
 from tests.libexo.l4.spaces import ALL, BASE, PAGE, THERE, enter, fpage, send, sides
 

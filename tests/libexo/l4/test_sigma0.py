@@ -8,11 +8,11 @@ from kernel.abi.ids import USER_BASE, thread_number
 from kernel.abi.kip import MEMORY, MEMORY_DESC, MemoryType
 from kernel.abi.limits import FRAME_SIZE as PAGE
 from kernel.abi.messages import Label
-from kernel.x2 import Range
+from kernel.x2.page import Range
 from libexo import l4
 from libexo.environment import Environment
 from libexo.l4.sigma0 import sigma0
-from libexo.l4.space import space_of
+from libexo.l4.space.space import space_of
 from tests.servers.memory.stage import keep
 from tests.servers.rig import ask, kill, servers
 

@@ -5,8 +5,8 @@ import pytest
 from kernel.abi.errors import Refusal
 from kernel.abi.space import UTCB_AREA
 from libexo import l4
-from libexo.l4.buffers import BUFFERS, BadAddress
-from libexo.l4.space import space_of
+from libexo.l4.space.buffers import BUFFERS, BadAddress
+from libexo.l4.space.space import space_of
 from tests.kernel.puppets import refusal
 from tests.libexo.l4.spaces import BASE, PAGE, fpage, sides
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libexo import l4
-from libexo.l4.cuts import Overflow
+from libexo.l4.errors import Overflow
 from tests.libexo.l4.spaces import PAGE, Side, fpage, send, sides
 
 PLACES = 8

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libexo import l4
-from libexo.l4.strings import decode_strings
+from libexo.l4.format.strings import decode_strings
 
 addresses = st.integers(0, (1 << 64) - 1)
 lengths = st.integers(0, (1 << 54) - 1)

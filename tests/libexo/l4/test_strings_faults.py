@@ -7,7 +7,7 @@ import pytest
 from kernel.abi.limits import MAX_STRING
 from kernel.abi.messages import IpcCode, Phase
 from libexo import l4
-from libexo.l4.buffers import BUFFERS
+from libexo.l4.space.buffers import BUFFERS
 from tests.libexo.l4.meetings import (
     ALL,
     BASE,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from kernel.abi.messages import Label as KernelLabel
 from libexo import l4
-from libexo.l4.registers import Registers
+from libexo.l4.format.registers import Registers
 
 words = st.integers(0, (1 << 64) - 1)
 labels = st.integers(0, (1 << 48) - 1)

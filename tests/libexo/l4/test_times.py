@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libexo import l4
-from libexo.l4.times import expires, split_timeouts
+from libexo.l4.format.times import expires, split_timeouts
 
 REACH = 1023 << 15
 """Microseconds that a point reaches."""

@@ -126,7 +126,7 @@ class Side:
         """Nothing is held."""
 
     def await_news(self) -> None:
-        """Sleep as `libexo.host.nap` does: until the doorbell, with a second look on the way."""
+        """Sleep as `libexo.host.ring_poll` does: until the doorbell, with a second look on the way."""
         if not self.line.doze():
             self.sleeping, self.may_look = True, True
             self.seen_when_asleep = -1 if self.buffer else self.other.issued

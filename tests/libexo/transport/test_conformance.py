@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from libexo.host.base import Source
 from libexo.testing.conformance import CHECKS, Rig
+from libexo.transport.base import Source
 from libexo.transport.faulty import FaultyTransport
 from libexo.transport.inprocess import Hub
 from libexo.transport.zmq import ZmqTransport

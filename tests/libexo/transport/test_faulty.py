@@ -99,3 +99,27 @@ def test_odds_are_probabilities(odds: dict[str, float]) -> None:
     """Probabilities below zero, or beyond one together, are an error."""
     with pytest.raises(ValueError, match="probabilities"):
         Odds(**odds)
+
+
+def test_held_back_when_its_channel_closes() -> None:
+    """It is lost, as what a socket has not sent: nothing is sent by a channel that is closed."""
+    faulty, channel, inbox = pair(Odds(delay=1), operations=4)
+    channel.send([b"x"])
+    channel.close()
+    for _ in range(4):
+        faulty.operate()
+
+    assert (everything(inbox), faulty.held) == ([], 0)
+
+
+def test_held_back_when_the_connection_of_a_peer_closes() -> None:
+    """An answer goes out first, as from a socket that lingers."""
+    hub = Hub()
+    faulty = FaultyTransport(hub.transport(), odds=Odds(delay=1), later=lambda span, put: None)
+    channel, inbox = hub.transport().channel("a", TOKEN), faulty.inbox(lambda token, why: None)
+    inbox.admit(TOKEN, Listener("a"), 1)
+    inbox.send(TOKEN, [b"x"])
+    assert channel.receive() is None
+    inbox.close_peer(TOKEN)
+
+    assert (channel.receive(), faulty.held) == ([b"x"], 0)

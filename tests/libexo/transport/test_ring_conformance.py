@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from libexo.rings import PAGES
+from libexo.ipc.ring import PAGES
 from libexo.testing import conformance
 from libexo.testing.conformance import CHECKS, Rig, check_another_token
 from libexo.testing.rings import RingHub

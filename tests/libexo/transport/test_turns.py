@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from libexo.ipc.wire import CALL
 from libexo.testing.rings import RingHub, lines
 from libexo.transport.framing import encode
 from libexo.transport.inprocess import Hub, Listener
 from libexo.transport.ring.ends import RingInbox
 from libexo.transport.ring.layout import short
-from libexo.transport.ring.patience import Patience
+from libexo.transport.ring.spinning import Patience
 from libexo.transport.turns import Turns
 from libexo.transport.zmq import QUEUE, STRAIGHT, WINDOW
-from libexo.wire import CALL
 from tests.libexo.transport.test_zmq import Party, Place
 
 HOST, GUEST, FLOOD = 1, 2, 90

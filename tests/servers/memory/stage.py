@@ -8,7 +8,7 @@ from kernel.abi.messages import Label
 from kernel.abi.program import Program, ProgramKind
 from libexo import attach, l4
 from libexo.environment import Environment
-from libexo.message import FpageItem, Message
+from libexo.ipc.message import FpageItem, Message
 from libexo.testing import System
 from libexo.testing.system import Task
 from servers.memory.api import Memory

@@ -1,14 +1,15 @@
 """A program and all its descendants have one quota, and no number of families takes what servers need."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
 from libexo import l4
 from libexo.environment import Environment
-from libexo.errors import RemoteError
+from libexo.errors import IpcError, RemoteError
+from libexo.ipc.message import GrantItem, Message
 from libexo.kip import EnvironmentRow
-from libexo.message import GrantItem, Message
 from libexo.testing import System
 from servers.memory.api import Memory
 from servers.memory.policy import Quotas
@@ -199,3 +200,53 @@ def test_the_quota_of_a_member_is_its_own() -> None:
         assert [(u.frames, u.quota, u.family) for u in usage if u.name == "child"] == [  # type: ignore[attr-defined]
             (10, 10, family(system, "first"))
         ]
+
+
+def keeps_what_comes(env: Environment) -> None:
+    """Take whatever anybody grants, for ever."""
+    while True:
+        sender, message = env.thread.wait()
+        with suppress(IpcError):
+            env.thread.reply(message if message.origin is not None else sender, Message())
+
+
+def passes_on(env: Environment) -> None:
+    """Take all one is given, and give it to the other family; then ask again."""
+    memory, size = Memory.connect(env), TOTAL
+    while size:
+        try:
+            extent = memory.allocate(size)
+        except RemoteError:
+            size //= 2
+        else:
+            env.thread.call(env.lookup("keeper"), Message(items=(GrantItem(extent.handle),)))
+    env.thread.sleep(10_000)
+
+
+def passes_on_pages(env: Environment) -> None:
+    """The same, with what sigma0 maps."""
+    size = 20
+    while size > 11:
+        found = item(rpc(env, l4.FpageLog2((1 << 64) - 1, size)))
+        if found == NIL:
+            size -= 1
+        else:
+            handle = env.sys.inventory()[-1]
+            env.thread.call(env.lookup("keeper"), Message(items=(GrantItem(handle),)))
+    env.thread.sleep(10_000)
+
+
+@pytest.mark.parametrize("gives", [passes_on, passes_on_pages])
+def test_what_another_family_was_given_counts_still(gives: Callable[[Environment], None]) -> None:
+    """A family asks, passes on to another one, and asks again: it has its quota no more than once."""
+    with servers() as system:
+        start(system, offer(system, keeps_what_comes, "keeper"))
+        start(system, offer(system, gives, "giver"))
+        assert frames(system) == {"keeper": TOTAL // 2}
+
+        kill(system, "giver")
+        kill(system, "keeper")
+        got: list[int] = []
+        half = TOTAL // 2
+        start(system, offer(system, lambda env: got.append(Memory.connect(env).allocate(half).pages), "next"))
+        assert got == [half]

@@ -10,8 +10,8 @@ from kernel.abi.rights import Rights
 from libexo import l4
 from libexo.environment import Environment
 from libexo.estate import Estate
-from libexo.l4.space import space_of
-from libexo.message import FpageItem, GrantItem, Message
+from libexo.ipc.message import FpageItem, GrantItem, Message
+from libexo.l4.space.space import space_of
 from libexo.testing import System
 from servers.memory.api import Memory
 from servers.memory.policy import Quotas

@@ -5,9 +5,9 @@ import pytest
 from kernel.abi.limits import FRAME_SIZE as PAGE
 from libexo import l4
 from libexo.environment import Environment
+from libexo.ipc.message import FpageItem, Message
 from libexo.l4.exo import MEM_ALLOC, memory_alloc, memory_free, memory_server
-from libexo.l4.space import space_of
-from libexo.message import FpageItem, Message
+from libexo.l4.space.space import space_of
 from servers.memory.api import Memory
 from tests.servers.memory.stage import ask, call, used
 from tests.servers.rig import kill, servers

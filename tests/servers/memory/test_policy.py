@@ -1,5 +1,12 @@
 """Who may have how much: plain numbers."""
 
+import sys
+from array import array
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Any, TypeVar
+
 import pytest
 
 from kernel.abi.limits import MAX_OFFERS
@@ -15,6 +22,8 @@ from servers.memory.policy import (
     check_message,
     find_free,
 )
+
+T = TypeVar("T")
 
 
 def test_the_default_quota() -> None:
@@ -118,13 +127,18 @@ def test_how_many_extents_come_in_a_message() -> None:
         check_message(MAX_OFFERS + 1)
 
 
+def of_frames(*users: int) -> memoryview:
+    """Whose each frame is, as the kernel interface page has it."""
+    return memoryview(array("I", users))
+
+
 @pytest.mark.parametrize(
     ("count", "alignment", "lowest", "found"),
     [(1, 1, 0, 2), (1, 1, 3, 3), (2, 2, 0, 2), (2, 2, 3, 6), (3, 4, 0, None), (1, 4, 1, None), (2, 1, 3, 6)],
 )
 def test_the_first_that_fits(count: int, alignment: int, lowest: int, found: int | None) -> None:
     """A run is free from end to end, begins at a multiple of the alignment, and is the first such."""
-    users = [1, 1, 0, 0, 1, 1, 0, 0]
+    users = of_frames(1, 1, 0, 0, 1, 256, 0, 0)
     if found is not None:
         assert find_free(users, count, alignment, lowest) == found
         return
@@ -136,4 +150,40 @@ def test_more_than_there_is() -> None:
     """A run longer than RAM, or all of it while a frame is taken, is not found."""
     for users, count in (([0] * 8, 16), ([0] * 7 + [1], 8)):
         with pytest.raises(OutOfMemory):
-            find_free(users, count, count)
+            find_free(of_frames(*users), count, count)
+
+
+def test_no_frame_is_looked_at_by_itself() -> None:
+    """Of much RAM that is taken, and of runs that fit nowhere, few lines of Python are run to find what does."""
+    taken = [1] * 100_000
+    for users, count, found in (
+        ([*taken, 0], 1, 100_000),
+        ([*taken, 1, 0, 0, 1, 0, 0, 0, 0], 4, 100_004),
+        ([0, *taken], 2, None),
+    ):
+        lines, result = lines_run(partial(find_free_or_none, of_frames(*users), count, count))
+        assert (result, lines < 30) == (found, True)
+
+
+def find_free_or_none(users: memoryview, count: int, alignment: int) -> int | None:
+    try:
+        return find_free(users, count, alignment)
+    except OutOfMemory:
+        return None
+
+
+def lines_run(work: Callable[[], T]) -> tuple[int, T]:
+    """Return how many lines of Python *work* runs, and its result."""
+    count = [0]
+
+    def trace(_frame: FrameType, event: str, _argument: Any) -> Any:  # noqa: ANN401 - as sys.settrace has it
+        count[0] += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        result = work()
+    finally:
+        sys.settrace(before)
+    return count[0], result

@@ -8,8 +8,8 @@ from kernel.abi.ids import ANY_FRAME
 from kernel.abi.limits import FRAME_SIZE as PAGE
 from kernel.abi.messages import Label
 from libexo import l4
+from libexo.ipc.message import FpageItem
 from libexo.l4.exo import MEM_ALLOC, MEM_FREE
-from libexo.message import FpageItem
 from servers.memory.handed import Piece
 from servers.memory.policy import MemoryRefused
 from servers.memory.protocol import (

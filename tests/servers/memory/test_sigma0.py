@@ -10,8 +10,8 @@ from kernel.abi.rights import Rights
 from libexo import l4, vm
 from libexo.environment import Environment
 from libexo.errors import IpcError
-from libexo.l4.space import space_of
-from libexo.message import FpageItem, GrantItem, MapItem, Message
+from libexo.ipc.message import FpageItem, GrantItem, MapItem, Message
+from libexo.l4.space.space import space_of
 from servers.memory.api import Memory
 from tests.servers.memory.stage import NIL, PAGE, ask, call, extents, fpage, item, keep, operate, rpc, used
 from tests.servers.rig import servers

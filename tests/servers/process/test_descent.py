@@ -8,7 +8,8 @@ import pytest
 from libexo.environment import Environment
 from libexo.errors import RemoteError
 from libexo.testing import System
-from servers.process.api import Processes, ProgramSpec
+from servers.memory.api import Memory
+from servers.process.api import Exit, Processes, ProgramSpec
 from servers.process.children import Child
 from servers.process.descent import called, pass_on, with_descendants
 from servers.process.policy import NoFamily, NoSuchProgram
@@ -71,6 +72,14 @@ def test_a_name_that_an_orphan_took_over() -> None:
     assert names(called(family, "bomb")) == ["bomb", "bomb-2"]
 
 
+def test_a_name_that_was_used_again() -> None:
+    """The first of a family is called as an older one's was: it ends, and the older's rest next."""
+    older, newer = [child("rest", 7, 0, "job", 6)], [child("job", 9), child("work", 10, 9, "job", 9)]
+
+    assert names(called([*older, *newer], "job")) == ["job", "work"]
+    assert names(called(older, "job")) == ["rest"]
+
+
 def test_who_ends_leaves_its_children_to_its_parent() -> None:
     """So a descendant is found from every living program it came of."""
     first, middle, last = child("a", 1), child("aa", 2, 1, "a", 1), child("aaa", 3, 2, "a", 1)
@@ -123,7 +132,7 @@ def test_a_program_and_its_descendants_end(desk: Desk, name: str, left: list[str
 
     ended = desk.do(lambda: desk.root.end_family(name), seconds=20)
 
-    assert ended == [each for each in ("first", "middle", "last") if each not in left]
+    assert names(ended) == [each for each in ("first", "middle", "last") if each not in left]
     assert alive(desk.system) == sorted([*left, *SERVERS, "other"])
 
 
@@ -135,7 +144,7 @@ def test_of_who_ended_the_descendants_end(desk: Desk, again: str) -> None:
     if again:
         kill(desk.system, again)
 
-    assert desk.do(lambda: desk.root.end_family("first", 0), seconds=10) == ["last"]
+    assert names(desk.do(lambda: desk.root.end_family("first", 0), seconds=10)) == ["last"]
     assert alive(desk.system) == sorted([*SERVERS, "other"])
 
 
@@ -156,7 +165,7 @@ def test_after_restarts_the_descendants_are_found(desk: Desk) -> None:
     kill(system, "middle")
     assert {"middle", "late"} <= {*alive(system)}
 
-    assert desk.do(lambda: desk.root.end_family("middle"), seconds=10) == ["middle", "late"]
+    assert names(desk.do(lambda: desk.root.end_family("middle"), seconds=10)) == ["middle", "late"]
     assert alive(system) == sorted(["first", *SERVERS])
 
 
@@ -171,7 +180,7 @@ def test_who_is_being_ended_starts_nobody(desk: Desk) -> None:
 
     ended = desk.do(lambda: desk.root.end_family("bomb", 5), seconds=10)
 
-    assert ended[0] == "bomb"
+    assert ended[0].spec.name == "bomb"
     assert 0 < len(said) == len(specs) - len(ended[1:])
     assert {text.partition(": it")[0] for text in said} == {
         "SpawnRefused: bomb is being ended with all its descendants"
@@ -205,3 +214,51 @@ def test_servers_of_the_topology_have_no_family(desk: Desk) -> None:
     with pytest.raises(NoSuchProgram, match="'nobody'"):
         desk.do(lambda: desk.root.end_family("nobody"))
     assert alive(desk.system) == sorted(SERVERS)
+
+
+def test_who_ended_while_he_was_to_be_ended_is_not_forgotten(desk: Desk) -> None:
+    """The kernel has ended a program, and has yet to say so: whoever waits for it hears of it all the same."""
+    start(desk.system, offer(desk.system, sleep, "short"))
+    heard: list[Exit] = []
+
+    def end_one_that_ended() -> None:
+        child = desk.root.named("short")
+        desk.root.when_ended(child.thread, heard.append)
+        desk.root.environment.sys.environment_destroy(child.handle, "")
+        desk.root.end(child, 0)
+
+    desk.do(end_one_that_ended)
+    assert len(heard) == 1
+    assert alive(desk.system) == sorted(SERVERS)
+
+
+def test_who_waits_to_be_restarted_ends_with_its_family_at_once(desk: Desk) -> None:
+    """Its name is free, and what the kernel kept for its successor goes back."""
+    fails = offer(desk.system, lambda env: Memory.connect(env).allocate(9), "fails")
+    fails.restart, fails.budget = "always", {"restarts": 0, "children": 0}
+    start(desk.system, offer(desk.system, starts([fails], []), "first"), 20)
+    assert alive(desk.system) == sorted([*SERVERS, "first"])
+
+    ended = desk.do(lambda: desk.root.end_family("first", 0), seconds=0.1)
+
+    assert names(ended) == ["first", "fails"]
+    with pytest.raises(NoSuchProgram):
+        desk.do(lambda: desk.root.named("fails"))
+
+
+def test_nobody_gives_a_child_more_time_than_he_has(desk: Desk) -> None:
+    """An operator ends a family by its own grace: none of it ignores SIGTERM for longer than the first may."""
+    system = desk.system
+    stubborn, modest = offer(system, sleep, "stubborn"), offer(system, sleep, "modest")
+    stubborn.grace, modest.grace = 3600, 1
+    first = offer(system, starts([stubborn, modest], []), "first")
+    first.grace = 2
+    start(system, first, 2)
+    for environment in system.kernel.environments:
+        if environment.name == "stubborn":
+            environment.body.handlers[signal.SIGTERM] = lambda: None  # type: ignore[attr-defined]
+
+    ended = desk.do(lambda: desk.root.end_family("first"), seconds=3)
+
+    assert {child.spec.name: child.spec.grace for child in ended} == {"first": 2, "stubborn": 2, "modest": 1}
+    assert alive(system) == sorted(SERVERS)

@@ -153,6 +153,28 @@ def test_back_to_the_topology(desk: Desk) -> None:
     assert (desk.run_by("scheduler"), plans(desk.system)) == ("servers.scheduler", 1)
 
 
+def test_what_is_called_off_before_it_began(desk: Desk) -> None:
+    """The old one was killed, and has yet to end: it is back, and the operator is told why."""
+    spec = ProgramSpec(int(ProgramKind.PYTHON), ("lottery",))
+
+    def change_ones_mind() -> None:
+        made = desk.root.replacements.begin("scheduler", spec, [], (), desk.heard.append)
+        desk.root.replacements.call_off(made, "changed my mind", desk.heard.append)
+
+    desk.do(change_ones_mind, 2)
+    assert desk.heard == ["changed my mind"]
+    assert desk.run_by("scheduler") == "servers.scheduler"
+
+
+def test_what_the_kernel_refuses_to_start(desk: Desk) -> None:
+    """What ran before is back, and the operator is told why."""
+    spec = ProgramSpec(int(ProgramKind.PYTHON), ("lottery", "\0"))
+    desk.do(lambda: desk.root.replacements.begin("scheduler", spec, [], (), desk.heard.append), 2)
+
+    assert ["NUL" in why or "null" in why for why in desk.heard] == [True]
+    assert desk.run_by("scheduler") == "servers.scheduler"
+
+
 def test_what_a_replacement_replaced_comes_back(desk: Desk) -> None:
     """A second replacement that fails leaves the first in its place."""
     desk.root.replacements.keep(desk.begin("scheduler", "lottery"))

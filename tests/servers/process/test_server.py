@@ -7,7 +7,7 @@ import pytest
 
 from libexo.environment import Environment
 from libexo.errors import NotFound, RemoteError
-from libexo.message import Message
+from libexo.ipc.message import Message
 from servers.process.api import Exit, Processes, ProgramSpec
 from tests.servers.rig import alive, ask, kill, offer, servers
 

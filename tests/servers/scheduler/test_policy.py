@@ -1,8 +1,17 @@
 """From members and shares to a plan: plain numbers."""
 
+import msgspec
 import pytest
 
-from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
+from kernel.abi.limits import (
+    FRAME_SIZE,
+    MAX_ENVIRONMENTS,
+    MAX_INTERRUPTS,
+    MAX_SLICE_US,
+    MAX_SLICES,
+    MIN_SLICE_US,
+)
+from libexo.estate import Estate
 from libexo.nouns import MAX_SHARE
 from servers.scheduler.policy import (
     QUANTUM_US,
@@ -13,6 +22,7 @@ from servers.scheduler.policy import (
     admitted,
     check_share,
     divide,
+    estate_pages,
 )
 
 
@@ -121,11 +131,30 @@ def test_a_family_divides_its_part(count: int, share: int) -> None:
     """However many it has, and however they divide it, its members have together what one other has."""
     many, one = family(1000, count, share=share), family(2000, 1)
     plan = divide(RoundRobin(), many + one)
-    [other] = [length for thread, length in plan if thread == 2000]
+    other = total(plan, one)
 
     assert total(plan, many) == pytest.approx(other, rel=0.03)
+    assert {thread for thread, _ in plan} == {each.thread for each in many + one}
     assert min(length for _, length in plan) >= MIN_SLICE_US
     assert other <= QUANTUM_US * 13
+
+
+@pytest.mark.parametrize("counts", [(2, 2), (20, 21), (63, 63), (63, 63, 63), (3, 199)])
+@pytest.mark.parametrize("share", [1, 1000])
+def test_nobody_waits_longer_for_a_family_that_has_many(counts: tuple[int, ...], share: int) -> None:
+    """Between two slices of one who is alone, each family has one part, as far as a slice can be cut."""
+    groups = [family(1000 * n, count, share=share) for n, count in enumerate(counts, 1)]
+    plan = divide(RoundRobin(), [each for group in groups for each in group] + family(9000, 1))
+    begins = [at for at, (thread, _) in enumerate(plan) if thread == 9000]
+    waits = [
+        sum(length for _, length in plan[after + 1 : at])
+        if after < at
+        else sum(length for _, length in [*plan[after + 1 :], *plan[:at]])
+        for after, at in zip([begins[-1], *begins], begins, strict=False)
+    ]
+
+    longest = max(length for thread, length in plan if thread != 9000)
+    assert max(waits) <= len(groups) * (QUANTUM_US + longest)
 
 
 def test_a_family_divides_by_shares() -> None:
@@ -145,3 +174,17 @@ def test_sleepers_of_a_family() -> None:
     plan = divide(RoundRobin(), members)
 
     assert plan == [(1000, QUANTUM_US), *((1000 + n, QUANTUM_US // 2) for n in (1, 2, 3))]
+
+
+@pytest.mark.parametrize("processors", [1, 2, 16])
+def test_what_is_said_of_everybody_fits_the_estate(processors: int) -> None:
+    """All that the processors can have planned, and the interrupt threads, each with the longest numbers."""
+    said = Standing(
+        MAX_SHARE, 255, MAX_SLICE_US, 1 << 63, 1 << 63, True, 255, MAX_SLICE_US, 1 << 63, MAX_SHARE
+    )
+    most = min(processors * MAX_SLICES, MAX_ENVIRONMENTS) + MAX_INTERRUPTS
+    standings = {(1 << 63) + n: said for n in range(most)}
+    estate = Estate(memoryview(bytearray(estate_pages(processors) * FRAME_SIZE)))
+
+    estate.store(msgspec.msgpack.encode(standings))
+    assert estate.load()

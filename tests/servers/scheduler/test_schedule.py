@@ -9,7 +9,8 @@ from kernel.abi.kip import EnvironmentState
 from kernel.abi.limits import MAX_SLICE_US, MIN_SLICE_US
 from libexo import l4
 from libexo.environment import Environment
-from libexo.l4.controls import UNCHANGED, time_control
+from libexo.l4.format import registers as virtual
+from libexo.l4.format.controls import UNCHANGED, time_control
 from libexo.testing import System, Task
 from servers.scheduler.api import Scheduler
 from servers.scheduler.policy import QUANTUM_US
@@ -29,7 +30,7 @@ NOTHING = (UNCHANGED,) * 4
 
 def schedule(dest: int, *controls: int) -> tuple[int, int, int]:
     """Old time control, result, and the error code, which is 0 on success."""
-    l4.registers.current().error_code = 0
+    virtual.current().error_code = 0
     old, result = l4.Schedule(dest, *controls)
     return old, result, l4.ErrorCode()
 

@@ -7,7 +7,7 @@ import pytest
 from kernel.abi.ids import thread_id
 from kernel.abi.program import Program, ProgramKind
 from libexo import l4
-from libexo.l4.controls import UNCHANGED, time_control
+from libexo.l4.format.controls import UNCHANGED, time_control
 from libexo.testing import System
 from tests.servers.rig import ask, kill, servers
 from tests.servers.scheduler.test_schedule import NOTHING, schedule

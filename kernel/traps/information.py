@@ -1,0 +1,31 @@
+"""The trap that tells an environment who it is, and shows it what is exposed."""
+
+from typing import TYPE_CHECKING
+
+from kernel.abi import traps
+from kernel.dispatch import Call, Handlers
+
+if TYPE_CHECKING:
+    from kernel.kernel import Kernel
+
+
+def _kernel_interface(kernel: "Kernel", call: Call[traps.KernelInterface]) -> traps.Interface:
+    caller = call.caller
+    call.gives.append(kernel.kip.descriptor())
+    call.gives.append(caller.shared.descriptor(writable=True))
+    call.gives.append(kernel.exposure.trace.descriptor())
+    return traps.Interface(
+        thread=caller.thread,
+        environment=caller.number,
+        kip_size=kernel.kip.size,
+        trace_size=kernel.exposure.trace.size,
+        utcb_area=_ends(caller.utcb_area or range(0)),
+        kip_area=_ends(caller.kip_area),
+    )
+
+
+def _ends(area: range) -> tuple[int, int]:
+    return area.start, area.stop
+
+
+HANDLERS: Handlers = {traps.KernelInterface: _kernel_interface}

@@ -1,0 +1,76 @@
+"""What attaching gives a program: the ground it stands on, its traps, and what the kernel shows it.
+
+All of libexo below `libexo.environment` needs this and no more.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from kernel.abi.gate import Upcall
+from kernel.abi.kip import PAGE_SIZE
+from libexo.errors import ExoError
+from libexo.host.base import Host
+from libexo.kip import Kip
+from libexo.sys import Sys
+from libexo.views import Views
+
+
+class Services(Protocol):
+    """What is asked of servers, and of what stands above all this; `libexo.services` has it."""
+
+    def ring_memory(self, pages: int) -> int:
+        """Return the handle of an extent of *pages* pages. Raises NotFound, RemoteError."""
+
+    def memory(self) -> Any:  # noqa: ANN401 - a stub, of which few below know the interface
+        """Return a stub of the memory server."""
+
+    def publish(self, name: str) -> None:
+        """Have *name* published for the calling thread. Raises NotFound, RemoteError."""
+
+    def create_thread(self, timeout: float | None = None) -> int:
+        """Have another thread made, asking for *timeout* seconds; return its id. Raises NotFound, RemoteError."""
+
+    def switch(self, thread: int) -> None:
+        """Give the rest of the slice to *thread*. Raises NotFound, RemoteError."""
+
+    def start_thread(self, pager: Any, function: Callable[[int], object], sp: int) -> int:  # noqa: ANN401 - see above
+        """Have *function* run as another thread, which thread *pager* starts with word *sp*; return its id."""
+
+    def thread_changed(self, upcall: Upcall) -> None:
+        """A thread was activated, changed or deleted."""
+
+
+class Attachment:
+    """One program's, of the system it is part of."""
+
+    services: Services
+    on_upcalls: Callable[[Sequence[bytes], Any], object]
+    """Told the upcalls that one of its threads took out of the gate, and that thread's core."""
+
+    def __init__(self, host: Host) -> None:
+        """Stand on *host*: ask the kernel who we are, and map what it shows. Raises TrapRefused, GateClosed."""
+        self.host = host
+        self.gate = host.gate
+        self.sys = Sys(host.gate, host.close_descriptor)
+        interface, (kip, page, trace) = self.sys.kernel_interface()
+        self.number = interface.environment
+        self.first = interface.thread
+        """The id that the first of its threads began with."""
+        self.areas = interface.utcb_area, interface.kip_area
+        """Where X.2 has UTCBs and kernel interface page: nothing can be mapped there."""
+        self.kip = Kip(host.map(kip, interface.kip_size, writable=False))
+        self.page = host.map(page, PAGE_SIZE, writable=True).cast("Q")
+        """The environment page, as words: see `kernel.abi.kip.Page`."""
+        self._trace = (trace, interface.trace_size)
+        self.views = Views(host, self.sys)
+        self.heaps: WeakSet[object] = WeakSet()
+        """Those in its memory: they refuse in a process that was forked."""
+
+    def trace(self) -> memoryview:
+        """Map the kernel's event ring (layout: `kernel.abi.events`); once."""
+        descriptor, size = self._trace
+        self._trace = (None, 0)
+        if not size:
+            raise ExoError("the event ring is mapped already")
+        return self.host.map(descriptor, size, writable=False)

@@ -1,0 +1,174 @@
+"""Waiting for rings and for everything else at once: look for a while, say that we sleep, sleep.
+
+In the place of a `select.poll`. A ring end is a `libexo.transport.ring.ends.RingEnd`; what brings messages through
+a socket of ZeroMQ is asked where it was used since it was last asked, because its descriptor tells of changes only.
+
+Doorbells are watched for edges: each ring of one wakes us, whether or not it was silenced after the one before. So
+they are silenced now and then, before they are full, and a wake-up is one call of the host on either side.
+"""
+
+import os
+import select
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from libexo.transport.base import Source
+    from libexo.transport.ring.ends import RingEnd
+    from libexo.transport.ring.line import Line
+    from libexo.transport.zmq import ZmqInbox
+
+SILENCE_AFTER = 64
+"""Sleeps after which doorbells are silenced, and the host is asked again whether we are kept on one processor."""
+LINGER = 0.05
+"""How long to sleep before the second look (`libexo.transport.ring.line`, *Order*), in seconds: longer than the
+host's own tick, for a timer that comes before it costs ten times what all the rest does."""
+YIELDS = 2
+"""How often to let the other side have the processor both are kept on, before sleeping."""
+KEPT_NS = 200_000
+"""For how long it may be kept, in all."""
+KEEP = 64
+"""How often we sleep at once after it was kept longer."""
+EVENTS = 16
+"""Taken at a time; there is a buffer made for as many each time."""
+_EDGES = select.EPOLLIN | select.EPOLLET
+_HUNG_UP = select.EPOLLHUP | select.EPOLLERR
+
+
+class Nap:
+    """Waits for one set of sources, of which some are rings."""
+
+    def __init__(self, sources: "Sequence[Source]", now: Callable[[], int]) -> None:
+        """Wait for *sources*; *now* is the time in ns."""
+        self._now = now
+        self._processor = -1
+        """The one we are kept on, -1 if there are several, as last asked."""
+        self._naps = 0
+        self._keeps = 0
+        """How often not to let others have our processor."""
+        self._learns = True
+        """How long it pays to look depends on how long we sleep."""
+        self._rings = [cast("RingEnd", source) for source in sources if hasattr(source, "doze")]
+        others = [source for source in sources if not hasattr(source, "doze")]
+        others += [source for ring in self._rings for source in ring.inner()]
+        self._sockets = [cast("ZmqInbox", source) for source in others if hasattr(source, "look")]
+        self._plain = {source.fileno() for source in others} - {socket.fileno() for socket in self._sockets}
+        self._changes = -1
+        self._bells: dict[int, tuple[RingEnd, Line]] = {}
+        self._watch = select.epoll()
+        self._wait = self._watch.poll
+        for source in others:
+            self._watch.register(source.fileno(), select.EPOLLIN)
+
+    def poll(self, milliseconds: int = -1) -> list[tuple[int, int]] | None:
+        """Wait that long, or for ever; return the plain descriptors that have something, with their events.
+
+        None: there is something in a ring, and nobody has looked at anything else.
+        """
+        rings = self._rings
+        if milliseconds:
+            for ring in rings:
+                if ring.looked:
+                    ring.looked = False
+                elif ring.spin():
+                    return None
+                if ring.patience.shares and self._hands_over(ring):
+                    return None
+        if not self._naps % SILENCE_AFTER:
+            self._tend()
+        self._naps += 1
+        began = self._now() if self._learns else 0
+        events: list[tuple[int, int]] | None = None
+        for ring in rings:
+            if ring.doze():
+                break
+        else:
+            events = [] if self._sockets and self._ask_sockets() else self._sleep(milliseconds)
+        for ring in rings:
+            ring.wake(self._processor)
+            if began and milliseconds:
+                ring.patience.slept(began, self._now())
+        return events if events is None or not events else self._took(events)
+
+    def _hands_over(self, ring: "RingEnd") -> bool:
+        """Let the other side of *ring* have our processor for a moment; say whether there is something then.
+
+        Neither need be woken so. Where somebody kept it for long, it was one who computes, before whom the host
+        lets go who slept: then we sleep at once for a while.
+        """
+        if self._keeps:
+            self._keeps -= 1
+            return False
+        began = self._now()
+        for _ in range(YIELDS):
+            os.sched_yield()
+            if ring.ready():
+                return True
+        if self._now() - began > KEPT_NS:
+            self._keeps = KEEP
+        return False
+
+    def _tend(self) -> None:
+        """Silence doorbells, and ask what does not change often."""
+        processors = os.sched_getaffinity(0)
+        self._processor = processors.pop() if len(processors) == 1 else -1
+        for ring, line in list(self._bells.values()):
+            ring.rang(line)
+        self._learns = False
+        for ring in self._rings:
+            ring.patience.share(ring.shares(self._processor))
+            self._learns |= ring.patience.learns
+
+    def _ask_sockets(self) -> bool:
+        """Ask the sockets that were used whether they have a message, and tell those that do."""
+        found = False
+        for socket in self._sockets:
+            if not socket.is_quiet and socket.look():
+                socket.is_ready = found = True
+        for ring in self._rings:
+            ring.found_others = found
+        return found
+
+    def _sleep(self, milliseconds: int) -> list[tuple[int, int]]:
+        """Sleep that long at most; return what the host says."""
+        if sum([ring.changes for ring in self._rings]) != self._changes:
+            self._watch_bells()
+        linger = LINGER if milliseconds else 0
+        events = self._wait(linger, EVENTS)
+        if events or 0 <= milliseconds <= 1 or any(ring.stirs() for ring in self._rings):
+            return events
+        return self._wait(milliseconds / 1000 - linger if milliseconds > 0 else None, EVENTS)
+
+    def _watch_bells(self) -> None:
+        """Watch the doorbells of all lines there are now."""
+        wanted = {number: (ring, line) for ring in self._rings for number, line in ring.bells().items()}
+        for number, known in self._bells.items():
+            if wanted.get(number) != known:
+                with suppress(OSError):  # it was closed, and forgotten with that
+                    self._watch.unregister(number)
+        for number, line in wanted.items():
+            if self._bells.get(number) != line:
+                self._watch.register(number, _EDGES)
+        self._bells = wanted
+        self._changes = sum(ring.changes for ring in self._rings)
+
+    def _took(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return what has something besides doorbells; find out about those that hung up."""
+        if len(events) == 1 and events[0][1] == select.EPOLLIN and events[0][0] in self._bells:
+            return []
+        plain = []
+        for number, event in events:
+            if number in self._bells:
+                if event & _HUNG_UP:
+                    ring, line = self._bells[number]
+                    ring.rang(line)
+                continue
+            if number in self._plain:
+                plain.append((number, event))
+            for socket in self._sockets:
+                if socket.fileno() == number:
+                    socket.is_quiet = False
+            for ring in self._rings:
+                ring.found_others = True
+        return plain

@@ -1,0 +1,28 @@
+"""The rendezvous: messages between threads, their items and time-outs, and its face that waits.
+
+    from libexo import ipc
+
+    reply = thread.call(to, ipc.Message(label=0x40, words=(1, 2, 3)), timeout=1.0)
+
+`thread` is what programs use. Below it, from the top: `rendezvous` with its halves `sending` and `receiving`,
+what they know of partners and of messages under way (`exchange`, `peers`, `pending`), and what a message is
+(`message`, `packing`, `wire`). None of them waits: three faces drive them, this one, `libexo.aio` and `libexo.l4`.
+"""
+
+from kernel.abi.ids import ANY_LOCAL_THREAD, ANY_THREAD
+from libexo.ipc.message import FpageItem, GrantItem, Item, MapItem, Message
+from libexo.ipc.ring import open_ring
+from libexo.ipc.thread import READY, Thread
+
+__all__ = [
+    "ANY_LOCAL_THREAD",
+    "ANY_THREAD",
+    "READY",
+    "FpageItem",
+    "GrantItem",
+    "Item",
+    "MapItem",
+    "Message",
+    "Thread",
+    "open_ring",
+]

@@ -1,0 +1,71 @@
+"""Somebody's binding to us, once it is identified."""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from libexo.transport.base import Ticket
+    from libexo.transport.ring.line import Line
+
+
+class Peer:
+    """Somebody's binding to us, identified."""
+
+    __slots__ = (
+        "answer_ticket",
+        "doubted",
+        "environment",
+        "epoch",
+        "family",
+        "kept",
+        "last",
+        "line",
+        "redirected",
+        "send_ticket",
+        "thread",
+        "token",
+    )
+
+    def __init__(
+        self,
+        thread: int,
+        environment: int,
+        token: bytes,
+        tickets: "tuple[Ticket, Ticket]",
+        *,
+        redirected: bool,
+        family: int = 0,
+    ) -> None:
+        """The messages under *token* are from *thread* of *environment*."""
+        self.thread = thread
+        self.environment = environment
+        self.family = family
+        """The party it is of, in whose turn its messages are received."""
+        self.token = token
+        self.send_ticket, self.answer_ticket = tickets
+        self.redirected = redirected
+        """Its messages were meant for others, and say for whom."""
+        self.epoch = 0
+        """The binding epoch it was identified in."""
+        self.last = 0
+        """The highest sequence number taken: what comes at or below it is a duplicate."""
+        self.doubted = -1
+        """What `last` was when it had put a message up that never came: it is not waited for until one comes."""
+        self.kept = 0
+        """The number of a message that is ours, though its ticket was put up again: see `Peers.put_back`."""
+        self.line: Line | None = None
+        """Our end of the ring, where the binding has one."""
+
+    def close(self) -> None:
+        """Forget it."""
+        self.send_ticket.close()
+        self.answer_ticket.close()
+        if self.line is not None:
+            self.line.close()
+
+
+def put_up(ticket: "Ticket", sequence: int) -> None:
+    """Put *sequence* up, unless none is; a ticket that was closed meanwhile has no use for it."""
+    if sequence:
+        with suppress(OSError):
+            ticket.post(sequence)

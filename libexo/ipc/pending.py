@@ -1,0 +1,103 @@
+"""Messages that arrived and were not taken yet: in what order, and which of them are too many.
+
+Each weighs its bytes, and a little for being there. While a thread waits for one partner, those of others stay;
+beyond what it may hold, the family that has the most there loses its latest.
+"""
+
+from collections import Counter, deque
+from operator import attrgetter
+
+from kernel.abi.gate import Upcall
+from kernel.abi.ids import ANY_LOCAL_THREAD
+from kernel.abi.limits import SHORT_STRING
+from kernel.abi.messages import Packet, ShortPart
+from libexo.ipc.exchange import Arrival
+from libexo.ipc.packing import plain
+from libexo.ipc.wire import SEND
+
+_SINCE = attrgetter("since")
+
+
+class Pending(deque[Arrival]):
+    """What arrived and was not taken yet, messages of the kernel too."""
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        super().__init__()
+        self.weight = 0
+
+    def append(self, arrival: Arrival) -> None:
+        """Add *arrival* as the last."""
+        super().append(arrival)
+        self.weight += arrival.weight
+
+    def popleft(self) -> Arrival:
+        """Take the first."""
+        arrival = super().popleft()
+        self.weight -= arrival.weight
+        return arrival
+
+    def remove(self, arrival: Arrival) -> None:
+        """Take *arrival*."""
+        super().remove(arrival)
+        self.weight -= arrival.weight
+
+    def put_in_order(self, now: int) -> None:
+        """Have first whose sender has waited longest. Nobody can claim to have begun to later than *now*."""
+        if len(self) > 1:
+            for arrival in self:
+                arrival.since = min(arrival.since, now)
+            ordered = sorted(self, key=_SINCE)
+            super().clear()
+            super().extend(ordered)
+
+    def is_enough(self, most: int) -> bool:
+        """Say whether there is enough to find who has waited longest: *most*, or two of one sender.
+
+        Who sends a second message while the first waits does not wait with it yet.
+        """
+        if len(self) >= most:
+            return True
+        senders = [arrival.peer for arrival in self if arrival.peer is not None]
+        return len(set(senders)) < len(senders)
+
+    def cut(self, room: int) -> list[Arrival]:
+        """Keep what fits into *room*; return the others: the latest of the families that have most."""
+        theirs: dict[int, list[Arrival]] = {}
+        weight: Counter[int] = Counter()
+        for arrival in self:
+            if arrival.peer is not None:
+                theirs.setdefault(arrival.peer.family, []).append(arrival)
+                weight[arrival.peer.family] += arrival.weight
+        gone: dict[Arrival, None] = {}
+        while self.weight > room and weight:
+            most = max(weight, key=weight.__getitem__)
+            latest = theirs[most].pop()
+            gone[latest] = None
+            weight[most] -= latest.weight
+            self.weight -= latest.weight
+            if not theirs[most]:
+                del weight[most]
+        kept = [arrival for arrival in self if arrival not in gone]
+        super().clear()
+        super().extend(kept)
+        return list(gone)
+
+
+def is_from(arrival: Arrival, sender: int, environment: int) -> bool:
+    """Say whether *arrival* is from *sender*, be it anybody of *environment*, where it arrived."""
+    if sender == arrival.sender:
+        return True
+    peer = arrival.peer
+    if peer is None:
+        return False
+    if sender == ANY_LOCAL_THREAD:
+        return peer.environment == environment
+    return sender == peer.thread
+
+
+def of_kernel(upcall: Upcall, now: int) -> Arrival:
+    """Return a message of the kernel as one that arrived."""
+    parts = (ShortPart(upcall.text.encode()[:SHORT_STRING]),) if upcall.text else ()
+    packet = Packet(SEND, 0, upcall.label, upcall.words, parts)
+    return Arrival(None, upcall.sender, packet, frames := [b""], plain(packet, frames), now)

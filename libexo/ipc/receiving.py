@@ -1,0 +1,449 @@
+"""The receiving half of the rendezvous: who sends to us, what waits to be taken, and our answers.
+
+Messages are taken one by one, as they are asked for, oldest first: what was not asked for stays. *Oldest* goes
+by when the sender began to wait, as it says itself; nobody can claim to have waited since before the last look at
+the inbox, nor since a time to come. A message that was sent when its receiver was ready kept nobody
+waiting: it is taken without a look at what came right behind it. Where many wait, the inbox hands them over in
+turn, one of each party: a program with all its descendants (`libexo.transport.turns`).
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from kernel.abi.gate import Upcall
+from kernel.abi.ids import ANY_THREAD, show_thread
+from kernel.abi.limits import MAX_OFFERS
+from kernel.abi.messages import XFER_AT, IpcCode, Packet, Phase
+from libexo.errors import ExoError, IpcTimeout, NoPartner, TrapRefused, error_word
+from libexo.ipc import message as messages
+from libexo.ipc.exchange import Answer, Arrival
+from libexo.ipc.following import Followed
+from libexo.ipc.message import Item, Message, Origin
+from libexo.ipc.packing import check, pack, plain, take_back, unpack
+from libexo.ipc.peer import Peer, put_up
+from libexo.ipc.peers import Peers
+from libexo.ipc.pending import Pending, is_from, of_kernel
+from libexo.ipc.rings import Rings, answer_ring
+from libexo.ipc.sending import BATCH
+from libexo.ipc.speaking import speaks_for
+from libexo.ipc.wire import (
+    CALL,
+    DECODE,
+    ENCODE,
+    MALFORMED,
+    PROPAGATED,
+    REFUSED,
+    REPLY,
+    RING,
+    SEND,
+    TAKEN,
+    TELL,
+    TELLS,
+    TIMED,
+    TURN,
+    TURNED,
+)
+from libexo.transport.base import HELD
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from libexo.attachment import Attachment
+    from libexo.transport.base import Inbox
+
+AT_HAND = 8
+"""Messages put in order of time while whatever comes is received; with those beyond, each party has its turn."""
+PENDING = 4096
+"""Messages held at most for later receives while a closed one looks for its own, if they are short.
+As many of the kernel's, for themselves: no sender keeps the kernel from being heard."""
+
+_NEVER = 1 << 64
+"""Later than any time a packet can name."""
+_UNFOLLOWED = Answer(0, ())
+_MESSAGES, _OUTCOMES = (SEND, CALL, TELL), (TAKEN, REFUSED, TURNED)
+
+
+class Receiving:
+    """What one thread receives."""
+
+    def __init__(self, environment: "Attachment", thread: int, statistics: "Counter[str]") -> None:
+        """Receive as *thread* of *environment*."""
+        self.inbox: Inbox | None = None
+        self.news = True
+        """Somebody may be bound to us whom we have not taken in."""
+        self.holds = HELD
+        """How many bytes the inbox holds for others, and what arrived may weigh: see `libexo.transport.base`."""
+        self.window: Callable[[Packet], int] = lambda _packet: MAX_OFFERS
+        """How many capabilities of a message are wanted: one that brings more is refused."""
+        self._environment = environment
+        self._host = environment.host
+        self._now = environment.host.now
+        self._kip = environment.kip
+        self._sys = environment.sys
+        self.thread = thread
+        self._statistics = statistics
+        self._shows_all = False
+        self.rings: Rings | None = None
+        """From the first sender that has a ring on; the inbox is its then."""
+        self.peers = Peers(environment, self._gone)
+        self._peers, self._identify = self.peers.known, self.peers.identify
+        self._held = Pending()
+        self._looked = 0
+        """When it was last looked for messages, as far as is known: what was to come first then came."""
+        self._ready = _NEVER
+        """Since when we have been waiting for whatever comes."""
+        self.followed = Followed(environment, statistics)
+
+    def open_inbox(self) -> "Inbox":
+        """Open the receiving end, if it is not open yet."""
+        if self.inbox is None:
+            self.inbox = self._host.transport.inbox(self._broken)
+            self._shows_all = getattr(self.inbox, "shows_all", False)
+        return self.inbox
+
+    def bound(self) -> None:
+        """Somebody is bound to us: the kernel says so once, until we have asked for all there are."""
+        self.news = True
+        if self.rings is not None:
+            self.rings.inbox.found_others = True
+
+    def _take_in(self) -> None:
+        """Take in some of those who were bound to us; if there are more, the kernel says so again."""
+        self.news = False
+        inbox = self.open_inbox()
+        inbox.limit = self.holds
+        self.peers.take_in(self.thread, inbox)
+
+    def _broken(self, token: bytes, _why: str) -> None:
+        """The sender of *token* does not keep to the rules, and its connection is closed; or it had no token."""
+        self._statistics["broken_link" if token else "unknown_token"] += 1
+        if token:
+            with suppress(ExoError):  # it fell meanwhile
+                self._sys.unbind(token, self.thread)
+            self.peers.forget(token)
+
+    def must_look(self) -> bool:
+        """Whether there may be a message that waiting would not show. If not, we are ready from now on."""
+        if self._held or not self._shows_all or self.news:
+            return True
+        self._ready = self._now()
+        return False
+
+    # ------------------------------------------------------------------------------------------------ arrival
+
+    def look(self, most: int = 0) -> None:
+        """Take in what has arrived, a batch at most (*most*, if not 0: while it is not enough), in order."""
+        if self.news:
+            self._take_in()
+        if self.rings is not None:
+            self.rings.recheck()
+        receive, held = (self.inbox or self.open_inbox()).receive, self._held
+        ready, self._ready = self._ready, _NEVER
+        came = False
+        for _ in range(BATCH):
+            if held.weight > self.holds or (most and held and self._has_enough(most)):
+                break
+            if (arrived := receive()) is None:
+                self._looked = self._now()
+                self._ready = _NEVER if held else self._looked
+                break
+            arrival = self._arrived(*arrived)
+            if arrival is None:
+                continue
+            held.append(arrival)
+            if arrival.packet.sent > ready and len(held) == 1:
+                self._looked = ready
+                return
+            came = True
+        if came:
+            self._looked = self._now()
+            held.put_in_order(self._looked)
+
+    def _has_enough(self, most: int) -> bool:
+        """Say whether so many are held that the first is known, of those that were not withdrawn."""
+        held = self._held
+        if held.is_enough(most) and len(held) < 2 * most:
+            for gone in [arrival for arrival in held if not self.peers.is_up(arrival, self.thread)]:
+                held.remove(gone)
+                self._statistics["withdrawn"] += 1
+        return held.is_enough(most)
+
+    def hold(self, upcall: Upcall) -> None:
+        """Keep a message of the kernel until somebody receives it."""
+        held = self._held
+        if len(held) >= PENDING and sum(arrival.peer is None for arrival in held) >= PENDING:
+            self._statistics["kernel_message"] += 1
+            return
+        held.append(of_kernel(upcall, self._host.now()))
+
+    def _arrived(self, token: bytes, frames: list[bytes]) -> Arrival | None:
+        """Check what arrived under *token*; return it, or count it and drop it."""
+        peer = self._peers.get(token)
+        if peer is not None and peer.epoch != self._kip.epoch:
+            peer = self._identify(token, self.thread)
+        if peer is None:
+            self._statistics["unknown_token"] += 1
+            return None
+        try:
+            packet = DECODE(frames[0])
+            items = plain(packet, frames)
+            if items is None:
+                check(packet)
+        except MALFORMED:
+            self._statistics["malformed"] += 1
+            return None
+        kind = packet.kind
+        if kind not in _MESSAGES:
+            self._told(peer, packet)
+            return None
+        if packet.sequence <= peer.last:
+            self._statistics["duplicate"] += 1
+            return None
+        peer.last = packet.sequence
+        weight = sum(map(len, frames)) + self.holds // PENDING
+        arrival = Arrival(peer, peer.thread, packet, frames, items, max(packet.sent, self._looked), weight)
+        if packet.flags & PROPAGATED and self.speaks_for(
+            peer.environment, peer.thread, packet.virtual, self._environment.number
+        ):
+            arrival.sender, arrival.propagated = packet.virtual, True
+        return arrival
+
+    def _told(self, peer: Peer, packet: Packet) -> None:
+        """Take in what is no message: how an answer of ours was taken, or that the sender has a ring."""
+        if packet.kind in _OUTCOMES:
+            self.followed.heard(peer.token, packet)
+        elif packet.kind == RING and self.inbox is not None:
+            if answer_ring(self.inbox, peer, packet.sequence):
+                self._attach(peer)
+        else:
+            self._statistics["malformed"] += 1
+
+    def _attach(self, peer: Peer) -> None:
+        """Receive from the ring of *peer* from now on."""
+        assert peer.line is not None
+        if self.rings is None:
+            assert self.inbox is not None
+            self.rings = Rings(self._environment, self.thread, self.peers, self.inbox, self._statistics)
+            self.inbox = self.rings.inbox
+        self.rings.inbox.attach(peer.token, peer.line, peer.family)
+
+    def speaks_for(self, environment: int, thread: int, virtual: int, to: int) -> bool:
+        """Say whether *thread* of *environment* may send for *virtual* to environment *to*; else for itself."""
+        return speaks_for(self._environment.kip, environment, thread, virtual, to)
+
+    def recheck(self, origin: Origin) -> None:
+        """Find out whether the sender of *origin* is still there, if bindings fell since it was last known."""
+        peer = origin.peer
+        if peer is not None and peer.epoch != self._environment.kip.epoch:
+            self._identify(peer.token, self.thread)
+
+    def _gone(self, peer: Peer) -> None:
+        """What *peer* was to say of answers of ours will not be said; its connection and its ring are closed."""
+        if self.rings is not None:
+            self.rings.inbox.detach(peer.token)
+        if self.inbox is not None:
+            self.inbox.close_peer(peer.token)
+        self.followed.gone(peer)
+
+    # ------------------------------------------------------------------------------------------------- taking
+
+    def next(self, sender: int) -> Arrival | None:
+        """Take the oldest message from *sender* (ANY_THREAD, ANY_LOCAL_THREAD: of many), for good; or None."""
+        if self.news:
+            self._take_in()
+        if sender == ANY_THREAD and not self._held and (first := self._first()) is not None:
+            return first
+        self.look(AT_HAND if sender == ANY_THREAD else 0)
+        held = self._held
+        if sender == ANY_THREAD:
+            while held:
+                if self._claim(arrival := held.popleft()):
+                    return arrival
+            return None
+        number = self._environment.number
+        for arrival in [arrival for arrival in held if is_from(arrival, sender, number)]:
+            held.remove(arrival)
+            if self._claim(arrival):
+                return arrival
+        self._make_room()
+        return None
+
+    def _make_room(self) -> None:
+        """Refuse some of what is held, where that is too much: what is waited for must find room."""
+        for arrival in self._held.cut(self.holds * 3 // 4) if self._held.weight > self.holds else ():
+            if self._claim(arrival):
+                self._statistics["overflow"] += 1
+                self.refuse(arrival, error_word(IpcCode.OVERFLOW, Phase.SEND))
+
+    def _first(self) -> Arrival | None:
+        """Take the first message to arrive, if it kept nobody waiting; None: `look` is to see to it."""
+        ready = self._ready
+        if ready == _NEVER or self.inbox is None or (arrived := self.inbox.receive()) is None:
+            return None
+        if (arrival := self._arrived(*arrived)) is None:
+            return None
+        self._ready = _NEVER
+        if arrival.packet.sent <= ready:
+            self._held.append(arrival)
+            return None
+        self._looked = ready
+        return arrival if not arrival.packet.flags & TIMED or self._claim(arrival) else None
+
+    def has(self, sender: int) -> bool:
+        """Say whether a message from *sender* waits, not withdrawn so far."""
+        self.look()
+        number = self._environment.number
+        if any(is_from(it, sender, number) and self.peers.is_up(it, self.thread) for it in self._held):
+            return True
+        self._make_room()
+        return False
+
+    def _claim(self, arrival: Arrival) -> bool:
+        """Take *arrival* for good. False: its sender withdrew it, or is gone."""
+        peer, packet = arrival.peer, arrival.packet
+        if peer is None or peer.kept == packet.sequence:
+            return True
+        if peer.epoch != self._environment.kip.epoch and self._identify(peer.token, self.thread) is None:
+            self._statistics["unknown_token"] += 1
+            return False
+        if not packet.flags & TIMED:
+            return True
+        claimed = peer.send_ticket.claim()
+        if claimed != packet.sequence:
+            self.peers.put_back(peer, claimed, self.thread)
+            self._statistics["withdrawn"] += 1
+            return False
+        if packet.kind == CALL:
+            put_up(peer.answer_ticket, packet.sequence)
+        return True
+
+    def take(self, sender: int, accepts: int | None = None) -> tuple[int, Message] | None:
+        """Take the oldest message from *sender*, with all its items, and acknowledge it; or return None.
+
+        It may bring as many capabilities as the window says, or *accepts*.
+        """
+        while (arrival := self.next(sender)) is not None:
+            packet, items = arrival.packet, arrival.items
+            if items is None:
+                try:
+                    items = self._unpack(arrival, accepts)
+                except (ValueError, TrapRefused):
+                    self._statistics["malformed"] += 1
+                    self.refuse(arrival, error_word(IpcCode.OVERFLOW, Phase.SEND))
+                    continue
+            if packet.kind == SEND or packet.flags & TELLS:
+                self.taken(arrival)
+            words, origin = packet.words, self.origin(arrival)
+            if not packet.typed:
+                return arrival.sender, Message(packet.label, words, items, origin)
+            untyped = len(words) - packet.typed
+            return arrival.sender, Message(packet.label, words[:untyped], items, origin, words[untyped:])
+        return None
+
+    def _unpack(self, arrival: Arrival, accepts: int | None) -> tuple[Item, ...]:
+        """Take the items of *arrival*. Raises ValueError, TrapRefused."""
+        packet, peer = arrival.packet, arrival.peer
+        accepts = self.window(packet) if accepts is None else accepts
+        return unpack(self._sys, packet, arrival.frames, peer.thread if peer is not None else 0, accepts)
+
+    def origin(self, arrival: Arrival) -> Origin:
+        """Return the way back to the sender of *arrival*."""
+        peer, packet = arrival.peer, arrival.packet
+        if peer is None:
+            return Origin(None, arrival.sender, 0, answers=False)
+        return Origin(
+            peer,
+            arrival.sender,
+            packet.sequence,
+            packet.kind == CALL,
+            packet.flags & TIMED != 0,
+            peer.thread if arrival.propagated else 0,
+            packet.intended if peer.redirected else 0,
+        )
+
+    def taken(self, arrival: Arrival) -> None:
+        """Acknowledge *arrival*."""
+        packet, peer = arrival.packet, arrival.peer
+        if peer is not None and self.inbox is not None and (packet.kind == SEND or packet.flags & TELLS):
+            self.inbox.send(peer.token, (ENCODE(Packet(TAKEN, packet.sequence)),))
+
+    def refuse(self, arrival: Arrival, word: int) -> None:
+        """Tell the sender of *arrival* that it was cut: *word* is the X.2 error word, offset included."""
+        if arrival.peer is not None and self.inbox is not None:
+            packet = Packet(REFUSED, arrival.packet.sequence, 0, (word,))
+            self.inbox.send(arrival.peer.token, (ENCODE(packet),))
+
+    # ------------------------------------------------------------------------------------------------ answers
+
+    def answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Answer:
+        """Answer a received message, for thread *virtual* if that is given (X.2 propagation).
+
+        With *tells* the returned `Answer` follows whether it was taken. Raises NoPartner when its sender is gone or
+        waits for none, IpcTimeout when it gave up waiting.
+        """
+        peer = origin.peer
+        if peer is None:
+            self._sys.acknowledge(origin.sender, message.words)
+            return _UNFOLLOWED
+        messages.check(message)
+        if peer.line is not None:
+            self.recheck(origin)  # a ring takes what nobody will read
+        if not origin.answers or self.inbox is None or peer.token not in self._peers:
+            raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} waits for no answer")
+        parts, strings, given = pack(self._sys, message, peer.thread)
+        if origin.timed and not self._claim_answer(peer, origin.sequence):
+            take_back(self._sys, given)
+            raise IpcTimeout(Phase.SEND, f"thread {show_thread(peer.thread)} waits no longer")
+        words, typed = message.words, message.typed
+        packet = Packet(
+            REPLY,
+            origin.sequence,
+            message.label,
+            words + typed if typed else words,
+            parts,
+            (TELLS if tells else 0) | (PROPAGATED if virtual else 0) | message.xfer << XFER_AT,
+            len(typed),
+            0,
+            virtual,
+        )
+        encoded = ENCODE(packet)
+        if not self.inbox.send(peer.token, (encoded, *strings) if strings else (encoded,)):
+            take_back(self._sys, given)
+            if origin.timed:
+                put_up(peer.answer_ticket, origin.sequence)  # it may be there, and its queue full
+            raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} is gone")
+        return self.followed.follow(peer, origin.sequence, given) if tells else _UNFOLLOWED
+
+    def turn(self, origin: Origin, to: int) -> Answer | None:
+        """Have the caller of *origin* wait for an answer of thread *to* instead; *to* itself takes that back.
+
+        The returned answer is done when the caller said so. None: the caller waits no longer.
+        """
+        peer = origin.peer
+        if peer is None or self.inbox is None or not origin.answers or peer.token not in self._peers:
+            return None
+        back = to == self.thread
+        if origin.timed and not back and not self._claim_answer(peer, origin.sequence):
+            return None
+        if not self.inbox.send(peer.token, (ENCODE(Packet(TURN, origin.sequence, 0, (to,))),)):
+            if origin.timed and not back:
+                put_up(peer.answer_ticket, origin.sequence)
+            return None
+        return self.followed.follow(peer, origin.sequence, ())
+
+    def _claim_answer(self, peer: Peer, sequence: int) -> bool:
+        """Make the answer to message *sequence* ours to give. False: who waited for it gave up."""
+        claimed = peer.answer_ticket.claim()
+        if claimed != sequence:
+            put_up(peer.answer_ticket, claimed)
+        return claimed == sequence
+
+    def close(self) -> None:
+        """Close the inbox, and forget everybody."""
+        for peer in self._peers.values():
+            peer.close()
+        self._peers.clear()
+        if self.inbox is not None:
+            self.inbox.close()
+        self.inbox = self.rings = None

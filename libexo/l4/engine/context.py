@@ -1,0 +1,186 @@
+"""What X.2 keeps of a thread: its registers, whether it is halted, and what the IPC it is in has come to.
+
+What an IPC does is above this (`libexo.l4.engine.x2`); what it is made of is between the two, and is told of the
+thread by its context.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from kernel.abi.ids import ANY_LOCAL_THREAD, NIL_THREAD, is_local, show_thread
+from kernel.abi.kip import Head
+from kernel.abi.messages import IpcCode, Phase
+from libexo.environment import home
+from libexo.errors import IpcError
+from libexo.ipc import READY
+from libexo.ipc.exchange import Exchange
+from libexo.l4.engine.copying import Limit
+from libexo.l4.format.items import GrantItem
+from libexo.l4.format.registers import Registers
+from libexo.l4.format.tag import MsgTag
+from libexo.l4.format.times import Never, expires
+
+if TYPE_CHECKING:
+    from libexo.ipc import Thread
+    from libexo.transport.base import Source
+
+READY_NS = int(READY * 1e9)
+_UNDER_WAY = (
+    "phase",
+    "aborted",
+    "grants",
+    "deadline_at",
+    "_under_way",
+    "_told",
+    "_holds",
+    "_polls",
+    "_receive_time",
+    "_receive_point",
+)
+"""What an engine knows of the IPC it is in."""
+
+
+class Jump(BaseException):
+    """The thread goes on elsewhere: an IPC of it was aborted, and its instruction pointer changed."""
+
+
+class Pager(Protocol):
+    """What turns the page faults of a thread into messages: `libexo.l4.engine.paging`."""
+
+    def fault(self, address: int, access: int) -> None:
+        """Handle a fault at *address*, for *access* (rights of an fpage)."""
+
+    def limit(self, *, sender: int = Never, receiver: int = Never) -> Limit:
+        """Return what handles faults while strings are copied, within the transfer time-outs."""
+
+
+class Context:
+    """The X.2 state of one thread."""
+
+    paging: Pager
+
+    def __init__(self, thread: "Thread", local: int) -> None:
+        """Be that of *thread*, whose UTCB is at *local*."""
+        self.thread = thread
+        self.environment = home(thread)
+        self.registers = Registers(
+            thread.id, local, lambda: self.environment.kip.processor(self.environment.number)
+        )
+        self.registers.page = self.environment.page
+        row = self.environment.kip.thread(thread.id)
+        self.registers.pager = row.pager if row is not None else NIL_THREAD
+        self.ip = 0
+        self.sp = 0
+        self.flags = 0
+        self.halted = False
+        self.begins = False
+        """It has begun at an entry, so it can be sent to another."""
+        self.jumps = False
+        """Its instruction pointer was changed."""
+        self.aborted: set[Phase] = set()
+        """The phases that another thread asked to abort."""
+        self.phase: Phase | None = None
+        """The phase of the IPC it is in."""
+        self.awaits: int = NIL_THREAD
+        """From whom it sleeps to receive; guarded by the environment's lock."""
+        self.delivered: tuple[int, list[int]] | None = None
+        """What another thread of the environment put into its hands: sender, message registers."""
+        self.grants: list[GrantItem] = []
+        """What the message under way grants."""
+        self._core = thread.core
+        self._host = thread.environment.host
+        self._under_way: Exchange | None = None
+        """Its message, while it waits for that to be taken or answered."""
+        self._holds = False
+        """Whether a receiver that waits is held on to after the time of the send phase, which is next to none."""
+        self._polls = False
+        """The same of the receive phase, and of a message that is on its way."""
+        self._told = False
+        """Whether the receiver of the call under way tells when he takes it."""
+        self.deadline_at: int | None = None
+        """When the phase it is in is over, on the host's clock."""
+        self._receive_time = Never
+        self._receive_point: int | None = None
+        """When the receive phase ends, if that is a point in time: what it means is known best at the start."""
+
+    def ipc(self, to: int, specifier: int, timeouts: int) -> tuple[int, MsgTag]:
+        """Do the system call Ipc on the virtual registers; return the sender, nilthread on error, and the tag."""
+        raise NotImplementedError
+
+    def stop_if_halted(self) -> None:
+        """Stay here while halted; then go where another thread said, if it did."""
+        while self.halted:
+            self._core.pump_gate()
+            if self.halted:
+                self.pause()
+        if self.jumps:
+            raise Jump
+
+    def pause(self, *sources: "Source", deadline: int | None = None) -> None:
+        """Wait for news of the kernel, or of another thread of this environment, or of *sources*."""
+        self._host.wait((*self._core.wait_for(), *sources), deadline)
+
+    def halt(self) -> None:
+        """Stop here until another thread resumes this one."""
+        self.halted = True
+        self.stop_if_halted()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Do another IPC in the middle of this one: what this one was at is as before, afterwards."""
+        kept, said = {name: getattr(self, name) for name in _UNDER_WAY}, self._core.row.said()
+        self.grants, self.aborted = [], set()
+        try:
+            yield
+        finally:
+            for name, value in kept.items():
+                setattr(self, name, value)
+            self._core.row.sends(*said)
+
+    def awaits_nobody(self) -> bool:
+        """Have no message put into our hands any more; return whether one is there."""
+        with self.environment.lock:
+            self.awaits = NIL_THREAD
+            return self.delivered is not None
+
+    def check_abort(self, phase: Phase) -> None:
+        if phase in self.aborted:
+            self._cancel(phase)
+
+    def _cancel(self, phase: Phase) -> NoReturn:
+        self.aborted.clear()
+        raise IpcError(
+            IpcCode.CANCELLED, phase, f"thread {show_thread(self.thread.id)} was told to stop waiting"
+        )
+
+    def clock(self) -> int:
+        """Return the system clock, in microseconds since boot."""
+        return (self._host.now() - self.environment.kip.head(Head.BOOT_NS)) // 1000
+
+    def deadline(self, time: int) -> int | None:
+        """Return when X.2 *time* is over, in ns of the host's clock; zero gives a partner time to wake."""
+        at = self._expiry(time)
+        return at if at is None else max(at, self._host.now() + READY_NS)
+
+    def _expiry(self, time: int) -> int | None:
+        at = expires(time, self.clock()) if time != Never else None
+        return None if at is None else self.environment.kip.head(Head.BOOT_NS) + at * 1000
+
+    def global_id(self, thread: int) -> int:
+        """Return the global id of *thread*, which may be a local one; an unknown local id as it is."""
+        if not is_local(thread) or thread == ANY_LOCAL_THREAD:
+            return thread
+        return next(
+            (t.id for t in self.environment.threads.values() if t.engine and t.engine.local == thread), thread
+        )
+
+    def local_id(self, thread: int) -> int:
+        """Return the local id of *thread* where it is of this environment, else its global one."""
+        known = self.environment.threads.get(thread)
+        return known.engine.local if known is not None and known.engine is not None else thread
+
+    @property
+    def local(self) -> int:
+        """The local id of this thread."""
+        return self.registers.my_local_id

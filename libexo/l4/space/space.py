@@ -1,0 +1,248 @@
+"""The address space of an environment, as L4 X.2 sees one: what it maps to others, gets from them, and takes back.
+
+*The unit of mapping is the extent*, as it was carved: the kernel passes an extent on whole or not at all. This
+is the one difference from X.2, where it is the page. An fpage that is mapped or granted sends the extents that
+lie wholly in it; at an extent that reaches out of it, or of which only part is still shown here, the message is
+cut (`Overflow`). A pager that gives out single pages carves single pages. In one's own table there is no such
+limit (`libexo.l4.space.addresses`).
+
+*Rights.* Each extent is passed on with the rights asked for and held. A mapping that can be written or executed
+can be read, as on most processors, so with these rights goes that to read. An extent of which no right would be
+left, or that its holder may not pass on, is a hole: nothing is sent for it.
+
+*Taking back.* A share cannot be made smaller in place. Unmap takes away what carries a right to be revoked, whole,
+and whoever still has other rights to it faults and asks its pager again: it never takes less than was asked. How
+others accessed memory is known to their MMU only, so its status counts each right they were given since it was
+last taken from them as used: an fpage that comes back clean is clean.
+
+*Never mapped*, in either direction, are the ranges that are reserved (the KIP and UTCB areas) and the buffers.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from kernel.abi.limits import FRAME_SIZE, MAX_OFFERS
+from kernel.abi.rights import Kind
+from kernel.abi.rights import Rights as CapabilityRights
+from kernel.abi.traps import Accepted
+from libexo.errors import TrapRefused
+from libexo.l4.errors import Overflow
+from libexo.l4.format.fpage import Fpage, FullyAccessible, NoAccess, Readable, Rights, Set_Rights, Size
+from libexo.l4.format.items import GrantItem, MapItem
+from libexo.l4.space.addresses import GONE, Addresses, UnlessGone
+from libexo.l4.space.landing import Span, place, span
+from libexo.l4.space.regions import Holding, Region, holdings
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+
+Accept = Callable[[int, int], Accepted]
+"""Takes an offer of the message's sender, with rights. Raises TrapRefused."""
+
+_TRANSFER = int(CapabilityRights.TRANSFER)
+_KEPT = "l4_space"
+
+
+class AddressSpace(Addresses):
+    """One environment's memory, as others may share in it."""
+
+    # ------------------------------------------------------------------------------------------ map and grant
+
+    def outgoing(self, item: MapItem | GrantItem) -> tuple[tuple[int, int, int, int], ...]:
+        """Return what *item* sends: of each extent, offset from the fpage's base, size, handle, and rights to give.
+
+        Raises Overflow where the item covers part of an extent, or more extents than can be on offer at a time.
+        """
+        sent = span(item.snd_fpage)
+        with self._lock:
+            regions = self._regions.overlapping(*sent)
+        found = []
+        for region in regions:
+            rights = _passed(Rights(item.snd_fpage), region.holding.rights)
+            if rights & FullyAccessible:
+                _check_whole(region, sent)
+                found.append((region.base - sent.first, region.size, region.holding.handle, rights))
+                region.holding.given |= rights & FullyAccessible
+        if len(found) > MAX_OFFERS:
+            raise Overflow(
+                f"{item!r} covers {len(found)} extents: at most {MAX_OFFERS} can be on offer at a time"
+            )
+        if isinstance(item, GrantItem):
+            for holding in holdings(regions):
+                holding.leaving = True
+        return tuple(found)
+
+    def incoming(
+        self,
+        window: Fpage,
+        item: MapItem | GrantItem,
+        extents: Sequence[tuple[int, int, int]],
+        accept: Accept,
+        *,
+        local: bool = False,
+    ) -> None:
+        """Map what *item* brings into *window*: of each extent, offset from the fpage's base, size, and the offer.
+
+        Each that lies in the part the send base selects is accepted and mapped over what was there; the rest is
+        left. *local*: the sender is of this environment; what it maps onto itself stays as it is. Raises
+        ValueError, and maps nothing, when *extents* is none a sender may send; Overflow at the first extent that
+        is not wholly in the selected part or cannot be accepted; those before it stay mapped.
+        """
+        sent = item.snd_fpage
+        if not Size(window) or not (Size(sent) or sent == 0):
+            raise Overflow(f"{item!r} finds no window")
+        _check_extents(extents, Size(sent))
+        if not extents:
+            return
+        source, base = place(sent, item.snd_base, window)
+        for offset, size, offer in extents:
+            found = Span(span(sent).first + offset, span(sent).first + offset + size)
+            if found.end <= source.first or found.first >= source.end:
+                continue
+            if found.first < source.first or found.end > source.end:
+                raise Overflow(f"the extent at {found.first:#x} is only partly covered by the window")
+            target = Span(base + found.first - source.first, base + found.end - source.first)
+            if self._is_reserved(target) or (local and target == found and isinstance(item, MapItem)):
+                continue
+            self._take(target, accept, offer, Rights(sent))
+
+    def granted(self, item: GrantItem) -> None:
+        """Give up what *item* granted, once it was taken, and what the fpage covers beyond what was taken.
+
+        What has come there meanwhile stays: a grant may be to an address of the same space.
+        """
+        for region in self._leaving(item):
+            self._cut(Span(region.base, region.end))
+
+    def kept(self, item: GrantItem) -> None:
+        """Keep what *item* was to grant, when its message was cut or not sent; what was taken before is gone."""
+        for region in self._leaving(item):
+            try:
+                self._environment.sys.inspect(region.holding.handle)
+            except TrapRefused as refused:
+                if refused.refusal not in GONE:
+                    raise
+                self._cut(Span(region.base, region.end))
+
+    def _leaving(self, item: GrantItem) -> list[Region]:
+        """Return the regions that *item* was to grant, each as far as it covers it; they no longer are to leave."""
+        first, end = span(item.snd_fpage)
+        with self._lock:
+            regions = [r for r in self._regions.overlapping(first, end) if r.holding.leaving]
+        for region in regions:
+            region.holding.leaving = False
+        return [region.part(max(first, region.base), min(end, region.end)) for region in regions]
+
+    def _take(self, target: Span, accept: Accept, offer: int, asked: int) -> None:
+        """Accept *offer* and map it at *target*. Raises Overflow."""
+        try:
+            accepted = accept(offer, _passed(asked, FullyAccessible | _TRANSFER))
+        except TrapRefused as refused:
+            raise Overflow(f"an extent could not be accepted: {refused}") from refused
+        holding = Holding(accepted.handle, target.size, accepted.rights)
+        if (accepted.kind, accepted.count * FRAME_SIZE) != (Kind.EXTENT, target.size):
+            self._give_up([holding])
+            raise Overflow(f"what was offered is no extent of {target.size:#x} bytes")
+        if self._enter(target.first, holding):
+            with UnlessGone():  # it may have come from what it was mapped over, and have gone with that
+                self._environment.sys.inspect(holding.handle)
+                return
+            self._remove(holding)
+
+    # ---------------------------------------------------------------------------------------------------- unmap
+
+    def unmap(self, fpages: Iterable[Fpage], *, flush: bool = False) -> list[Fpage]:
+        """Take the rights of each fpage back from who got its memory from here; with *flush*, also from here.
+
+        Returns the fpages with how their memory was accessed, as far as known, in place of the rights; that is
+        forgotten then. All rights unmap, some take away what carries one of them (of one's own, just the
+        rights), none only ask. An extent that is partly in an fpage is taken from others whole.
+        """
+        self.attend()
+        return [self._unmap(fpage, flush=flush) for fpage in fpages]
+
+    def _unmap(self, fpage: Fpage, *, flush: bool) -> Fpage:
+        covered, rights, status = span(fpage), Rights(fpage), NoAccess
+        if rights & Readable:
+            rights = FullyAccessible  # no right is left without that to read
+        with self._lock:
+            regions = self._regions.overlapping(*covered)
+        goes = flush and rights == FullyAccessible
+        for holding in holdings(regions):
+            shared = holding.given | self._held_by_others(holding)
+            status |= holding.accessed | shared
+            holding.accessed = NoAccess
+            if rights & shared or rights == FullyAccessible:
+                self._take_back(holding)
+            if flush and not goes:
+                holding.rights &= ~rights
+        if goes:
+            self._cut(covered)
+        return Set_Rights(fpage, status)
+
+    def _held_by_others(self, holding: Holding) -> int:
+        with UnlessGone():
+            holders = self._environment.sys.inspect(holding.handle).holders
+            return _union(holder.rights for holder in holders) & FullyAccessible
+        return NoAccess
+
+    def _take_back(self, holding: Holding) -> None:
+        """Take *holding* from everybody who got it from here; who gave it up may have it mapped even so."""
+        environment = self._environment
+        holding.given = NoAccess
+        with UnlessGone():
+            for descriptor in environment.sys.revoke(holding.handle)[1]:
+                environment.views.replaced(holding.handle, descriptor)
+
+
+def space_of(environment: "Environment") -> AddressSpace:
+    """Return the address space of *environment*, made when first asked for, the same for all its threads."""
+    # It is kept with the environment, which does not know this layer, so that the two go together.
+    kept = vars(environment)
+    space = kept.get(_KEPT)
+    if space is None:
+        made = AddressSpace(environment)
+        space = kept.setdefault(_KEPT, made)
+        if space is made:
+            made.listen()
+    assert isinstance(space, AddressSpace)
+    return space
+
+
+def _passed(asked: int, held: int) -> int:
+    """Return the rights of a capability that is passed on: none but those *held*, of which some must be *asked*."""
+    if not held & _TRANSFER:
+        return NoAccess
+    given = asked & held & FullyAccessible
+    return given | Readable & held | _TRANSFER if given else NoAccess
+
+
+def _check_whole(region: Region, sent: Span) -> None:
+    if region.base < sent.first or region.end > sent.end or not region.whole:
+        raise Overflow(
+            f"the extent at {region.base:#x} is mapped whole or not at all, and only part is covered"
+        )
+
+
+def _check_extents(extents: Sequence[tuple[int, int, int]], size: int) -> None:
+    """Raise ValueError unless *extents* lie in *size* bytes, in order, without overlapping."""
+    end = 0
+    for offset, length, _ in extents:
+        if (
+            offset % FRAME_SIZE
+            or length % FRAME_SIZE
+            or length <= 0
+            or offset < end
+            or offset + length > size
+        ):
+            raise ValueError(
+                f"an extent of {length:#x} bytes at offset {offset:#x} of {size:#x}: none can be there"
+            )
+        end = offset + length
+
+
+def _union(bits: Iterable[int]) -> int:
+    union = 0
+    for each in bits:
+        union |= each
+    return union

@@ -1,0 +1,181 @@
+"""A server as its stubs see it: found by name, asked by message, found again when it was restarted.
+
+What travels, and the operations themselves, are told in `libexo.stub`.
+"""
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
+
+from kernel.abi.gate import UNDECODABLE
+from kernel.abi.messages import Phase
+from libexo import timeouts
+from libexo.errors import ExoError, NoPartner, NotFound, RemoteError
+from libexo.ipc.message import Item, Message
+from libexo.stub.call import DONE, UNSERVED, adopt, item, spurn
+from libexo.stub.failure import Failure
+from libexo.stub.repeating import Repeats
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+    from libexo.ipc import Thread
+    from libexo.ipc.exchange import Link
+    from libexo.stub.operation import Operation
+    from libexo.stub.shortcut import Shortcut
+
+TRANSPORTS = ("zmq", "ring")
+"""What may carry the messages of a stub: sockets, or memory shared with the server."""
+
+PATIENCE = 5.0
+"""How long a stub waits for a server that is being restarted to be back under its name, in seconds."""
+_LEAVES = (UNSERVED, "SystemExit", "KeyboardInterrupt")
+"""Kinds of failures after which a server serves nobody any more."""
+_WELL = (DONE,)
+_FAILURE = msgspec.msgpack.Decoder(Failure)
+
+
+class Remote:
+    """A server somewhere, found by name; found again when it was restarted."""
+
+    def __init__(
+        self,
+        environment: "Environment",
+        label: int,
+        name: str,
+        timeout: float | None,
+        patience: float | None = PATIENCE,
+        transport: str = TRANSPORTS[0],
+    ) -> None:
+        """Call the server called *name* with messages of *label*, over *transport*. Raises ValueError."""
+        if transport not in TRANSPORTS:
+            raise ValueError(f"transport {transport!r}: there are {' and '.join(map(repr, TRANSPORTS))}")
+        self.timeout = timeouts.seconds(timeout)
+        self._wants_ring = transport == "ring"
+        self._link: Link | None = None
+        """That with the ring, once there is one."""
+        self._shortcut: Shortcut | None = None
+        self._ringing: Thread | None = None
+        """Whose ring it is."""
+        self._patience = timeouts.seconds(patience)
+        self._environment = environment
+        self._label = label
+        self._name = name
+        self._thread = 0
+        self._leaving = 0
+        """The thread that last answered so that it ends."""
+        self._ends = 0
+        """The thread that last said so itself, and serves nobody."""
+
+    def call(self, operation: "Operation", arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401 - any operation
+        """Do *operation* there. Raises BadArgument, RemoteError, NoPartner, IpcTimeout, NotFound."""
+        string = operation.encode(arguments)
+        repeats = None
+        shortcut = self._shortcut
+        if shortcut is not None and operation.is_plain:
+            try:
+                if operation.oneway:
+                    if shortcut.tell(self._label, operation.mark, string):
+                        return None
+                else:
+                    found = shortcut.call(self._label, operation.mark, string)
+                    if type(found) is bytes:
+                        return operation.result.decode(found)
+                    if isinstance(found, Message):
+                        return self.result(operation, found)
+            except NoPartner as gone:
+                repeats = Repeats(self._environment.host.now)
+                self.lost(operation, gone, repeats)
+            except UNDECODABLE as error:
+                raise self._bad_answer(operation, error) from error
+        return self._call(operation, self.request(operation, arguments, string), repeats)
+
+    def _call(self, operation: "Operation", request: Message, repeats: Repeats | None) -> Any:  # noqa: ANN401
+        """Do the same in the ordinary way, with the server of today; *repeats*: what went before, if anything."""
+        repeats = repeats or Repeats(self._environment.host.now)
+        while True:
+            known = self._thread or self.find(self._patience)
+            thread = self._environment.current
+            self.check(known, thread.id)
+            try:
+                if self._wants_ring:
+                    self._ring(thread, known)
+                if operation.oneway:
+                    return thread.send(known, request, self.timeout)
+                return self.result(
+                    operation, thread.call(known, request, self.timeout, accepts=operation.accepts)
+                )
+            except NoPartner as gone:
+                self.lost(operation, gone, repeats)
+
+    def _ring(self, thread: "Thread", server: int) -> None:
+        """Have a ring to *server*, and the short way over it once it is in use; one for the stub's first thread."""
+        from libexo.ipc.ring import open_ring  # noqa: PLC0415 - few programs need one
+        from libexo.stub.shortcut import Shortcut  # noqa: PLC0415 - as above
+
+        if thread.is_lent or (self._ringing not in (None, thread)):
+            return  # the ring is its thread's alone; others' calls go over sockets
+        if self._link is None or self._link.fallen:
+            self._shortcut, self._ringing = None, thread
+            self._link = open_ring(thread, server)
+        elif self._link.rings and self.timeout is None:
+            self._shortcut = Shortcut(thread, self._link)
+
+    def request(self, operation: "Operation", arguments: tuple[Any, ...], string: bytes) -> Message:
+        """Return the message that asks for *operation*; *string*: the arguments, encoded."""
+        items: tuple[Item, ...] = (string,)
+        if operation.extents:
+            items += tuple(item(arguments[index]) for index in operation.extents)
+        return Message(self._label, (operation.number,), items)
+
+    def find(self, timeout: float | None = 0) -> int:
+        """Return the server's thread, waiting up to *timeout* seconds for its name. Raises NotFound."""
+        self._thread = self._thread or self._environment.lookup(self._name, timeout, self._ends)
+        return self._thread
+
+    def check(self, server: int, caller: int) -> None:
+        """Raise NotFound where *server*, found by its name, is *caller* itself: so nobody serves."""
+        if server == caller:
+            raise NotFound(
+                f"nobody serves {self._name!r}: the only one of that name is this program itself. Start the server "
+                f"first ('exo serve --name {self._name} module:Class'), or this program under another name "
+                "('exo run --name NAME')"
+            )
+
+    def lost(self, operation: "Operation", gone: NoPartner, repeats: Repeats) -> None:
+        """The server is gone: it is looked for again. Raises NoPartner where the call must not be repeated."""
+        if self._thread == self._leaving != 0:
+            text = f"{gone}: it was ending already, by an earlier call"
+            gone = NoPartner(gone.phase, text)  # as it ended is told to who asked for that
+        self._thread, self._link, self._shortcut = 0, None, None
+        repeats.judge(self._name, operation, gone)
+
+    def result(self, operation: "Operation", reply: Message) -> Any:  # noqa: ANN401 - any operation
+        """Return what *reply* says. Raises RemoteError; then no capability that came with it is kept."""
+        items = reply.items
+        try:
+            if reply.words != _WELL or not items or not isinstance(items[0], bytes):
+                self._failed(reply)
+            result = operation.result.decode(items[0])
+            if operation.gives_extent:
+                adopt(result, items[1:])
+        except (ExoError, *UNDECODABLE) as error:
+            spurn(self._environment, reply)
+            if isinstance(error, ExoError):
+                raise
+            raise self._bad_answer(operation, error) from error
+        return result
+
+    def _bad_answer(self, operation: "Operation", error: Exception) -> RemoteError:
+        return RemoteError("BadAnswer", f"{self._name} answers {operation.name} with {error}")
+
+    def _failed(self, reply: Message) -> NoReturn:
+        """Raise what *reply* says."""
+        if len(reply.words) != 1 or not reply.items or not isinstance(reply.items[0], bytes):
+            raise RemoteError("BadAnswer", f"{self._name} does not speak this interface")
+        failure = _FAILURE.decode(reply.items[0])
+        if failure.kind in _LEAVES:
+            self._leaving = self._thread
+        if failure.kind == UNSERVED:
+            self._ends = self._thread
+            raise NoPartner(Phase.SEND, failure.text)
+        raise RemoteError(failure.kind, failure.text, failure.traceback)

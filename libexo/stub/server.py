@@ -1,0 +1,298 @@
+"""The server of an interface: its loop, the requests it serves, and who asked for them.
+
+`libexo.stub` is the interface itself, and its clients. A server waits for messages, for what it was told to watch,
+and for its alarms; clients that have a ring (`libexo.ipc.rings`) are looked at first, a few requests at a time.
+"""
+
+import heapq
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from kernel.abi.gate import UNDECODABLE
+from kernel.abi.ids import ANY_THREAD, USER_BASE, show_thread, thread_id
+from kernel.abi.messages import Label, Packet
+from libexo import timeouts
+from libexo.environment import attached
+from libexo.errors import BadArgument, ExoError, GateClosed, IpcTimeout, TrapRefused
+from libexo.ipc.message import Message
+from libexo.ipc.packing import handles
+from libexo.stub.call import DEFERRED, DONE, UNSERVED, Call, adopt, refuse, reply_to, spurn
+from libexo.stub.failure import Failure, Reports, failure_of
+from libexo.stub.shorts import AT_ONCE, Shorts
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+    from libexo.stub.interface import Interface
+    from libexo.stub.operation import Operation
+    from libexo.transport.base import Source
+    from libexo.transport.ring.ends import RingInbox
+
+_USERS = thread_id(USER_BASE, 0)
+"""Thread ids below are the kernel's."""
+HELD = 8 << 20
+"""Bytes a server holds for its clients, of requests that are not complete, and of answers that are not read."""
+
+
+class Server:
+    """Serves one implementation: its thread's loop, one request at a time."""
+
+    def __init__(self, environment: "Environment", implementation: "Interface") -> None:
+        """Serve *implementation*, which gets `environment` and, during an operation, `call`."""
+        self.environment = environment
+        self._implementation: Any = implementation
+        self._stopping = False
+        for each in implementation.operations.values():
+            each.prepare()
+        self._implementation.environment = environment
+        receiving = environment.thread.core.receiving
+        receiving.window = self._accepts
+        receiving.holds = HELD
+        self._watched: dict[Source, Callable[[], None]] = {}
+        self._alarms: list[tuple[int, int, Callable[[], None]]] = []
+        self._serial = count()
+        self._shorts: Shorts | None = None
+        self.reports = Reports(type(implementation).__name__)
+
+    def _operation(self, label: int, words: tuple[int, ...]) -> "Operation | None":
+        """Return the operation a message asks for; None: it is no request of this interface."""
+        implementation = self._implementation
+        return implementation.operations.get(words[0]) if words and label == implementation.label else None
+
+    def _accepts(self, packet: Packet) -> int:
+        """Return how many capabilities *packet* may bring: as many as its operation takes extents."""
+        operation = self._operation(packet.label, packet.words)
+        return len(operation.extents) if operation is not None else 0
+
+    def watch(self, source: "Source", ready: Callable[[], None]) -> None:
+        """Call *ready* whenever *source* may have something, between requests."""
+        self._watched[source] = ready
+
+    def unwatch(self, source: "Source") -> None:
+        """Look at *source* no more."""
+        self._watched.pop(source, None)
+
+    def after(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call *callback* in *seconds*, between requests. Raises ValueError when that is no time-out."""
+        at = self.environment.host.now() + timeouts.nanoseconds(seconds)
+        heapq.heappush(self._alarms, (at, next(self._serial), callback))
+
+    def _strike(self) -> float | None:
+        """Call what is due; return how long until the next alarm, in seconds."""
+        if not self._alarms:
+            return None
+        now = self.environment.host.now()
+        while self._alarms and self._alarms[0][0] <= now:
+            heapq.heappop(self._alarms)[2]()
+        return max(0.0, (self._alarms[0][0] - now) / 1e9) if self._alarms else None
+
+    def stop(self) -> None:
+        """Make `run` return after the current request."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Serve until `stop`, or until the kernel is gone (GateClosed)."""
+        self.environment.own()
+        receiving = self.environment.thread.core.receiving
+        while not self._stopping:
+            timeout = self._strike() if self._alarms else None
+            if receiving.rings is not None:
+                self._serve_rings(receiving.rings.inbox, timeout)
+            else:
+                self._serve(timeout)
+
+    def _serve(self, timeout: float | None) -> None:
+        """Serve the next request, or look at what is watched, or find that the time is up."""
+        try:
+            received = self.environment.thread.receive_or_watch(ANY_THREAD, tuple(self._watched), timeout)
+        except IpcTimeout:
+            return
+        if received is not None:
+            self.handle(*received)
+        self._look_at_watched()
+
+    def _serve_rings(self, inbox: "RingInbox", timeout: float | None) -> None:
+        """Do the same where some clients have a ring: for theirs we look, all else is waited for."""
+        if self._shorts is None or self._shorts.inbox is not inbox:
+            self._shorts = Shorts(self, self._implementation, inbox)
+        served = self._shorts.serve()
+        if served == AT_ONCE:
+            self._wait(inbox, 0)  # how long it pays to look is found out there
+        elif not inbox.found_others and (served or not inbox.ready()):
+            self._wait(inbox, timeout)
+            return
+        inbox.found_others = False
+        self._glance(inbox)
+
+    def _wait(self, inbox: "RingInbox", timeout: float | None) -> None:
+        host, outside = self.environment.host, self.environment.thread.core.outside
+        deadline = None if timeout is None else host.now() + int(timeout * 1e9)
+        if not self._stopping:
+            host.wait((*outside, inbox, *self._watched), deadline)
+
+    def _glance(self, inbox: "RingInbox") -> None:
+        """Serve what has come elsewhere than in the rings, or is not abbreviated, some at most."""
+        core = self.environment.thread.core
+        core.pump_gate()
+        for _ in range(AT_ONCE):
+            with inbox.sparing_shorts():
+                received = core.take(ANY_THREAD)
+            if received is None:
+                break
+            self.environment.thread.remember(received[1].origin)
+            self.handle(*received)
+        else:
+            inbox.found_others = True  # more was taken in than was served, which no wait would show
+        self._look_at_watched()
+
+    def _look_at_watched(self) -> None:
+        if self._watched:
+            for ready in tuple(self._watched.values()):
+                ready()
+
+    def handle(self, sender: int, message: Message) -> None:
+        """Serve one message."""
+        begun = self.begin(sender, message)
+        if begun is not None and begun[1] is not DEFERRED and not begun[0].oneway:
+            begun[0].answer(begun[1])
+
+    def begin(self, sender: int, message: Message) -> tuple[Call, Any] | None:
+        """Do what *message* asks for, and return the call with its result; None: nothing is left to answer.
+
+        What an operation raises is its caller's to hear, and no reason to stop.
+        """
+        if sender < _USERS:
+            listener = getattr(self._implementation, "kernel_message", None)
+            if listener is not None:
+                listener(sender, message)
+            return None
+        if message.label == Label.HEARTBEAT:
+            self._say_so(message)
+            return None
+        operation = self._operation(message.label, message.words)
+        if operation is None:
+            if not self._foreign(sender, message):
+                self._refuse(sender, message)
+            return None
+        call = self._implementation.asking = Call(
+            self.environment.thread, operation, sender, message, self.reports
+        )
+        if operation.extents:
+            self.environment.views.lent(handles(message.items))
+        try:
+            arguments = _arguments(operation, message)
+        except (*UNDECODABLE, ExoError) as error:
+            spurn(self.environment, message)
+            call.fail(BadArgument(f"{operation.name}: {error}"))
+            return None
+        try:
+            return call, getattr(self._implementation, operation.name)(*arguments)
+        except BaseException as error:  # noqa: BLE001 - whatever an implementation raises
+            self.surprised(call, error)
+            return None
+
+    def surprised(self, call: Call, error: BaseException) -> None:
+        """Tell the caller that its operation raised *error*; where that ends us, tell those who wait, too."""
+        try:
+            surprised(call, error)
+        finally:
+            if type(error) is SystemExit:  # no signal's, which may have come in the middle of anything
+                self._turn_away()
+
+    def _turn_away(self) -> None:
+        """Tell those whose requests wait that this server ends, and has not begun them."""
+        thread, receiving = self.environment.thread, self.environment.thread.core.receiving
+        failure = Failure(UNSERVED, f"{type(self._implementation).__name__} ends, and has not begun this")
+        with suppress(ExoError):
+            thread.core.pump_gate(surely=True)  # who was bound just now waits, too
+            while (arrival := receiving.next(ANY_THREAD)) is not None:
+                origin = receiving.origin(arrival)
+                if origin.answers:
+                    refuse(thread, Message(arrival.packet.label, origin=origin), failure)
+
+    def _say_so(self, message: Message) -> None:
+        """Answer who asks whether we are there."""
+        if message.origin is not None and message.origin.answers:
+            reply_to(self.environment.thread, message, Message(message.label, (DONE,)))
+
+    def _foreign(self, sender: int, message: Message) -> bool:
+        """Have the implementation answer a message of no interface, if it knows any; say whether it did."""
+        listener = getattr(self._implementation, "foreign_message", None)
+        try:
+            answered = listener(sender, message) if listener is not None else None
+        except GateClosed:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an implementation raises
+            failure = failure_of(error)
+            self.reports.report("foreign_message", error, failure)
+            if message.origin is not None and message.origin.answers:
+                refuse(self.environment.thread, message, failure)
+            return True
+        if answered is None:
+            return False
+        try:
+            if message.origin is not None and message.origin.answers:
+                reply_to(self.environment.thread, message, answered)
+        except TrapRefused:
+            return False  # what it brings could not be put on offer
+        return True
+
+    def _refuse(self, sender: int, message: Message) -> None:
+        """Answer what is no operation of ours, so that nobody waits for ever."""
+        self.environment.thread.core.statistics["no_operation"] += 1
+        if message.origin is None or not message.origin.answers:
+            return
+        server, what = type(self._implementation).__name__, f"{message.words[:1]} of label {message.label:#x}"
+        text = f"{server} has no operation {what}, asked for by {show_thread(sender)}"
+        refuse(self.environment.thread, message, Failure("NoSuchOperation", text))
+
+
+def surprised(call: Call, error: BaseException) -> None:
+    """Tell the caller that its operation raised *error*; raise it here too where it is to end the server.
+
+    What ends coroutines and generators says nothing of the server that runs them. To exit, or Ctrl-C, ends it: as
+    asked, once the caller knows. Anything else that is no Exception is about the thread, as that it was deleted.
+    """
+    if isinstance(error, GateClosed):
+        raise error
+    if isinstance(error, Exception | GeneratorExit | BaseExceptionGroup) or is_cancelled(error):
+        call.fail(error)
+        return
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        call.fail(error)
+    raise error
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Say whether *error* is asyncio's CancelledError, without importing asyncio."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
+
+
+def _arguments(operation: "Operation", message: Message) -> tuple[Any, ...]:
+    if not message.items or not isinstance(message.items[0], bytes):
+        raise ExoError(f"{operation.name}: the arguments are missing")
+    arguments: tuple[Any, ...] = operation.arguments.decode(message.items[0])
+    for place, index in enumerate(operation.extents):
+        adopt(arguments[index], message.items[1 + place : 2 + place])
+    return arguments
+
+
+def serve(implementation: "Interface", name: str = "", environment: "Environment | None" = None) -> None:
+    """Serve *implementation* under *name* (default: the interface's own) until the system ends."""
+    environment = environment or attached()
+    environment.own()  # the name is to be that of the thread that serves
+    name = name or implementation.default_name
+    if name and environment.kip.lookup(name) != environment.thread.id:
+        publish(environment, name)
+    server = getattr(
+        implementation, "server", None
+    )  # one that has alarms or descriptors to watch made it itself
+    (server if isinstance(server, Server) else Server(environment, implementation)).run()
+
+
+def publish(environment: "Environment", name: str) -> None:
+    """Have the process server publish *name* for the calling thread. Raises RemoteError when it is taken."""
+    environment.services.publish(name)

@@ -1,0 +1,127 @@
+"""Who sends much keeps nobody waiting: of a flood, a few messages are taken before that of another."""
+
+import pytest
+
+from kernel.abi.ids import ANY_THREAD
+from kernel.abi.messages import Packet
+from libexo.ipc.message import Message
+from libexo.ipc.receiving import AT_HAND, PENDING
+from tests.kernel.puppets import Puppet, Theatre, theatre
+from tests.libexo.moves import SEND, core, packet, post, taken
+
+FLOOD, GUEST = 1, 2
+MOST = AT_HAND + 2
+"""Messages of one party that may be taken before that of another: those that were put in order, and its turn."""
+
+
+def flood(stage: Theatre, b: Puppet, bindings: int) -> Puppet:
+    """Have somebody send *b* a hundred messages over each of so many *bindings*; b has taken some."""
+    a = stage.puppet("a")
+    for _ in range(bindings):
+        link = core(a).sending.bind(b.thread)
+        core(a).sending.prefer(link)
+        for _ in range(100):
+            post(a, b, FLOOD, kind=SEND)
+    assert [taken(b) for _ in range(20)] == [(FLOOD,)] * 20
+    return a
+
+
+def before(b: Puppet) -> int:
+    """Take messages until that of the guest; return how many there were."""
+    for number in range(1000):
+        if taken(b) == (GUEST,):
+            return number
+    raise AssertionError("it never came")
+
+
+@pytest.mark.parametrize("bindings", [1, 5])
+def test_a_flood_keeps_nobody_waiting(bindings: int) -> None:
+    """Over however many bindings it comes: the next message of another is taken after a counted few."""
+    with theatre() as stage:
+        b, c = stage.puppet("b"), stage.puppet("c")
+        flood(stage, b, bindings)
+        counts = []
+        for _ in range(3):
+            post(c, b, GUEST, kind=SEND)
+            counts.append(before(b))
+
+        assert max(counts) <= MOST
+
+
+@pytest.mark.parametrize("sent", [0, 1, 1 << 63, (1 << 64) - 1])
+def test_lies_about_the_time_do_not_help(sent: int) -> None:
+    """Whenever a flood says that it was sent: the same."""
+    with theatre() as stage:
+        a, b, c = (stage.puppet(name) for name in "abc")
+        for sequence in range(1, 201):
+            packet(a, b, Packet(SEND, sequence, words=(FLOOD,), sent=sent))
+        assert [taken(b) for _ in range(20)] == [(FLOOD,)] * 20
+        stage.pass_time(1)
+        post(c, b, GUEST, kind=SEND)
+
+        assert before(b) <= MOST
+
+
+def test_floods_of_several() -> None:
+    """Of each party that floods comes one in its turn: who waits does so for one more of each."""
+    with theatre() as stage:
+        b, c = stage.puppet("b"), stage.puppet("c")
+        floods = [stage.puppet(f"a{n}") for n in range(6)]
+        for a in floods:
+            for _ in range(50):
+                post(a, b, FLOOD, kind=SEND)
+        assert [taken(b) for _ in range(20)] == [(FLOOD,)] * 20
+        post(c, b, GUEST, kind=SEND)
+
+        assert before(b) <= AT_HAND + len(floods) + 1
+
+
+def test_what_was_withdrawn_takes_nobodys_place() -> None:
+    """Messages that were taken back are not counted among those that are put in order: the oldest is first."""
+    with theatre() as stage:
+        a, b, c = (stage.puppet(name) for name in "abc")
+        core(b).receiving.look()
+        for _ in range(3 * AT_HAND):
+            core(a).withdraw(post(a, b, FLOOD, kind=SEND, timed=True))
+        stage.pass_time(1)
+        post(a, b, 3, kind=SEND)
+        stage.pass_time(1)
+        post(c, b, 4, kind=SEND)
+
+        assert [taken(b) for _ in range(3)] == [(3,), (4,), None]
+
+
+def test_a_closed_receive_is_not_shut_out() -> None:
+    """Who waits for one sender finds its message behind however many of another, of which some are refused."""
+    with theatre() as stage:
+        a, b, c = (stage.puppet(name) for name in "abc")
+        for _ in range(6):
+            core(a).sending.prefer(core(a).sending.bind(b.thread))
+            for _ in range(1000):
+                post(a, b, FLOOD, kind=SEND)
+        looked = [taken(b, c.thread) for _ in range(8)]
+        post(c, b, GUEST, kind=SEND)
+
+        assert looked == [None] * 8
+        assert taken(b, c.thread) == (GUEST,)
+        assert len(core(b).receiving._held) <= PENDING
+        kept = 6000 - core(b).statistics["overflow"]
+        assert [taken(b) for _ in range(kept)] == [(FLOOD,)] * kept
+        assert taken(b) is None
+
+
+def test_strangers_in_a_crowd_wait_for_one_another_only() -> None:
+    """Answers go to whom they belong, whatever waits: calls of many are served, one of each in a round."""
+    with theatre() as stage:
+        b = stage.puppet("b")
+        callers = [stage.puppet(f"a{n}") for n in range(5)]
+        calls = [(a, post(a, b, n, k)) for k in range(20) for n, a in enumerate(callers)]
+        for _ in calls:
+            found = core(b).take(ANY_THREAD)
+            assert found is not None
+            assert found[1].origin is not None
+            core(b).answer(found[1].origin, Message(words=found[1].words))
+        for a, _ in calls:
+            core(a).pump()
+
+        assert [exchange.reply is not None for _, exchange in calls] == [True] * 100

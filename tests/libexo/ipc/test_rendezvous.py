@@ -1,0 +1,338 @@
+"""The rendezvous, move by move: what is posted, taken and answered, in what order, and what is thrown away."""
+
+import msgspec
+import pytest
+
+from kernel.abi.ids import KERNEL_ENVIRONMENTS, show_thread
+from kernel.abi.kip import Counter
+from kernel.abi.messages import IpcCode, Label, Packet, PacketFlags, PacketKind, Phase
+from libexo.errors import IpcError, NoPartner
+from libexo.ipc.message import Message
+from libexo.ipc.receiving import PENDING
+from libexo.ipc.sending import BATCH
+from tests.kernel.puppets import theatre
+from tests.kernel.test_bindings import bind
+from tests.libexo.moves import CALL, SEND, core, origin, packet, post, pumped, taken
+
+
+def test_a_send_is_over_when_it_was_taken() -> None:
+    """A sender hears nothing until the receiver takes the message, and then at once."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, kind=SEND)
+        core(a).pump()
+        before = exchange.done
+        assert taken(b) == (1,)
+        core(a).pump()
+
+        assert (before, exchange.done, exchange.error) == (False, True, None)
+
+
+def test_a_call_is_over_when_it_was_answered() -> None:
+    """A call goes on after its message was taken, until the answer."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1)
+        caller = origin(b)
+        before = pumped(a, exchange).done
+        core(b).answer(caller, Message(words=(2,)))
+
+        assert (before, pumped(a, exchange).reply) == (False, Message(words=(2,)))
+
+
+def test_first_come_first_served() -> None:
+    """Messages of one sender, and of several, are taken in the order they came."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        for n, sender in enumerate((a, c, a, c)):
+            post(sender, b, n, kind=SEND)
+
+        assert [taken(b) for _ in range(5)] == [(0,), (1,), (2,), (3,), None]
+
+
+def test_who_waited_longest_is_first() -> None:
+    """What was sent earlier is taken earlier, whichever arrived first."""
+    with theatre() as stage:
+        b = stage.puppet("b")
+        now = stage.machine.clock.now()
+        stage.pass_time(10)
+        for sent in (3, 1, 2):
+            packet(stage.puppet(f"a{sent}"), b, Packet(SEND, 1, words=(sent,), sent=now + sent))
+
+        assert [taken(b) for _ in range(3)] == [(1,), (2,), (3,)]
+
+
+def test_what_comes_to_who_waits_is_taken_at_once() -> None:
+    """A receiver that was ready takes the first to arrive; one that was not looks for the oldest."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        core(a).link(b.thread)
+        core(b).receiving.look()
+        core(b).receiving._shows_all = True
+        stage.pass_time(1)
+        orders = []
+        for sequence in (1, 3):
+            now = stage.machine.clock.now()
+            ready = core(b).must_look() if sequence == 1 else None
+            for n, sent in enumerate((now + 2, now + 1)):
+                packet(a, b, Packet(SEND, sequence + n, words=(sent - now,), sent=sent))
+            stage.pass_time(1)
+            orders.append((ready, taken(b), taken(b)))
+
+        assert orders == [(False, (2,), (1,)), (None, (1,), (2,))]
+
+
+@pytest.mark.parametrize("lie", [0, 1, (1 << 64) - 1])
+def test_liars_get_ahead_of_nobody_who_was_there(lie: int) -> None:
+    """Who claims to wait since ever, or since a time to come, comes after who was there, and before who comes."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        post(c, b, 1, kind=SEND)
+        core(b).receiving.look()
+        stage.pass_time(1)
+        packet(a, b, Packet(SEND, 1, words=(2,), sent=lie))
+        core(b).receiving.look()
+        stage.pass_time(1)
+        post(c, b, 3, kind=SEND)
+
+        assert [taken(b) for _ in range(3)] == [(1,), (2,), (3,)]
+
+
+def test_a_closed_receive_leaves_the_others_waiting() -> None:
+    """Who waits for one sender only gets its messages only; the others keep their order."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        exchanges = [post(sender, b, n, kind=SEND) for n, sender in enumerate((a, c, a))]
+        first = taken(b, c.thread)
+        core(a).pump()
+
+        assert (first, exchanges[0].done) == ((1,), False)
+        assert [taken(b), taken(b)] == [(0,), (2,)]
+
+
+def test_an_answer_nobody_waits_for() -> None:
+    """An answer that comes after its caller gave up is thrown away, and counted."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange, other = post(a, b, 1), post(a, b, 2)
+        caller = origin(b)
+        core(a).abandon(exchange)
+        core(b).answer(caller, Message())
+        core(a).pump()
+
+        assert (other.done, core(a).statistics["unexpected_answer"]) == (False, 1)
+
+
+def test_duplicates_are_thrown_away() -> None:
+    """A message that comes twice is taken once."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        for _ in range(3):
+            packet(a, b, Packet(SEND, 5, words=(1,)))
+
+        assert (taken(b), taken(b)) == ((1,), None)
+        assert core(b).statistics["duplicate"] == 2
+
+
+def test_unknown_tokens() -> None:
+    """Who connects to an end point of his, and says another token than it has, is not heard, and others are."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        bound, tickets = a.sys.bind(b.thread)
+        for ticket in tickets:
+            a.host.close_descriptor(ticket)
+        a.transport.channel(bound.address, b"\7" * 16).send((msgspec.msgpack.encode(Packet(SEND, 1)),))
+        post(a, b, 5, kind=SEND)
+
+        assert (taken(b), taken(b)) == ((5,), None)
+
+
+def test_whom_the_kernel_named_is_remembered() -> None:
+    """The kernel says who a sender is when it hands the binding over, and again only after a binding fell."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        core(c).link(b.thread)
+        for _ in range(3):
+            post(a, b, kind=SEND)
+            taken(b)
+        before = stage.kernel.kip.counter(Counter.IDENTIFIES)
+        stage.kill(c)
+        post(a, b, kind=SEND)
+        taken(b)
+
+        assert (before, stage.kernel.kip.counter(Counter.IDENTIFIES)) == (0, 1)
+
+
+def test_a_sender_that_is_gone() -> None:
+    """What a dead sender left behind comes under a token that nobody has."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        core(a).link(b.thread)
+        core(b).receiving.look()
+        post(a, b, 1, kind=SEND)
+        stage.kill(a)
+
+        assert (taken(b), core(b).statistics["unknown_token"]) == (None, 1)
+
+
+@pytest.mark.parametrize(("kind", "phase"), [(SEND, Phase.SEND), (CALL, Phase.RECEIVE)])
+def test_a_partner_that_ends(kind: PacketKind, phase: Phase) -> None:
+    """When the partner ends, what was under way ends with it, in the phase it was in at most."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, kind=kind)
+        stage.kill(b)
+        core(a).pump()
+
+        assert isinstance(exchange.error, NoPartner)
+        assert (exchange.error.code, exchange.error.phase) == (IpcCode.NO_PARTNER, phase)
+
+
+def test_one_binding_of_several_falls() -> None:
+    """A receiver that ends one binding of a thread ends what is under way on that, and nothing on the others."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        first, second = (post(a, b, n, timed=True) for n in (1, 2))
+        asked = origin(b), origin(b)
+        for token in (first.link.token, bind(a, b.thread).token):
+            b.sys.unbind(token)
+        over = pumped(a, first).error
+        core(b).answer(asked[1], Message(words=(3,)))
+
+        assert isinstance(over, NoPartner)
+        why = f"the binding to thread {show_thread(b.thread)} was ended"
+        assert (over.phase, str(over)) == (Phase.RECEIVE, why)
+        assert (pumped(a, second).reply, core(a).link(b.thread)) == (Message(words=(3,)), second.link)
+
+
+def test_what_was_answered_before_the_binding_fell() -> None:
+    """An answer that was on its way when the receiver ended the binding still arrives."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1)
+        core(b).answer(origin(b), Message(words=(2,)))
+        b.sys.unbind(exchange.link.token)
+
+        assert pumped(a, exchange).reply == Message(words=(2,))
+
+
+def test_what_it_answered_before_it_ended() -> None:
+    """An answer that was on its way when the partner ended still arrives."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1)
+        core(b).answer(origin(b), Message(words=(2,)))
+        stage.kill(b)
+
+        assert pumped(a, exchange).reply == Message(words=(2,))
+
+
+def test_an_answer_to_the_gone() -> None:
+    """Answering a caller that ended is refused as no partner."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        post(a, b, 1)
+        caller = origin(b)
+        stage.kill(a)
+
+        with pytest.raises(NoPartner, match="is gone"):
+            core(b).answer(caller, Message())
+
+
+def test_an_answer_to_a_send() -> None:
+    """A message that was no call has no answer."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        post(a, b, 1, kind=SEND)
+        receiver = origin(b)
+
+        with pytest.raises(NoPartner, match="waits for no answer"):
+            core(b).answer(receiver, Message())
+
+
+def test_a_full_queue() -> None:
+    """A receiver that takes nothing fills up: the sender is told so, and may go on later."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchanges = [post(a, b, n, kind=SEND) for n in range(1001)]
+        error = exchanges[-1].error
+
+        assert isinstance(error, IpcError)
+        assert (error.code, error.phase, taken(b)) == (IpcCode.OVERFLOW, Phase.SEND, (0,))
+
+
+def test_messages_of_the_kernel() -> None:
+    """What the kernel says and no handler takes is received as a message of the kernel's thread."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        stage.system.give(a.task, b.environment)
+        stage.kill(b)
+        core(a).pump()
+        found = core(a).take(KERNEL_ENVIRONMENTS)
+
+        assert found is not None
+        assert (found[1].label, found[1].words[0]) == (Label.DEATH, b.thread)
+
+
+def test_the_kernel_is_heard_over_a_crowd() -> None:
+    """However many messages of others are held, what the kernel says is kept."""
+    with theatre() as stage:
+        b = stage.puppet("b")
+        crowd = [stage.puppet(f"a{n}") for n in range(5)]
+        for a in crowd * 1000:
+            post(a, b, kind=SEND)
+        for _ in range(5):
+            core(b).receiving.look()
+        stage.system.give(b.task, crowd[0].environment)
+        stage.kill(crowd[0])
+        core(b).pump()
+        found = core(b).take(KERNEL_ENVIRONMENTS)
+
+        assert found is not None
+        assert PENDING - 8 < len(core(b).receiving._held) <= PENDING
+        assert core(b).statistics["kernel_message"] == 0
+
+
+def test_a_crowd_does_not_keep_the_receiver() -> None:
+    """One look takes in a batch at most: who floods an inbox with nonsense does not hold the receiver up in it."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        for sender in (a, c):
+            for _ in range(1000):
+                packet(sender, b, b"")
+        core(b).receiving.look()
+
+        assert core(b).statistics["malformed"] == BATCH
+
+
+def test_many_withdrawn_while_another_was_looked_for() -> None:
+    """However many messages were withdrawn meanwhile, the next that was not is found."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        for number in range(1, 999):
+            packet(a, b, Packet(SEND, number, flags=PacketFlags.TIMED))
+        post(c, b, 1, kind=SEND)
+        post(a, b, 2, kind=SEND)
+        first = taken(b, b.thread)
+
+        assert (first, taken(b)) == (None, (1,))
+        assert core(b).statistics["withdrawn"] == 998
+
+
+def test_peers_that_come_and_go() -> None:
+    """Senders that are gone are forgotten, some at a time: memory does not grow with their number."""
+    with theatre() as stage:
+        b = stage.puppet("b")
+        for n in range(100):
+            a = stage.puppet(f"a{n}")
+            post(a, b, kind=SEND)
+            assert taken(b) == ()
+            stage.kill(a)
+
+        assert len(core(b).receiving._peers) < 70

@@ -1,0 +1,420 @@
+"""Taking and giving up, answering and waiting no longer: whatever the order, the two sides tell the same story."""
+
+from collections.abc import Callable
+from itertools import permutations
+
+import pytest
+
+from kernel.abi.ids import ANY_THREAD
+from kernel.abi.messages import PacketKind, Phase
+from libexo.errors import IpcTimeout, NoPartner
+from libexo.ipc.exchange import Exchange
+from libexo.ipc.message import Message
+from libexo.ipc.sending import OVERDUE, RECHECK
+from libexo.transport.base import Ticket
+from tests.kernel.puppets import Puppet, Theatre, theatre
+from tests.libexo.moves import CALL, SEND, core, origin, post, pumped, taken
+
+MS = 1_000_000
+
+
+def test_withdrawn_is_never_delivered() -> None:
+    """A message withdrawn before it was taken is never taken."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, timed=True)
+
+        assert core(a).withdraw(exchange) is Phase.SEND
+        assert taken(b) is None
+        assert core(b).statistics["withdrawn"] == 1
+
+
+def test_what_the_dead_left_in_a_crowd() -> None:
+    """It is not taken, though it was not withdrawn, and others are looked at with it."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        core(b).receiving.look()
+        core(a).withdraw(post(a, b, 1, timed=True))
+        post(a, b, 2, timed=True)
+        core(b).receiving.look()
+        stage.kill(a)
+
+        assert taken(b) is None
+
+
+def test_the_dead_have_nothing_on_its_way() -> None:
+    """What one that ended had put up is not waited for, as it would be of one that lives."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, kind=SEND, timed=True)
+        assert taken(b) == (1,)
+        assert pumped(a, exchange).done
+        exchange.link.send_ticket.post(exchange.sequence + 1)
+        now = b.env.host.now()
+        before = core(b).comes(ANY_THREAD, now)
+        stage.kill(a)
+
+        assert (before, core(b).comes(ANY_THREAD, now)) == (True, False)
+
+
+def test_a_taken_send_is_never_withdrawn() -> None:
+    """A message that was taken cannot be withdrawn any more: its exchange goes on to its end."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, kind=SEND, timed=True)
+        assert taken(b) == (1,)
+
+        assert core(a).withdraw(exchange) is None
+        assert pumped(a, exchange).done
+
+
+def test_a_taken_call_waits_no_longer() -> None:
+    """Of a call that was taken, the answer is given up; the message is not, where only that was wanted."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, timed=True)
+        before = core(a).withdraw(exchange, Phase.RECEIVE)
+        assert taken(b) == (1,)
+
+        assert (before, core(a).withdraw(exchange, Phase.SEND)) == (None, None)
+        assert core(a).withdraw(exchange, Phase.RECEIVE) is Phase.RECEIVE
+
+
+def test_a_late_answer() -> None:
+    """Who answers a caller that gave up is told so, and the caller's next call is its own."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, timed=True)
+        caller = origin(b)
+        core(a).withdraw(exchange)
+        later = post(a, b, 2, timed=True)
+        with pytest.raises(IpcTimeout) as caught:
+            core(b).answer(caller, Message(words=(1,)))
+        core(b).answer(origin(b), Message(words=(2,)))
+
+        assert (caught.value.phase, pumped(a, later).reply) == (Phase.SEND, Message(words=(2,)))
+
+
+def test_a_withdrawn_message_before_a_later_one() -> None:
+    """After one was withdrawn the next is posted over the same ticket; the receiver takes only that one."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        core(a).withdraw(post(a, b, 1, timed=True))
+        later = post(a, b, 2, timed=True)
+
+        assert (taken(b), taken(b)) == ((2,), None)
+        assert core(a).withdraw(later) is Phase.RECEIVE
+        assert len(a.environment.outgoing) == 1
+
+
+def test_two_timed_messages_at_once() -> None:
+    """Two messages that may be withdrawn go over two bindings: each can be, without the other."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        first, second = (post(a, b, n, timed=True) for n in (1, 2))
+
+        assert len(a.environment.outgoing) == 2
+        assert core(a).withdraw(first) is Phase.SEND
+        assert (taken(b), core(a).withdraw(second)) == ((2,), Phase.RECEIVE)
+
+
+class Story:
+    """What each side was told of the messages 1 and 2 of a sender."""
+
+    def __init__(self, stage: Theatre, kind: PacketKind) -> None:
+        self.a, self.b = stage.pair()
+        self.kind = kind
+        self.link = core(self.a).link(self.b.thread)
+        self.exchanges: dict[int, Exchange] = {}
+        self.given_up: dict[int, Phase] = {}
+        """By the sender: the message, with the phase it was in."""
+        self.taken: list[int] = []
+        self.answered: list[int] = []
+        """By the receiver, as far as it was told that it did."""
+        self.callers: list[Message] = []
+
+    def post(self, n: int) -> None:
+        self.exchanges[n] = post(self.a, self.b, n, kind=self.kind, timed=True)
+
+    def give_up(self, n: int) -> None:
+        """Look for what came, and give the message up where nothing did."""
+        exchange = pumped(self.a, self.exchanges[n])
+        if not exchange.done and (phase := core(self.a).withdraw(exchange)) is not None:
+            self.given_up[n] = phase
+
+    def take(self) -> None:
+        """Answer what was taken before; else take the next message."""
+        if self.callers:
+            self.answer(self.callers.pop())
+        elif (found := core(self.b).take(self.a.thread)) is not None:
+            self.taken += found[1].words
+            self.callers += [found[1]] if self.kind is CALL else []
+
+    def answer(self, message: Message) -> None:
+        assert message.origin is not None
+        try:
+            core(self.b).answer(message.origin, Message(words=message.words))
+        except IpcTimeout:
+            return
+        self.answered += message.words
+
+    def end(self) -> None:
+        """Have the receiver do what is left to do; then check that both were told the same."""
+        for _ in range(4):
+            self.take()
+        for n, exchange in self.exchanges.items():
+            pumped(self.a, exchange)
+            assert exchange.done == (n not in self.given_up)
+            assert (n in self.taken) == (self.given_up.get(n) is not Phase.SEND)
+            assert exchange.reply == (Message(words=(n,)) if n in self.answered else None)
+        calls = self.exchanges if self.kind is CALL else {}
+        assert sorted(self.answered) == [n for n in calls if n not in self.given_up]
+        assert (len(self.taken), len(self.link.exchanges)) == (len(set(self.taken)), 0)
+
+
+ORDERS = sorted({*permutations("ssssrrr")})
+"""Every order of four moves of a sender and three of a receiver."""
+CALLS = sorted({*permutations("ssssrrrr")})
+"""The same with one more of the receiver, whose calls take two each."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "order"),
+    [*((SEND, order) for order in ORDERS), *((CALL, order) for order in CALLS)],
+    ids=lambda each: each.name if isinstance(each, PacketKind) else "".join(each),
+)
+def test_in_every_order_they_agree(kind: PacketKind, order: tuple[str, ...]) -> None:
+    """However posts, withdrawals, takings and answers follow one another, both sides are told the same.
+
+    A message is taken, or withdrawn; a call that was taken is answered, or given up; never both.
+    """
+    with theatre() as stage:
+        story = Story(stage, kind)
+        moves = iter([(story.post, 1), (story.give_up, 1), (story.post, 2), (story.give_up, 2)])
+        for who in order:
+            if who == "r":
+                story.take()
+            else:
+                move, n = next(moves)
+                move(n)
+        story.end()
+
+
+class Slow:
+    """A ticket at which somebody else is quicker, right after the first claim that finds something."""
+
+    def __init__(self, ticket: Ticket, meanwhile: Callable[[], None]) -> None:
+        self._ticket = ticket
+        self._meanwhile: Callable[[], None] | None = meanwhile
+        self.post, self.close = ticket.post, ticket.close
+
+    def claim(self) -> int:
+        claimed = self._ticket.claim()
+        if claimed and self._meanwhile is not None:
+            meanwhile, self._meanwhile = self._meanwhile, None
+            meanwhile()
+        return claimed
+
+
+@pytest.mark.parametrize("kind", [SEND, CALL])
+def test_in_the_hands_of_a_receiver_that_looks_at_an_earlier_one(kind: PacketKind) -> None:
+    """A number that is about to be put back is neither withdrawn nor taken: the sender asks again."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        core(b).open_inbox()
+        core(a).withdraw(post(a, b, 1, kind=kind, timed=True))
+        core(b).receiving.look()
+        later = post(a, b, 2, kind=kind, timed=True)
+        [peer] = core(b).receiving._peers.values()
+        seen: list[Phase | None] = []
+        peer.send_ticket = Slow(peer.send_ticket, lambda: seen.append(core(a).withdraw(later)))
+        first = core(b).receiving._claim(core(b).receiving._held.popleft())
+
+        assert (first, seen, core(a).withdraw(later)) == (False, [None], Phase.SEND)
+        assert taken(b) is None
+
+
+def test_an_answer_on_its_way() -> None:
+    """A caller whose time is over while its answer is on the way waits for that, and gets it."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, timed=True)
+        caller = origin(b)
+        assert caller.peer is not None
+        waits: list[int] = []
+        answer_ticket = caller.peer.answer_ticket
+        caller.peer.answer_ticket = Slow(
+            answer_ticket, lambda: waits.append(core(a).give_up(exchange, "in time"))
+        )
+        core(b).answer(caller, Message(words=(2,)))
+
+        assert (waits, pumped(a, exchange).reply) == ([RECHECK], Message(words=(2,)))
+
+
+def claimed_for_ever(stage: Theatre, a: Puppet, exchange: Exchange) -> IpcTimeout | None:
+    """Give *exchange* up until that is over; return how it ended, None: well."""
+    while not exchange.done:
+        try:
+            wait = core(a).give_up(exchange, "in time")
+        except IpcTimeout as over:
+            return over
+        stage.pass_time(wait / MS)
+    return None
+
+
+@pytest.mark.parametrize("kind", [SEND, CALL])
+def test_a_partner_that_claims_and_is_silent(kind: PacketKind) -> None:
+    """Who claims the message or the answer, and then says nothing, is waited for a second, and used no more.
+
+    A claimed answer did not come in time; a claimed message was delivered, whether he says so or not.
+    """
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, kind=kind, timed=True)
+        other = post(a, b, 2, kind=kind)
+        caller = origin(b)
+        assert caller.peer is not None
+        caller.peer.answer_ticket.claim()
+        start = stage.machine.clock.now()
+        if kind is SEND:
+            core(a).sending._links[b.thread][0].channel.receive()  # lost: what says that it was taken
+        error = claimed_for_ever(stage, a, exchange)
+
+        assert error is None if kind is SEND else error is not None and error.phase is Phase.RECEIVE
+        assert (exchange.done, exchange.error) == (kind is SEND, None)
+        assert OVERDUE <= stage.machine.clock.now() - start <= OVERDUE + 2 * MS
+        assert isinstance(other.error, NoPartner)
+        assert (len(a.environment.outgoing), core(a).statistics["broken_link"]) == (0, 1)
+        assert core(a).link(b.thread) is not exchange.link
+
+
+def test_an_answer_after_the_link_was_broken() -> None:
+    """Who was waited for in vain learns it from the answer that nobody gets."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, timed=True)
+        caller = origin(b)
+        core(a).sending.break_link(exchange.link)
+
+        assert isinstance(exchange.error, NoPartner)
+        with pytest.raises(IpcTimeout):
+            core(b).answer(caller, Message())
+
+
+def test_an_abandoned_message_is_withdrawn() -> None:
+    """Who waits no longer takes back what may be withdrawn; what may not is still delivered."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        for n, timed in ((1, True), (2, False)):
+            core(a).abandon(post(a, b, n, kind=SEND, timed=timed))
+
+        assert (taken(b), taken(b)) == ((2,), None)
+
+
+def test_a_deserted_call_keeps_its_tickets_apart() -> None:
+    """A call deserted while its answer was claimed does not mix with the next: each is told of its own."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        first = post(a, b, 1, timed=True)
+        caller = origin(b)
+        assert caller.peer is not None
+        ticket = caller.peer.answer_ticket
+        caller.peer.answer_ticket = Slow(ticket, lambda: core(a).abandon(first))
+        core(b).answer(caller, Message(words=(1,)))
+        before = first.done
+        second = post(a, b, 2, timed=True)
+        core(b).answer(origin(b), Message(words=(2,)))
+
+        assert (before, first.done, first.reply) == (False, True, None)
+        assert (pumped(a, second).reply, len(a.environment.outgoing)) == (Message(words=(2,)), 1)
+        assert core(a).statistics["unexpected_answer"] == 1
+
+
+def test_full_of_answers() -> None:
+    """An answer for which there is no room is not given: its server is told, and its caller times out."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, timed=True)
+        caller = origin(b)
+        for _ in range(1000):
+            post(a, b, kind=SEND)
+            taken(b)
+        with pytest.raises(NoPartner):
+            core(b).answer(caller, Message())
+
+        assert core(a).withdraw(exchange) is Phase.RECEIVE
+
+
+def take_silently(b: Puppet) -> None:
+    """Take the next message for good; that it was taken does not arrive any more."""
+    assert core(b).receiving.next(ANY_THREAD) is not None
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("kind", [SEND, CALL])
+@pytest.mark.parametrize("takes", [True, False])
+def test_taken_just_before_the_end_of_its_way(
+    *, takes: bool, kind: PacketKind, timed: bool, ends: bool
+) -> None:
+    """Where the receiver ends, or just the binding, a message that may be withdrawn was taken, or it was not.
+
+    Of one that may not, nobody can say: a call may have been taken, and of a send the error says so.
+    """
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, kind=kind, timed=timed)
+        if takes:
+            take_silently(b)
+        if ends:
+            stage.kill(b)
+        else:
+            b.sys.unbind(exchange.link.token, b.thread)
+        core(a).pump()
+        error = exchange.error
+
+        assert exchange.done
+        assert (taken(b) if not ends else None) is None
+        if timed and takes and kind is SEND:
+            assert (error, exchange.taken) == (None, True)
+        else:
+            assert isinstance(error, NoPartner)
+            known = kind is SEND or (timed and not takes)
+            assert error.phase is (Phase.SEND if known else Phase.RECEIVE)
+            assert ("is not known" in str(error)) == (kind is SEND and not timed)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_the_way_falls_while_a_receiver_looks(*, earlier: bool) -> None:
+    """Whose way falls while its number is in the receiver's hands takes it for taken: so that one takes it."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        core(b).open_inbox()
+        if earlier:
+            core(a).withdraw(post(a, b, 1, kind=SEND, timed=True))
+        exchange = post(a, b, 2, kind=SEND, timed=True)
+        core(b).receiving.look()
+        [peer] = core(b).receiving._peers.values()
+
+        def fall() -> None:
+            b.sys.unbind(exchange.link.token, b.thread)
+            core(a).pump()
+
+        peer.send_ticket = Slow(peer.send_ticket, fall)
+        seen = earlier or core(b).receiving.has(a.thread)
+
+        assert (seen, taken(b)) == (True, (2,))
+        assert (exchange.done, exchange.error) == (True, None)
+
+
+def test_the_way_fell_before_a_receiver_looked() -> None:
+    """A message that was taken back when its way fell is not there any more, whoever looks."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        exchange = post(a, b, 1, kind=SEND, timed=True)
+        core(b).receiving.look()
+        b.sys.unbind(exchange.link.token, b.thread)
+        core(a).pump()
+
+        assert isinstance(exchange.error, NoPartner)
+        assert (core(b).receiving.has(a.thread), taken(b)) == (False, None)
