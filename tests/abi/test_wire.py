@@ -203,7 +203,7 @@ def test_every_error_says_what_it_means(number: Numbered) -> None:
 @pytest.mark.parametrize("refusal", Refusal, ids=lambda refusal: refusal.name)
 def test_every_refusal_is_expected_by_a_test(refusal: Refusal) -> None:
     """For each refusal some test of the kernel brings it about."""
-    sources = [path.read_text() for path in (TESTS / "kernel").glob("test_*.py")]
+    sources = [path.read_text() for path in (TESTS / "kernel").rglob("test_*.py")]
 
     assert any(f"Refusal.{refusal.name}" in source for source in sources)
 

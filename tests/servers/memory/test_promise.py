@@ -10,6 +10,7 @@ from kernel.abi.errors import Refusal
 from libexo import vm
 from libexo.environment import Environment
 from libexo.errors import RemoteError, TrapRefused
+from libexo.ipc.message import GrantItem, Message
 from servers.memory.api import Memory
 from servers.memory.policy import Quotas
 from servers.process.api import Processes
@@ -172,6 +173,38 @@ def test_the_reserve_holds() -> None:
         assert ask(system, newcomer) == "done"
         assert system.kernel.frames.free >= RESERVE
         assert command(system, lambda env: failure(Memory.connect(env).allocate, RESERVE)) == "done"
+
+
+def test_what_is_passed_on_counts() -> None:
+    """What a program carved and gave to another family counts against its own, too, until it is free."""
+
+    def taker(env: Environment) -> None:
+        sender, message = env.thread.wait()
+        [item] = message.items
+        assert isinstance(item, GrantItem)
+        env.thread.reply(sender, Message())
+        env.thread.wait()
+        env.sys.drop(item.handle)
+        env.thread.sleep(30)
+
+    def client(env: Environment) -> list[object]:
+        memory, ram = promised(env, 100)
+        extent, to = env.sys.carve(ram, 100).extent, env.lookup("taker", 1)
+        env.thread.call(to, Message(items=(GrantItem(extent, 6),)))
+        found: list[object] = [
+            used(env),
+            failure(memory.promise, HALF - 99),
+            failure(memory.allocate, HALF - 99),
+        ]
+        found.append(failure(memory.promise, HALF - 100))
+        env.thread.send(to, Message())
+        env.thread.sleep(1)
+        return [*found, failure(memory.promise, HALF)]
+
+    with servers() as system:
+        system.spawn(taker, "taker")
+        refused = "QuotaExceeded"
+        assert ask(system, client) == [0, refused, refused, "done", "done"]
 
 
 def test_a_refused_promise_narrows_nobody() -> None:
