@@ -51,8 +51,25 @@ def comes(environment: "Attachment", receiver: int, link: Link | None, peers: Pe
 
 
 def _sender(environment: "Attachment", link: Link, receiver: int) -> Standing | None:
-    """Return what the partner of *link* says, if that is that it sends to *receiver*, and it can be believed."""
+    """Return what the partner of *link* says, if that is that it sends to *receiver*, and it can be believed.
+
+    What a redirected partner sends does not come here, whatever it says.
+    """
+    if not _leads_to(environment, link.receiver, receiver):
+        return None
     if link.standing is None:
         link.standing = Standing(environment, link.receiver)
     standing = link.standing
     return standing if not standing.doubted and standing.is_sending(receiver) else None
+
+
+def _leads_to(environment: "Attachment", sender: int, receiver: int) -> bool:
+    """Say whether what thread *sender* sends to *receiver* goes there, as the kernel shows its redirector."""
+    kip = environment.kip
+    row, ours = kip.thread(sender), kip.thread(receiver)
+    if row is None or ours is None:
+        return False
+    if not row.redirector or row.environment == ours.environment:
+        return True
+    redirector = kip.thread(row.redirector)
+    return redirector is not None and redirector.environment == ours.environment

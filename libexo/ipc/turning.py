@@ -61,6 +61,7 @@ class Turning:
                 link.answer_ticket.post(exchange.sequence)
         elif self._environment.kip.thread(thread) is None:
             text = f"it is to be answered by {show_thread(thread)}"
+            link.channel.send((ENCODE(Packet(TURNED, exchange.sequence)),))  # who asked goes on at once
             self._sending.fail(exchange, NoPartner(Phase.RECEIVE, text))
             return True
         else:

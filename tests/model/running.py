@@ -113,11 +113,16 @@ class Stage:
         """Virtual time, read without handing over."""
         return self.system.machine.clock.now()
 
+    @property
+    def gone(self) -> set[int]:
+        """Those that have ended."""
+        return {thread for event in self.events if isinstance(event, Ended) for thread in event.threads}
+
     # ------------------------------------------------------------------------------------------------- ending
 
     def end(self, env: Environment, victims: tuple[int, ...], me: int) -> bool:
         """End *victims*; say whether thread *me* is to return because of that."""
-        gone = {thread for event in self.events if isinstance(event, Ended) for thread in event.threads}
+        gone = self.gone
         victims = tuple(thread for thread in victims if thread not in gone)
         if not victims:
             return False
@@ -181,11 +186,14 @@ class Actor:
         )
 
     def thread(self, given: int, *, anywhere: bool = False) -> int:
-        """Return which thread an id is of: a local one for those of this environment, a global one for others."""
+        """Return which thread an id is of: a local one for those of this environment, a global one for others.
+
+        One that has just ended has no local id any more.
+        """
         stage = self.stage
         for thread, known in stage.ids.items():
             if given == (stage.locals[thread] if thread in self.mine else known) or (
-                anywhere and given == known
+                given == known and (anywhere or thread in stage.gone)
             ):
                 return thread
         raise Mangled(f"{given:#x} is no thread of the script that thread {self.me} should see")

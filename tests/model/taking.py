@@ -53,7 +53,10 @@ def passed(state: State, thread: int, others: tuple[int, ...]) -> State:
 
 
 def names(world: World, state: State, thread: int) -> Iterator[int]:
-    """Yield in whose name the message of *thread* may go: NIL for its own, where propagation is not allowed."""
+    """Yield in whose name the message of *thread* may go: NIL for its own, where propagation is not allowed.
+
+    What is meant for one that ended, and goes to a redirector, is for nobody any more, and goes in its own name.
+    """
     place = state.places[thread]
     virtual = world.ipc(place).virtual
     if virtual < 0:
@@ -67,7 +70,8 @@ def names(world: World, state: State, thread: int) -> Iterator[int]:
     alive = name.kind != DEAD or name.since + world.latency >= place.since
     if alive and (allowed or changed):
         yield virtual
-    if not allowed or changed or name.kind == DEAD:
+    meant = state.places[world.ipc(place).to]
+    if not allowed or changed or DEAD in (name.kind, meant.kind):
         yield NIL
 
 

@@ -106,6 +106,34 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Ipc(NIL, ANY),),
         ),
     ),
+    # It says to whom it sends, and its messages go elsewhere: no reason to wait for it either.
+    "a receive of no time from a redirected thread": (
+        (0, 1, 2),
+        ((Ipc(1, NIL, payload=1),), (Ipc(NIL, 1, receive=SLEEP), Ipc(NIL, 0, receive=0)), (Redirect(0, 2),)),
+    ),
+    # For whom it was meant has ended, so there is nobody that its sender may speak to in another's name.
+    "what a redirector gets that was meant for one that ended": (
+        (0, 1, 1, 2),
+        (
+            (Ipc(NIL, 0, receive=SLEEP), Kill(0)),
+            (
+                Ipc(0, NIL, 0, payload=1),
+                Ipc(NIL, 1, receive=8_000),
+                Ipc(0, NIL, 12_000, payload=2, virtual=2),
+            ),
+            (),
+            (Redirect(1, 3), Ipc(NIL, 3, receive=8_000), Ipc(NIL, 2, receive=12_000)),
+        ),
+    ),
+    # Who waits for a redirector has sent nothing yet, and does not wait for anybody's message either.
+    "a send of no time to one that lacks a redirector": (
+        (0, 1, 2),
+        (
+            (Ipc(NIL, 0, receive=8_000), Ipc(1, NIL, 0, payload=1)),
+            (Ipc(NIL, 1, receive=SLEEP), Ipc(0, ANY, payload=2)),
+            (Redirect(1, 2), Kill(2)),
+        ),
+    ),
     # Nobody tells a redirected thread of the end of whom it waits for: it finds out by looking, now and then.
     "a redirected call, and its partner ends": (
         (0, 1, 2),

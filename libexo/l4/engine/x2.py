@@ -141,7 +141,9 @@ class Engine(Context):
                     to, message, kind, timed=True, tells=self._told, virtual=virtual, apart=True
                 )
             except NoRedirector as gone:
+                self._core.row.rests()  # no message of ours is up, and nobody may think that it was taken
                 propagation.await_redirector(self, gone)
+                self._core.row.sends(to, specifier)
             except TrapRefused as refused:
                 raise IpcError(IpcCode.OVERFLOW, Phase.SEND, str(refused)) from refused
 

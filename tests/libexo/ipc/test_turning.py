@@ -34,6 +34,24 @@ def test_turned_and_told_so() -> None:
         assert (exchange.turned, exchange.done) == (c.thread, False)
 
 
+def test_turned_to_one_that_is_gone() -> None:
+    """The call fails, and who turned it hears at once that nothing is to be waited for."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        c = stage.puppet("c")
+        exchange = post(a, b, 1, timed=True)
+        caller = origin(b)
+        stage.kill(c)
+        answer = core(b).receiving.turn(caller, c.thread)
+        assert answer is not None
+        core(a).pump()
+        core(b).receiving.look()
+
+        assert answer.done
+        assert isinstance(exchange.error, NoPartner)
+        assert exchange.error.phase is Phase.RECEIVE
+
+
 def test_turned_back() -> None:
     """A receiver may take the answer back upon itself: then it is its to give, or its caller's to give up."""
     with theatre() as stage:
