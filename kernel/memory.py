@@ -51,12 +51,6 @@ def _lend(
     call.undo = lambda: True  # who hears of no descriptor asks for one
 
 
-@handles(traps.Limit)
-def _limit(_kernel: "Kernel", call: Call[traps.Limit]) -> int:
-    call.capability.limit = call.trap.count
-    return call.capability.carved
-
-
 @handles(traps.MapExtent)
 def _map(_kernel: "Kernel", call: Call[traps.MapExtent]) -> "traps.Mapped | Steps[traps.Mapped]":
     extent = call.capability.thing
@@ -77,3 +71,9 @@ def _map_now(call: Call[traps.MapExtent], extent: Extent) -> traps.Mapped:
     extent.check_no_ring()
     call.gives.append(extent.descriptor(capability))
     return traps.Mapped(count=extent.count, writable=bool(capability.rights & Rights.WRITE))
+
+
+@handles(traps.Limit)
+def _limit(_kernel: "Kernel", call: Call[traps.Limit]) -> int:
+    call.capability.limit = call.trap.count
+    return call.capability.carved
