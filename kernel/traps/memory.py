@@ -50,11 +50,6 @@ def _lend(
     call.undo = lambda: True  # who hears of no descriptor asks for one
 
 
-def _limit(_kernel: "Kernel", call: CallTo[traps.Limit, Ram]) -> int:
-    call.capability.limit = call.trap.count
-    return call.capability.carved
-
-
 def _map_extent(
     _kernel: "Kernel", call: CallTo[traps.MapExtent, Extent]
 ) -> "traps.Mapped | Steps[traps.Mapped]":
@@ -74,4 +69,9 @@ def _map_now(call: CallTo[traps.MapExtent, Extent], extent: Extent) -> traps.Map
     return traps.Mapped(count=extent.count, writable=bool(call.capability.rights & Rights.WRITE))
 
 
-HANDLERS: Handlers = {traps.Carve: _carve, traps.Limit: _limit, traps.MapExtent: _map_extent}
+def _limit(_kernel: "Kernel", call: CallTo[traps.Limit, Ram]) -> int:
+    call.capability.limit = call.trap.count
+    return call.capability.carved
+
+
+HANDLERS: Handlers = {traps.Carve: _carve, traps.MapExtent: _map_extent, traps.Limit: _limit}
