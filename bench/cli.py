@@ -5,7 +5,21 @@ import os
 import sys
 from pathlib import Path
 
-from bench import bulk, clients, compare, facts, ipc, pingpong, plot, report, rings, scale, sizes, transports
+from bench import (
+    bulk,
+    clients,
+    compare,
+    facts,
+    heap,
+    ipc,
+    pingpong,
+    plot,
+    report,
+    rings,
+    scale,
+    sizes,
+    transports,
+)
 from bench.errors import BenchError
 from bench.harness import Result, run, run_together
 from bench.system import running
@@ -18,6 +32,7 @@ OVER = 2
 MEANING = {
     "bulk": "64 bytes to 1 GiB one way, by mapping them, beside the ways that copy them",
     "clients": "calls a second that one server answers, with 1 to 32 clients",
+    "heap": "memory of one's own, fresh and from the warm heap, each with its goal",
     "ipc": "calls, traps, bindings, memory, spawn: each beside its outside reference",
     "pingpong": "one way of an L4 IPC against the number of words, between environments and between threads",
     "rings": "the ring transport: calls, awake and asleep, streams, mapping, clients, each with its goals",
@@ -66,9 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cores", type=_cores, default=(), metavar="N,…",
                         help="keep both parties, and the kernel, on these cores (default: nobody is pinned; for "
-                             "scale, as root: one core). Of pingpong and rings: the first one for both parties on "
-                             "the same CPU, and the second for one of them on another (default: the first "
-                             "two)")  # fmt: skip
+                             "scale and heap, as root: one core). Of pingpong and rings: the first one for both "
+                             "parties on the same CPU, and the second for one of them on another (default: the "
+                             "first two)")  # fmt: skip
     parser.add_argument("--transport", choices=("ring", "zmq"), default="ring",
                         help="of rings: what its subjects go over (default: ring)")  # fmt: skip
     parser.add_argument("--full", action="store_true", help="of bulk: sizes above "
@@ -147,6 +162,21 @@ def _rings(arguments: argparse.Namespace) -> int:
         for key in rings.fitting(system, keys):
             with rings.measure(system, key, cores, arguments.transport) as measure:
                 results.append(run(measure, arguments.rounds))
+            _print(arguments, results[-1], host)
+    if arguments.plot is not None:
+        plot.distributions(results, str(host), arguments.plot)
+    missed = [result for result in results if result.met is False]
+    return OVER if arguments.check and missed else 0
+
+
+def _heap(arguments: argparse.Namespace) -> int:
+    cores = arguments.cores or scale.default_cores()
+    host = facts.gather(cores)
+    results = []
+    _head(arguments, host)
+    with running() as system, heap.measures(system, arguments.only or heap.KEYS, cores) as measures:
+        for measure in measures:
+            results.append(run(measure, arguments.rounds))
             _print(arguments, results[-1], host)
     if arguments.plot is not None:
         plot.distributions(results, str(host), arguments.plot)
@@ -269,13 +299,13 @@ def _point(arguments: argparse.Namespace, count: int, result: Result, host: fact
 
 
 KEYS = {
-    "bulk": bulk.KEYS, "clients": clients.KEYS, "ipc": ipc.KEYS, "pingpong": pingpong.KEYS, "rings": rings.KEYS,
-    "scale": (), "sizes": sizes.KEYS,
+    "bulk": bulk.KEYS, "clients": clients.KEYS, "heap": heap.KEYS, "ipc": ipc.KEYS, "pingpong": pingpong.KEYS,
+    "rings": rings.KEYS, "scale": (), "sizes": sizes.KEYS,
 }  # fmt: skip
 """What --only may name."""
 RUNS = {
-    "bulk": _bulk, "clients": _clients, "ipc": _ipc, "pingpong": _pingpong, "rings": _rings, "scale": _scale,
-    "sizes": _sizes,
+    "bulk": _bulk, "clients": _clients, "heap": _heap, "ipc": _ipc, "pingpong": _pingpong, "rings": _rings,
+    "scale": _scale, "sizes": _sizes,
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import Handle, ThreadId, handle, handle_generation, handle_slot
-from kernel.abi.limits import MAX_DEPTH, MAX_HANDLES, MAX_SLOTS
+from kernel.abi.limits import MAX_DEPTH, MAX_HANDLES, MAX_SLOTS, NO_LIMIT
 from kernel.abi.rights import ALL_RIGHTS, Kind, Rights
 from kernel.errors import Refused
 from kernel.jobs import Latch
@@ -90,8 +90,8 @@ class Capability:
     """A right to one resource, in one slot of one table; or an offer of one."""
 
     __slots__ = (
-        "children", "deadline", "depth", "handle", "leaked", "mapped", "offer", "origin", "parent", "resource",
-        "rights", "table", "taken", "walk",
+        "carved", "children", "deadline", "depth", "handle", "leaked", "limit", "mapped", "offer", "origin",
+        "parent", "resource", "rights", "table", "taken", "walk",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +112,9 @@ class Capability:
         self.children: dict[Capability, None] = {}
         self.table: Table
         self.handle: Handle
+        self.limit = NO_LIMIT
+        self.carved = 0
+        """Of RAM: how many frames may be, and are, carved through what was derived from it."""
         self.mapped = False
         """Its holder has, or had, a descriptor of the memory."""
         self.leaked = False
@@ -306,7 +309,12 @@ def derive(
     rights: Rights,
     resource: Resource | None = None,
 ) -> Capability:
-    """Give *holder* a capability derived from *parent*, to the same resource or to *resource*, a part of it."""
+    """Give *holder* a capability derived from *parent*, to the same resource or to *resource*, a part of it.
+
+    Raises Refused, also when *parent* went, and perhaps its holder, since it was looked up.
+    """
+    if parent.condemned:
+        raise Refused(Refusal.STALE_HANDLE, "what it would be derived from is being taken away")
     origin = parent.holder.thread if parent.holder is not holder else 0
     return place(exposure, Capability(resource or parent.resource, rights, parent, origin), holder)
 
@@ -316,8 +324,6 @@ def place(exposure: "Exposure", capability: Capability, holder: Holder) -> Capab
     parent = capability.parent
     if capability.depth > MAX_DEPTH:
         raise Refused(Refusal.TOO_DEEP, f"{MAX_DEPTH} derivations, one from another")
-    if parent is not None and parent.condemned:
-        raise Refused(Refusal.STALE_HANDLE, "what it would be derived from is being taken away")
     holder.table.insert(capability, holder)
     if parent is not None:
         parent.children[capability] = None

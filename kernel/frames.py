@@ -63,9 +63,12 @@ class Extent(Resource):
 
     kind = Kind.EXTENT
 
-    def __init__(self, frames: "Frames", first: int, count: int, backing: "Backing") -> None:
-        """Wrap *backing*, the memory of *count* of the *frames* from *first*."""
+    def __init__(
+        self, frames: "Frames", first: int, count: int, backing: "Backing", ram: Capability | None
+    ) -> None:
+        """Wrap *backing*, the memory of *count* of the *frames* from *first*, carved through *ram*."""
         self._frames = frames
+        self._ram = ram
         self._exposure = frames.exposure
         self.first = first
         self.count = count
@@ -226,6 +229,8 @@ class Extent(Resource):
         self._old = self._backing.release()
         if (yield from self.cut()):  # otherwise nobody gets the frames again
             self._frames.give_back(self)
+            ram, self._ram = self._ram, None
+            count_carved(ram, -self.count)
         self.unlock()
 
     def fill(self) -> "Deed":
@@ -276,15 +281,22 @@ class Frames:
         """How many frames are in no extent."""
         return self._runs.free
 
-    def carve(self, ram: Ram, count: int, first: int, *, zero: bool) -> "Steps[Extent]":
-        """Make an extent of free frames of *ram*. Raises Refused, Exhausted."""
+    def carve(self, through: Capability, count: int, first: int, *, zero: bool) -> "Steps[Extent]":
+        """Make an extent of free frames of the RAM *through* is to. Raises Refused, Exhausted."""
+        ram = through.resource
+        assert isinstance(ram, Ram)
         if not 1 <= count <= MAX_EXTENT_FRAMES:
             raise Refused(Refusal.BAD_ARGUMENT, f"{count} frames: an extent has 1..{MAX_EXTENT_FRAMES}")
-        at = yield from self._choose(ram, count, first)
-        backing = self._memory.carve(at, count, zero=zero)
+        count_carved(through, count)
+        try:
+            at = yield from self._choose(ram, count, first)
+            backing = self._memory.carve(at, count, zero=zero)
+        except (Refused, Exhausted):
+            count_carved(through, -count)
+            raise
         self._runs.take(at, count)
         self.exposure.kip.show_free(self.free)
-        extent = Extent(self, at, count, backing)
+        extent = Extent(self, at, count, backing, through)
         if not zero:
             try:
                 yield extent.fill()
@@ -315,6 +327,21 @@ class Frames:
         self.exposure.trace.record(Event.TOOK, 0, extent.first, Kind.EXTENT)
 
 
+def count_carved(through: Capability | None, frames: int) -> None:
+    """Count *frames* carved *through* a capability to all it was derived from. Raises Refused over a limit."""
+    above: list[Capability] = []
+    while through is not None and (through := through.parent) is not None:
+        if frames > 0 and through.carved + frames > through.limit:
+            raise Refused(
+                Refusal.OVER_LIMIT,
+                f"{through.carved} of {through.limit} frames carved, {frames} more asked for: "
+                "free some first, or ask who gave the capability for more",
+            )
+        above.append(through)
+    for capability in above:
+        capability.carved += frames
+
+
 def check_no_ring(resource: Resource) -> None:
     """Refuse when *resource* is memory of a ring, which is passed on to nobody."""
     if isinstance(resource, Extent):
@@ -329,13 +356,13 @@ def part_of(resource: Resource, first: int, count: int) -> Ram:
 
 
 def passed_on(given: Capability) -> None:
-    """Account an extent to whom its carver gave it, or who got it whole; sharing it on changes nothing."""
+    """Account an extent to whom its carver gave it, or who got it whole; sharing it on changes nothing.
+
+    A carver is who manages all RAM: what others carve from their part of it, and share, is theirs.
+    """
     extent, parent = given.resource, given.parent
     if not isinstance(extent, Extent) or parent is None:
         return
     whole = isinstance(parent.resource, Ram)
-    from_carver = (
-        not whole and parent.origin == 0 and isinstance(getattr(parent.parent, "resource", None), Ram)
-    )
-    if whole or from_carver:
+    if whole or (parent.origin == 0 and parent.depth == 1 and parent.parent is not None):
         extent.account(given.holder)

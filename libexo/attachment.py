@@ -5,6 +5,7 @@ All of libexo below `libexo.environment` needs this and no more.
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from kernel.abi.gate import Upcall
 from kernel.abi.kip import PAGE_SIZE
@@ -20,6 +21,9 @@ class Services(Protocol):
 
     def ring_memory(self, pages: int) -> int:
         """Return the handle of an extent of *pages* pages. Raises NotFound, RemoteError."""
+
+    def memory(self) -> Any:  # noqa: ANN401 - a stub, of which few below know the interface
+        """Return a stub of the memory server."""
 
     def publish(self, name: str) -> None:
         """Have *name* published for the calling thread. Raises NotFound, RemoteError."""
@@ -60,6 +64,8 @@ class Attachment:
         """The environment page, as words: see `kernel.abi.kip.Page`."""
         self._trace = (trace, interface.trace_size)
         self.views = Views(host, self.sys)
+        self.heaps: WeakSet[object] = WeakSet()
+        """Those in its memory: they refuse in a process that was forked."""
 
     def trace(self) -> memoryview:
         """Map the kernel's event ring (layout: `kernel.abi.events`); once."""

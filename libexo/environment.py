@@ -120,6 +120,8 @@ class Environment(Lender):
             for link in thread.core.sending.links():
                 link.fallen = True
             forking.refuse(thread.core, why)
+        for heap in list(self.heaps):  # its memory is shared with the parent, and what is free in it is not
+            forking.refuse(heap, why)
         self.host.forked(why)
         forking.refuse(self, why)
 

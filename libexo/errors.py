@@ -11,6 +11,7 @@
     - ForkedProcess: the calling process was forked from an environment, and is none
     - BrokenRing: the other side of a ring does not keep to its rules
     - NotFound: no thread has that name
+    - NoMemory: a heap is given no more memory
     - BadArgument: an argument does not fit what its operation is declared with; nothing was sent
         - TrapArgument: the same of a trap
     - RemoteError: the server could not do it; `kind` says what it raised
@@ -143,6 +144,10 @@ class TrapArgument(BadArgument):
 
 class MemoryTaken(ExoError):
     """Whose memory was being used took it back meanwhile: what was read of it may have been zeros."""
+
+
+class NoMemory(ExoError):
+    """A heap is given no more memory: free some of it, or ask for smaller blocks."""
 
 
 class BrokenStream(ExoError):

@@ -34,5 +34,9 @@ class Extent(msgspec.Struct, array_like=True):
         return Extent(self.handle, self.pages, self.first, int(Rights.READ))
 
 
+class Ram(Extent, array_like=True):
+    """Frames that its holder may make extents of (`libexo.vm.carve`); it cannot be mapped itself."""
+
+
 class GrantedExtent(Extent, array_like=True):
     """As a result: the extent itself goes to the caller, and the server keeps no capability to it."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kernel.abi.gate import Upcall
     from libexo.environment import Environment
     from libexo.ipc.thread import Thread
+    from servers.memory.api import Memory
 
 
 class Servers:
@@ -26,6 +27,12 @@ class Servers:
         from servers.memory.api import Memory
 
         return Memory.connect(self._environment).allocate(pages).handle
+
+    def memory(self) -> "Memory":
+        """Return a stub of the memory server."""
+        from servers.memory.api import Memory
+
+        return Memory.connect(self._environment)
 
     def publish(self, name: str) -> None:
         """Have *name* published for the calling thread. Raises NotFound, RemoteError."""

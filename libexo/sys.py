@@ -186,10 +186,19 @@ class Sys:
         carved: traps.Carved = self._do(traps.Carve(ram, count, first, zero))
         return carved
 
+    def carve_mapped(self, ram: int, count: int) -> tuple[traps.Carved, list[Descriptor]]:
+        """Make free frames of RAM into an extent of zeros. Descriptor: what to map it by, if that could be sent."""
+        return self.trap(traps.Carve(ram, count, maps=True))
+
     def map_extent(self, extent: int) -> tuple[traps.Mapped, Descriptor]:
         """Return how an extent may be mapped, and the descriptor to map it by."""
         mapped, (descriptor,) = self.trap(traps.MapExtent(extent))
         return mapped, descriptor
+
+    def limit(self, ram: int, count: int) -> int:
+        """Let what is derived from a RAM capability carve up to *count* frames; return how many it has."""
+        carved: int = self._do(traps.Limit(ram, count))
+        return carved
 
     def interrupt_bind(self, interrupt: int, *, bind: bool = True) -> None:
         """Take the line's interrupts, or stop taking them."""

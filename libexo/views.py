@@ -5,13 +5,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kernel.abi.limits import FRAME_SIZE, MAX_HANDLES
+from kernel.abi.rights import Rights
 from libexo.errors import MemoryTaken, TrapRefused
+from libexo.extent import Extent, Ram
 
 if TYPE_CHECKING:
     from libexo.host.base import Host, MappedMemory
     from libexo.sys import Sys
     from libexo.transport.base import Descriptor
 
+_WRITE, _EXECUTE = int(Rights.WRITE), int(Rights.EXECUTE)  # what is made of members of an enum takes longer
 _SWEEP = 64
 """How many handles are known before those without a mapping are looked for."""
 
@@ -33,11 +36,25 @@ class Views:
 
     def map(self, handle: int) -> memoryview:
         """Map the extent of *handle*, whole."""
-        host = self._host
         mapped, descriptor = self._sys.map_extent(handle)
-        view = host.map(descriptor, mapped.count * FRAME_SIZE, writable=mapped.writable)
+        return self._map(handle, descriptor, mapped.count, writable=mapped.writable)
+
+    def carve(self, ram: Ram, pages: int) -> tuple[Extent, memoryview]:
+        """Carve an extent of *pages* frames from *ram*, and map it, whole."""
+        carved, given = self._sys.carve_mapped(ram.handle, pages)
+        handle, writable = carved.extent, bool(ram.rights & _WRITE)
+        try:
+            view = self._map(handle, given[0], pages, writable=writable) if given else self.map(handle)
+        except BaseException:
+            self._sys.drop(handle)
+            raise
+        return Extent(handle, pages, carved.first, ram.rights | _EXECUTE), view
+
+    def _map(self, handle: int, descriptor: "Descriptor", pages: int, *, writable: bool) -> memoryview:
+        host = self._host
+        view = host.map(descriptor, pages * FRAME_SIZE, writable=writable)
         host.watch(view, lambda: self._place(handle), lambda: self._is_spared(handle))
-        used = [*self._used(handle), (host.mapping(view), mapped.writable)]
+        used = [*self._used(handle), (host.mapping(view), writable)]
         self._mappings[handle] = used
         if len(self._mappings) > self._sweep_at:
             self._sweep()

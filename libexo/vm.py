@@ -11,7 +11,7 @@ back what came with a request: it finds zeros there, and its caller the error Me
 
 from libexo import timeouts
 from libexo.attachment import Attachment
-from libexo.extent import Extent
+from libexo.extent import Extent, Ram
 from libexo.ipc.message import GrantItem, MapItem
 
 LONGEST_GRACE = (1 << 32) - 1
@@ -21,6 +21,14 @@ LONGEST_GRACE = (1 << 32) - 1
 def map(environment: Attachment, extent: Extent | MapItem | GrantItem) -> memoryview:  # noqa: A001 - the field's word
     """Map *extent*, or what came in a message; return its bytes, writable if it is. Raises TrapRefused, OSError."""
     return environment.views.map(extent.handle)
+
+
+def carve(environment: Attachment, ram: Ram, pages: int) -> tuple[Extent, memoryview]:
+    """Carve an extent of *pages* frames, all zeros, from *ram*, and map it, in one crossing into the kernel.
+
+    Raises TrapRefused (OVER_LIMIT: whoever gave *ram* is to promise more), OSError.
+    """
+    return environment.views.carve(ram, pages)
 
 
 def unmap(environment: Attachment, view: memoryview) -> None:

@@ -25,7 +25,7 @@ import msgspec
 from kernel.abi import errors, events, gate, kip, limits, messages, operators, program, rights, traps
 from libexo import errors as libexo_errors
 from libexo import nouns
-from libexo.extent import Extent
+from libexo.extent import Extent, Ram
 from libexo.stub import Interface, Operation
 from servers.memory import api as memory
 from servers.process import api as process
@@ -37,6 +37,7 @@ GENERATED_TOO = "<!-- Made by tools/create_reference.py from servers/*/api.py: c
 INTERFACES: tuple[type[Interface], ...] = (memory.Memory, process.Processes, scheduler.Scheduler)
 SERVER_RECORDS = (
     Extent,
+    Ram,
     memory.Statistics,
     memory.Usage,
     process.ProgramSpec,

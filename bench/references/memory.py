@@ -30,6 +30,22 @@ def shared_memory() -> Sampler:
     return timed(make, free)
 
 
+def closed() -> Sampler:
+    """Return a sampler of the host's bare calls, the descriptor closed as soon as it is mapped."""
+    made: list[mmap.mmap] = []
+
+    def make() -> None:
+        number = os.memfd_create("reference")
+        os.ftruncate(number, SIZE)
+        view = mmap.mmap(number, SIZE)
+        for page in range(0, SIZE, PAGE):
+            view[page] = 1
+        os.close(number)
+        made.append(view)
+
+    return timed(make, lambda: made.pop().close())
+
+
 def memfd() -> Sampler:
     """Return a sampler of the host's bare calls, with nobody asked for permission."""
     made: list[tuple[int, mmap.mmap]] = []
@@ -51,4 +67,4 @@ def memfd() -> Sampler:
 
 
 if __name__ == "__main__":
-    work({"shared_memory": shared_memory, "memfd": memfd})
+    work({"shared_memory": shared_memory, "memfd": memfd, "closed": closed})

@@ -43,6 +43,7 @@ class Refusal(Numbered):
     FRAME_BUSY = 33, "a frame of the range is already carved"
     NOT_WHOLE = 34, "an extent is mapped and passed on whole: carve smaller ones instead"
     RING_MEMORY = 35, "the memory of a ring is its binding's alone: not mapped, not passed on, not shared"
+    OVER_LIMIT = 36, "what is derived from a capability to RAM has carved as much as its holder lets it"
     # threads
     NO_SUCH_THREAD = 48, "no thread has that number"
     STALE_THREAD = 49, "the thread was restarted: look its new id up by name"

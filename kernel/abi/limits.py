@@ -28,6 +28,8 @@ MAX_HOLDERS_SHOWN = 1024
 """Derivatives that one Inspect names."""
 MAX_EXTENT_FRAMES = 1 << 18
 """Frames of the largest extent, 1 GiB: the rows of all of them are written in one step."""
+NO_LIMIT = (1 << 64) - 1
+"""Frames that may be carved through what is derived from a RAM capability, until its holder says otherwise."""
 MAX_OFFERS = 64
 """Capabilities one environment may have on offer to one other; the oldest offer falls to make room."""
 MAX_BINDINGS = 1024

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from libexo.extent import Extent
+from libexo.extent import Extent, Ram
 from libexo.ipc.message import MapItem
 from libexo.nouns import FrameNumber, Frames, Pages, ThreadId
 from libexo.stub import Interface, operation
@@ -17,6 +17,8 @@ class Usage(msgspec.Struct, array_like=True):
     quota: int
     family: int = 0
     """The number of its family, which has the quota together; 0: none."""
+    promised: int = 0
+    """What it may carve by itself, and has not. It counts against the quota, and can be taken back."""
 
 
 class Statistics(msgspec.Struct, array_like=True):
@@ -48,6 +50,23 @@ class Memory(Interface, label=0x42, name="memory"):
         """Let *thread*'s environment have up to *frames*; where it is the first of a family, let all of that.
 
         Servers only. Fails with NotAllowed, for a thread that is not there as well.
+        """
+
+    @operation(4)
+    def ram(self) -> Ram:
+        """Return a capability to RAM, through which the caller carves by itself what it is promised.
+
+        All that are given to one caller have one limit. With each of them goes what was carved through it, whoever
+        has that, and they go with the caller: what shall outlive it is allocated.
+        """
+
+    @operation(5, repeatable=True)
+    def promise(self, pages: Frames) -> None:
+        """Let the caller carve *pages* frames more by itself; what it might have carved before is forgotten.
+
+        A promise counts as taken, as an allocation would, but may be taken back while it is not used: carving is
+        refused then with OVER_LIMIT, and the caller asks anew. Fails with OutOfMemory, QuotaExceeded: then nothing
+        is promised.
         """
 
     def free(self, extent: Extent) -> None:

@@ -65,6 +65,11 @@ class Asked:
         found = self._of.get(family, ())
         return sum(asked.length for asked in found if self._users[asked.first] not in ours)
 
+    def in_use(self, members: "Iterable[EnvironmentRow]") -> int:
+        """Return how many frames the family of *members* asked for that are not free, whoever has them."""
+        found = self._of.get(next((row.family for row in members), 0), ())
+        return sum(asked.length for asked in found if self._users[asked.first])
+
     def _sweep(self) -> None:
         """Forget what is free, and what those asked for who have all ended."""
         living = {row.family for row in self._kip.environments()}

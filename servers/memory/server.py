@@ -1,12 +1,14 @@
 """The memory server: holds all RAM, carves what is asked for, and grants it away; it is sigma0.
 
-What it granted it can still take back: extents are carved through a capability to RAM made for each caller,
-and revoking that takes all of the caller's. What it maps, as sigma0, it keeps a capability to (`handed`). Who has
-how much is read from the KIP, so nothing needs to be rebuilt after a restart but the quotas that were set, which
-are kept in its estate: the one extent among its capabilities that cannot be passed on.
+What it granted it can still take back: extents are carved through a capability to RAM made for each caller
+(`pools`), and revoking that takes all of the caller's, also what it carved by itself. What it maps, as sigma0, it
+keeps a capability to (`handed`). Who has how much is read from the KIP, so nothing needs to be rebuilt after a
+restart but the quotas that were set, which are kept in its estate: the one extent among its capabilities that
+cannot be passed on.
 """
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,7 +23,7 @@ from libexo import attach
 from libexo.environment import Environment
 from libexo.errors import TrapRefused
 from libexo.estate import Estate
-from libexo.extent import Extent, GrantedExtent
+from libexo.extent import Extent, GrantedExtent, Ram
 from libexo.ipc.message import Message
 from libexo.kip import EnvironmentRow
 from libexo.stub import Server, publish
@@ -30,6 +32,7 @@ from servers.memory.asked import Asked
 from servers.memory.families import Families
 from servers.memory.handed import Handed, Held, Piece, is_handed
 from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, OutOfMemory, Party, Quotas
+from servers.memory.pools import Pools
 from servers.memory.promised import Promised
 
 if TYPE_CHECKING:
@@ -50,8 +53,7 @@ class MemoryServer(Memory):
         self.environment = environment
         held = _held(environment)
         self._ram = _first_ram(held)
-        self._pools: dict[int, int] = {}
-        """The capability to RAM through which a thread's extents are carved, by thread."""
+        self._pools = Pools(environment, self._ram)
         self._estate = self._open_estate(held)
         state = self._estate.load()
         self._quotas = Quotas(environment.kip.head(Head.FRAME_COUNT), _QUOTAS.decode(state) if state else {})
@@ -85,25 +87,49 @@ class MemoryServer(Memory):
             if not inspection.holders:
                 sys.drop(handle)
             elif inspection.rights != _OWN_RIGHTS:
-                self._pools[inspection.holders[0].thread] = handle
+                self._pools.adopt(inspection.holders[0].thread, handle)
 
     def allocate(self, pages: int, first: int = -1) -> Extent:
         """Carve, and grant."""
-        row = self._environment_of(self.call.sender)
-        if row is None:
-            raise NotAllowed("the caller has ended")
+        row = self._caller()
         self._check(row, pages)
-        carved = self._carve(row, self._pool(row.thread), pages, first)
+        carved = self._carve(row, self._pools.of(row.thread), pages, first)
         self._promised.add(row, carved.extent, pages)
         self._look_later()
         return GrantedExtent(carved.extent, pages, carved.first, int(ALL_RIGHTS))
+
+    def ram(self) -> Ram:
+        """Pass a capability to the caller's pool on."""
+        pool = self._pools.of(self._caller().thread)
+        self._look_later()
+        return Ram(pool, self.environment.kip.head(Head.FRAME_COUNT), 0, int(ALL_RIGHTS))
+
+    def promise(self, pages: int) -> None:
+        """Narrow, see whether the caller may have so many, and set its limit."""
+        row = self._caller()
+        carved = self._pools.carved(row.thread)
+        if pages:
+            self._check(self._caller(), pages)
+            self._pools.promise(row.thread, carved + pages)
+        self._look_later()
+
+    def _caller(self) -> EnvironmentRow:
+        row = self._environment_of(self.call.sender)
+        if row is None:
+            raise NotAllowed("the caller has ended")
+        return row
 
     def statistics(self) -> Statistics:
         """Read the KIP."""
         kip = self.environment.kip
         self._handed.attend()
         self._promised.review()
-        users = [self._usage(row) for row in kip.environments() if row.frames]
+        unused = self._pools.unused()
+        users = [
+            self._usage(row, unused.get(row.thread, 0))
+            for row in kip.environments()
+            if row.frames or unused.get(row.thread)
+        ]
         return Statistics(kip.head(Head.FRAME_COUNT), kip.head(Head.FREE_FRAMES), users)
 
     def set_quota(self, thread: int, frames: int) -> None:
@@ -135,7 +161,7 @@ class MemoryServer(Memory):
 
     def _look_later(self) -> None:
         """While anything is kept for others, see from time to time whether they still live."""
-        if (len(self._handed) or len(self._promised) or self._pools) and not self._looks:
+        if (len(self._handed) or len(self._promised) or len(self._pools)) and not self._looks:
             self._looks = True
             self.server.after(LOOK_AGAIN, self._look)
 
@@ -143,7 +169,7 @@ class MemoryServer(Memory):
         self._looks = False
         self._handed.attend()
         self._promised.review()
-        self._drop_dead_pools()
+        self._pools.drop_dead()
         self._look_later()
 
     def _environment_of(self, sender: int) -> EnvironmentRow | None:
@@ -162,13 +188,30 @@ class MemoryServer(Memory):
             self._check_quota(row, pages)
         except MemoryRefused:
             self._promised.review()
-            self._check_quota(self._environment_of(row.thread) or row, pages)
+            self._check_quota(row, pages, narrows=True)
+            self._narrow_for(row, pages)
 
-    def _check_quota(self, row: EnvironmentRow, pages: int) -> None:
+    def _check_quota(self, row: EnvironmentRow, pages: int, *, narrows: bool = False) -> None:
+        """Raise MemoryRefused unless *row* may have *pages* more; if it *narrows*, as if nothing was promised."""
+        row = self._environment_of(row.thread) or row
         members = self._families.members(row)
+        used, free = self._frames(row), self.environment.kip.head(Head.FREE_FRAMES)
         together = sum(map(self._frames, members)) + self._asked.elsewhere(members)
-        party = Party(row.thread, row.family, self._frames(row), together)
-        self._quotas.check(party, pages, self.environment.kip.head(Head.FREE_FRAMES))
+        if not narrows:
+            used += self._pools.promised([row])
+            together += self._pools.promised(members)
+            free -= self._pools.promised_to_all()
+            # What they carved and passed on is in no row of theirs.
+            together = max(together, self._pools.taken(members) + self._asked.in_use(members))
+        self._quotas.check(Party(row.thread, row.family, used, together), pages, max(free, 0))
+
+    def _narrow_for(self, row: EnvironmentRow, pages: int) -> None:
+        """Take back what was promised and is not carved, until *row* may have *pages*. Raises MemoryRefused."""
+        for some in self._pools.limited(self._families.members(row)):
+            self._pools.narrow(some)
+            with suppress(OutOfMemory):
+                return self._check_quota(row, pages)
+        return self._check_quota(row, pages)
 
     def _frames(self, row: EnvironmentRow) -> int:
         """Return how many frames are *row*'s environment's, or as good as."""
@@ -196,24 +239,9 @@ class MemoryServer(Memory):
         carved = self._carve(row, self._ram, pages, first)
         return Piece(carved.first, pages, carved.extent)
 
-    def _usage(self, row: EnvironmentRow) -> Usage:
-        return Usage(row.thread, row.name, row.frames, self._quotas.quota(row.thread, row.family), row.family)
-
-    def _pool(self, thread: int) -> int:
-        """Return the capability to RAM for *thread*'s extents."""
-        pool = self._pools.get(thread)
-        if pool is None:
-            self._drop_dead_pools()
-            pool = self._pools[thread] = self.environment.sys.derive(self._ram, int(ALL_RIGHTS))
-            self._look_later()
-        return pool
-
-    def _drop_dead_pools(self) -> None:
-        living = {row.thread for row in self.environment.kip.environments()}
-        for thread in [thread for thread in self._pools if thread not in living]:
-            # Its extents may have gone to a successor, or have been given away: then they are not ours to take.
-            if not self.environment.sys.inspect(self._pools[thread]).holders:
-                self.environment.sys.drop(self._pools.pop(thread))
+    def _usage(self, row: EnvironmentRow, promised: int) -> Usage:
+        quota = self._quotas.quota(row.thread, row.family)
+        return Usage(row.thread, row.name, row.frames, quota, row.family, promised)
 
 
 def _log(text: str) -> None:

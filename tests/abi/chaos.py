@@ -32,7 +32,7 @@ ARGUMENTS: dict[str, str] = {
     **dict.fromkeys(("item", "amount"), "small"),
     **dict.fromkeys(("processor", "internal", "external", "voltage"), "small"),
     **dict.fromkeys(("utcb", "control", "kip_area", "utcb_area"), "small"),
-    **dict.fromkeys(("grant", "zero", "bind", "masked", "keeps"), "flag"),
+    **dict.fromkeys(("grant", "zero", "maps", "bind", "masked", "keeps"), "flag"),
     "token": "token",
     "succeeds": "handle",
 }

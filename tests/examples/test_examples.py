@@ -133,7 +133,7 @@ def system() -> Iterator[RunningSystem]:
         yield running
 
 
-@pytest.mark.parametrize("example", ["hello", "memory", "share", "restart", "publish", "rings"])
+@pytest.mark.parametrize("example", ["hello", "memory", "heap", "share", "restart", "publish", "rings"])
 def test_example(system: RunningSystem, example: str) -> None:
     """An example of one file prints what it is said to print."""
     status, output = system.run(EXAMPLES / f"{example}.py")

@@ -51,6 +51,7 @@ def violations(kernel: Kernel, machine: SimulatedMachine) -> list[str]:
         *(line for e in rows for line in _offers(e)),
         *_things(capabilities, rows),
         *_frames(kernel, machine, capabilities),
+        *_carved(capabilities),
         *_environments(kernel, machine, rows),
         *_threads(kernel, rows),
         *_bindings(rows),
@@ -198,6 +199,19 @@ def _users(kernel: Kernel, extents: dict[Extent, list[Capability]]) -> Iterator[
     table = kernel.kip._buffer[FRAMES : FRAMES + 4 * kernel.frames.total].cast("I")
     if table.tolist() != shown:
         yield "the KIP shows other users of frames"
+
+
+def _carved(capabilities: list[Capability]) -> Iterator[str]:
+    """What was carved counts to everything that the capability was derived from through which it was carved."""
+    carved = dict.fromkeys((c for c in capabilities if isinstance(c.resource, Ram)), 0)
+    for capability in capabilities:
+        above = capability.parent
+        if isinstance(capability.resource, Extent) and above is not None and isinstance(above.resource, Ram):
+            while (above := above.parent) is not None:
+                carved[above] += capability.resource.count
+    for ram, count in carved.items():
+        if ram.carved != count:
+            yield f"{ram} is said to have lent {ram.carved} frames that were carved, has {count}"
 
 
 def _ring(extent: Extent, binding: Binding | None, holders: list[Capability]) -> Iterator[str]:

@@ -310,3 +310,19 @@ def test_a_trap_is_the_same_work_in_a_crowd() -> None:
         deeds()
 
         assert deeds() == few
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_a_carver_that_dies_while_junk_is_written(at: int) -> None:
+    """Its frames are free again, and the kernel goes on, however far it had got."""
+    with theatre(seed=at) as stage:
+        root, a = stage.puppet(holds=("ram",)), stage.puppet()
+        ram = passed(root, root.handles[0], a, ALL_RIGHTS)
+        a.sys.drop(a.sys.carve(ram, 20).extent)
+        begin(stage, a, traps.Carve(ram, 20, zero=False))
+        stage.kill(a)
+
+        assert (stage.kernel.frames.free, root.sys.limit(root.handles[0], 0)) == (
+            stage.kernel.frames.total,
+            0,
+        )

@@ -111,6 +111,7 @@ def right(operation: Operation, env: Environment) -> list[Any]:
     table: dict[str, list[Any]] = {
         "allocate": [1, -1],
         "set_quota": [env.thread.id, 100],
+        "promise": [1],
         "spawn": [[1, ["nothing"], "", [], 1, "never"]],
         "wait": [77],
         "kill": [77, 9],

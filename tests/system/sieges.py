@@ -91,6 +91,34 @@ KERNEL = (
     Siege("trap_flood", "traps as fast as it can", "repeat(env.sys.inventory)", programs=3),
 )  # fmt: skip
 
+OWN_MEMORY = "ram = memory.ram().handle\n"
+"""How a program begins that carves by itself."""
+
+CARVING = (
+    Siege(
+        "carves", "carves and maps single frames, 32 in a batch, and drops its RAM with all of them",
+        "def carve():\n"
+        "    ram = memory.ram().handle; memory.promise(600)\n"
+        "    for _ in range(15):\n"
+        "        _, given = env.sys.batch([traps.Carve(ram, 1, maps=True)] * 32)\n"
+        "        for each in given: os.close(each)\n"
+        "    env.sys.drop(ram)\n"
+        "repeat(carve)",
+    ),
+    Siege(
+        "carves_junk", "carves a quarter of RAM that has to be filled with junk, and drops it",
+        OWN_MEMORY +
+        "memory.promise(16000)\n"
+        "repeat(lambda: env.sys.drop(env.sys.carve(ram, 16000, zero=False).extent), lambda: memory.promise(16000))",
+    ),
+    Siege(
+        "promises", "has all promised to it that it can, again and again, and uses none of it",
+        OWN_MEMORY +
+        "sizes = itertools.cycle((32000, 20000, 8000, 1))\n"
+        "repeat(lambda: memory.promise(next(sizes)), lambda: env.sys.limit(ram, 0))",
+    ),
+)  # fmt: skip
+
 HOARDS = (
     Siege(
         "names", "publishes names without end",
@@ -266,4 +294,4 @@ FLOODS = (
     ),
 )  # fmt: skip
 
-SIEGES = (*KERNEL, *HOARDS, *PROCESSOR, *REQUESTS, *FLOODS)
+SIEGES = (*KERNEL, *CARVING, *HOARDS, *PROCESSOR, *REQUESTS, *FLOODS)

@@ -36,7 +36,7 @@ from kernel.abi.traps.environment import (
     NamePublish,
 )
 from kernel.abi.traps.information import Interface, KernelInterface
-from kernel.abi.traps.memory import Carve, Carved, MapExtent, Mapped
+from kernel.abi.traps.memory import Carve, Carved, Limit, MapExtent, Mapped
 from kernel.abi.traps.processor import Expire, Migrate, Plan, ProcessorControl, Slice, ThreadSwitch
 from kernel.abi.traps.thread import (
     Acknowledge,
@@ -86,6 +86,7 @@ __all__ = [
     "InterruptMask",
     "Inventory",
     "KernelInterface",
+    "Limit",
     "MapExtent",
     "Mapped",
     "Migrate",
@@ -136,6 +137,7 @@ Single = (
     | Accept
     | Carve
     | MapExtent
+    | Limit
     | InterruptBind
     | InterruptMask
 )

@@ -1,0 +1,138 @@
+"""Where the chunks of a heap come from: one's own capability to RAM.
+
+Frames are carved from it by one trap, mapped with it. What it is promised comes from the memory server, which is
+asked for as much again as the heap has, so that it is asked seldom; it takes back what is not used when another
+needs it, and then is asked again; and where that happens time after time, to carve itself.
+"""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol
+
+from kernel.abi.errors import Refusal
+from kernel.abi.limits import MAX_BATCH
+from kernel.abi.rights import Kind
+from kernel.abi.traps import Inspect, Inspection
+from libexo import vm
+from libexo.errors import ExoError, NoMemory, RemoteError, TrapRefused
+
+if TYPE_CHECKING:
+    from libexo.attachment import Attachment
+    from libexo.extent import Extent, Ram
+
+MOST: Final = 4096
+"""Frames the memory server is asked for ahead, at most: 16 MiB."""
+_TRIES: Final = 4
+"""How often it is asked to promise, when what was promised was taken back before it was used."""
+_NO_ROOM = (
+    Refusal.NO_FRAMES,
+    Refusal.OVER_LIMIT,
+    Refusal.HOST_FULL,
+    Refusal.TABLE_FULL,
+    Refusal.OVER_BUDGET,
+)
+_REFUSED = ("OutOfMemory", "QuotaExceeded")
+
+
+def drop_inherited(environment: "Attachment") -> int:
+    """Give up every capability to RAM, and with each what was carved through it; return how many there were.
+
+    A successor inherits the heap of its predecessor, in which it can find nothing. It calls this before its own.
+    """
+    sys, found = environment.sys, []
+    handles = sys.inventory()
+    for first in range(0, len(handles), MAX_BATCH):
+        some = handles[first : first + MAX_BATCH]
+        for handle, each in zip(some, sys.batch([Inspect(handle) for handle in some])[0], strict=True):
+            if isinstance(each, Inspection) and each.kind == Kind.RAM:
+                found.append(handle)
+    for handle in found:
+        with suppress(TrapRefused):  # it was derived from one that is gone already
+            sys.drop(handle)
+    return len(found)
+
+
+class Provider(Protocol):
+    """Who gives a capability to RAM, and promises that it may be carved from: the memory server."""
+
+    def ram(self) -> "Ram":
+        """Return the capability."""
+
+    def promise(self, pages: int) -> None:
+        """Let *pages* frames be carved. Raises RemoteError."""
+
+    def allocate(self, pages: int) -> "Extent":
+        """Return an extent that it carved. Raises RemoteError."""
+
+
+class Source:
+    """Carves, and asks for more."""
+
+    def __init__(self, environment: "Attachment", ram: "Ram | None", provider: Provider | None) -> None:
+        """Carve from *ram*; where that is None, from what *provider* gives."""
+        self._environment = environment
+        self._ram = ram
+        self._provider = provider
+        self.frames = 0
+        """How many are carved."""
+
+    def carve(self, pages: int) -> "tuple[Extent, memoryview]":
+        """Return a new extent of *pages* frames, all zeros, and its memory. Raises NoMemory."""
+        for _ in range(_TRIES):
+            try:
+                made = vm.carve(self._environment, self._ram or self._given(), pages)
+            except TrapRefused as refused:
+                self._again(refused, pages)
+            except OSError as error:
+                raise NoMemory(f"{pages} frames could not be mapped: {error}") from error
+            else:
+                self.frames += pages
+                return made
+        return self._allocated(pages)
+
+    def free(self, extent: "Extent") -> None:
+        """Give *extent* back; one that was taken is none of ours."""
+        self.frames -= extent.pages
+        self._environment.sys.drop(extent.handle)
+
+    def _allocated(self, pages: int) -> "tuple[Extent, memoryview]":
+        """Have the memory server carve: what it promised was taken back again and again. Raises NoMemory."""
+        assert self._provider is not None
+        try:
+            extent = self._provider.allocate(pages)
+        except RemoteError as error:
+            raise self._no_memory(error, pages) from error
+        self.frames += pages
+        return extent, vm.map(self._environment, extent)
+
+    def _given(self) -> "Ram":
+        assert self._provider is not None
+        self._ram = self._provider.ram()
+        return self._ram
+
+    def _again(self, refused: TrapRefused, pages: int) -> None:
+        """See to it that *pages* can be carved, which was *refused*. Raises NoMemory, or TrapRefused as it was."""
+        if self._provider is not None and refused.refusal == Refusal.STALE_HANDLE:
+            self._ram = None  # it was taken, with all that was carved from it
+        elif self._provider is not None and refused.refusal == Refusal.OVER_LIMIT:
+            self._ask(self._provider, pages)
+        elif refused.refusal in _NO_ROOM:
+            raise self._no_memory(refused, pages) from refused
+        else:
+            raise refused
+
+    def _ask(self, provider: Provider, pages: int) -> None:
+        """Have more than *pages* promised, or at least those. Raises NoMemory."""
+        ahead = max(pages, min(self.frames, MOST))
+        for wanted in (ahead, pages):
+            try:
+                return provider.promise(wanted)
+            except RemoteError as error:
+                if wanted == pages or error.kind not in _REFUSED:
+                    raise self._no_memory(error, pages) from error
+        return None
+
+    def _no_memory(self, error: RemoteError | TrapRefused, pages: int) -> ExoError:
+        """Return what to raise when *pages* were refused by *error*: itself, where it is about something else."""
+        if isinstance(error, RemoteError) and error.kind not in _REFUSED:
+            return error
+        return NoMemory(f"{pages} frames more than the heap's {self.frames}: {error}")

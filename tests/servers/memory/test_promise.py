@@ -1,0 +1,304 @@
+"""What programs are promised, and carve by themselves: quotas and reserve hold as if it had been allocated."""
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from kernel.abi.errors import Refusal
+from libexo import vm
+from libexo.environment import Environment
+from libexo.errors import RemoteError, TrapRefused
+from libexo.ipc.message import GrantItem, Message
+from servers.memory.api import Memory
+from servers.memory.policy import Quotas
+from servers.process.api import Processes
+from tests.servers.memory.stage import used
+from tests.servers.rig import ask, command, kill, offer, servers
+
+HALF, RESERVE = 128, 8
+"""Frames a family may have of 256, and of the reserve."""
+
+
+def failure(action: Callable[..., object], *arguments: object) -> str:
+    try:
+        action(*arguments)
+    except RemoteError as error:
+        return error.kind
+    except TrapRefused as refused:
+        return Refusal(refused.refusal).name
+    return "done"
+
+
+def promised(env: Environment, pages: int) -> tuple[Memory, int]:
+    """Return the stub, and a handle to RAM of which so many pages were promised."""
+    memory = Memory.connect(env)
+    ram = memory.ram()
+    memory.promise(pages)
+    return memory, ram.handle
+
+
+def test_carved_without_the_server() -> None:
+    """What was promised is carved by traps alone, and is seen in the KIP, and by the server, as the program's."""
+
+    def client(env: Environment) -> tuple[object, ...]:
+        memory, ram = promised(env, 10)
+        before = memory.statistics()
+        extent, view = vm.carve(env, memory.ram(), 4)
+        view[:2] = b"ok"
+        refused = failure(env.sys.carve, ram, 7)
+        [own] = [usage for usage in memory.statistics().users if usage.name == "client"]
+        return (
+            bytes(view[:3]),
+            extent.pages,
+            refused,
+            before.free - memory.statistics().free,
+            own.frames,
+            own.promised,
+        )
+
+    with servers() as system:
+        assert ask(system, client) == (b"ok\0", 4, "OVER_LIMIT", 4, 4, 6)
+
+
+def test_nothing_without_a_promise() -> None:
+    """The capability alone is good for nothing."""
+
+    def client(env: Environment) -> list[str]:
+        memory = Memory.connect(env)
+        ram = memory.ram()
+        first = failure(env.sys.carve, ram.handle, 1)
+        memory.promise(1)
+        memory.promise(0)
+        return [first, failure(env.sys.carve, ram.handle, 1)]
+
+    with servers() as system:
+        assert ask(system, client) == ["OVER_LIMIT"] * 2
+
+
+def test_a_promise_is_within_the_quota() -> None:
+    """Promised, carved and allocated frames come to no more than the quota, in whatever order."""
+
+    def client(env: Environment) -> list[object]:
+        memory, ram = promised(env, 100)
+        env.sys.carve(ram, 60)
+        found: list[object] = [failure(memory.promise, HALF - 60 + 1), failure(env.sys.carve, ram, 1)]
+        memory.promise(HALF - 60)
+        env.sys.carve(ram, HALF - 70)
+        return [
+            *found,
+            failure(memory.allocate, 11),
+            failure(memory.allocate, 10),
+            failure(env.sys.carve, ram, 1),
+        ]
+
+    with servers() as system:
+        assert ask(system, client) == ["QuotaExceeded", "OVER_LIMIT", "QuotaExceeded", "done", "OVER_LIMIT"]
+
+
+def test_what_is_freed_may_be_carved_again() -> None:
+    """Frames that were carved and freed are part of the promise again, and still count."""
+
+    def client(env: Environment) -> list[str]:
+        memory, ram = promised(env, 60)
+        for _ in range(3):
+            env.sys.drop(env.sys.carve(ram, 60).extent)
+        memory.allocate(HALF - 60)
+        return [failure(env.sys.carve, ram, 60), failure(env.sys.carve, ram, 1)]
+
+    with servers() as system:
+        assert ask(system, client) == ["done", "OVER_LIMIT"]
+
+
+def test_a_hoard_is_narrowed() -> None:
+    """What one of a family was promised and does not use, another of it gets: nobody loses what he carved."""
+
+    def child(env: Environment) -> None:
+        _, ram = promised(env, 100)
+        env.sys.carve(ram, 20)
+        env.thread.sleep(30)
+
+    def parent(env: Environment) -> tuple[str, str, list[int]]:
+        hoarder = Processes.connect(env).spawn(spec)
+        env.thread.sleep(1)
+        memory = Memory.connect(env)
+        asked = failure(memory.promise, HALF - 20), failure(memory.promise, HALF - 20 + 1)
+        row = env.kip.environment_of(hoarder)
+        assert row is not None
+        return *asked, [row.frames, used(env)]
+
+    with servers() as system:
+        spec = offer(system, child)
+        assert ask(system, parent) == ("done", "QuotaExceeded", [20, 0])
+
+
+def test_hoards_do_not_starve_others() -> None:
+    """Families that were promised all there is and use none of it leave all of it to who asks."""
+
+    def hoarder(env: Environment) -> None:
+        promised(env, 100)
+        env.thread.sleep(30)
+
+    def client(env: Environment) -> list[str]:
+        memory = Memory.connect(env)
+        return [failure(memory.allocate, 60), failure(memory.allocate, 60)]
+
+    with servers() as system:
+        for name in ("one", "two"):
+            system.spawn(hoarder, name)
+        system.pass_time(0.5)
+        assert ask(system, client) == ["done", "done"]
+
+
+def test_the_reserve_holds() -> None:
+    """However much was promised, programs together carve all but the reserve, and the end by halves."""
+
+    def hog(env: Environment) -> None:
+        memory, pages = Memory.connect(env), 256
+        ram = memory.ram()
+        while pages:
+            if failure(memory.promise, pages) != "done":
+                pages //= 2
+            failure(env.sys.carve, ram.handle, pages)  # what another narrowed meanwhile is asked for again
+        env.thread.sleep(10_000)
+
+    def newcomer(env: Environment) -> str:
+        return failure(promised, env, 1)
+
+    with servers() as system:
+        for name in ("one", "two", "three"):
+            system.spawn(hog, name)
+        system.pass_time(0.5)
+        assert ask(system, newcomer) == "done"
+        assert system.kernel.frames.free >= RESERVE
+        assert command(system, lambda env: failure(Memory.connect(env).allocate, RESERVE)) == "done"
+
+
+def test_what_is_passed_on_counts() -> None:
+    """What a program carved and gave to another family counts against its own, too, until it is free."""
+
+    def taker(env: Environment) -> None:
+        sender, message = env.thread.wait()
+        [item] = message.items
+        assert isinstance(item, GrantItem)
+        env.thread.reply(sender, Message())
+        env.thread.wait()
+        env.sys.drop(item.handle)
+        env.thread.sleep(30)
+
+    def client(env: Environment) -> list[object]:
+        memory, ram = promised(env, 100)
+        extent, to = env.sys.carve(ram, 100).extent, env.lookup("taker", 1)
+        env.thread.call(to, Message(items=(GrantItem(extent, 6),)))
+        found: list[object] = [
+            used(env),
+            failure(memory.promise, HALF - 99),
+            failure(memory.allocate, HALF - 99),
+        ]
+        found.append(failure(memory.promise, HALF - 100))
+        env.thread.send(to, Message())
+        env.thread.sleep(1)
+        return [*found, failure(memory.promise, HALF)]
+
+    with servers() as system:
+        system.spawn(taker, "taker")
+        refused = "QuotaExceeded"
+        assert ask(system, client) == [0, refused, refused, "done", "done"]
+
+
+def test_a_refused_promise_narrows_nobody() -> None:
+    """Who asks for more than he can be given takes nothing from others by that."""
+
+    def hoarder(env: Environment) -> str:
+        _, ram = promised(env, 100)
+        env.thread.sleep(5)
+        return failure(env.sys.carve, ram, 100)
+
+    def client(env: Environment) -> str:
+        env.thread.sleep(1)
+        return failure(Memory.connect(env).allocate, 200)
+
+    with servers() as system:
+        tasks = system.spawn(hoarder, "hoarder"), system.spawn(client, "client")
+        system.run(*tasks)
+        assert [task.result for task in tasks] == ["done", "QuotaExceeded"]
+
+
+def test_the_server_dies() -> None:
+    """After a restart what was carved is there, promises are void, and the same capability is good again."""
+
+    def client(env: Environment) -> tuple[int, str, str, str]:
+        memory, ram = promised(env, 60)
+        view = vm.carve(env, memory.ram(), 20)[1]
+        view[0] = 7
+        env.thread.sleep(5)
+        before = failure(env.sys.carve, ram, 1)
+        memory.promise(HALF - 20)
+        return view[0], before, failure(env.sys.carve, ram, HALF - 20), failure(memory.promise, 1)
+
+    with servers() as system:
+        task = system.spawn(client, "client")
+        system.pass_time(1)
+        kill(system, "memory")
+        system.run(task)
+        assert task.result == (7, "OVER_LIMIT", "done", "QuotaExceeded")
+
+
+def test_the_dead_leave_nothing() -> None:
+    """With a program goes its promise, and all that was carved through its capability, whoever had it."""
+
+    def client(env: Environment) -> None:
+        _, ram = promised(env, 100)
+        env.sys.carve(ram, 50)
+
+    with servers() as system:
+        before = system.kernel.frames.free
+        for _ in range(5):
+            ask(system, client)
+        system.pass_time(1.5)
+        assert system.kernel.frames.free == before
+
+
+@pytest.mark.parametrize("run", range(3))
+def test_never_more_than_the_quota(run: int, seed: int) -> None:
+    """A family that promises, carves, frees and allocates at random never has more than its quota."""
+
+    def member(number: int) -> Callable[[Environment], None]:
+        def act(env: Environment) -> None:
+            draw = random.Random(f"{seed}/{run}/{number}")
+            memory = Memory.connect(env)
+            ram, have = memory.ram().handle, list[int]()
+            for _ in range(60):
+                pages = draw.randrange(1, 60)
+                match draw.randrange(4):
+                    case 0:
+                        failure(memory.promise, pages)
+                    case 1 if have:
+                        env.sys.drop(have.pop(draw.randrange(len(have))))
+                    case 2:
+                        with suppress(RemoteError):
+                            have.append(memory.allocate(pages).handle)
+                    case _:
+                        with suppress(TrapRefused):
+                            have.append(env.sys.carve(ram, pages).extent)
+                members = [row for row in env.kip.environments() if row.family]
+                assert sum(row.frames for row in members) <= HALF
+
+        return act
+
+    def first(env: Environment) -> None:
+        processes = Processes.connect(env)
+        children = [processes.spawn(spec) for spec in specs]
+        member(0)(env)
+        assert [processes.wait(child).status for child in children] == [0, 0]
+
+    with servers(seed=seed) as system:
+        specs = [offer(system, member(number), f"member-{number}") for number in (1, 2)]
+        ask(system, first, "first")
+
+
+def test_quotas_are_of_this_size() -> None:
+    """The numbers above are those of the machine of these tests."""
+    quotas = Quotas(256, {})
+    assert (quotas.quota(1), quotas.reserve) == (HALF, RESERVE)
