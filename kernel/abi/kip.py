@@ -37,7 +37,7 @@ SUPPLIER: Final = b"EXO "
 VERSION_TEXT: Final = "exokernel {}.{}.{}"
 FEATURES: Final = ("exokernel",)
 """Extensions of X.2 by name: `exokernel` says that the head and the tables of this module follow."""
-ABI_LEVEL: Final = 3
+ABI_LEVEL: Final = 2
 """Level of our own tables and traps: raised by every incompatible change."""
 
 UTCB_ALIGN_LOG2: Final = 10

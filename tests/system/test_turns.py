@@ -78,17 +78,18 @@ os._exit(0)
 """
 
 BINDINGS = """
-me = env.thread.id
-for _ in range(400):
-    for number in env.sys.bind(me)[1]:
-        os.close(number)
+partners = [env.thread.id, *(env.lookup(name) for name in ("memory", "process", "scheduler"))]
+for _ in range(60):
+    for partner in partners:
+        for number in env.sys.bind(partner)[1]:
+            os.close(number)
 os._exit(0)
 """
 """Hundreds of bindings that fall at once."""
 
 THREADS = """
 others = [env.lookup(name) for name in ("memory", "process", "scheduler")]
-for _ in range(100):
+for _ in range(60):
     for other in others:
         for number in env.sys.bind(other)[1]:
             os.close(number)
