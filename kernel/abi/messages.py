@@ -190,8 +190,6 @@ class Packet(msgspec.Struct, frozen=True, array_like=True, gc=False):
     flags: int = 0
     typed: int = 0
     """How many of the words are typed: the descriptors of X.2 items."""
-    sent: Word = 0
-    """When it was sent, by the sender's clock: messages that wait together are taken in this order."""
     virtual: Word = 0
     """With PROPAGATED: for which thread it is sent."""
     intended: Word = 0

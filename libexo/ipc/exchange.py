@@ -133,8 +133,6 @@ class Arrival(msgspec.Struct, eq=False):
     frames: list[bytes]
     items: tuple[Item, ...] | None
     """None: they must be unpacked."""
-    since: int
-    """When its sender began to wait."""
     weight: int = 0
     """What it takes of the room for such: see `libexo.ipc.pending`."""
     propagated: bool = False

@@ -5,7 +5,6 @@ beyond what it may hold, the family that has the most there loses its latest.
 """
 
 from collections import Counter, deque
-from operator import attrgetter
 
 from kernel.abi.gate import Upcall
 from kernel.abi.ids import ANY_LOCAL_THREAD
@@ -14,8 +13,6 @@ from kernel.abi.messages import Packet, ShortPart
 from libexo.ipc.exchange import Arrival
 from libexo.ipc.packing import plain
 from libexo.ipc.wire import SEND
-
-_SINCE = attrgetter("since")
 
 
 class Pending(deque[Arrival]):
@@ -41,25 +38,6 @@ class Pending(deque[Arrival]):
         """Take *arrival*."""
         super().remove(arrival)
         self.weight -= arrival.weight
-
-    def put_in_order(self, now: int) -> None:
-        """Have first whose sender has waited longest. Nobody can claim to have begun to later than *now*."""
-        if len(self) > 1:
-            for arrival in self:
-                arrival.since = min(arrival.since, now)
-            ordered = sorted(self, key=_SINCE)
-            super().clear()
-            super().extend(ordered)
-
-    def is_enough(self, most: int) -> bool:
-        """Say whether there is enough to find who has waited longest: *most*, or two of one sender.
-
-        Who sends a second message while the first waits does not wait with it yet.
-        """
-        if len(self) >= most:
-            return True
-        senders = [arrival.peer for arrival in self if arrival.peer is not None]
-        return len(set(senders)) < len(senders)
 
     def cut(self, room: int) -> list[Arrival]:
         """Keep what fits into *room*; return the others: the latest of the families that have most."""
@@ -96,8 +74,8 @@ def is_from(arrival: Arrival, sender: int, environment: int) -> bool:
     return sender == peer.thread
 
 
-def of_kernel(upcall: Upcall, now: int) -> Arrival:
+def of_kernel(upcall: Upcall) -> Arrival:
     """Return a message of the kernel as one that arrived."""
     parts = (ShortPart(upcall.text.encode()[:SHORT_STRING]),) if upcall.text else ()
     packet = Packet(SEND, 0, upcall.label, upcall.words, parts)
-    return Arrival(None, upcall.sender, packet, frames := [b""], plain(packet, frames), now)
+    return Arrival(None, upcall.sender, packet, frames := [b""], plain(packet, frames))

@@ -1,10 +1,8 @@
 """The receiving half of the rendezvous: who sends to us, what waits to be taken, and our answers.
 
-Messages are taken one by one, as they are asked for, oldest first: what was not asked for stays. *Oldest* goes
-by when the sender began to wait, as it says itself; nobody can claim to have waited since before the last look at
-the inbox, nor since a time to come. A message that was sent when its receiver was ready kept nobody
-waiting: it is taken without a look at what came right behind it. Where many wait, the inbox hands them over in
-turn, one of each party: a program with all its descendants (`libexo.transport.turns`).
+Messages are taken one by one, as they are asked for: what was not asked for stays. Those of one binding are taken
+in the order they were sent; where many wait, the inbox hands them over in turn, one of each party: a program with
+all its descendants (`libexo.transport.turns`).
 """
 
 from collections.abc import Callable
@@ -52,14 +50,10 @@ if TYPE_CHECKING:
     from libexo.attachment import Attachment
     from libexo.transport.base import Inbox
 
-AT_HAND = 8
-"""Messages put in order of time while whatever comes is received; with those beyond, each party has its turn."""
 PENDING = 4096
 """Messages held at most for later receives while a closed one looks for its own, if they are short.
 As many of the kernel's, for themselves: no sender keeps the kernel from being heard."""
 
-_NEVER = 1 << 64
-"""Later than any time a packet can name."""
 _UNFOLLOWED = Answer(0, ())
 _MESSAGES, _OUTCOMES = (SEND, CALL, TELL), (TAKEN, REFUSED, TURNED)
 
@@ -78,7 +72,6 @@ class Receiving:
         """How many capabilities of a message are wanted: one that brings more is refused."""
         self._environment = environment
         self._host = environment.host
-        self._now = environment.host.now
         self._kip = environment.kip
         self._sys = environment.sys
         self.thread = thread
@@ -89,10 +82,6 @@ class Receiving:
         self.peers = Peers(environment, self._gone)
         self._peers, self._identify = self.peers.known, self.peers.identify
         self._held = Pending()
-        self._looked = 0
-        """When it was last looked for messages, as far as is known: what was to come first then came."""
-        self._ready = _NEVER
-        """Since when we have been waiting for whatever comes."""
         self.followed = Followed(environment, statistics)
 
     def open_inbox(self) -> "Inbox":
@@ -124,50 +113,36 @@ class Receiving:
             self.peers.forget(token)
 
     def must_look(self) -> bool:
-        """Whether there may be a message that waiting would not show. If not, we are ready from now on."""
-        if self._held or not self._shows_all or self.news:
-            return True
-        self._ready = self._now()
-        return False
+        """Whether there may be a message that waiting would not show."""
+        return bool(self._held) or not self._shows_all or self.news
 
     # ------------------------------------------------------------------------------------------------ arrival
 
-    def look(self, most: int = 0) -> None:
-        """Take in what has arrived, a batch at most (*most*, if not 0: while it is not enough), in order."""
+    def look(self) -> None:
+        """Take in what has arrived, a batch at most, to be held for later receives."""
+        self._refresh()
+        held = self._held
+        for _ in range(BATCH):
+            if held.weight > self.holds or (arrival := self._arrive()) is None:
+                return
+            held.append(arrival)
+
+    def _refresh(self) -> None:
+        """Take in who was bound to us, and forget whose binding fell."""
         if self.news:
             self._take_in()
         if self.rings is not None:
             self.rings.recheck()
-        receive, held = (self.inbox or self.open_inbox()).receive, self._held
-        ready, self._ready = self._ready, _NEVER
-        came = False
-        for _ in range(BATCH):
-            if held.weight > self.holds or (most and held and self._has_enough(most)):
-                break
-            if (arrived := receive()) is None:
-                self._looked = self._now()
-                self._ready = _NEVER if held else self._looked
-                break
-            arrival = self._arrived(*arrived)
-            if arrival is None:
-                continue
-            held.append(arrival)
-            if arrival.packet.sent > ready and len(held) == 1:
-                self._looked = ready
-                return
-            came = True
-        if came:
-            self._looked = self._now()
-            held.put_in_order(self._looked)
 
-    def _has_enough(self, most: int) -> bool:
-        """Say whether so many are held that the first is known, of those that were not withdrawn."""
-        held = self._held
-        if held.is_enough(most) and len(held) < 2 * most:
-            for gone in [arrival for arrival in held if not self.peers.is_up(arrival, self.thread)]:
-                held.remove(gone)
-                self._statistics["withdrawn"] += 1
-        return held.is_enough(most)
+    def _arrive(self) -> Arrival | None:
+        """Return the next message that arrived. None: there is none, or a batch of what is none."""
+        receive = (self.inbox or self.open_inbox()).receive
+        for _ in range(BATCH):
+            if (arrived := receive()) is None:
+                break
+            if (arrival := self._arrived(*arrived)) is not None:
+                return arrival
+        return None
 
     def hold(self, upcall: Upcall) -> None:
         """Keep a message of the kernel until somebody receives it."""
@@ -175,7 +150,7 @@ class Receiving:
         if len(held) >= PENDING and sum(arrival.peer is None for arrival in held) >= PENDING:
             self._statistics["kernel_message"] += 1
             return
-        held.append(of_kernel(upcall, self._host.now()))
+        held.append(of_kernel(upcall))
 
     def _arrived(self, token: bytes, frames: list[bytes]) -> Arrival | None:
         """Check what arrived under *token*; return it, or count it and drop it."""
@@ -202,7 +177,7 @@ class Receiving:
             return None
         peer.last = packet.sequence
         weight = sum(map(len, frames)) + self.holds // PENDING
-        arrival = Arrival(peer, peer.thread, packet, frames, items, max(packet.sent, self._looked), weight)
+        arrival = Arrival(peer, peer.thread, packet, frames, items, weight)
         if packet.flags & PROPAGATED and self.speaks_for(
             peer.environment, peer.thread, packet.virtual, self._environment.number
         ):
@@ -249,24 +224,26 @@ class Receiving:
     # ------------------------------------------------------------------------------------------------- taking
 
     def next(self, sender: int) -> Arrival | None:
-        """Take the oldest message from *sender* (ANY_THREAD, ANY_LOCAL_THREAD: of many), for good; or None."""
-        if self.news:
-            self._take_in()
-        if sender == ANY_THREAD and not self._held and (first := self._first()) is not None:
-            return first
-        self.look(AT_HAND if sender == ANY_THREAD else 0)
-        held = self._held
+        """Take the next message from *sender* (ANY_THREAD, ANY_LOCAL_THREAD: of many), for good; or None."""
         if sender == ANY_THREAD:
-            while held:
-                if self._claim(arrival := held.popleft()):
-                    return arrival
-            return None
-        number = self._environment.number
+            return self._next()
+        self.look()
+        held, number = self._held, self._environment.number
         for arrival in [arrival for arrival in held if is_from(arrival, sender, number)]:
             held.remove(arrival)
             if self._claim(arrival):
                 return arrival
         self._make_room()
+        return None
+
+    def _next(self) -> Arrival | None:
+        """Take the next of what is held, or of what arrives. None: there is none, or a batch of withdrawn ones."""
+        self._refresh()
+        held = self._held
+        for _ in range(BATCH):
+            arrival = held.popleft() if held else self._arrive()
+            if arrival is None or self._claim(arrival):
+                return arrival
         return None
 
     def _make_room(self) -> None:
@@ -275,20 +252,6 @@ class Receiving:
             if self._claim(arrival):
                 self._statistics["overflow"] += 1
                 self.refuse(arrival, error_word(IpcCode.OVERFLOW, Phase.SEND))
-
-    def _first(self) -> Arrival | None:
-        """Take the first message to arrive, if it kept nobody waiting; None: `look` is to see to it."""
-        ready = self._ready
-        if ready == _NEVER or self.inbox is None or (arrived := self.inbox.receive()) is None:
-            return None
-        if (arrival := self._arrived(*arrived)) is None:
-            return None
-        self._ready = _NEVER
-        if arrival.packet.sent <= ready:
-            self._held.append(arrival)
-            return None
-        self._looked = ready
-        return arrival if not arrival.packet.flags & TIMED or self._claim(arrival) else None
 
     def has(self, sender: int) -> bool:
         """Say whether a message from *sender* waits, not withdrawn so far."""
@@ -404,7 +367,6 @@ class Receiving:
             parts,
             (TELLS if tells else 0) | (PROPAGATED if virtual else 0) | message.xfer << XFER_AT,
             len(typed),
-            0,
             virtual,
         )
         encoded = ENCODE(packet)

@@ -80,7 +80,6 @@ class Sending:
         """Send as *thread* of *environment*; *news* takes in what the kernel has to say."""
         self._environment = environment
         self._host = environment.host
-        self._now = environment.host.now
         self._kip = environment.kip
         self._sys = environment.sys
         self.thread = thread
@@ -209,7 +208,6 @@ class Sending:
             parts,
             flags,
             len(typed),
-            self._now(),
             virtual,
             to if link.receiver != to else 0,
         )

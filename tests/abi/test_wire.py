@@ -87,16 +87,16 @@ RECORDS: list[tuple[object, str]] = [
     (Refused(Refusal.STALE_HANDLE, "handle 0x1"), "9211aa68616e646c6520307831"),
     (Attach("a", b"\x01\x02"), "92a161c4020102"),
     (Operators((0, 5), 5, b"\x03"), "9392000505c40103"),
-    (Packet(PacketKind.TAKEN, 9), "9a04090090900000000000"),
+    (Packet(PacketKind.TAKEN, 9), "99040900909000000000"),
     (
-        Packet(PacketKind.CALL, 1, 0x40, (1, 2), (StringPart(3), MapPart(4), GrantPart(5)), 7, 1, 8, 9, 10),
-        "9a02014092010293920103920204920305070108090a",
+        Packet(PacketKind.CALL, 1, 0x40, (1, 2), (StringPart(3), MapPart(4), GrantPart(5)), 7, 1, 9, 10),
+        "99020140920102939201039202049203050701090a",
     ),
     (
         Packet(PacketKind.SEND, 1, 0, (), (FpagePart(((0, 4096, 6),)),)),
-        "9a01010090919205919300cd1000060000000000",
+        "9901010090919205919300cd10000600000000",
     ),
-    (Packet(PacketKind.REPLY, 1, 0x40, (), (ShortPart(b"abc"),)), "9a03014090919204c4036162630000000000"),
+    (Packet(PacketKind.REPLY, 1, 0x40, (), (ShortPart(b"abc"),)), "9903014090919204c40361626300000000"),
 ]
 """Every record that travels, with its bytes."""
 NUMBERS: list[tuple[int, int]] = [

@@ -236,10 +236,10 @@ from libexo.transport.ring.layout import short
 CALL, SEND = messages.PacketKind.CALL, messages.PacketKind.SEND
 core, part = env.thread.core, messages.ShortPart(msgspec.msgpack.encode(()))
 def bind(): return core.sending.bind(env.lookup("memory"))
-def flood(count=1, kind=CALL, sent=0):
+def flood(count=1, kind=CALL):
     links = [quietly(bind) for _ in range(count)]
     for number in itertools.count(1):
-        packet = messages.Packet(int(kind), number, 0x42, (2,), (part,), sent=sent)
+        packet = messages.Packet(int(kind), number, 0x42, (2,), (part,))
         record = framing.encode((msgspec.msgpack.encode(packet),))
         for place, link in enumerate(links):
             if not goes_on(): return
@@ -250,7 +250,6 @@ def flood(count=1, kind=CALL, sent=0):
 
 FLOODS = (
     Siege("floods", "sends requests without reading an answer", HEEDLESS + "flood()"),
-    Siege("floods_future", "says that it sends them in a time to come", HEEDLESS + "flood(sent=2**64 - 1)"),
     Siege("floods_one_way", "sends messages that nobody answers", HEEDLESS + "flood(kind=SEND)"),
     Siege("floods_bindings", "does it over many bindings", HEEDLESS + "flood(100)", programs=1),
     Siege(

@@ -83,7 +83,7 @@ def test_huge_numbers() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         flags = PacketFlags.PROPAGATED | PacketFlags.TELLS | 1 << 40
-        head = Packet(CALL, HUGE, HUGE, (HUGE,) * 63, (), flags, 63, HUGE, HUGE, HUGE)
+        head = Packet(CALL, HUGE, HUGE, (HUGE,) * 63, (), flags, 63, HUGE, HUGE)
         link = packet(a, b, head)
         found = message(b)
         assert found.origin is not None

@@ -154,7 +154,7 @@ def test_a_closed_receive(seed: int) -> None:
 @conforms("IPC: from-specifier anythread")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_fifo(seed: int) -> None:
-    """An open receive takes whoever has waited longest, in the order the senders began to wait."""
+    """An open receive takes those who wait one by one; none of them is taken twice before another."""
 
     def server(cast: Cast) -> object:
         sleep()

@@ -247,9 +247,7 @@ def post(to: int, typed: Sequence[int], *parts: Part, claimed: int | None = None
     """Send thread *to* a packet as no libexo would: *typed* words of which *claimed* are, and any *parts*."""
     link = attach().thread.core.link(to)
     count = len(typed) if claimed is None else claimed
-    packet = Packet(
-        PacketKind.SEND, next(link.sequence), 0, tuple(typed), parts, 0, count, attach().host.now()
-    )
+    packet = Packet(PacketKind.SEND, next(link.sequence), 0, tuple(typed), parts, 0, count)
     link.channel.send((ENCODE(packet),))
 
 
