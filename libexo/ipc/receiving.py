@@ -5,15 +5,15 @@ in the order they were sent; where many wait, the inbox hands them over in turn,
 all its descendants (`libexo.transport.turns`).
 """
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kernel.abi.gate import Upcall
 from kernel.abi.ids import ANY_THREAD, show_thread
-from kernel.abi.limits import MAX_OFFERS
+from kernel.abi.limits import MAX_BATCH, MAX_OFFERS
 from kernel.abi.messages import XFER_AT, IpcCode, Packet, Phase
-from libexo.errors import ExoError, IpcTimeout, NoPartner, TrapRefused, error_word
+from kernel.abi.traps import Unbind
+from libexo.errors import IpcTimeout, NoPartner, TrapRefused, error_word
 from libexo.ipc import message as messages
 from libexo.ipc.exchange import Answer, Arrival
 from libexo.ipc.following import Followed
@@ -104,12 +104,17 @@ class Receiving:
         inbox.limit = self.holds
         self.peers.take_in(self.thread, inbox)
 
-    def _broken(self, token: bytes, _why: str) -> None:
-        """The sender of *token* does not keep to the rules, and its connection is closed; or it had no token."""
-        self._statistics["broken_link" if token else "unknown_token"] += 1
-        if token:
-            with suppress(ExoError):  # it fell meanwhile
-                self._sys.unbind(token, self.thread)
+    def _broken(self, tokens: Sequence[bytes], _why: str) -> None:
+        """The sender of *tokens* does not keep to the rules, and its connections are closed; or it had no token."""
+        if not tokens:
+            self._statistics["unknown_token"] += 1
+        self._statistics["broken_link"] += len(tokens)
+        for first in range(0, len(tokens), MAX_BATCH):
+            some = tokens[first : first + MAX_BATCH]
+            self._sys.batch(
+                [Unbind(token, self.thread) for token in some]
+            )  # one that fell meanwhile is refused
+        for token in tokens:
             self.peers.forget(token)
 
     def must_look(self) -> bool:

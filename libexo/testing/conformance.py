@@ -55,7 +55,7 @@ class Rig:
     def inbox(self) -> Inbox:
         """Return the receiving end of a thread, of a party of its own."""
         party = self.make()
-        self.opened += (party, party.inbox(lambda token, _why: self.broken.append(token)))
+        self.opened += (party, party.inbox(lambda tokens, _why: self.broken.extend(tokens)))
         return cast("Inbox", self.opened[-1])
 
     def pair(self, token: bytes = TOKEN) -> tuple[Channel, Inbox]:

@@ -16,9 +16,9 @@ from typing import Protocol
 Descriptor = object
 """What the kernel hands over: an int on a real host, an object on the simulated one."""
 Frames = Sequence[bytes]
-Broken = Callable[[bytes, str], object]
-"""Told the token of a binding that is closed because its sender does not keep to the rules, and what he did; an
-empty token: somebody connected who has none."""
+Broken = Callable[[Sequence[bytes], str], object]
+"""Told the tokens of bindings that are closed because their sender does not keep to the rules, and what he did; no
+tokens: somebody connected who has none."""
 HELD = 64 << 20
 """Bytes an inbox holds of what is not complete, or not read, unless told otherwise."""
 

@@ -337,7 +337,7 @@ class ZmqInbox(End):
         peer = self._peers.get(said[:TOKEN_BYTES])
         if peer is None or peer.identity is not None:
             self._hang_up(identity)
-            self._broken(b"", "no token, or one in use")
+            self._broken((), "no token, or one in use")
             return
         peer.identity = identity
         self._connected[identity] = peer
@@ -351,12 +351,12 @@ class ZmqInbox(End):
 
     def _end(self, peer: Binding, why: str) -> None:
         self.close_peer(peer.token)
-        self._broken(peer.token, why)
+        self._broken((peer.token,), why)
 
     def _shed(self) -> None:
         """End the fullest bindings of whoever holds the most, until a quarter is free.
 
-        Each that ends has all others asked for again: one at a time, there would be no end to it.
+        Each time that some end, all others are asked for again: one at a time, there would be no end to it.
         """
         while self._held > self.limit and self._peers:
             by_owner: Counter[int] = Counter()
@@ -364,10 +364,13 @@ class ZmqInbox(End):
                 by_owner[peer.owner] += peer.held
             guilty = max(by_owner, key=by_owner.__getitem__)
             theirs = [peer for peer in self._peers.values() if peer.owner == guilty]
+            ended = []
             for peer in sorted(theirs, key=lambda peer: -peer.held):
-                self._end(peer, f"{by_owner[guilty]} bytes that wait, are not complete, or were not read")
+                self.close_peer(peer.token)
+                ended.append(peer.token)
                 if self._held <= self.limit - self.limit // 4:
-                    return
+                    break
+            self._broken(ended, f"{by_owner[guilty]} bytes that wait, are not complete, or were not read")
 
     def send(self, token: bytes, frames: Frames) -> bool:
         """Send an answer back over the binding of *token*; it counts as held until it was read."""

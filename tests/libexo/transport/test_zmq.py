@@ -62,10 +62,14 @@ class Place:
         self.run = run
         self.transport = ZmqTransport(run)
         self.broken: list[tuple[bytes, str]] = []
-        self.inbox: ZmqInbox = self.transport.inbox(lambda token, why: self.broken.append((token, why)))
+        self.inbox: ZmqInbox = self.transport.inbox(self.note)
         self.inbox.limit = LIMIT
         self.parties: list[Party] = []
         self.channels: list[ZmqChannel] = []
+
+    def note(self, tokens: Sequence[bytes], why: str) -> None:
+        """Those are closed; no token: somebody had none."""
+        self.broken += [(token, why) for token in tokens or (b"",)]
 
     def listen(self) -> tuple[str, int]:
         """Return the address and the descriptor of a new end point."""
