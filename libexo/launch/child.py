@@ -193,8 +193,7 @@ def _arrange(birth: Birth, nest: Nest) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _prctl(PR_SET_NAME, launch.name.encode(errors="replace")[:15])
     if launch.urgent:
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, min(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
+        _hasten()
     if launch.core >= 0:
         os.sched_setaffinity(0, (launch.core,))
     resource.setrlimit(resource.RLIMIT_NOFILE, nest.descriptors)
@@ -212,6 +211,18 @@ def _arrange(birth: Birth, nest: Nest) -> None:
     environ = {**dict(launch.program.environ), **_names(birth)}
     os.environ.clear()
     os.environ.update(environ)
+
+
+def _hasten() -> None:
+    """Have the host prefer us to programs, where we may ask for that.
+
+    Niceness counts within a session only, where the host weighs sessions against each other (sched(7), autogroup):
+    there ours has one as well.
+    """
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, min(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as session:
+        session.write(str(NICENESS))
 
 
 def _names(birth: Birth) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -47,14 +48,23 @@ def test_an_interrupted_trap_leaves_the_gate_in_step(booted: System) -> None:
     assert finished.out == "True 0 65536\n", finished
 
 
+def autogroup(pid: int) -> Path:
+    """What the host says of the session of process *pid*, where it weighs sessions against each other."""
+    return Path(f"/proc/{pid}/autogroup")
+
+
 def test_the_host_prefers_servers_to_programs(booted: System) -> None:
     """The kernel comes before servers of the topology; these, with all their threads, before programs."""
     with booted.start("while True: pass", name="busy"):
         memory, busy = (booted.server(name).pid for name in ("memory", "busy"))
         threads = [thread.id for thread in psutil.Process(memory).threads()]
         niceness = [os.getpriority(os.PRIO_PROCESS, each) for each in (booted.pid, *threads, busy)]
+        groups = [
+            group.read_text().split()[-1] for pid in (memory, busy) if (group := autogroup(pid)).exists()
+        ]
 
     assert niceness == [-10, *[-5] * len(threads), 0]
+    assert groups in ([], ["-5", "0"])
     assert len(threads) > 1
 
 
