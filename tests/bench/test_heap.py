@@ -7,11 +7,13 @@ import msgspec
 import pytest
 
 from bench import cli, heap
+from tests.privileges import may_place_others
 
 
 @pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid")
+@pytest.mark.skipif(not may_place_others(), reason="needs CAP_SYS_NICE, to keep the system on one core")
 def test_measures_run_on_a_system_they_boot(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.privileges import may_place_others
 from tests.system.booted import ROOT, System, boot, wait_until
 from tests.system.programs import PRELUDE, VAULT
 
@@ -53,6 +54,7 @@ def autogroup(pid: int) -> Path:
     return Path(f"/proc/{pid}/autogroup")
 
 
+@pytest.mark.skipif(not may_place_others(), reason="needs CAP_SYS_NICE, to be before others")
 def test_the_host_prefers_servers_to_programs(booted: System) -> None:
     """The kernel comes before servers of the topology; these, with all their threads, before programs."""
     with booted.start("while True: pass", name="busy"):
