@@ -17,7 +17,7 @@ from libexo.transport.zmq import FEW_CHUNKS, ZmqChannel, ZmqInbox, ZmqTransport
 
 LIMIT = 1 << 20
 KIB = 1 << 10
-TURNS = 500
+TURNS = 2000
 
 
 class Party:
