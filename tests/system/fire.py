@@ -16,6 +16,7 @@ from exo import view
 from exo.console import Console
 from exo.system import Trouble
 from libexo.launch.child import NICENESS
+from tests.privileges import may_place_others
 from tests.system.booted import System
 from tests.system.programs import PRELUDE
 from tests.system.sieges import BESIEGER, Siege
@@ -134,7 +135,9 @@ def innocent(system: System) -> Iterator[Innocent]:
 
 
 def hasten(pid: int) -> None:
-    """Have the host treat process *pid* as it does servers."""
+    """Have the host treat process *pid* as it does servers, where it may be asked to."""
+    if not may_place_others():
+        return
     for thread in psutil.Process(pid).threads():
         os.setpriority(os.PRIO_PROCESS, thread.id, NICENESS)
     if (session := Path(f"/proc/{pid}/autogroup")).exists():
