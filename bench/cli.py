@@ -128,9 +128,13 @@ def _ipc(arguments: argparse.Namespace) -> int:
         transports.tell_missing(list(transports.WAYS.values()))
     with running() as system, ipc.measures(system, keys, arguments.cores) as measures:
         for measure in measures:
-            result = run(measure, arguments.rounds)
-            results.append(result)
-            _print(arguments, result, host)
+            results.append(run(measure, arguments.rounds))
+            _print(arguments, results[-1], host)
+    return _judged(arguments, results, host)
+
+
+def _judged(arguments: argparse.Namespace, results: list[Result], host: facts.Facts) -> int:
+    """Draw *results*, if that was asked for; return the exit status."""
     if arguments.plot is not None:
         plot.distributions(results, str(host), arguments.plot)
     missed = [result for result in results if result.met is False]
@@ -163,10 +167,7 @@ def _rings(arguments: argparse.Namespace) -> int:
             with rings.measure(system, key, cores, arguments.transport) as measure:
                 results.append(run(measure, arguments.rounds))
             _print(arguments, results[-1], host)
-    if arguments.plot is not None:
-        plot.distributions(results, str(host), arguments.plot)
-    missed = [result for result in results if result.met is False]
-    return OVER if arguments.check and missed else 0
+    return _judged(arguments, results, host)
 
 
 def _heap(arguments: argparse.Namespace) -> int:
@@ -178,10 +179,7 @@ def _heap(arguments: argparse.Namespace) -> int:
         for measure in measures:
             results.append(run(measure, arguments.rounds))
             _print(arguments, results[-1], host)
-    if arguments.plot is not None:
-        plot.distributions(results, str(host), arguments.plot)
-    missed = [result for result in results if result.met is False]
-    return OVER if arguments.check and missed else 0
+    return _judged(arguments, results, host)
 
 
 def _clients(arguments: argparse.Namespace) -> int:

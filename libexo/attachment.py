@@ -19,9 +19,6 @@ from libexo.views import Views
 class Services(Protocol):
     """What is asked of servers, and of what stands above all this; `libexo.services` has it."""
 
-    def ring_memory(self, pages: int) -> int:
-        """Return the handle of an extent of *pages* pages. Raises NotFound, RemoteError."""
-
     def memory(self) -> Any:  # noqa: ANN401 - a stub, of which few below know the interface
         """Return a stub of the memory server."""
 

@@ -22,12 +22,6 @@ class Servers:
         """Ask in the name of *environment*."""
         self._environment = environment
 
-    def ring_memory(self, pages: int) -> int:
-        """Return the handle of an extent of *pages* pages. Raises NotFound, RemoteError."""
-        from servers.memory.api import Memory
-
-        return Memory.connect(self._environment).allocate(pages).handle
-
     def memory(self) -> "Memory":
         """Return a stub of the memory server."""
         from servers.memory.api import Memory

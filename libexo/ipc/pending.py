@@ -1,4 +1,4 @@
-"""Messages that arrived and were not taken yet: in what order, and which of them are too many.
+"""Messages that arrived and were not taken yet, and which of them are too many.
 
 Each weighs its bytes, and a little for being there. While a thread waits for one partner, those of others stay;
 beyond what it may hold, the family that has the most there loses its latest.

@@ -6,6 +6,7 @@ all its descendants (`libexo.transport.turns`).
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kernel.abi.gate import Upcall
@@ -13,7 +14,7 @@ from kernel.abi.ids import ANY_THREAD, show_thread
 from kernel.abi.limits import MAX_BATCH, MAX_OFFERS
 from kernel.abi.messages import XFER_AT, IpcCode, Packet, Phase
 from kernel.abi.traps import Unbind
-from libexo.errors import IpcTimeout, NoPartner, TrapRefused, error_word
+from libexo.errors import ExoError, IpcTimeout, NoPartner, TrapRefused, error_word
 from libexo.ipc import message as messages
 from libexo.ipc.exchange import Answer, Arrival
 from libexo.ipc.following import Followed
@@ -110,10 +111,9 @@ class Receiving:
             self._statistics["unknown_token"] += 1
         self._statistics["broken_link"] += len(tokens)
         for first in range(0, len(tokens), MAX_BATCH):
-            some = tokens[first : first + MAX_BATCH]
-            self._sys.batch(
-                [Unbind(token, self.thread) for token in some]
-            )  # one that fell meanwhile is refused
+            some = [Unbind(token, self.thread) for token in tokens[first : first + MAX_BATCH]]
+            with suppress(ExoError):  # the kernel is gone; of one that fell meanwhile, the outcome says so
+                self._sys.batch(some)
         for token in tokens:
             self.peers.forget(token)
 

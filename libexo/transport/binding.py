@@ -44,11 +44,13 @@ class Binding:
         """Bytes that are held for it: what waits, what is not complete, and what it has not read."""
         return self.waiting + self.assembly.held + self.owed
 
-    def wrote(self, size: int) -> None:
-        """A record of *size* bytes was sent to it."""
+    def wrote(self, size: int) -> int:
+        """A record of *size* bytes was sent to it; return what it costs to keep that."""
+        cost = PIECE + size
         self.sent += size
-        self.owed += PIECE + size
+        self.owed += cost
         self._newer += 1
+        return cost
 
     def heard(self) -> None:
         """It said how much it has read. Of what it has read in part, all records count as not read."""

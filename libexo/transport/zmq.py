@@ -390,9 +390,7 @@ class ZmqInbox(End):
             if error.errno in _UNSENT:
                 return False
             raise
-        before = peer.owed
-        peer.wrote(len(record))
-        self._held += peer.owed - before
+        self._held += peer.wrote(len(record))
         if self._held > self.limit:
             self._shed()
             return peer.token in self._peers
