@@ -24,7 +24,7 @@ from kernel.capability import Resource
 from kernel.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from hwmodel.machine import Alarm, Machine
     from kernel.environment import Environment
@@ -172,7 +172,7 @@ class Processor(Resource):
 
     def install(self, scheduler: "Environment", plan: "Sequence[tuple[Environment, int]]") -> None:
         """Walk *plan* from now on; the slice that runs is finished first, if its owner is still planned."""
-        self.scheduler = scheduler
+        self._follow(scheduler, {environment for environment, _ in plan})
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
@@ -186,7 +186,7 @@ class Processor(Resource):
 
     def switch(self, scheduler: "Environment", environment: "Environment", microseconds: int) -> None:
         """Run *environment* for *microseconds* now, then go on with the plan."""
-        self.scheduler = scheduler
+        self._follow(scheduler)
         member = self._members[environment]
         if self._current is not None:
             self._end_slice(member)
@@ -194,7 +194,7 @@ class Processor(Resource):
 
     def give_up(self, scheduler: "Environment", giver: "Environment", to: "Environment | None") -> None:
         """Have *giver*, if it has the processor, leave the rest of its slice to *to*, or begin the next one."""
-        self.scheduler = scheduler
+        self._follow(scheduler)
         current = self._current
         if current is None or current.environment is not giver:
             return
@@ -205,6 +205,16 @@ class Processor(Resource):
             self._begin(heir, rest, directed=True)
         else:
             self._walk()
+
+    def _follow(self, scheduler: "Environment", planned: "Container[Environment]" = ()) -> None:
+        """Do as *scheduler* says from now on. A new one is told of members it has not *planned*: they may have come
+        after it had looked for members, and before it could be told.
+        """
+        if scheduler is not self.scheduler:
+            self.scheduler = scheduler
+            for environment in self._members:
+                if environment not in planned:
+                    self._say(Preemption.READY, environment)
 
     def check_member(self, environment: "Environment") -> None:
         """Refuse one that is not under the plan."""
