@@ -207,8 +207,9 @@ class Processor(Resource):
             self._walk()
 
     def _follow(self, scheduler: "Environment", planned: "Container[Environment]" = ()) -> None:
-        """Do as *scheduler* says from now on. A new one is told of members it has not *planned*: they may have come
-        after it had looked for members, and before it could be told.
+        """Do as *scheduler* says from now on.
+
+        A new one is told of the members it has not *planned*: they may have come after it had looked for members.
         """
         if scheduler is not self.scheduler:
             self.scheduler = scheduler

@@ -179,7 +179,7 @@ class ZmqInbox(End):
         self._connected: dict[bytes, Binding] = {}
         """By ZeroMQ's name for the connection."""
         self._strangers: dict[bytes, bytes] = {}
-        """What those have sent so far who have not said who they are, by the same."""
+        """What those have sent so far that are nobody's yet, by the same; as many as there are peers."""
 
     def admit(self, token: bytes, descriptor: Descriptor, owner: int) -> None:
         """Have ZeroMQ accept the one connection at the listening socket *descriptor*."""
@@ -320,24 +320,24 @@ class ZmqInbox(End):
         return messages
 
     def _meet(self, identity: bytes, chunk: bytes) -> None:
-        """Somebody sent *chunk* who has not said yet who he is: his token comes first."""
-        said = self._strangers.pop(identity, None)
-        if said is None:
-            if not chunk:  # ZeroMQ says that there is a connection; else it is what was left of one we closed
-                self._strangers[identity] = b""
-                if len(self._strangers) > len(self._peers):
-                    del self._strangers[next(iter(self._strangers))]  # ZeroMQ says the same of one we closed
-            return
-        if not chunk:
-            return  # he has left
-        said += chunk
+        """Take in *chunk*, of a connection that is no peer's yet: its token comes first.
+
+        ZeroMQ says the same, nothing, of a new connection, of one that ended, and of one that we closed, of which
+        bytes may be left, too. So a connection is a stranger's or unknown, and only a stranger's is hung up.
+        """
+        known = self._strangers.pop(identity, None)
+        said = (known or b"") + chunk
         if len(said) < TOKEN_BYTES:
-            self._strangers[identity] = said
+            if chunk or known is None:
+                self._strangers[identity] = said
+            if len(self._strangers) > len(self._peers):
+                del self._strangers[next(iter(self._strangers))]
             return
         peer = self._peers.get(said[:TOKEN_BYTES])
         if peer is None or peer.identity is not None:
-            self._hang_up(identity)
-            self._broken((), "no token, or one in use")
+            if known is not None:
+                self._hang_up(identity)
+                self._broken((), "no token, or one in use")
             return
         peer.identity = identity
         self._connected[identity] = peer

@@ -213,6 +213,21 @@ def test_who_contradicts_himself_is_hung_up_on(place: Place, says: bytes, why: s
     assert place.take() == (token, [b"on"])
 
 
+def test_a_newcomer_is_met_however_many_leave_meanwhile(place: Place) -> None:
+    """Of connections that we closed ZeroMQ says what it says of new ones: no new one is lost by that."""
+    newcomer = place.bind(1, says=b"")
+    leaving = [place.bind(2) for _ in range(4)]
+    place.until(lambda: len(place.inbox._connected) == len(leaving))
+    for party in leaving:
+        party.end.close()
+        assert place.inbox.socket.poll(10_000)  # it is known that it closed, and not read yet
+        place.inbox.close_peer(party.token)
+        assert place.inbox.receive() is None
+    newcomer.send(newcomer.token + encode([b"here"]))
+
+    assert place.take() == (newcomer.token, [b"here"])
+
+
 def test_answers_nobody_reads_are_bounded(place: Place) -> None:
     """Who asks and never reads loses his binding when his answers pass the limit; who reads goes on for ever."""
     deaf, (channel, token) = place.bind(1), place.channel(2)
