@@ -21,6 +21,8 @@ from servers.process.api import Processes, ProgramSpec
 PAYLOAD = bytes(range(64))
 WORDS = tuple(range(1, 9))
 PAGES = 16
+LONG = 3600.0
+"""Seconds a call with a time-out may take: it never does."""
 
 
 def main() -> None:
@@ -29,6 +31,7 @@ def main() -> None:
     work(
         {
             "stub": lambda: timed(_echo(environment)),
+            "kept": lambda: timed(_echo(environment, LONG)),
             "calls": lambda: span(_echo(environment)),
             "words": lambda: _words(environment),
             "null": lambda: timed(lambda: environment.sys.batch(())),
@@ -40,8 +43,8 @@ def main() -> None:
     )
 
 
-def _echo(environment: Environment) -> Callable[[], bytes]:
-    echo = connected(Echo, environment, os.environ["BENCH_ECHO"])
+def _echo(environment: Environment, timeout: float | None = None) -> Callable[[], bytes]:
+    echo = connected(Echo, environment, os.environ["BENCH_ECHO"], timeout)
     assert echo.echo(PAYLOAD) == PAYLOAD
     return lambda: echo.echo(PAYLOAD)
 

@@ -9,6 +9,7 @@ from libexo.stub import Interface
 I = TypeVar("I", bound=Interface)  # noqa: E741 - an interface
 
 
-def connected(interface: type[I], environment: Environment, name: str) -> I:
-    """Return a stub of *interface* for the server called *name*."""
-    return interface.connect(environment, name, transport=os.environ.get("BENCH_TRANSPORT", "zmq"))
+def connected(interface: type[I], environment: Environment, name: str, timeout: float | None = None) -> I:
+    """Return a stub of *interface* for the server called *name*, whose calls may take *timeout* seconds."""
+    transport = os.environ.get("BENCH_TRANSPORT", "zmq")
+    return interface.connect(environment, name, timeout=timeout, transport=transport)
