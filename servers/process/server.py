@@ -138,6 +138,7 @@ class ProcessServer(Processes):
         """Start a program. Raises SpawnRefused. Descriptors still in the list then are the caller's to close."""
         if not spec.argv:
             raise SpawnRefused("no program: argv is empty")
+        self._catch_up(spec.name)
         # Those that are being restarted have no thread just now, and keep their names all the same.
         names = {*self.environment.kip.names(), *(child.spec.name for child in self._children.values())}
         names |= self.topology.server.keys()
@@ -260,6 +261,18 @@ class ProcessServer(Processes):
         self._children[child.thread] = child
         return child
 
+    def _catch_up(self, name: str) -> None:
+        """Hear now of the end of who was called *name*: the kernel shows it to everybody before it tells us."""
+        for child in [child for child in self._children.values() if child.spec.name == name]:
+            self._look_at(child)
+
+    def _look_at(self, child: Child) -> None:
+        """Hear of the end of *child*, if the kernel shows it."""
+        shown = self.environment.sys.inspect(child.handle)
+        if not shown.count:
+            text = shown.text.removeprefix(child.spec.name).removeprefix(": ")
+            self._ended(child.thread, Exit(shown.status, shown.fault, text))
+
     def _undo(self, child: Child) -> None:
         """End *child*, which nobody knows of yet."""
         del self._children[child.thread]
@@ -375,9 +388,8 @@ class ProcessServer(Processes):
             self._children[inspection.first] = Child(
                 spec_of(name, server), inspection.first, handle, 0, started
             )
-        for _, inspection in self._holdings(Kind.ENVIRONMENT):
-            if not inspection.count and inspection.first in self._children:
-                self._ended(inspection.first, Exit(inspection.status, inspection.fault, inspection.text))
+        for child in tuple(self._children.values()):
+            self._look_at(child)
 
     def _take_over(self, known: State | None) -> None:
         """Take over what a predecessor wrote down: the children still among our capabilities, and the exits."""

@@ -5,10 +5,12 @@ from itertools import pairwise
 
 import pytest
 
+from kernel.abi.messages import Label
 from libexo.environment import Environment
 from libexo.errors import NotFound, RemoteError
 from libexo.ipc.message import Message
 from servers.process.api import Exit, Processes, ProgramSpec
+from servers.process.server import ProcessServer
 from tests.servers.rig import alive, ask, kill, offer, servers
 
 
@@ -96,6 +98,28 @@ def test_what_cannot_be_started() -> None:
 
     with servers() as system:
         assert ask(system, client) == ["SpawnRefused"] * 3 + [127]
+
+
+def test_a_name_is_free_as_soon_as_the_kernel_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sees that a program is gone may start another of its name, though its starter has yet to hear."""
+
+    def client(env: Environment) -> list[int]:
+        processes = Processes.connect(env)
+        threads = []
+        for _ in range(2):
+            threads.append(processes.spawn(spec))
+            env.thread.sleep(1)
+        return [processes.wait(thread).status for thread in threads[:1]]
+
+    def deaf(server: ProcessServer, sender: int, message: Message) -> None:
+        if message.label != Label.DEATH:
+            hears(server, sender, message)
+
+    hears = ProcessServer.kernel_message
+    monkeypatch.setattr(ProcessServer, "kernel_message", deaf)
+    with servers() as system:
+        spec = offer(system, leave(3))
+        assert ask(system, client) == [3]
 
 
 def test_names() -> None:
