@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exo import logs, view
+from exo.owntime import own_time
 from exo.system import Trouble
 from kernel.abi.ids import thread_version
 from kernel.abi.kip import EnvironmentState, SystemState
@@ -25,7 +26,7 @@ DEATHS = 2
 VERSIONS = 2
 """By how much the version of a thread grows with each incarnation (X.2: odd numbers)."""
 STAYS = 0.5
-"""Seconds after which one that answers nobody is there to stay."""
+"""Seconds of its own time (`exo.owntime`) after which one that answers nobody is there to stay."""
 LEAVING = 1.0
 """Seconds until the kernel has noticed that we left."""
 TAIL = 12
@@ -88,10 +89,14 @@ class Roll:
             time.sleep(PAUSE)
 
     def missing(self) -> str:
-        """Return who has not answered, with what the first of them wrote last."""
-        return (
-            f"no answer from {', '.join(self._left)}{self.words()}" if self._left else "the console is silent"
-        )
+        """Return who has not answered, or not shown that it stays, with what the first of them wrote last."""
+        asked = [name for name in self._left if name not in self._silent]
+        if asked:
+            return f"no answer from {', '.join(asked)}{self.words()}"
+        if self._left:
+            had = f"has had less than {STAYS:g} s for itself, so that nobody knows whether it stays"
+            return f"{', '.join(self._left)} {had}{self.words()}"
+        return "the console is silent"
 
     def words(self) -> str:
         """Return what the first of those who have not answered wrote last."""
@@ -123,8 +128,8 @@ class Roll:
 
 
 def _stays(row: "EnvironmentRow") -> bool:
-    """Whether the incarnation of *row* has been there for a while."""
-    return row.state != EnvironmentState.DEAD and time.monotonic_ns() - row.started >= STAYS * 1e9
+    """Whether the incarnation of *row* goes on: it has had as much time for itself as one that fails needs."""
+    return row.state != EnvironmentState.DEAD and own_time(row.pid) >= STAYS
 
 
 def _attach(run: str) -> "Environment":
