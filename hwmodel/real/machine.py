@@ -55,7 +55,7 @@ class RealMachine:
         self._loop = self.clock = Loop()
         self._nursery = Nursery(self._loop, self._run)  # early: its imports take longer than all of ours
         self._process = Process()  # after the nursery, which is to inherit none of it
-        self._worker = Worker(self._loop)
+        self._worker = Worker(self._loop, rests=self._process.leads)
         self._loop.closer = self._worker.close_descriptor
         self._uids = Uids()
         self.memory = RealMemory(topology.machine.frames())

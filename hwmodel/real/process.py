@@ -5,6 +5,7 @@ import gc
 import os
 import resource
 from collections.abc import Callable
+from pathlib import Path
 
 from hwmodel.real.libc import (
     PR_GET_DUMPABLE,
@@ -15,6 +16,7 @@ from hwmodel.real.libc import (
 )
 
 NICENESS = -10
+AUTOGROUP = Path("/proc/self/autogroup")
 YOUNG, MIDDLE, NEVER = 700, 10, 1 << 30
 """Thresholds of the collector: the young generations as usual, the old one not at all."""
 
@@ -25,6 +27,9 @@ class Process:
     Not dumpable: nobody of its uid looks into it. Subreaper: if the nursery is killed, what it leaves comes
     to us. As many descriptors as the host allows, and a processor before programs where we may ask for it.
     """
+
+    leads = False
+    """The host prefers our whole session to others."""
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], object]] = []
@@ -39,6 +44,17 @@ class Process:
             self._set(
                 niceness, min(niceness, NICENESS), lambda value: os.setpriority(os.PRIO_PROCESS, 0, value)
             )
+        if AUTOGROUP.exists() and os.getsid(0) == os.getpid():
+            self._lead()
+
+    def _lead(self) -> None:
+        """Have the host prefer our session, which is ours alone: it weighs sessions (sched(7), autogroup).
+
+        There niceness says nothing to processes of other sessions. A terminal's session is not ours to change.
+        """
+        before = _weight()
+        self._set(before, min(before, NICENESS), _weigh)
+        self.leads = _weight() <= NICENESS
 
     def settle(self) -> None:
         """What there is now stays; from now on only what is young is looked through for cycles of garbage.
@@ -60,3 +76,14 @@ class Process:
     def _set(self, before: int, after: int, setter: Callable[[int], object]) -> None:
         setter(after)
         self._undo.append(lambda: setter(before))
+
+
+def _weight() -> int:
+    """Return the niceness of our session."""
+    return int(AUTOGROUP.read_text(encoding="ascii").split()[-1])
+
+
+def _weigh(value: int) -> None:
+    """Set it, where we may, and the host has not just done so for somebody else."""
+    with contextlib.suppress(OSError):
+        AUTOGROUP.write_text(str(value), encoding="ascii")

@@ -1,12 +1,17 @@
 """The thread on which host calls are made that may take long: copying, cutting and filling memory.
 
 The host calls of a deed release the interpreter, so the loop goes on meanwhile. Deeds get a piece each in turn:
-a large one does not hold up a small one. What programs send us that nobody wants is closed here too, because
-closing the last descriptor of a large file frees it, and that takes as long as it is large.
+a large one does not hold up a small one. What programs send us that nobody wants is closed here too: closing
+the last descriptor of a large file frees it, and that takes as long as it is large.
+
+It works for programs, and is to take no more of a core than one of them. Where the host prefers the kernel's whole
+session, it therefore rests as long as it worked, whenever somebody else wanted its core meanwhile.
 """
 
 import os
+import resource
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -21,8 +26,10 @@ NICENESS = 0
 class Worker:
     """Does deeds; their ends are told in the loop."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, *, rests: bool = False) -> None:
+        """Work for *loop*; one that *rests* leaves others as much of its core as it takes."""
         self._loop = loop
+        self._rests = rests
         self._deeds: deque[tuple[Deed, Done]] = deque()
         self._closing: deque[int] = deque()
         self._ended: deque[tuple[Done, Exhausted | None]] = deque()
@@ -59,12 +66,15 @@ class Worker:
         os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
         while True:
             self._something.acquire()
+            began, pushed = time.thread_time(), _pushed()
             if self._closing:
                 close_quietly(self._closing.popleft())
             elif self._deeds:
                 self._step(*self._deeds.popleft())
             elif self._stopping:
                 return
+            if self._rests and _pushed() > pushed:
+                time.sleep(time.thread_time() - began)
 
     def _step(self, deed: Deed, done: Done) -> None:
         """Do a piece of *deed*."""
@@ -92,3 +102,8 @@ class Worker:
         while self._ended:
             done, failure = self._ended.popleft()
             done(failure)
+
+
+def _pushed() -> int:
+    """Return how often this thread was taken off its core for somebody else."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw

@@ -359,7 +359,9 @@ def boot(
             topology = Path(folder) / "system.toml"
             topology.write_text(config)
         command = [*prefix, *python, "-m", "kernel", "--config", str(topology), "--run", str(run)]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, start_new_session=True
+        )
         system = System(process, run, Path(folder) / "log")
         try:
             system.wait_ready()
