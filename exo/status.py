@@ -6,6 +6,9 @@ The exit status is 0 when the system is up and every server of its topology is t
 a script can wait for it. A server that ends again and again is not, whatever it is at this moment, nor is a program
 of the topology that failed: their last words are shown. Of a system that is over it says how it ended, and shows
 the last words of its kernel.
+
+`died` are the last servers, and programs that are restarted, which ended though nobody wanted that; `ended` are
+those that did what `exo kill`, or their starter, asked.
 """
 
 import os
@@ -22,6 +25,7 @@ from exo.gone import ended_in_order, is_over, last_words
 from exo.system import Trouble, no_system, run_directory
 from kernel.abi import traps
 from kernel.abi.kip import EnvironmentState, Head
+from kernel.abi.obituary import Obituary
 from kernel.abi.topology import ServerConfig, Topology, TopologyError, load
 
 if TYPE_CHECKING:
@@ -86,8 +90,11 @@ def failing(kip: "Kip", run: str) -> list[str]:
     return [
         name
         for name, death in last.items()
-        if (known[name].may_end and (death.status or death.fault) and name not in rows)
-        or ((wait := death.next_try or 0) >= REPEATED and now - death.at_ns < (wait + AGAIN) * 1e9)
+        if not death.asked
+        and (
+            (known[name].may_end and (death.status or death.fault) and name not in rows)
+            or ((wait := death.next_try or 0) >= REPEATED and now - death.at_ns < (wait + AGAIN) * 1e9)
+        )
     ]
 
 
@@ -139,10 +146,8 @@ def gather(kip: "Kip", run: str) -> view.Json:
         "environments": len(rows),
         "servers": servers(kip, run),
         "failing": failing(kip, run),
-        "deaths": [
-            {"name": each.name, "cause": each.cause, "at_ns": each.at_ns, "restarts": each.restarts}
-            for each in recent(run, DEATHS)
-        ],
+        "deaths": [_shown(each) for each in _last(run, asked=False)],
+        "ended": [_shown(each) for each in _last(run, asked=True)],
         "counters": kip.counters(),
         "turns": {**kip.turns()._asdict(), "longest_trap": _longest_trap(kip)},
     }
@@ -166,18 +171,29 @@ def _text(kip: "Kip", found: view.Json) -> str:
             f"processors  host core {cores}, of {os.cpu_count()}",
             f"busy        at most {_longest(kip)}",
             f"counted     {', '.join(counted) or 'nothing yet'}",
-            *_deaths(found["run"]),
+            *_deaths(str(found["run"])),
             *_failing(found),
         ]
     )
 
 
-def _deaths(run: object) -> list[str]:
-    """Return a line for each of the last deaths."""
+def _last(run: str, *, asked: bool) -> list[Obituary]:
+    """Return the last who died, or, *asked*, who ended because somebody wanted that; the oldest first."""
+    return [each for each in recent(run, ALL) if bool(each.asked) == asked][-DEATHS:]
+
+
+def _shown(each: Obituary) -> view.Json:
+    return {"name": each.name, "cause": each.cause, "at_ns": each.at_ns, "restarts": each.restarts}
+
+
+def _deaths(run: str) -> list[str]:
+    """Return a line for each of the last deaths, and of the last ends that somebody wanted."""
     now = time.monotonic_ns()
+    words = (("died", "", _last(run, asked=False)), ("ended", ", as asked", _last(run, asked=True)))
     return [
-        f"died        {each.name}, {view.duration(now - each.at_ns)} ago: {each.cause}"
-        for each in recent(str(run), DEATHS)
+        f"{word:12}{each.name}, {view.duration(now - each.at_ns)} ago{why}: {each.cause}"
+        for word, why, found in words
+        for each in found
     ]
 
 

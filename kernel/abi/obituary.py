@@ -28,6 +28,8 @@ class Obituary(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A `Fault`, or 0."""
     restarts: int = 0
     """How often it had been restarted before, as far as is known."""
+    asked: int = 0
+    """The signal by which somebody who may end it asked it to end, and of which it then ended; 0: none."""
     next_try: float | None = None
     """Seconds until it is restarted; None: it is not, or comes back by itself."""
 
@@ -35,7 +37,7 @@ class Obituary(msgspec.Struct, kw_only=True, omit_defaults=True):
     def line(self) -> str:
         """Say it to people."""
         then = "not restarted" if self.next_try is None else _soon(self.next_try, self.restarts + 1)
-        return f"{self.name} ended ({self.cause}): {then}"
+        return f"{self.name} ended ({self.cause}{', as asked' if self.asked else ''}): {then}"
 
     @property
     def record(self) -> str:

@@ -28,6 +28,8 @@ class Child(msgspec.Struct, array_like=True):
     """It is being ended with its family: it may start nobody."""
     over: bool = False
     """It has ended, as we heard, and is there to be restarted only."""
+    told: int = 0
+    """The last signal this incarnation was sent on request, by which programs end; 0: none."""
 
     def successor(self, to: "Child") -> None:
         """Go on where *to*, our predecessor, was: what is known of how it fared, and whose it is."""

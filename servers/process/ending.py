@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 GRACE = 5.0
 """Seconds from SIGTERM to SIGKILL, unless the program or who ends it says otherwise."""
 MAX_GRACE = 3600.0
+ASK_TO_END = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL)
+END_NOBODY = (signal.SIGCONT, signal.SIGSTOP, signal.SIGTSTP, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH)
 
 
 def end(server: "Keeper", child: "Child", grace: float | None = None) -> float:
@@ -35,3 +37,21 @@ def _kill(server: "Keeper", child: "Child", thread: int) -> None:
     """Time is over: kill what is still the same incarnation."""
     if server.is_there(child) and child.thread == thread:
         server.signal(child, signal.SIGKILL)
+
+
+def note(child: "Child", number: int = signal.SIGTERM) -> None:
+    """Note that *child* is sent signal *number*, because somebody who may asked for that, or the system ends."""
+    if number not in END_NOBODY:
+        child.told = number
+
+
+def as_asked(told: int, status: int, fault: int) -> bool:
+    """Say whether who ended so did what the signal *told* asked of it, and did not fail.
+
+    Asked to end, it may exit by itself, or be killed after its grace; of other signals it may only die.
+    """
+    if fault or not told:
+        return False
+    if told in ASK_TO_END:
+        return status >= 0 or -status in ASK_TO_END
+    return -status == told

@@ -4,7 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from kernel.abi.obituary import Obituary, cause
-from servers.process import policy
+from servers.process import ending, policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +43,7 @@ class Restarts:
             status=exited.status,
             fault=exited.fault,
             restarts=child.restarts,
+            asked=child.told if ending.as_asked(child.told, exited.status, exited.fault) else 0,
             next_try=next_try,
         )
         sys.stderr.write(f"{obituary.line}\n{obituary.record}\n")

@@ -171,6 +171,7 @@ class ProcessServer(Processes):
 
     def signal(self, child: Child, signal: int) -> None:
         """Send a host signal; to one that just ended it is no error."""
+        ending.note(child, signal)
         try:
             self.environment.sys.environment_signal(child.handle, signal)
         except TrapRefused as refused:
@@ -289,6 +290,8 @@ class ProcessServer(Processes):
         self._exits.add(thread, exited, child.spawner)
         self._waiting.ended(thread, exited)
         is_ending = self.environment.kip.state == SystemState.ENDING
+        if is_ending:
+            ending.note(child)  # the kernel told everybody
         if self.replacements.ended(child, exited):
             pass
         elif not is_ending and policy.must_restart(child.spec.restart, exited.status):
@@ -362,6 +365,7 @@ class ProcessServer(Processes):
         child = self._children.pop(thread, None)
         if child is not None:
             child.thread, child.started, child.over = heir, self.environment.host.now(), False
+            child.told = 0
             self._children[heir] = child
             self.keep()
 

@@ -21,8 +21,8 @@ from servers.process import ending
 from tests.exo.conftest import Pages
 
 
-def obituary(name: str, at: int) -> Obituary:
-    return Obituary(name=name, thread=at, at_ns=at, cause="SIGKILL", status=-9, next_try=0.0)
+def obituary(name: str, at: int, asked: int = 0) -> Obituary:
+    return Obituary(name=name, thread=at, at_ns=at, cause="SIGKILL", status=-9, next_try=0.0, asked=asked)
 
 
 @pytest.fixture
@@ -61,6 +61,25 @@ def test_status_shows_them(run: Path, logs: Path, pages: Pages, capsys: pytest.C
     ]
 
 
+def test_status_shows_apart_who_was_asked_to_end(
+    run: Path, logs: Path, pages: Pages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They did not die, however many there are."""
+    asked = [obituary("web", at, asked=9).record for at in range(100, 110)]
+    with (logs / "process.log").open("a") as log:
+        log.write("\n".join(asked) + "\n")
+    pages.publish()
+    main(["--run", str(run), "status"])
+    text = capsys.readouterr().out
+    main(["--run", str(run), "status", "--json"])
+    found = json.loads(capsys.readouterr().out)
+
+    assert (text.count("died        "), text.count("ended       web, ")) == (3, 3)
+    assert text.count(" ago, as asked: SIGKILL") == 3
+    assert [each["at_ns"] for each in found["ended"]] == [107, 108, 109]
+    assert [each["name"] for each in found["deaths"]] == ["memory", "process", "memory"]
+
+
 def test_nobody_died(run: Path) -> None:
     """Without logs there are none."""
     assert recent(str(run), 3) == []
@@ -73,6 +92,7 @@ def test_a_record_is_read_back() -> None:
     assert Obituary.read(f"12:00 {made.record}") == made
     assert Obituary.read(made.line) is None
     assert made.line == "memory ended (SIGKILL): restart 1 at once"
+    assert obituary("memory", 7, asked=9).line == "memory ended (SIGKILL, as asked): restart 1 at once"
 
 
 @pytest.mark.parametrize(

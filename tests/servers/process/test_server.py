@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from kernel.abi.messages import Label
+from kernel.abi.obituary import Obituary
 from libexo.environment import Environment
 from libexo.errors import NotFound, RemoteError
 from libexo.ipc.message import Message
@@ -156,6 +157,28 @@ def test_restarted_with_backoff() -> None:
 
     gaps = [b - a for a, b in pairwise(starts)]
     assert gaps[:8] == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0], abs=0.02)
+
+
+def test_what_is_said_of_an_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that is restarted died, unless whoever may end it asked it to end; its successor was not asked."""
+
+    def client(env: Environment) -> None:
+        thread = Processes.connect(env).spawn(spec)
+        env.thread.sleep(2)
+        Processes.connect(env).kill(thread, 15)
+        env.thread.sleep(2)
+
+    with servers() as system:
+        spec = offer(system, live)
+        spec.restart = "always"
+        ask(system, client)
+        kill(system, "job")
+    records = [found for line in capsys.readouterr().err.splitlines() if (found := Obituary.read(line))]
+
+    assert [(each.name, each.asked, each.cause) for each in records] == [
+        ("job", 15, "SIGTERM"),
+        ("job", 0, "SIGKILL"),
+    ]
 
 
 def test_restarted_at_once_after_a_long_run() -> None:
