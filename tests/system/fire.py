@@ -6,14 +6,13 @@ import select
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import psutil
 
-from exo import view
-from exo.console import Console
+from exo.kill import Ending
 from exo.system import Trouble
 from libexo.launch.child import NICENESS
 from tests.privileges import may_place_others
@@ -48,17 +47,18 @@ def measure(is_over):
     return {"took": times, "late": p99(late), "failed": failed[:5]}
 for line in sys.stdin:
     rounds = int(line)
-    print(json.dumps(measure(lambda n: n >= rounds if rounds else told() and n >= 100)), flush=True)
+    print(json.dumps(measure(lambda n: n >= abs(rounds) and (rounds > 0 or told()))), flush=True)
 """
 )
-"""Told a number, it makes so many rounds of calls; told 0, it goes on until it is told something else."""
+"""Told a number, it makes so many rounds of calls; told minus that, so many and more, until it is told again."""
 
-QUIET_ROUNDS = 300
+ROUNDS = 300
+"""How many calls of each kind are measured at the least: of fewer, a percentile is one of the two slowest."""
+FOREVER = 3600
+"""Seconds for which besiegers would go on: they are ended when enough was measured."""
 TIMES = 20
 LONGEST_NS = 100_000_000
 """What the 99th percentile of a call may be under fire, or `TIMES` its own in quiet times, whichever is more."""
-CHILDREN = ("sleep", "false", "flooder")
-"""How those are called that besiegers start."""
 GROWTH = 16 << 20
 """Bytes that the kernel and each server may grow by while a siege lasts."""
 GUARDED = ("memory", "process", "scheduler")
@@ -98,14 +98,17 @@ class Innocent:
     def __init__(self, running: Talk) -> None:
         """Drive *running*, a program whose text is `INNOCENT`."""
         self._running = running
-        self.quiet = self._told(QUIET_ROUNDS)
+        self.quiet = self._told(ROUNDS)
 
     def begin(self) -> None:
         """Call without end, until `end`."""
-        self._running.tell("0")
+        self._running.tell(str(-ROUNDS))
 
     def end(self) -> Fared:
-        """Stop, and say how it went. The line that stops it is one more number of rounds: one."""
+        """Stop, once it has made enough calls, and say how it went.
+
+        The line that stops it is one more number of rounds: one.
+        """
         self._running.tell("1")
         fared = self._read()
         self._read()
@@ -166,32 +169,32 @@ def sizes(system: System) -> dict[str, int]:
     }
 
 
-def lay(system: System, siege: Siege, seconds: float) -> None:
-    """Have the programs of *siege* do what they do for *seconds*; one that is ended early is not started again."""
+@contextmanager
+def laid(system: System, siege: Siege) -> Iterator[list[int]]:
+    """Have the programs of *siege* do what they do meanwhile; one that is ended early is not started again.
+
+    Gives their process ids.
+    """
     with ExitStack() as stack:
         besiegers = [
             stack.enter_context(
                 system.start(
-                    BESIEGER + siege.program, seconds, name=f"{siege.name}-{number}", streams=siege.streams
+                    BESIEGER + siege.program, FOREVER, name=f"{siege.name}-{number}", streams=siege.streams
                 )
             )
             for number in range(siege.programs)
         ]
-        wait_for(seconds)
+        yield [row.pid for each in besiegers if (row := system.row(each.name)) is not None]
         for each in besiegers:
-            each.signal(signal.SIGKILL)
+            end_family(system, each.name)
         for each in besiegers:
             each.finish()
-        end_children(system)
 
 
-def end_children(system: System) -> None:
-    """End what the besiegers started and left behind, as an operator does; the innocent is none of that."""
-    for row in view.open_kip(str(system.run_directory)).environments():
-        if row.name.startswith(CHILDREN):
-            console = Console(str(system.run_directory))
-            with closing(console), suppress(Trouble):  # it has ended meanwhile
-                console.ask("end", name=row.name)
+def end_family(system: System, name: str) -> None:
+    """End the program called *name* with all it started, and what it has yet to start, as an operator does."""
+    with suppress(Trouble):  # nobody of it is left
+        Ending(str(system.run_directory), name, 0, "end_family").wait()
 
 
 def wait_for(seconds: float) -> None:
@@ -201,10 +204,18 @@ def wait_for(seconds: float) -> None:
         select.select((), (), (), left)
 
 
-def consumed(pid: int) -> float:
-    """Return how many seconds of CPU time process *pid* has used."""
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
+class Turns(NamedTuple):
+    """What became of a process's turns at the processor, in ns."""
+
+    computed: int
+    waited: int
+    """While it was let run, and the host had others on its core."""
+
+
+def turns(pid: int) -> Turns:
+    """Return how long the threads of process *pid* have computed, and waited for a core."""
+    rows = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return Turns(sum(int(row[0]) for row in rows), sum(int(row[1]) for row in rows))
 
 
 def grown(before: dict[str, int], after: dict[str, int]) -> list[str]:
