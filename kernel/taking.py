@@ -66,6 +66,7 @@ class Taking:
             yield from self._take_moving(itself=itself, forced=forced)
             for after in self._after:
                 yield from after
+                yield None
             for latch in self._others:
                 yield latch
         finally:

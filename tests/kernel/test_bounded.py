@@ -55,6 +55,20 @@ def test_a_long_revocation_goes_in_steps() -> None:
         a.body.pipe.to_program.clear()
 
 
+def test_what_was_carved_is_freed_in_steps() -> None:
+    """A capability to RAM goes with all that was carved through it: no turn frees more than a quantum of extents."""
+    with theatre() as stage:
+        a = stage.puppet(holds=("ram",))
+        ram, count = a.sys.derive(a.handles[0], ALL_RIGHTS), 7 * QUANTUM
+        for _ in range(count):
+            a.sys.carve(ram, 1)
+        before = turns(stage)
+        a.sys.drop(ram)
+
+        assert stage.kernel.frames.free == 256
+        assert turns(stage) - before >= 2 * count // QUANTUM
+
+
 def test_what_is_to_go_is_gone_at_once() -> None:
     """From the first step on nothing is done with what is being taken away, nor derived from it."""
     with theatre() as stage:

@@ -302,3 +302,63 @@ def test_quotas_are_of_this_size() -> None:
     """The numbers above are those of the machine of these tests."""
     quotas = Quotas(256, {})
     assert (quotas.quota(1), quotas.reserve) == (HALF, RESERVE)
+
+
+def test_what_a_member_passed_on_counts_when_it_has_ended() -> None:
+    """A member carves, gives that away with the capability it carved through, and ends; its family has it still."""
+
+    def keeper(env: Environment) -> None:
+        while True:
+            sender, _ = env.thread.wait()
+            env.thread.reply(sender, Message())
+
+    def member(env: Environment) -> None:
+        _, ram = promised(env, 100)
+        extent = env.sys.carve(ram, 100).extent
+        env.thread.call(env.lookup("keeper", 1), Message(items=(GrantItem(extent), GrantItem(ram))))
+
+    def first(env: Environment) -> list[object]:
+        processes = Processes.connect(env)
+        processes.wait(processes.spawn(specs[1]))
+        env.thread.sleep(2)
+        memory = Memory.connect(env)
+        return [failure(memory.promise, HALF - 99), failure(memory.promise, HALF - 100)]
+
+    with servers() as system:
+        system.spawn(keeper, "keeper")
+        specs = [offer(system, first, "first"), offer(system, member, "member")]
+        got: list[object] = []
+        outer = offer(system, lambda env: got.extend(first(env)), "outer")
+        command(system, lambda env: Processes.connect(env).wait(Processes.connect(env).spawn(outer)))
+        assert got == ["QuotaExceeded", "done"]
+        assert system.kernel.frames.total - system.kernel.frames.free >= 100
+
+
+def test_a_pool_is_its_makers_after_a_restart() -> None:
+    """What a program was granted by another does not make the other's capability its own when the server restarts."""
+
+    def keeper(env: Environment) -> list[str]:
+        memory, ram = promised(env, 10)
+        for _ in range(2):
+            sender, _ = env.thread.wait()
+            env.thread.reply(sender, Message())
+            env.thread.sleep(3)
+        memory.promise(20)
+        return [failure(env.sys.carve, ram, 20)]
+
+    def client(env: Environment) -> list[str]:
+        memory = Memory.connect(env)
+        for _ in range(2):
+            extent = memory.allocate(1)
+            memory.promise(1)
+            ram = memory.ram().handle
+            env.thread.call(env.lookup("keeper", 1), Message(items=(GrantItem(extent.handle),)))
+        env.thread.sleep(9)
+        return [failure(env.sys.carve, ram, 2)]
+
+    with servers() as system:
+        tasks = system.spawn(keeper, "keeper"), system.spawn(client, "client")
+        system.pass_time(1)
+        kill(system, "memory")
+        system.run(*tasks)
+        assert [task.result for task in tasks] == [["done"], ["OVER_LIMIT"]]
