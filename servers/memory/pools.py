@@ -7,11 +7,15 @@ reserve hold whoever carves. What was promised and not used is narrowed away whe
 its holder is refused then, and asks again.
 
 The limits are the kernel's to enforce and this server's to set. A restarted one withdraws them all: nobody loses
-memory by that, and who needs more asks.
+memory by that, and who needs more asks. Whose a pool is it finds in its estate: holders of what was carved say
+nothing, for an extent, and the capability it was carved through, can be granted to anybody.
+
+A pool stays while anybody has something of it, also when its environment has ended, and counts to that one's
+family: else who carves, passes on and ends had carved nothing.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from kernel.abi.limits import MAX_BATCH
 from kernel.abi.rights import ALL_RIGHTS
@@ -22,14 +26,24 @@ if TYPE_CHECKING:
     from libexo.kip import EnvironmentRow
 
 
+class Pool(NamedTuple):
+    """One of them: the handle of the capability, and of which family its environment is, or was."""
+
+    handle: int
+    family: int
+
+
 class Pools:
     """The pools there are, by the first thread of their environments."""
 
-    def __init__(self, environment: "Environment", ram: int) -> None:
-        """Derive pools from *ram*, later."""
+    def __init__(self, environment: "Environment", ram: int, write: "Callable[[], object]") -> None:
+        """Derive pools from *ram*, later; *write* has `known` written down, and raises where it has no room."""
         self._environment = environment
         self._ram = ram
-        self._handles: dict[int, int] = {}
+        self._write = write
+        self.known: dict[int, Pool] = {}
+        self._families: dict[int, set[int]] = {}
+        """Threads whose pools count to a family."""
         self._limits: dict[int, int] = {}
         """Frames that may be carved by the environment itself, where any may: by thread."""
         self._taken: dict[int, int] = {}
@@ -37,32 +51,52 @@ class Pools:
 
     def __len__(self) -> int:
         """How many there are."""
-        return len(self._handles)
+        return len(self.known)
 
-    def adopt(self, thread: int, handle: int) -> None:
-        """Go on with a pool that a predecessor made for *thread*; what that promised is void."""
-        self._handles[thread] = handle
-        self._taken[thread] = self._environment.sys.limit(handle, 0)
+    def adopt(self, thread: int, pool: Pool) -> None:
+        """Go on with a *pool* that a predecessor made for *thread*; what that promised is void."""
+        self._remember(thread, pool)
+        self._withdraw([thread])
 
-    def of(self, thread: int) -> int:
-        """Return the capability to RAM for *thread*'s extents."""
-        handle = self._handles.get(thread)
-        if handle is None:
-            self.drop_dead()
-            handle = self._handles[thread] = self._environment.sys.derive(self._ram, int(ALL_RIGHTS))
-            self._environment.sys.limit(handle, 0)
+    def of(self, row: "EnvironmentRow") -> int:
+        """Return the capability to RAM for the extents of *row*'s environment. Raises what writing it down does."""
+        pool = self.known.get(row.thread)
+        if pool is not None:
+            return pool.handle
+        self.drop_dead()
+        sys = self._environment.sys
+        handle = sys.derive(self._ram, int(ALL_RIGHTS))
+        sys.limit(handle, 0)
+        self._remember(row.thread, Pool(handle, row.family))
+        try:
+            self._write()
+        except BaseException:
+            self._forget(row.thread)
+            raise
         return handle
+
+    def _remember(self, thread: int, pool: Pool) -> None:
+        self.known[thread] = pool
+        self._families.setdefault(pool.family, set()).add(thread)
+
+    def _forget(self, thread: int) -> None:
+        """Give the pool of *thread* up."""
+        pool = self.known.pop(thread)
+        self._taken.pop(thread, None)
+        theirs = self._families[pool.family]
+        theirs.remove(thread)
+        if not theirs:
+            del self._families[pool.family]
+        self._environment.sys.drop(pool.handle)
 
     def drop_dead(self) -> None:
         """Give up those of who ended. Their extents may be a successor's, or others': not ours to take."""
-        sys = self._environment.sys
         living = {row.thread for row in self._environment.kip.environments()}
-        gone = self._handles.keys() - living
-        self.narrow(gone)
+        gone = self.known.keys() - living
+        self._withdraw(gone)
         for thread in gone:
-            if not sys.inspect(self._handles[thread]).holders:
-                sys.drop(self._handles.pop(thread))
-                self._taken.pop(thread, None)
+            if not self._environment.sys.inspect(self.known[thread].handle).holders:
+                self._forget(thread)
 
     # ---------------------------------------------------------------------------------------------- the limits
 
@@ -71,8 +105,11 @@ class Pools:
         return sum(self._limits.get(row.thread, 0) for row in rows)
 
     def taken(self, rows: "Iterable[EnvironmentRow]") -> int:
-        """Return how many frames *rows* have carved or may yet, at most, whoever has them now."""
-        return sum(self._taken.get(row.thread, 0) for row in rows)
+        """Return how many frames the family of *rows* has carved or may yet, at most, whoever has them now."""
+        threads = {row.thread for row in rows}
+        for family in {row.family for row in rows if row.family}:
+            threads |= self._families.get(family, set())
+        return sum(self._taken.get(thread, 0) for thread in threads)
 
     def promised_to_all(self) -> int:
         """Return how many frames all of them may still carve, at most."""
@@ -92,26 +129,33 @@ class Pools:
 
     def narrow(self, threads: Iterable[int]) -> None:
         """Let *threads* carve no more: what they have carved stays theirs."""
-        found = [thread for thread in threads if self._limits.pop(thread, 0)]
+        self._withdraw([thread for thread in threads if thread in self._limits])
+
+    def _withdraw(self, threads: Iterable[int]) -> None:
+        """The same, whether anything was promised to them or not."""
+        found = list(threads)
         self._taken.update(zip(found, self._set([(thread, 0) for thread in found]), strict=True))
+        for thread in found:
+            self._limits.pop(thread, None)
 
-    def carved(self, thread: int) -> int:
-        """Let *thread* carve no more, and return how many frames it has carved."""
-        self._limits.pop(thread, None)
-        self._taken[thread] = self._environment.sys.limit(self.of(thread), 0)
-        return self._taken[thread]
+    def carved(self, row: "EnvironmentRow") -> int:
+        """Let *row*'s environment carve no more, and return how many frames it has carved."""
+        self.of(row)
+        self._withdraw([row.thread])
+        return self._taken[row.thread]
 
-    def promise(self, thread: int, frames: int) -> None:
-        """Let *thread* have carved up to *frames* in all."""
-        self._environment.sys.limit(self.of(thread), frames)
-        self._limits[thread] = self._taken[thread] = frames
+    def promise(self, row: "EnvironmentRow", frames: int) -> None:
+        """Let *row*'s environment have carved up to *frames* in all."""
+        self._environment.sys.limit(self.of(row), frames)
+        self._limits[row.thread] = self._taken[row.thread] = frames
 
     def _set(self, limits: list[tuple[int, int]]) -> list[int]:
         """Set limits, by thread; return how many frames each has carved."""
         carved: list[int] = []
         for first in range(0, len(limits), MAX_BATCH):
             some = [
-                Limit(self._handles[thread], frames) for thread, frames in limits[first : first + MAX_BATCH]
+                Limit(self.known[thread].handle, frames)
+                for thread, frames in limits[first : first + MAX_BATCH]
             ]
             carved += self._environment.sys.batch(some)[0]
         return carved

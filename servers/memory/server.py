@@ -3,8 +3,8 @@
 What it granted it can still take back: extents are carved through a capability to RAM made for each caller
 (`pools`), and revoking that takes all of the caller's, also what it carved by itself. What it maps, as sigma0, it
 keeps a capability to (`handed`). Who has how much is read from the KIP, so nothing needs to be rebuilt after a
-restart but the quotas that were set, which are kept in its estate: the one extent among its capabilities that
-cannot be passed on.
+restart but the quotas that were set, and whose the pools are, which are kept in its estate: the one extent among
+its capabilities that cannot be passed on.
 """
 
 import sys
@@ -32,13 +32,25 @@ from servers.memory.asked import Asked
 from servers.memory.families import Families
 from servers.memory.handed import Handed, Held, Piece, is_handed
 from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, OutOfMemory, Party, Quotas
-from servers.memory.pools import Pools
+from servers.memory.pools import Pool, Pools
 from servers.memory.promised import Promised
 
 if TYPE_CHECKING:
     from servers.memory.sigma0 import Sigma0
 
-_QUOTAS = msgspec.msgpack.Decoder(dict[int, int])
+
+class _State(msgspec.Struct, array_like=True):
+    """What stands in the estate."""
+
+    quotas: dict[int, int] = {}
+    """That were set, by thread or family."""
+    pools: dict[int, Pool] = {}
+    """By thread."""
+
+
+_STATE = msgspec.msgpack.Decoder(_State)
+_POOL_FRAMES = 4096
+"""There is a frame of the estate for so many of RAM: of 256 MiB, enough for the pools of all environments."""
 LOOK_AGAIN = 0.5
 """How soon, in seconds, the memory of who ended is free again, where it was mapped to it and not granted."""
 _OWN_RIGHTS = int(ALL_RIGHTS & ~Rights.TRANSFER)
@@ -53,16 +65,17 @@ class MemoryServer(Memory):
         self.environment = environment
         held = _held(environment)
         self._ram = _first_ram(held)
-        self._pools = Pools(environment, self._ram)
+        self._pools = Pools(environment, self._ram, self._write_down)
         self._estate = self._open_estate(held)
-        state = self._estate.load()
-        self._quotas = Quotas(environment.kip.head(Head.FRAME_COUNT), _QUOTAS.decode(state) if state else {})
+        written = self._estate.load()
+        state = _STATE.decode(written) if written else _State()
+        self._quotas = Quotas(environment.kip.head(Head.FRAME_COUNT), state.quotas)
         self._handed = Handed(environment, held)
         self._promised = Promised(environment)
         self._families = Families(environment)
         self._asked = Asked(environment)
         self._sigma0: Sigma0 | None = None
-        self._adopt_pools(held)
+        self._adopt_pools(held, state.pools)
         self.server = Server(environment, self)
         self._looks = False
         """Whether it is going to look for owners that ended."""
@@ -75,42 +88,47 @@ class MemoryServer(Memory):
                 return Estate(self.environment.views.map(handle))
         sys = self.environment.sys
         own = sys.derive(self._ram, _OWN_RIGHTS)
-        return Estate(self.environment.views.map(sys.carve(own, 1).extent))
+        pages = max(1, self.environment.kip.head(Head.FRAME_COUNT) // _POOL_FRAMES)
+        return Estate(self.environment.views.map(sys.carve(own, pages).extent))
 
-    def _adopt_pools(self, held: Held) -> None:
-        """Find the pools of a predecessor; those whose extents are all gone are given up."""
-        sys = self.environment.sys
+    def _adopt_pools(self, held: Held, pools: dict[int, Pool]) -> None:
+        """Go on with the *pools* of a predecessor; what was made and not written down is given up."""
+        sys, own = self.environment.sys, {pool.handle: thread for thread, pool in pools.items()}
         for handle in [handle for handle, found in held.items() if found.kind == Kind.RAM]:
-            if handle == self._ram:
-                continue
-            inspection = sys.inspect(handle)  # once more: what was not handed out is given up meanwhile
-            if not inspection.holders:
+            if handle in own:
+                self._pools.adopt(own[handle], pools[own[handle]])
+            elif handle != self._ram and not sys.inspect(handle).holders:
                 sys.drop(handle)
-            elif inspection.rights != _OWN_RIGHTS:
-                self._pools.adopt(inspection.holders[0].thread, handle)
+
+    def _write_down(self) -> None:
+        """Keep what a successor needs to know. Raises OutOfMemory: then it knows what stood there before."""
+        state = msgspec.msgpack.encode(_State(self._quotas.own, self._pools.known))
+        if len(state) > self._estate.room:
+            raise OutOfMemory(f"{len(self._pools)} programs have memory: there is no room to remember more")
+        self._estate.store(state)
 
     def allocate(self, pages: int, first: int = -1) -> Extent:
         """Carve, and grant."""
         row = self._caller()
         self._check(row, pages)
-        carved = self._carve(row, self._pools.of(row.thread), pages, first)
+        carved = self._carve(row, self._pools.of(row), pages, first)
         self._promised.add(row, carved.extent, pages)
         self._look_later()
         return GrantedExtent(carved.extent, pages, carved.first, int(ALL_RIGHTS))
 
     def ram(self) -> Ram:
         """Pass a capability to the caller's pool on."""
-        pool = self._pools.of(self._caller().thread)
+        pool = self._pools.of(self._caller())
         self._look_later()
         return Ram(pool, self.environment.kip.head(Head.FRAME_COUNT), 0, int(ALL_RIGHTS))
 
     def promise(self, pages: int) -> None:
         """Narrow, see whether the caller may have so many, and set its limit."""
         row = self._caller()
-        carved = self._pools.carved(row.thread)
+        carved = self._pools.carved(row)
         if pages:
             self._check(self._caller(), pages)
-            self._pools.promise(row.thread, carved + pages)
+            self._pools.promise(row, carved + pages)
         self._look_later()
 
     def _caller(self) -> EnvironmentRow:
@@ -143,7 +161,7 @@ class MemoryServer(Memory):
         own = {key: quota for key, quota in self._quotas.own.items() if key in living}
         key = named.family if named.is_first else named.thread
         self._quotas.own = own | {key: frames}
-        self._estate.store(msgspec.msgpack.encode(self._quotas.own))
+        self._write_down()
 
     def foreign_message(self, sender: int, message: Message) -> Message | None:
         """Answer as sigma0; None: that is no request of X.2's, either."""

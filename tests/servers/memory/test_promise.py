@@ -317,48 +317,60 @@ def test_what_a_member_passed_on_counts_when_it_has_ended() -> None:
         extent = env.sys.carve(ram, 100).extent
         env.thread.call(env.lookup("keeper", 1), Message(items=(GrantItem(extent), GrantItem(ram))))
 
-    def first(env: Environment) -> list[object]:
-        processes = Processes.connect(env)
-        processes.wait(processes.spawn(specs[1]))
-        env.thread.sleep(2)
-        memory = Memory.connect(env)
-        return [failure(memory.promise, HALF - 99), failure(memory.promise, HALF - 100)]
+    def first(env: Environment) -> None:
+        processes, memory = Processes.connect(env), Memory.connect(env)
+        for _ in range(2):
+            processes.wait(processes.spawn(specs[0]))
+            env.thread.sleep(2)
+            got.append(failure(memory.promise, HALF - 99))
+            env.thread.sleep(2)  # the server is killed meanwhile
+        got.append(failure(memory.promise, HALF - 100))
 
     with servers() as system:
         system.spawn(keeper, "keeper")
-        specs = [offer(system, first, "first"), offer(system, member, "member")]
-        got: list[object] = []
-        outer = offer(system, lambda env: got.extend(first(env)), "outer")
-        command(system, lambda env: Processes.connect(env).wait(Processes.connect(env).spawn(outer)))
-        assert got == ["QuotaExceeded", "done"]
-        assert system.kernel.frames.total - system.kernel.frames.free >= 100
+        specs, got = [offer(system, member, "member")], list[str]()
+        command(system, lambda env: Processes.connect(env).spawn(offer(system, first, "first")))
+        system.pass_time(3)
+        kill(system, "memory")
+        system.pass_time(5)
+        assert got == ["QuotaExceeded", "QuotaExceeded", "done"]
 
 
 def test_a_pool_is_its_makers_after_a_restart() -> None:
-    """What a program was granted by another does not make the other's capability its own when the server restarts."""
+    """Who was granted what another carved is not taken for that one when the server is back."""
 
     def keeper(env: Environment) -> list[str]:
-        memory, ram = promised(env, 10)
-        for _ in range(2):
-            sender, _ = env.thread.wait()
-            env.thread.reply(sender, Message())
-            env.thread.sleep(3)
-        memory.promise(20)
-        return [failure(env.sys.carve, ram, 20)]
+        sender, _ = env.thread.wait()
+        env.thread.reply(sender, Message())
+        env.thread.sleep(3)  # the server is killed meanwhile
+        _, ram = promised(env, 20)
+        env.thread.sleep(3)
+        return [failure(env.sys.carve, ram, 20), failure(env.sys.carve, ram, 1)]
 
     def client(env: Environment) -> list[str]:
-        memory = Memory.connect(env)
-        for _ in range(2):
-            extent = memory.allocate(1)
-            memory.promise(1)
-            ram = memory.ram().handle
-            env.thread.call(env.lookup("keeper", 1), Message(items=(GrantItem(extent.handle),)))
-        env.thread.sleep(9)
-        return [failure(env.sys.carve, ram, 2)]
+        extent, (memory, ram) = Memory.connect(env).allocate(1), promised(env, 1)
+        env.thread.call(env.lookup("keeper", 1), Message(items=(GrantItem(extent.handle),)))
+        env.thread.sleep(5)
+        refused = failure(env.sys.carve, ram, 1)
+        memory.promise(1)
+        return [refused, failure(env.sys.carve, ram, 1)]
 
     with servers() as system:
         tasks = system.spawn(keeper, "keeper"), system.spawn(client, "client")
         system.pass_time(1)
         kill(system, "memory")
         system.run(*tasks)
-        assert [task.result for task in tasks] == [["done"], ["OVER_LIMIT"]]
+        assert [task.result for task in tasks] == [["done", "OVER_LIMIT"], ["OVER_LIMIT", "done"]]
+
+
+def test_no_more_pools_than_can_be_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the estate has no room for one more pool, its program is refused, and nothing is left of it."""
+
+    def client(env: Environment) -> str:
+        return failure(Memory.connect(env).allocate, 1)
+
+    with servers() as system:
+        monkeypatch.setattr("libexo.estate.Estate.room", 10)
+        assert ask(system, client) == "OutOfMemory"
+        monkeypatch.undo()
+        assert ask(system, client) == "done"
