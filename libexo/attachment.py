@@ -16,6 +16,13 @@ from libexo.sys import Sys
 from libexo.views import Views
 
 
+class Lent(Protocol):
+    """A heap: memory that others may ask for."""
+
+    def asked_back(self, handle: int) -> None:
+        """Somebody wants back what *handle* is: give what is not in use."""
+
+
 class Services(Protocol):
     """What is asked of servers, and of what stands above all this; `libexo.services` has it."""
 
@@ -61,7 +68,7 @@ class Attachment:
         """The environment page, as words: see `kernel.abi.kip.Page`."""
         self._trace = (trace, interface.trace_size)
         self.views = Views(host, self.sys)
-        self.heaps: WeakSet[object] = WeakSet()
+        self.heaps: WeakSet[Lent] = WeakSet()
         """Those in its memory: they refuse in a process that was forked."""
 
     def trace(self) -> memoryview:

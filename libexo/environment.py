@@ -33,7 +33,7 @@ class Environment(Lender):
         self._handlers: dict[int, UpcallHandler] = {
             Label.MOVED: lambda upcall: self.views.moved(upcall.words[0]),
             Label.REVOKED: lambda upcall: self.views.forget(upcall.words[0]),
-            Label.REVOKE: lambda upcall: None,
+            Label.REVOKE: self._asked_back,
             Label.THREAD: self.thread_changed,
         }
         self.thread = Thread(self, self.first)
@@ -66,6 +66,11 @@ class Environment(Lender):
     def on(self, label: Label, handler: UpcallHandler) -> None:
         """Call *handler* for upcalls of *label*, in the middle of whatever IPC is going on, instead of queueing."""
         self._handlers[label] = handler
+
+    def _asked_back(self, upcall: Upcall) -> None:
+        """What the program itself uses is its own to give: what it only keeps ready is not missed."""
+        for heap in list(self.heaps):
+            heap.asked_back(upcall.words[0])
 
     def distribute(self, upcalls: Sequence[bytes], core: Rendezvous) -> None:
         """Take in *upcalls* that have arrived, in the thread of *core*, and pass on those for others."""

@@ -15,6 +15,10 @@ where that has a successor, it inherits what it can find nothing in, and gives i
 
 Any thread of the host may use it; a process that was forked may not, for its blocks would be its parent's. What
 was taken by force is not given out again: a block in it is lost, as its memory is, and to free it is no error.
+
+Who lends the memory may ask for it first (`vm.revoke` with a grace; the kernel says REVOKE). A heap then gives back
+the chunks in which nothing is in use, when its program next sends, receives or traps. What is in use is the
+program's to free before the grace is over: it hears of it by `env.on(Label.REVOKE, ...)`, and calls `trim` then.
 """
 
 import threading
@@ -171,6 +175,11 @@ class Heap:
             self._give_back(chunk)
         return sum(chunk.pages for chunk in empty)
 
+    def asked_back(self, handle: int) -> None:
+        """Somebody wants back what *handle* is: give what is not in use, where that is of this heap."""
+        if handle == self._source.ram or handle in self._chunks:
+            self.trim()
+
     def usage(self) -> Usage:
         """Return what it has."""
         self._look_for_taken()
@@ -239,7 +248,10 @@ class Heap:
 
     def _allocate_apart(self, size: int) -> Block:
         """Return a block that is an extent of its own."""
-        chunk = Chunk(*self._source.carve(-(-size // FRAME_SIZE)), apart=True)
+        pages = -(-size // FRAME_SIZE)
+        if pages > MAX_EXTENT_FRAMES:
+            raise NoMemory(f"a block of {size} bytes: an extent has {MAX_EXTENT_FRAMES * FRAME_SIZE} at most")
+        chunk = Chunk(*self._source.carve(pages), apart=True)
         self._add(chunk)
         span = Span(chunk, chunk.pages * FRAME_SIZE, 0, chunk.pages)
         return Block(span, span.free.pop(), size)

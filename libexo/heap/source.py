@@ -29,7 +29,9 @@ _NO_ROOM = (
     Refusal.HOST_FULL,
     Refusal.TABLE_FULL,
     Refusal.OVER_BUDGET,
+    Refusal.STALE_HANDLE,
 )
+"""Refusals that say that there is no more: the last that the capability was taken, and nobody gives another."""
 _REFUSED = ("OutOfMemory", "QuotaExceeded")
 
 
@@ -88,6 +90,11 @@ class Source:
                 self.frames += pages
                 return made
         return self._allocated(pages)
+
+    @property
+    def ram(self) -> int:
+        """The handle it carves by; 0: it has none yet."""
+        return self._ram.handle if self._ram is not None else 0
 
     def free(self, extent: "Extent") -> None:
         """Give *extent* back; one that was taken is none of ours."""

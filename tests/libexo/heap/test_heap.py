@@ -7,12 +7,12 @@ from itertools import pairwise
 import pytest
 
 from kernel.abi.kip import Counter
-from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.limits import FRAME_SIZE, MAX_EXTENT_FRAMES
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.taking import Taking
 from libexo import vm
 from libexo.environment import Environment
-from libexo.errors import ExoError, NoMemory
+from libexo.errors import NoMemory
 from libexo.extent import Ram
 from libexo.heap import Block, Heap, drop_inherited
 from libexo.heap.chunk import rounded
@@ -171,6 +171,45 @@ def test_no_more() -> None:
         assert len(heap.allocate(100).view) == 100
 
 
+@pytest.mark.parametrize("size", [MAX_EXTENT_FRAMES * FRAME_SIZE + 1, 1 << 40, 1 << 64, 1 << 1000])
+def test_more_than_an_extent_has(size: int) -> None:
+    """A block that no extent has room for is memory there is none of; the heap goes on."""
+    with theatre() as stage:
+        _, heap = heap_of(stage)
+        before = traps(stage)
+        with pytest.raises(NoMemory, match="an extent has"):
+            heap.allocate(size)
+
+        assert (heap.usage(), traps(stage)) == ((0, 0, 0), before)
+        heap.free(heap.allocate(1))
+
+
+def test_asked_back() -> None:
+    """Who lent the memory asks for it: what nobody uses is given at once, the rest is taken when its time is up."""
+    with theatre() as stage:
+        root, a = stage.puppet("root", holds=("ram",)), stage.puppet("a")
+        pools = [root.sys.derive(root.handles[0], ALL_RIGHTS) for _ in range(2)]
+        heaps = [
+            Heap(a.env, Ram(passed(root, pool, a, ALL_RIGHTS), 256, 0, int(ALL_RIGHTS)), 16) for pool in pools
+        ]
+        blocks = [[heap.allocate(4 * FRAME_SIZE) for _ in range(8)] for heap in heaps]
+        for heap, some in zip(heaps, blocks, strict=True):
+            for block in some[4:]:
+                heap.free(block)
+        held = [heap.usage().frames for heap in heaps]
+        root.sys.revoke(pools[0], 1_000_000)
+        a.env.thread.core.pump_gate()
+        given = [heap.usage().frames for heap in heaps]
+        readable = [faults(some[0].view) for some in blocks]
+        stage.pass_time(1500)
+
+        assert (held, given, readable) == ([32, 32], [16, 32], [False, False])
+        assert [heap.usage().frames for heap in heaps] == [0, 32]
+        assert [faults(some[0].view) for some in blocks] == [True, False]
+        with pytest.raises(NoMemory, match="earlier generation"):
+            heaps[0].allocate(1)
+
+
 def test_shared() -> None:
     """A block is shared by its extent and offset."""
     with theatre() as stage:
@@ -216,7 +255,7 @@ def test_taken() -> None:
         assert faults(lost.view)
         assert heap.usage() == (0, 0, 0)
         heap.free(lost)
-        with pytest.raises(ExoError, match="earlier generation"):
+        with pytest.raises(NoMemory, match="earlier generation"):
             heap.allocate(100)
 
 
