@@ -1,7 +1,8 @@
 """Who is bound to us: the kernel hands them over, a few at a time, with all that belongs to each.
 
 What it said is remembered until the KIP's binding epoch changes, for then some binding fell. A peer that is found
-again is the same; one that is gone is forgotten, at the latest when many others have come and gone.
+again is the same; one that is gone is forgotten, at the latest when many others have come and gone, or, where
+somebody asks whether we are there, some each time.
 
 Each costs a few descriptors. While hardly any are left, the family gives one of its bindings up that has the most,
 be it the one that has just come. A *family* is a program with all its descendants.
@@ -63,7 +64,7 @@ class Peers:
             if is_last:
                 self._refuse(self._of_whom_most(), thread)
         if arrived:
-            self._sweep(epoch, thread)
+            self.sweep(thread, SWEEP)
 
     def identify(self, token: bytes, thread: int) -> Peer | None:
         """Return whose binding to *thread* the *token* is, by what the kernel says now; None: nobody's."""
@@ -136,10 +137,14 @@ class Peers:
             self._environment.sys.unbind(token, thread)
         self.forget(token)
 
-    def _sweep(self, epoch: int, thread: int) -> None:
-        """Forget peers that are gone, a batch at a time, so that those who come and go leave nothing behind."""
-        stale = [p.token for p in self.known.values() if p.epoch != epoch and p.epoch][:SWEEP]
-        if len(stale) < SWEEP:
+    def sweep(self, thread: int, least: int = 1) -> None:
+        """Forget peers that are gone, a batch at a time, so that those who come and go leave nothing behind.
+
+        Where fewer than *least* may be, it is not worth its trap.
+        """
+        epoch = self._environment.kip.epoch
+        stale = [p.token for p in self.known.values() if p.epoch != epoch][:SWEEP]
+        if len(stale) < least:
             return
         outcomes, _ = self._environment.sys.batch([traps.Identify(token, thread) for token in stale])
         for token, outcome in zip(stale, outcomes, strict=True):

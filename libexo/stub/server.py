@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from kernel.abi.gate import UNDECODABLE
-from kernel.abi.ids import ANY_THREAD, USER_BASE, show_thread, thread_id
+from kernel.abi.ids import ANY_THREAD, FIRST_PROGRAM, USER_BASE, show_thread, thread_id, thread_number
 from kernel.abi.messages import Label, Packet
 from libexo import timeouts
 from libexo.environment import attached
@@ -169,7 +169,7 @@ class Server:
                 listener(sender, message)
             return None
         if message.label == Label.HEARTBEAT:
-            self._say_so(message)
+            self._say_so(sender, message)
             return None
         operation = self._operation(message.label, message.words)
         if operation is None:
@@ -212,8 +212,11 @@ class Server:
                 if origin.answers:
                     refuse(thread, Message(arrival.packet.label, origin=origin), failure)
 
-    def _say_so(self, message: Message) -> None:
-        """Answer who asks whether we are there."""
+    def _say_so(self, sender: int, message: Message) -> None:
+        """Answer who asks whether we are there; asked by a server, give up some who are not there any more."""
+        if thread_number(sender) < FIRST_PROGRAM:
+            receiving = self.environment.thread.core.receiving
+            receiving.peers.sweep(receiving.thread)
         if message.origin is not None and message.origin.answers:
             reply_to(self.environment.thread, message, Message(message.label, (DONE,)))
 

@@ -15,6 +15,7 @@ from kernel.abi.topology import ServerConfig
 from kernel.environment import Environment as KernelEnvironment
 from libexo.environment import Environment
 from libexo.errors import NoPartner, RemoteError
+from libexo.ipc.peers import Peers
 from libexo.stub import Interface, operation, serve
 from libexo.testing import System, Task, burn, simulated
 from servers.memory.api import Memory
@@ -249,3 +250,31 @@ def test_one_that_is_not_restarted(capsys: pytest.CaptureFixture[str]) -> None:
         [dead] = obituaries(capsys.readouterr().err)
         assert (dead.name, dead.next_try, dead.fault) == ("once", None, Fault.UNRESPONSIVE)
         assert dead.line.endswith("not restarted")
+
+
+def test_what_fell_is_given_up_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that nobody calls any more keeps nothing of the bindings of those who have ended."""
+    peers: list[Peers] = []
+    make = Peers.__init__
+
+    def made(self: Peers, *arguments: object) -> None:
+        make(self, *arguments)  # type: ignore[arg-type]
+        peers.append(self)
+
+    def crowd(env: Environment) -> None:
+        for name in ("memory", "process", "scheduler") * 20:
+            bound, descriptors = env.sys.bind(env.lookup(name))
+            env.host.transport.channel(bound.address, bound.token)
+            for each in descriptors:
+                env.host.close_descriptor(each)
+        env.thread.sleep(1)
+
+    monkeypatch.setattr(Peers, "__init__", made)
+    with servers() as system:
+        before = [len(each.known) for each in peers]
+        ask(system, crowd)
+        after = [len(each.known) for each in peers]
+        system.pass_time(4 * BEAT / SECOND)
+
+        assert sum(after) >= sum(before) + 60
+        assert [len(each.known) for each in peers][: len(before)] == before
