@@ -69,7 +69,7 @@ def refute(history: History) -> Violation | None:
         states = set(_observe(world, before, event, calls))
         if not states:
             return Violation(f"this cannot be: {event}{_instead(before, event)}", index, history)
-    if history.settled and not closure(world, states, END):
+    if not closure(world, states, END if history.settled else history.stopped):
         return Violation(f"at the end: {_overdue(states)}", len(history.events), history)
     return None
 

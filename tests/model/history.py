@@ -100,6 +100,8 @@ class History:
     events: Sequence[Event]
     settled: bool = True
     """At the end nothing could ever happen again; False: it was stopped while something could."""
+    stopped: int = 0
+    """When it was stopped."""
     delays: bool = False
     """Messages were delayed or repeated on their way."""
     cuts: int = 0

@@ -245,8 +245,16 @@ def run(script: Script) -> History:
     with simulated(seed=script.seed, wrap=wrap) as system:
         stage = Stage(script, system)
         ending = system.run(until=lambda: False, seconds=LIMIT)
+        stopped = stage.now
     did = sum((transport.fate.did for transport in transports), Counter[str]())
-    return History(script.environments, stage.events, ending is Ending.IDLE, bool(did["delayed"]), did["cut"])
+    return History(
+        script.environments,
+        stage.events,
+        ending is Ending.IDLE,
+        stopped,
+        delays=bool(did["delayed"]),
+        cuts=did["cut"],
+    )
 
 
 def faulty(

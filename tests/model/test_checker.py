@@ -1,5 +1,7 @@
 """The checker accepts what X.2 allows, and nothing else: by hand, a history a line; then against broken kernels."""
 
+from dataclasses import replace
+
 import pytest
 
 from kernel.abi.messages import IpcCode, Phase
@@ -226,11 +228,13 @@ def test_every_error_is_known() -> None:
     assert len(names) == len(IpcCode) * len(Phase)
 
 
-def test_a_run_that_was_stopped_owes_nothing() -> None:
-    """What would be lost at the end may still arrive when the run was stopped before it settled."""
+def test_a_run_that_was_stopped_owes_what_was_due() -> None:
+    """What would be lost at the end may still arrive in a run that was stopped at once, and not in a later one."""
     pending = history(*BAD["two wait for each other for ever"])
+    stopped = pending.events[-1].time
 
-    assert check(History(pending.environments, pending.events, settled=False)) is None
+    assert check(replace(pending, settled=False, stopped=stopped)) is None
+    assert check(replace(pending, settled=False, stopped=stopped + 10 * MILLISECOND)) is not None
 
 
 def test_delays_are_allowed_where_messages_are_delayed() -> None:
