@@ -155,9 +155,9 @@ def _sender(world: World, state: State, thread: int, now: int) -> Iterator[Step]
                 place.since, FOREVER, put(state, thread, listen(world, thread, place.call, place.since))
             )
         if meant != partner and state.places[partner].kind == DEAD:  # now it cannot
-            yield _lost(
-                world, state, thread, max(state.places[each].since for each in (meant, partner)), Phase.SEND
-            )
+            gone, its = state.places[meant].since, state.places[partner].since
+            lacked = gone + world.latency >= max(its, place.since)  # it hears so when it looks for another
+            yield _lost(world, state, thread, max(gone, its), Phase.SEND, LOOKS if lacked else 0)
     meetings = list(_meet(world, state, thread)) if place.hears != LOST else []
     yield from meetings
     if place.hears != LOST:

@@ -143,6 +143,16 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Redirect(1, 2), Kill(2)),
         ),
     ),
+    # Who lacks a redirector waits for another only as long as there is whom its message is for.
+    "a message that lacks a redirector, and its receiver ends": (
+        (0, 1, 2, 3),
+        (
+            (),
+            (Ipc(NIL, 1, receive=SLEEP), Ipc(0, NIL, payload=1)),
+            (Redirect(1, 2), Kill(2)),
+            (Ipc(NIL, 3, receive=20_000), Kill(0)),
+        ),
+    ),
     # With the redirector, the last that could have taken it is gone.
     "a message for one that ended, and its redirector ends": (
         (0, 1, 2),

@@ -108,10 +108,13 @@ def goes_on(own: "Context", call: "Exchange") -> bool:
     return True
 
 
-def await_redirector(own: "Context", gone: NoRedirector) -> None:
-    """Wait until there is another redirector than the one that is *gone*, or is to be none. Raises IpcError."""
-    host = own.environment.host
-    while _lacks_redirector(own):
+def await_redirector(own: "Context", to: int, gone: NoRedirector) -> None:
+    """Wait until there is another redirector than the one that is *gone*, or is to be none. Raises IpcError.
+
+    Where thread *to* ends meanwhile, there is nobody to wait for a redirector for: who sends again hears so.
+    """
+    host, kip = own.environment.host, own.environment.kip
+    while _lacks_redirector(own) and kip.thread(to) is not None:
         own.thread.core.pump_gate()
         own.check_abort(Phase.SEND)
         now = host.now()

@@ -142,7 +142,7 @@ class Engine(Context):
                 )
             except NoRedirector as gone:
                 self._core.row.rests()  # no message of ours is up, and nobody may think that it was taken
-                propagation.await_redirector(self, gone)
+                propagation.await_redirector(self, to, gone)
                 self._core.row.sends(to, specifier)
             except TrapRefused as refused:
                 raise IpcError(IpcCode.OVERFLOW, Phase.SEND, str(refused)) from refused
