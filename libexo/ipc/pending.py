@@ -39,6 +39,14 @@ class Pending(deque[Arrival]):
         super().remove(arrival)
         self.weight -= arrival.weight
 
+    def again(self, family: int) -> None:
+        """Have the next of *family*, if there is one, be the first."""
+        for arrival in self:
+            if arrival.peer is not None and arrival.peer.family == family:
+                super().remove(arrival)
+                super().appendleft(arrival)
+                return
+
     def cut(self, room: int) -> list[Arrival]:
         """Keep what fits into *room*; return the others: the latest of the families that have most."""
         theirs: dict[int, list[Arrival]] = {}

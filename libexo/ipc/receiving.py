@@ -55,6 +55,9 @@ PENDING = 4096
 """Messages held at most for later receives while a closed one looks for its own, if they are short.
 As many of the kernel's, for themselves: no sender keeps the kernel from being heard."""
 
+WITHDRAWN = 16
+"""Withdrawn messages of one party in a row that cost it no turn: who floods with such has no more of our time."""
+
 _UNFOLLOWED = Answer(0, ())
 _MESSAGES, _OUTCOMES = (SEND, CALL, TELL), (TAKEN, REFUSED, TURNED)
 
@@ -83,6 +86,8 @@ class Receiving:
         self.peers = Peers(environment, self._gone)
         self._peers, self._identify = self.peers.known, self.peers.identify
         self._held = Pending()
+        self._withdrawn = 0
+        """Withdrawn messages in a row, that cost nobody a turn so far."""
         self.followed = Followed(environment, statistics)
 
     def open_inbox(self) -> "Inbox":
@@ -248,8 +253,20 @@ class Receiving:
         for _ in range(BATCH):
             arrival = held.popleft() if held else self._arrive()
             if arrival is None or self._claim(arrival):
+                self._withdrawn = 0
                 return arrival
+            self._again(arrival)
         return None
+
+    def _again(self, arrival: Arrival) -> None:
+        """*arrival* was withdrawn: the next of its party comes in its place, but for one that floods with such."""
+        peer = arrival.peer
+        self._withdrawn = (self._withdrawn + 1) % WITHDRAWN
+        if self._withdrawn and peer is not None:
+            if self._held:
+                self._held.again(peer.family)
+            elif self.inbox is not None:
+                self.inbox.again(peer.token)
 
     def _make_room(self) -> None:
         """Refuse some of what is held, where that is too much: what is waited for must find room."""

@@ -93,6 +93,9 @@ class Inbox(Protocol):
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """Return the token a message came under, and its frames; or None."""
 
+    def again(self, token: bytes) -> None:
+        """What was received last, under *token*, had been withdrawn: it was not its party's turn yet."""
+
     def send(self, token: bytes, frames: Frames) -> bool:
         """Send an answer back over the binding of *token*. False: it is gone or full. Raises ValueError."""
 

@@ -242,6 +242,10 @@ class FaultyInbox(_End):
         self._transport.operate()
         return self._inner.receive()
 
+    def again(self, token: bytes) -> None:
+        """What was received last, under *token*, had been withdrawn: it was not its party's turn yet."""
+        self._inner.again(token)
+
     def send(self, token: bytes, frames: Frames) -> bool:
         """Send an answer back, or what its fate leaves of it."""
         return self._transport.pass_on(frames, lambda kept: self._inner.send(token, kept), token)

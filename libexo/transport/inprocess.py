@@ -220,6 +220,12 @@ class InprocessInbox:
             pipe.sent -= 1
             return pipe.token, frames
 
+    def again(self, token: bytes) -> None:
+        """What was received last, under *token*, had been withdrawn: it was not its party's turn yet."""
+        with self._hub.lock:
+            if (pipe := self._pipes.get(token)) is not None:
+                self.waiting.again(pipe.owner)
+
     def send(self, token: bytes, frames: Frames) -> bool:
         """Send an answer back over the binding of *token*. False: it is gone or full."""
         with self._hub.lock:

@@ -48,6 +48,11 @@ class Turns(Generic[T]):
             queues[party] = queue
         return party, thing
 
+    def again(self, party: int) -> None:
+        """What was taken of *party* last was nothing: it is its turn still, if there is more of it."""
+        if (queue := self._queues.pop(party, None)) is not None:
+            self._queues = {party: queue, **self._queues}
+
     def drop(self, party: int, goes: Callable[[T], bool]) -> list[T]:
         """Forget what *goes* of what there is of *party*; return it."""
         queue = self._queues.get(party, ())

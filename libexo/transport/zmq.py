@@ -236,6 +236,11 @@ class ZmqInbox(End):
         self.is_ready = True
         return None
 
+    def again(self, token: bytes) -> None:
+        """What was received last, under *token*, had been withdrawn: it was not its party's turn yet."""
+        if (peer := self._peers.get(token)) is not None:
+            self.messages.again(peer.owner)
+
     def _gather(self, most: int = AT_ONCE) -> int:
         """Read what there is, a piece of each connection, *most* at most; return how many there were."""
         read, most = 0, min(most, len(self._connected) + len(self._strangers) + 1)

@@ -230,6 +230,21 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (),
         ),
     ),
+    # A message that was withdrawn takes no turn: the next of its sender comes in its place.
+    "who gave up before has its turn all the same": (
+        (0, 1, 2),
+        (
+            (
+                *(Ipc(1, NIL, 32_000, payload=1), Ipc(NIL, ANY), Ipc(1, NIL, 5_000, payload=2)),
+                *(Ipc(NIL, ANY), Ipc(1, NIL, 5_000, payload=3), Ipc(NIL, ANY)),
+            ),
+            (Ipc(0, NIL, 5_000, payload=4), Ipc(0, NIL, 5_000, payload=5), Ipc(0, NIL, payload=7)),
+            (
+                *(Ipc(NIL, 2, receive=20_000), Ipc(0, NIL, payload=8)),
+                *(Ipc(0, NIL, payload=10), Ipc(0, NIL, payload=11)),
+            ),
+        ),
+    ),
 }
 ORDERS = 8
 DELAYED: dict[str, tuple[tuple[int, ...], Threads]] = {

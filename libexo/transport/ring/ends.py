@@ -213,6 +213,17 @@ class RingInbox(RingEnd):
                     return token, frames
         return None if self._is_inner_next else self._inner.receive()
 
+    def again(self, token: bytes) -> None:
+        """What was received last, under *token*, had been withdrawn: it was not its party's turn yet."""
+        line = self._by_token.get(token)
+        self._is_inner_next = line is not None  # the other one was to be next: `receive` changes it once more
+        if line is None:
+            self._inner.again(token)
+            return
+        party = next(party for party, lines in self._circle.items() if (token, line) in lines)
+        lines = self._circle.pop(party)
+        self._circle = {party: lines, **self._circle}
+
     def next_line(self, looks: Sequence[None]) -> tuple[bytes, Line] | None:
         """Return whose turn it is of those that have something, looking so often. None: none has."""
         for _ in looks[: len(looks) // (len(self.lines) or 1) or 1]:

@@ -4,7 +4,7 @@ import pytest
 
 from kernel.abi.ids import ANY_THREAD
 from libexo.ipc.message import Message
-from libexo.ipc.receiving import PENDING
+from libexo.ipc.receiving import PENDING, WITHDRAWN
 from tests.kernel.puppets import Puppet, Theatre, theatre
 from tests.libexo.moves import SEND, core, post, taken
 
@@ -75,6 +75,36 @@ def test_what_was_withdrawn_takes_nobodys_place() -> None:
 
         assert sorted([taken(b) or (), taken(b) or ()]) == [(3,), (4,)]
         assert taken(b) is None
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_what_was_withdrawn_costs_no_turn(*, looked: bool) -> None:
+    """Who withdrew some is passed by one message of another all the same, be they in the inbox, or held already."""
+    with theatre() as stage:
+        a, b, c = (stage.puppet(name) for name in "abc")
+        core(b).receiving.look()
+        for _ in range(WITHDRAWN // 2):
+            core(a).withdraw(post(a, b, 3, kind=SEND, timed=True))
+        post(a, b, GUEST, kind=SEND)
+        for _ in range(WITHDRAWN):
+            post(c, b, FLOOD, kind=SEND)
+        if looked:
+            core(b).receiving.look()
+
+        assert before(b) <= MOST
+
+
+def test_a_flood_of_withdrawn_ones_keeps_nobody_waiting() -> None:
+    """Of what one sends and withdraws without end, its receiver looks at a few before the next of another."""
+    with theatre() as stage:
+        a, b, c = (stage.puppet(name) for name in "abc")
+        core(b).receiving.look()
+        for _ in range(20 * WITHDRAWN):
+            core(a).withdraw(post(a, b, FLOOD, kind=SEND, timed=True))
+        post(c, b, GUEST, kind=SEND)
+
+        assert taken(b) == (GUEST,)
+        assert core(b).statistics["withdrawn"] <= WITHDRAWN
 
 
 def test_a_closed_receive_is_not_shut_out() -> None:

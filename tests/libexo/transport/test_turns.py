@@ -83,6 +83,29 @@ def test_a_flood_between_queues(make: type[Hub] | type[RingHub], bindings: int) 
     assert [b"guest"] in came[:2]
 
 
+@pytest.mark.parametrize("make", [Hub, RingHub], ids=["queues", "rings"])
+def test_what_was_withdrawn_takes_no_turn(make: type[Hub] | type[RingHub]) -> None:
+    """Whose message had been withdrawn has its turn still, and the others theirs after it."""
+    hub = make()
+    inbox = hub.transport().inbox(lambda token, why: None)
+    for owner in (HOST, GUEST):
+        channel = hub.transport().channel(f"at-{owner}", bytes([owner]) * 16)
+        inbox.admit(bytes([owner]) * 16, Listener(f"at-{owner}"), owner)
+        for _ in range(3):
+            assert channel.send([b"message"])
+    order = []
+    for _ in range(6):
+        received = inbox.receive()
+        assert received is not None
+        order.append(received[0][0])
+        if len(order) == 1:
+            inbox.again(received[0])
+    inbox.again(bytes([HOST]) * 16)
+
+    assert (order, inbox.receive()) == ([order[0], order[0], 3 - order[0], *order[3:]], None)
+    assert sorted(order) == [HOST] * 3 + [GUEST] * 3
+
+
 @pytest.mark.parametrize("held", [1, 20])
 def test_a_flood_through_rings(held: int) -> None:
     """One party with many rings has one turn in two: the abbreviated requests of another are not kept waiting."""
@@ -242,3 +265,21 @@ def test_a_flood_over_many_bindings_is_cut_at_once(place: Place) -> None:
     assert place.inbox._held < place.inbox.limit
     assert 1 < len(lost) < 20
     assert guest.token not in lost
+
+
+def test_what_was_withdrawn_takes_no_turn_of_a_socket(place: Place) -> None:
+    """Whose message had been withdrawn has its turn still: the other party's comes after the next of it."""
+    parties = [place.bind(HOST), place.bind(GUEST)]
+    for party in parties:
+        flood(party, 3)
+    gathered(place, *parties)
+    order = []
+    for _ in range(6):
+        received = place.inbox.receive()
+        assert received is not None
+        order.append(received[0])
+        if len(order) == 1:
+            place.inbox.again(received[0])
+
+    assert order[0] == order[1] != order[2]
+    assert sorted(order) == sorted([party.token for party in parties] * 3)
