@@ -56,7 +56,7 @@ def test_a_long_revocation_goes_in_steps() -> None:
 
 
 def test_what_was_carved_is_freed_in_steps() -> None:
-    """A capability to RAM goes with all that was carved through it: no turn frees more than a quantum of extents."""
+    """A capability to RAM goes with all that was carved through it: a turn frees a quantum of extents at most."""
     with theatre() as stage:
         a = stage.puppet(holds=("ram",))
         ram, count = a.sys.derive(a.handles[0], ALL_RIGHTS), 7 * QUANTUM
