@@ -14,6 +14,7 @@ from typing import Self
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 SETTLE_SECONDS = 3.0
 """How long a child that was told to end may take: its last exit work runs after its parent looked away."""
@@ -37,6 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Draw the seed of this run, unless one was given."""
     if config.option.seed is None:
         config.option.seed = secrets.randbits(32)
+    # How long an example takes, to make or to run, is the machine's affair.
+    settings.register_profile("work", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("work")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -49,7 +49,7 @@ def many(count: int, **fields: object) -> Topology:
     )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=NAMES, server=SERVERS, records=st.booleans())
 def test_what_is_dumped_is_loaded(name: str, server: ServerConfig, tmp_path: Path, *, records: bool) -> None:
     """The text of a topology is read back as the same, whatever stands in its strings.

@@ -199,7 +199,7 @@ STEPS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(STEPS, min_size=10, max_size=40))
 def test_random_walks(steps: list[Step]) -> None:
     """Whatever is carved, derived, offered, accepted, dropped and revoked, the kernel has what the model has.

@@ -163,7 +163,7 @@ class History:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(steps, max_size=14))
 def test_any_history(script: list[Step]) -> None:
     """Mapping, granting, over-mapping, unmapping and flushing in any order keep spaces and kernel in step."""
