@@ -14,6 +14,7 @@ from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
 from kernel.abi.gate import Status
 from kernel.abi.kip import Counter
+from kernel.abi.limits import MAX_ANSWERS
 from kernel.dispatch import Answer, Call, CallTo, Handlers
 from kernel.errors import Faulted, Refused
 from kernel.jobs import Latch
@@ -33,6 +34,7 @@ _MOMENT = 5_000_000
 """After how many ns an answer is sent again that the host would not take."""
 _AT_ONCE = 8
 """Traps of a batch that are done without becoming a job."""
+_TOO_LONG = Refused(Refusal.HOST_FULL, "the answers of the batch have no room for this one's: ask again")
 _FIRST_FIELD = {trap: trap.__struct_fields__[0] for trap in traps.TRAPS.values() if trap.needs is not None}
 _NUMBER = {trap: number for number, trap in traps.TRAPS.items()}
 
@@ -140,12 +142,14 @@ class Gate:
     ) -> "Steps[tuple[bytes, ...]]":
         """Do the rest of a batch, of which one *answer* is under way."""
         parts.append(answer if isinstance(answer, Answer) else (yield from answer))
+        room = MAX_ANSWERS - sum(len(part.data) for part in parts)
         for trap in call.trap.traps[len(parts) :]:
             yield None
             if not call.caller.alive:
                 break
-            answer = self.perform(call.caller, trap, [])
+            answer = self.perform(call.caller, trap, []) if room > 0 else self._refuse(call, _TOO_LONG)
             parts.append(answer if isinstance(answer, Answer) else (yield from answer))
+            room -= len(parts[-1].data)
         return tuple(part.data for part in parts)
 
     def _carry_on(self, call: Call[Any], steps: "Steps[Any]") -> "Steps[Answer]":

@@ -3,14 +3,16 @@
 Stubs whose trap hands descriptors over return them as they came: the caller owns and closes them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from kernel.abi import traps
+from kernel.abi.errors import Refusal
 from kernel.abi.gate import Refused, Status
 from kernel.abi.ids import ANY_FRAME
+from kernel.abi.limits import MAX_BATCH
 from kernel.abi.rights import ALL_RIGHTS
 from kernel.abi.traps import Trap
 from libexo.checking import encode_trap
@@ -213,6 +215,18 @@ class Sys:
         answers, given = self.trap(traps.Batch(tuple(batch)))  # type: ignore[arg-type]
         return [_outcome(trap, answer) for trap, answer in zip(batch, answers, strict=True)], given
 
+    def inspections(self, handles: Iterable[int]) -> dict[int, traps.Inspection]:
+        """Inspect *handles* by as few traps as there may be; one that is gone is left out."""
+        found: dict[int, traps.Inspection] = {}
+        left = list(handles)
+        while left:
+            outcomes, _ = self.batch([traps.Inspect(handle) for handle in left[:MAX_BATCH]])
+            done = [each for each in outcomes if not _has_no_room(each)]
+            told = zip(left, done, strict=False)
+            found.update((handle, each) for handle, each in told if isinstance(each, traps.Inspection))
+            left = left[len(done) :]
+        return found
+
 
 def _result(trap: Trap, answer: bytes) -> Any:  # noqa: ANN401 - each trap has its own result
     if answer[0] == Status.REFUSED:
@@ -220,6 +234,11 @@ def _result(trap: Trap, answer: bytes) -> Any:  # noqa: ANN401 - each trap has i
         raise TrapRefused(type(trap).__name__, refused.refusal, refused.detail)
     decoder = _RESULTS.get(type(trap))
     return decoder.decode(memoryview(answer)[1:]) if decoder is not None else None
+
+
+def _has_no_room(outcome: object) -> bool:
+    """Say whether a trap of a batch was not done because the answers before it took all the room."""
+    return isinstance(outcome, TrapRefused) and outcome.refusal == Refusal.HOST_FULL
 
 
 def _outcome(trap: Trap, answer: bytes) -> Any:  # noqa: ANN401 - as _result

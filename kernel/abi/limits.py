@@ -10,6 +10,8 @@ MAX_UNREAD_DESCRIPTORS = 256
 """Descriptors in answers that a caller has not read; beyond, it counts as one that does not read its answers."""
 MAX_BATCH = 64
 """Traps in one batch."""
+MAX_ANSWERS = 1 << 17
+"""Bytes of the answers in one batch, after which the rest is refused: the host takes some 200 KiB in one packet."""
 MAX_ENVIRONMENTS = 1024
 """Environments at one time: rows of the environment table."""
 MAX_THREADS = 4096

@@ -9,9 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kernel.abi.errors import Refusal
-from kernel.abi.limits import MAX_BATCH
 from kernel.abi.rights import Kind
-from kernel.abi.traps import Inspect, Inspection
 from libexo import vm
 from libexo.errors import ExoError, NoMemory, RemoteError, TrapRefused
 
@@ -40,13 +38,9 @@ def drop_inherited(environment: "Attachment") -> int:
 
     A successor inherits the heap of its predecessor, in which it can find nothing. It calls this before its own.
     """
-    sys, found = environment.sys, []
-    handles = sys.inventory()
-    for first in range(0, len(handles), MAX_BATCH):
-        some = handles[first : first + MAX_BATCH]
-        for handle, each in zip(some, sys.batch([Inspect(handle) for handle in some])[0], strict=True):
-            if isinstance(each, Inspection) and each.kind == Kind.RAM:
-                found.append(handle)
+    sys = environment.sys
+    held = sys.inspections(sys.inventory()).items()
+    found = [handle for handle, each in held if each.kind == Kind.RAM]
     for handle in found:
         with suppress(TrapRefused):  # it was derived from one that is gone already
             sys.drop(handle)

@@ -10,10 +10,8 @@ only the attributes that say so are accepted. Source: L4 X.2 reference manual, r
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kernel.abi.limits import MAX_BATCH
 from kernel.abi.rights import Kind
 from kernel.abi.rights import Rights as CapabilityRights
-from kernel.abi.traps import Inspect, Inspection
 from libexo.environment import attached
 from libexo.l4.format import registers
 from libexo.l4.format.constants import ErrInvalidParam, ErrNoPrivilege
@@ -85,14 +83,9 @@ def memory_control(
 def privileged(environment: "Environment") -> bool:
     """Say whether *environment* is privileged, as X.2 says: here, whether it may create environments."""
     sys = environment.sys
-    handles = sys.inventory()
-    batches = (handles[first : first + MAX_BATCH] for first in range(0, len(handles), MAX_BATCH))
     return any(
-        isinstance(outcome, Inspection)
-        and outcome.kind == Kind.FACTORY
-        and bool(outcome.rights & CapabilityRights.CONTROL)
-        for batch in batches
-        for outcome in sys.batch([Inspect(handle) for handle in batch])[0]
+        each.kind == Kind.FACTORY and bool(each.rights & CapabilityRights.CONTROL)
+        for each in sys.inspections(sys.inventory()).values()
     )
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kernel.abi.budget import OFFER_LIFE_NS
 from kernel.abi.kip import EnvironmentState
 from kernel.abi.limits import MAX_BATCH, MAX_OFFERS
-from kernel.abi.traps import Drop, Inspect
-from libexo.errors import TrapRefused
+from kernel.abi.traps import Drop
 from servers.memory.handed import Owner
 
 if TYPE_CHECKING:
@@ -71,7 +70,5 @@ class Promised:
             self._environment.sys.batch(lost[first : first + MAX_BATCH])
 
     def _still_ours(self, promises: list[Promise]) -> Iterator[Promise]:
-        for first in range(0, len(promises), MAX_BATCH):
-            some = promises[first : first + MAX_BATCH]
-            found, _ = self._environment.sys.batch([Inspect(promise.handle) for promise in some])
-            yield from (p for p, each in zip(some, found, strict=True) if not isinstance(each, TrapRefused))
+        found = self._environment.sys.inspections(promise.handle for promise in promises)
+        return (promise for promise in promises if promise.handle in found)

@@ -16,9 +16,8 @@ import msgspec
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import FIRST_PROGRAM, show_thread, thread_number
 from kernel.abi.kip import Head
-from kernel.abi.limits import MAX_BATCH
 from kernel.abi.rights import ALL_RIGHTS, Kind, Rights
-from kernel.abi.traps import Carved, Inspect, Inspection
+from kernel.abi.traps import Carved
 from libexo import attach
 from libexo.environment import Environment
 from libexo.errors import TrapRefused
@@ -268,12 +267,7 @@ def _log(text: str) -> None:
 
 def _held(environment: Environment) -> Held:
     """Inspect every capability of the server: a predecessor may have left many."""
-    handles = environment.sys.inventory()
-    found: list[Inspection] = []
-    for first in range(0, len(handles), MAX_BATCH):
-        batch = [Inspect(handle) for handle in handles[first : first + MAX_BATCH]]
-        found += environment.sys.batch(batch)[0]
-    return dict(zip(handles, found, strict=True))
+    return environment.sys.inspections(environment.sys.inventory())
 
 
 def _first_ram(held: Held) -> int:

@@ -11,10 +11,12 @@ from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import thread_number, thread_version
 from kernel.abi.kip import Head
+from kernel.abi.limits import MAX_ANSWERS, MAX_HOLDERS_SHOWN
 from kernel.abi.messages import Label
-from kernel.abi.rights import ALL_RIGHTS, Rights
+from kernel.abi.rights import ALL_RIGHTS, Kind, Rights
 from kernel.abi.topology import MachineConfig, Topology
 from kernel.jobs import QUANTUM
+from libexo.errors import TrapRefused
 from tests.kernel.passing import passed
 from tests.kernel.puppets import Puppet, Theatre, faults, refusal, theatre
 
@@ -56,7 +58,7 @@ def test_a_long_revocation_goes_in_steps() -> None:
 
 
 def test_what_was_carved_is_freed_in_steps() -> None:
-    """A capability to RAM goes with all that was carved through it: a turn frees a quantum of extents at most."""
+    """A capability to RAM goes with what was carved through it: no turn frees more than a quantum of extents."""
     with theatre() as stage:
         a = stage.puppet(holds=("ram",))
         ram, count = a.sys.derive(a.handles[0], ALL_RIGHTS), 7 * QUANTUM
@@ -131,6 +133,23 @@ def test_a_batch_yields() -> None:
         answers, _ = a.sys.batch([traps.Derive(a.handles[0], READ)] * 64)
 
         assert (len(answers), turns(stage) - before) == (64, 1)
+
+
+def test_a_batch_has_no_more_answers_than_a_packet_takes() -> None:
+    """What would make the answer longer than the host sends is not done, and refused: it is asked for again."""
+    with theatre() as stage:
+        a = stage.puppet(holds=("ram",))
+        wide = a.sys.derive(a.handles[0], ALL_RIGHTS)
+        many(a, wide, MAX_HOLDERS_SHOWN - 64)
+        one = len(msgspec.msgpack.encode(a.sys.inspect(wide)))
+        answers, _ = a.sys.batch([traps.Inspect(wide)] * 62 + [traps.Drop(wide), traps.Inventory()])
+        done = sum(isinstance(answer, traps.Inspection) for answer in answers)
+
+        assert one * (done - 1) <= MAX_ANSWERS < one * (done + 1)
+        assert {each.refusal for each in answers[done:] if isinstance(each, TrapRefused)} == {
+            Refusal.HOST_FULL
+        }
+        assert (len(answers), a.sys.inspect(wide).kind) == (64, Kind.RAM)
 
 
 def test_a_full_table_ends_in_steps() -> None:

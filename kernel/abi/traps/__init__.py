@@ -144,7 +144,10 @@ Single = (
 
 
 class Batch(Trap, tag=0x02):
-    """Do several traps in one crossing, in order; each has its own answer. An empty one is the null trap."""
+    """Do several traps in one crossing, in order; each has its own answer. An empty one is the null trap.
+
+    Once the answers are longer than MAX_ANSWERS, the rest is not done, and refused with HOST_FULL.
+    """
 
     traps: Annotated[tuple[Single, ...], msgspec.Meta(max_length=MAX_BATCH)]
     result = tuple[bytes, ...]

@@ -374,3 +374,25 @@ def test_no_more_pools_than_can_be_written_down(monkeypatch: pytest.MonkeyPatch)
         assert ask(system, client) == "OutOfMemory"
         monkeypatch.undo()
         assert ask(system, client) == "done"
+
+
+def test_a_successor_of_pools_with_many_holders() -> None:
+    """However many capabilities to RAM programs have, a server that is back hears of all it holds."""
+
+    def hoarder(env: Environment) -> str:
+        memory, ram = promised(env, 4)
+        for _ in range(900):
+            memory.ram()
+        ready.append(ram)
+        env.thread.sleep(30)
+        memory.promise(4)
+        return failure(env.sys.carve, ram, 4)
+
+    with servers() as system:
+        ready: list[int] = []
+        tasks = [system.spawn(hoarder, f"hoarder-{number}") for number in range(12)]
+        while len(ready) < len(tasks):
+            system.pass_time(1)
+        kill(system, "memory")
+        system.run(*tasks)
+        assert {task.result for task in tasks} == {"done"}
