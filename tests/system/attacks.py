@@ -67,6 +67,22 @@ MEMORY = (
         "0 b''",
     ),
     Attack(
+        "raise_limit", "raises the limit of what it may carve, for itself and below, and carves",
+        "ram = memory.ram().handle; below = env.sys.derive(ram, 31)\n"
+        "show(lambda: env.sys.limit(ram, limits.NO_LIMIT), lambda: env.sys.limit(below, limits.NO_LIMIT),"
+        " lambda: env.sys.carve(ram, 1), lambda: env.sys.carve(below, 1), lambda: env.sys.carve(below, 1, 9),"
+        " lambda: env.sys.limit(env.sys.derive(ram, 4), 9), lambda: env.sys.limit(memory.allocate(1).handle, 9))",
+        "done done OVER_LIMIT OVER_LIMIT OVER_LIMIT MISSING_RIGHT WRONG_KIND",
+    ),
+    Attack(
+        "long_answer", "asks in a batch for more than an answer can bring",
+        "ram = memory.ram().handle\n"
+        "for _ in range(14): env.sys.batch([traps.Derive(ram, 31)] * 64)\n"
+        "answers, _ = env.sys.batch([traps.Inspect(ram)] * 64)\n"
+        "print(len(answers), len(answers[0].holders), answers[-1].refusal.name)",
+        "64 896 HOST_FULL",
+    ),
+    Attack(
         "resize", "changes the size of memory under its other holders, in every way there is",
         "extent = memory.allocate(2); fd = env.sys.map_extent(extent.handle)[1]; path = "
         "f'/proc/self/fd/{fd}'\n"

@@ -106,6 +106,21 @@ CARVING = (
         "repeat(carve)",
     ),
     Siege(
+        "carves_bare", "carves as many frames as it can, maps none of them, and drops them all at once",
+        "def carve():\n"
+        "    ram = memory.ram().handle; memory.promise(1000)\n"
+        "    for _ in range(16): env.sys.batch([traps.Carve(ram, 1)] * 64)\n"
+        "    env.sys.drop(ram)\n"
+        "repeat(carve)",
+    ),
+    Siege(
+        "long_answers", "asks in batches for more than an answer can bring",
+        OWN_MEMORY +
+        "for _ in range(15): env.sys.batch([traps.Derive(ram, 31)] * 64)\n"
+        "batch = [traps.Inspect(ram)] * 64\n"
+        "repeat(lambda: env.sys.batch(batch))",
+    ),
+    Siege(
         "carves_junk", "carves a quarter of RAM that has to be filled with junk, and drops it",
         OWN_MEMORY +
         "memory.promise(16000)\n"
