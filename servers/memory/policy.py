@@ -38,6 +38,11 @@ KEPT = MAX_HANDLES * 3 // 4
 """Extents the server keeps a capability to, because they were mapped and not granted. The rest of its table is
 for what it grants, and for offers that nobody accepted yet."""
 
+POOLS = MAX_HANDLES * 3 // 16
+"""Pools there may be, those of the dead counted of which somebody has something still."""
+POOLS_DIVISOR = 6
+"""A family may have this part of them: more than it has members, living."""
+
 
 class Party(NamedTuple):
     """Who asks for frames. A server of the topology, and an operator who attached, is of no family."""
@@ -112,6 +117,16 @@ def check_kept(own: int, wanted: int, total: int) -> None:
     then, left = own + wanted, KEPT - total - wanted
     if then > KEPT // QUOTA_DIVISOR or left < 0 or must_leave(then, left, KEPT // ROOM_DIVISOR):
         raise QuotaExceeded(f"{own} extents of {total} are the caller's family's: ask for larger pages")
+
+
+def check_pools(own: int, total: int) -> None:
+    """Raise QuotaExceeded unless the family that has *own* of the *total* pools may have one more."""
+    then, left = own + 1, POOLS - total - 1
+    if then > POOLS // POOLS_DIVISOR or left < 0 or must_leave(then, left, POOLS // ROOM_DIVISOR):
+        raise QuotaExceeded(
+            f"{own} programs of the caller's family had memory that somebody has still, of {total} in all: "
+            "have some given up first"
+        )
 
 
 def check_message(extents: int) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kernel.abi.limits import MAX_BATCH
 from kernel.abi.rights import ALL_RIGHTS
 from kernel.abi.traps import Limit
+from servers.memory.policy import check_pools
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -59,11 +60,16 @@ class Pools:
         self._withdraw([thread])
 
     def of(self, row: "EnvironmentRow") -> int:
-        """Return the capability to RAM for the extents of *row*'s environment. Raises what writing it down does."""
+        """Return the capability to RAM for the extents of *row*'s environment.
+
+        Raises QuotaExceeded, and what writing it down raises.
+        """
         pool = self.known.get(row.thread)
         if pool is not None:
             return pool.handle
         self.drop_dead()
+        if row.family:
+            check_pools(len(self._families.get(row.family, ())), len(self.known))
         sys = self._environment.sys
         handle = sys.derive(self._ram, int(ALL_RIGHTS))
         sys.limit(handle, 0)

@@ -15,6 +15,7 @@ from servers.memory.api import Memory
 from servers.memory.policy import Quotas
 from servers.process.api import Processes
 from tests.servers.memory.stage import used
+from tests.servers.memory.test_families import keeps_what_comes
 from tests.servers.rig import ask, command, kill, offer, servers
 
 HALF, RESERVE = 128, 8
@@ -334,6 +335,31 @@ def test_what_a_member_passed_on_counts_when_it_has_ended() -> None:
         kill(system, "memory")
         system.pass_time(5)
         assert got == ["QuotaExceeded", "QuotaExceeded", "done"]
+
+
+def test_the_dead_do_not_fill_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A family whose members leave something to others, and end, has its share of pools; others have theirs."""
+
+    def member(env: Environment) -> None:
+        result = Message(items=(GrantItem(Memory.connect(env).allocate(1).handle),))
+        env.thread.call(env.lookup("keeper", 1), result)
+
+    def first(env: Environment) -> None:
+        processes = Processes.connect(env)
+        got.extend(processes.wait(processes.spawn(specs[0])).status for _ in range(10))
+
+    with servers() as system:
+        monkeypatch.setattr("servers.memory.policy.POOLS", 30)
+        system.spawn(keeps_what_comes, "keeper")
+        specs, got = [offer(system, member, "member")], list[int]()
+
+        def start(env: Environment, name: str) -> None:
+            processes = Processes.connect(env)
+            processes.wait(processes.spawn(offer(system, first, name)))
+
+        command(system, lambda env: start(env, "one"))
+        command(system, lambda env: start(env, "other"))
+        assert got == [0] * 5 + [1] * 5 + [0] * 5 + [1] * 5
 
 
 def test_a_pool_is_its_makers_after_a_restart() -> None:
