@@ -58,12 +58,15 @@ class RealMachine:
         self._worker = Worker(self._loop, rests=self._process.leads)
         self._loop.closer = self._worker.close_descriptor
         self._uids = Uids()
-        self.memory = RealMemory(topology.machine.frames())
+        self.memory = RealMemory(topology.machine.frames(), self._close_later)
         self.interrupts = InterruptController()
         period = topology.machine.tick_ms * MILLISECOND
         self._ticker = Ticker(self.clock, self.interrupts, period) if period else None
         self.secret = self._run.secret()  # before the gate, which asks for it
         self._gate = Gate(self._loop, self._run.at("gate"), self._attach, log)
+
+    def _close_later(self, number: int) -> None:
+        self._loop.closer(number)
 
     @property
     def cores(self) -> Sequence[int]:

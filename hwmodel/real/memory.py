@@ -15,7 +15,7 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from hwmodel.machine import Deed, Exhausted
 from hwmodel.real.descriptor import RealDescriptor, lendable, own_copy
@@ -34,6 +34,8 @@ CUT = 64 << 20
 SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 ALL_SEALS = SEALS | fcntl.F_SEAL_SHRINK
 _junk = memoryview(JUNK * CHUNK)
+Closer = Callable[[int], object]
+"""Closes a descriptor, when there is time: with the last one of a large file, its memory is freed."""
 
 
 @lending
@@ -58,13 +60,16 @@ def memory_file(name: str, size: int, seals: int, *, lent: bool = True) -> int:
 class RealBacking:
     """The memory of one extent; see `hwmodel.machine.Backing`."""
 
-    __slots__ = ("_copied", "_name", "_number", "_sealed", "_size", "_stale")
+    __slots__ = ("_closer", "_copied", "_name", "_number", "_sealed", "_size", "_stale")
 
-    def __init__(self, first: int, count: int, stale: Sequence[range] = ()) -> None:
+    def __init__(
+        self, first: int, count: int, stale: Sequence[range] = (), closer: Closer = close_quietly
+    ) -> None:
         self._name = f"exo-{first}+{count}"
         self._size = count * FRAME_SIZE
         self._sealed = False
         self._copied = -1
+        self._closer = closer
         self._stale = stale
         """Bytes of frames that were used before."""
         self._number = memory_file(self._name, self._size, SEALS)
@@ -98,10 +103,10 @@ class RealBacking:
                 os.close(new)
 
     def forget_copy(self) -> None:
-        """Free the copy. Harmless when there is none."""
+        """Free the copy, which takes as long as it is large. Harmless when there is none."""
         number, self._copied = self._copied, -1
         if number >= 0:
-            close_quietly(number)
+            self._closer(number)
 
     def replace(self) -> Deed:
         """Become the copy, or empty, and take the old memory from everybody who has it mapped."""
@@ -147,8 +152,9 @@ class RealBacking:
 class RealMemory:
     """Physical RAM; see `hwmodel.machine.Memory`."""
 
-    def __init__(self, frames: int) -> None:
+    def __init__(self, frames: int, closer: Closer = close_quietly) -> None:
         self._used = bytearray(frames)
+        self._closer = closer
 
     @property
     def frames(self) -> int:
@@ -161,7 +167,7 @@ class RealMemory:
             raise ValueError(f"no frames {first}+{count} in a RAM of {len(self._used)}")
         used = re.finditer(rb"\x01+", self._used[first : first + count]) if not zero else ()
         stale = [range(run.start() * FRAME_SIZE, run.end() * FRAME_SIZE) for run in used]
-        backing = RealBacking(first, count, stale)
+        backing = RealBacking(first, count, stale, self._closer)
         self._used[first : first + count] = b"\x01" * count
         return backing
 

@@ -288,3 +288,15 @@ def test_a_descriptor_closes_once() -> None:
     copy.close()
     os.close(other)
     os.close(writing)
+
+
+def test_a_copy_nobody_wants_is_closed_by_the_closer() -> None:
+    """To free it takes as long as it is large, so whoever gives it up does not do it himself."""
+    given: list[int] = []
+    extent = RealMemory(4, given.append).carve(0, 4, zero=True)
+    do(extent.copy())
+    extent.forget_copy()
+    extent.forget_copy()
+
+    assert [os.fstat(number).st_size for number in given] == [4 * FRAME_SIZE]
+    os.close(given[0])
