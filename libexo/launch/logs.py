@@ -202,6 +202,7 @@ class Logs:
             log.remove()
             note = f"{file} was removed: logs are bounded, and this one's program ended first\n"
             self._append(self._own, note.encode(), MIN_LOG)
+            self._own.close()  # which is rare: it holds no descriptor meanwhile
 
 
 def keep(run: str) -> None:

@@ -128,6 +128,7 @@ def test_all_logs_are_bounded_together(kept: Logs, tmp_path: Path, monkeypatch: 
 
 def test_the_number_of_logs_is_bounded(kept: Logs, tmp_path: Path) -> None:
     """A name that is borne again counts as new; who runs keeps its log."""
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     stays, staying = kept.open("stays")
     again, writing = kept.open("p0")
     os.close(writing)
@@ -143,6 +144,7 @@ def test_the_number_of_logs_is_bounded(kept: Logs, tmp_path: Path) -> None:
     assert len(left) == abi.MAX_ENDED_LOGS
     assert {"stays.log", "p0.log"} <= left
     assert "p1.log" not in left
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
 def test_what_cannot_be_written_is_said(kept: Logs, tmp_path: Path) -> None:
