@@ -16,7 +16,7 @@ from hwmodel.machine import Alarm, Exhausted
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.endpoint import listen
 from hwmodel.real.loop import Loop
-from hwmodel.real.port import ANCILLARY, RECEIVE_FLAGS, close_all, take_descriptors
+from hwmodel.real.port import ANCILLARY, CUT_BYTES, RECEIVE_FLAGS, close_all, take_descriptors
 from kernel.abi.limits import MAX_TRAP_BYTES
 
 BACKLOG = 128
@@ -120,7 +120,7 @@ class Gate:
         except OSError:
             data, ancillary, flags = b"", [], 0
         close_all(take_descriptors(ancillary, self._loop.closer))
-        if not data or flags & socket.MSG_TRUNC:
+        if not data or flags & CUT_BYTES:
             self._drop(visitor)
             return
         self._forget(visitor)

@@ -17,8 +17,11 @@ MAX_PACKET_DESCRIPTORS = 253
 """What the host lets one packet bring (SCM_MAX_FD)."""
 ANCILLARY = socket.CMSG_SPACE(MAX_PACKET_DESCRIPTORS * array.array("i").itemsize)
 """Room for all of them: what did not fit the host would close here and now, however long that takes."""
-RECEIVE_FLAGS = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+# Plain numbers: an operation on members of an enum costs more than the system call they are for.
+RECEIVE_FLAGS = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+SEND_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+CUT_BYTES, CUT = int(socket.MSG_TRUNC), int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+"""How the host says that some of a packet did not fit: of its bytes; of anything."""
 UNHEARD = (errno.EAGAIN, errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 """How the host says that a packet has no room, or no reader."""
 AGAIN_NS = 10_000_000
@@ -147,12 +150,12 @@ class RealPort:
             close_all(descriptors)
             self._close_down()
             return
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(descriptors) > MAX_TRAP_DESCRIPTORS:
+        if flags & CUT or len(descriptors) > MAX_TRAP_DESCRIPTORS:
             # More descriptors than a trap may bring are as good as none: which of them are missing is
             # unknown, and the trap that needs them will say so.
             close_all(descriptors)
             descriptors = []
-        if flags & socket.MSG_TRUNC:
+        if flags & CUT_BYTES:
             self._overlong(self._body)
         else:
             self._trap(self._body, data, descriptors)

@@ -13,7 +13,7 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from kernel.abi.gate import Status
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _ANSWER_BYTES = 4 * MAX_TRAP_BYTES
 _ANCILLARY = socket.CMSG_SPACE(4 * 6 * MAX_INCOMING)
 _UPCALL = int(Status.UPCALL)
+# Plain numbers: an operation on members of an enum costs more than the system call they are for.
+_WAITING = int(socket.MSG_CMSG_CLOEXEC)
+_AT_ONCE = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
 # Not by `signal.pthread_sigmask`, which makes a set of enum members of each mask: ten times the cost.
 _SIG_SETMASK = 2
 _SignalSet = ctypes.c_ulong * 16
@@ -104,7 +107,7 @@ class RealGate:
                 # One runs right after this call at the earliest; if it traps, it has a mask of its own to restore.
                 _set_mask(_SIG_SETMASK, _ALL_SIGNALS, mask)
                 try:  # noqa: SIM105 - to suppress it costs more than all the rest that is not the host's
-                    self._send(data, cast("Sequence[int]", descriptors))
+                    self._send(data, descriptors)
                 except BrokenPipeError:
                     pass  # why the kernel closed it can still be read
                 return self._answer()
@@ -113,7 +116,7 @@ class RealGate:
             finally:
                 _set_mask(_SIG_SETMASK, mask, None)
 
-    def _send(self, data: bytes, descriptors: Sequence[int]) -> None:
+    def _send(self, data: bytes, descriptors: Sequence[Descriptor]) -> None:
         if not descriptors:
             try:
                 self._socket.send(data)
@@ -121,16 +124,17 @@ class RealGate:
                 self._until(select.POLLOUT)  # as in `_answer`
                 self._socket.send(data)
             return
+        numbers = cast("Sequence[int]", descriptors)
         try:
-            socket.send_fds(self._socket, [data], list(descriptors))
+            socket.send_fds(self._socket, [data], list(numbers))
         finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            for number in numbers:
+                os.close(number)
 
     def _answer(self) -> tuple[bytes, list[Descriptor]]:
         while True:
             try:
-                data, descriptors = self._receive(0)
+                data, descriptors = self._receive(_WAITING)
             except BlockingIOError:
                 # An event loop that watches the gate (uvloop) made it one that does not wait.
                 self._until(select.POLLIN)
@@ -150,16 +154,13 @@ class RealGate:
         """Receive one packet. Raises OSError; BlockingIOError when told not to wait and there is none."""
         receive = self._socket.recvmsg_into
         try:
-            size, ancillary, _, _ = receive((self._buffer,), _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
+            size, ancillary, _, _ = receive((self._buffer,), _ANCILLARY, flags)
         except ConnectionResetError:
             # The host tells first that what we sent was not read, and then what the kernel had said before.
-            size, ancillary, _, _ = receive((self._buffer,), _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
-        descriptors = array.array("i")
-        for _, _, content in ancillary:
-            descriptors.frombytes(content[: len(content) // 4 * 4])
+            size, ancillary, _, _ = receive((self._buffer,), _ANCILLARY, flags)
         if not size:
             raise GateClosed("the kernel is gone, or ended this environment")
-        return bytes(self._view[:size]), list(descriptors)
+        return bytes(self._view[:size]), _numbers(ancillary) if ancillary else []
 
     def upcalls(self, *, surely: bool = False) -> list[bytes]:
         """Return the upcalls that have arrived, without waiting."""
@@ -170,7 +171,7 @@ class RealGate:
         with self._lock:
             try:
                 while True:
-                    self.kept.append(self._receive(socket.MSG_DONTWAIT)[0])
+                    self.kept.append(self._receive(_AT_ONCE)[0])
             except BlockingIOError:
                 pass
             except OSError as error:
@@ -193,3 +194,11 @@ class RealGate:
         if self._watch is not None and self._bell is not None:
             self._watch.close()
             self._bell.close()
+
+
+def _numbers(ancillary: Iterable[tuple[int, int, bytes]]) -> list[Descriptor]:
+    """Return the descriptors that came with a packet."""
+    numbers = array.array("i")
+    for _, _, content in ancillary:
+        numbers.frombytes(content[: len(content) // 4 * 4])
+    return list(numbers)

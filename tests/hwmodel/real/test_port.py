@@ -2,10 +2,12 @@
 
 import array
 import os
+import select
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from hwmodel.real.gate import Gate, Peer
 from hwmodel.real.loop import Loop
 from hwmodel.real.port import RealPort, close_all
 from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS, MAX_UNREAD_DESCRIPTORS
+from tests.calls import calls
 
 pytestmark = pytest.mark.system
 STEPS = 4
@@ -143,6 +146,29 @@ def read(peer: socket.socket) -> bytes:
     for number in numbers:
         os.close(number)
     return data
+
+
+class Answering(Recorder):
+    """A supervisor that answers each trap at once."""
+
+    def trap(self, body: Body, data: bytes, descriptors: list[Descriptor]) -> None:
+        body.port.send(data)
+
+
+def test_what_an_ordinary_trap_takes(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call of the host for its packet, one for the answer, and three functions of ours."""
+    ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    watchers: list[Callable[[int], None]] = []
+    monkeypatch.setattr(loop, "watch", lambda _descriptor, watcher: watchers.append(watcher))
+    body = RealBody(RealPort(loop, ours), 0, owned=True, group=False, paused=False)
+    body.open(Answering(loop), lambda: None)
+    peer.send(b"trap")
+    taken = calls(partial(watchers[0], select.EPOLLIN))
+
+    assert (taken.pop("recvmsg()"), taken.pop("send()"), peer.recv(9)) == (1, 1, b"trap")
+    assert taken == {"RealPort._readable": 1, "Answering.trap": 1, "RealPort.send": 1, "len()": 1}
+    body.discard()
+    peer.close()
 
 
 def test_descriptors_that_nobody_reads_are_bounded(lines: list[Line]) -> None:

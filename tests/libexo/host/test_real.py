@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ from kernel.abi.gate import Status
 from libexo.errors import GateClosed
 from libexo.host import current
 from libexo.host.real import RealHost
+from tests.calls import calls
 
 DONE, UPCALL = bytes([Status.DONE]), bytes([Status.UPCALL])
 PATIENCE = 20_000_000_000
@@ -99,6 +101,14 @@ def begin(host: RealHost, *works: Callable[[], object]) -> Callable[[], None]:
 def join(host: RealHost, *works: Callable[[], object]) -> None:
     """Do each of *works* in a strand of its own, until all are done."""
     begin(host, *works)()
+
+
+def test_what_an_ordinary_trap_takes(host: RealHost) -> None:
+    """One call of the host to ask, one for the answer, two for the mask of signals, and four functions of ours."""
+    taken = calls(partial(host.gate.trap, DONE))
+
+    assert (taken.pop("send()"), taken.pop("recvmsg_into()")) == (1, 1)
+    assert sum(taken.values()) <= 5
 
 
 def asking(host: RealHost, name: bytes, times: int) -> Callable[[], None]:
