@@ -127,17 +127,17 @@ class Binding:
         self.receivers: list[Descriptor] = []
         """Of each its tickets, that of sending and that of answering, until they are handed over."""
         self.look: list[Descriptor] = []
-        """Once more that of sending, by which to see whether a message is up."""
+        """That of sending, by which to see whether a message is up: a copy, once they are handed over."""
         self.endpoint = machine.endpoint(lambda: connected(self))
         try:
             for _ in range(2):
                 one, other = machine.ticket()
                 self.senders.append(one)
                 self.receivers.append(other)
-            self.look.append(self.receivers[0].duplicate())
         except Exhausted:
             self.close()
             raise
+        self.look = self.receivers[:1]
 
     @property
     def redirected(self) -> bool:
@@ -163,6 +163,8 @@ class Binding:
 
     def hand_over(self) -> "list[Descriptor]":
         """Return what is the receiver's, once. Raises Exhausted: then it is still here."""
+        if self.look == self.receivers[:1]:
+            self.look = [self.look[0].duplicate()]
         ring = self.ring.share() if self.ring is not None else []
         receivers, self.receivers = self.receivers, []
         return [self.endpoint.take(), *receivers, *ring]

@@ -1,6 +1,5 @@
 """A host file descriptor with an owner."""
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -46,9 +45,10 @@ class RealDescriptor:
         """Give it up. Closing twice is harmless."""
         number, self.number = self.number, -1
         if number >= 0:
-            # What a device has to say at its closing is not about us: the number is free either way.
-            with contextlib.suppress(OSError):
+            try:  # noqa: SIM105 - to suppress it costs as much as the call
                 os.close(number)
+            except OSError:
+                pass  # what a device has to say at its closing is not about us: the number is free either way
 
     @lending
     def duplicate(self) -> "RealDescriptor":
@@ -62,7 +62,8 @@ class RealDescriptor:
         return bool(poll.poll(0))
 
     def __del__(self) -> None:
-        self.close()
+        if self.number >= 0:
+            self.close()
 
     def __repr__(self) -> str:
         return f"<RealDescriptor {self.number if self.number >= 0 else 'closed'}>"
@@ -79,24 +80,29 @@ def own_copy(number: int, *, writable: bool) -> RealDescriptor:
     return RealDescriptor(os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_CLOEXEC))
 
 
+def own_numbers() -> RealDescriptor:
+    """Return the directory in which each descriptor of this process has its number for a name."""
+    return RealDescriptor(os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
 @lending
-def ticket() -> tuple[RealDescriptor, RealDescriptor]:
+def ticket(numbers: RealDescriptor) -> tuple[RealDescriptor, RealDescriptor]:
     """Return two descriptors of a new pipe, each to write and to read by, which never wait. Raises Exhausted.
 
     Whether a descriptor waits is a flag of how the pipe was opened; each of these was opened by itself, so what
     one holder does to his is nothing to the other. The pipe holds a page: 512 numbers.
+    It is opened by its own number in the directory *numbers*, that of `own_numbers`.
     """
-    made = [
-        RealDescriptor(number) for number in os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    ]  # closed with this call
-    fcntl.fcntl(made[0].number, fcntl.F_SETPIPE_SZ, FRAME_SIZE)
-    return _open_anew(made[0]), _open_anew(made[0])
-
-
-def _open_anew(pipe: RealDescriptor) -> RealDescriptor:
-    """Return a descriptor of *pipe* with flags of its own."""
-    number = os.open(f"/proc/self/fd/{pipe.number}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-    return RealDescriptor(lendable(number))
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, FRAME_SIZE)
+        name, flags, directory = str(reading), os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK, numbers.number
+        first = RealDescriptor(os.open(name, flags, dir_fd=directory))
+        second = os.open(name, flags, dir_fd=directory)
+        return first, RealDescriptor(lendable(second))  # the higher number of the two
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 @lending

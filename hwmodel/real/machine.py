@@ -10,7 +10,7 @@ from hwmodel.errors import exhausted
 from hwmodel.interrupts import MILLISECOND, InterruptController, Ticker
 from hwmodel.machine import Deed, Descriptor, Exhausted, Page, Supervisor
 from hwmodel.real.body import RealBody
-from hwmodel.real.descriptor import RealDescriptor, lendable, pipe, ticket
+from hwmodel.real.descriptor import RealDescriptor, lendable, own_numbers, pipe, ticket
 from hwmodel.real.endpoint import BACKLOG, RealEndpoint, listen
 from hwmodel.real.errors import lending
 from hwmodel.real.frequencies import frequencies
@@ -52,6 +52,8 @@ class RealMachine:
         self._closables: weakref.WeakSet[RealPage] = weakref.WeakSet()
         self._supervisor: Supervisor | None = None
         self._run = Run(run_dir)  # first: it refuses if a living system is there
+        self._ipc = self._run.at("ipc")
+        self._numbers = own_numbers()
         self._loop = self.clock = Loop()
         self._nursery = Nursery(self._loop, self._run)  # early: its imports take longer than all of ours
         self._process = Process()  # after the nursery, which is to inherit none of it
@@ -123,7 +125,7 @@ class RealMachine:
     def endpoint(self, connected: Callable[[], None]) -> RealEndpoint:
         """Return a new listening socket in the run directory's `ipc`, whose content nobody can list."""
         self._endpoints += 1
-        return RealEndpoint(self._loop, self._run.at("ipc"), self._endpoints, connected)
+        return RealEndpoint(self._loop, self._ipc, self._endpoints, connected)
 
     def console(self) -> RealDescriptor:
         """Return the listening socket that operators connect to; who they are, its holder asks the host."""
@@ -132,7 +134,7 @@ class RealMachine:
 
     def ticket(self) -> tuple[RealDescriptor, RealDescriptor]:
         """Return a new ticket: a pipe, opened anew for each of the two. Raises Exhausted."""
-        return ticket()
+        return ticket(self._numbers)
 
     def bell(self) -> tuple[RealDescriptor, RealDescriptor]:
         """Return a new doorbell: the reading and the writing end of a pipe."""
@@ -199,6 +201,7 @@ class RealMachine:
             closable.close()
         self._uids.close()
         self._loop.close()
+        self._numbers.close()
         self._run.close()
         self._process.restore()
 

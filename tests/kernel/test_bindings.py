@@ -237,7 +237,7 @@ def test_no_end_point(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_receiver_learns_of_who_has_connected() -> None:
-    """It is told once a binding's sender is there, and gets what belongs to it, once; the kernel keeps nothing."""
+    """It is told once a binding's sender is there, and gets what belongs to it, once; the kernel keeps a look."""
     with theatre() as stage:
         a, b = stage.pair()
         binding = bind(a, b.thread)
@@ -252,7 +252,7 @@ def test_a_receiver_learns_of_who_has_connected() -> None:
         assert before == (((), 0), [])
         assert told == [(Label.BOUND, ())]
         assert (arrived, descriptors) == ((traps.Arrived(binding.token, who),), 3)
-        assert (take(b), b.told(), len(stage.machine.open_descriptors())) == (((), 0), [], kept - 2)
+        assert (take(b), b.told(), len(stage.machine.open_descriptors())) == (((), 0), [], kept - 1)
         assert identified(b, binding.token) == (a.thread, a.environment.number)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from hwmodel.errors import ADVICE
 from hwmodel.machine import Deed, Exhausted, do
-from hwmodel.real.descriptor import RealDescriptor, pipe, ticket
+from hwmodel.real.descriptor import RealDescriptor, own_numbers, pipe, ticket
 from hwmodel.real.endpoint import RealEndpoint
 from hwmodel.real.loop import Loop
 from hwmodel.real.machine import RealMachine
@@ -89,7 +89,7 @@ class Rig:
         self.memory = backing()
         self.page = RealPage("page", 4096)
         self.loop, self.folder = Loop(), str(folder)
-        self.number = RealDescriptor(os.eventfd(0))
+        self.number, self.numbers = RealDescriptor(os.eventfd(0)), own_numbers()
         self.cut: Deed = iter(())
 
     def seal(self) -> None:
@@ -102,6 +102,7 @@ class Rig:
         do(self.memory.release())
         self.page.close()
         self.number.close()
+        self.numbers.close()
         self.loop.close()
 
 
@@ -122,7 +123,7 @@ METHODS: dict[str, Callable[[Rig], object]] = {
     "end point": lambda rig: RealEndpoint(rig.loop, rig.folder, 1, lambda: None).close(),
     "duplicate": lambda rig: rig.number.duplicate().close(),
     "bell": lambda _: close_all(*pipe()),
-    "ticket": lambda _: close_all(*ticket()),
+    "ticket": lambda rig: close_all(*ticket(rig.numbers)),
     "spare": RealMachine.spare,  # type: ignore[dict-item]
 }
 

@@ -9,8 +9,15 @@ import pytest
 
 from hwmodel.machine import Exhausted
 from hwmodel.real import descriptor
-from hwmodel.real.descriptor import ticket
+from hwmodel.real.descriptor import RealDescriptor, own_numbers
+from hwmodel.real.descriptor import ticket as make
 from libexo.host.eventfds import RealTicket
+from tests.calls import calls
+
+
+def ticket() -> tuple[RealDescriptor, RealDescriptor]:
+    """Return the ends of a new ticket."""
+    return make(own_numbers())
 
 
 def pair() -> tuple[RealTicket, RealTicket]:
@@ -85,3 +92,12 @@ def test_a_host_with_no_descriptors_left(monkeypatch: pytest.MonkeyPatch) -> Non
         ticket()
 
     assert psutil.Process().num_fds() == before
+
+
+def test_what_making_one_asks_of_the_host() -> None:
+    """Nothing but a pipe, its size, two descriptors of it in place of the first two, and a look at the limit."""
+    numbers = own_numbers()
+    asked = {name: count for name, count in calls(lambda: make(numbers)).items() if name.endswith("()")}
+    ours = 2  # closed with the last references to them
+
+    assert asked == {"pipe2()": 1, "fcntl()": 1, "open()": 2, "getrlimit()": 1, "close()": 2 + ours}
