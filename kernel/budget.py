@@ -63,7 +63,8 @@ class Budget:
     def hold(self, item: Item, amount: int = 1) -> None:
         """Count *amount* more of *item*, be it over the limit: what cannot be refused any more."""
         self.used[item] += amount
-        self._show(item)
+        if self.row is not None:  # as `_show`, but for the limit
+            self.row[2 * item] = max(self.used[item], 0)
 
     def release(self, item: Item, amount: int = 1) -> None:
         """Count *amount* less of *item*."""

@@ -18,6 +18,9 @@ from hwmodel.real.loop import Loop
 
 BACKLOG = 128
 """Connections that wait while their server is busy, at a name everybody knows."""
+MASK = 0o111
+"""Of the end point of a binding every uid may write: who may connect is decided by who knows the name. All else that
+another thread of ours may make at the moment says its mode itself, which is as narrow as with any mask."""
 _SECRET = 16
 """Bytes of a secret name."""
 
@@ -93,8 +96,11 @@ def _listen_once(bound: str, path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         check_lendable(listener.fileno())
-        listener.bind(bound)
-        os.chmod(bound, 0o666)  # noqa: S103 - who may connect is decided by who knows the name
+        before = os.umask(MASK)
+        try:
+            listener.bind(bound)
+        finally:
+            os.umask(before)
         os.rename(bound, path)
         listener.listen(0)
     except BaseException:
