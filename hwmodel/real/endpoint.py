@@ -19,8 +19,8 @@ from hwmodel.real.loop import Loop
 BACKLOG = 128
 """Connections that wait while their server is busy, at a name everybody knows."""
 MASK = 0o111
-"""Of the end point of a binding every uid may write: who may connect is decided by who knows the name. All else that
-another thread of ours may make at the moment says its mode itself, which is as narrow as with any mask."""
+"""Every uid may write to the end point of a binding: who may connect is decided by who knows the name. What
+another thread of ours makes at that moment says its mode itself, which is as narrow as under any mask."""
 _SECRET = 16
 """Bytes of a secret name."""
 

@@ -9,6 +9,7 @@ watches socket and bell; a program of one strand has neither.
 import array
 import contextlib
 import ctypes
+import mmap
 import os
 import select
 import socket
@@ -68,7 +69,8 @@ class RealGate:
         """What `fileno` returns."""
         self._socket = gate
         self._lock = threading.RLock()  # a signal's handler may trap, too
-        self._buffer = bytearray(_ANSWER_BYTES)
+        self._buffer = mmap.mmap(-1, _ANSWER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        """Not of the heap: only what long answers have been in takes memory."""
         self._view = memoryview(self._buffer)
         self._bell: RealWaker | None = None
         self._watch: select.epoll | None = None

@@ -1,8 +1,11 @@
 """Strands and wakers of the real host, with a thread at the other end of the gate that stands in for the kernel."""
 
+import ctypes
 import os
+import resource
 import signal
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -109,6 +112,22 @@ def test_what_an_ordinary_trap_takes(host: RealHost) -> None:
 
     assert (taken.pop("send()"), taken.pop("recvmsg_into()")) == (1, 1)
     assert sum(taken.values()) <= 5
+
+
+def test_only_long_answers_take_memory(host: RealHost) -> None:
+    """Of the room for an answer, as much is there as the longest so far needed: every program has such room."""
+    host.gate.trap(DONE)
+
+    assert present(host.gate._view) == 1
+
+
+def present(view: memoryview) -> int:
+    """Count the pages of *view* that are in memory (pagemap, bit 63)."""
+    page = resource.getpagesize()
+    first, pages = ctypes.addressof(ctypes.c_char.from_buffer(view)) // page, len(view) // page
+    with Path("/proc/self/pagemap").open("rb") as pagemap:
+        pagemap.seek(first * 8)
+        return sum(entry >> 63 for (entry,) in struct.iter_unpack("<Q", pagemap.read(pages * 8)))
 
 
 def asking(host: RealHost, name: bytes, times: int) -> Callable[[], None]:
