@@ -50,8 +50,6 @@ FALLBACK_SLICE_US = 10_000
 EVENT_DELAY = 1 * _MS
 """Preemption events are collected this long and sent as one message."""
 _EVENTS_PER_MESSAGE = 21
-
-
 _STANDS = (Activity.STOPPED, Activity.TRACED)
 
 
@@ -207,15 +205,11 @@ class Processor(Resource):
             self._walk()
 
     def _follow(self, scheduler: "Environment", planned: "Container[Environment]" = ()) -> None:
-        """Do as *scheduler* says from now on.
-
-        A new one is told of the members it has not *planned*: they may have come after it had looked for members.
-        """
+        """Do as *scheduler* says; a new one is told of members it has not *planned*: they may have come unseen."""
         if scheduler is not self.scheduler:
             self.scheduler = scheduler
-            for environment in self._members:
-                if environment not in planned:
-                    self._say(Preemption.READY, environment)
+            for environment in [each for each in self._members if each not in planned]:
+                self._say(Preemption.READY, environment)
 
     def check_member(self, environment: "Environment") -> None:
         """Refuse one that is not under the plan."""

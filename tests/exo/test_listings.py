@@ -123,6 +123,7 @@ def test_status_has_stable_keys(printed: Print, run: Path) -> None:
         "servers",
         "counters",
         "deaths",
+        "ended",
         "failing",
         "turns",
     }
