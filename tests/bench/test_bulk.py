@@ -78,6 +78,7 @@ def test_larger_sizes_are_sampled_less() -> None:
 
 
 @pytest.mark.system
+@pytest.mark.beside
 @pytest.mark.slow
 @pytest.mark.parametrize("key", bulk.REFERENCES)
 def test_a_way_carries_bytes(key: str) -> None:
@@ -90,6 +91,7 @@ def test_a_way_carries_bytes(key: str) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.beside
 @pytest.mark.slow
 def test_bulk_runs_on_a_system_it_boots(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -106,6 +108,7 @@ def test_bulk_runs_on_a_system_it_boots(
 
 
 @pytest.mark.system
+@pytest.mark.beside
 @pytest.mark.slow
 def test_a_system_is_booted_with_the_memory_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

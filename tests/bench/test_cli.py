@@ -32,6 +32,7 @@ def test_a_wrong_command_line_is_refused(argv: list[str], capsys: pytest.Capture
 
 
 @pytest.mark.system
+@pytest.mark.beside
 @pytest.mark.slow
 def test_every_measure_runs_on_a_system_it_boots(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

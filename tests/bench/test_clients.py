@@ -94,6 +94,7 @@ def test_the_picture_names_every_party(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.beside
 @pytest.mark.slow
 def test_clients_run_on_a_system_they_boot(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

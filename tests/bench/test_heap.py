@@ -11,6 +11,7 @@ from tests.privileges import may_place_others
 
 
 @pytest.mark.system
+@pytest.mark.beside
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid")
 @pytest.mark.skipif(not may_place_others(), reason="needs CAP_SYS_NICE, to keep the system on one core")

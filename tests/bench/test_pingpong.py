@@ -144,6 +144,7 @@ def test_sweeps_are_shown_by_placement() -> None:
 
 
 @pytest.mark.system
+@pytest.mark.beside
 @pytest.mark.slow
 @pytest.mark.skipif(not may_place_others(), reason="needs CAP_SYS_NICE, to place others")
 def test_every_variant_runs_on_a_system_it_boots(

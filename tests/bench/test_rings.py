@@ -29,6 +29,7 @@ def test_one_core_leaves_what_needs_no_second() -> None:
 
 
 @pytest.mark.system
+@pytest.mark.beside
 @pytest.mark.slow
 def test_a_bare_word_goes_there_and_back() -> None:
     """Any number of times, one block after the other, each sample taking time."""
@@ -40,6 +41,7 @@ def test_a_bare_word_goes_there_and_back() -> None:
 
 
 @pytest.mark.system
+@pytest.mark.beside
 @pytest.mark.slow
 def test_a_raw_stream_ends_when_all_was_taken() -> None:
     """A sample is the time of one message of it."""
@@ -48,6 +50,7 @@ def test_a_raw_stream_ends_when_all_was_taken() -> None:
 
 
 @pytest.mark.system
+@pytest.mark.beside
 @pytest.mark.slow
 @pytest.mark.skipif(not may_place_others(), reason="needs CAP_SYS_NICE, to place others")
 def test_measures_run_on_a_system_they_boot(

@@ -33,6 +33,7 @@ def measured(others: int, size: int = 64) -> Result:
 
 
 @pytest.mark.system
+@pytest.mark.beside
 @pytest.mark.slow
 @pytest.mark.parametrize("key", WAYS)
 def test_a_way_carries_bytes_there_and_back(key: str) -> None:
@@ -110,6 +111,7 @@ def test_the_pictures_name_every_party(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.beside
 @pytest.mark.slow
 def test_sizes_run_on_a_system_they_boot(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -11,6 +11,7 @@ from tests.system.programs import PRELUDE
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.beside,
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid"),
 ]

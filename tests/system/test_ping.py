@@ -14,6 +14,7 @@ from tests.system.booted import PATIENCE, ROOT, SERVERS, System, wait_until
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.beside,
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid"),
 ]
