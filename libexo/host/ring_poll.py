@@ -7,6 +7,7 @@ Doorbells are watched for edges: each ring of one wakes us, whether or not it wa
 they are silenced now and then, before they are full, and a wake-up is one call of the host on either side.
 """
 
+import ctypes
 import os
 import select
 from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ KEEP = 64
 """How often we sleep at once after it was kept longer."""
 EVENTS = 16
 """Taken at a time; there is a buffer made for as many each time."""
+_core = ctypes.PyDLL(None).sched_getcpu
+"""On which processor we are at this moment; -1 where the host does not say."""
 _EDGES = select.EPOLLIN | select.EPOLLET
 _HUNG_UP = select.EPOLLHUP | select.EPOLLERR
 
@@ -42,13 +45,11 @@ class Nap:
     def __init__(self, sources: "Sequence[Source]", now: Callable[[], int]) -> None:
         """Wait for *sources*; *now* is the time in ns."""
         self._now = now
-        self._processor = -1
-        """The one we are kept on, -1 if there are several, as last asked."""
+        self._is_kept = False
+        """We are kept on one processor, as last asked."""
         self._naps = 0
         self._keeps = 0
         """How often not to let others have our processor."""
-        self._learns = True
-        """How long it pays to look depends on how long we sleep."""
         self._rings = [cast("RingEnd", source) for source in sources if hasattr(source, "doze")]
         others = [source for source in sources if not hasattr(source, "doze")]
         others += [source for ring in self._rings for source in ring.inner()]
@@ -73,23 +74,26 @@ class Nap:
                     ring.looked = False
                 elif ring.spin():
                     return None
-                if ring.patience.shares and self._hands_over(ring):
+                if self._is_kept and ring.patience.shares and self._hands_over(ring):
                     return None
         if not self._naps % SILENCE_AFTER:
             self._tend()
         self._naps += 1
-        began = self._now() if self._learns else 0
+        began = 0
         events: list[tuple[int, int]] | None = None
         for ring in rings:
             if ring.doze():
                 break
+            if milliseconds and not began and ring.patience.learns:
+                began = self._now()
         else:
             events = [] if self._sockets and self._ask_sockets() else self._sleep(milliseconds)
+        ended, core = self._now() if began else 0, _core()
         for ring in rings:
-            ring.wake(self._processor)
-            if began and milliseconds:
-                ring.patience.slept(began, self._now())
-        return events if events is None or not events else self._took(events)
+            if began:
+                ring.patience.slept(began, ended)
+            ring.wake(core)
+        return self._took(events) if events else events
 
     def _hands_over(self, ring: "RingEnd") -> bool:
         """Let the other side of *ring* have our processor for a moment; say whether there is something then.
@@ -111,14 +115,9 @@ class Nap:
 
     def _tend(self) -> None:
         """Silence doorbells, and ask what does not change often."""
-        processors = os.sched_getaffinity(0)
-        self._processor = processors.pop() if len(processors) == 1 else -1
+        self._is_kept = len(os.sched_getaffinity(0)) == 1
         for ring, line in list(self._bells.values()):
             ring.rang(line)
-        self._learns = False
-        for ring in self._rings:
-            ring.patience.share(ring.shares(self._processor))
-            self._learns |= ring.patience.learns
 
     def _ask_sockets(self) -> bool:
         """Ask the sockets that were used whether they have a message, and tell those that do."""
@@ -132,7 +131,10 @@ class Nap:
 
     def _sleep(self, milliseconds: int) -> list[tuple[int, int]]:
         """Sleep that long at most; return what the host says."""
-        if sum([ring.changes for ring in self._rings]) != self._changes:
+        changes = 0
+        for ring in self._rings:  # a sum over them would cost as much as all the rest here
+            changes += ring.changes
+        if changes != self._changes:
             self._watch_bells()
         linger = LINGER if milliseconds else 0
         events = self._wait(linger, EVENTS)

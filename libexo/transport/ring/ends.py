@@ -81,13 +81,12 @@ class RingEnd:
         return any(line.stirs() for _, line in self.lines)
 
     def wake(self, processor: int) -> None:
-        """Say that we are awake, and kept on *processor* (-1: on none); go on with what waited for room."""
+        """Say that we are awake, and on which *processor* (-1: not said); go on with what waited for room."""
+        shares = processor >= 0
         for _, line in self.lines:
-            line.wake(processor)
-
-    def shares(self, processor: int) -> bool:
-        """Say whether all others are kept on that *processor* too (-1: on none)."""
-        return all(line.shares(processor) for _, line in self.lines)
+            if line.wake(processor) != processor:
+                shares = False
+        self.patience.share(shares)
 
 
 class RingChannel(RingEnd):

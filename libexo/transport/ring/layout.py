@@ -44,7 +44,7 @@ class Word(IntEnum):
     ASLEEP = 32
     """By the reader: 0 while it is awake; else which sleep of its this is. Its doorbell is rung once for each."""
     PROCESSOR = 33
-    """By the reader: the one it is kept on, counted from 1; 0: it may run on several."""
+    """By the reader: the one on which it last woke, counted from 1; 0: it does not say."""
 
 
 class Form(IntEnum):

@@ -360,13 +360,17 @@ class Line:
             self.spoil(error)
             return True
 
-    def wake(self, processor: int) -> None:
-        """Say that we are awake, and kept on *processor* (-1: on none); write what waited for room."""
+    def wake(self, processor: int) -> int:
+        """Say that we are awake, and on which *processor* (-1: one does not say); write what waited for room.
+
+        Return on which one the other side last woke, as it says.
+        """
         words, base = self._words, self._in_base
         words[base + _ASLEEP] = 0
         words[base + _PROCESSOR] = processor + 1
         if self._left:
             self.go_on()
+        return words[self._out_base + _PROCESSOR] - 1
 
     def go_on(self) -> None:
         """Write what waited for room, as far as there is some now."""
@@ -374,10 +378,6 @@ class Line:
             self.flush()
         except BrokenRing as error:
             self.spoil(error)
-
-    def shares(self, processor: int) -> bool:
-        """Say whether the other side is kept on that *processor* too (-1: on none)."""
-        return 0 <= processor == self._words[self._out_base + _PROCESSOR] - 1
 
     def spoil(self, error: BrokenRing) -> None:
         """Have who reads next be told of *error*."""

@@ -4,9 +4,13 @@ A sleeper is woken by the host, which costs both sides many times what a message
 look for about as long as being woken takes: at worst, that doubles the price of a message (competitive spinning;
 Karlin, Li, Manasse, Owicki: Empirical studies of competitive spinning for a shared-memory multiprocessor, 1991).
 
-It cannot pay where the other side has no processor to run on but ours: then we hand that over, and sleep if there
-is nothing when we have it back. Each side tells which one it is kept on. Nor does it pay where the other side takes
-much longer: when we looked in vain, we sleep at once for a few times before we try again.
+It cannot pay where the other side runs on our processor: it would have to wait until we stop. So each side tells on
+which one it woke, each time it does; who finds the other on his own sleeps at once, which hands it over, and who
+finds it on another stays awake. Where the host puts them may change with every wake-up, and that is all we know of
+it; so what was learned apart is forgotten together. Nor does it pay where the other side takes much longer: when we
+looked in vain, we sleep at once for a few times before we try again.
+
+The other side may say of itself what it likes: at worst we look in vain, and learn not to, or sleep at once.
 """
 
 from typing import Final
@@ -22,13 +26,15 @@ AWAKE_NS: Final = 500_000
 class Patience:
     """What is known of one end."""
 
-    __slots__ = ("_ended", "_many", "_skip", "_step", "looks", "shares")
+    __slots__ = ("_ended", "_many", "_skip", "_step", "learns", "looks", "shares")
 
     def __init__(self, looks: int) -> None:
         """Look that many times; 0: never, sleep at once."""
         self._many = (None,) * looks or ONCE
+        self.learns = self._many is not ONCE
+        """It matters how long we sleep."""
         self.shares = False
-        """Both sides are kept on one processor."""
+        """All others last woke on our processor."""
         self._skip = 0
         """How often to sleep at once before looking again."""
         self._step = 0
@@ -37,18 +43,17 @@ class Patience:
         """As often as this is long."""
 
     def share(self, shares: bool) -> None:  # noqa: FBT001 - the one thing there is to say
-        """Learn whether both sides are kept on one processor."""
+        """Learn whether all others last woke on our processor."""
         if shares != self.shares:
             self.shares = shares
             self.looks = ONCE if shares else self._many
-
-    @property
-    def learns(self) -> bool:
-        """Whether it matters how long we sleep."""
-        return not self.shares and self._many is not ONCE
+            self.learns = self.looks is not ONCE
+            self._step = self._skip = 0
 
     def slept(self, began: int, ended: int) -> None:
-        """We slept so long, by the host's clock in ns."""
+        """We slept so long, by the host's clock in ns, while not all were on our processor."""
+        if not self.learns:
+            return
         if began - self._ended > AWAKE_NS:
             self._step = self._skip = 0
         self._ended = ended
