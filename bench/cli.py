@@ -12,6 +12,7 @@ from bench import (
     facts,
     heap,
     ipc,
+    pairs,
     pingpong,
     plot,
     report,
@@ -22,7 +23,7 @@ from bench import (
 )
 from bench.errors import BenchError
 from bench.harness import Result, run, run_together
-from bench.system import running
+from bench.system import System, running
 from exo.system import Trouble
 from libexo.errors import ExoError
 
@@ -42,9 +43,9 @@ MEANING = {
 EPILOG = """\
 Subject and references take turns in blocks in one run; the first round warms up and is thrown away. References
 are plain processes in the same placement: a session each, as environments have, and by default nobody pinned.
-Where cores are few or busy, --cores (as root) makes runs comparable; pingpong and rings are always pinned, and
-between threads the references of pingpong are two threads, too. A running system (EXO_RUN) is measured; without
-one, one is booted and ended. `exo bench compare OLD NEW` tells what changed between two files that --json wrote."""
+Where cores are few or busy, --cores (as root) makes runs comparable; pingpong and rings are always pinned, but
+for pairs; between threads the references of pingpong are two threads, too. A running system (EXO_RUN) is
+measured; without one, one is booted and ended. `exo bench compare OLD NEW` tells what changed between two files that --json wrote."""
 
 
 def main(argv: list[str]) -> int:
@@ -158,8 +159,10 @@ def _sizes(arguments: argparse.Namespace) -> int:
 
 def _rings(arguments: argparse.Namespace) -> int:
     cores = arguments.cores or pingpong.default_cores()
-    keys = rings.possible(arguments.only or rings.KEYS, cores)
-    host = facts.gather(cores)
+    wanted = arguments.only or (*rings.KEYS, "pairs")
+    others = [key for key in wanted if key != "pairs"]
+    keys = rings.possible(others, cores) if others else []
+    host = facts.gather(cores if keys else arguments.cores)
     results = []
     _head(arguments, host)
     with running(rings.MEMORY) as system:
@@ -167,7 +170,20 @@ def _rings(arguments: argparse.Namespace) -> int:
             with rings.measure(system, key, cores, arguments.transport) as measure:
                 results.append(run(measure, arguments.rounds))
             _print(arguments, results[-1], host)
+        if "pairs" in wanted:
+            results.append(_worst_pair(arguments, system))
+            _print(arguments, results[-1], host)
     return _judged(arguments, results, host)
+
+
+def _worst_pair(arguments: argparse.Namespace, system: System) -> Result:
+    """Run all pairs, a line each; return the result of the worst."""
+    found = []
+    for number, result in enumerate(pairs.each(system, arguments.transport, arguments.rounds)):
+        found.append(result)
+        if not arguments.json:
+            print(pairs.text(number, result), flush=True)
+    return max(found, key=pairs.ratio)
 
 
 def _heap(arguments: argparse.Namespace) -> int:
@@ -298,7 +314,7 @@ def _point(arguments: argparse.Namespace, count: int, result: Result, host: fact
 
 KEYS = {
     "bulk": bulk.KEYS, "clients": clients.KEYS, "heap": heap.KEYS, "ipc": ipc.KEYS, "pingpong": pingpong.KEYS,
-    "rings": rings.KEYS, "scale": (), "sizes": sizes.KEYS,
+    "rings": (*rings.KEYS, "pairs"), "scale": (), "sizes": sizes.KEYS,
 }  # fmt: skip
 """What --only may name."""
 RUNS = {
