@@ -45,7 +45,8 @@ Subject and references take turns in blocks in one run; the first round warms up
 are plain processes in the same placement: a session each, as environments have, and by default nobody pinned.
 Where cores are few or busy, --cores (as root) makes runs comparable; pingpong and rings are always pinned, but
 for pairs; between threads the references of pingpong are two threads, too. A running system (EXO_RUN) is
-measured; without one, one is booted and ended. `exo bench compare OLD NEW` tells what changed between two files that --json wrote."""
+measured; without one, one is booted and ended. `exo bench compare OLD NEW` tells what changed between two files
+that --json wrote."""
 
 
 def main(argv: list[str]) -> int:
