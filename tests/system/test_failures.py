@@ -25,12 +25,14 @@ class Odd(Interface, label=0x67, name="odd"):
 class Server(Odd):
     def leave(self, status): sys.exit(status)
     def add(self, n): return n + 1
+last = 0
 def heard(transport):
+    global last
     pid = os.fork()
     if pid == 0:
         own = libexo.attach()
         serve(Server(), "odd", own)
-    env.lookup("odd", 10)
+    last = env.lookup("odd", 10, last)  # the one before has ended, which the kernel may not know yet
     odd = Odd.connect(env, transport=transport)
     [odd.add(n) for n in range(4)]
     try:
