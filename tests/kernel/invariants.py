@@ -1,6 +1,6 @@
 """What must be true of the kernel between any two traps, checked from all its records against one another."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 
 from hwmodel.simulated.machine import SimulatedMachine
@@ -50,6 +50,7 @@ def violations(kernel: Kernel, machine: SimulatedMachine) -> list[str]:
         *_tree(everything),
         *(line for e in rows for line in _offers(e)),
         *_things(capabilities, rows),
+        *_watched(rows, kernel.environments._leaving),
         *_frames(kernel, machine, capabilities),
         *_carved(capabilities),
         *_environments(kernel, machine, rows),
@@ -135,7 +136,12 @@ def _things(capabilities: list[Capability], rows: list[Environment]) -> Iterator
     for e in rows:
         if set(e.watchers) != {c for c in capabilities if c.resource is e}:
             yield f"{e} is watched by others than hold it"
-        if not e.alive and not e.watchers:
+
+
+def _watched(rows: list[Environment], leaving: Collection[Environment]) -> Iterator[str]:
+    """The dead are there for who watches them; else those of *leaving* go, step by step."""
+    for e in rows:
+        if e.over and not e.watchers and e not in leaving:
             yield f"nobody watches {e}, which ended"
 
 
