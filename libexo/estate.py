@@ -61,9 +61,8 @@ def inherited(environment: "Environment") -> int:
 
     The largest, if there are several: it died while it changed over to a larger one.
     """
-    held = ((handle, environment.sys.inspect(handle)) for handle in environment.sys.inventory())
-    extents = [(inspection.count, handle) for handle, inspection in held if inspection.kind == Kind.EXTENT]
-    return max(extents, default=(0, 0))[1]
+    extents = environment.sys.holdings(Kind.EXTENT)
+    return max(((each.count, handle) for handle, each in extents.items()), default=(0, 0))[1]
 
 
 def _content(slot: memoryview) -> bytes:

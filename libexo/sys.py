@@ -13,7 +13,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.gate import Refused, Status
 from kernel.abi.ids import ANY_FRAME
 from kernel.abi.limits import MAX_BATCH
-from kernel.abi.rights import ALL_RIGHTS
+from kernel.abi.rights import ALL_RIGHTS, Kind
 from kernel.abi.traps import Trap
 from libexo.checking import encode_trap
 from libexo.errors import BadArgument, TrapRefused
@@ -226,6 +226,11 @@ class Sys:
             found.update((handle, each) for handle, each in told if isinstance(each, traps.Inspection))
             left = left[len(done) :]
         return found
+
+    def holdings(self, kind: Kind) -> dict[int, traps.Inspection]:
+        """Inspect all capabilities to something of *kind* that the caller has."""
+        held = self.inspections(self.inventory()).items()
+        return {handle: each for handle, each in held if each.kind == kind}
 
 
 def _result(trap: Trap, answer: bytes) -> Any:  # noqa: ANN401 - each trap has its own result

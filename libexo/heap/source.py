@@ -39,8 +39,7 @@ def drop_inherited(environment: "Attachment") -> int:
     A successor inherits the heap of its predecessor, in which it can find nothing. It calls this before its own.
     """
     sys = environment.sys
-    held = sys.inspections(sys.inventory()).items()
-    found = [handle for handle, each in held if each.kind == Kind.RAM]
+    found = sys.holdings(Kind.RAM)
     for handle in found:
         with suppress(TrapRefused):  # it was derived from one that is gone already
             sys.drop(handle)

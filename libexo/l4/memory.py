@@ -82,11 +82,8 @@ def memory_control(
 
 def privileged(environment: "Environment") -> bool:
     """Say whether *environment* is privileged, as X.2 says: here, whether it may create environments."""
-    sys = environment.sys
-    return any(
-        each.kind == Kind.FACTORY and bool(each.rights & CapabilityRights.CONTROL)
-        for each in sys.inspections(sys.inventory()).values()
-    )
+    factories = environment.sys.holdings(Kind.FACTORY).values()
+    return any(each.rights & CapabilityRights.CONTROL for each in factories)
 
 
 # ------------------------------------------------------------------------------------------- the calling thread's

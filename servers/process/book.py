@@ -108,8 +108,7 @@ def inherited(environment: "Environment") -> tuple[int, Estate | None]:
     It may have died while it changed over to another: the state that was stored last counts, the other is given up.
     """
     sys = environment.sys
-    extents = [handle for handle in sys.inventory() if sys.inspect(handle).kind == Kind.EXTENT]
-    estates = {handle: Estate(environment.views.map(handle)) for handle in extents}
+    estates = {handle: Estate(environment.views.map(handle)) for handle in sys.holdings(Kind.EXTENT)}
     if not estates:
         return 0, None
     latest = max(estates, key=lambda handle: estates[handle].sequence)

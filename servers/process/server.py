@@ -19,7 +19,7 @@ from kernel.abi.messages import Label
 from kernel.abi.program import Back, Program
 from kernel.abi.rights import Kind
 from kernel.abi.topology import Topology
-from kernel.abi.traps import EnvironmentCreate, Inspection, ThreadControl
+from kernel.abi.traps import EnvironmentCreate, ThreadControl
 from libexo import attach
 from libexo.environment import Environment
 from libexo.errors import TrapArgument, TrapRefused
@@ -372,18 +372,13 @@ class ProcessServer(Processes):
     # --------------------------------------------------------------------------------------- surviving a restart
 
     def _find_factory(self) -> int:
-        for handle, _ in self._holdings(Kind.FACTORY):
+        for handle in self.environment.sys.holdings(Kind.FACTORY):
             return handle
         raise SystemExit('the process server may not create environments: give it holds = ["factory"]')
 
-    def _holdings(self, kind: Kind) -> list[tuple[int, Inspection]]:
-        sys = self.environment.sys
-        found = [(handle, sys.inspect(handle)) for handle in sys.inventory()]
-        return [(handle, inspection) for handle, inspection in found if inspection.kind == kind]
-
     def _adopt_servers(self) -> None:
         """Answer for the servers of the topology; those that ended meanwhile are restarted."""
-        for handle, inspection in self._holdings(Kind.ENVIRONMENT):
+        for handle, inspection in self.environment.sys.holdings(Kind.ENVIRONMENT).items():
             name = inspection.text.partition(":")[0]
             server = self.topology.server.get(name)
             if inspection.first in self._children or server is None:
@@ -399,7 +394,7 @@ class ProcessServer(Processes):
         """Take over what a predecessor wrote down: the children still among our capabilities, and the exits."""
         if known is None:
             return
-        held = {handle for handle, _ in self._holdings(Kind.ENVIRONMENT)}
+        held = self.environment.sys.holdings(Kind.ENVIRONMENT)
         self._children.update((child.thread, child) for child in known.children if child.handle in held)
         self._exits.known.update(known.exits)
         for child in self._children.values():

@@ -67,9 +67,7 @@ class SchedulerServer(Scheduler):
         self._prepared = False
         self._standings = self._inherit()
         self._cpus = {
-            inspection.first: handle
-            for handle in environment.sys.inventory()
-            if (inspection := environment.sys.inspect(handle)).kind == Kind.CPU
+            inspection.first: handle for handle, inspection in environment.sys.holdings(Kind.CPU).items()
         }
         self._plans: dict[int, list[tuple[int, int]]] = {}
         self._grouped = False

@@ -29,6 +29,13 @@ def heap_of(stage: Theatre, chunk: int = 16) -> tuple[Puppet, Heap]:
     return a, Heap(a.env, Ram(a.handles[0], stage.kernel.frames.total, 0, int(ALL_RIGHTS)), chunk)
 
 
+def lent_by(root: Puppet, a: Puppet) -> tuple[list[int], list[Heap]]:
+    """Return two capabilities to RAM of *root*, and the heaps that *a* has in what is passed to it of them."""
+    pools = [root.sys.derive(root.handles[0], ALL_RIGHTS) for _ in range(2)]
+    shares = [Ram(passed(root, pool, a, ALL_RIGHTS), 256, 0, int(ALL_RIGHTS)) for pool in pools]
+    return pools, [Heap(a.env, share, 16) for share in shares]
+
+
 def traps(stage: Theatre) -> int:
     return stage.kernel.kip.counter(Counter.TRAPS)
 
@@ -188,10 +195,7 @@ def test_asked_back() -> None:
     """Who lent the memory asks for it: what nobody uses is given at once, the rest is taken when its time is up."""
     with theatre() as stage:
         root, a = stage.puppet("root", holds=("ram",)), stage.puppet("a")
-        pools = [root.sys.derive(root.handles[0], ALL_RIGHTS) for _ in range(2)]
-        heaps = [
-            Heap(a.env, Ram(passed(root, pool, a, ALL_RIGHTS), 256, 0, int(ALL_RIGHTS)), 16) for pool in pools
-        ]
+        pools, heaps = lent_by(root, a)
         blocks = [[heap.allocate(4 * FRAME_SIZE) for _ in range(8)] for heap in heaps]
         for heap, some in zip(heaps, blocks, strict=True):
             for block in some[4:]:
@@ -263,10 +267,7 @@ def test_taken_with_much_else() -> None:
     """Also when more was taken than the environment page has room for, a heap knows what of it was its own."""
     with theatre() as stage:
         root, a = stage.puppet("root", holds=("ram",)), stage.puppet("a")
-        pools = [root.sys.derive(root.handles[0], ALL_RIGHTS) for _ in range(2)]
-        heaps = [
-            Heap(a.env, Ram(passed(root, pool, a, ALL_RIGHTS), 256, 0, int(ALL_RIGHTS)), 16) for pool in pools
-        ]
+        pools, heaps = lent_by(root, a)
         blocks = [heap.allocate(100) for heap in heaps]
         root.sys.revoke(pools[0])
         for _ in range(600):
