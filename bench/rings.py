@@ -28,7 +28,7 @@ GOALS: Mapping[str, tuple[float, ...]] = {
     "call": (1 / 25, 7, 1),
     "kept": (4,),
     "sleep-other": (1.5,),
-    "sleep-same": (2, 1 / 3),
+    "sleep-same": (1.5, 1 / 3),
     "zmq": (1.15,),
     "zmq-same": (1.15,),
     "map": (1 / 100,),
