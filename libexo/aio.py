@@ -35,7 +35,7 @@ from libexo.errors import (
 )
 from libexo.host.loopwatch import AGAIN, LoopWatch
 from libexo.ipc import READY
-from libexo.ipc.exchange import Answer, Exchange, Link
+from libexo.ipc.exchange import Exchange, Link, Outgoing
 from libexo.ipc.message import Message, Origin
 from libexo.ipc.ring import open_ring
 from libexo.ipc.wire import TELL
@@ -78,7 +78,7 @@ class Thread:
         environment.own()
         if environment.host.lends:
             environment.share()  # asyncio.to_thread may bring other threads at any time
-        self._exchanges: dict[Exchange, asyncio.Future[None]] = {}
+        self._exchanges: dict[Outgoing, asyncio.Future[None]] = {}
         self._receivers: list[tuple[int, asyncio.Future[Received]]] = []
         self._watch = LoopWatch(self._loop, self._pump)
         self._watch.doze(self.core.outside)
@@ -153,7 +153,7 @@ class Thread:
 
     async def _post(
         self, to: int, message: Message, kind: PacketKind, timeout: float | None, accepts: int = MAX_OFFERS
-    ) -> tuple[Exchange, float | None]:
+    ) -> tuple[Outgoing, float | None]:
         """Send *message* on its way, waiting for room if need be; return how long is left of *timeout*, too."""
         end = None if timeout is None else self._loop.time() + max(timeout, READY)
         while True:
@@ -166,7 +166,7 @@ class Thread:
                 raise IpcTimeout(Phase.SEND, f"no room for a message to {show_thread(to)} within {timeout} s")
             await asyncio.sleep(AGAIN)
 
-    async def _finish(self, exchange: Exchange, timeout: float | None, patience: float | None) -> None:
+    async def _finish(self, exchange: Outgoing, timeout: float | None, patience: float | None) -> None:
         """Wait for the end of *exchange*, for *patience* seconds at first. Raises its error, or IpcTimeout."""
         future = self._exchanges[exchange] = self._loop.create_future()
         self._watch.soon()
@@ -183,7 +183,7 @@ class Thread:
         if exchange.error is not None:
             raise exchange.error
 
-    def _answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Answer:
+    def _answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Exchange:
         """Answer, in the place of the core: what must wait for room in a ring is looked after from now on."""
         if origin.peer is not None and origin.peer.line is not None:
             self._watch.soon()
@@ -206,7 +206,7 @@ class Thread:
     def _sources(self) -> "list[Source]":
         """Return what may bring something that somebody waits for."""
         sources = self.core.sources()
-        if not self._receivers and not any(exchange.turned for exchange in self._exchanges):
+        if not self._receivers and not any(exchange.forwarded_to for exchange in self._exchanges):
             inbox = self.core.receiving.inbox
             return [source for source in sources if source is not inbox]
         return sources
@@ -215,7 +215,7 @@ class Thread:
         """Wake who has what it waited for; say whether anybody has."""
         delivered = False
         for exchange, waiting in self._exchanges.items():
-            if exchange.turned and not exchange.done:
+            if exchange.forwarded_to and not exchange.done:
                 self._await_turned(exchange)
             if exchange.done and not waiting.done():
                 waiting.set_result(None)
@@ -226,13 +226,13 @@ class Thread:
                 delivered = True
         return delivered
 
-    def _await_turned(self, exchange: Exchange) -> None:
+    def _await_turned(self, exchange: Outgoing) -> None:
         """The answer comes as a message of another thread: take it, if it is there."""
         self.core.open_inbox()
-        received = self.core.take(exchange.turned, exchange.accepts)
+        received = self.core.take(exchange.forwarded_to, exchange.accepts)
         if received is not None:
             self.core.abandon(exchange)
-            exchange.reply, exchange.done = received[1], True
+            exchange.reply = received[1]
 
     def _fail(self, error: GateClosed | Ended) -> None:
         """Nothing will come any more: the kernel is gone, or the thread was deleted."""

@@ -122,7 +122,7 @@ class Environment(Lender):
         Process.environment = None
         be(None)
         for thread in {self.thread, *self.threads.values()}:
-            for link in thread.core.sending.links():
+            for link in thread.core.links.all():
                 link.fallen = True
             forking.refuse(thread.core, why)
         for heap in list(self.heaps):  # its memory is shared with the parent, and what is free in it is not

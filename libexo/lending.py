@@ -96,8 +96,8 @@ class Lending:
                 number, utcb = self._ask(asker)
             finally:
                 self.asker = None
-                for link in asker.core.sending.links():
-                    asker.core.sending.unlink(link)
+                for link in asker.core.links.all():
+                    asker.core.links.unlink(link)
                 asker.close()
         except ExoError as error:
             why = "this thread of the host needs an IPC thread of its own, and the process server makes none"

@@ -5,7 +5,7 @@
     reply = thread.call(to, ipc.Message(label=0x40, words=(1, 2, 3)), timeout=1.0)
 
 `thread` is what programs use. Below it, from the top: `rendezvous` with its halves `sending` and `receiving`,
-what they know of partners and of messages under way (`exchange`, `peers`, `pending`), and what a message is
+what they know of partners (`links`, `peers`, `tickets`) and of messages under way (`exchange`, `pending`), and what a message is
 (`message`, `packing`, `wire`). None of them waits: three faces drive them, this one, `libexo.aio` and `libexo.l4`.
 """
 

@@ -1,8 +1,9 @@
-"""What the rendezvous keeps account of: bindings of ours, bindings to us, and messages under way.
+"""What the rendezvous keeps account of: our bindings, what arrived, and messages of ours under way.
 
 What every message has one of is a msgspec Struct: to make one costs a third of what an `__init__` does.
 """
 
+from enum import IntEnum
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,12 @@ from kernel.abi.messages import Packet, PacketKind, Phase
 from libexo.errors import IpcError, NoPartner
 from libexo.ipc.message import Item, Message
 from libexo.ipc.peer import Peer
+from libexo.ipc.tickets import Tickets
 from libexo.transport.ring.ends import RingChannel
 
 if TYPE_CHECKING:
     from libexo.ipc.standing import Standing
-    from libexo.transport.base import Channel, Ticket
+    from libexo.transport.base import Channel
     from libexo.transport.ring.line import Line
     from libexo.transport.ring.spinning import Patience
 
@@ -25,12 +27,12 @@ class Link:
     """A binding of ours: the way to one partner."""
 
     __slots__ = (
-        "answer_ticket", "channel", "end", "exchanges", "fallen", "line", "paid", "partner", "receiver",
-        "send_ticket", "sequence", "shows_all", "socket", "standing", "timed", "token",
+        "channel", "end", "exchanges", "fallen", "line", "paid", "partner", "receiver", "sequence", "shows_all",
+        "socket", "standing", "tickets", "timed", "token",
     )  # fmt: skip
 
     def __init__(
-        self, partner: int, receiver: int, token: bytes, channel: "Channel", tickets: "tuple[Ticket, Ticket]"
+        self, partner: int, receiver: int, token: bytes, channel: "Channel", tickets: Tickets
     ) -> None:
         """Send to *partner* through *channel*; a redirector in between is the *receiver*."""
         self.partner = partner
@@ -38,10 +40,10 @@ class Link:
         self.token = token
         self.channel = channel
         self.shows_all = getattr(channel, "shows_all", False)
-        self.send_ticket, self.answer_ticket = tickets
+        self.tickets = tickets
         self.sequence = count(1)
-        self.exchanges: dict[int, Exchange] = {}
-        self.timed: Exchange | None = None
+        self.exchanges: dict[int, Outgoing] = {}
+        self.timed: Outgoing | None = None
         """The message the tickets are up for: a second one that may be withdrawn needs another link."""
         self.fallen = False
         """The binding fell; it stays open for messages whose answer comes from elsewhere."""
@@ -87,40 +89,7 @@ class Link:
             self.line.close()
         if self.standing is not None:
             self.standing.close()
-        self.send_ticket.close()
-        self.answer_ticket.close()
-
-
-class Links(dict[int, list[Link]]):
-    """The links of one thread, by partner; the first of each is used before the others."""
-
-    def known(self, to: int) -> Link | None:
-        """Return a link to thread *to*, if there is one: one that ended has none."""
-        return next(iter(self.get(to, ())), None)
-
-    def all(self) -> list[Link]:
-        """Return every link."""
-        return [link for links in self.values() for link in links]
-
-    def take(self, receiver: int, token: bytes = b"") -> list[Link]:
-        """Return the links that lead to thread *receiver*, or the one of *token* alone, and know them no more."""
-        found = [link for link in self.all() if receiver in (link.partner, link.receiver)]
-        found = [link for link in found if not token or link.token == token]
-        for link in found:
-            self.discard(link)
-        return found
-
-    def prefer(self, link: Link) -> None:
-        """Have what goes to the partner of *link* go over it."""
-        links = self[link.partner]
-        links.insert(0, links.pop(links.index(link)))
-
-    def discard(self, link: Link) -> None:
-        """Know *link* no more."""
-        links = self[link.partner]
-        links.remove(link)
-        if not links:
-            del self[link.partner]
+        self.tickets.close()
 
 
 class Arrival(msgspec.Struct, eq=False):
@@ -139,41 +108,62 @@ class Arrival(msgspec.Struct, eq=False):
     """The sender is not the peer, who speaks for it."""
 
 
-class Exchange(msgspec.Struct, eq=False):
-    """A message of ours under way."""
+class State(IntEnum):
+    """What has become of a message of ours; it only goes on from one to a later one, but back from FORWARDED."""
 
-    link: Link
+    POSTED = 0
+    """On its way; if it may be withdrawn, its ticket is up."""
+    TAKEN = 1
+    """Its receiver has it, and said so; a call's receiver says so only where it was asked to."""
+    FORWARDED = 2
+    """Another thread than its receiver is to answer (X.2 propagation)."""
+    OVER = 3
+    """Well, or with an error, or given up."""
+
+
+class Exchange(msgspec.Struct, eq=False):
+    """A message of ours under way: an answer, or the wish that its caller wait for another's; or `Outgoing`."""
+
     kind: int
     sequence: int
-    timed: bool
-    apart: bool
-    """The answer is left as a packet in `answer`."""
-    given: tuple[int, ...]
+    to: int
+    """The thread it goes to."""
+    given: tuple[int, ...] = ()
     """The offers made for it."""
-    accepts: int
+    state: State = State.POSTED
+    error: IpcError | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it is over."""
+        return self.state is State.OVER
+
+
+class Outgoing(Exchange, kw_only=True):
+    """One over a binding of ours: a message, a call, the announcement of a ring."""
+
+    link: Link
+    timed: bool = False
+    """It may be withdrawn: it has the tickets of its binding."""
+    accepts: int = 0
     """How many capabilities its answer may bring."""
     virtual: int = 0
     """The thread it is sent for."""
+    apart: bool = False
+    """The answer is left as it arrived: its items are not taken yet."""
     claimed: Phase | None = None
     """In which phase its ticket was taken back: it is as good as withdrawn."""
-    over: bool = False
-    """It was withdrawn, or its answer is waited for no longer."""
     deserted: bool = False
     """Nobody waits for it any more, but its tickets are in the receiver's hands."""
-    taken: bool = False
-    """The receiver has it; a call is told only if it asked to be."""
-    turned: int = 0
-    """The thread that is to answer instead of the receiver."""
+    forwarded_to: int = 0
+    """The thread that is to answer, while it is FORWARDED."""
     held: int = 0
     """When its time was over, and its receiver may have waited for it even so."""
     overdue: int = 0
     """When it was first found neither withdrawn nor done after its time."""
     answer: tuple[Packet, list[bytes]] | None = None
-    """The packet that answered it, with its frames."""
+    """The packet that answered it, with its frames, where that is left apart."""
     reply: Message | None = None
-    error: IpcError | None = None
-    done: bool = False
-    """It has ended, well or not."""
 
     def cut_off(self, why: str) -> NoPartner | None:
         """Return the error that the end of its way is; None: it was taken, and more was not to come of it.
@@ -183,7 +173,7 @@ class Exchange(msgspec.Struct, eq=False):
         """
         phase = self.claimed  # another thread of ours, which aborts it, may have the ticket
         if phase is None:
-            posted = self.timed and self.link.send_ticket.claim() == self.sequence
+            posted = self.timed and self.link.tickets.withdraw(self.sequence)
             phase = Phase.SEND if posted else Phase.RECEIVE
         if phase is Phase.RECEIVE and self.kind != PacketKind.CALL:
             if self.timed:
@@ -196,12 +186,12 @@ class Exchange(msgspec.Struct, eq=False):
 
         *only* one of them. Any strand may do so; the sender's own then withdraws it.
         """
-        link = self.link
-        if only is not Phase.RECEIVE and link.send_ticket.claim() == self.sequence:
+        tickets = self.link.tickets
+        if only is not Phase.RECEIVE and tickets.withdraw(self.sequence):
             self.claimed = Phase.SEND
         elif only is Phase.SEND or self.kind != PacketKind.CALL:
             return
-        elif self.turned or link.answer_ticket.claim() == self.sequence:
+        elif self.state is State.FORWARDED or tickets.forgo(self.sequence):
             self.claimed = Phase.RECEIVE
 
     def is_coming(self) -> bool:
@@ -214,16 +204,3 @@ class Exchange(msgspec.Struct, eq=False):
         if self.claimed is None:
             self.claim()
         return self.claimed is None
-
-
-class Answer:
-    """An answer of ours whose receiver is to say whether he could take it."""
-
-    __slots__ = ("done", "error", "given", "to")
-
-    def __init__(self, to: int, given: tuple[int, ...]) -> None:
-        """Follow the answer to thread *to*."""
-        self.to = to
-        self.given = given
-        self.error: IpcError | None = None
-        self.done = False

@@ -5,7 +5,7 @@ See `libexo.ipc.standing`.
 
 from typing import TYPE_CHECKING
 
-from libexo.ipc.exchange import Exchange, Link
+from libexo.ipc.exchange import Link, Outgoing
 from libexo.ipc.peers import Peers
 from libexo.ipc.standing import HOLD, LOOK, Standing
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from libexo.attachment import Attachment
 
 
-def hold(environment: "Attachment", exchange: Exchange, sender: int) -> int:
+def hold(environment: "Attachment", exchange: Outgoing, sender: int) -> int:
     """The time of *exchange*, a message of thread *sender*, is over: its receiver may be one that waits, even so.
 
     Returns how soon to look again, in ns; 0: it does not wait, or it has had all the time it may take.

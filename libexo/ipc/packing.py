@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING
 from kernel.abi.errors import Refusal
 from kernel.abi.ids import show_thread
 from kernel.abi.limits import MAX_BATCH, SHORT_STRING
-from kernel.abi.messages import FpagePart, GrantPart, MapPart, Packet, Part, Phase, ShortPart, StringPart
+from kernel.abi.messages import (
+    XFER_AT,
+    FpagePart,
+    GrantPart,
+    MapPart,
+    Packet,
+    Part,
+    Phase,
+    ShortPart,
+    StringPart,
+)
 from kernel.abi.rights import ALL_RIGHTS
 from kernel.abi.traps import Drop
 from libexo.errors import NoPartner, TrapRefused
 from libexo.ipc.message import FpageItem, GrantItem, Item, MapItem, Message
+from libexo.ipc.wire import ENCODE, PROPAGATED
 
 if TYPE_CHECKING:
     from libexo.sys import Sys
@@ -25,6 +36,38 @@ _NOTHING: Packed = ((), (), ())
 NOBODY = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD)
 _HANDLES = 1 << 32
 """Every handle is below this."""
+
+
+def outgoing(
+    sys: "Sys",
+    message: Message,
+    kind: int,
+    sequence: int,
+    to: int,
+    flags: int = 0,
+    virtual: int = 0,
+    intended: int = 0,
+) -> tuple[Sequence[bytes], tuple[int, ...]]:
+    """Return the frames that *message* becomes as number *sequence* of *kind* to thread *to*, and the offers made.
+
+    *virtual*: the thread it is sent for; *intended*: the one it is meant for, where *to* is a redirector. Raises
+    TrapRefused, NoPartner; then nothing is offered.
+    """
+    parts, strings, given = pack(sys, message, to)
+    words, typed = message.words, message.typed
+    packet = Packet(
+        kind,
+        sequence,
+        message.label,
+        words + typed if typed else words,
+        parts,
+        flags | (PROPAGATED if virtual else 0) | message.xfer << XFER_AT,
+        len(typed),
+        virtual,
+        intended,
+    )
+    encoded = ENCODE(packet)
+    return (encoded, *strings) if strings else (encoded,), given
 
 
 def pack(sys: "Sys", message: Message, to: int) -> Packed:

@@ -1,10 +1,10 @@
 """Somebody's binding to us, once it is identified."""
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from libexo.ipc.tickets import Tickets
+
 if TYPE_CHECKING:
-    from libexo.transport.base import Ticket
     from libexo.transport.ring.line import Line
 
 
@@ -12,26 +12,16 @@ class Peer:
     """Somebody's binding to us, identified."""
 
     __slots__ = (
-        "answer_ticket",
-        "doubted",
-        "environment",
-        "epoch",
-        "family",
-        "kept",
-        "last",
-        "line",
-        "redirected",
-        "send_ticket",
-        "thread",
+        "doubted", "environment", "epoch", "family", "kept", "last", "line", "redirected", "thread", "tickets",
         "token",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
         thread: int,
         environment: int,
         token: bytes,
-        tickets: "tuple[Ticket, Ticket]",
+        tickets: Tickets,
         *,
         redirected: bool,
         family: int = 0,
@@ -42,7 +32,7 @@ class Peer:
         self.family = family
         """The party it is of, in whose turn its messages are received."""
         self.token = token
-        self.send_ticket, self.answer_ticket = tickets
+        self.tickets = tickets
         self.redirected = redirected
         """Its messages were meant for others, and say for whom."""
         self.epoch = 0
@@ -58,14 +48,6 @@ class Peer:
 
     def close(self) -> None:
         """Forget it."""
-        self.send_ticket.close()
-        self.answer_ticket.close()
+        self.tickets.close()
         if self.line is not None:
             self.line.close()
-
-
-def put_up(ticket: "Ticket", sequence: int) -> None:
-    """Put *sequence* up, unless none is; a ticket that was closed meanwhile has no use for it."""
-    if sequence:
-        with suppress(OSError):
-            ticket.post(sequence)

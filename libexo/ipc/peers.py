@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from kernel.abi import traps
 from libexo.errors import ExoError, GateClosed, TrapRefused
 from libexo.ipc.exchange import Arrival
-from libexo.ipc.peer import Peer, put_up
+from libexo.ipc.peer import Peer
+from libexo.ipc.tickets import Tickets
 from libexo.ipc.wire import TIMED
 from libexo.transport.base import Descriptor
 from libexo.transport.ring.line import open_line
@@ -91,7 +92,7 @@ class Peers:
         """Return the number of the message to *thread* that *peer* has up; 0: it has none, or is gone."""
         if peer.epoch != self._environment.kip.epoch and self.identify(peer.token, thread) is None:
             return 0
-        posted = peer.send_ticket.claim()
+        posted = peer.tickets.take()
         self.put_back(peer, posted, thread)
         return posted
 
@@ -102,10 +103,10 @@ class Peers:
         and does not ask again. So it is.
         """
         while sequence:
-            put_up(peer.send_ticket, sequence)
+            peer.tickets.put_back(sequence)
             if peer.epoch == self._environment.kip.epoch:
                 return
-            sequence = peer.send_ticket.claim()
+            sequence = peer.tickets.take()
             if self.identify(peer.token, thread) is None:
                 peer.kept = sequence
                 return
@@ -113,7 +114,7 @@ class Peers:
     def _meet(self, token: bytes, who: traps.Identified, descriptors: list[Descriptor]) -> Peer:
         """Return a new peer, with our end of its ring if it has one and there is room for it."""
         host = self._environment.host
-        tickets = host.ticket(descriptors[0]), host.ticket(descriptors[1])
+        tickets = Tickets(host.ticket(descriptors[0]), host.ticket(descriptors[1]))
         peer = Peer(who.thread, who.environment, token, tickets, redirected=who.redirected, family=who.family)
         if who.ring:
             if sum(known.line is not None for known in self.known.values()) < RINGS:

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 from kernel.abi.gate import Upcall
 from kernel.abi.ids import ANY_THREAD, show_thread
 from kernel.abi.limits import MAX_BATCH, MAX_OFFERS
-from kernel.abi.messages import XFER_AT, IpcCode, Packet, Phase
+from kernel.abi.messages import IpcCode, Packet, Phase
 from kernel.abi.traps import Unbind
-from libexo.errors import ExoError, IpcTimeout, NoPartner, TrapRefused, error_word
+from libexo.errors import ExoError, IpcError, IpcTimeout, NoPartner, TrapRefused, error_word, transfer_error
 from libexo.ipc import message as messages
-from libexo.ipc.exchange import Answer, Arrival
-from libexo.ipc.following import Followed
+from libexo.ipc.exchange import Arrival, Exchange, State
 from libexo.ipc.message import Item, Message, Origin
-from libexo.ipc.packing import check, pack, plain, take_back, unpack
-from libexo.ipc.peer import Peer, put_up
+from libexo.ipc.packing import check, outgoing, plain, take_back, unpack
+from libexo.ipc.peer import Peer
 from libexo.ipc.peers import Peers
 from libexo.ipc.pending import Pending, is_from, of_kernel
 from libexo.ipc.rings import Rings, answer_ring
@@ -30,6 +29,7 @@ from libexo.ipc.wire import (
     CALL,
     DECODE,
     ENCODE,
+    ENDS,
     MALFORMED,
     PROPAGATED,
     REFUSED,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from libexo.attachment import Attachment
-    from libexo.transport.base import Inbox
+    from libexo.transport.base import Frames, Inbox
 
 PENDING = 4096
 """Messages held at most for later receives while a closed one looks for its own, if they are short.
@@ -57,8 +57,10 @@ As many of the kernel's, for themselves: no sender keeps the kernel from being h
 
 WITHDRAWN = 16
 """Withdrawn messages of one party in a row that cost it no turn: who floods with such has no more of our time."""
+ANSWERS = 1024
+"""Answers whose receivers are to say something about them, at a time."""
 
-_UNFOLLOWED = Answer(0, ())
+_OVER = Exchange(REPLY, 0, 0, state=State.OVER)
 _MESSAGES, _OUTCOMES = (SEND, CALL, TELL), (TAKEN, REFUSED, TURNED)
 
 
@@ -88,7 +90,8 @@ class Receiving:
         self._held = Pending()
         self._withdrawn = 0
         """Withdrawn messages in a row, that cost nobody a turn so far."""
-        self.followed = Followed(environment, statistics)
+        self.answers: dict[tuple[bytes, int], Exchange] = {}
+        """Those under way, by the token and the sequence number of what they answer, the oldest first."""
 
     def open_inbox(self) -> "Inbox":
         """Open the receiving end, if it is not open yet."""
@@ -197,7 +200,7 @@ class Receiving:
     def _told(self, peer: Peer, packet: Packet) -> None:
         """Take in what is no message: how an answer of ours was taken, or that the sender has a ring."""
         if packet.kind in _OUTCOMES:
-            self.followed.heard(peer.token, packet)
+            self._heard(peer, packet)
         elif packet.kind == RING and self.inbox is not None:
             if answer_ring(self.inbox, peer, packet.sequence):
                 self._attach(peer)
@@ -229,7 +232,9 @@ class Receiving:
             self.rings.inbox.detach(peer.token)
         if self.inbox is not None:
             self.inbox.close_peer(peer.token)
-        self.followed.gone(peer)
+        text = f"thread {show_thread(peer.thread)} ended meanwhile"
+        for key in [key for key in self.answers if key[0] == peer.token]:
+            self._end(key, NoPartner(Phase.SEND, text))
 
     # ------------------------------------------------------------------------------------------------- taking
 
@@ -294,13 +299,13 @@ class Receiving:
             return False
         if not packet.flags & TIMED:
             return True
-        claimed = peer.send_ticket.claim()
+        claimed = peer.tickets.take()
         if claimed != packet.sequence:
             self.peers.put_back(peer, claimed, self.thread)
             self._statistics["withdrawn"] += 1
             return False
         if packet.kind == CALL:
-            put_up(peer.answer_ticket, packet.sequence)
+            peer.tickets.owe(packet.sequence)
         return True
 
     def take(self, sender: int, accepts: int | None = None) -> tuple[int, Message] | None:
@@ -361,67 +366,87 @@ class Receiving:
 
     # ------------------------------------------------------------------------------------------------ answers
 
-    def answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Answer:
+    def answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Exchange:
         """Answer a received message, for thread *virtual* if that is given (X.2 propagation).
 
-        With *tells* the returned `Answer` follows whether it was taken. Raises NoPartner when its sender is gone or
-        waits for none, IpcTimeout when it gave up waiting.
+        With *tells* the returned exchange is over when its receiver said how much of it it took; else it is so
+        already. Raises NoPartner when its sender is gone or waits for none, IpcTimeout when it gave up waiting.
         """
         peer = origin.peer
         if peer is None:
             self._sys.acknowledge(origin.sender, message.words)
-            return _UNFOLLOWED
+            return _OVER
         messages.check(message)
         if peer.line is not None:
             self.recheck(origin)  # a ring takes what nobody will read
-        if not origin.answers or self.inbox is None or peer.token not in self._peers:
+        if not self._waits(origin):
             raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} waits for no answer")
-        parts, strings, given = pack(self._sys, message, peer.thread)
-        if origin.timed and not self._claim_answer(peer, origin.sequence):
+        sequence, flags = origin.sequence, TELLS if tells else 0
+        frames, given = outgoing(self._sys, message, REPLY, sequence, peer.thread, flags, virtual)
+        if origin.timed and not peer.tickets.pay(sequence):
             take_back(self._sys, given)
             raise IpcTimeout(Phase.SEND, f"thread {show_thread(peer.thread)} waits no longer")
-        words, typed = message.words, message.typed
-        packet = Packet(
-            REPLY,
-            origin.sequence,
-            message.label,
-            words + typed if typed else words,
-            parts,
-            (TELLS if tells else 0) | (PROPAGATED if virtual else 0) | message.xfer << XFER_AT,
-            len(typed),
-            virtual,
-        )
-        encoded = ENCODE(packet)
-        if not self.inbox.send(peer.token, (encoded, *strings) if strings else (encoded,)):
+        if not self._send_back(origin, frames):
             take_back(self._sys, given)
-            if origin.timed:
-                put_up(peer.answer_ticket, origin.sequence)  # it may be there, and its queue full
             raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} is gone")
-        return self.followed.follow(peer, origin.sequence, given) if tells else _UNFOLLOWED
+        return self._follow(peer, Exchange(REPLY, sequence, peer.thread, given)) if tells else _OVER
 
-    def turn(self, origin: Origin, to: int) -> Answer | None:
+    def forward(self, origin: Origin, to: int) -> Exchange | None:
         """Have the caller of *origin* wait for an answer of thread *to* instead; *to* itself takes that back.
 
-        The returned answer is done when the caller said so. None: the caller waits no longer.
+        The returned exchange is over when the caller said so. None: the caller waits no longer.
         """
-        peer = origin.peer
-        if peer is None or self.inbox is None or not origin.answers or peer.token not in self._peers:
+        peer, sequence, back = origin.peer, origin.sequence, to == self.thread
+        if peer is None or not self._waits(origin):
             return None
-        back = to == self.thread
-        if origin.timed and not back and not self._claim_answer(peer, origin.sequence):
+        if origin.timed and not back and not peer.tickets.pay(sequence):
             return None
-        if not self.inbox.send(peer.token, (ENCODE(Packet(TURN, origin.sequence, 0, (to,))),)):
-            if origin.timed and not back:
-                put_up(peer.answer_ticket, origin.sequence)
+        if not self._send_back(origin, (ENCODE(Packet(TURN, sequence, 0, (to,))),), owed=not back):
             return None
-        return self.followed.follow(peer, origin.sequence, ())
+        return self._follow(peer, Exchange(TURN, sequence, peer.thread))
 
-    def _claim_answer(self, peer: Peer, sequence: int) -> bool:
-        """Make the answer to message *sequence* ours to give. False: who waited for it gave up."""
-        claimed = peer.answer_ticket.claim()
-        if claimed != sequence:
-            put_up(peer.answer_ticket, claimed)
-        return claimed == sequence
+    def _waits(self, origin: Origin) -> bool:
+        """Say whether the sender of *origin* waits for an answer, as far as is known without its ticket."""
+        peer = origin.peer
+        return origin.answers and peer is not None and self.inbox is not None and peer.token in self._peers
+
+    def _send_back(self, origin: Origin, frames: "Frames", *, owed: bool = True) -> bool:
+        """Send what was made ours to give. False: that cannot be, and the answer is *owed* as before."""
+        assert self.inbox is not None
+        assert origin.peer is not None
+        if self.inbox.send(origin.peer.token, frames):
+            return True
+        if origin.timed and owed:
+            origin.peer.tickets.owe(origin.sequence)  # the caller may be there, and its queue full
+        return False
+
+    def _follow(self, peer: Peer, exchange: Exchange) -> Exchange:
+        """Remember *exchange* until *peer* says how it went; of too many, the oldest is given up."""
+        self.answers[peer.token, exchange.sequence] = exchange
+        if len(self.answers) > ANSWERS:
+            text = "nothing was said about the answer"
+            self._end(next(iter(self.answers)), IpcError(IpcCode.ABORTED, Phase.SEND, text))
+        return exchange
+
+    def _heard(self, peer: Peer, packet: Packet) -> None:
+        """*peer* says how an answer of ours was taken, or that it waits for another's now."""
+        key = peer.token, packet.sequence
+        exchange = self.answers.get(key)
+        if exchange is None or packet.kind not in (ENDS[exchange.kind], REFUSED):
+            self._statistics["unexpected_answer"] += 1
+        elif packet.kind == REFUSED:
+            word = packet.words[0] if packet.words else 0
+            text = f"thread {show_thread(exchange.to)} could not take the whole answer"
+            self._end(key, transfer_error(word, Phase.SEND, text))
+        else:
+            self._end(key, None)
+
+    def _end(self, key: tuple[bytes, int], error: IpcError | None) -> None:
+        """An answer of ours is over: what it offered is offered no longer where that is with an *error*."""
+        exchange = self.answers.pop(key)
+        if error is not None:
+            take_back(self._sys, exchange.given)
+        exchange.error, exchange.state = error, State.OVER
 
     def close(self) -> None:
         """Close the inbox, and forget everybody."""

@@ -12,9 +12,6 @@ withdrawn, the number is of a later one) puts it back; the sender, finding nothi
 message is never delivered later, a taken one is never reported as not taken, and nobody answers somebody who has
 gone on.
 
-*Turning.* Who received a call may have its sender wait for another's answer (X.2: propagation turns the
-from-specifier). That answer arrives as a message of its own.
-
 *Trust.* Whose the connection is that a message comes over the kernel says, once, when it hands the binding over; it
 is asked again when the KIP's binding epoch has changed. A capability that a message names must, by the kernel's
 word, be on offer by its sender. Everything else in a packet is the sender's claim: what does not decode is counted
@@ -27,7 +24,7 @@ from typing import TYPE_CHECKING
 from kernel.abi.gate import Upcall
 from kernel.abi.messages import Label
 from libexo.errors import Ended
-from libexo.ipc.exchange import Exchange
+from libexo.ipc.exchange import Outgoing
 from libexo.ipc.holding import comes, hold
 from libexo.ipc.receiving import Receiving
 from libexo.ipc.sending import Sending
@@ -64,8 +61,9 @@ class Rendezvous:
         """Where it says for whom it waits."""
         # The hot ones at hand, without a call in between.
         self.post = self.sending.post
-        self.link = self.sending.link
-        self.known = self.sending.known
+        self.links = self.sending.links
+        self.link = self.links.link
+        self.known = self.links.known
         self.withdraw = self.sending.withdraw
         self.give_up = self.sending.give_up
         self.abandon = self.sending.abandon
@@ -77,7 +75,7 @@ class Rendezvous:
 
     def pump(self) -> None:
         """Take in whatever has arrived: answers on every link, and upcalls. Raises GateClosed."""
-        for link in self.sending.links_that_wait():
+        for link in self.links.that_wait():
             self.sending.pump(link)
         self.pump_gate()
 
@@ -117,9 +115,9 @@ class Rendezvous:
         sources: list[Source] = [*self.outside]
         if self.receiving.inbox is not None:
             sources.append(self.receiving.inbox)
-        return sources + self.sending.sources()
+        return sources + [link.channel for link in self.links.that_wait()]
 
-    def hold(self, exchange: Exchange) -> int:
+    def hold(self, exchange: Outgoing) -> int:
         """The time of *exchange* is over; return how soon to look again whether its receiver took it, in ns.
 
         0: it does not wait, or has had all the time it may take.
@@ -128,7 +126,7 @@ class Rendezvous:
 
     def comes(self, sender: int, since: int) -> bool:
         """The time of a receive from *sender* is over *since* then: say whether a message is on its way even so."""
-        link = self.sending.known(sender)
+        link = self.known(sender)
         return comes(self._environment, self.thread, link, self.receiving.peers, since)
 
     def close(self) -> None:

@@ -12,7 +12,6 @@ import platform
 from typing import TYPE_CHECKING
 
 from libexo.errors import ExoError, IpcError, TrapRefused
-from libexo.ipc.wire import RING
 
 if TYPE_CHECKING:
     from libexo.ipc.exchange import Link
@@ -40,13 +39,13 @@ def open_ring(thread: "Thread", to: int, pages: int = PAGES) -> "Link":
 
 def open_paid(thread: "Thread", to: int, extent: int) -> "Link":
     """Do the same with the extent of that handle, which is used up. Raises TrapRefused when it cannot be."""
-    sending = thread.core.sending
+    core = thread.core
     try:
-        link = sending.bind(to, extent)
+        link = core.links.bind(to, extent)
     except (IpcError, TrapRefused):
         thread.environment.sys.drop(extent)
         raise
     link.paid = extent
-    sending.prefer(link)
-    sending.ask(link, RING)
+    core.links.prefer(link)
+    core.sending.announce_ring(link)
     return link

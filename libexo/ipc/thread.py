@@ -20,7 +20,7 @@ from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.messages import PacketKind, Phase
 from libexo import timeouts
 from libexo.errors import IpcTimeout, NoPartner
-from libexo.ipc.exchange import Exchange
+from libexo.ipc.exchange import Outgoing
 from libexo.ipc.message import Message, Origin
 from libexo.ipc.rendezvous import Rendezvous
 
@@ -69,7 +69,7 @@ class Thread:
         return self.answer_to(exchange, deadline, timeout)
 
     def answer_to(
-        self, exchange: Exchange, deadline: int | None = None, timeout: float | None = None
+        self, exchange: Outgoing, deadline: int | None = None, timeout: float | None = None
     ) -> Message:
         """Wait for the answer to a call that is under way, and return it."""
         self._finish(exchange, deadline, timeout)
@@ -170,7 +170,7 @@ class Thread:
 
     def rename(self, thread: int) -> None:
         """Be *thread* from now on: the kernel gave it a new version."""
-        self.id = self.core.thread = self.core.sending.thread = self.core.receiving.thread = thread
+        self.id = self.core.thread = self.core.links.thread = self.core.receiving.thread = thread
 
     def wake(self) -> None:
         """Have it look at what other threads of its environment left for it."""
@@ -197,7 +197,7 @@ class Thread:
         self.core.link(sender)
         return True
 
-    def _finish(self, exchange: Exchange, deadline: int | None, timeout: float | None) -> None:
+    def _finish(self, exchange: Outgoing, deadline: int | None, timeout: float | None) -> None:
         """Wait until *exchange* has ended, or is turned. Raises its error, or IpcTimeout."""
         core, link = self.core, exchange.link
         woken = False
@@ -206,7 +206,7 @@ class Thread:
                 core.pump_link(link)
             if woken and not exchange.done:
                 core.pump_gate()
-            if exchange.done or exchange.turned:
+            if exchange.done or exchange.forwarded_to:
                 break
             if deadline is not None and self._host.now() >= deadline:
                 again = core.hold(exchange) if timeout is not None and timeout < READY else 0
@@ -217,7 +217,7 @@ class Thread:
         if exchange.error is not None:
             raise exchange.error
 
-    def _await_turned(self, exchange: Exchange, deadline: int | None, timeout: float | None) -> Message:
+    def _await_turned(self, exchange: Outgoing, deadline: int | None, timeout: float | None) -> Message:
         """Wait for the answer of a thread that is to answer in the receiver's place; it may be turned on."""
         core = self.core
         try:
@@ -225,14 +225,14 @@ class Thread:
         finally:
             core.row.rests()
 
-    def _receive_turned(self, exchange: Exchange, deadline: int | None, timeout: float | None) -> Message:
+    def _receive_turned(self, exchange: Outgoing, deadline: int | None, timeout: float | None) -> Message:
         core = self.core
         while True:
             core.pump_link(exchange.link)
             core.pump_gate()
             if exchange.done:
                 break
-            received = core.take(exchange.turned, exchange.accepts) if exchange.turned else None
+            received = core.take(exchange.forwarded_to, exchange.accepts) if exchange.forwarded_to else None
             if received is not None:
                 core.abandon(exchange)
                 return received[1]

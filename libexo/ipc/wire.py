@@ -14,3 +14,5 @@ ENCODE = msgspec.msgpack.Encoder().encode
 DECODE = msgspec.msgpack.Decoder(Packet).decode
 MALFORMED = (*UNDECODABLE, IndexError, ValueError)
 """What reading a packet raises: also where a message has no frame."""
+ENDS = {CALL: REPLY, SEND: TAKEN, REPLY: TAKEN, TURN: TURNED, RING: TAKEN}
+"""What ends a message, by its kind. REFUSED ends each of them, but a TURN, otherwise than well."""

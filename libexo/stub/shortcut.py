@@ -17,7 +17,6 @@ from kernel.abi.kip import Head
 from kernel.abi.limits import SHORT_STRING
 from kernel.abi.messages import Phase
 from libexo.errors import BrokenRing, NoPartner
-from libexo.ipc.exchange import Exchange
 from libexo.ipc.message import Message
 from libexo.ipc.wire import CALL, REPLY
 from libexo.stub.call import DONE
@@ -59,7 +58,7 @@ class Shortcut:
             link.exchanges
             or link.fallen
             or get_ident() != self._strand
-            or self._words[_EPOCH] != core.sending.epoch
+            or self._words[_EPOCH] != core.links.epoch
             or len(string) > SHORT_STRING
         ):
             return None  # messages under way, another strand, bindings that fell, a long string
@@ -94,9 +93,7 @@ class Shortcut:
 
     def _finish(self, sequence: int) -> Message:
         """Wait for the answer to message *sequence* in the ordinary way."""
-        link = self._link
-        exchange = link.exchanges[sequence] = Exchange(link, CALL, sequence, False, False, (), 0)
-        return self._thread.answer_to(exchange)
+        return self._thread.answer_to(self._core.sending.expect(self._link, CALL, sequence))
 
     def tell(self, label: int, mark: int, string: bytes) -> bool:
         """Write a request nobody answers, waiting for room if need be. False: take the ordinary way."""
@@ -105,7 +102,7 @@ class Shortcut:
             self._link.exchanges
             or self._link.fallen
             or get_ident() != self._strand
-            or self._words[_EPOCH] != self._core.sending.epoch
+            or self._words[_EPOCH] != self._core.links.epoch
             or len(string) > SHORT_STRING
         ):
             return False  # as in `call`

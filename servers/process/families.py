@@ -19,7 +19,7 @@ from servers.process.policy import SpawnRefused
 from servers.scheduler.api import Scheduler
 
 if TYPE_CHECKING:
-    from libexo.ipc.exchange import Exchange
+    from libexo.ipc.exchange import Outgoing
     from servers.process.api import ProgramSpec
     from servers.process.children import Child
     from servers.process.keeper import Keeper
@@ -37,7 +37,7 @@ class Families:
         self._environment = server.environment
         self._untold: dict[int, tuple[int, int, int]] = {}
         """Thread to family, part and share, as the scheduler is still to hear."""
-        self._told: dict[int, Exchange] = {}
+        self._told: dict[int, Outgoing] = {}
         self._alarmed = False
 
     def find(self, spec: "ProgramSpec", spawner: int) -> Descent:

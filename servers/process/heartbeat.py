@@ -17,7 +17,7 @@ from libexo.ipc.message import Message
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
-    from libexo.ipc.exchange import Exchange
+    from libexo.ipc.exchange import Outgoing
     from servers.process.children import Child
     from servers.process.keeper import Keeper
 
@@ -25,7 +25,7 @@ _SECOND = 1e9
 _WAITS = (Activity.WAITS, Activity.STOPPED)
 
 
-def ask(environment: "Environment", thread: int) -> "Exchange | None":
+def ask(environment: "Environment", thread: int) -> "Outgoing | None":
     """Send *thread* a question, and do not wait. None: it cannot be reached now."""
     try:
         return environment.thread.core.post(
@@ -35,7 +35,7 @@ def ask(environment: "Environment", thread: int) -> "Exchange | None":
         return None
 
 
-def has_answered(environment: "Environment", question: "Exchange") -> bool:
+def has_answered(environment: "Environment", question: "Outgoing") -> bool:
     """Say whether the answer is there, whatever it is."""
     if not question.done:
         environment.thread.core.pump_link(question.link)
@@ -49,7 +49,7 @@ class Pulse:
         """Nobody asked *thread* yet; *expected*: it must answer, for its predecessor did."""
         self.thread = thread
         self.expected = expected
-        self.question: Exchange | None = None
+        self.question: Outgoing | None = None
         self.due = 0
         """When its answer is."""
         self.silence = Silence(starting=True)
@@ -140,7 +140,7 @@ class Answers:
         """Say that we are there, so that the kernel asks from now on."""
         self._server = server
         self._environment = server.environment
-        self._question: Exchange | None = None
+        self._question: Outgoing | None = None
         self._acknowledge()
 
     def asked(self) -> None:

@@ -236,7 +236,7 @@ class Chaos:
             if origin is None or origin.peer is None or not origin.answers:
                 continue
             if self.random.random() < 0.2:
-                core.receiving.turn(origin, self.thread())
+                core.receiving.forward(origin, self.thread())
                 continue
             try:
                 core.receiving.answer(origin, Message(words=(3,)), tells=self.random.random() < 0.2)
@@ -246,7 +246,7 @@ class Chaos:
     def forge(self) -> None:
         """Send a packet made by hand, to somebody we are bound to or back to somebody who is bound to us."""
         core = self.actor().env.thread.core
-        links = [link for links in core.sending._links.values() for link in links]
+        links = [link for links in core.links.values() for link in links]
         tokens = list(core.receiving._peers)
         data = ENCODE([self.random.choice((*range(9), -1)), *(self.forged() for _ in range(2)), *self.rest()])
         if links and self.random.random() < 0.5:

@@ -4,7 +4,7 @@ import msgspec
 
 from kernel.abi.ids import ANY_THREAD
 from kernel.abi.messages import Packet, PacketKind
-from libexo.ipc.exchange import Exchange, Link
+from libexo.ipc.exchange import Link, Outgoing
 from libexo.ipc.message import Message, Origin
 from libexo.ipc.rendezvous import Rendezvous
 from tests.kernel.puppets import Puppet
@@ -16,7 +16,7 @@ def core(puppet: Puppet) -> Rendezvous:
     return puppet.env.thread.core
 
 
-def post(a: Puppet, b: Puppet, *words: int, kind: PacketKind = CALL, timed: bool = False) -> Exchange:
+def post(a: Puppet, b: Puppet, *words: int, kind: PacketKind = CALL, timed: bool = False) -> Outgoing:
     return core(a).post(b.thread, Message(words=words), kind, timed=timed)
 
 
@@ -57,7 +57,7 @@ def back(b: Puppet, origin: Origin, head: object, *strings: bytes) -> None:
     assert inbox.send(peer.token, (data, *strings))
 
 
-def pumped(a: Puppet, exchange: Exchange) -> Exchange:
+def pumped(a: Puppet, exchange: Outgoing) -> Outgoing:
     """Take in what has come back, and return *exchange*."""
     core(a).pump()
     return exchange

@@ -13,7 +13,7 @@ from kernel.abi.messages import IpcCode, Phase
 from libexo import aio
 from libexo.errors import IpcError, IpcTimeout, NoPartner
 from libexo.host.ring_poll import LINGER
-from libexo.ipc.exchange import Exchange, Link
+from libexo.ipc.exchange import Link, Outgoing
 from libexo.ipc.message import Message
 from libexo.ipc.ring import open_paid
 from libexo.stub import DEFERRED, Call, Interface, operation
@@ -92,12 +92,12 @@ def answer(b: Puppet, *words: int) -> Callable[[], object]:
     return lambda: core(b).answer(origin(b), Message(words=words))
 
 
-def request(a: Puppet, b: Puppet, number: int, *arguments: object) -> Exchange:
+def request(a: Puppet, b: Puppet, number: int, *arguments: object) -> Outgoing:
     items = (msgspec.msgpack.encode(arguments),)
     return core(a).post(b.thread, Message(Slow.label, (number,), items), CALL, timed=False)
 
 
-def result(exchange: Exchange) -> object:
+def result(exchange: Outgoing) -> object:
     assert exchange.reply is not None
     string = exchange.reply.items[0]
     assert isinstance(string, bytes)
@@ -251,7 +251,7 @@ def test_clients_with_and_without_a_ring() -> None:
         c, d = stage.puppet("c"), stage.puppet("d", holds=("ram",))
         open_paid(a.env.thread, b.thread, carve(a))
 
-        def ask() -> list[Exchange]:
+        def ask() -> list[Outgoing]:
             return [request(puppet, b, 2, n) for puppet in (a, c, d) for n in (1, 2)]
 
         def ask_again() -> None:
@@ -298,7 +298,7 @@ def test_clients_come_and_go() -> None:
         ring(a, b)
         ring(c, b)
         later(stage, 0.1, a.kill)
-        asked: list[Exchange] = []
+        asked: list[Outgoing] = []
         later(stage, 0.2, lambda: asked.append(request(c, b, 2, 1)))
 
         virtual_loop.run(stage, b, served(b, 1.0))

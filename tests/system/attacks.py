@@ -279,13 +279,13 @@ MESSAGES = (
     ),
     Attack(
         "lying_part", "names a capability of the receiver's own as one it sends along",
-        "arguments = msgspec.msgpack.encode((Extent(0, 2, 0),)); from libexo.ipc import sending\n"
-        "true_pack = sending.pack\n"
+        "arguments = msgspec.msgpack.encode((Extent(0, 2, 0),)); from libexo.ipc import packing\n"
+        "true_pack = packing.pack\n"
         "for handle in vault.handles():\n"
         "    parts = (messages.StringPart(len(arguments)), messages.MapPart(handle))\n"
-        "    sending.pack = lambda *_: (parts, [arguments], ())\n"
+        "    packing.pack = lambda *_: (parts, [arguments], ())\n"
         "    print(outcome(lambda: env.thread.call(env.lookup('vault'), ipc.Message(0x51, (4,)), 0.1)))\n"
-        "sending.pack = true_pack; print(vault.secret())",
+        "packing.pack = true_pack; print(vault.secret())",
         "IpcError b'secret'",
     ),
     Attack(

@@ -108,7 +108,7 @@ class Server(Vault):
     def take(self, extent): return bytes(vm.map(env, extent)[:6])
     def handles(self): return list(env.sys.inventory())
     def where(self): return address(self.view)
-    def tokens(self): return [l.token for links in env.thread.core.sending._links.values() for l in links]
+    def tokens(self): return [l.token for links in env.thread.core.links.values() for l in links]
 
 server = Server()
 print(env.thread.id)

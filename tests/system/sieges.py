@@ -250,7 +250,7 @@ from libexo.ipc.ring import open_ring
 from libexo.transport.ring.layout import short
 CALL, SEND = messages.PacketKind.CALL, messages.PacketKind.SEND
 core, part = env.thread.core, messages.ShortPart(msgspec.msgpack.encode(()))
-def bind(): return core.sending.bind(env.lookup("memory"))
+def bind(): return core.links.bind(env.lookup("memory"))
 def flood(count=1, kind=CALL):
     links = [quietly(bind) for _ in range(count)]
     for number in itertools.count(1):
@@ -273,7 +273,7 @@ FLOODS = (
         "def once():\n"
         "    link = bind()\n"
         "    core.post(link.partner, ipc.Message(0x42, (2,)), CALL, timed=False)\n"
-        "    core.sending.unlink(link)\n"
+        "    core.links.unlink(link)\n"
         "repeat(once)",
     ),
     Siege(

@@ -126,7 +126,7 @@ def test_calls_through_a_ring(booted: System, server: Running) -> None:
     single = [await stub.echo(bytes([n])) for n in range(50)]
     many = await asyncio.gather(*(stub.echo(b"%d" % n) for n in range(20)))
     return (single == [bytes([n]) for n in range(50)], many == [b"%d" % n for n in range(20)],
-            stub._link.rings, len(thread.core.sending._links[stub._link.partner]), await stub.rings())
+            stub._link.rings, len(thread.core.links[stub._link.partner]), await stub.rings())
 """
     assert said(booted, body) == "True True True 1 1"
 

@@ -14,7 +14,7 @@ from kernel.abi.messages import IpcCode, Phase
 from libexo.environment import home
 from libexo.errors import IpcError
 from libexo.ipc import READY
-from libexo.ipc.exchange import Exchange
+from libexo.ipc.exchange import Outgoing
 from libexo.l4.engine.copying import Limit
 from libexo.l4.format.items import GrantItem
 from libexo.l4.format.registers import Registers
@@ -90,7 +90,7 @@ class Context:
         """What the message under way grants."""
         self._core = thread.core
         self._host = thread.environment.host
-        self._under_way: Exchange | None = None
+        self._under_way: Outgoing | None = None
         """Its message, while it waits for that to be taken or answered."""
         self._holds = False
         """Whether a receiver that waits is held on to after the time of the send phase, which is next to none."""

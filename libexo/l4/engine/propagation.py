@@ -16,7 +16,7 @@ from libexo.ipc.sending import RECHECK
 from libexo.l4.format.tag import PROPAGATED
 
 if TYPE_CHECKING:
-    from libexo.ipc.exchange import Exchange
+    from libexo.ipc.exchange import Outgoing
     from libexo.l4.engine.context import Context
 
 TURNING = 100_000_000
@@ -49,7 +49,7 @@ def turn(own: "Context", caller: Origin, to: int) -> bool:
     Where *to* is *own*, that is not vital: an answer that comes sooner than the turn is a message like any other.
     """
     core, host = own.thread.core, own.environment.host
-    turned = core.receiving.turn(caller, to)
+    turned = core.receiving.forward(caller, to)
     deadline = host.now() + (TURNING_BACK if to == own.thread.id else TURNING)
     while turned is not None and not turned.done and host.now() < deadline:
         core.receiving.look()
@@ -79,13 +79,13 @@ def keep_bound(own: "Context", specifier: int) -> bool:
     return False
 
 
-def look_after(own: "Context", call: "Exchange") -> int | None:
+def look_after(own: "Context", call: "Outgoing") -> int | None:
     """Look whether *call* is being answered still, where its way fell; return how soon to look again, in ns.
 
     If it is not, or who answers it is gone, it has failed.
     """
     link, sending = call.link, own.thread.core.sending
-    if not link.fallen or call.turned:
+    if not link.fallen or call.forwarded_to:
         return None
     if own.environment.kip.thread(link.receiver) is None or not call.is_coming():
         sending.pump(link)  # what was answered before is taken
@@ -94,7 +94,7 @@ def look_after(own: "Context", call: "Exchange") -> int | None:
     return RECHECK
 
 
-def goes_on(own: "Context", call: "Exchange") -> bool:
+def goes_on(own: "Context", call: "Outgoing") -> bool:
     """Say whether *call*, which failed, only lost its way back: who is to answer lives, and can still send to us.
 
     A binding falls when the redirector changes. The answer comes as a message, like any other.
@@ -102,9 +102,9 @@ def goes_on(own: "Context", call: "Exchange") -> bool:
     error = call.error
     if call.kind != PacketKind.CALL or not isinstance(error, NoPartner) or error.phase is not Phase.RECEIVE:
         return False
-    if not call.link.fallen or own.environment.kip.thread(call.turned or call.link.receiver) is None:
+    if not call.link.fallen or own.environment.kip.thread(call.forwarded_to or call.link.receiver) is None:
         return False
-    call.error, call.over = None, True
+    call.error = None
     return True
 
 

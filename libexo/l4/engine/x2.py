@@ -23,7 +23,7 @@ from kernel.abi.ids import (
 )
 from kernel.abi.messages import IpcCode, PacketKind, Phase
 from libexo.errors import IpcError, IpcTimeout, NoPartner, NoRedirector, TrapRefused
-from libexo.ipc.exchange import Exchange
+from libexo.ipc.exchange import Outgoing, State
 from libexo.ipc.message import Message
 from libexo.ipc.standing import LOOK
 from libexo.l4.engine import answering, preemption, propagation, transfer
@@ -91,7 +91,7 @@ class Engine(Context):
 
     # ------------------------------------------------------------------------------------------- send phase
 
-    def _send(self, to: int, specifier: int, send_time: int) -> Exchange | None:
+    def _send(self, to: int, specifier: int, send_time: int) -> Outgoing | None:
         """Send the message in the registers; return the call, answered or turned, if it is one."""
         self.phase = Phase.SEND
         message = transfer.outgoing(self)
@@ -115,7 +115,7 @@ class Engine(Context):
                 self.thread.remember(turned)
             raise
 
-    def _carry(self, to: int, specifier: int, message: Message, virtual: int) -> Exchange | None:
+    def _carry(self, to: int, specifier: int, message: Message, virtual: int) -> Outgoing | None:
         """Send *message*; again, where the way to its receiver changed (another redirector) before it was taken."""
         soon = self._host.now() + READY_NS
         self._holds = self.deadline_at is not None and self.deadline_at < soon
@@ -130,7 +130,7 @@ class Engine(Context):
                 if gone.phase is Phase.RECEIVE or self.environment.kip.thread(to) is None:
                     raise
 
-    def _post(self, to: int, specifier: int, message: Message, virtual: int) -> Exchange:
+    def _post(self, to: int, specifier: int, message: Message, virtual: int) -> Outgoing:
         """Put the message on its way; while there is no redirector, wait for another."""
         kind = PacketKind.CALL if specifier == to else PacketKind.SEND
         finite = self.deadline_at is not None or self._receive_time != Never
@@ -147,7 +147,7 @@ class Engine(Context):
             except TrapRefused as refused:
                 raise IpcError(IpcCode.OVERFLOW, Phase.SEND, str(refused)) from refused
 
-    def _finish(self, exchange: Exchange) -> Exchange | None:
+    def _finish(self, exchange: Outgoing) -> Outgoing | None:
         """Wait until the message was taken; if it is a call, until it is answered or turned. Raises its error."""
         core, link = self._core, exchange.link
         self._under_way = exchange
@@ -155,10 +155,10 @@ class Engine(Context):
             core.pump_link(link)
             if not exchange.done:
                 core.pump_gate()
-            if exchange.taken and self.phase is Phase.SEND and not exchange.done:
-                self._core.row.receives(exchange.turned or link.receiver)
+            if exchange.state in (State.TAKEN, State.FORWARDED) and self.phase is Phase.SEND:
+                self._core.row.receives(exchange.forwarded_to or link.receiver)
                 self._begin_receiving()
-            if exchange.done or exchange.turned or self._overtaken(exchange):
+            if exchange.done or exchange.forwarded_to or self._overtaken(exchange):
                 break
             again = self._interrupted(exchange) or propagation.look_after(self, exchange)
             if exchange.sequence not in link.exchanges:
@@ -174,7 +174,7 @@ class Engine(Context):
         transfer.sent(self)
         return exchange if exchange.kind == PacketKind.CALL else None
 
-    def _overtaken(self, exchange: Exchange) -> bool:
+    def _overtaken(self, exchange: Outgoing) -> bool:
         """Say whether the call is over because a message of its own satisfies the receive phase before an answer.
 
         Somebody may speak for the partner, or be sent to in its stead. Waiting for the answer is then given up; it
@@ -187,7 +187,7 @@ class Engine(Context):
             self._cancel(phase)
         return phase is not None
 
-    def _interrupted(self, exchange: Exchange) -> int | None:
+    def _interrupted(self, exchange: Outgoing) -> int | None:
         """Give *exchange* up where its phase was aborted, or its time is over; return how soon to try again.
 
         Whose receiver does not tell is in either phase for all we know; the ticket knows, and then that is it.
@@ -219,15 +219,15 @@ class Engine(Context):
         self._polls = at is not None and not sleeps and at < soon
         self.deadline_at = soon if self._polls else at
 
-    def _take_answer(self, call: Exchange) -> tuple[int, MsgTag]:
+    def _take_answer(self, call: Outgoing) -> tuple[int, MsgTag]:
         """Take what answers *call* into the registers, whoever is to answer it by now."""
         while call.answer is None:
             if self.phase is Phase.SEND:
                 self._begin_receiving()
-            if call.over:
-                return self._receive(call.turned or call.link.receiver, None)
-            if call.turned:
-                received = self._receive(call.turned, call)
+            if call.done:
+                return self._receive(call.forwarded_to or call.link.receiver, None)
+            if call.forwarded_to:
+                received = self._receive(call.forwarded_to, call)
                 if received[0]:
                     self._core.abandon(call)
                     return received
@@ -244,7 +244,7 @@ class Engine(Context):
         sending.acknowledge(link, packet)
         return transfer.answered(self, packet, link.receiver, tag)
 
-    def _receive(self, specifier: int, call: Exchange | None) -> tuple[int, MsgTag]:
+    def _receive(self, specifier: int, call: Outgoing | None) -> tuple[int, MsgTag]:
         """Receive from *specifier*, in the time left; for a turned *call*, until it is turned on (nilthread)."""
         core = self._core
         core.row.receives(specifier)
@@ -266,7 +266,7 @@ class Engine(Context):
                 return transfer.receive(self, arrival)
             if call is not None:
                 core.pump_link(call.link)
-                if call.turned != specifier:
+                if call.forwarded_to != specifier:
                     return NIL_THREAD, MsgTag(0)
             if closed and not (told and self._is_known(specifier)):
                 told = propagation.keep_bound(self, specifier)
@@ -280,7 +280,7 @@ class Engine(Context):
             self._sleep(specifier, call, told=told or not closed)
             woken = True
 
-    def _sleep(self, specifier: int, call: Exchange | None, *, told: bool) -> None:
+    def _sleep(self, specifier: int, call: Outgoing | None, *, told: bool) -> None:
         """Wait for news; meanwhile, a thread of this environment may put a message into our hands.
 
         Nobody has *told* us of the partner's end when messages to it are redirected: then it is looked after.

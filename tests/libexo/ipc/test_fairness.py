@@ -17,8 +17,8 @@ def flood(stage: Theatre, b: Puppet, bindings: int) -> Puppet:
     """Have somebody send *b* a hundred messages over each of so many *bindings*; b has taken some."""
     a = stage.puppet("a")
     for _ in range(bindings):
-        link = core(a).sending.bind(b.thread)
-        core(a).sending.prefer(link)
+        link = core(a).links.bind(b.thread)
+        core(a).links.prefer(link)
         for _ in range(100):
             post(a, b, FLOOD, kind=SEND)
     assert [taken(b) for _ in range(20)] == [(FLOOD,)] * 20
@@ -112,7 +112,7 @@ def test_a_closed_receive_is_not_shut_out() -> None:
     with theatre() as stage:
         a, b, c = (stage.puppet(name) for name in "abc")
         for _ in range(6):
-            core(a).sending.prefer(core(a).sending.bind(b.thread))
+            core(a).links.prefer(core(a).links.bind(b.thread))
             for _ in range(1000):
                 post(a, b, FLOOD, kind=SEND)
         looked = [taken(b, c.thread) for _ in range(8)]

@@ -19,9 +19,9 @@ from kernel.abi.messages import (
     StringPart,
 )
 from libexo.errors import IpcError, IpcTimeout, NoPartner
+from libexo.ipc.exchange import State
 from libexo.ipc.message import Message
-from libexo.ipc.sending import OVERDUE
-from libexo.ipc.turning import TURNS
+from libexo.ipc.sending import FORWARDS, OVERDUE
 from tests.kernel.puppets import Puppet, theatre
 from tests.libexo.moves import CALL, SEND, back, came_back, core, message, origin, packet, post, pumped, taken
 
@@ -99,8 +99,8 @@ def test_a_ticket_with_anything_on_it(ticket: int) -> None:
     with theatre() as stage:
         a, b = stage.pair()
         link = packet(a, b, Packet(CALL, 1, words=(1,), flags=PacketFlags.TIMED))
-        link.send_ticket.post(ticket)
-        link.answer_ticket.post(ticket)
+        link.tickets.send.post(ticket)
+        link.tickets.answer.post(ticket)
         expected = (1,) if ticket == 1 else None
         first = taken(b)
         packet(a, b, Packet(SEND, 2, words=(2,)))
@@ -125,7 +125,7 @@ def test_a_ticket_filled_to_the_brim() -> None:
         packet(a, b, Packet(SEND, 1))
         taken(b)
         [peer] = core(b).receiving._peers.values()
-        peer.send_ticket = Full()
+        peer.tickets.send = Full()
         packet(a, b, Packet(SEND, 2, flags=PacketFlags.TIMED))
 
         assert (taken(b), core(b).statistics["withdrawn"]) == (None, 1)
@@ -169,7 +169,7 @@ def test_answers_that_nobody_speaks_of_are_forgotten() -> None:
 
         assert first is not None
         assert (first.done, isinstance(first.error, IpcError)) == (True, True)
-        assert len(core(b).receiving.followed.answers) == 1024
+        assert len(core(b).receiving.answers) == 1024
 
 
 ANSWERS: list[tuple[str, object, list[bytes], str]] = [
@@ -271,7 +271,7 @@ def test_turned_back_without_having_been_turned() -> None:
             back(b, caller, Packet(TURN, 1, 0, (to,)))
         core(a).pump()
 
-        assert (exchange.turned, core(a).statistics["unexpected_answer"]) == (c.thread, 4)
+        assert (exchange.forwarded_to, core(a).statistics["unexpected_answer"]) == (c.thread, 4)
         assert core(a).withdraw(exchange) is Phase.RECEIVE
 
 
@@ -279,14 +279,14 @@ def test_turned_to_everybody() -> None:
     """Partners that turn calls to ever new threads do not fill the caller's table of bindings."""
     with theatre() as stage:
         a, b = stage.pair()
-        others = [stage.puppet(f"c{n}") for n in range(TURNS + 8)]
+        others = [stage.puppet(f"c{n}") for n in range(FORWARDS + 8)]
         for other in others:
             turn(a, b, other.thread)()
             core(a).pump()
-            [exchange] = core(a).sending.turning.calls
+            [exchange] = core(a).sending._forwarded
             core(a).abandon(exchange)
 
-        assert len(a.environment.outgoing) == TURNS + 1
+        assert len(a.environment.outgoing) == FORWARDS + 1
 
 
 def test_taken_by_nobody() -> None:
@@ -297,7 +297,7 @@ def test_taken_by_nobody() -> None:
         core(b).receiving.look()
         [arrival] = core(b).receiving._held
         back(b, core(b).receiving.origin(arrival), Packet(TAKEN, 1))
-        told = pumped(a, exchange).taken
+        told = pumped(a, exchange).state is State.TAKEN
 
         assert (told, exchange.done, core(a).withdraw(exchange)) == (True, False, Phase.SEND)
 
@@ -310,7 +310,7 @@ def test_a_link_whose_partner_empties_the_tickets() -> None:
         core(b).receiving.look()
         [arrival] = core(b).receiving._held
         assert arrival.peer is not None
-        arrival.peer.send_ticket.claim()
+        arrival.peer.tickets.send.claim()
         assert core(a).give_up(exchange, "in time") < OVERDUE
         stage.pass_time(OVERDUE / 1e6 + 1)
         with pytest.raises(IpcTimeout, match="claimed the answer"):

@@ -8,7 +8,7 @@ from kernel.abi.limits import MAX_HANDLES
 from kernel.abi.messages import FpagePart, GrantPart, IpcCode, MapPart, Packet, PacketKind, Part, Phase
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from libexo.errors import IpcError, IpcTimeout, NoPartner, TrapRefused
-from libexo.ipc.exchange import Exchange
+from libexo.ipc.exchange import Outgoing
 from libexo.ipc.message import FpageItem, GrantItem, Item, MapItem, Message
 from tests.kernel.puppets import Puppet, Theatre, theatre
 from tests.libexo.moves import CALL, SEND, came_back, core, message, origin, packet, post, pumped, taken
@@ -19,7 +19,7 @@ ALL = int(ALL_RIGHTS)
 
 def pass_on(
     a: Puppet, b: Puppet, *items: Item, kind: PacketKind = SEND, timed: bool = False, accepts: int = 64
-) -> Exchange:
+) -> Outgoing:
     return core(a).post(b.thread, Message(items=items), kind, timed=timed, accepts=accepts)
 
 
@@ -71,23 +71,23 @@ def test_extents_of_an_fpage() -> None:
         assert [handle for _, _, handle, _ in item.extents] == [capability.handle for capability in b.caps]
 
 
-def withdrawn(stage: Theatre, a: Puppet, b: Puppet, exchange: Exchange) -> None:
+def withdrawn(stage: Theatre, a: Puppet, b: Puppet, exchange: Outgoing) -> None:
     assert core(a).withdraw(exchange) is Phase.SEND
     assert taken(b) is None
 
 
-def refused(stage: Theatre, a: Puppet, b: Puppet, exchange: Exchange) -> None:
+def refused(stage: Theatre, a: Puppet, b: Puppet, exchange: Outgoing) -> None:
     core(b).receiving.window = lambda _: 0
     assert taken(b) is None
     core(a).pump()
 
 
-def receiver_died(stage: Theatre, a: Puppet, b: Puppet, exchange: Exchange) -> None:
+def receiver_died(stage: Theatre, a: Puppet, b: Puppet, exchange: Outgoing) -> None:
     stage.kill(b)
     core(a).pump()
 
 
-def abandoned(stage: Theatre, a: Puppet, b: Puppet, exchange: Exchange) -> None:
+def abandoned(stage: Theatre, a: Puppet, b: Puppet, exchange: Outgoing) -> None:
     core(a).abandon(exchange)
     assert taken(b) is None
 
@@ -95,7 +95,7 @@ def abandoned(stage: Theatre, a: Puppet, b: Puppet, exchange: Exchange) -> None:
 @pytest.mark.parametrize("how", [withdrawn, refused, receiver_died, abandoned])
 @pytest.mark.parametrize("item", [MapItem, GrantItem])
 def test_what_nobody_took_is_not_given_away(
-    item: type[MapItem | GrantItem], how: Callable[[Theatre, Puppet, Puppet, Exchange], None]
+    item: type[MapItem | GrantItem], how: Callable[[Theatre, Puppet, Puppet, Outgoing], None]
 ) -> None:
     """However a message ends that was not taken, what it offered is the sender's, and offered no longer."""
     with theatre() as stage:

@@ -5,7 +5,7 @@ import pytest
 from kernel.abi.ids import ANY_THREAD
 from kernel.abi.messages import IpcCode, PacketKind, Phase
 from libexo.errors import IpcError
-from libexo.ipc.exchange import Exchange
+from libexo.ipc.exchange import Outgoing
 from libexo.ipc.message import Message
 from libexo.ipc.receiving import PENDING
 from tests.kernel.puppets import Puppet, theatre
@@ -17,7 +17,7 @@ LONG = ROOM // 8
 
 def send(
     a: Puppet, b: Puppet, number: int, size: int, kind: PacketKind = SEND, *, timed: bool = False
-) -> Exchange:
+) -> Outgoing:
     return core(a).post(b.thread, Message(words=(number,), items=(bytes(size),)), kind, timed=timed)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from kernel.abi.messages import Packet, PacketKind, Phase
 from libexo.errors import NoPartner
-from libexo.ipc.exchange import Exchange
+from libexo.ipc.exchange import Outgoing
 from libexo.ipc.message import Message, Origin
 from libexo.ipc.wire import TELLS
 from tests.kernel.controls import root
@@ -22,7 +22,7 @@ class Scene:
     def __init__(self, stage: Theatre) -> None:
         self.boss, self.chief = root(stage), stage.puppet("chief")
         self.a, self.b = stage.pair()
-        self.call: Exchange = post(self.a, self.b, 1, timed=True)
+        self.call: Outgoing = post(self.a, self.b, 1, timed=True)
         self.caller: Origin = origin(self.b)
 
     def answer(self) -> None:
@@ -30,11 +30,11 @@ class Scene:
         core(self.b).answer(self.caller, Message(words=(2,)))
         assert len(came_back(self.call.link)) == 1
 
-    def redirect(self) -> Exchange:
+    def redirect(self) -> Outgoing:
         self.boss.sys.space_control(self.a.thread, 0, 0, 0, self.chief.thread)
         return pumped(self.a, self.call)
 
-    def arrives(self, flags: int = 0) -> Exchange:
+    def arrives(self, flags: int = 0) -> Outgoing:
         """The answer arrives after all."""
         back(self.b, self.caller, Packet(REPLY, self.caller.sequence, words=(2,), flags=flags))
         return pumped(self.a, self.call)
@@ -53,7 +53,7 @@ def test_an_answer_on_its_way_is_waited_for(scene: Scene) -> None:
     exchange = scene.arrives()
 
     assert (before, exchange.reply, exchange.error) == (False, Message(words=(2,)), None)
-    assert core(scene.a).sending.sources() == []
+    assert core(scene.a).links.that_wait() == []
 
 
 def test_no_answer_can_be_given_after_that(scene: Scene) -> None:
@@ -83,7 +83,7 @@ def test_nonsense_on_a_way_that_fell(scene: Scene) -> None:
     exchange = scene.redirect()
     core(scene.a).sending.break_link(exchange.link)
 
-    assert (exchange.done, core(scene.a).sending.sources()) == (True, [])
+    assert (exchange.done, core(scene.a).links.that_wait()) == (True, [])
 
 
 def test_what_was_not_taken_is_sent_again(scene: Scene) -> None:

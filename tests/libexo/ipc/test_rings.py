@@ -15,7 +15,6 @@ from libexo.errors import NoPartner, RemoteError
 from libexo.ipc import Message
 from libexo.ipc.exchange import Link
 from libexo.ipc.ring import open_paid
-from libexo.ipc.wire import RING
 from libexo.stub import Interface, operation, serve
 from libexo.testing.rings import over_rings
 from libexo.transport.ring.layout import Word
@@ -205,7 +204,7 @@ def test_a_ring_that_is_announced_again() -> None:
 
     def insists(env: Environment) -> bytes:
         board = connected(env)
-        env.thread.core.sending.ask(link_of(board), RING)
+        env.thread.core.sending.announce_ring(link_of(board))
         return board.echo(b"a")
 
     with servers() as system:
@@ -275,7 +274,7 @@ def test_a_server_that_never_reads_right() -> None:
                 list(map(board.post, range(3000)))
             board.echo(b"")
             board.echo(b"")
-        return len(env.thread.core.sending._links[board._remote._thread]), len(env.sys.inventory())  # type: ignore[attr-defined]
+        return len(env.thread.core.links[board._remote._thread]), len(env.sys.inventory())  # type: ignore[attr-defined]
 
     with servers() as system:
         system.spawn(lambda env: serve(BoardServer(), "board", env), "board")

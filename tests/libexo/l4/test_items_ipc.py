@@ -379,7 +379,7 @@ def test_an_answer_that_lies() -> None:
             assert origin.peer is not None
             words = mapping()
             packet = Packet(PacketKind.REPLY, origin.sequence, 0, words, (FpagePart(((0, PAGE, 7),)),), 0, 2)
-            origin.peer.answer_ticket.claim()
+            origin.peer.tickets.answer.claim()
             core.open_inbox().send(origin.peer.token, (ENCODE(packet),))
         return None
 
