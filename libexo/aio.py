@@ -21,7 +21,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kernel.abi.ids import ANY_THREAD, show_thread
+from kernel.abi.ids import ANY_THREAD, NIL_THREAD, show_thread
 from kernel.abi.limits import MAX_OFFERS, SHORT_STRING
 from kernel.abi.messages import IpcCode, PacketKind, Phase
 from libexo import timeouts
@@ -29,17 +29,19 @@ from libexo.errors import (
     BrokenRing,
     Ended,
     GateClosed,
+    IpcError,
     IpcTimeout,
     NoPartner,
     NotFound,
 )
 from libexo.host.loopwatch import AGAIN, LoopWatch
-from libexo.ipc import READY
-from libexo.ipc.exchange import Exchange, Link, Outgoing
-from libexo.ipc.message import Message, Origin
+from libexo.ipc.exchange import Link
+from libexo.ipc.message import Message
+from libexo.ipc.operation import Operation
 from libexo.ipc.ring import open_ring
 from libexo.ipc.wire import TELL
-from libexo.stub import Interface, Operation, Server
+from libexo.stub import Interface, Server
+from libexo.stub import Operation as StubOperation
 from libexo.stub.call import DEFERRED
 from libexo.stub.client import PATIENCE, TRANSPORTS, Remote
 from libexo.stub.repeating import Repeats
@@ -72,17 +74,18 @@ class Thread:
     def __init__(self, environment: "Environment") -> None:
         """Serve *environment*'s thread on the running loop."""
         self.environment = environment
-        self.core = environment.thread.core
+        self._thread = environment.thread
+        self.core = self._thread.core
         self.id = environment.thread.id
         self._loop = asyncio.get_running_loop()
         environment.own()
         if environment.host.lends:
             environment.share()  # asyncio.to_thread may bring other threads at any time
-        self._exchanges: dict[Outgoing, asyncio.Future[None]] = {}
-        self._receivers: list[tuple[int, asyncio.Future[Received]]] = []
+        self._operations: dict[Operation, asyncio.Future[Any]] = {}
+        self._timer: asyncio.Handle | None = None
         self._watch = LoopWatch(self._loop, self._pump)
         self._watch.doze(self.core.outside)
-        self.core.answer = self._answer
+        self.core.receiving.on_ring_answer = self._watch.soon
 
     async def call(
         self, to: int, message: Message, timeout: float | None = None, *, accepts: int = MAX_OFFERS
@@ -91,17 +94,13 @@ class Thread:
 
         *accepts* is how many capabilities the answer may bring.
         """
-        timeout = timeouts.seconds(timeout)
-        exchange, left = await self._post(to, message, PacketKind.CALL, timeout, accepts)
-        await self._finish(exchange, timeout, left)
-        assert exchange.reply is not None
-        return exchange.reply
+        reply: Message
+        _, reply = await self._run(await self._post(to, message, PacketKind.CALL, timeout, accepts))
+        return reply
 
     async def send(self, to: int, message: Message, timeout: float | None = None) -> None:
         """Send *message* to *to*; return when it was taken."""
-        timeout = timeouts.seconds(timeout)
-        exchange, left = await self._post(to, message, PacketKind.SEND, timeout)
-        await self._finish(exchange, timeout, left)
+        await self._run(await self._post(to, message, PacketKind.SEND, timeout))
 
     async def tell(self, to: int, label: int, number: int, string: bytes) -> None:
         """Send a message of one word and one string that nobody answers. Raises NoPartner.
@@ -128,18 +127,10 @@ class Thread:
 
     async def receive(self, sender: int, timeout: float | None = None) -> Received:
         """Receive from *sender* only. Several may wait at once; the first whose sender it is gets a message."""
-        timeout = timeouts.seconds(timeout)
+        until, timeout = self._thread.deadline(timeout)
         self.core.open_inbox()
-        future: asyncio.Future[Received] = self._loop.create_future()
-        self._receivers.append((sender, future))
-        self._pump()
-        try:
-            return await asyncio.wait_for(future, None if timeout is None else max(timeout, READY))
-        except TimeoutError:
-            text = f"no message from {show_thread(sender)} within {timeout} s"
-            raise IpcTimeout(Phase.RECEIVE, text) from None
-        finally:
-            self._receivers = [entry for entry in self._receivers if entry[1] is not future]
+        received: Received = await self._run(self._thread.operation(None, sender, until, timeout))
+        return received
 
     def reply(self, to: Message, message: Message) -> None:
         """Answer the received message *to*. Raises NoPartner, IpcTimeout when its sender waits no longer."""
@@ -147,98 +138,85 @@ class Thread:
 
     def close(self) -> None:
         """Leave the loop; the thread itself goes on."""
+        self._plan(None)
         self._watch.close()
-        if self.core.answer == self._answer:
-            self.core.answer = self.core.receiving.answer
+        self.core.receiving.on_ring_answer = None
 
     async def _post(
         self, to: int, message: Message, kind: PacketKind, timeout: float | None, accepts: int = MAX_OFFERS
-    ) -> tuple[Outgoing, float | None]:
-        """Send *message* on its way, waiting for room if need be; return how long is left of *timeout*, too."""
-        end = None if timeout is None else self._loop.time() + max(timeout, READY)
+    ) -> Operation:
+        """Send *message* on its way, waiting for room if need be; return what waits for its end."""
+        until, timeout = self._thread.deadline(timeout)
         while True:
             exchange = self.core.post(to, message, kind, timed=timeout is not None, accepts=accepts)
-            left = None if end is None else end - self._loop.time()
             if exchange.error is None or exchange.error.code != IpcCode.OVERFLOW:
-                return exchange, left
+                return self._thread.operation(exchange, NIL_THREAD, until, timeout)
             self._watch.soon()  # to look for room may have brought answers
-            if left is not None and left <= 0:
+            if until is not None and self.core.now() >= until:
                 raise IpcTimeout(Phase.SEND, f"no room for a message to {show_thread(to)} within {timeout} s")
             await asyncio.sleep(AGAIN)
 
-    async def _finish(self, exchange: Outgoing, timeout: float | None, patience: float | None) -> None:
-        """Wait for the end of *exchange*, for *patience* seconds at first. Raises its error, or IpcTimeout."""
-        future = self._exchanges[exchange] = self._loop.create_future()
+    async def _run(self, operation: Operation) -> Any:  # noqa: ANN401 - as of the operation
+        """Wait until *operation* is over; return its result. Raises IpcError, GateClosed, Ended."""
+        future = self._operations[operation] = self._loop.create_future()
+        operation.woken = True
         self._watch.soon()
         try:
-            while not exchange.done:
-                await asyncio.wait([future], timeout=patience)
-                if not exchange.done:
-                    patience = self.core.give_up(exchange, f"within {timeout} s") / 1e9
+            return await future
         except asyncio.CancelledError:
-            self.core.abandon(exchange)
+            operation.abandon()
             raise
         finally:
-            del self._exchanges[exchange]
-        if exchange.error is not None:
-            raise exchange.error
-
-    def _answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Exchange:
-        """Answer, in the place of the core: what must wait for room in a ring is looked after from now on."""
-        if origin.peer is not None and origin.peer.line is not None:
-            self._watch.soon()
-        return self.core.receiving.answer(origin, message, tells=tells, virtual=virtual)
+            del self._operations[operation]
 
     def _pump(self) -> None:
-        """Something may have arrived: take it in, wake who waited for it, and look at what to watch next."""
+        """Something may have happened: let every operation go on, and look at what to watch next."""
         self._watch.wake()
         try:
             self.core.pump()
-            delivered = self._deliver()
+            some_ended = sum([self._goes_on(*each) for each in self._operations.items()])
         except (GateClosed, Ended) as gone:
             self._fail(gone)
             return
+        self._plan(min((at for one in self._operations if (at := one.deadline) is not None), default=None))
         sources = self._sources()
         self._watch.doze(sources)
-        if delivered or any(getattr(source, "is_ready", False) for source in sources):
+        if some_ended or any(getattr(source, "is_ready", False) for source in sources):
             self._watch.soon()  # to take it may have been a trap: upcalls that came meanwhile are kept
+
+    def _goes_on(self, operation: Operation, future: "asyncio.Future[Any]") -> bool:
+        """Let *operation* go on, and wake the task that waits for it if it is over: True."""
+        if future.done():
+            return False
+        try:
+            if not operation.settle():
+                return False
+            future.set_result(operation.result)
+        except IpcError as error:
+            operation.abandon()
+            future.set_exception(error)
+        return True
+
+    def _plan(self, at: int | None) -> None:
+        """Look again at that time, in ns, whatever happens until then."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if at is not None:
+            self._timer = self._loop.call_later(max(0, at - self.core.now()) / timeouts.SECOND, self._pump)
 
     def _sources(self) -> "list[Source]":
         """Return what may bring something that somebody waits for."""
         sources = self.core.sources()
-        if not self._receivers and not any(exchange.forwarded_to for exchange in self._exchanges):
+        if not any(operation.awaited for operation in self._operations):
             inbox = self.core.receiving.inbox
             return [source for source in sources if source is not inbox]
         return sources
 
-    def _deliver(self) -> bool:
-        """Wake who has what it waited for; say whether anybody has."""
-        delivered = False
-        for exchange, waiting in self._exchanges.items():
-            if exchange.forwarded_to and not exchange.done:
-                self._await_turned(exchange)
-            if exchange.done and not waiting.done():
-                waiting.set_result(None)
-                delivered = True
-        for sender, future in self._receivers:
-            if not future.done() and (received := self.core.take(sender)) is not None:
-                future.set_result(received)
-                delivered = True
-        return delivered
-
-    def _await_turned(self, exchange: Outgoing) -> None:
-        """The answer comes as a message of another thread: take it, if it is there."""
-        self.core.open_inbox()
-        received = self.core.take(exchange.forwarded_to, exchange.accepts)
-        if received is not None:
-            self.core.abandon(exchange)
-            exchange.reply = received[1]
-
     def _fail(self, error: GateClosed | Ended) -> None:
         """Nothing will come any more: the kernel is gone, or the thread was deleted."""
         self.close()
-        futures: list[asyncio.Future[Any]] = [*self._exchanges.values(), *(f for _, f in self._receivers)]
-        for future in futures:
+        for future in self._operations.values():
             if not future.done():
                 future.set_exception(error)
 
@@ -282,7 +260,7 @@ class _Stub:
                     raise
                 await asyncio.sleep(_LOOK_AGAIN)
 
-    async def _call(self, operation: Operation, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
+    async def _call(self, operation: StubOperation, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
         remote, repeats = self._remote, Repeats(self._thread.environment.host.now)
         request = remote.request(operation, arguments, operation.encode(arguments))
         while True:
@@ -298,7 +276,7 @@ class _Stub:
                 self._link = None
                 remote.lost(operation, gone, repeats)
 
-    async def _tell(self, server: int, operation: Operation, request: Message) -> None:
+    async def _tell(self, server: int, operation: StubOperation, request: Message) -> None:
         """Send *request*, which nobody answers."""
         string = request.items[0]
         if operation.is_plain and self._remote.timeout is None and isinstance(string, bytes):

@@ -131,6 +131,8 @@ class Exchange(msgspec.Struct, eq=False):
     given: tuple[int, ...] = ()
     """The offers made for it."""
     state: State = State.POSTED
+    forwarded_to: int = 0
+    """The thread that is to answer a call, while it is FORWARDED."""
     error: IpcError | None = None
 
     @property
@@ -155,8 +157,6 @@ class Outgoing(Exchange, kw_only=True):
     """In which phase its ticket was taken back: it is as good as withdrawn."""
     deserted: bool = False
     """Nobody waits for it any more, but its tickets are in the receiver's hands."""
-    forwarded_to: int = 0
-    """The thread that is to answer, while it is FORWARDED."""
     held: int = 0
     """When its time was over, and its receiver may have waited for it even so."""
     overdue: int = 0

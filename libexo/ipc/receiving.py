@@ -76,6 +76,8 @@ class Receiving:
         """How many bytes the inbox holds for others, and what arrived may weigh: see `libexo.transport.base`."""
         self.window: Callable[[Packet], int] = lambda _packet: MAX_OFFERS
         """How many capabilities of a message are wanted: one that brings more is refused."""
+        self.on_ring_answer: Callable[[], None] | None = None
+        """Told when an answer went into a ring, in which it may wait for room."""
         self._environment = environment
         self._host = environment.host
         self._kip = environment.kip
@@ -379,6 +381,8 @@ class Receiving:
         messages.check(message)
         if peer.line is not None:
             self.recheck(origin)  # a ring takes what nobody will read
+            if self.on_ring_answer is not None:
+                self.on_ring_answer()
         if not self._waits(origin):
             raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} waits for no answer")
         sequence, flags = origin.sequence, TELLS if tells else 0

@@ -22,6 +22,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from kernel.abi.gate import Upcall
+from kernel.abi.ids import show_thread
 from kernel.abi.messages import Label
 from libexo.errors import Ended
 from libexo.ipc.exchange import Outgoing
@@ -59,7 +60,10 @@ class Rendezvous:
         self.receiving = Receiving(environment, thread, self.statistics)
         self.row = self.sending.row
         """Where it says for whom it waits."""
+        self.kip = environment.kip
         # The hot ones at hand, without a call in between.
+        self.now = environment.host.now
+        self.wait = environment.host.wait
         self.post = self.sending.post
         self.links = self.sending.links
         self.link = self.links.link
@@ -106,10 +110,6 @@ class Rendezvous:
         self.waker = waker
         self.outside = (self._gate, waker)
 
-    def wait_for(self) -> "tuple[Source, ...]":
-        """Return what brings news from outside IPC."""
-        return self.outside
-
     def sources(self) -> "list[Source]":
         """Return everything that may bring something: the gate, the inbox if open, links that wait."""
         sources: list[Source] = [*self.outside]
@@ -128,6 +128,15 @@ class Rendezvous:
         """The time of a receive from *sender* is over *since* then: say whether a message is on its way even so."""
         link = self.known(sender)
         return comes(self._environment, self.thread, link, self.receiving.peers, since)
+
+    def look_after(self, call: Outgoing) -> None:
+        """Look whether *call*, whose way fell, is being answered still; if not, it has failed."""
+        link = call.link
+        if self.kip.thread(link.receiver) is None or not call.is_coming():
+            self.sending.pump(link)  # what was answered before is taken
+            if not call.done:
+                text = f"the binding to thread {show_thread(link.partner)} fell"
+                self.sending.fail(call, call.cut_off(text))
 
     def close(self) -> None:
         """Close every link and the inbox."""

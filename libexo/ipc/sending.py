@@ -254,9 +254,11 @@ class Sending:
             check(packet)
             if exchange.deserted:
                 self._unexpected(exchange.link, packet)
+            elif exchange.kind != CALL:
+                pass
             elif exchange.apart:
                 exchange.answer = packet, frames
-            elif exchange.kind == CALL:
+            else:
                 exchange.reply = self._read(exchange, packet, frames)
         except (ValueError, TrapRefused) as error:
             self._cut(exchange, packet, error)

@@ -8,20 +8,20 @@ Time-outs are in seconds: None and infinity wait for ever, 0 asks for a partner 
 the receiver has taken the message. A failed IPC raises an `IpcError` with the X.2 code and phase. The X.2 system
 call itself, with virtual registers and both phases in one, is `libexo.l4.Ipc`, over the same core.
 
-A channel or inbox that *shows all* is one into which `Host.wait` itself looks: nothing it holds can be missed by
-waiting for it. Any other is tried before it is waited for, because its descriptor may tell of news only.
+Each is an `Operation`, which is waited for here.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kernel.abi.ids import ANY_LOCAL_THREAD, ANY_THREAD, USER_BASE, show_thread, thread_number
+from kernel.abi.ids import ANY_THREAD, NIL_THREAD, show_thread
 from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.messages import PacketKind, Phase
 from libexo import timeouts
 from libexo.errors import IpcTimeout, NoPartner
 from libexo.ipc.exchange import Outgoing
 from libexo.ipc.message import Message, Origin
+from libexo.ipc.operation import Operation
 from libexo.ipc.rendezvous import Rendezvous
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 READY = 0.002
 """What a time-out of zero allows a partner that does not say that it waits, in seconds (`libexo.ipc.standing`)."""
-_ANY = (ANY_THREAD, ANY_LOCAL_THREAD)
 
 
 class Thread:
@@ -64,18 +63,20 @@ class Thread:
         """
         if to == self.id:
             raise self._is_caller()
-        deadline, timeout = (None, None) if timeout is None else self._deadline(timeout)
-        exchange = self.core.post(to, message, PacketKind.CALL, timed=timeout is not None, accepts=accepts)
-        return self.answer_to(exchange, deadline, timeout)
+        until, timeout = (None, None) if timeout is None else self.deadline(timeout)
+        call = self.core.post(to, message, PacketKind.CALL, timed=timeout is not None, accepts=accepts)
+        return self.answer_to(call, until, timeout)
 
-    def answer_to(
-        self, exchange: Outgoing, deadline: int | None = None, timeout: float | None = None
-    ) -> Message:
-        """Wait for the answer to a call that is under way, and return it."""
-        self._finish(exchange, deadline, timeout)
-        if exchange.reply is None:
-            return self._await_turned(exchange, deadline, timeout)
-        return exchange.reply
+    def answer_to(self, call: Outgoing, until: int | None = None, timeout: float | None = None) -> Message:
+        """Wait for the answer to *call*, which is under way, and return it."""
+        operation = self.operation(call, NIL_THREAD, until, timeout)
+        try:
+            _, message = operation.run()
+        finally:
+            if call.forwarded_to:
+                self.core.row.rests()
+        reply: Message = message
+        return reply
 
     def send(self, to: int, message: Message, timeout: float | None = None) -> None:
         """Send *message* to *to*; return when it was taken. To a thread that waits for an answer: answer it.
@@ -88,9 +89,9 @@ class Thread:
             return
         if to == self.id:
             raise self._is_caller()
-        deadline, timeout = (None, None) if timeout is None else self._deadline(timeout)
+        until, timeout = (None, None) if timeout is None else self.deadline(timeout)
         exchange = self.core.post(to, message, PacketKind.SEND, timed=timeout is not None)
-        self._finish(exchange, deadline, timeout)
+        self.operation(exchange, NIL_THREAD, until, timeout).run()
 
     def wait(self, timeout: float | None = None) -> tuple[int, Message]:
         """Receive from anybody: return the sender's thread id and the message."""
@@ -106,35 +107,18 @@ class Thread:
         self, sender: int, watch: Sequence["Source"], timeout: float | None = None
     ) -> tuple[int, Message] | None:
         """Receive, or return None when one of *watch* may have something. For servers that serve more than IPC."""
+        until, timeout = (None, None) if timeout is None else self.deadline(timeout)
+        operation = self.operation(None, sender, until, timeout)
+        operation.watch = tuple(watch)
         row = self.core.row
         row.receives(sender)
         try:
-            return self._receive(sender, watch, timeout)
+            received: tuple[int, Message] | None = operation.run()
         finally:
             row.rests()
-
-    def _receive(
-        self, sender: int, watch: Sequence["Source"], timeout: float | None
-    ) -> tuple[int, Message] | None:
-        core, woken = self.core, False
-        deadline = None if timeout is None else self._deadline(timeout)[0]
-        bound = sender not in _ANY and self._keep_bound(sender)
-        while True:
-            if woken or core.must_look():  # else waiting shows what there is, at the gate, too
-                core.pump_gate()
-                received = core.take(sender)
-                if received is not None:
-                    self.remember(received[1].origin)
-                    return received
-            if bound and core.known(sender) is None:
-                raise NoPartner(Phase.RECEIVE, f"thread {show_thread(sender)} ended meanwhile")
-            if woken and watch:
-                return None
-            if deadline is not None and self._host.now() >= deadline:
-                raise IpcTimeout(Phase.RECEIVE, f"no message from {show_thread(sender)} within {timeout} s")
-            inbox = core.receiving.inbox or core.open_inbox()
-            self._host.wait((*core.outside, inbox, *watch), deadline)
-            woken = True
+        if received is not None:
+            self.remember(received[1].origin)
+        return received
 
     def reply(self, to: "int | Message", message: Message) -> None:
         """Answer the call of thread *to*, or the received message *to*.
@@ -190,62 +174,20 @@ class Thread:
         if origin is not None and origin.answers:
             self.callers[origin.actual or origin.sender] = origin
 
-    def _keep_bound(self, sender: int) -> bool:
-        """Bind to the one partner of a closed receive, so that the kernel says when it is gone."""
-        if sender == self.id or thread_number(sender) < USER_BASE:
-            return False
-        self.core.link(sender)
-        return True
+    def operation(
+        self, exchange: Outgoing | None, source: int, until: int | None, timeout: float | None
+    ) -> Operation:
+        """Return what sends *exchange*, then receives from *source*, within *timeout*: see `deadline`."""
+        accepts = exchange.accepts if exchange is not None else None
+        if timeout is None:
+            return Operation(self.core, exchange, source, accepts=accepts)
+        holds = timeout < READY
+        return Operation(
+            self.core, exchange, source, until, f"within {timeout} s", holds=holds, accepts=accepts
+        )
 
-    def _finish(self, exchange: Outgoing, deadline: int | None, timeout: float | None) -> None:
-        """Wait until *exchange* has ended, or is turned. Raises its error, or IpcTimeout."""
-        core, link = self.core, exchange.link
-        woken = False
-        while True:
-            if woken or not link.shows_all:
-                core.pump_link(link)
-            if woken and not exchange.done:
-                core.pump_gate()
-            if exchange.done or exchange.forwarded_to:
-                break
-            if deadline is not None and self._host.now() >= deadline:
-                again = core.hold(exchange) if timeout is not None and timeout < READY else 0
-                deadline = self._host.now() + (again or core.give_up(exchange, f"within {timeout} s"))
-                continue
-            self._host.wait((link.channel, *core.outside), deadline)
-            woken = True
-        if exchange.error is not None:
-            raise exchange.error
-
-    def _await_turned(self, exchange: Outgoing, deadline: int | None, timeout: float | None) -> Message:
-        """Wait for the answer of a thread that is to answer in the receiver's place; it may be turned on."""
-        core = self.core
-        try:
-            return self._receive_turned(exchange, deadline, timeout)
-        finally:
-            core.row.rests()
-
-    def _receive_turned(self, exchange: Outgoing, deadline: int | None, timeout: float | None) -> Message:
-        core = self.core
-        while True:
-            core.pump_link(exchange.link)
-            core.pump_gate()
-            if exchange.done:
-                break
-            received = core.take(exchange.forwarded_to, exchange.accepts) if exchange.forwarded_to else None
-            if received is not None:
-                core.abandon(exchange)
-                return received[1]
-            if deadline is not None and self._host.now() >= deadline:
-                deadline = self._host.now() + core.give_up(exchange, f"within {timeout} s")
-            self._host.wait((*core.outside, core.open_inbox(), exchange.link.channel), deadline)
-        if exchange.error is not None:
-            raise exchange.error
-        assert exchange.reply is not None
-        return exchange.reply
-
-    def _deadline(self, timeout: float) -> tuple[int | None, float | None]:
-        """Return when *timeout* is over, and how long it is; None twice where it is for ever."""
+    def deadline(self, timeout: float | None) -> tuple[int | None, float | None]:
+        """Return when *timeout* is over, and how long it is in seconds; None twice where it is for ever."""
         number = timeouts.seconds(timeout)
         if number is None:
             return None, None

@@ -4,17 +4,14 @@ What an IPC does is above this (`libexo.l4.engine.x2`); what it is made of is be
 thread by its context.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from kernel.abi.ids import ANY_LOCAL_THREAD, NIL_THREAD, is_local, show_thread
+from kernel.abi.ids import ANY_LOCAL_THREAD, NIL_THREAD, is_local
 from kernel.abi.kip import Head
-from kernel.abi.messages import IpcCode, Phase
+from kernel.abi.messages import Phase
 from libexo.environment import home
-from libexo.errors import IpcError
 from libexo.ipc import READY
-from libexo.ipc.exchange import Outgoing
+from libexo.ipc.operation import Operation
 from libexo.l4.engine.copying import Limit
 from libexo.l4.format.items import GrantItem
 from libexo.l4.format.registers import Registers
@@ -26,19 +23,6 @@ if TYPE_CHECKING:
     from libexo.transport.base import Source
 
 READY_NS = int(READY * 1e9)
-_UNDER_WAY = (
-    "phase",
-    "aborted",
-    "grants",
-    "deadline_at",
-    "_under_way",
-    "_told",
-    "_holds",
-    "_polls",
-    "_receive_time",
-    "_receive_point",
-)
-"""What an engine knows of the IPC it is in."""
 
 
 class Jump(BaseException):
@@ -78,10 +62,8 @@ class Context:
         """It has begun at an entry, so it can be sent to another."""
         self.jumps = False
         """Its instruction pointer was changed."""
-        self.aborted: set[Phase] = set()
-        """The phases that another thread asked to abort."""
-        self.phase: Phase | None = None
-        """The phase of the IPC it is in."""
+        self.operation: Operation | None = None
+        """The IPC it is in; a page fault in the middle of one is handled by another."""
         self.awaits: int = NIL_THREAD
         """From whom it sleeps to receive; guarded by the environment's lock."""
         self.delivered: tuple[int, list[int]] | None = None
@@ -90,19 +72,6 @@ class Context:
         """What the message under way grants."""
         self._core = thread.core
         self._host = thread.environment.host
-        self._under_way: Outgoing | None = None
-        """Its message, while it waits for that to be taken or answered."""
-        self._holds = False
-        """Whether a receiver that waits is held on to after the time of the send phase, which is next to none."""
-        self._polls = False
-        """The same of the receive phase, and of a message that is on its way."""
-        self._told = False
-        """Whether the receiver of the call under way tells when he takes it."""
-        self.deadline_at: int | None = None
-        """When the phase it is in is over, on the host's clock."""
-        self._receive_time = Never
-        self._receive_point: int | None = None
-        """When the receive phase ends, if that is a point in time: what it means is known best at the start."""
 
     def ipc(self, to: int, specifier: int, timeouts: int) -> tuple[int, MsgTag]:
         """Do the system call Ipc on the virtual registers; return the sender, nilthread on error, and the tag."""
@@ -117,26 +86,24 @@ class Context:
         if self.jumps:
             raise Jump
 
+    @property
+    def phase(self) -> Phase | None:
+        """The phase of the IPC it is in, if it is in one."""
+        return self.operation.phase if self.operation is not None else None
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether another thread aborted that."""
+        return self.operation is not None and bool(self.operation.aborted)
+
     def pause(self, *sources: "Source", deadline: int | None = None) -> None:
         """Wait for news of the kernel, or of another thread of this environment, or of *sources*."""
-        self._host.wait((*self._core.wait_for(), *sources), deadline)
+        self._host.wait((*self._core.outside, *sources), deadline)
 
     def halt(self) -> None:
         """Stop here until another thread resumes this one."""
         self.halted = True
         self.stop_if_halted()
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Do another IPC in the middle of this one: what this one was at is as before, afterwards."""
-        kept, said = {name: getattr(self, name) for name in _UNDER_WAY}, self._core.row.said()
-        self.grants, self.aborted = [], set()
-        try:
-            yield
-        finally:
-            for name, value in kept.items():
-                setattr(self, name, value)
-            self._core.row.sends(*said)
 
     def awaits_nobody(self) -> bool:
         """Have no message put into our hands any more; return whether one is there."""
@@ -144,26 +111,17 @@ class Context:
             self.awaits = NIL_THREAD
             return self.delivered is not None
 
-    def check_abort(self, phase: Phase) -> None:
-        if phase in self.aborted:
-            self._cancel(phase)
-
-    def _cancel(self, phase: Phase) -> NoReturn:
-        self.aborted.clear()
-        raise IpcError(
-            IpcCode.CANCELLED, phase, f"thread {show_thread(self.thread.id)} was told to stop waiting"
-        )
-
     def clock(self) -> int:
         """Return the system clock, in microseconds since boot."""
         return (self._host.now() - self.environment.kip.head(Head.BOOT_NS)) // 1000
 
     def deadline(self, time: int) -> int | None:
         """Return when X.2 *time* is over, in ns of the host's clock; zero gives a partner time to wake."""
-        at = self._expiry(time)
+        at = self.expiry(time)
         return at if at is None else max(at, self._host.now() + READY_NS)
 
-    def _expiry(self, time: int) -> int | None:
+    def expiry(self, time: int) -> int | None:
+        """Return when X.2 *time* is over, exactly."""
         at = expires(time, self.clock()) if time != Never else None
         return None if at is None else self.environment.kip.head(Head.BOOT_NS) + at * 1000
 

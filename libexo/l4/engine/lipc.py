@@ -36,7 +36,7 @@ def _hand_over(own: "Context", partner: "Context", specifier: int) -> bool:
     if tag.t or tag.p or own.halted or own.jumps or registers.preempt_flags:
         return False
     with own.environment.lock:
-        if partner.aborted or partner.awaits not in (ANY_THREAD, ANY_LOCAL_THREAD, own.thread.id):
+        if partner.is_aborted or partner.awaits not in (ANY_THREAD, ANY_LOCAL_THREAD, own.thread.id):
             return False
         partner.awaits = NIL_THREAD
         partner.thread.core.row.rests()

@@ -40,11 +40,10 @@ class Paging:
         engine = self._engine
         registers = engine.registers
         left = Never if deadline is None else _until(deadline, engine.clock())
-        with engine.aside():
-            registers.mr[: len(words) + 1] = (int(tag), *words)
-            registers.br[0] = int(MapGrantItems(window))
-            _, answer = engine.ipc(to, to, Timeouts(left, left))
-            error = registers.error_code if answer.E else 0
+        registers.mr[: len(words) + 1] = (int(tag), *words)
+        registers.br[0] = int(MapGrantItems(window))
+        _, answer = engine.ipc(to, to, Timeouts(left, left))
+        error = registers.error_code if answer.E else 0
         if words[1] == TUNNELLED and error and ipc_error_parts(error)[1] is IpcCode.CANCELLED:
             raise Aborted("the transfer was aborted while it waited for a pager")
         return error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kernel.abi.gate import Upcall
 from kernel.abi.ids import NIL_THREAD, show_thread
-from kernel.abi.messages import IpcCode, Phase
+from kernel.abi.messages import IpcCode
 from kernel.abi.space import UTCB_AREA
 from libexo.environment import be, here, home
 from libexo.errors import Ended, GateClosed
@@ -17,7 +17,7 @@ from libexo.ipc.message import Message
 from libexo.l4.engine import exceptions
 from libexo.l4.engine.context import Jump
 from libexo.l4.engine.exceptions import NoEntry
-from libexo.l4.engine.x2 import Engine
+from libexo.l4.engine.x2 import Engine, Ipc
 from libexo.l4.entries import ENTRIES, Function, entry
 from libexo.l4.format import registers as virtual
 from libexo.l4.format.acceptor import CtrlXferAcceptor, UntypedWordsAcceptor
@@ -99,7 +99,7 @@ def _activated(environment: "Environment", number: int, pager: int, utcb: int) -
 
 def _await(own: Engine, pager: int) -> None:
     """Make it what an activated thread is, even before it has run: one that receives from its pager."""
-    own.registers.pager, own.phase = pager, Phase.RECEIVE
+    own.registers.pager, own.operation = pager, Ipc(own, Never)
 
 
 def live(thread: "Thread") -> None:
@@ -123,7 +123,7 @@ def _await_start(own: Engine) -> None:
     """Wait until the pager, or who aborts that wait and names an instruction pointer, has said where to begin."""
     while not own.begins:
         own.stop_if_halted()
-        cancelled = bool(own.aborted)
+        cancelled, own.operation = own.is_aborted, None
         if not cancelled:
             own.registers.br[0] = CtrlXferAcceptor  # it may bring the registers by an item, not by words
             _, tag = own.ipc(NIL_THREAD, own.registers.pager, Timeouts(Never, Never))
@@ -131,7 +131,6 @@ def _await_start(own: Engine) -> None:
                 own.ip, own.sp = own.registers.mr[1 : 1 + _START_WORDS]
             own.begins = not tag.E
             cancelled = tag.E and own.registers.error_code >> 1 == IpcCode.CANCELLED
-        own.aborted.clear()
         own.begins = own.begins or (cancelled and own.ip != 0)
         if not own.begins and not cancelled and own.registers.error_code >> 1 == IpcCode.NO_PARTNER:
             own.pause()  # the pager is gone: only an abort can help

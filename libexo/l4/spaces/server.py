@@ -15,7 +15,7 @@ def main() -> None:
     ):  # the kernel says who the pager is, before a module can want a register
         environment.thread.core.pump_gate()
         if environment.thread.engine is None:
-            environment.host.wait(environment.thread.core.wait_for(), None)
+            environment.host.wait(environment.thread.core.outside, None)
     for module in filter(None, environment.host.variables.get(MODULES, "").split(",")):
         import_module(module)
     live(environment.thread)
