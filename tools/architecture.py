@@ -68,7 +68,7 @@ ALLOWED: Mapping[tuple[str, str], str] = {  # who, what: the reason
     ("libexo.environment", "threading"): "whose thread calls, and a lock for what they share",
     ("libexo.lending", "threading"): "threads of the host are lent a thread each, one after another",
     ("libexo.heap", "threading"): "a lock for what several threads allocate from",
-    ("libexo.stub.shortcut", "threading"): "whose strand calls",
+    ("libexo.ipc.plain", "threading"): "whose strand calls",
     ("libexo.stub.repeating", "signal"): "only the numbers, by which ends are told",
     ("libexo.l4", "threading"): "each thread of execution has virtual registers of its own",
     ("libexo.l4.engine.exceptions", "signal"): "only the numbers, by which exceptions are told",

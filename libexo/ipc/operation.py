@@ -100,7 +100,8 @@ class Operation:
         """Go on as far as that goes without waiting; True: it is over, with a result. Raises IpcError."""
         exchange = self.exchange
         if isinstance(exchange, Outgoing):
-            self.core.pump_link(exchange.link)
+            if self.woken or self.is_eager or not exchange.link.shows_all:  # else to wait is to look
+                self.core.pump_link(exchange.link)
         elif exchange is not None:
             self.core.receiving.look()
         if exchange is not None and exchange.state is State.OVER:

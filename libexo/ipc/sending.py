@@ -203,15 +203,15 @@ class Sending:
             except (BrokenRing, BrokenStream):
                 self.break_link(link)
                 return
-            try:
-                packet = DECODE(frames[0])
-            except MALFORMED:
-                self._statistics["malformed"] += 1
-                continue
-            self._came(link, packet, frames)
+            self.take_in(link, frames)
 
-    def _came(self, link: Link, packet: Packet, frames: list[bytes]) -> None:
-        """Take in *packet*: what ends its message, or what else there is to say of it."""
+    def take_in(self, link: Link, frames: list[bytes]) -> None:
+        """Take in what came on *link*: what ends its message, or what else there is to say of it."""
+        try:
+            packet = DECODE(frames[0])
+        except MALFORMED:
+            self._statistics["malformed"] += 1
+            return
         kind, words = packet.kind, packet.words
         exchange = link.exchanges.get(packet.sequence)
         if exchange is None:

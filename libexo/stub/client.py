@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from libexo.environment import Environment
     from libexo.ipc import Thread
     from libexo.ipc.exchange import Link
+    from libexo.ipc.plain import Plain
     from libexo.stub.operation import Operation
-    from libexo.stub.shortcut import Shortcut
 
 TRANSPORTS = ("zmq", "ring")
 """What may carry the messages of a stub: sockets, or memory shared with the server."""
@@ -53,7 +53,8 @@ class Remote:
         self._wants_ring = transport == "ring"
         self._link: Link | None = None
         """That with the ring, once there is one."""
-        self._shortcut: Shortcut | None = None
+        self._plain: Plain | None = None
+        """Ordinary calls to the server, by the stub's first strand, once there was another."""
         self._ringing: Thread | None = None
         """Whose ring it is."""
         self._patience = timeouts.seconds(patience)
@@ -70,14 +71,14 @@ class Remote:
         """Do *operation* there. Raises BadArgument, RemoteError, NoPartner, IpcTimeout, NotFound."""
         string = operation.encode(arguments)
         repeats = None
-        shortcut = self._shortcut
-        if shortcut is not None and operation.is_plain:
+        plain = self._plain
+        if plain is not None and operation.is_plain:
             try:
                 if operation.oneway:
-                    if shortcut.tell(self._label, operation.mark, string):
+                    if plain.tell(self._label, operation.mark, string):
                         return None
                 else:
-                    found = shortcut.call(self._label, operation.mark, string)
+                    found = plain.call(self._label, operation.mark, string)
                     if type(found) is bytes:
                         return operation.result.decode(found)
                     if isinstance(found, Message):
@@ -101,24 +102,30 @@ class Remote:
                     self._ring(thread, known)
                 if operation.oneway:
                     return thread.send(known, request, self.timeout)
-                return self.result(
-                    operation, thread.call(known, request, self.timeout, accepts=operation.accepts)
-                )
+                reply = thread.call(known, request, self.timeout, accepts=operation.accepts)
+                self._go_plainly(thread, known)
+                return self.result(operation, reply)
             except NoPartner as gone:
                 self.lost(operation, gone, repeats)
 
     def _ring(self, thread: "Thread", server: int) -> None:
         """Have a ring to *server*, and the short way over it once it is in use; one for the stub's first thread."""
         from libexo.ipc.ring import open_ring  # noqa: PLC0415 - few programs need one
-        from libexo.stub.shortcut import Shortcut  # noqa: PLC0415 - as above
 
         if thread.is_lent or (self._ringing not in (None, thread)):
             return  # the ring is its thread's alone; others' calls go over sockets
         if self._link is None or self._link.fallen:
-            self._shortcut, self._ringing = None, thread
+            self._ringing = thread
             self._link = open_ring(thread, server)
-        elif self._link.rings and self.timeout is None:
-            self._shortcut = Shortcut(thread, self._link)
+
+    def _go_plainly(self, thread: "Thread", server: int) -> None:
+        """Have ordinary calls to *server* made as such from now on, by the strand of *thread*."""
+        link = self._link or thread.core.known(server)
+        if self.timeout is not None or thread.is_lent or link is None or link.rings < self._wants_ring:
+            return
+        from libexo.ipc.plain import Plain  # noqa: PLC0415 - it belongs to those who call
+
+        self._plain = Plain(thread, link)
 
     def request(self, operation: "Operation", arguments: tuple[Any, ...], string: bytes) -> Message:
         """Return the message that asks for *operation*; *string*: the arguments, encoded."""
@@ -146,7 +153,7 @@ class Remote:
         if self._thread == self._leaving != 0:
             text = f"{gone}: it was ending already, by an earlier call"
             gone = NoPartner(gone.phase, text)  # as it ended is told to who asked for that
-        self._thread, self._link, self._shortcut = 0, None, None
+        self._thread, self._link, self._plain = 0, None, None
         repeats.judge(self._name, operation, gone)
 
     def result(self, operation: "Operation", reply: Message) -> Any:  # noqa: ANN401 - any operation

@@ -1,0 +1,177 @@
+"""The ordinary call: one word and a short string there, one word and a short string back, and nothing else.
+
+It gets no exchange and no operation until something else than its answer happens: then it becomes a call as any,
+with the same number, so nothing is sent twice. Over a ring it is over in the time it takes to write a record, to see
+the answer and to read it (`libexo.transport.ring.layout`); over a socket it is the same packet as any call's. Its
+receiver cannot tell the difference.
+"""
+
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+from kernel.abi.ids import show_thread
+from kernel.abi.kip import Head
+from kernel.abi.limits import SHORT_STRING
+from kernel.abi.messages import Packet, Phase, ShortPart
+from libexo.errors import BrokenRing, BrokenStream, NoPartner
+from libexo.ipc.message import Message
+from libexo.ipc.wire import CALL, DECODE, ENCODE, MALFORMED, REPLY
+from libexo.transport.ring.ends import RingChannel
+from libexo.transport.ring.layout import WORDS, short
+from libexo.transport.ring.line import ONCE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from libexo.ipc.exchange import Link
+    from libexo.ipc.thread import Thread
+    from libexo.transport.base import Channel
+    from libexo.transport.ring.line import Line, Short
+
+_EPOCH = int(Head.BINDING_EPOCH)
+_WELL = short(REPLY, 0)
+
+
+class Packets:
+    """A channel of packets, written and read as a ring's line is."""
+
+    __slots__ = ("_channel", "other")
+
+    def __init__(self, channel: "Channel") -> None:
+        """Write to *channel*, and read what comes back there."""
+        self._channel = channel
+        self.other: list[bytes] | None = None
+        """The frames of what came last, and is no plain answer."""
+
+    def put(self, mark: int, sequence: int, label: int, string: bytes) -> bool:
+        """Write a plain message of *mark*, as from `layout.short`. False: there is no room."""
+        packet = Packet(mark >> 48, sequence, label, (mark >> 16 & 0xFFFF,), (ShortPart(string),))
+        return self._channel.send((ENCODE(packet),))
+
+    def get(self, looks: "Sequence[None]" = ONCE) -> "Short | None":
+        """Read a plain message. None: there is nothing, or something else, which is in `other`."""
+        frames = self._channel.receive()
+        if frames is None:
+            return None
+        try:
+            packet = DECODE(frames[0])
+            (word,), (part,) = packet.words, packet.parts
+        except MALFORMED:
+            self.other = frames
+            return None
+        if packet.flags or packet.typed or len(frames) > 1 or type(part) is not ShortPart or word >= WORDS:
+            self.other = frames
+            return None
+        return short(packet.kind, word), packet.sequence, packet.label, part.string
+
+    def ready(self) -> bool:
+        """Say whether something came that is no plain message."""
+        return self.other is not None
+
+
+class Plain:
+    """Ordinary calls of one strand over one link."""
+
+    __slots__ = (
+        "_channel", "_core", "_get", "_line", "_link", "_patience", "_put", "_strand", "_thread", "_wait", "_words"
+    )  # fmt: skip
+
+    def __init__(self, thread: "Thread", link: "Link") -> None:
+        """Call over *link* of *thread*."""
+        self._thread = thread
+        self._strand = get_ident()
+        self._core = core = thread.core
+        self._link = link
+        self._channel = channel = link.channel
+        self._line: Line | Packets = channel.line if isinstance(channel, RingChannel) else Packets(channel)
+        self._patience = channel.patience if isinstance(channel, RingChannel) else None
+        self._put, self._get, self._wait = self._line.put, self._line.get, core.wait
+        self._words = thread.environment.kip.words
+
+    def _is_ordinary(self, string: bytes) -> bool:
+        """Say whether nothing else is under way, no other strand calls, no binding fell, and *string* is short."""
+        link = self._link
+        return not (
+            link.exchanges
+            or link.fallen
+            or get_ident() != self._strand
+            or self._words[_EPOCH] != self._core.links.epoch
+            or len(string) > SHORT_STRING
+            or link.channel is not self._channel
+        )
+
+    def call(self, label: int, mark: int, string: bytes) -> bytes | Message | None:
+        """Call with *string* and *mark* (`layout.short`); return the string of an answer whose word is 0.
+
+        A message: any other answer. None: this is no ordinary call.
+        """
+        if not self._is_ordinary(string):
+            return None
+        link, get, patience, woken = self._link, self._get, self._patience, False
+        sequence = next(link.sequence)
+        try:
+            if not self._put(mark, sequence, label, string):
+                return None
+            answer = get(patience.looks) if patience is not None else None  # a wait looks into sockets itself
+            while True:
+                if answer is not None:
+                    kind, answers, _, result = answer
+                    if answers == sequence:
+                        if kind == _WELL:
+                            return result
+                        if kind >> 48 == REPLY:
+                            return Message(label, (kind >> 16 & 0xFFFF,), (result,))
+                    self._core.statistics["unexpected_answer"] += 1
+                    woken = False
+                elif woken or self._line.ready():
+                    break  # something else than an answer has happened
+                else:
+                    if patience is not None:
+                        self._channel.looked = True  # type: ignore[attr-defined]
+                    self._wait((self._channel, *self._core.outside), None)
+                    woken = True
+                answer = get(ONCE)
+        except (BrokenRing, BrokenStream):
+            call = self._core.sending.expect(link, CALL, sequence)
+            self._core.sending.break_link(link)
+            return self._thread.answer_to(call)
+        return self._go_on(sequence)
+
+    def _go_on(self, sequence: int) -> Message:
+        """Wait for the answer to call *sequence* as to any."""
+        sending, link, line = self._core.sending, self._link, self._line
+        call = sending.expect(link, CALL, sequence)
+        if isinstance(line, Packets) and line.other is not None:
+            frames, line.other = line.other, None
+            sending.take_in(link, frames)
+        return self._thread.answer_to(call)
+
+    def tell(self, label: int, mark: int, string: bytes) -> bool:
+        """Write a request nobody answers, waiting for room if need be. False: take the ordinary way."""
+        line = self._line
+        if isinstance(line, Packets) or not self._is_ordinary(string):
+            return False
+        sequence = next(self._link.sequence)
+        try:
+            while not line.put(mark, sequence, label, string):
+                self._await_room(line)
+        except BrokenRing as error:
+            self._core.sending.break_link(self._link)
+            raise self._gone() from error
+        return True
+
+    def _await_room(self, line: "Line") -> None:
+        """Sleep until there is room. Raises NoPartner, BrokenRing."""
+        if line.receive() is not None:  # nobody asked for it, and with it there nobody sleeps
+            self._core.statistics["unexpected_answer"] += 1
+        line.stuck = True
+        self._wait((self._channel, *self._core.outside), None)
+        line.stuck = False
+        self._core.pump_gate()
+        if self._link.fallen:
+            raise self._gone()
+
+    def _gone(self) -> NoPartner:
+        return NoPartner(
+            Phase.SEND, f"thread {show_thread(self._link.partner)} ended meanwhile", *self._link.end
+        )
