@@ -43,13 +43,26 @@ _BOTH = {Phase.SEND, Phase.RECEIVE}
 class Operation:
     """One IPC. This one takes messages as they are, with all their items."""
 
-    __slots__ = (
-        "_bound", "_heard", "_look", "aborted", "accepts", "brings_items", "core", "exchange", "holds", "phase",
-        "polls", "result", "source", "told", "until", "watch", "why", "woken",
-    )  # fmt: skip
-
     is_eager = False
     """Other threads of the environment may interfere: the gate is looked at before it is waited for, too."""
+    # What an ordinary one need not set.
+    aborted: frozenset[Phase] = frozenset()
+    """The phases that another thread asked to abort."""
+    told = False
+    """The receiver of the call says when it takes it."""
+    brings_items = False
+    """The message is not taken in one step: to abort it meanwhile is no time-out."""
+    polls = 0
+    """Since when a message that is on its way is waited for, where the receive phase has next to no time."""
+    woken = False
+    """It was waited for."""
+    result: Any = None
+    _bound: int = NIL_THREAD
+    """The partner of a closed receive we have seen to be bound to, so as to hear of its end."""
+    _heard = True
+    """The kernel tells of that; else we have to look."""
+    _look = 0
+    """When to look again, whatever happens."""
 
     def __init__(
         self,
@@ -77,22 +90,6 @@ class Operation:
         self.accepts = accepts
         self.watch = watch
         self.phase = Phase.RECEIVE if exchange is None else Phase.SEND
-        self.aborted: set[Phase] = set()
-        """The phases that another thread asked to abort."""
-        self.told = False
-        """The receiver of the call says when it takes it."""
-        self.brings_items = False
-        """The message is not taken in one step: to abort it meanwhile is no time-out."""
-        self.polls = 0
-        """Since when a message that is on its way is waited for, where the receive phase has next to no time."""
-        self.woken = False
-        """It was waited for."""
-        self.result: Any = None
-        self._bound: int = NIL_THREAD
-        """The partner of a closed receive we have seen to be bound to, so as to hear of its end."""
-        self._heard = True
-        """The kernel tells of that; else we have to look."""
-        self._look = 0
 
     # --------------------------------------------------------------------------------------------- for a driver
 
@@ -100,8 +97,13 @@ class Operation:
         """Go on as far as that goes without waiting; True: it is over, with a result. Raises IpcError."""
         exchange = self.exchange
         if isinstance(exchange, Outgoing):
-            if self.woken or self.is_eager or not exchange.link.shows_all:  # else to wait is to look
+            if self.woken or self.is_eager or not exchange.link.shows_all:
                 self.core.pump_link(exchange.link)
+                if exchange.reply is not None:
+                    self.result = exchange.to, exchange.reply
+                    return True
+            elif exchange.state is State.POSTED:
+                return False  # to wait is to look
         elif exchange is not None:
             self.core.receiving.look()
         if exchange is not None and exchange.state is State.OVER:
@@ -112,8 +114,9 @@ class Operation:
 
     def settle(self) -> bool:
         """Do the same with what was taken in already."""
-        self._look = 0
         exchange = self.exchange
+        if self._look:
+            self._look = 0
         if exchange is not None and self._has_ended(exchange):
             return True
         if self.aborted:
@@ -175,7 +178,7 @@ class Operation:
     def begin_receiving(self) -> None:
         """The send phase is over, and well."""
         self.phase = Phase.RECEIVE
-        self.aborted.discard(Phase.SEND)
+        self.aborted -= {Phase.SEND}
 
     # ------------------------------------------------------------------------------------------------ another's
 
@@ -356,7 +359,7 @@ class Operation:
         return holds or core.give_up(exchange, self.why, self._known_phase(exchange))
 
     def _cancel(self, phase: Phase) -> NoReturn:
-        self.aborted.clear()
+        self.aborted = frozenset()
         self.abandon()
         text = f"thread {show_thread(self.core.thread)} was told to stop waiting"
         raise IpcError(IpcCode.CANCELLED, phase, text)

@@ -1,7 +1,7 @@
 """The ordinary call: one word and a short string there, one word and a short string back, and nothing else.
 
 It gets no exchange and no operation until something else than its answer happens: then it becomes a call as any,
-with the same number, so nothing is sent twice. Over a ring it is over in the time it takes to write a record, to see
+with the same number, so nothing is sent twice. Over a ring it takes as long as to write a record, to see
 the answer and to read it (`libexo.transport.ring.layout`); over a socket it is the same packet as any call's. Its
 receiver cannot tell the difference.
 """

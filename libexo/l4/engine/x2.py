@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 class Ipc(Operation):
     """One system call Ipc: what comes goes into the registers."""
 
-    __slots__ = ("engine", "receive_point", "receive_time")
-
     is_eager = True
 
     def __init__(self, engine: "Engine", receive_time: Time) -> None:
