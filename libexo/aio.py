@@ -85,7 +85,7 @@ class Thread:
         self._timer: asyncio.Handle | None = None
         self._watch = LoopWatch(self._loop, self._pump)
         self._watch.doze(self.core.outside)
-        self.core.receiving.on_ring_answer = self._watch.soon
+        self.core.answers.on_ring = self._watch.soon
 
     async def call(
         self, to: int, message: Message, timeout: float | None = None, *, accepts: int = MAX_OFFERS
@@ -140,7 +140,7 @@ class Thread:
         """Leave the loop; the thread itself goes on."""
         self._plan(None)
         self._watch.close()
-        self.core.receiving.on_ring_answer = None
+        self.core.answers.on_ring = None
 
     async def _post(
         self, to: int, message: Message, kind: PacketKind, timeout: float | None, accepts: int = MAX_OFFERS

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from libexo.ipc.exchange import Link
     from libexo.ipc.thread import Thread
-    from libexo.transport.base import Channel
     from libexo.transport.ring.line import Line, Short
 
 _EPOCH = int(Head.BINDING_EPOCH)
@@ -33,24 +32,24 @@ _WELL = short(REPLY, 0)
 
 
 class Packets:
-    """A channel of packets, written and read as a ring's line is."""
+    """A link that carries packets, written and read as a ring's line is."""
 
-    __slots__ = ("_channel", "other")
+    __slots__ = ("_link", "other")
 
-    def __init__(self, channel: "Channel") -> None:
-        """Write to *channel*, and read what comes back there."""
-        self._channel = channel
+    def __init__(self, link: "Link") -> None:
+        """Write to the channel of *link*, whichever it is by then, and read what comes back there."""
+        self._link = link
         self.other: list[bytes] | None = None
         """The frames of what came last, and is no plain answer."""
 
     def put(self, mark: int, sequence: int, label: int, string: bytes) -> bool:
         """Write a plain message of *mark*, as from `layout.short`. False: there is no room."""
         packet = Packet(mark >> 48, sequence, label, (mark >> 16 & 0xFFFF,), (ShortPart(string),))
-        return self._channel.send((ENCODE(packet),))
+        return self._link.channel.send((ENCODE(packet),))
 
     def get(self, looks: "Sequence[None]" = ONCE) -> "Short | None":
         """Read a plain message. None: there is nothing, or something else, which is in `other`."""
-        frames = self._channel.receive()
+        frames = self._link.channel.receive()
         if frames is None:
             return None
         try:
@@ -73,7 +72,7 @@ class Plain:
     """Ordinary calls of one strand over one link."""
 
     __slots__ = (
-        "_channel", "_core", "_get", "_line", "_link", "_patience", "_put", "_strand", "_thread", "_wait", "_words"
+        "_core", "_get", "_line", "_link", "_patience", "_put", "_strand", "_thread", "_wait", "_words"
     )  # fmt: skip
 
     def __init__(self, thread: "Thread", link: "Link") -> None:
@@ -82,8 +81,8 @@ class Plain:
         self._strand = get_ident()
         self._core = core = thread.core
         self._link = link
-        self._channel = channel = link.channel
-        self._line: Line | Packets = channel.line if isinstance(channel, RingChannel) else Packets(channel)
+        channel = link.channel
+        self._line: Line | Packets = channel.line if isinstance(channel, RingChannel) else Packets(link)
         self._patience = channel.patience if isinstance(channel, RingChannel) else None
         self._put, self._get, self._wait = self._line.put, self._line.get, core.wait
         self._words = thread.environment.kip.words
@@ -97,7 +96,6 @@ class Plain:
             or get_ident() != self._strand
             or self._words[_EPOCH] != self._core.links.epoch
             or len(string) > SHORT_STRING
-            or link.channel is not self._channel
         )
 
     def call(self, label: int, mark: int, string: bytes) -> bytes | Message | None:
@@ -105,9 +103,16 @@ class Plain:
 
         A message: any other answer. None: this is no ordinary call.
         """
-        if not self._is_ordinary(string):
+        link = self._link
+        if (  # as `_is_ordinary`, which it would cost more to call than to do
+            link.exchanges
+            or link.fallen
+            or get_ident() != self._strand
+            or self._words[_EPOCH] != self._core.links.epoch
+            or len(string) > SHORT_STRING
+        ):
             return None
-        link, get, patience, woken = self._link, self._get, self._patience, False
+        get, patience, woken = self._get, self._patience, False
         sequence = next(link.sequence)
         try:
             if not self._put(mark, sequence, label, string):
@@ -127,8 +132,8 @@ class Plain:
                     break  # something else than an answer has happened
                 else:
                     if patience is not None:
-                        self._channel.looked = True  # type: ignore[attr-defined]
-                    self._wait((self._channel, *self._core.outside), None)
+                        link.channel.looked = True  # type: ignore[attr-defined]
+                    self._wait((self._link.channel, *self._core.outside), None)
                     woken = True
                 answer = get(ONCE)
         except (BrokenRing, BrokenStream):
@@ -165,7 +170,7 @@ class Plain:
         if line.receive() is not None:  # nobody asked for it, and with it there nobody sleeps
             self._core.statistics["unexpected_answer"] += 1
         line.stuck = True
-        self._wait((self._channel, *self._core.outside), None)
+        self._wait((self._link.channel, *self._core.outside), None)
         line.stuck = False
         self._core.pump_gate()
         if self._link.fallen:

@@ -1,4 +1,4 @@
-"""The receiving half of the rendezvous: who sends to us, what waits to be taken, and our answers.
+"""The receiving half of the rendezvous: who sends to us, and what waits to be taken.
 
 Messages are taken one by one, as they are asked for: what was not asked for stays. Those of one binding are taken
 in the order they were sent; where many wait, the inbox hands them over in turn, one of each party: a program with
@@ -10,15 +10,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kernel.abi.gate import Upcall
-from kernel.abi.ids import ANY_THREAD, show_thread
+from kernel.abi.ids import ANY_THREAD
 from kernel.abi.limits import MAX_BATCH, MAX_OFFERS
 from kernel.abi.messages import IpcCode, Packet, Phase
 from kernel.abi.traps import Unbind
-from libexo.errors import ExoError, IpcError, IpcTimeout, NoPartner, TrapRefused, error_word, transfer_error
-from libexo.ipc import message as messages
-from libexo.ipc.exchange import Arrival, Exchange, State
+from libexo.errors import ExoError, TrapRefused, error_word
+from libexo.ipc.answers import Answers
+from libexo.ipc.exchange import Arrival
 from libexo.ipc.message import Item, Message, Origin
-from libexo.ipc.packing import check, outgoing, plain, take_back, unpack
+from libexo.ipc.packing import check, plain, unpack
 from libexo.ipc.peer import Peer
 from libexo.ipc.peers import Peers
 from libexo.ipc.pending import Pending, is_from, of_kernel
@@ -29,18 +29,15 @@ from libexo.ipc.wire import (
     CALL,
     DECODE,
     ENCODE,
-    ENDS,
     MALFORMED,
     PROPAGATED,
     REFUSED,
-    REPLY,
     RING,
     SEND,
     TAKEN,
     TELL,
     TELLS,
     TIMED,
-    TURN,
     TURNED,
 )
 from libexo.transport.base import HELD
@@ -57,10 +54,6 @@ As many of the kernel's, for themselves: no sender keeps the kernel from being h
 
 WITHDRAWN = 16
 """Withdrawn messages of one party in a row that cost it no turn: who floods with such has no more of our time."""
-ANSWERS = 1024
-"""Answers whose receivers are to say something about them, at a time."""
-
-_OVER = Exchange(REPLY, 0, 0, state=State.OVER)
 _MESSAGES, _OUTCOMES = (SEND, CALL, TELL), (TAKEN, REFUSED, TURNED)
 
 
@@ -76,8 +69,6 @@ class Receiving:
         """How many bytes the inbox holds for others, and what arrived may weigh: see `libexo.transport.base`."""
         self.window: Callable[[Packet], int] = lambda _packet: MAX_OFFERS
         """How many capabilities of a message are wanted: one that brings more is refused."""
-        self.on_ring_answer: Callable[[], None] | None = None
-        """Told when an answer went into a ring, in which it may wait for room."""
         self._environment = environment
         self._host = environment.host
         self._kip = environment.kip
@@ -92,8 +83,7 @@ class Receiving:
         self._held = Pending()
         self._withdrawn = 0
         """Withdrawn messages in a row, that cost nobody a turn so far."""
-        self.answers: dict[tuple[bytes, int], Exchange] = {}
-        """Those under way, by the token and the sequence number of what they answer, the oldest first."""
+        self.answers = Answers(environment, thread, self.peers, statistics, self.send_back)
 
     def open_inbox(self) -> "Inbox":
         """Open the receiving end, if it is not open yet."""
@@ -202,7 +192,7 @@ class Receiving:
     def _told(self, peer: Peer, packet: Packet) -> None:
         """Take in what is no message: how an answer of ours was taken, or that the sender has a ring."""
         if packet.kind in _OUTCOMES:
-            self._heard(peer, packet)
+            self.answers.heard(peer, packet)
         elif packet.kind == RING and self.inbox is not None:
             if answer_ring(self.inbox, peer, packet.sequence):
                 self._attach(peer)
@@ -222,11 +212,9 @@ class Receiving:
         """Say whether *thread* of *environment* may send for *virtual* to environment *to*; else for itself."""
         return speaks_for(self._environment.kip, environment, thread, virtual, to)
 
-    def recheck(self, origin: Origin) -> None:
-        """Find out whether the sender of *origin* is still there, if bindings fell since it was last known."""
-        peer = origin.peer
-        if peer is not None and peer.epoch != self._environment.kip.epoch:
-            self._identify(peer.token, self.thread)
+    def send_back(self, token: bytes, frames: "Frames") -> bool:
+        """Send *frames* back over the binding of *token*. False: it is gone or full, or nothing came so far."""
+        return self.inbox is not None and self.inbox.send(token, frames)
 
     def _gone(self, peer: Peer) -> None:
         """What *peer* was to say of answers of ours will not be said; its connection and its ring are closed."""
@@ -234,9 +222,7 @@ class Receiving:
             self.rings.inbox.detach(peer.token)
         if self.inbox is not None:
             self.inbox.close_peer(peer.token)
-        text = f"thread {show_thread(peer.thread)} ended meanwhile"
-        for key in [key for key in self.answers if key[0] == peer.token]:
-            self._end(key, NoPartner(Phase.SEND, text))
+        self.answers.gone(peer)
 
     # ------------------------------------------------------------------------------------------------- taking
 
@@ -357,100 +343,15 @@ class Receiving:
     def taken(self, arrival: Arrival) -> None:
         """Acknowledge *arrival*."""
         packet, peer = arrival.packet, arrival.peer
-        if peer is not None and self.inbox is not None and (packet.kind == SEND or packet.flags & TELLS):
-            self.inbox.send(peer.token, (ENCODE(Packet(TAKEN, packet.sequence)),))
+        if peer is not None and (packet.kind == SEND or packet.flags & TELLS):
+            self.send_back(peer.token, (ENCODE(Packet(TAKEN, packet.sequence)),))
 
     def refuse(self, arrival: Arrival, word: int) -> None:
         """Tell the sender of *arrival* that it was cut: *word* is the X.2 error word, offset included."""
-        if arrival.peer is not None and self.inbox is not None:
-            packet = Packet(REFUSED, arrival.packet.sequence, 0, (word,))
-            self.inbox.send(arrival.peer.token, (ENCODE(packet),))
-
-    # ------------------------------------------------------------------------------------------------ answers
-
-    def answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Exchange:
-        """Answer a received message, for thread *virtual* if that is given (X.2 propagation).
-
-        With *tells* the returned exchange is over when its receiver said how much of it it took; else it is so
-        already. Raises NoPartner when its sender is gone or waits for none, IpcTimeout when it gave up waiting.
-        """
-        peer = origin.peer
-        if peer is None:
-            self._sys.acknowledge(origin.sender, message.words)
-            return _OVER
-        messages.check(message)
-        if peer.line is not None:
-            self.recheck(origin)  # a ring takes what nobody will read
-            if self.on_ring_answer is not None:
-                self.on_ring_answer()
-        if not self._waits(origin):
-            raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} waits for no answer")
-        sequence, flags = origin.sequence, TELLS if tells else 0
-        frames, given = outgoing(self._sys, message, REPLY, sequence, peer.thread, flags, virtual)
-        if origin.timed and not peer.tickets.pay(sequence):
-            take_back(self._sys, given)
-            raise IpcTimeout(Phase.SEND, f"thread {show_thread(peer.thread)} waits no longer")
-        if not self._send_back(origin, frames):
-            take_back(self._sys, given)
-            raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} is gone")
-        return self._follow(peer, Exchange(REPLY, sequence, peer.thread, given)) if tells else _OVER
-
-    def forward(self, origin: Origin, to: int) -> Exchange | None:
-        """Have the caller of *origin* wait for an answer of thread *to* instead; *to* itself takes that back.
-
-        The returned exchange is over when the caller said so. None: the caller waits no longer.
-        """
-        peer, sequence, back = origin.peer, origin.sequence, to == self.thread
-        if peer is None or not self._waits(origin):
-            return None
-        if origin.timed and not back and not peer.tickets.pay(sequence):
-            return None
-        if not self._send_back(origin, (ENCODE(Packet(TURN, sequence, 0, (to,))),), owed=not back):
-            return None
-        return self._follow(peer, Exchange(TURN, sequence, peer.thread))
-
-    def _waits(self, origin: Origin) -> bool:
-        """Say whether the sender of *origin* waits for an answer, as far as is known without its ticket."""
-        peer = origin.peer
-        return origin.answers and peer is not None and self.inbox is not None and peer.token in self._peers
-
-    def _send_back(self, origin: Origin, frames: "Frames", *, owed: bool = True) -> bool:
-        """Send what was made ours to give. False: that cannot be, and the answer is *owed* as before."""
-        assert self.inbox is not None
-        assert origin.peer is not None
-        if self.inbox.send(origin.peer.token, frames):
-            return True
-        if origin.timed and owed:
-            origin.peer.tickets.owe(origin.sequence)  # the caller may be there, and its queue full
-        return False
-
-    def _follow(self, peer: Peer, exchange: Exchange) -> Exchange:
-        """Remember *exchange* until *peer* says how it went; of too many, the oldest is given up."""
-        self.answers[peer.token, exchange.sequence] = exchange
-        if len(self.answers) > ANSWERS:
-            text = "nothing was said about the answer"
-            self._end(next(iter(self.answers)), IpcError(IpcCode.ABORTED, Phase.SEND, text))
-        return exchange
-
-    def _heard(self, peer: Peer, packet: Packet) -> None:
-        """*peer* says how an answer of ours was taken, or that it waits for another's now."""
-        key = peer.token, packet.sequence
-        exchange = self.answers.get(key)
-        if exchange is None or packet.kind not in (ENDS[exchange.kind], REFUSED):
-            self._statistics["unexpected_answer"] += 1
-        elif packet.kind == REFUSED:
-            word = packet.words[0] if packet.words else 0
-            text = f"thread {show_thread(exchange.to)} could not take the whole answer"
-            self._end(key, transfer_error(word, Phase.SEND, text))
-        else:
-            self._end(key, None)
-
-    def _end(self, key: tuple[bytes, int], error: IpcError | None) -> None:
-        """An answer of ours is over: what it offered is offered no longer where that is with an *error*."""
-        exchange = self.answers.pop(key)
-        if error is not None:
-            take_back(self._sys, exchange.given)
-        exchange.error, exchange.state = error, State.OVER
+        if arrival.peer is not None:
+            self.send_back(
+                arrival.peer.token, (ENCODE(Packet(REFUSED, arrival.packet.sequence, 0, (word,))),)
+            )
 
     def close(self) -> None:
         """Close the inbox, and forget everybody."""

@@ -73,7 +73,8 @@ class Rendezvous:
         self.abandon = self.sending.abandon
         self.pump_link = self.sending.pump
         self.take = self.receiving.take
-        self.answer = self.receiving.answer
+        self.answers = self.receiving.answers
+        self.answer = self.answers.answer
         self.must_look = self.receiving.must_look
         self.open_inbox = self.receiving.open_inbox
 
@@ -104,6 +105,10 @@ class Rendezvous:
             self.receiving.bound()
         else:
             self.receiving.hold(upcall)
+
+    def rename(self, thread: int) -> None:
+        """Be *thread* from now on."""
+        self.thread = self.links.thread = self.receiving.thread = self.answers.thread = thread
 
     def share(self, waker: "Waker") -> None:
         """Be ready for other threads of the environment, which wake this one by *waker*."""

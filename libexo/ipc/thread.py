@@ -154,7 +154,8 @@ class Thread:
 
     def rename(self, thread: int) -> None:
         """Be *thread* from now on: the kernel gave it a new version."""
-        self.id = self.core.thread = self.core.links.thread = self.core.receiving.thread = thread
+        self.id = thread
+        self.core.rename(thread)
 
     def wake(self) -> None:
         """Have it look at what other threads of its environment left for it."""

@@ -236,10 +236,10 @@ class Chaos:
             if origin is None or origin.peer is None or not origin.answers:
                 continue
             if self.random.random() < 0.2:
-                core.receiving.forward(origin, self.thread())
+                core.answers.forward(origin, self.thread())
                 continue
             try:
-                core.receiving.answer(origin, Message(words=(3,)), tells=self.random.random() < 0.2)
+                core.answers.answer(origin, Message(words=(3,)), tells=self.random.random() < 0.2)
             except ExoError:
                 self.did["not answered"] += 1
 

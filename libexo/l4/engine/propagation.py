@@ -47,7 +47,7 @@ def turn(own: "Context", caller: Origin, to: int) -> bool:
     Where *to* is *own*, that is not vital: an answer that comes sooner than the turn is a message like any other.
     """
     core = own.thread.core
-    forward = core.receiving.forward(caller, to)
+    forward = core.answers.forward(caller, to)
     if forward is None:
         return False
     until = core.now() + (TURNING_BACK if to == own.thread.id else TURNING)

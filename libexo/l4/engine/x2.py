@@ -202,11 +202,11 @@ class Engine(Context):
 
         The caller itself keeps to the transfer time-out, from its first page fault on, and says what it took.
         """
-        receiving, kip = self._core.receiving, self.environment.kip
+        answers, kip = self._core.answers, self.environment.kip
         until = self.deadline(split_timeouts(self.registers.xfer_timeouts)[0])
-        receiving.recheck(caller)  # one that was deleted this moment took its ticket along unclaimed
+        answers.recheck(caller)  # one that was deleted this moment took its ticket along unclaimed
         try:
-            answer = receiving.answer(caller, message, tells=bool(message.typed), virtual=virtual)
+            answer = answers.answer(caller, message, tells=bool(message.typed), virtual=virtual)
         except IpcTimeout:
             return False
         except NoPartner:

@@ -148,7 +148,7 @@ def test_a_refused_answer_with_nonsense() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         post(a, b)
-        answer = core(b).receiving.answer(origin(b), Message(typed=(1,)), tells=True)
+        answer = core(b).answers.answer(origin(b), Message(typed=(1,)), tells=True)
         packet(a, b, Packet(REFUSED, 1, 0, (HUGE,)))
         core(b).receiving.look()
 
@@ -162,14 +162,14 @@ def test_answers_that_nobody_speaks_of_are_forgotten() -> None:
         first = None
         for _ in range(1025):
             exchange = post(a, b)
-            answer = core(b).receiving.answer(origin(b), Message(), tells=True)
+            answer = core(b).answers.answer(origin(b), Message(), tells=True)
             first = first or answer
             exchange.link.channel.receive()
             core(a).abandon(exchange)
 
         assert first is not None
         assert (first.done, isinstance(first.error, IpcError)) == (True, True)
-        assert len(core(b).receiving.answers) == 1024
+        assert len(core(b).answers.under_way) == 1024
 
 
 ANSWERS: list[tuple[str, object, list[bytes], str]] = [

@@ -62,7 +62,7 @@ def test_no_answer_can_be_given_after_that(scene: Scene) -> None:
 
     assert isinstance(error, NoPartner)
     assert error.phase is Phase.RECEIVE
-    core(scene.b).receiving.recheck(scene.caller)
+    core(scene.b).answers.recheck(scene.caller)
     with pytest.raises(NoPartner):
         core(scene.b).answer(scene.caller, Message())
 

@@ -24,7 +24,7 @@ def test_turned_and_told_so() -> None:
         a, b = stage.pair()
         c = stage.puppet("c")
         exchange = post(a, b, 1, timed=True)
-        answer = core(b).receiving.forward(origin(b), c.thread)
+        answer = core(b).answers.forward(origin(b), c.thread)
         assert answer is not None
         before = answer.done
         core(a).pump()
@@ -42,7 +42,7 @@ def test_turned_to_one_that_is_gone() -> None:
         exchange = post(a, b, 1, timed=True)
         caller = origin(b)
         stage.kill(c)
-        answer = core(b).receiving.forward(caller, c.thread)
+        answer = core(b).answers.forward(caller, c.thread)
         assert answer is not None
         core(a).pump()
         core(b).receiving.look()
@@ -60,7 +60,7 @@ def test_turned_back() -> None:
         exchange = post(a, b, 1, timed=True)
         caller = origin(b)
         for to in (c.thread, b.thread):
-            core(b).receiving.forward(caller, to)
+            core(b).answers.forward(caller, to)
             core(a).pump()
         core(b).answer(caller, Message(words=(2,)))
 
@@ -81,7 +81,7 @@ def test_no_turning_of_who_gave_up() -> None:
         ended = origin(b)
         stage.kill(c)
 
-        assert [core(b).receiving.forward(each, b.thread + 1) for each in (gave_up, sender, ended)] == [
+        assert [core(b).answers.forward(each, b.thread + 1) for each in (gave_up, sender, ended)] == [
             None
         ] * 3
 
@@ -108,7 +108,7 @@ def test_the_one_who_turned_it_ends(timed: bool) -> None:  # noqa: FBT001 - a pa
         a, b = stage.pair()
         c = stage.puppet("c")
         exchange = post(a, b, timed=timed)
-        core(b).receiving.forward(origin(b), c.thread)
+        core(b).answers.forward(origin(b), c.thread)
         core(a).pump()
         stage.kill(b)
         before = pumped(a, exchange).done
@@ -123,7 +123,7 @@ def test_time_is_up_after_the_one_who_turned_it_ended() -> None:
         a, b = stage.pair()
         c = stage.puppet("c")
         exchange = post(a, b, timed=True)
-        core(b).receiving.forward(origin(b), c.thread)
+        core(b).answers.forward(origin(b), c.thread)
         core(a).pump()
         stage.kill(b)
         core(a).pump()
@@ -148,7 +148,7 @@ def desk(env: Environment) -> None:
     sender, found = env.thread.wait()
     assert found.origin is not None
     receiving = env.thread.core.receiving
-    answer = receiving.forward(found.origin, clerk)
+    answer = env.thread.core.answers.forward(found.origin, clerk)
     while answer is not None and not answer.done:
         env.host.wait((receiving.open_inbox(),), None)
         receiving.look()
@@ -226,7 +226,7 @@ def redirector(env: Environment, *, whom: Task) -> None:
     assert found.origin is not None
     assert (sender, found.origin.intended) == (whom.thread, env.lookup("clerk"))
     core = env.thread.core
-    answer = core.receiving.forward(found.origin, found.origin.intended)
+    answer = core.answers.forward(found.origin, found.origin.intended)
     assert answer is not None
     while not answer.done:
         env.host.wait((core.open_inbox(),), None)

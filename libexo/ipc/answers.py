@@ -1,0 +1,148 @@
+"""Our answers to what we received: given, or another thread's to give.
+
+An answer whose receiver is to say how much of it it took, and the wish that a caller wait for another's answer, are
+messages of ours under way until it did.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kernel.abi.ids import show_thread
+from kernel.abi.messages import IpcCode, Packet, Phase
+from libexo.errors import IpcError, IpcTimeout, NoPartner, transfer_error
+from libexo.ipc import message as messages
+from libexo.ipc.exchange import Exchange, State
+from libexo.ipc.message import Message, Origin
+from libexo.ipc.packing import outgoing, take_back
+from libexo.ipc.peer import Peer
+from libexo.ipc.peers import Peers
+from libexo.ipc.wire import ENCODE, ENDS, REFUSED, REPLY, TELLS, TURN
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from libexo.attachment import Attachment
+    from libexo.transport.base import Frames
+
+ANSWERS = 1024
+"""Answers whose receivers are to say something about them, at a time."""
+_OVER = Exchange(REPLY, 0, 0, state=State.OVER)
+
+
+class Answers:
+    """Those of one thread."""
+
+    def __init__(
+        self,
+        environment: "Attachment",
+        thread: int,
+        peers: Peers,
+        statistics: "Counter[str]",
+        send: "Callable[[bytes, Frames], bool]",
+    ) -> None:
+        """Answer *peers* of *thread*, by *send*, which sends frames back over the binding of a token."""
+        self._kip = environment.kip
+        self._sys = environment.sys
+        self._peers = peers
+        self._statistics = statistics
+        self._send = send
+        self.thread = thread
+        self.on_ring: Callable[[], None] | None = None
+        """Told when an answer goes into a ring, in which it may wait for room."""
+        self.under_way: dict[tuple[bytes, int], Exchange] = {}
+        """By the token and the sequence number of what they answer, the oldest first."""
+
+    def answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Exchange:
+        """Answer a received message, for thread *virtual* if that is given (X.2 propagation).
+
+        With *tells* the returned exchange is over when its receiver said how much of it it took; else it is so
+        already. Raises NoPartner when its sender is gone or waits for none, IpcTimeout when it gave up waiting.
+        """
+        peer = origin.peer
+        if peer is None:
+            self._sys.acknowledge(origin.sender, message.words)
+            return _OVER
+        messages.check(message)
+        if peer.line is not None:
+            self.recheck(origin)  # a ring takes what nobody will read
+            if self.on_ring is not None:
+                self.on_ring()
+        if not self._waits(origin):
+            raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} waits for no answer")
+        sequence, flags = origin.sequence, TELLS if tells else 0
+        frames, given = outgoing(self._sys, message, REPLY, sequence, peer.thread, flags, virtual)
+        if origin.timed and not peer.tickets.pay(sequence):
+            take_back(self._sys, given)
+            raise IpcTimeout(Phase.SEND, f"thread {show_thread(peer.thread)} waits no longer")
+        if not self._send_back(origin, frames):
+            take_back(self._sys, given)
+            raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} is gone")
+        return self._follow(peer, Exchange(REPLY, sequence, peer.thread, given)) if tells else _OVER
+
+    def forward(self, origin: Origin, to: int) -> Exchange | None:
+        """Have the caller of *origin* wait for an answer of thread *to* instead; *to* itself takes that back.
+
+        The returned exchange is over when the caller said so. None: the caller waits no longer.
+        """
+        peer, sequence, back = origin.peer, origin.sequence, to == self.thread
+        if peer is None or not self._waits(origin):
+            return None
+        if origin.timed and not back and not peer.tickets.pay(sequence):
+            return None
+        if not self._send_back(origin, (ENCODE(Packet(TURN, sequence, 0, (to,))),), owed=not back):
+            return None
+        return self._follow(peer, Exchange(TURN, sequence, peer.thread))
+
+    def recheck(self, origin: Origin) -> None:
+        """Find out whether the sender of *origin* is still there, if bindings fell since it was last known."""
+        peer = origin.peer
+        if peer is not None and peer.epoch != self._kip.epoch:
+            self._peers.identify(peer.token, self.thread)
+
+    def _waits(self, origin: Origin) -> bool:
+        """Say whether the sender of *origin* waits for an answer, as far as is known without its ticket."""
+        peer = origin.peer
+        return origin.answers and peer is not None and peer.token in self._peers.known
+
+    def _send_back(self, origin: Origin, frames: "Frames", *, owed: bool = True) -> bool:
+        """Send what was made ours to give. False: that cannot be, and the answer is *owed* as before."""
+        assert origin.peer is not None
+        if self._send(origin.peer.token, frames):
+            return True
+        if origin.timed and owed:
+            origin.peer.tickets.owe(origin.sequence)  # the caller may be there, and its queue full
+        return False
+
+    def _follow(self, peer: Peer, exchange: Exchange) -> Exchange:
+        """Remember *exchange* until *peer* says how it went; of too many, the oldest is given up."""
+        self.under_way[peer.token, exchange.sequence] = exchange
+        if len(self.under_way) > ANSWERS:
+            text = "nothing was said about the answer"
+            self._end(next(iter(self.under_way)), IpcError(IpcCode.ABORTED, Phase.SEND, text))
+        return exchange
+
+    def heard(self, peer: Peer, packet: Packet) -> None:
+        """*peer* says how an answer of ours was taken, or that it waits for another's now."""
+        key = peer.token, packet.sequence
+        exchange = self.under_way.get(key)
+        if exchange is None or packet.kind not in (ENDS[exchange.kind], REFUSED):
+            self._statistics["unexpected_answer"] += 1
+        elif packet.kind == REFUSED:
+            word = packet.words[0] if packet.words else 0
+            text = f"thread {show_thread(exchange.to)} could not take the whole answer"
+            self._end(key, transfer_error(word, Phase.SEND, text))
+        else:
+            self._end(key, None)
+
+    def _end(self, key: tuple[bytes, int], error: IpcError | None) -> None:
+        """An answer of ours is over: what it offered is offered no longer where that is with an *error*."""
+        exchange = self.under_way.pop(key)
+        if error is not None:
+            take_back(self._sys, exchange.given)
+        exchange.error, exchange.state = error, State.OVER
+
+    def gone(self, peer: Peer) -> None:
+        """What *peer* was to say of answers will not be said."""
+        text = f"thread {show_thread(peer.thread)} ended meanwhile"
+        for key in [key for key in self.under_way if key[0] == peer.token]:
+            self._end(key, NoPartner(Phase.SEND, text))
