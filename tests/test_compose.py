@@ -161,6 +161,15 @@ def test_service_takes_nothing_from_the_host(name: str) -> None:
     assert set(named) <= COMPOSE["volumes"].keys()
 
 
+@pytest.mark.parametrize("name", [*SERVERS, "counter"])
+def test_a_server_comes_before_programs(name: str) -> None:
+    """A server of the topology has four times the share of a busy core that all programs have together."""
+    container = 1024  # of which the file says nothing
+
+    assert ATTACHED[name].get("cpu_shares", container) == (4 * container if name in SERVERS else container)
+    assert "cpu_shares" not in SERVICES["kernel"]
+
+
 def test_only_the_kernel_keeps_capabilities() -> None:
     """They are three, and what the tests have besides is named; the file gives the reason for each."""
     assert SERVICES["kernel"]["cap_add"] == list(KERNEL_CAPABILITIES)

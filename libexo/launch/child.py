@@ -45,6 +45,8 @@ STREAMS = {Role.STDIN: 0, Role.STDOUT: 1, Role.STDERR: 2}
 FAILED = 127
 NICENESS = -5
 """Of what is urgent: between the kernel and programs. Callers wait for a server, and a flood's senders do not."""
+BEHIND = 10
+"""How much nicer than the kernel a program is, at least: the kernel may have no right to come before it."""
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What the nursery does not hear of, and programs do."""
 MAX_DESCRIPTORS = 1 << 20
@@ -58,6 +60,8 @@ class Nest:
     """What the nursery has ready for every child."""
 
     pid: int
+    kernel: int
+    """Process id of the kernel."""
     host: Sequence[Layer]
     kept: tuple[int, ...]
     """Descriptors that all programs keep: the directories they import from."""
@@ -194,6 +198,8 @@ def _arrange(birth: Birth, nest: Nest) -> None:
     _prctl(PR_SET_NAME, launch.name.encode(errors="replace")[:15])
     if launch.urgent:
         _hasten()
+    else:
+        _fall_behind(nest.kernel)
     if launch.core >= 0:
         os.sched_setaffinity(0, (launch.core,))
     resource.setrlimit(resource.RLIMIT_NOFILE, nest.descriptors)
@@ -223,6 +229,13 @@ def _hasten() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, min(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     with contextlib.suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as session:
         session.write(str(NICENESS))
+
+
+def _fall_behind(kernel: int) -> None:
+    """Have the host prefer *kernel* to us: its niceness is 0 where it may not ask to come before programs."""
+    niceness = os.getpriority(os.PRIO_PROCESS, kernel) + BEHIND
+    if niceness > os.getpriority(os.PRIO_PROCESS, 0):
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
 
 
 def _names(birth: Birth) -> dict[str, str]:

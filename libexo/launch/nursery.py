@@ -403,7 +403,7 @@ def _nest() -> Nest:
     host = probe()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
-    return Nest(os.getpid(), host, tuple(held.values()), limits)
+    return Nest(os.getpid(), os.getppid(), host, tuple(held.values()), limits)
 
 
 def _move_up(descriptor: int) -> int:
