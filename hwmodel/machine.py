@@ -166,6 +166,9 @@ class Port(Protocol):
     def offer(self, data: bytes) -> bool:
         """Send one packet that may wait: only while half of the room is left, for answers. False: not now."""
 
+    def has_asked(self) -> bool:
+        """Say whether the peer has sent a packet that is not answered: it waits to be read, or the port is held."""
+
     def hold(self) -> None:
         """Read no packet until `resume`: what the peer sends waits."""
 

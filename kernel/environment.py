@@ -278,7 +278,8 @@ class Environment(Resource):
             return Activity.ENDED
         if not self.launched:
             return Activity.WAITS
-        return Activity.TRACED if self.body.traced() else self.body.activity()
+        doing = Activity.TRACED if self.body.traced() else self.body.activity()
+        return Activity.RUNS if doing is Activity.WAITS and self.body.port.has_asked() else doing
 
     @property
     def alive(self) -> bool:

@@ -41,8 +41,8 @@ class RealPort:
         self._send = end.send
         self._receive = end.recvmsg
         self._room = end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-        self._unread = array.array("i", [0])
-        """What the peer has not read, as the host counts it."""
+        self._bytes = array.array("i", [0])
+        """Where the host writes how much is queued."""
         self._lent = 0
         """Descriptors sent since everything was read. The host counts them against all of our uid."""
         self._is_read = self._is_held = False
@@ -54,6 +54,10 @@ class RealPort:
         self._overlong = supervisor.overlong
         self._ended = ended
         self._read()
+
+    def has_asked(self) -> bool:
+        """Say whether a packet waits to be read, or is being answered."""
+        return self._is_held or self._queued(termios.FIONREAD) > 0
 
     def hold(self) -> None:
         """Read no packet until `resume`."""
@@ -105,7 +109,7 @@ class RealPort:
 
         Nor while there may be descriptors that were not read: what came behind them would hide that they were.
         """
-        unread = self._waiting()
+        unread = self._queued(termios.TIOCOUTQ)
         if unread and self._lent:
             return False
         self._lent = 0
@@ -116,15 +120,15 @@ class RealPort:
 
     def _lend(self, count: int) -> bool:
         """Count *count* descriptors more as not read. False: those are too many."""
-        if self._lent and not self._waiting():
+        if self._lent and not self._queued(termios.TIOCOUTQ):
             self._lent = 0
         self._lent += count
         return self._lent <= MAX_UNREAD_DESCRIPTORS
 
-    def _waiting(self) -> int:
-        """Return how much the peer has not read, as the host counts it."""
-        fcntl.ioctl(self._socket, termios.TIOCOUTQ, self._unread)
-        return self._unread[0]
+    def _queued(self, direction: int) -> int:
+        """Return how much the peer has not read (TIOCOUTQ), or we have not (FIONREAD), as the host counts it."""
+        fcntl.ioctl(self._socket, direction, self._bytes)
+        return self._bytes[0]
 
     def close(self) -> None:
         """Close this end. Twice is harmless."""

@@ -60,6 +60,10 @@ class SimulatedPort:
         except Exhausted:
             return False
 
+    def has_asked(self) -> bool:
+        """Say whether a packet waits to be read, or is being answered."""
+        return self.held or bool(self.to_kernel)
+
     def hold(self) -> None:
         """Take no packet out of it until `resume`."""
         self.held = True

@@ -42,7 +42,7 @@ class Activity(IntEnum):
 
     ENDED = 0
     RUNS = 1
-    """It runs, or wants to, in one of its threads at least."""
+    """It runs, or wants to, in one of its threads at least; or the kernel has a trap of it to answer."""
     WAITS = 2
     """Each of its threads waits for something."""
     STOPPED = 3

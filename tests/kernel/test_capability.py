@@ -356,6 +356,21 @@ def test_inspection_of_each_kind() -> None:
         ]
 
 
+def test_a_trap_under_way_is_activity() -> None:
+    """An environment that waits for the kernel's answer runs: the kernel has it, however long that takes."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        handle = stage.system.give(a.task, b.environment).handle
+        port = b.environment.body.port
+        doing = [a.sys.inspect(handle).count]
+        port.hold()
+        doing.append(a.sys.inspect(handle).count)
+        port.resume()
+        doing.append(a.sys.inspect(handle).count)
+
+        assert doing == [Activity.WAITS, Activity.RUNS, Activity.WAITS]
+
+
 def test_counted() -> None:
     """Transfers and revocations are counted."""
     with theatre() as stage:

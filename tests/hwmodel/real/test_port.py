@@ -134,6 +134,23 @@ def test_packets_and_descriptors_go_both_ways(lines: list[Line], recorder: Recor
     os.close(numbers[0])
 
 
+def test_a_packet_that_is_not_answered_is_seen(lines: list[Line], recorder: Recorder) -> None:
+    """A port says so of a packet that waits to be read, and while it is held; an answer is for the peer to read."""
+    port = lines[0].body.port
+    seen = [port.has_asked()]
+    lines[0].peer.send(b"trap")
+    seen.append(port.has_asked())
+    recorder.run(1)
+    seen.append(port.has_asked())
+    port.hold()
+    seen.append(port.has_asked())
+    port.resume()
+    port.send(b"answer")
+    seen.append(port.has_asked())
+
+    assert seen == [False, True, False, True, False]
+
+
 def lend(port: Port, count: int) -> bool:
     """Answer with *count* descriptors of one file."""
     with tempfile.TemporaryFile() as file:
