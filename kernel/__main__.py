@@ -17,7 +17,7 @@ from kernel.abi.topology import Confinement, Topology, TopologyError, dump, load
 from kernel.boot import boot
 
 LAST_WORDS = 1.0
-"""Seconds that whoever reads our log gets for the end of it."""
+"""Seconds that the reader of our log gets for its last lines."""
 
 
 def main() -> int:
@@ -47,7 +47,7 @@ def _run(arguments: argparse.Namespace, log: Callable[[str], None]) -> int:
     try:
         loader = boot(machine, topology, log)
     except OSError as error:
-        log(f"exo: a server cannot be read: {error}")
+        log(f"exo: cannot read a server: {error}")
         machine.close()
         return 1
     phase("kernel")
@@ -73,13 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--may-lack", action="append", metavar="LAYER", help="as confinement.may_lack; may be given again"
     )
-    parser.add_argument("--log", help="the file that standard error is: it is begun anew when it is long")
+    parser.add_argument("--log", help="the file that standard error is: a long one is rotated")
     parser.add_argument("--profile", action="store_true", help="say which phase of the boot is done")
     return parser
 
 
 def _panic(writer: Writer) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
-    """Return what says, through *writer*, what ended us: an interpreter would wait for whoever does not read."""
+    """Return a hook that writes what ended us to *writer*: an interpreter would wait for a reader that is slow."""
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         writer.say("".join(traceback.format_exception(kind, error, trace)).rstrip())
@@ -89,7 +89,7 @@ def _panic(writer: Writer) -> Callable[[type[BaseException], BaseException, Trac
 
 
 def _say_nothing(_name: str) -> None:
-    """Be the phases nobody asked for."""
+    """Take the phases when nobody asked for a profile."""
 
 
 if __name__ == "__main__":

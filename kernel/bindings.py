@@ -1,16 +1,16 @@
 """Bindings: the right to send to a thread, checked once.
 
-Each has a way of its own. Its sender is told an end point nobody else knows, where it connects, and an
-unguessable token, by which it says there which binding it is. When it has, the receiver is told that somebody is
-there, and asks who; told once, however many bind meanwhile, and come and go. Both then have everything they need,
-two tickets each among it; the kernel keeps no descriptor, and is out of the path. A binding falls when either side
-ends; the epoch in the KIP is raised, and receivers ask again whose the tokens are.
+Each has a way of its own. Its sender is given the name of an end point that nobody else knows, to connect to, and
+an unguessable token, by which it says there which binding it is. When it has connected, the receiver is told once
+that a sender is there, however many bind meanwhile, and asks which. Both sides then hold everything they need, two
+tickets each included; the kernel keeps no descriptor and is out of the path. A binding falls when either side
+ends. Then the epoch in the KIP is raised, and receivers ask again whose their tokens are.
 
-*Redirection* (X.2) is decided here, because nowhere else can it be enforced. An environment with a redirector
-gets bindings to that thread only, whomever it asks for, but for threads of its own environment and of the
-redirector's. When its redirector is set, changed or removed, the bindings that would now lead elsewhere fall,
-and its threads are told that the receiver went, so that they bind anew. Answers are not redirected: they go back
-over the binding of the one who called, so a redirected environment may answer whoever is bound to it.
+*Redirection* (X.2) is decided here, because it can be enforced nowhere else. An environment with a redirector
+gets bindings to that thread only, whatever thread it asks for, except to threads of its own environment and of the
+redirector's. When its redirector is set, changed or removed, the bindings that would now lead elsewhere fall.
+Its threads are told that the receiver went, and bind again. Answers are not redirected: they go back over the
+caller's binding, so a redirected environment may answer any thread that is bound to it.
 
 A binding may have a ring, memory that both sides map (`kernel.rings`).
 """
@@ -38,7 +38,7 @@ _TOKEN = struct.Struct("<QQ")
 
 
 class Bindings:
-    """All bindings; each stands in its sender's environment and at its receiver."""
+    """All bindings; each is listed in its sender's environment and at its receiver."""
 
     def __init__(self, machine: "Machine", exposure: "Exposure") -> None:
         """Start with none."""
@@ -46,7 +46,7 @@ class Bindings:
         self._exposure = exposure
 
     def bind(self, sender: Thread, intended: Thread) -> Binding:
-        """Bind *sender* to *intended*, or to who gets what is meant for it. Raises Refused, Exhausted."""
+        """Bind *sender* to *intended*, or to its own redirector. Raises Refused, Exhausted."""
         environment = sender.environment
         environment.check_list(intended.environment)
         receiver = environment.route(intended)
@@ -63,14 +63,14 @@ class Bindings:
         return binding
 
     def _connected(self, binding: Binding) -> None:
-        """Its sender is there: the receiver may have it."""
+        """Hand the binding to its receiver: its sender has connected."""
         receiver = binding.receiver
         receiver.arrived[binding.token] = binding
         if not receiver.told:
             self.announce(receiver)
 
     def announce(self, receiver: Thread) -> None:
-        """Tell *receiver* that somebody waits, as it is not told again before it asked."""
+        """Tell *receiver* that a sender waits; it is not told again before it has asked."""
         receiver.told = True
         self._exposure.tell(receiver.environment, Label.BOUND, (), thread=receiver.id)
 
@@ -92,12 +92,12 @@ class Bindings:
         self.unbind(binding)
 
     def undo(self, binding: Binding) -> bool:
-        """End *binding*, of which its sender has not heard; say that it does not stand."""
+        """End *binding*, of which its sender has not heard; return False: the trap does not stand."""
         self.unbind(binding)
         return False
 
     def fall(self, thread: Thread) -> "Steps[None]":
-        """Cut off every binding of *thread*, which is gone; the steps end them, and its callers are told."""
+        """Cut off every binding of *thread*, which is gone; the steps end them and tell its callers."""
         incoming = (binding for binding in self._cut_off(thread) if binding.sender is not thread)
         outgoing = [b for b in thread.environment.outgoing.values() if b.sender is thread]
         return self._fall(incoming, outgoing)
@@ -109,24 +109,24 @@ class Bindings:
             yield None
 
     def renamed(self, thread: Thread) -> "Steps[None]":
-        """End every binding to *thread*: who asked for it by this id is told. Its own are of its new id."""
+        """End every binding to *thread* and tell those who use its old id. Its own bindings carry the new id."""
         fallen, before = self._cut_off(thread), thread.id
         thread.told = False  # by its old id
         self._exposure.kip.raise_epoch()
         return self.drop(fallen, before)
 
     def _cut_off(self, thread: Thread) -> "Iterable[Binding]":
-        """Let no binding to *thread* be known to it any more; return what they were."""
+        """Take all bindings to *thread* off its list and return them."""
         fallen, thread.incoming = thread.incoming, {}
         return fallen.values()
 
     def reroute(self, environment: Environment) -> "Steps[None]":
-        """End the bindings of *environment* that would now lead elsewhere; it is told that the receiver went."""
+        """End the bindings of *environment* that would now lead elsewhere; its threads hear that receivers went."""
         outgoing = environment.outgoing.values()
         return self.drop([b for b in outgoing if environment.leads(b.intended) is not b.receiver])
 
     def drop(self, bindings: "Iterable[Binding]", gone: "ThreadId | None" = None) -> "Steps[None]":
-        """Tell each sender once that its receiver went (as *gone*), then end its bindings: the reason is first."""
+        """Tell each sender once that its receiver (by the id *gone*) went, before its bindings end."""
         told: set[tuple[Thread, Thread]] = set()
         for binding in bindings:
             sender, receiver = binding.sender, binding.receiver

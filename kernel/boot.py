@@ -18,9 +18,9 @@
     loader       the servers, the root task's restart, attach   here
     shutdown     the end of all, in order                       kernel.shutdown
 
-The loader gives each server what the topology says it holds. It restarts the root task, which restarts the
-others, for which it gets a capability to each. The root task is who holds the factory. Where several do, each
-is restarted here, and the last of them restarts the others: a server has one who answers for it.
+The loader gives each server what the topology says it holds. The root task is the server that holds the factory:
+the loader restarts it, and it restarts the others, with a capability to each. Where several hold the factory, the
+loader restarts each of them, and the last one restarts the others: each server is one party's to restart.
 """
 
 from collections.abc import Callable
@@ -56,12 +56,12 @@ if TYPE_CHECKING:
     from hwmodel.machine import Body, Machine
 
 FIRST_DELAY = 50_000_000
-"""Nanoseconds before the second restart of a root task that ends again and again; doubled at each further one."""
+"""Nanoseconds before the second restart of a root task that keeps ending; doubled at each further one."""
 MAX_DELAY = 5_000_000_000
 RESTART_AGAIN = 100_000_000
-"""When a restart is tried again for which the host had no room, in ns."""
+"""Nanoseconds until a restart is tried again for which the host had no room."""
 LASTED = 1_000_000_000
-"""Nanoseconds after which an end is bad luck: the next restart comes at once. Never less than the last delay."""
+"""Nanoseconds a run must last for the next restart to come at once. Never less than the last delay."""
 
 _ATTACH = msgspec.msgpack.Decoder(Attach)
 
@@ -93,9 +93,9 @@ class Loader:
         """Root tasks by name: the environments that hold the factory."""
         roots = [name for name, server in topology.server.items() if "factory" in server.holds]
         self._overseer = roots[-1] if roots else ""
-        """Who restarts what the kernel does not."""
+        """Name of the root task that restarts what the kernel does not."""
         self._short: dict[str, int] = {}
-        """How many runs of a root task in a row were short."""
+        """Short runs in a row, by root task."""
         self._restarts: dict[str, int] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
         self._shutdown = Shutdown(kernel, list(booted(topology)), topology.machine.grace)
@@ -108,7 +108,7 @@ class Loader:
         kernel.boot_info = Booted(msgspec.json.encode(topology), self._operators)
 
     def start(self) -> None:
-        """Start every server that is started at boot, in the order of the topology."""
+        """Start every server of the topology that starts at boot, in order."""
         servers = booted(self._topology)
         if self._topology.boot.records:
             self.kernel.kip.show_records(boot_records([server.command for server in servers.values()]))
@@ -127,11 +127,11 @@ class Loader:
         self.kernel.kip.set_state(SystemState.UP)
 
     def _may_bind(self, server: ServerConfig) -> frozenset[int]:
-        """Whom the server may call: those the topology names, and itself."""
+        """Thread numbers the server may call: those the topology names, and its own."""
         return frozenset(self._topology.server[name].thread for name in server.calls) | {server.thread}
 
     def _settle(self, environment: Environment, server: ServerConfig) -> None:
-        """Give a server, new to the system, what it holds; who restarts the others gets a capability to each."""
+        """Give a new server what it holds, and the root task a capability to it."""
         environment.keeps = server.restart == "always"
         for kind in server.holds:
             for resource in self._rights[kind]:
@@ -168,7 +168,7 @@ class Loader:
             self._bury(environment, "it is not to be restarted")
 
     def _restart(self, root: Environment, server: ServerConfig) -> None:
-        """Restart a root task: at once, or later and later while its runs are short."""
+        """Restart a root task: at once, or after longer and longer delays while its runs are short."""
         short, ran = self._short.get(root.name, 0), self._now() - root.started if root.pid else 0
         short = 0 if ran >= max(LASTED, _delay(short)) else short + 1
         self._short[root.name], delay = short, _delay(short)
@@ -180,7 +180,7 @@ class Loader:
             self._succeed(root, server)
 
     def _succeed(self, root: Environment, server: ServerConfig) -> None:
-        """Start the successor of *root*, unless it has one; if the host has no room for it, later."""
+        """Start the successor of *root*, unless it has one; if the host has no room for it, try again later."""
         if not root.keeps:
             return
         name = root.name
@@ -199,7 +199,7 @@ class Loader:
             self._heartbeats[name] = Heartbeat(self.kernel, heir, starting=True)
 
     def _bury(self, dead: Environment, then: str, next_try: float | None = None) -> None:
-        """Say how *dead* ended, and what follows: for people, and for programs."""
+        """Log how *dead* ended and what follows, for people and for programs."""
         how = self._say_end(dead, then)
         obituary = Obituary(
             name=dead.name, thread=dead.thread, at_ns=self._now(), cause=how, status=dead.status,
@@ -213,7 +213,7 @@ class Loader:
         return how
 
     def _heartbeat(self, environment: Environment) -> None:
-        """A root task says that it is there: from the first time on it is watched."""
+        """Note that a root task is there; its first word starts the watch over it."""
         heartbeat = self._heartbeats.get(environment.name)
         if environment is not self._roots.get(environment.name):
             refuse_heartbeat(environment)
@@ -229,7 +229,7 @@ class Loader:
         self.kernel.machine.clock.alarm(self._now() + delay, callback)
 
     def _attach(self, body: "Body", data: bytes) -> None:
-        """Let a program in that was started elsewhere, by who it is."""
+        """Let in a program that was started elsewhere, by its identity."""
         try:
             attach = _ATTACH.decode(data)
             self._check_identity(body.uid, attach.secret)
@@ -242,7 +242,7 @@ class Loader:
             self._send_away(body, Refused(Refusal.HOST_FULL, str(exhausted)))
 
     def _check_identity(self, uid: int, secret: bytes) -> None:
-        """Refuse somebody whose uid a program may have too, and who shows nothing that no program has."""
+        """Refuse a uid that programs may have too, unless the operators' secret comes with it."""
         if not self._operators.knows(uid, secret):
             raise Refused(Refusal.MAY_NOT_ATTACH, f"programs are uid {uid} too: show the operators' secret")
 
@@ -273,7 +273,7 @@ class Loader:
             raise Refused(Refusal.MAY_NOT_ATTACH, f"uid {body.uid} may not attach: see attach.members")
 
     def _check_attached(self, uid: int) -> None:
-        """Refuse one more program of *uid*, if it is no operator, and has as many as a program may start."""
+        """Refuse a uid that is no operator's and has as many programs attached as a program may start."""
         attached = sum(each.uid == uid for each in self.kernel.environments if each.alive)
         if attached >= Item.CHILDREN.program and uid not in self._operators.uids:
             raise Refused(Refusal.OVER_BUDGET, f"{attached} programs of uid {uid} are attached: end some")
@@ -294,7 +294,7 @@ class Loader:
 
 
 def _operators(machine: "Machine", topology: Topology) -> Operators:
-    """Return who may command the system. Where programs may lack a uid of their own, they have the kernel's."""
+    """Return the operators. Where programs may lack uids of their own, they run under the kernel's."""
     common = machine.uid if "uid" in topology.confinement.may_lack else NO_UID
     return Operators((0, machine.uid, *topology.attach.operators), common, machine.secret)
 

@@ -1,8 +1,8 @@
 """Budgets: the account of what each environment makes the kernel and the servers hold for it (`kernel.abi.budget`).
 
-Whoever takes something into a table charges it here first, and releases it when it goes. The limits of a child come
-out of its payer's; when it has ended they go back. A payer that ends first leaves its children, and what they cost,
-to its own payer: nothing can be gained by dying.
+Taking a place in a table is charged here first, and released when the place is free. The limits of a child come
+out of its payer's budget and go back when it has ended. A payer that ends first leaves its children, and what they
+cost, to its own payer: nothing is gained by dying.
 
 What a server charges its callers for is void when either of them ends.
 """
@@ -17,27 +17,27 @@ _COUNT = len(Item)
 
 
 class Budget:
-    """What one environment may, does, and gave to its children, by item."""
+    """What one environment may use, uses, and gave to its children, by item."""
 
     __slots__ = ("charges", "costs", "family", "given", "limit", "name", "parts", "payer", "row", "used")
 
     def __init__(self, name: str, limit: Sequence[int], payer: "Budget | None" = None) -> None:
-        """Start with nothing used; *payer* is whose limits these come out of, None: the system's."""
+        """Start with nothing used; the limits come out of those of *payer*, None: of the system."""
         self.name = name
         self.limit = list(limit)
         self.used = [0] * _COUNT
         self.given = [0] * _COUNT
         self.payer = payer
         self.family: int | None = (payer.family or None) if payer is not None else None
-        """Which family its environment is of (`kernel.abi.kip`); 0: of none, None: that is not decided yet."""
+        """Family of its environment (`kernel.abi.kip`); 0: none, None: not decided yet."""
         self.parts: set[Budget] = set()
-        """The budgets that came out of this one."""
+        """The budgets cut out of this one."""
         self.costs: dict[Item, int] = {}
-        """What its environment costs its payer by being there."""
+        """Its own cost to its payer."""
         self.charges: dict[tuple[Hashable, Item], int] = {}
-        """What servers hold for it, and which."""
+        """What servers hold for it, by server."""
         self.row: memoryview | None = None
-        """Where it is shown: for each item what is used, and the limit without what was given."""
+        """Its row in the exposed table: for each item what is used, and the limit less what was given."""
 
     # ------------------------------------------------------------------------------------------------ accounts
 
@@ -52,7 +52,7 @@ class Budget:
             raise Refused(
                 Refusal.OVER_BUDGET,
                 f"{item.name.lower()} of {self.name}: {self.used[item]} of {self.limit[item]} in use{given}, "
-                f"{amount} more asked for: give some up first, or have a larger budget",
+                f"{amount} more asked for: give some up first, or ask for a larger budget",
             )
 
     def charge(self, item: Item, amount: int = 1) -> None:
@@ -61,7 +61,7 @@ class Budget:
         self.hold(item, amount)
 
     def hold(self, item: Item, amount: int = 1) -> None:
-        """Count *amount* more of *item*, be it over the limit: what cannot be refused any more."""
+        """Count *amount* more of *item*, over the limit if need be: it cannot be refused any more."""
         self.used[item] += amount
         if self.row is not None:  # as `_show`, but for the limit
             self.row[2 * item] = max(self.used[item], 0)
@@ -71,7 +71,7 @@ class Budget:
         self.hold(item, -amount)
 
     def void(self, by: Hashable = None) -> None:
-        """Release what is held for it *by* a server, or by all: nobody holds that any more."""
+        """Release what servers hold for it; with *by*, what that one holds."""
         for key in [key for key in self.charges if by in (None, key[0])]:
             self.release(key[1], self.charges.pop(key))
 
@@ -89,7 +89,7 @@ class Budget:
     # ------------------------------------------------------------------------------------- what children are given
 
     def divide(self, name: str, wished: Mapping[Item, int], costs: Mapping[Item, int]) -> "Budget":
-        """Take the budget of child *name* out of this one; it *costs* something by being there. Raises Refused."""
+        """Cut the budget of child *name* out of this one; the child itself *costs* something. Raises Refused."""
         for item, amount in costs.items():
             self.check(item, amount)
         further = self.room(Item.CHILDREN) - 1
@@ -101,7 +101,7 @@ class Budget:
         return child
 
     def _share(self, item: Item, cost: int, further: int, wished: int | None) -> int:
-        """Return how much of *item* a child gets, where *further* ones may still come. Raises Refused."""
+        """Return how much of *item* a child gets, of which *further* ones may still come. Raises Refused."""
         if not item.divided:
             return min(self.limit[item], self.limit[item] if wished is None else wished)
         left = self.room(item) - cost
@@ -117,7 +117,7 @@ class Budget:
         return wished
 
     def move(self, child: "Budget", sign: int) -> None:
-        """Count in, or out again, what *child* has of this budget."""
+        """Charge what *child* has to this budget (*sign* 1), or release it (-1)."""
         for item, amount in child.costs.items():
             self.used[item] += sign * amount
         for item in Item:
@@ -125,7 +125,7 @@ class Budget:
             self._show(item)
 
     def end(self) -> None:
-        """Give everything back; what its children have, they have of its payer from now on. Harmless twice."""
+        """Give everything back; the children's parts come out of the payer's budget from now on. Harmless twice."""
         payer, self.payer, self.row = self.payer, None, None
         parts, self.parts = self.parts, set()
         if payer is not None and self in payer.parts:

@@ -1,12 +1,12 @@
-"""Capabilities: who may do what to which resource.
+"""Capabilities: rights to resources, in tables and trees.
 
 Every capability sits in one slot of one environment's table and has at most one parent: the capability it was
 derived from. Taking one away takes everything derived from it. The trees span environments, and callers decide how
-large they get, so taking is a job (`kernel.jobs`). It begins by cutting off what is to go: that is *condemned*, and
-good for nothing from then on, though it leaves the tables one by one, and its memory is taken last.
+large they get, so taking is a job (`kernel.jobs`). It begins by cutting off what is to go. From then on that is
+*condemned*, and useless, though it leaves the tables one by one, and its memory is taken last.
 
-An *offer* sits in the table of who made it like a capability derived from the one it is of, and goes with it. It
-is to be taken by one environment (`kernel.offers`), and is a right to nothing: the resource does not know of it.
+An *offer* sits in its maker's table, like a capability derived from the one it is of, and goes with it. One
+environment may take it (`kernel.offers`). It is a right to nothing: the resource does not know of it.
 """
 
 from collections import deque
@@ -34,7 +34,7 @@ _SPARE_SLOTS = 64
 
 
 class Resource:
-    """What a capability can be to. One that does not say otherwise does not care who holds it."""
+    """What a capability is to. By default it does not care who holds it."""
 
     kind: Kind
 
@@ -43,21 +43,21 @@ class Resource:
         return 0, 0, 0, 0, ""
 
     def gained(self, capability: "Capability") -> None:
-        """*capability* to it is now somebody's."""
+        """Note *capability*, a new one to this resource."""
 
     def moved(self, capability: "Capability", giver: "Table") -> None:
-        """*capability*, that was in the table of *giver*, is in another one."""
+        """Note that *capability* has moved here from the table of *giver*."""
 
     def inherited(self, heir: "Holder") -> None:
-        """What *heir* holds of it was its predecessor's."""
+        """Note that *heir* now holds what its predecessor held of it."""
 
     def lost(self, capability: "Capability") -> "Steps[None] | None":
-        """*capability* to it is no more; return what is to be done about that."""
+        """Note that *capability* to it is gone; return the steps that this calls for."""
         return None
 
 
 class Holder(Shown, Told, Protocol):
-    """Who holds capabilities: an environment."""
+    """A holder of capabilities: an environment."""
 
     name: str
     table: "Table"
@@ -68,22 +68,22 @@ class Holder(Shown, Told, Protocol):
 
     @property
     def thread(self) -> ThreadId:
-        """Who it is to others."""
+        """Its id to others."""
 
     def repossess(self, capability: "Capability") -> None:
         """Write what was taken by force into the environment page."""
 
 
 class Offer(NamedTuple):
-    """What makes a capability an offer: who may take it, and how."""
+    """The terms that make a capability an offer."""
 
     receiver: Holder
     payer: Holder
-    """Whose budget it counts against."""
+    """The environment whose budget it counts against."""
     until: int
     """When it falls, by the machine's clock."""
     grant: bool
-    """The capability it is of moves to the receiver; otherwise the receiver gets one derived from that."""
+    """Accepting moves the offered capability; otherwise it derives one from it."""
 
 
 class Capability:
@@ -102,7 +102,7 @@ class Capability:
         origin: int = 0,
         offer: Offer | None = None,
     ) -> None:
-        """Make a capability that sits nowhere yet."""
+        """Make a capability that is in no table yet."""
         self.resource = resource
         self.rights = rights
         self.parent = parent
@@ -114,37 +114,37 @@ class Capability:
         self.handle: Handle
         self.limit = NO_LIMIT
         self.carved = 0
-        """Of RAM: how many frames may be, and are, carved through what was derived from it."""
+        """Of RAM: how many frames may be, and are, carved through its derivatives."""
         self.mapped = False
         """Its holder has, or had, a descriptor of the memory."""
         self.leaked = False
-        """Somebody gave up by itself what was derived from it, and may still have the memory mapped."""
+        """A holder gave up a derivative of it, and may still have the memory mapped."""
         self.taken = False
-        """It sits in no table any more."""
+        """It is in no table any more."""
         self.walk: Latch | None = None
-        """Opens when all that is being taken from below it is gone."""
+        """Opens when everything that is being taken from below it is gone."""
         self.deadline: Alarm | None = None
-        """When what is below it is taken by force."""
+        """The alarm at which everything below it is taken by force."""
 
     def __repr__(self) -> str:
-        """Show what it is to, its rights and its holder."""
+        """Show its resource, rights and holder."""
         what = "Capability" if self.offer is None else "Offer"
         return f"<{what} {self.resource!r} {self.rights!r} of {self.holder!r}>"
 
     @property
     def holder(self) -> Holder:
-        """Who has it, or had."""
+        """Its holder, or last holder."""
         return self.table.holder
 
     @property
     def terms(self) -> Offer:
-        """Of an offer: who may take it, and how."""
+        """The terms of an offer."""
         assert self.offer is not None
         return self.offer
 
     @property
     def condemned(self) -> bool:
-        """Whether it is being taken away, or something it was derived from is."""
+        """Whether it, or one it was derived from, is being taken away."""
         at = self
         while (above := at.parent) is not None:
             if at.taken or at not in above.children:
@@ -153,23 +153,23 @@ class Capability:
         return at.taken
 
     def offers(self) -> "list[Capability]":
-        """Return the offers of it that stand: they sit in its own table."""
+        """Return the standing offers of it: they are in its own table."""
         return [offer for made in self.table.offers.values() for offer in made if offer.parent is self]
 
     def lead_to(self, resource: Resource) -> None:
-        """Make it, and the offers of it, those to *resource*, which took the place of what they were to."""
+        """Make *resource*, which took the place of the old one, what it and its offers are to."""
         for capability in (self, *self.offers()):
             capability.resource = resource
 
 
 class Owed:
-    """The offers that count against one budget, in whosever table."""
+    """The offers that count against one budget, in whichever table they are."""
 
     def __init__(self) -> None:
         """Start with none."""
         self._all: dict[Capability, None] = {}
         self._pairs: dict[tuple[Table, Holder], dict[Capability, None]] = {}
-        """Those between the same two."""
+        """The offers between the same two environments."""
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -192,7 +192,7 @@ class Owed:
         return list(islice(self._all, count))
 
     def of_who_has_most(self) -> Capability:
-        """Return the oldest between the two who have most: others' never fall for them."""
+        """Return the oldest offer of the pair that has most: no other pair ever loses one to it."""
         most = max(self._pairs.values(), key=len)
         return next(iter(most))
 
@@ -207,7 +207,7 @@ class Table:
     def __init__(self, holder: Holder) -> None:
         """Make an empty table."""
         self.holder = holder
-        """Whose it is; a successor takes it over."""
+        """Its environment; a successor takes the table over."""
         self._slots: list[Capability | None] = [None]
         self._generations = [0]
         self._free: deque[int] = deque()
@@ -215,21 +215,21 @@ class Table:
         self.offered = 0
         """How many of them are offers."""
         self.offers: dict[Holder, dict[Capability, None]] = {}
-        """Those that sit here, by receiver, oldest first."""
+        """The offers in this table, by receiver, oldest first."""
 
     def __iter__(self) -> Iterator[Capability]:
         """Yield the capabilities in slot order."""
         return (capability for capability in self._slots if capability is not None)
 
     def lookup(self, name: int) -> Capability:
-        """Return the capability that handle *name* stands for. Raises Refused, also when it is an offer."""
+        """Return the capability that handle *name* stands for. Raises Refused, for an offer too."""
         capability = self.find(name)
         if capability.offer is not None:
             raise Refused(Refusal.WRONG_KIND, f"handle {name:#x} is an offer: it can be inspected or dropped")
         return capability
 
     def find(self, name: int) -> Capability:
-        """Return what handle *name* stands for, be it an offer. Raises Refused."""
+        """Return the capability or offer that handle *name* stands for. Raises Refused."""
         slot = handle_slot(name)
         if not 0 < slot < len(self._slots):
             raise Refused(Refusal.BAD_HANDLE, f"handle {name:#x}")
@@ -239,7 +239,7 @@ class Table:
         return capability
 
     def check_room(self, holder: Holder) -> None:
-        """Refuse unless there may be one more capability, and there is somebody to use it."""
+        """Refuse unless there is room for one more capability and *holder* still lives."""
         if self.used - self.offered >= MAX_HANDLES:
             raise Refused(Refusal.TABLE_FULL, f"{holder.name} holds {self.used - self.offered} capabilities")
         if not holder.alive and not holder.keeps:
@@ -311,10 +311,10 @@ def derive(
 ) -> Capability:
     """Give *holder* a capability derived from *parent*, to the same resource or to *resource*, a part of it.
 
-    Raises Refused, also when *parent* went, and perhaps its holder, since it was looked up.
+    Raises Refused, also when *parent*, or its holder, went since it was looked up.
     """
     if parent.condemned:
-        raise Refused(Refusal.STALE_HANDLE, "what it would be derived from is being taken away")
+        raise Refused(Refusal.STALE_HANDLE, "the capability to derive from is being taken away")
     origin = parent.holder.thread if parent.holder is not holder else 0
     return place(exposure, Capability(resource or parent.resource, rights, parent, origin), holder)
 
@@ -323,7 +323,7 @@ def place(exposure: "Exposure", capability: Capability, holder: Holder) -> Capab
     """Put *capability* into the table of *holder* and under its parent. Raises Refused when there is no room."""
     parent = capability.parent
     if capability.depth > MAX_DEPTH:
-        raise Refused(Refusal.TOO_DEEP, f"{MAX_DEPTH} derivations, one from another")
+        raise Refused(Refusal.TOO_DEEP, f"{MAX_DEPTH} derivations deep already")
     holder.table.insert(capability, holder)
     if parent is not None:
         parent.children[capability] = None

@@ -1,7 +1,7 @@
-"""One trap on its way: who called, with what, and what goes back.
+"""One trap on its way: its caller, its arguments, its answer.
 
-A handler (`kernel.traps`) returns the result of the trap; one that may have much to do is, or returns, a generator
-(`kernel.jobs`) that returns it in the end. While that is under way, the caller may have ended.
+A handler (`kernel.traps`) returns the result of the trap. One that may have much to do is, or returns, a generator
+(`kernel.jobs`) that returns the result in the end. The caller may have ended meanwhile.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +19,12 @@ R = TypeVar("R", bound=Resource)
 
 
 class Answer:
-    """What goes back for one trap: the bytes, and with them what its call gives, or the parts of a batch do."""
+    """The answer to one trap: the bytes, and the call whose descriptors go with them."""
 
     __slots__ = ("call", "data")
 
     def __init__(self, data: bytes, call: "Call[Any] | None" = None) -> None:
-        """Answer with *data*; the *call* of a trap that was done may give descriptors, or have parts that do."""
+        """Answer with *data*; *call* is a trap that was done, which, or whose parts, may give descriptors."""
         self.data = data
         self.call = call
 
@@ -48,13 +48,13 @@ class Call(Generic[T]):
         self.descriptors = descriptors
         self.gives: list[Descriptor] = []
         self.undo: Callable[[], bool] = bool
-        """Called when what it gives cannot be sent; says whether the trap stands without that."""
+        """Called when its descriptors cannot be sent; returns whether the trap stands without them."""
         self.parts: Sequence[Answer] = ()
         """Of a batch: the answers of its traps."""
 
 
 class CallTo(Call[T], Generic[T, R]):
-    """A call of a trap whose first argument is a handle: the gate looks it up, and checks that it is to an R."""
+    """A call of a trap whose first argument is a handle: the gate has looked it up, and found it to be to an R."""
 
     __slots__ = ("capability",)
 
@@ -62,9 +62,9 @@ class CallTo(Call[T], Generic[T, R]):
 
     @property
     def resource(self) -> R:
-        """What the capability is to."""
+        """The resource of the capability."""
         return cast("R", self.capability.resource)
 
 
 Handlers = Mapping[type[Trap], Callable[[Any, Any], Any]]
-"""By trap, what does it: it is given the kernel, and the call of that trap."""
+"""The handler of each trap: it is given the kernel, and the call of that trap."""

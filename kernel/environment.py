@@ -2,14 +2,14 @@
 
 An environment is the unit of protection: one body on the machine, one uid, one table of capabilities, its threads.
 Life: created (its program is being started), ready, dead. One made by ThreadControl is an X.2 address space: it
-has no body before its first thread is activated. However it ends, everything it had returns: frames, handles,
+no body before its first thread is activated. When it ends, everything it had returns: frames, handles,
 threads, end points, slices, bindings, names, uid. Only an environment that `keeps` leaves its capabilities and
-its thread number to a successor. The record of how it ended stays while anybody holds a capability to it.
+its thread number to a successor. The record of its end stays while a capability to it exists.
 
-A thread is what sends, and what can be sent to. Every environment has a first thread, the main thread of its host
-process, and ends with it. It may have more: each has a number and bindings of its own, and nothing else of its own.
-What a thread may do is what its environment may do, and which of its threads made a trap the kernel does not ask.
-An *inactive* thread has a number and a space, and nobody can reach it. It becomes active with its first pager.
+A thread sends, and can be sent to. Every environment has a first thread, the main thread of its host process, and
+ends with it. It may have more: each has its own number and bindings, and shares everything else.
+A thread may do what its environment may do; the kernel does not ask which of them made a trap.
+An *inactive* thread has a number and a space, and cannot be reached. Its first pager makes it active.
 """
 
 from collections import deque
@@ -62,24 +62,24 @@ class Thread:
         self.pager = NIL_THREAD
         self.scheduler = NIL_THREAD
         self.utcb = 0
-        """Where its UTCB is, so its local id; 0: nowhere yet."""
+        """Address of its UTCB, which is its local id; 0: none yet."""
         self.row = -1
-        """Which row of its environment's page says for whom it waits; -1: it is not active."""
+        """Its row in its environment's page, which says for whom it waits; -1: it is not active."""
         self.living = False
         self.active = False
         self.incoming: dict[bytes, Binding] = {}
-        """Who may send to it."""
+        """Bindings to it."""
         self.arrived: dict[bytes, Binding] = {}
-        """Those of them that have connected, and were not handed over yet, oldest first."""
+        """Those that have connected and were not handed over yet, oldest first."""
         self.told = False
-        """It was told that there are such, and has not asked for them since."""
+        """It was told of such bindings, and has not asked for them since."""
 
     def __repr__(self) -> str:
         """Show id and environment."""
         return f"<Thread {show_thread(self.id)} of {self.environment.name}>"
 
     def record(self) -> "Thread":
-        """Return what is left of it when it is gone: it is of no environment."""
+        """Return its record once it is gone, which is of no environment."""
         left = copy(self)
         del left.environment
         return left
@@ -91,7 +91,7 @@ class Thread:
 
     @property
     def exposed(self) -> tuple[int, ...]:
-        """What the exposed table shows."""
+        """Its row in the exposed table."""
         environment, state = self.environment, ThreadState.ACTIVE if self.active else ThreadState.INACTIVE
         redirector = environment.redirector.id if environment.redirector is not None else NIL_THREAD
         return self.id, environment.number + 1, state, self.pager, self.scheduler, redirector
@@ -112,22 +112,22 @@ class Binding:
         intended: Thread,
         connected: "Callable[[Binding], None]",
     ) -> None:
-        """Bind *sender* to *receiver*, to reach *intended*; *connected* is called when it is there.
+        """Bind *sender* to *receiver*, to reach *intended*; *connected* is called when the sender has connected.
 
         Raises Exhausted.
         """
         self.sender = sender
         self.home = sender.environment
-        """Where it stands, also when its sender has been moved."""
+        """The table it is in, also when its sender has been moved."""
         self.receiver = receiver
         self.intended = intended
         self.token = machine.token()
         self.ring: Ring | None = None
         self.senders: list[Descriptor] = []
         self.receivers: list[Descriptor] = []
-        """Of each its tickets, that of sending and that of answering, until they are handed over."""
+        """Both tickets of both sides, for sending and for answering, until they are handed over."""
         self.look: list[Descriptor] = []
-        """That of sending, by which to see whether a message is up: a copy, once they are handed over."""
+        """The send ticket, which tells whether a message is up: a copy, once the tickets are handed over."""
         self.endpoint = machine.endpoint(lambda: connected(self))
         try:
             for _ in range(2):
@@ -141,12 +141,12 @@ class Binding:
 
     @property
     def redirected(self) -> bool:
-        """Whether it leads elsewhere than its sender asked for."""
+        """Whether it leads to another thread than its sender asked for."""
         return self.receiver is not self.intended
 
     @property
     def descriptors(self) -> int:
-        """How many descriptors the kernel holds for it."""
+        """Descriptors the kernel holds for it."""
         return DESCRIPTORS if self.ring is None else RING_DESCRIPTORS
 
     @property
@@ -162,7 +162,7 @@ class Binding:
         return traps.Identified(sender.id, environment.number, self.redirected, self.ring_size, family)
 
     def hand_over(self) -> "list[Descriptor]":
-        """Return what is the receiver's, once. Raises Exhausted: then it is still here."""
+        """Return the receiver's descriptors, once. Raises Exhausted: then they are still here."""
         if self.look == self.receivers[:1]:
             self.look = [self.look[0].duplicate()]
         ring = self.ring.share() if self.ring is not None else []
@@ -188,7 +188,7 @@ class Environment(Resource):
     serves = False
     """It was started as a server."""
     ending = False
-    """Its first thread was deleted: what it still asks for is not done."""
+    """Its first thread was deleted: its further traps are not done."""
 
     def __init__(
         self,
@@ -200,7 +200,7 @@ class Environment(Resource):
         budget: Budget,
         on_unwatched: "Callable[[Environment], None]",
     ) -> None:
-        """Make environment *number* without a body; *on_unwatched* is called when nobody may need it any more."""
+        """Make environment *number* without a body; *on_unwatched* is called when its last watcher is gone."""
         self.number = number
         self.name = name
         self.first = Thread(thread, self)
@@ -208,14 +208,14 @@ class Environment(Resource):
         self.threads: dict[int, Thread] = {}
         """Its living threads, by number."""
         self.redirector: Thread | None = None
-        """Who gets what its threads send to others; it may be gone: then they can send to nobody."""
+        """The thread that gets what its threads send to others; once that is gone, they can send to nobody."""
         self.utcb_area: range | None = UTCB_AREA
         """Where the UTCBs of its threads are; None: the space is not initialised."""
         self.kip_area = range(0)
         self.cpu = cpu
         self.may_bind = may_bind
         self.family: object = object()
-        """The same for the spaces that ThreadControl made of each other: they may send to one another."""
+        """Common to the spaces that ThreadControl made of each other: they may send to one another."""
         self.budget = budget
         self.owes = Owed()
         """The offers that count against its budget."""
@@ -236,7 +236,7 @@ class Environment(Resource):
         self.held = False
         """The boot loader promised it a successor, which comes later."""
         self.over = False
-        """Its end is done with: from now on only its watchers keep the record."""
+        """Its end is complete: from now on only its watchers keep the record."""
         self.ended = Latch()
         """Opens then."""
         self.watchers: dict[Capability, None] = {}
@@ -253,7 +253,7 @@ class Environment(Resource):
 
     @property
     def thread(self) -> ThreadId:
-        """The id of its first thread: who it is to others."""
+        """The id of its first thread, its name to others."""
         return self.first.id
 
     @property
@@ -268,7 +268,7 @@ class Environment(Resource):
 
     @property
     def consumed(self) -> int:
-        """CPU time used, in ns, where it runs under a plan; readers ask the host for the others'."""
+        """CPU time used under a plan, in ns; of others, readers ask the host."""
         return self.body.consumed() if self.cpu >= 0 and self.alive and self.launched else 0
 
     @property
@@ -288,25 +288,25 @@ class Environment(Resource):
 
     @property
     def end(self) -> tuple[int, ...]:
-        """How it ended, as PARTNER_GONE tells it: nothing while it lives."""
+        """How it ended, as PARTNER_GONE tells it; empty while it lives."""
         return () if self.alive else (self.status + STATUS_BIAS, int(self.fault))
 
     def describe(self) -> tuple[int, int, int, int, str]:
-        """Return thread, what it does, and how it ended."""
+        """Return thread, activity, and how it ended."""
         text = f"{self.name}: {self.detail}" if self.detail else self.name
         return self.thread, int(self.activity), self.status, self.fault, text
 
     def exposed(self, traps: int) -> tuple[int | bytes, ...]:
-        """Return what the exposed table shows; *traps* is how many it made."""
+        """Return its row in the exposed table; *traps* is how many it made."""
         row = self.state, self.uid, self.pid, self.cpu, self.thread, self.started, self.consumed, traps
         return *row, self.frames, self.table.used, self.fault, self.budget.family or 0, self.name.encode()
 
     def gained(self, capability: Capability) -> None:
-        """Somebody watches."""
+        """Note one watcher more."""
         self.watchers[capability] = None
 
     def lost(self, capability: Capability) -> None:
-        """One watcher less; with the last, the record of a dead environment goes."""
+        """Note one watcher less; with the last, the record of a dead environment goes."""
         del self.watchers[capability]
         if self.over:
             self._on_unwatched(self)
@@ -325,9 +325,9 @@ class Environment(Resource):
             raise Refused(Refusal.MAY_NOT_BIND, f"what {self.name} sends to {other.name} is redirected")
 
     def check_list(self, other: "Environment") -> None:
-        """Refuse unless *other* has a thread this environment was given to call.
+        """Refuse unless *other* has a thread that this environment may call by its list.
 
-        Those of its family, and those it commands, it may always call.
+        It may always call its own family, and the environments it commands.
         """
         if not self.may_bind or other.family is self.family or self.commands(other):
             return
@@ -335,18 +335,18 @@ class Environment(Resource):
             raise Refused(Refusal.MAY_NOT_BIND, f"{self.name} may not call {other.name}")
 
     def commands(self, other: "Environment") -> bool:
-        """Say whether this environment may end *other*: then it may ask it how it is, too."""
+        """Say whether this environment may end *other*; if so, it may also ask for its heartbeat."""
         return any(c.holder is self and c.rights & Rights.CONTROL for c in other.watchers)
 
     def route(self, thread: Thread) -> Thread:
-        """Return who gets what this environment sends to *thread*. Raises Refused while nobody does."""
+        """Return the thread that gets what this environment sends to *thread*. Raises Refused if there is none."""
         receiver = self.leads(thread)
         if receiver is None:
             raise Refused(Refusal.NO_REDIRECTOR, self.name)
         return receiver
 
     def leads(self, thread: Thread) -> Thread | None:
-        """Return who gets what this environment sends to *thread*; None: the redirector is gone."""
+        """Return the thread that gets what this environment sends to *thread*; None: the redirector is gone."""
         redirector = self.redirector
         if redirector is None or thread.environment is self:
             return thread
@@ -370,7 +370,7 @@ class Environment(Resource):
         return location
 
     def keep(self, starts: Starts) -> None:
-        """Keep *starts* for its successors from now on, and close what else it kept."""
+        """Keep *starts* for its successors from now on, and close the others it kept."""
         self.budget.hold(Item.DESCRIPTORS, starts.held - self.starts.held)
         self.starts.close(but=starts)
         self.starts = starts
@@ -378,19 +378,19 @@ class Environment(Resource):
     # ------------------------------------------------------------------------------------------ its page
 
     def give_row(self, thread: Thread, awaits: int) -> None:
-        """Have a row of the page say that *thread*, active from now on, receives from *awaits*, if from anybody."""
+        """Give *thread*, active from now on, a row of the page, with *awaits*, from which it receives at first."""
         taken = {other.row for other in self.threads.values()}
         thread.row = next(row for row in range(MAX_SPACE_THREADS) if row not in taken)
         self.write_row(thread, thread.id, awaits)
 
     def take_row(self, thread: Thread) -> None:
-        """*thread* is gone from here."""
+        """Take the row of *thread*, which is gone from here."""
         if thread.row >= 0:
             self.write_row(thread, 0, 0)
         thread.row = -1
 
     def write_row(self, thread: Thread, number: int, awaits: int) -> None:
-        """Say for whom *thread* waits, and, last, whose row it is."""
+        """Write for whom *thread* waits, and, last, whose row it is."""
         at = Page.WAITS + thread.row * WAIT_WORDS
         self.page[at + Wait.FOR], self.page[at + Wait.SENDS], self.page[at + Wait.THREAD] = awaits, 0, number
 
@@ -403,5 +403,5 @@ class Environment(Resource):
         self.add(Page.REPOSSESSED)
 
     def add(self, word: Page) -> None:
-        """Count in *word* of the environment page; the program writes there too, whatever it likes."""
+        """Add one to *word* of the environment page, in which the program may have written anything."""
         self.page[word] = (self.page[word] + 1) & _WORD

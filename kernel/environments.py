@@ -1,4 +1,4 @@
-"""The table of environments: how they come to be, how they end, and what of them remains."""
+"""The table of environments: their beginnings, their ends, and what remains of them."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kernel.threads import Threads
 
 _KILLED = -9
-"""The status of what the kernel ended."""
+"""Exit status of an environment that the kernel ended."""
 
 
 class Environments:
@@ -53,11 +53,11 @@ class Environments:
         self._free = deque(range(MAX_ENVIRONMENTS))
         self._by_body: dict[Body, Environment] = {}
         self._leaving: set[Environment] = set()
-        """Forgotten, but not stripped yet."""
+        """Rows that are given up, but whose capabilities are not taken yet."""
         self.closed = False
-        """The system is ending: nobody new is let in."""
+        """The system is ending: no new environment is let in."""
         self.on_ended: Callable[[Environment], object] = bool
-        """Called when an environment ended; the boot loader watches the root task by it."""
+        """Called when an environment ended; by it the boot loader watches the root task."""
 
     def __iter__(self) -> Iterator[Environment]:
         """Iterate over a copy: environments may end meanwhile."""
@@ -109,9 +109,9 @@ class Environments:
     ) -> Environment:
         """Start the successor of *dead*: its thread with the next version, its capabilities, its descriptors.
 
-        Where other *descriptors* come, or it goes *back*, it has those; they are the caller's to close.
+        Other *descriptors*, or those of an earlier start (*back*), replace them; *descriptors* stay the caller's.
 
-        Raises Refused and Exhausted: then *dead* may be succeeded still.
+        Raises Refused and Exhausted: then *dead* may still be succeeded.
         """
         starts, heir, again = dead.starts.after(program.roles, descriptors, back), None, []
         try:
@@ -134,7 +134,7 @@ class Environments:
         return self.enter(dead.name, dead.cpu, dead.may_bind, None, thread, budget=budget, reserved=True)
 
     def _take_back(self, environment: Environment, predecessor: Environment | None) -> None:
-        """Forget *environment*, whose body the host did not lend."""
+        """Forget *environment*, for which the host had no body."""
         self._threads.take_back(environment.first, predecessor.first if predecessor else None)
         if predecessor is not None:
             environment.budget = self._no_budget(environment)
@@ -144,7 +144,7 @@ class Environments:
         self._erase(environment)
 
     def _no_budget(self, of: Environment) -> Budget:
-        """Return one for *of*, who holds nothing: somebody else has its own."""
+        """Return an empty budget for *of*, whose own has gone to another."""
         budget = Budget(of.name, [0] * len(Item))
         budget.show_in(self._exposure.kip.budget_row(of.number))
         return budget
@@ -177,7 +177,7 @@ class Environments:
         may_bind: frozenset[int],
         budget: Budget | None = None,
     ) -> Environment:
-        """Make an environment of a body that attached by itself; it succeeds a dead one that left its all."""
+        """Make an environment of a body that attached by itself; it succeeds a dead one of that name that keeps."""
         dead = next((e for e in self._rows.values() if e.keeps and not e.alive and e.name == name), None)
         if dead is None:
             environment = self.enter(name, -1, may_bind, number, budget=budget)
@@ -195,7 +195,7 @@ class Environments:
         return environment
 
     def _pass_on(self, dead: Environment, heir: Environment) -> "Steps[None]":
-        """Whoever watched *dead* did not ask for its successor: make their capabilities those to *heir*."""
+        """Make the capabilities of those who watched *dead* lead to *heir*, of which they do not know."""
         while dead.watchers:
             watcher, _ = dead.watchers.popitem()
             watcher.lead_to(heir)
@@ -243,7 +243,7 @@ class Environments:
         return environment
 
     def check_plan(self, cpu: int) -> None:
-        """Refuse one more under processor *cpu* than its plan has slices; the dead that come back count."""
+        """Refuse one more under processor *cpu* than its plan has slices; the dead awaiting successors count."""
         count = sum(e.cpu == cpu and (e.alive or e.keeps) for e in self._rows.values())
         if count >= MAX_SLICES:
             raise Refused(
@@ -262,17 +262,17 @@ class Environments:
         self._by_body[body] = environment
 
     def introduce(self, environment: Environment) -> None:
-        """Let everybody know that *environment* is there; the first thread of a program is active at once."""
+        """Make *environment* known to all; the first thread of a program is active at once."""
         exposure = self._exposure
         if environment.launched:
             self._threads.start(environment.first)
         exposure.kip.publish(environment.name, environment.thread)
         exposure.trace.record(Event.CREATED, environment.number, environment.thread)
         exposure.kip.show(environment)
-        exposure.count(Counter.ENVIRONMENTS_CREATED)  # last: who sees it sees the row
+        exposure.count(Counter.ENVIRONMENTS_CREATED)  # last: a reader who sees it sees the row
 
     def started(self, environment: Environment) -> None:
-        """The program runs."""
+        """Note that the program runs."""
         environment.state = EnvironmentState.READY
         environment.started = self._machine.clock.now()
         self._exposure.trace.record(Event.STARTED, environment.number, environment.pid)
@@ -292,7 +292,7 @@ class Environments:
         self.kill(environment)
 
     def kill(self, environment: Environment) -> None:
-        """End *environment* at once. Of one that attached by itself the machine says no more."""
+        """End *environment* at once. Of one that attached by itself the machine tells no end."""
         if not environment.launched:
             self.end(environment, _KILLED)
             return
@@ -302,7 +302,7 @@ class Environments:
             clock.alarm(clock.now(), lambda: self.end(environment, _KILLED))
 
     def end(self, environment: Environment, status: int) -> None:
-        """*environment* ended: it is dead at once, and everything it had returns, step by step."""
+        """Let *environment* be dead at once; everything it had returns step by step."""
         if not environment.alive:
             return
         environment.state, environment.status = EnvironmentState.DEAD, status
@@ -326,12 +326,12 @@ class Environments:
         self._jobs.begin(self._end(environment))
 
     def _end(self, environment: Environment) -> "Steps[None]":
-        """Return everything; then let it be known."""
+        """Return everything; then announce the end."""
         exposure = self._exposure
         for thread in list(environment.threads.values()):
             yield from self._threads.end(thread)
         yield from withdraw_offers(exposure, environment)
-        if environment.launched and environment.body.owned:  # else it only left the system, and may go on
+        if environment.launched and environment.body.owned:  # others only left the system, and may go on
             yield from _forget_mappings(environment)
         if not environment.keeps:
             yield from self._strip(environment)
@@ -341,10 +341,10 @@ class Environments:
         yield from self._announce(environment)
 
     def _raise_exception(self, e: Environment) -> None:
-        """Tell the thread that *e* named how it ended, if it came to a bad end, as X.2 tells an exception.
+        """Tell the thread that *e* named of a bad end of it, as X.2 tells an exception.
 
-        That its first thread was deleted is none: who deleted it knows.
-        What stands in the page is the program's: any other value than a thread it may send to means nobody.
+        The deletion of its first thread is none: its deleter knows.
+        The program writes the thread into its page: a thread it may not send to counts as none.
         """
         if e.ending or (e.status >= 0 and not e.fault):
             return
@@ -382,7 +382,7 @@ class Environments:
             self.conclude(e)
 
     def conclude(self, e: Environment) -> None:
-        """The end of *e* is done with, and it has its successor, if it is to have one."""
+        """Note that the end of *e* is complete, and that its successor, if any, is there."""
         for watched in [
             c.resource for c in e.table if isinstance(c.resource, Environment) and c.resource.over
         ]:
@@ -390,9 +390,9 @@ class Environments:
         self.review(e)
 
     def review(self, ended: Environment) -> None:
-        """Forget *ended*, with others of its kind, if nobody alive can ask how it ended, or succeed it.
+        """Forget *ended*, and others like it, if nobody alive can ask how it ended, or succeed it.
 
-        One that left its capabilities to a successor may itself be watched by such a one, even by itself.
+        One that left its capabilities to a successor may be watched by a dead one, even by itself.
         """
         group, seen = [ended], {ended}
         for each in group:
@@ -407,9 +407,9 @@ class Environments:
             self.forget(each)
 
     def forget(self, environment: Environment) -> None:
-        """Nobody asks how *environment* ended any more: its row is free.
+        """Free the row of *environment*, of whose end nobody asks any more.
 
-        What is stripped then may be the last that watched others: they follow.
+        Its capabilities, taken now, may be the last that watched others, which then follow.
         """
         if environment.keeps:
             environment.keeps = False
@@ -428,13 +428,13 @@ class Environments:
             environment.budget.end()
             self._exposure.kip.clear(environment.number)
             self._free.append(environment.number)
-            # They refer to one another; nobody looks for cycles among what has lived long (hwmodel.real.process).
+            # They refer to one another; nothing looks for cycles among what has lived long (hwmodel.real.process).
             environment.first = environment.first.record()
             del environment.table.holder
 
 
 def _forget_mappings(dead: Environment) -> "Steps[None]":
-    """What its host process had mapped is gone with that."""
+    """Forget what its host process had mapped, which ended with the process."""
     for capability in list(dead.table):
         capability.mapped = False
         yield None

@@ -7,7 +7,7 @@ class Refused(Exception):
     """The trap is not done; the caller gets the number and goes on."""
 
     def __init__(self, refusal: Refusal, detail: str = "") -> None:
-        """Refuse with *refusal*; *detail* says what exactly was wrong."""
+        """Refuse with *refusal*; *detail* gives the value that was wrong."""
         super().__init__(refusal, detail)
         self.refusal = refusal
         self.detail = detail

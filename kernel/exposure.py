@@ -1,4 +1,4 @@
-"""What the kernel shows to all, and tells each: rows, counters, events, upcalls; and lines for the operator."""
+"""The face of the kernel to all, and to each: rows, counters, events, upcalls; and lines for the operator."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Exposure:
-    """One object of each kind that shows or tells something; the other objects of the kernel are given this one."""
+    """One object of each kind that shows or tells; the other objects of the kernel are given this one."""
 
     def __init__(self, machine: "Machine", kip: "Kip", jobs: "Jobs", log: Callable[[str], None]) -> None:
         """Show in *kip* and in a new event ring; *log* takes lines for the operator."""
@@ -24,6 +24,6 @@ class Exposure:
         self.tell = Upcalls(machine, kip, self.trace, jobs).send
 
     def close(self) -> None:
-        """Free what it lies in on the machine."""
+        """Free its memory on the machine."""
         self.trace.close()
         self.kip.close()

@@ -1,7 +1,7 @@
-"""Physical RAM: ranges of frames that may be carved, and extents, the runs that were.
+"""Physical RAM: ranges of frames that may be carved, and the extents carved from them.
 
-The kernel knows which frames are free and whose extents the others are; which to take is the caller's choice
-(first fit when it has none). An extent becomes memory of its own, so what a program can map is exactly what it
+The kernel knows which frames are free and whose extents the others are. The caller chooses which to take, or gets
+the first that fit. An extent becomes memory of its own, so a program can map exactly what it
 was given. The last capability to an extent takes its frames back to RAM.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kernel.jobs import Steps
 
 _RUNS = 1000
-"""Free runs looked at in one step."""
+"""Free runs examined in one step."""
 
 
 class Ram(Resource):
@@ -73,17 +73,17 @@ class Extent(Resource):
         self.first = first
         self.count = count
         self.on_lost: Callable[[], None] | None = None
-        """Called when it is lost, if it is the memory of a ring: then it is nobody's to map."""
+        """Called when an extent that is a ring's memory is lost; nobody may map such an extent."""
         self._backing = backing
         self._old: Deed | None = None
-        """Takes from all who have it mapped what it was."""
+        """Takes the old memory from all who have it mapped."""
         self._lock: Latch | None = None
         self._capabilities: dict[Capability, None] = {}
         self._holders: dict[Table, int] = {}
-        """How many of them are in each table."""
+        """How many capabilities to it are in each table."""
         self._user: Table | None = None
         self._is_pristine = True
-        """Nobody was ever lent the memory, and nothing stands in it: to free it costs nothing."""
+        """It was never lent and holds nothing: freeing it costs nothing."""
 
     def __repr__(self) -> str:
         """Show the run."""
@@ -94,18 +94,18 @@ class Extent(Resource):
         return self.first, self.count, 0, 0, ""
 
     def held(self) -> bool:
-        """Say whether anybody holds a capability to it."""
+        """Say whether a capability to it exists."""
         return bool(self._capabilities)
 
     def descriptor(self, capability: Capability) -> "Descriptor":
-        """Return what the holder of *capability* maps it by."""
+        """Return the descriptor by which the holder of *capability* maps it."""
         descriptor = self._backing.descriptor(writable=bool(capability.rights & Rights.WRITE))
         capability.mapped, self._is_pristine = True, False
         return descriptor
 
     @property
     def user(self) -> Holder | None:
-        """Who is accounted its frames."""
+        """The environment its frames are counted to."""
         return self._user.holder if self._user is not None else None
 
     @property
@@ -119,7 +119,7 @@ class Extent(Resource):
             yield self._lock
 
     def lock(self) -> "Steps[None]":
-        """The same, and let none until `unlock`."""
+        """Wait likewise, and keep other jobs out until `unlock`."""
         yield from self.settled()
         self._lock = Latch()
 
@@ -142,10 +142,10 @@ class Extent(Resource):
             raise Refused(Refusal.RING_MEMORY, f"{self!r} is the ring of a binding")
 
     def become_ring(self, on_lost: "Callable[[], None]") -> "Descriptor":
-        """Be memory of a binding, zeros, that nobody can cut; return what one side maps it by.
+        """Become zeroed memory of a binding that nobody can cut; return the descriptor by which one side maps it.
 
         When its capability is lost, *on_lost* is called.
-        `cut` then takes the old memory from who has it mapped. Raises Exhausted: then nothing has changed.
+        `cut` then takes the old memory from those who have it mapped. Raises Exhausted: then nothing has changed.
         """
         descriptor, self._old = self._backing.seal()
         self.on_lost = on_lost
@@ -153,7 +153,7 @@ class Extent(Resource):
         return descriptor
 
     def cut(self) -> "Steps[bool]":
-        """Take the memory it had from all who have it mapped; say whether the host did."""
+        """Take the old memory from all who have it mapped; return whether the host could."""
         old, self._old = self._old, None
         try:
             if old is not None and self._is_pristine:
@@ -166,41 +166,41 @@ class Extent(Resource):
         return True
 
     def ring_descriptor(self) -> "Descriptor":
-        """Return what either side of the binding maps it by."""
+        """Return the descriptor by which either side of the binding maps it."""
         self._is_pristine = False
         return self._backing.descriptor(writable=True)
 
     def end_ring(self) -> None:
-        """Be an ordinary extent of zeros again. Harmless when it is no ring's, or no more."""
+        """Become an ordinary extent of zeros again. Harmless when it is no ring's."""
         if self.on_lost is not None:
             self.on_lost = None
             self._backing.unseal()
             self._forget_mappings()
 
     def _forget_mappings(self) -> None:
-        """Nobody has the memory mapped, for it is new."""
+        """Note that nobody has the memory, which is new, mapped."""
         for capability in self._capabilities:
             capability.mapped = capability.leaked = False
 
     # ------------------------------------------------------------------------------------------- its holders
 
     def gained(self, capability: Capability) -> None:
-        """Remember the holder."""
+        """Note the holder."""
         self._capabilities[capability] = None
         self._holders[capability.table] = self._holders.get(capability.table, 0) + 1
 
     def moved(self, capability: Capability, giver: Table) -> None:
-        """The holder is another one."""
+        """Note the new holder."""
         self._holders[capability.table] = self._holders.get(capability.table, 0) + 1
         self._forget(giver)
 
     def inherited(self, heir: Holder) -> None:
-        """The successor is the user now."""
+        """Make the successor the user."""
         if self.user is heir:
             self._exposure.kip.show_frames(self.first, self.count, heir)
 
     def lost(self, capability: Capability) -> "Steps[None] | None":
-        """Forget the holder; after the last one, the frames go back to RAM, and a binding they were for falls."""
+        """Forget the holder; after the last one, the frames go back to RAM, and the binding they served falls."""
         del self._capabilities[capability]
         self._forget(capability.table)
         if self._capabilities:
@@ -209,7 +209,7 @@ class Extent(Resource):
         return self._end()
 
     def _forget(self, table: Table) -> None:
-        """*table* holds one less; if none, and the frames were accounted to it, it is another's turn."""
+        """Count one capability less in *table*; after its last, account the frames to another holder."""
         self._holders[table] -= 1
         if self._holders[table]:
             return
@@ -227,14 +227,14 @@ class Extent(Resource):
         """Take the memory from everybody and give the frames back to RAM."""
         yield from self.lock()
         self._old = self._backing.release()
-        if (yield from self.cut()):  # otherwise nobody gets the frames again
+        if (yield from self.cut()):  # otherwise the frames are never used again
             self._frames.give_back(self)
             ram, self._ram = self._ram, None
             count_carved(ram, -self.count)
         self.unlock()
 
     def fill(self) -> "Deed":
-        """Make what stands in frames that were used before junk; nobody has it yet."""
+        """Overwrite what frames used before still hold, before anybody has them."""
         self._is_pristine = False
         return self._backing.fill()
 
@@ -243,7 +243,7 @@ class Extent(Resource):
         return self._backing.copy()
 
     def move(self, keeper: Capability | None) -> "Steps[None]":
-        """Let the copy, if any, be its memory, and take the old from all; holders but *keeper* are told."""
+        """Make the copy, if there is one, its memory, and take the old from all; holders but *keeper* are told."""
         self._old = self._backing.replace()
         yield from self.cut()
         for capability in list(self._capabilities):
@@ -335,7 +335,7 @@ def count_carved(through: Capability | None, frames: int) -> None:
             raise Refused(
                 Refusal.OVER_LIMIT,
                 f"{through.carved} of {through.limit} frames carved, {frames} more asked for: "
-                "free some first, or ask who gave the capability for more",
+                "free some first, or ask the giver of the capability for more",
             )
         above.append(through)
     for capability in above:
@@ -343,7 +343,7 @@ def count_carved(through: Capability | None, frames: int) -> None:
 
 
 def check_no_ring(resource: Resource) -> None:
-    """Refuse when *resource* is memory of a ring, which is passed on to nobody."""
+    """Refuse memory of a ring, which cannot be passed on."""
     if isinstance(resource, Extent):
         resource.check_no_ring()
 
@@ -356,9 +356,9 @@ def part_of(resource: Resource, first: int, count: int) -> Ram:
 
 
 def passed_on(given: Capability) -> None:
-    """Account an extent to whom its carver gave it, or who got it whole; sharing it on changes nothing.
+    """Account an extent to the one its carver gave it to, or that got it whole; sharing it on changes nothing.
 
-    A carver is who manages all RAM: what others carve from their part of it, and share, is theirs.
+    A carver manages all RAM: what others carve from their part of it, and share, stays theirs.
     """
     extent, parent = given.resource, given.parent
     if not isinstance(extent, Extent) or parent is None:

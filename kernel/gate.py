@@ -31,10 +31,10 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DONE = bytes([Status.DONE])
 _REFUSED = bytes([Status.REFUSED])
 _MOMENT = 5_000_000
-"""After how many ns an answer is sent again that the host would not take."""
+"""Nanoseconds after which an answer that the host would not take is sent again."""
 _AT_ONCE = 8
 """Traps of a batch that are done without becoming a job."""
-_TOO_LONG = Refused(Refusal.HOST_FULL, "the answers of the batch have no room for this one's: ask again")
+_TOO_LONG = Refused(Refusal.HOST_FULL, "the answers of the batch leave no room for this one: ask again")
 _FIRST_FIELD = {trap: trap.__struct_fields__[0] for trap in traps.TRAPS.values() if trap.needs is not None}
 _NUMBER = {trap: number for number, trap in traps.TRAPS.items()}
 
@@ -71,7 +71,7 @@ class Gate:
         answer: "Answer | Steps[Answer]",
         descriptors: "list[Descriptor]",
     ) -> "Steps[None]":
-        """Do the rest of a trap, and answer it if there is still somebody who asked."""
+        """Do the rest of a trap, and answer it if its caller still lives."""
         if not isinstance(answer, Answer):
             answer = yield from answer
         while caller.alive and not caller.fault:
@@ -82,7 +82,7 @@ class Gate:
         _close([*answer.gives(), *descriptors])
 
     def _wait(self) -> Latch:
-        """Return what opens after a moment."""
+        """Return a latch that opens after a moment."""
         latch, clock = Latch(), self._kernel.machine.clock
         clock.alarm(clock.now() + _MOMENT, latch.open)
         return latch
@@ -90,8 +90,8 @@ class Gate:
     def _send(self, caller: "Environment", trap: traps.Trap, answer: Answer) -> bool:
         """Answer; False: the host cannot now. A caller that does not read is ended.
 
-        What the host counts against us is not the caller's fault: what comes with descriptors that cannot be
-        sent is refused, and undone.
+        The host's limits on us are not the caller's fault: a trap whose descriptors cannot be sent is refused, and
+        undone.
         """
         port = caller.body.port
         try:
@@ -127,7 +127,7 @@ class Gate:
     def _batch(
         self, _kernel: "Kernel", call: Call[traps.Batch]
     ) -> "tuple[bytes, ...] | Steps[tuple[bytes, ...]]":
-        """Do the traps one by one; when one has much to do, or there are many, the rest in steps."""
+        """Do the traps one by one; where one has much to do, or there are many, the rest in steps."""
         parts = call.parts = list[Answer]()
         late = self._kernel.machine.late
         for at, trap in enumerate(call.trap.traps):
@@ -165,7 +165,7 @@ class Gate:
         return Answer(_DONE if result is None else _DONE + _ENCODER.encode(result), call)
 
     def _refuse(self, call: Call[Any], why: Refused | Exhausted) -> Answer:
-        """Answer that the trap was not done, also for want of what the host would have to lend."""
+        """Answer that the trap was not done: refused, or the host had no room."""
         _close(call.gives)
         refused = why if isinstance(why, Refused) else Refused(Refusal.HOST_FULL, str(why))
         self._exposure.count(Counter.REFUSALS)
@@ -179,7 +179,7 @@ def _refusal(refused: Refused) -> bytes:
 
 
 def _without_gifts(answer: Answer, refusal: bytes) -> bytes:
-    """Return what is said instead of *answer*, when no descriptors can be sent."""
+    """Return what is sent instead of *answer*, when no descriptors can be sent."""
     call = answer.call
     if call is None or not answer.gives():
         return answer.data

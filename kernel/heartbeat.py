@@ -1,7 +1,7 @@
-"""Who watches the root task: the kernel's loader asks it whether it answers, over the path that its clients use.
+"""The watch over the root task: the kernel's loader asks it for a heartbeat, over the path its clients use.
 
-The kernel sends HEARTBEAT; the root task, when a message it sent itself through its own end point has come round,
-acknowledges. One that never acknowledged anything is not asked: it may be a program that knows nothing of this.
+The kernel sends HEARTBEAT. The root task sends itself a message through its own end point, and acknowledges when
+that has come round. One that never acknowledged anything is not asked: it may be a program without heartbeats.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Heartbeat:
         self._ask()
 
     def acknowledged(self) -> None:
-        """It answers."""
+        """Note an acknowledgement."""
         self._answered = True
 
     def _ask(self) -> None:
@@ -39,7 +39,7 @@ class Heartbeat:
         self._alarm(BEAT, self._look)
 
     def _look(self) -> None:
-        """The answer is due: ask anew, or see what it does instead."""
+        """Ask again where an answer came; otherwise judge what the root task is doing."""
         environment = self.environment
         if not environment.alive or environment.fault:
             return
@@ -55,7 +55,7 @@ class Heartbeat:
         self._alarm(LOOK, self._look)
 
     def _is_served(self) -> bool:
-        """Say whether somebody whom it may be waiting for runs."""
+        """Say whether an environment it may be waiting for runs."""
         partners = {binding.receiver.environment for binding in self.environment.outgoing.values()}
         return any(e.activity is Activity.RUNS for e in partners - {self.environment})
 

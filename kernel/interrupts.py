@@ -62,12 +62,12 @@ class InterruptLines:
         self._controller.unmask(line.number)
 
     def unbind(self, line: Line) -> None:
-        """Nobody handles the line any more."""
+        """Leave the line without a handler."""
         line.handler, line.unanswered = None, False
         self._controller.mask(line.number)
 
     def mask(self, line: Line, *, masked: bool) -> None:
-        """Hold the line back or let it through; while nobody handles it, it waits for who does."""
+        """Mask or unmask the line; without a handler, its interrupt waits for the next one."""
         if masked or line.handler is None:
             self._controller.mask(line.number)
         else:
@@ -81,7 +81,7 @@ class InterruptLines:
         return self.lines[number]
 
     def answer(self, thread: int, answerer: "Environment") -> None:
-        """The handler answered the interrupt message of *thread*: unmask. Raises Refused."""
+        """Unmask the line of interrupt thread *thread*, as its handler answered. Raises Refused."""
         line = self.line(thread)
         if line.handler is None or line.handler.environment is not answerer or not line.unanswered:
             raise Refused(
@@ -91,7 +91,7 @@ class InterruptLines:
         self._controller.unmask(line.number)
 
     def release(self, thread: "Thread") -> None:
-        """*thread* is gone: its lines have no handler."""
+        """Leave the lines of *thread*, which is gone, without a handler."""
         for line in self.lines:
             if line.handler is thread:
                 self.unbind(line)

@@ -1,10 +1,10 @@
-"""Jobs: what takes more than one turn of the machine's loop, done in steps.
+"""Jobs: work of more than one turn of the machine's loop, done in steps.
 
-Whoever may have much to do is a generator. Each `yield None` ends a unit of work, after which the loop may turn.
-It may also yield a *deed* (host calls that take long, which the machine does outside its loop), or a *latch*,
-which another job opens: then it goes on when that is done or open. A job that ends within its first quantum has
-been done at once; the others have one quantum a turn, in a circle, so none delays another by more than that.
-A job is never given up: what a caller that has died began is done to the end.
+Work that may take long is a generator. Each `yield None` ends a unit of work, after which the loop may turn.
+It may also yield a *deed* (long host calls, which the machine does outside its loop), or a *latch*, which another
+job opens: it goes on when the deed is done or the latch open. A job that ends within its first quantum is
+done at once. The others have one quantum a turn, in a circle, so none delays another by more than that.
+A job is never given up: it ends even when its caller has died.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from hwmodel.machine import Deed, Exhausted, Machine
 
 QUANTUM = 32
-"""Units of work in one turn; the machine may say before that it is late."""
+"""Units of work in one turn; the machine may end the turn before."""
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Latch:
         """None: it is open."""
 
     def open(self) -> None:
-        """Let go on who waits."""
+        """Let the jobs that wait go on."""
         waiting, self.waiting = self.waiting or (), None
         for go_on in waiting:
             go_on()
@@ -51,7 +51,7 @@ class Job:
         self.done = done
         self.cause = cause
         self.failure: Exhausted | None = None
-        """What its deed ended with."""
+        """The result of its deed."""
 
 
 class Jobs:
@@ -66,7 +66,7 @@ class Jobs:
         self.under_way = 0
 
     def begin(self, steps: Steps[Any], done: Callable[[], object] = int, cause: int = 0) -> bool:
-        """Do the first quantum of *steps* now, the rest in later turns, then call *done*; say if that was all."""
+        """Do the first quantum of *steps* now, the rest in later turns, then call *done*; True: that was all."""
         self.under_way += 1
         return self._step(Job(steps, done, cause))
 
@@ -93,7 +93,7 @@ class Jobs:
         self._arm()
 
     def _step(self, job: Job) -> bool:
-        """Do a quantum of *job*; say whether it has ended."""
+        """Do a quantum of *job*; return whether it has ended."""
         late = self._machine.late
         for _ in range(QUANTUM):
             try:

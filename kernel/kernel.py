@@ -1,4 +1,4 @@
-"""The kernel: one object of each kind, and what each is given of the others."""
+"""The kernel: one object of each kind, wired together."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def refuse_heartbeat(environment: Environment) -> None:
-    """Nobody asks *environment* whether it is there."""
+    """Refuse: the kernel watches no heartbeat of *environment*."""
     raise Refused(Refusal.NO_SUCH_MESSAGE, f"the kernel asks nothing of {environment.name}")
 
 
@@ -42,6 +42,6 @@ class Kernel:
         self.processors = [Processor(machine, self.exposure, n, core) for n, core in enumerate(machine.cores)]
         self.environments = Environments(machine, self.exposure, self.jobs, self.threads, self.processors)
         self.boot_info: Booted
-        """For the root task; the boot loader puts it here."""
+        """The root task's; the boot loader puts it here."""
         self.on_heartbeat: Callable[[Environment], None] = refuse_heartbeat
-        """Called when an environment says that it is there; the boot loader watches the root task by it."""
+        """Called when an environment acknowledges a heartbeat; by it the boot loader watches the root task."""

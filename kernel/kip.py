@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from kernel.budget import Budget
 
 _TRAPS_WORD = 5
-"""Where in a row of the environment table the trap count stands, in words."""
+"""Offset of the trap count in a row of the environment table, in words."""
 
 
 class Shown(Protocol):
-    """What has a row in the table of environments."""
+    """An environment, as its table shows it."""
 
     number: int
 
@@ -60,7 +60,7 @@ class Kip:
         self._budgets = self._buffer[BUDGETS : BUDGETS + MAX_ENVIRONMENTS * BUDGET_ROW].cast("I")
         self._names: dict[str, int] = {}
         self.payers: dict[str, Budget] = {}
-        """Against whose budget a name counts that is not an environment's own."""
+        """The payer of each name that is not an environment's own."""
         self._names_of: dict[int, dict[str, None]] = {}
         """The names of each thread."""
         self._free_names = list(range(MAX_NAMES - 1, -1, -1))
@@ -77,11 +77,11 @@ class Kip:
         words[Head.CPU_COUNT] = len(machine.cores)
 
     def show_records(self, records: bytes) -> None:
-        """Write the boot records (`kernel.x2.records`), once, before anybody reads them."""
+        """Write the boot records (`kernel.x2.records`), once, before the first reader."""
         write_records(self._buffer, self._words[Head.FRAME_COUNT], records)
 
     def show_processor(self, number: int, internal: int, external: int) -> None:
-        """Say at what frequencies processor *number* runs, in kHz."""
+        """Show the frequencies of processor *number*, in kHz."""
         write_processor(self._buffer, number, internal, external)
 
     def set_head(self, word: Head, value: int) -> None:
@@ -93,15 +93,15 @@ class Kip:
         return self._words[word]
 
     def note_cause(self, trap: int) -> None:
-        """Say what the loop is busy with: a trap's number, or 0."""
+        """Note what the loop does: a trap's number, or 0."""
         self._words[Head.TURN_TRAP] = trap
 
     def set_state(self, state: SystemState) -> None:
-        """Say how far the system is."""
+        """Show the state of the system."""
         self._words[Head.STATE] = state
 
     def raise_epoch(self) -> None:
-        """Make every receiver forget whom it identified."""
+        """Make every receiver forget which senders it identified."""
         self._words[Head.BINDING_EPOCH] += 1
 
     def count(self, counter: Counter) -> None:
@@ -162,7 +162,7 @@ class Kip:
         self._buffer[FRAMES + first * 4 : FRAMES + (first + count) * 4] = number.to_bytes(4, "little") * count
 
     def show_free(self, free: int) -> None:
-        """Say how many frames are free."""
+        """Show how many frames are free."""
         self._words[Head.FREE_FRAMES] = free
 
     def owner(self, name: str) -> int:
@@ -193,7 +193,7 @@ class Kip:
                 payer.release(Item.NAMES)
 
     def _rename(self, name: str, before: int, now: int) -> None:
-        """Note whose *name* is."""
+        """Note that *name* is *now*'s and no longer *before*'s."""
         if (names := self._names_of.get(before)) is not None:
             names.pop(name, None)
             if not names:
@@ -207,7 +207,7 @@ class Kip:
             self.publish(name, 0)
 
     def show_plan(self, processor: int, core: int, plan: Sequence[tuple[Shown, int]]) -> None:
-        """Write the plan of *processor*, which is *core* of the host; nobody runs there yet."""
+        """Write the plan of *processor*, which is *core* of the host, with nobody running."""
         at = PLANS + processor * PLAN_SIZE
         with self._writing(Head.PLAN_SEQUENCE):
             PLAN_HEAD.pack_into(self._buffer, at, core, len(plan), 0, 0)
@@ -216,13 +216,13 @@ class Kip:
                 PLAN_SLICE.pack_into(self._buffer, offset, environment.number, microseconds)
 
     def show_running(self, processor: int, environment: Shown | None) -> None:
-        """Say who has *processor*."""
+        """Show which environment has *processor*."""
         at = PLANS + processor * PLAN_SIZE + 8
         number = environment.number + 1 if environment is not None else 0
         self._buffer[at : at + 4] = number.to_bytes(4, "little")
 
     def descriptor(self) -> "Descriptor":
-        """Return what readers map it by."""
+        """Return the descriptor by which readers map it."""
         return self._page.descriptor(writable=False)
 
     def close(self) -> None:

@@ -1,9 +1,9 @@
-"""Names: whose they are.
+"""Names and their owners.
 
-The name of an environment is its own from its first moment to its last, and, where it leaves its all to a
-successor, until that has come. The names of the servers of the topology are theirs always, whether one runs or
-not, so that nobody can answer in its place. What else is published counts against the budget of the environment
-of its thread, and leaves a row of the table for the own name of every environment there can be.
+The name of an environment is its own from its first moment to its last, and, if it keeps its capabilities for a
+successor, until that has come. The names of the topology's servers are always theirs, whether one runs or
+not, so that nobody can answer in its place. Any other name counts against the budget of its thread's
+environment, and leaves a row of the table for the own name of every environment that may come.
 """
 
 from typing import TYPE_CHECKING
@@ -27,17 +27,17 @@ def check_name(name: str) -> str:
 
 
 class Names:
-    """Which names are whose."""
+    """The owners of names."""
 
     def __init__(self, kip: "Kip", environments: "Collection[Environment]") -> None:
-        """Know those published in *kip*, and those that are kept for successors of *environments*."""
+        """Judge by the names published in *kip*, and those kept for successors of *environments*."""
         self._kip = kip
         self._environments = environments
         self.servers: frozenset[str] = frozenset()
-        """The names of the servers of the topology; the boot loader knows them."""
+        """The names of the servers of the topology, which the boot loader knows."""
 
     def why_taken(self, name: str, *, system: bool = False) -> str:
-        """Say why nobody new may have *name*; empty: it is free. The *system* may have those of its servers."""
+        """Say why a newcomer may not have *name*; empty: it is free. The *system* may use those of its servers."""
         if self._kip.owner(name):
             return f"{name} is the name of a living thread"
         if any(e.name == name and e.keeps and not e.alive for e in self._environments):
@@ -47,6 +47,6 @@ class Names:
         return ""
 
     def check_free(self, name: str, *, system: bool = False) -> None:
-        """Refuse a *name* that somebody has, or is to have."""
+        """Refuse a *name* that is taken, or kept."""
         if taken := self.why_taken(name, system=system):
             raise Refused(Refusal.NAME_TAKEN, taken)

@@ -1,14 +1,14 @@
-"""Offers: how a capability goes from one environment to another, by consent of both.
+"""Offers: capabilities passed from one environment to another, by consent of both.
 
-Who wants to pass a capability on makes an offer of it, which sits in its own table; the message names the offer,
-and its receiver accepts it. So nothing comes into a table unasked, and what was in a message that nobody took
-has gone nowhere. An offer falls with the capability it is of, when its maker drops it, and when either side
-ends; a successor takes over none, because the messages that named them are lost.
+To pass a capability on, its holder makes an offer of it, which is in its own table. A message names the offer,
+and the receiver accepts it. So nothing enters a table unasked, and the capabilities of a message that nobody took
+have gone nowhere. An offer falls with the capability it is of, when its maker drops it, and when either side
+ends. A successor takes over none, because the messages that named them are lost.
 
-An offer counts against the budget of its receiver, where that has a binding to its maker: so it is an answer. Else
-it counts against its maker's. It falls after OFFER_LIFE_NS. Where the budget has no room, and where MAX_OFFERS
-stand between two environments, an older one falls: that of the two who have most. So who never accepts what it is
-answered with loses that, and nobody else loses anything.
+An offer counts against the budget of its receiver if that has a binding to its maker, since it is then an answer;
+otherwise against its maker's. It falls after OFFER_LIFE_NS. Where the budget has no room, or MAX_OFFERS
+stand between two environments, an older one falls: that of the pair that has most. So a receiver that never
+accepts its answers loses those, and no other loses anything.
 """
 
 from typing import TYPE_CHECKING
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from kernel.jobs import Steps
 
 _SWEPT = 8
-"""Offers looked at, whether their time is over, each time one is made."""
+"""Old offers checked for their time each time one is made."""
 
 
 def withdraw_offers(exposure: "Exposure", ended: "Environment") -> "Steps[None]":
-    """Take the offers that *ended* made, and those made to it; nobody is told: an offer is for one receiver."""
+    """Withdraw the offers that *ended* made, and those made to it. Nobody is told: an offer is for one receiver."""
     made = [offer for offers in ended.table.offers.values() for offer in offers]
     for offer in made:
         if not offer.taken:
@@ -57,7 +57,7 @@ def offered(offer: Capability) -> Capability:
 
 
 def make_room(exposure: "Exposure", now: int, between: dict[Capability, None], payer: "Environment") -> None:
-    """Let offers fall until *payer* may have one more, with those that stand *between* its two. Raises Refused."""
+    """Let offers fall until *payer* may have one more, and one more fits *between* its two. Raises Refused."""
     for offer in payer.owes.oldest(_SWEPT):
         if offer.terms.until <= now:
             withdraw(exposure, offer)
@@ -72,7 +72,7 @@ def take_over(exposure: "Exposure", offer: Capability, receiver: "Environment", 
     """Give *receiver* what *offer* is of, and take the offer out of its table. Raises Refused."""
     capability = offered(offer)
     if capability.condemned:
-        raise Refused(Refusal.NO_SUCH_OFFER, "what it is of is being taken away")
+        raise Refused(Refusal.NO_SUCH_OFFER, "the offered capability is being taken away")
     receiver.table.check_room(receiver)
     withdraw(exposure, offer)
     pass_on = _grant if offer.terms.grant else derive
@@ -83,7 +83,7 @@ def take_over(exposure: "Exposure", offer: Capability, receiver: "Environment", 
 
 
 def _grant(exposure: "Exposure", moved: Capability, receiver: "Environment", rights: Rights) -> Capability:
-    """Move a capability to *receiver*, with what was derived from it; the giver keeps no other offer of it."""
+    """Move a capability to *receiver*, with its derivatives; the giver keeps no other offer of it."""
     giver = moved.table
     for offer in moved.offers():
         withdraw(exposure, offer)

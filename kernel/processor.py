@@ -2,13 +2,13 @@
 
 *Theory of operation.* The plan is a vector of slices that the kernel walks round and round. A slice is CPU
 time by the host's own account: when the alarm rings early, because something else used the core, the slice goes
-on; what was used too much or too little is carried into the next slice of the same environment. A member that
-sleeps is not stopped: it is left to wake by itself, its slices are skipped, and when it used time again it is
-back in the walk. So is one that stands still by itself, stopped by a signal or held by a debugger: the kernel
-does not continue it. A slice also ends by the clock, so that nobody keeps the core by not using it. While nobody
-competes, nothing is stopped and no alarm runs.
+on. What was used too much or too little is carried into the next slice of the same environment. A member that
+sleeps is not stopped: it wakes by itself, its slices are skipped, and once it has used time again it is back in
+the walk. The same goes for one that is stopped by a signal or held by a debugger: the kernel does not
+continue it. A slice also ends by the clock, so that a member cannot keep the core by not using it. Without
+competition nothing is stopped and no alarm runs.
 
-Who wrote the plan is the scheduler, and is told what happens by preemption messages. When it is gone, or does
+The author of the plan is the scheduler. Preemption messages tell it what happens. When it is gone, or does
 not answer, the kernel walks a fixed round robin over all members and says so: no policy can wedge the system.
 """
 
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 _MS = 1_000_000
 TICK = 2 * _MS
-"""How often a slice is looked at while others wait for the core: bounds what a sleeper wastes."""
+"""How often a slice is checked while others wait for the core: bounds what a sleeper wastes."""
 WAKE_POLL = 5 * _MS
-"""How often sleepers are looked at while somebody competes; doubles up to MAX_WAKE_POLL while nobody does."""
+"""How often sleepers are checked under competition; doubles up to MAX_WAKE_POLL without."""
 MAX_WAKE_POLL = 40 * _MS
 GRAIN = 100_000
-"""A rest of a slice shorter than this is not worth another alarm: it is carried."""
+"""The shortest rest of a slice worth another alarm: a shorter one is carried."""
 WOKE = 20_000
 """CPU time that a sleeper must use to count as awake: less is the host's own work for a stopped sleeper."""
 WALL = 3
-"""A slice is over after so many times its length by the clock, whatever was used of it; the rest is lost."""
+"""A slice ends after so many times its length by the clock, however little was used; the rest is lost."""
 CRITICAL = 1 * _MS
 """How long a critical section may defer the end of a slice."""
 ANSWER_TIME = 1000 * _MS
@@ -64,7 +64,7 @@ class Member:
         self.carry = 0
         """CPU time owed to it (positive) or overrun by it (negative), in ns."""
         self.mark = environment.body.consumed()
-        """What it had consumed when its slice began; then when it ended, or when it went to sleep."""
+        """Its CPU time when its slice began, then when it ended, or when the member went to sleep."""
         self.asleep = False
 
 
@@ -91,7 +91,7 @@ class Processor(Resource):
         self._directed = False
         self._deferred = False
         self._alone = False
-        """Nobody competed at the last look: the current slice has no end."""
+        """There was no competition at the last check: the current slice has no end."""
         self._poll = WAKE_POLL
         self._alarm: Alarm | None = None
         self._watchdog: Alarm | None = None
@@ -109,7 +109,7 @@ class Processor(Resource):
     # ------------------------------------------------------------------------------------------- membership
 
     def admit(self, environment: "Environment") -> None:
-        """Take *environment*, which stands still, under the plan."""
+        """Put *environment*, which does not run, under the plan."""
         self._members[environment] = Member(environment)
         self._say(Preemption.READY, environment)
         if self.scheduler is None:
@@ -118,7 +118,7 @@ class Processor(Resource):
             self._watchdog = self._clock.alarm(self._clock.now() + ANSWER_TIME, self._no_answer)
 
     def remove(self, environment: "Environment") -> None:
-        """*environment* is gone."""
+        """Take *environment*, which is gone, out of the plan."""
         member = self._members.pop(environment, None)
         if member is None:
             return
@@ -129,7 +129,7 @@ class Processor(Resource):
         self._walk()
 
     def receive(self, environment: "Environment") -> None:
-        """*environment*, which stands still, comes from elsewhere: admit it, now or when its program runs."""
+        """Put *environment*, which does not run and comes from elsewhere, under the plan, once its program runs."""
         environment.cpu = self.number
         runs = environment.state is not EnvironmentState.STARTING
         if runs:
@@ -139,15 +139,15 @@ class Processor(Resource):
             self.admit(environment)
 
     def leave(self, environment: "Environment") -> None:
-        """*environment* goes to another processor; the scheduler is told at once.
+        """Take *environment*, which goes to another processor, out of the plan; the scheduler is told at once.
 
-        It may be the scheduler of both, and must not hear of the arrival first.
+        One scheduler may have both processors, and must not hear of the arrival first.
         """
         self.remove(environment)
         self._send_events()
 
     def scheduler_gone(self, environment: "Environment") -> None:
-        """*environment* is gone: if it was the scheduler, the kernel walks a round robin until the next."""
+        """If *environment*, which is gone, was the scheduler, walk a round robin until the next one."""
         if environment is self.scheduler:
             self.scheduler = None
             self._events.clear()
@@ -169,7 +169,7 @@ class Processor(Resource):
     # -------------------------------------------------------------------------------------------------- plan
 
     def install(self, scheduler: "Environment", plan: "Sequence[tuple[Environment, int]]") -> None:
-        """Walk *plan* from now on; the slice that runs is finished first, if its owner is still planned."""
+        """Walk *plan* from now on; the running slice is finished first, if its owner is still planned."""
         self._follow(scheduler, {environment for environment, _ in plan})
         if self._watchdog is not None:
             self._watchdog.cancel()
@@ -177,7 +177,7 @@ class Processor(Resource):
         self._set_plan(list(plan))
         current = self._current
         if current is not None:
-            self._exposure.kip.show(current.environment)  # so that a scheduler knows what it has used by now
+            self._exposure.kip.show(current.environment)  # so that the scheduler sees its CPU time
             if all(environment is not current.environment for environment, _ in plan):
                 self._end_slice(self._peek())
         self._walk()
@@ -205,14 +205,14 @@ class Processor(Resource):
             self._walk()
 
     def _follow(self, scheduler: "Environment", planned: "Container[Environment]" = ()) -> None:
-        """Do as *scheduler* says; a new one is told of members it has not *planned*: they may have come unseen."""
+        """Obey *scheduler*; a new one is told of members it has not *planned*, which may have come before it."""
         if scheduler is not self.scheduler:
             self.scheduler = scheduler
             for environment in [each for each in self._members if each not in planned]:
                 self._say(Preemption.READY, environment)
 
     def check_member(self, environment: "Environment") -> None:
-        """Refuse one that is not under the plan."""
+        """Refuse an environment that is not under the plan."""
         if environment not in self._members:
             raise Refused(Refusal.BAD_SLICE, f"{environment.name} is not under processor {self.number}")
 
@@ -225,7 +225,7 @@ class Processor(Resource):
     # ------------------------------------------------------------------------------------------------- walk
 
     def _walk(self) -> None:
-        """Give the core to whoever is next, unless a slice is running; set the next alarm."""
+        """Give the core to the next in turn, unless a slice is running; set the next alarm."""
         if self._current is None:
             entry = self._next()
             if entry is not None:
@@ -248,7 +248,7 @@ class Processor(Resource):
         environment = member.environment
         self._current, self._directed, self._deferred = member, directed, False
         consumed = environment.body.consumed()
-        # While it ran the host's account was late, by up to a tick; since it stood still it is exact.
+        # While it ran the host's account was late, by up to a tick; now that it does not run it is exact.
         self._budget = max(microseconds * 1000 + member.carry - (consumed - member.mark), GRAIN)
         member.asleep, member.mark = False, consumed
         self._looked_at = (self._clock.now(), member.mark)
@@ -270,7 +270,7 @@ class Processor(Resource):
             self._alarm = self._clock.alarm(self._clock.now() + delay, self._look)
 
     def _next_look(self) -> int:
-        """Return how long nothing needs a look, in ns; 0: until something else happens."""
+        """Return the time to the next check, in ns; 0: none before something else happens."""
         member = self._current
         sleepers = any(other.asleep for other in self._members.values())
         if member is None:
@@ -287,7 +287,7 @@ class Processor(Resource):
     def _contended(self) -> bool:
         """Say whether a member other than the current one wants the core.
 
-        It need not be planned: a scheduler may be waiting for the current one to sleep.
+        It need not be planned: a scheduler may be waiting for the current member to sleep.
         """
         return any(not member.asleep and member is not self._current for member in self._members.values())
 
@@ -295,7 +295,7 @@ class Processor(Resource):
         return member.environment.body.consumed() - member.mark
 
     def _look(self) -> None:
-        """The alarm rang: see who woke, whether the slice is over, whether its owner sleeps."""
+        """Check, at the alarm, which sleepers woke, whether the slice is over, whether its owner sleeps."""
         self._alarm = None
         woken = self._find_woken()
         member = self._current
@@ -320,7 +320,7 @@ class Processor(Resource):
         return bool(woken)
 
     def _sleeps(self, member: Member) -> bool:
-        """Say whether *member* used next to nothing since the last look, and waits or stands still."""
+        """Say whether *member* used next to nothing since the last check, and waits or is stopped."""
         at, consumed = self._looked_at
         now, latest = self._clock.now(), member.environment.body.consumed()
         self._looked_at = (now, latest)
@@ -345,9 +345,9 @@ class Processor(Resource):
         self._end_slice(self._peek())
 
     def _end_slice(self, following: Member | None, *, given_up: bool = False) -> None:
-        """The slice is over; its owner is stopped unless the processor is its own again at once.
+        """End the slice; its owner is stopped unless it has the processor again at once.
 
-        What it has left is carried, unless it is *given_up*.
+        What is left of it is carried, unless it is *given_up*.
         """
         member = self._current
         assert member is not None
@@ -369,7 +369,7 @@ class Processor(Resource):
             self._say(Preemption.SLICE_END, member.environment)
 
     def _peek(self) -> Member | None:
-        """Return whose slice would come next."""
+        """Return the owner of the next slice."""
         at = self._position + 1
         members = (self._members[environment] for environment, _ in self._plan[at:] + self._plan[:at])
         return next((member for member in members if not member.asleep), None)

@@ -1,4 +1,4 @@
-"""Programs that environments are to run, and the right to create environments."""
+"""The programs of environments, and the right to create environments."""
 
 from kernel.abi.errors import Refusal
 from kernel.abi.program import Program, ProgramKind, Role
@@ -14,7 +14,7 @@ class Factory(Resource):
 
 
 def check_program(program: Program, descriptors: int) -> None:
-    """Refuse what the host could not start, or what does not fit the number of *descriptors*."""
+    """Refuse a program that the host could not start, or that does not fit the number of *descriptors*."""
     if program.kind not in tuple(ProgramKind) or not program.argv:
         raise Refused(Refusal.BAD_ARGUMENT, f"program kind {program.kind}, {len(program.argv)} arguments")
     if any("\0" in text for pair in program.environ for text in pair) or "\0" in "".join(program.argv):

@@ -1,15 +1,15 @@
-"""Rings: what a binding has when its messages go through memory.
+"""Rings: memory and doorbells of bindings whose messages bypass sockets.
 
-Its sender pays with an extent, which becomes memory of the binding: both sides map it, and what is in it is their
-affair. An ordinary extent would not do, because its owner can have it taken back at any time, and the other side's
+Its sender pays with an extent, which becomes memory of the binding: both sides map it, and its contents are their
+affair. An ordinary extent would not do: its owner can have it taken back at any time, and the other side's
 next access would be a bus error. So the memory is sealed: nobody can cut it, not even the kernel. The price is that
-it cannot be taken back either. When the binding falls, the frames get new memory, and the old is left to who has it
-mapped: private memory, as its heap is, from which the last answers can still be read. Frames and accounts are as
-before, since the sender keeps its capability; but that is good for nothing but to be dropped, and when it goes, the
+it cannot be taken back either. When the binding falls, the frames get new memory, and the old is left to those who
+have it mapped: it is private memory, like a heap, and the last answers can still be read from it. Frames and
+accounts are as before, since the sender keeps its capability. All it can do with that is drop it, and then the
 binding falls.
 
 Two *doorbells* wake a side that sleeps. Each is one way, with an end to wait on and an end to ring. The kernel
-gives each side its ends away, the receiver's when it asks who is bound to it. So each side finds its doorbell hung
+gives all ends away, the receiver's when it asks which senders are bound to it. So a side finds its doorbell hung
 up when the other side has ended, or has given its ends up.
 """
 
@@ -40,7 +40,7 @@ class Ring:
         (sender_waits, receiver_rings), (receiver_waits, sender_rings) = _bells(machine)
         self._senders = [sender_waits, sender_rings]
         self._receivers = [receiver_waits, receiver_rings]
-        """Each until they are handed over."""
+        """Each side's ends, until they are handed over."""
 
     @property
     def size(self) -> int:
@@ -48,7 +48,7 @@ class Ring:
         return self._extent.count * FRAME_SIZE
 
     def begin(self, on_lost: "Callable[[], None]") -> "list[Descriptor]":
-        """Make the extent memory of the binding; return what is the sender's: memory, doorbell ends.
+        """Make the extent memory of the binding; return the sender's descriptors: memory, doorbell ends.
 
         *on_lost* ends the binding when the extent is lost. Raises Exhausted: then the extent is as it was.
         """
@@ -57,13 +57,13 @@ class Ring:
         return [memory, *senders]
 
     def share(self) -> "list[Descriptor]":
-        """Return what is the receiver's, once: memory, doorbell ends. Raises Exhausted: they are still here."""
+        """Return the receiver's descriptors, once: memory, doorbell ends. Raises Exhausted: they are still here."""
         memory = self._extent.ring_descriptor()
         receivers, self._receivers = self._receivers, []
         return [memory, *receivers]
 
     def close(self) -> None:
-        """The binding fell: close the doorbells; the extent, if it is still there, is an ordinary one again."""
+        """Close the doorbells of the fallen binding; the extent, if it is still there, becomes ordinary again."""
         for end in (*self._senders, *self._receivers):
             end.close()
         self._extent.end_ring()

@@ -15,7 +15,7 @@ class FreeRuns:
     def find(self, count: int, low: int, high: int, most: int) -> tuple[int | None, int]:
         """Return the first frame of the lowest free run of *count* frames inside low..high-1, or None.
 
-        At most *most* runs are looked at; the second number is where to go on, *high* when there is nothing more.
+        At most *most* runs are examined; the second number is where to go on, *high* at the end.
         """
         index = max(0, bisect_right(self._starts, low) - 1)
         for each in range(index, min(index + most, len(self._starts))):

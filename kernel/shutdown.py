@@ -1,12 +1,12 @@
-"""The end of the system, in order: whoever runs is told, has time, and is ended.
+"""The end of the system, in order: each environment is told, has time, and is ended.
 
     programs            all at once, the last started first; servers serve until they are gone
     users' servers      all at once, the last started first
     servers             of the topology, in reverse, one after another
 
-Told means SIGTERM, and that it runs: one that was stopped, or waits for its slice, goes on beside the plans. Who is
-there when the grace is over is killed. Nobody is started or restarted meanwhile. Asked again, the system ends at
-once. What attached by itself is not ours to end: its gate closes.
+Told means SIGTERM. Each can run then: one that was stopped, or waits for its slice, goes on outside the plans. When
+the grace is over, those left are killed. Nothing is started or restarted meanwhile. Asked again, the system ends at
+once. An environment that attached by itself is not ours to end: its gate closes.
 """
 
 from typing import TYPE_CHECKING
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 _TERM = 15
 """The host's signal that asks a process to end."""
 _CONTINUE = 18
-"""That which has a stopped one go on."""
+"""The host's signal that continues a stopped one."""
 
 
 class Shutdown:
     """Ends a system whose servers are those of *order*, the first started first."""
 
     def __init__(self, kernel: "Kernel", order: "Sequence[str]", grace: float) -> None:
-        """Give each group *grace* seconds, unless whoever asks says another time."""
+        """Give each group *grace* seconds, unless the request names another time."""
         self.began = False
         self._kernel = kernel
         self._order = order
@@ -53,12 +53,12 @@ class Shutdown:
         self._next()
 
     def ended(self) -> None:
-        """Somebody ended: when nobody of the group is left, it is the next one's turn."""
+        """Note an end; when the group is gone, turn to the next."""
         if self.began and not any(environment.alive for environment in self._group):
             self._next()
 
     def _groups(self) -> "list[tuple[str, list[Environment]]]":
-        """Return who is to be told together, in order."""
+        """Return the groups that are told together, in order."""
         newest = [e for e in reversed(list(self._kernel.environments)) if e.launched and e.body.owned]
         others = [e for e in newest if e.name not in self._order]
         servers = [[e for e in newest if e.name == name] for name in reversed(self._order)]
@@ -82,7 +82,7 @@ class Shutdown:
         self._kernel.machine.stop()
 
     def _tell(self, what: str) -> None:
-        """Have the group end by itself."""
+        """Ask the group to end."""
         grace = self._grace / len(self._order) if what == "servers" else self._grace
         if what != "servers":
             self._kernel.exposure.log(f"the system ends: {len(self._group)} {what} have {grace:g} s")
@@ -103,7 +103,7 @@ class Shutdown:
     def _kill(self) -> None:
         self._alarm = None
         late = [environment for environment in self._group if environment.alive]
-        self._kernel.exposure.log(f"killed, for they did not end in time: {_names(late)}")
+        self._kernel.exposure.log(f"killed, as they did not end in time: {_names(late)}")
         for environment in late:
             self._kernel.environments.kill(environment)
 

@@ -1,4 +1,4 @@
-"""What the programs of an environment were started with: roles and descriptors, kept for its successors."""
+"""The starts of an environment's programs: roles and descriptors, kept for its successors."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,20 +14,20 @@ _KEPT = 3
 
 
 class Start(NamedTuple):
-    """What one program was started with: its descriptors, and the role of each."""
+    """The start of one program: its descriptors, and the role of each."""
 
     roles: tuple[int, ...] = ()
     descriptors: "Sequence[Descriptor]" = ()
 
 
 class Starts(tuple[Start, ...]):
-    """The starts that are kept, the last one last; none: no successor is to come."""
+    """The starts that are kept, the last one last; empty: no successor follows."""
 
     __slots__ = ()
 
     @property
     def last(self) -> Start:
-        """What a successor starts with."""
+        """The start that a successor repeats."""
         return self[-1] if self else Start()
 
     @property
@@ -36,7 +36,7 @@ class Starts(tuple[Start, ...]):
         return sum(len(start.descriptors) for start in self)
 
     def after(self, roles: tuple[int, ...], descriptors: "Sequence[Descriptor]", back: int) -> "Starts":
-        """Return them as they are when a successor starts with other *descriptors*, if any, or goes *back*.
+        """Return the starts as they are when a successor starts with other *descriptors*, if any, or goes *back*.
 
         Other descriptors stay the caller's to close. Raises Exhausted, having made none.
         """

@@ -1,4 +1,4 @@
-"""What the machine tells the kernel: a packet came through a gate, a body began or ended, the host asks to end."""
+"""The machine's reports: a packet came through a gate, a body began or ended, the host asks to end."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Supervisor:
-    """Passes it on to whom it concerns."""
+    """Passes each on to the object it concerns."""
 
     def __init__(self, kernel: Kernel) -> None:
         """Supervise the machine of *kernel*."""
@@ -22,7 +22,7 @@ class Supervisor:
         self.on_stop: Callable[[], None] = kernel.machine.stop
         """Called when the host asks the system to end; the boot loader ends it in order."""
         self.on_attach: Callable[[Body, bytes], None] = lambda body, _data: body.kill()
-        """Called when somebody wants to attach; the boot loader knows who may."""
+        """Called when a program wants to attach; the boot loader decides."""
 
     def trap(self, body: "Body", data: bytes, descriptors: "list[Descriptor]") -> None:
         """A packet came through a gate."""
@@ -54,13 +54,13 @@ class Supervisor:
             self._environments.end(environment, 127)
 
     def ended(self, body: "Body", status: int) -> None:
-        """A body ended, however it came."""
+        """A body ended, by itself or not."""
         environment = self._environments.of(body)
         if environment is not None:
             self._environments.end(environment, status)
 
     def attached(self, body: "Body", data: bytes) -> None:
-        """Somebody wants to attach."""
+        """A program started elsewhere wants to attach."""
         self.on_attach(body, data)
 
     def stop(self) -> None:

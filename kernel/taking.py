@@ -1,16 +1,16 @@
 """Taking capabilities away: the traps that do it, and the steps in which it is done.
 
-*Theory of operation.* What is derived from a capability is cut off from it at once, and so condemned: nothing is
-done with it or derived from it any more. Then it leaves its tables, one capability a step, parents before children.
+*Theory of operation.* The derivatives of a capability are cut off from it at once. So they are condemned: nothing
+is done with them or derived from them. Then they leave their tables, one a step, parents before children.
 A mapping cannot be taken from one holder only. So an extent that a loser has mapped gets new memory, to which the
-contents were copied *before*, when the host may still refuse; at last the old memory is taken from all. Meanwhile
-the extent is locked: who wants to map it waits. Frames that nobody holds any more are freed when that is done too.
+contents were copied *before*, while the host may still refuse; at last the old memory is taken from all. Meanwhile
+the extent is locked, and a program that maps it waits. Frames without a holder are freed after that, too.
 
-Who takes loses nothing by force, and who gives up a capability by itself may keep the memory mapped: neither is a
-reason to move what others use. The capability above answers for it, when its own holder revokes (`_leave`).
+A taker loses nothing by force, and a holder that gives up a capability may keep the memory mapped: neither is a
+reason to move memory that others use. The capability above answers for it, when its own holder revokes (`_leave`).
 
 Several such walks may be in one tree. One that meets the top of another waits for it before it ends, so that
-when a revocation is answered, all there was is gone.
+everything is gone when a revocation is answered.
 """
 
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Taking:
-    """One walk: away with everything derived from one capability, and perhaps with that one itself."""
+    """One walk: it takes everything derived from one capability, and perhaps that one itself."""
 
     def __init__(
         self,
@@ -38,24 +38,24 @@ class Taking:
         by: "Holder | None",
         keeper: "Capability | None" = None,
     ) -> None:
-        """Be about to take from *top*. Losers other than *by* are told; of new memory, all but *keeper*."""
+        """Prepare to take from *top*. Losers other than *by* are told; of new memory, all but *keeper*."""
         self._exposure = exposure
         self._top = top
         self._by = by
         self._keeper = keeper
         self._others: list[Latch] = []
-        """Of walks that were met."""
+        """The walks it met."""
         self._after: list[Steps[None]] = []
-        """What resources have to do that were lost by all."""
+        """Steps of resources whose last capability went."""
         self.count = 0
-        """How many were taken."""
+        """Capabilities taken."""
         self.moved = False
-        """An extent of which somebody keeps a capability has new memory."""
+        """An extent has new memory, to which a capability remains."""
 
     def steps(self, *, itself: bool, forced: bool = False) -> "Steps[None]":
         """Take everything derived from the top, and the top *itself* if so asked.
 
-        Raises Refused when somebody else took the top first, and Exhausted when there is no memory for a copy:
+        Raises Refused when another walk took the top first, and Exhausted when there is no memory for a copy:
         then nothing has changed. By *force* nothing is refused: without a copy the extent is empty.
         """
         top = self._top
@@ -76,7 +76,7 @@ class Taking:
             latch.open()
 
     def _take_moving(self, *, itself: bool, forced: bool) -> "Steps[None]":
-        """Take; an extent that stays, and a loser has mapped, gets new memory."""
+        """Take; an extent that remains, and that a loser has mapped, gets new memory."""
         top, extent = self._top, self._top.resource
         if not isinstance(extent, Extent) or (itself and _is_first(top)):
             return (yield from self._take(itself=itself, forced=forced))
@@ -95,7 +95,7 @@ class Taking:
             extent.unlock()
 
     def _has_mapped(self, *, itself: bool, forced: bool) -> "Steps[bool]":
-        """Say whether a loser has the memory mapped, or one who left; by *force* the holder of the top is one."""
+        """Say whether a loser, or one who left, has the memory mapped; by *force* the top's holder is a loser."""
         top = self._top
         waiting = [top]
         while waiting:
@@ -114,7 +114,7 @@ class Taking:
         except Exhausted as exhausted:
             if not forced:
                 raise
-            self._exposure.log(f"{extent!r} is emptied, as it has to be taken back: {exhausted}")
+            self._exposure.log(f"{extent!r} is emptied, because it is taken back by force: {exhausted}")
 
     def _take(self, *, itself: bool, forced: bool) -> "Steps[None]":
         top = self._top
@@ -152,12 +152,12 @@ class Taking:
 
 
 def _is_first(capability: "Capability") -> bool:
-    """Whether there is no other capability to its extent but what was derived from it."""
+    """Whether no other capability leads to its extent but those derived from it."""
     return capability.parent is None or capability.parent.resource is not capability.resource
 
 
 def _leave(gone: "Capability") -> None:
-    """The holder of *gone* gave it up by itself: what is mapped below is for who holds the one above to take."""
+    """Let the capability above answer for the mappings below *gone*, which its holder gave up."""
     above = gone.parent
     if above is None or above.resource is not gone.resource:
         return

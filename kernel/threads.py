@@ -1,7 +1,7 @@
-"""Threads: the ids IPC goes by.
+"""Threads: the ids by which IPC names its partners.
 
 A number the kernel gives out is reused only with its next version, so an id that was ever valid for one
-incarnation is never valid for another. Who may create threads by ThreadControl chooses numbers and versions,
+incarnation is never valid for another. A creator by ThreadControl chooses numbers and versions,
 and answers for them; the kernel gives out no number that was chosen, nor an older version afterwards.
 """
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from kernel.jobs import Steps
 
 _PAGER = "memory"
-"""Under which name the pager of every program is published: sigma0, the memory server."""
+"""Published name of every program's pager: sigma0, the memory server."""
 _SCHEDULER = "scheduler"
 _ROOT = USER_BASE + 2
-"""Number of the root task (X.2), the scheduler of programs while there is none of that name."""
+"""Number of the root task (X.2), the scheduler of programs while that name is not published."""
 
 
 class Threads:
@@ -83,7 +83,7 @@ class Threads:
             self._free.remove(number)
 
     def release(self, thread: "Thread") -> None:
-        """The number of *thread*, which is gone, may be used again, unless it is another's already."""
+        """Free the number of *thread*, which is gone, unless it is another's already."""
         number = thread.number
         if thread.living or self._threads.get(number) is not thread:
             return
@@ -94,7 +94,7 @@ class Threads:
     # ------------------------------------------------------------------------------------------- life and end
 
     def enter(self, thread: "Thread") -> None:
-        """*thread* exists from now on, inactive."""
+        """Let *thread* exist from now on, inactive."""
         before = self._threads.get(thread.number)
         if before is not None and before.living:
             raise Panic(f"thread {show_thread(thread.id)} lives twice")
@@ -105,7 +105,7 @@ class Threads:
         self.show(thread)
 
     def take_back(self, thread: "Thread", before: "Thread | None") -> None:
-        """Undo `enter`: the number is free again, or awaits the successor of *before* still."""
+        """Undo `enter`: the number is free again, or still awaits the successor of *before*."""
         thread.living = False
         thread.environment.threads.clear()
         thread.environment.budget.release(Item.THREADS)
@@ -125,7 +125,7 @@ class Threads:
         self.activate(thread)
 
     def activate(self, thread: "Thread", awaits: ThreadId = NIL_THREAD) -> None:
-        """*thread* can be called from now on; it receives from *awaits* at first, if that is somebody."""
+        """Make *thread* reachable; it receives from *awaits* at first, if that is set."""
         thread.active = True
         thread.environment.give_row(thread, awaits)
         self.show(thread)
@@ -135,12 +135,12 @@ class Threads:
         self._kip.show_thread(thread.number, thread.exposed)
 
     def show_all(self, environment: "Environment") -> None:
-        """Bring the rows of the threads of *environment* up to date: something they have in common changed."""
+        """Bring the rows of the threads of *environment* up to date, of which something common changed."""
         for thread in environment.threads.values():
             self.show(thread)
 
     def rename(self, thread: "Thread", to: ThreadId) -> "Steps[None]":
-        """Make *thread* its own next incarnation: who was bound to it is told that it went."""
+        """Make *thread* its own next incarnation: those bound to it are told that it went."""
         kip, before = self._kip, thread.id
         fallen = self._bindings.renamed(thread)
         self.choose(to)
@@ -157,7 +157,7 @@ class Threads:
         return self._renamed(thread, fallen)
 
     def _renamed(self, thread: "Thread", fallen: "Steps[None]") -> "Steps[None]":
-        """Show the new id to whom *thread* redirects, and end what was bound to the old one."""
+        """Show the new id to the spaces redirected to *thread*, and end the bindings to the old one."""
         for space in dict.fromkeys(other.environment for other in self._threads.values() if other.living):
             if space.redirector is thread:
                 self.show_all(space)
@@ -165,7 +165,7 @@ class Threads:
         yield from fallen
 
     def end(self, thread: "Thread") -> "Steps[None]":
-        """*thread* is gone, with its bindings, lines and names; a number that awaits a successor is kept."""
+        """End *thread*, with its bindings, lines and names; a number that awaits a successor is kept."""
         environment = thread.environment
         thread.living = thread.active = False
         self._interrupts.release(thread)
@@ -181,7 +181,7 @@ class Threads:
     # ------------------------------------------------------------------------------------------------ looking
 
     def at(self, number: int) -> "Thread | None":
-        """Return whose *number* it is, alive or kept for a successor."""
+        """Return the thread of that *number*, alive or kept for a successor."""
         return self._threads.get(number)
 
     def known(self, thread: int) -> "Thread | None":

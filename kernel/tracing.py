@@ -1,4 +1,4 @@
-"""The event ring: the kernel writes what happened, anybody may read it. Layout: `kernel.abi.events`."""
+"""The event ring: the kernel's record of what happened, readable by all. Layout: `kernel.abi.events`."""
 
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class Trace:
         self._written = self._head[0] = written + 1
 
     def descriptor(self) -> "Descriptor":
-        """Return what readers map it by."""
+        """Return the descriptor by which readers map it."""
         return self._page.descriptor(writable=False)
 
     def close(self) -> None:

@@ -48,7 +48,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 
 class Told(Protocol):
-    """Who can be told something: an environment."""
+    """A receiver of upcalls: an environment."""
 
     number: int
     launched: bool
@@ -56,7 +56,7 @@ class Told(Protocol):
     page: memoryview
     budget: "Budget"
     backlog: "deque[bytes]"
-    """What its gate could not take yet."""
+    """Messages its gate could not take yet."""
 
     @property
     def alive(self) -> bool:
@@ -64,7 +64,7 @@ class Told(Protocol):
 
 
 class Upcalls:
-    """Sends them, and keeps what a gate cannot take yet."""
+    """Sends upcalls, and keeps those a gate cannot take yet."""
 
     def __init__(self, machine: "Machine", kip: "Kip", trace: "Trace", jobs: "Jobs") -> None:
         """Start with nothing kept."""
@@ -81,7 +81,7 @@ class Upcalls:
         sender: ThreadId | None = None,
         thread: ThreadId = NIL_THREAD,
     ) -> None:
-        """Tell *to*, or its *thread*, something; one that has ended, or has no program yet, is told nothing."""
+        """Send an upcall to *to*, or to its *thread*; one that has ended, or has no program yet, gets none."""
         if not to.alive or not to.launched:
             return
         sender = sender if sender is not None else _SENDERS[label]
@@ -89,7 +89,7 @@ class Upcalls:
         self._kip.count(Counter.UPCALLS)
         if not to.backlog and to.body.port.offer(data):
             return
-        # Of BOUND there is one a thread at the most.
+        # A thread has at most one BOUND.
         if to.budget.room(Item.UPCALLS) < 1 and label is not Label.BOUND:
             self._kip.count(Counter.UPCALLS_DROPPED)
             self._trace.record(Event.UPCALL_DROPPED, to.number, int(label))

@@ -1,10 +1,10 @@
-"""The boot records of L4 X.2: what was booted, in order, with which command lines.
+"""The boot records of L4 X.2: the booted modules, in order, with their command lines.
 
-They stand in pages of their own of the kernel interface page, at `kernel.abi.kip.BOOT`, in 64-bit words: a
+They are in pages of their own of the kernel interface page, at `kernel.abi.kip.BOOT`, in 64-bit words: a
 header, then the records, then the command lines. Offsets count bytes: of the first record from the header, of
-the next record and of a command line from the record itself; a command line of offset 0 is none.
+the next record and of a command line from the record itself; offset 0 means no command line.
 
-Only `Module` records are written here. The others are what X.2 boot loaders may write: their layouts are
+Only `Module` records are written here. Other X.2 boot loaders may write the other types: their layouts are
 known, so that a reader tells them apart.
 """
 
@@ -53,10 +53,10 @@ class BootRec(IntEnum):
 
 
 class Module(IntEnum):
-    """Word indices of a module: where it was loaded, and what was written on its line."""
+    """Word indices of a module: its place, and its command line."""
 
     START = 3
-    """Physical address; 0: it is a program of the host, of which nothing was loaded into RAM."""
+    """Physical address; 0: it is a program of the host, and was not loaded into RAM."""
     SIZE = 4
     COMMAND = 5
 

@@ -1,15 +1,15 @@
-"""Budgets: what is counted of what an environment makes the kernel and the servers hold, and how much it may be.
+"""Budgets: how much an environment may make the kernel and the servers hold, by item.
 
-Every item has a *limit* for each environment. That of a server is the topology's affair (`budget` in system.toml),
-that of a program an operator started is the default; both come from the system. That of a program another one
-started comes out of its starter's: what is given to it, its starter has no more until it has ended. So a program
+Every item has a *limit* for each environment. The topology gives that of a server (`budget` in system.toml); a
+program that an operator started has the default; both come from the system. The limit of a program that another
+one started comes out of its starter's: the starter lacks what it gave until the child has ended. So a program
 and its descendants together never make the system hold more than the program could by itself.
 
-Where its starter names no limit, a child gets the least it can live on, and an eighth of what its starter has
-beyond that, for itself and for every child it may still start.
+Where its starter names no limit, a child gets the least it can live on, and an eighth of what its starter can
+spare beyond the same for itself and for every child it may still start.
 
-Some items are bounds of each environment and are not divided, because a share of them would break what a single
-message may carry. Their sum is bounded by how many environments there can be, which is divided.
+Some items are bounds of each environment and are not divided: a share of them would be too little for a single
+message. Their sum is bounded by the number of environments, which is divided.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,23 +20,23 @@ _EVERYBODY = -1
 
 
 class Item(IntEnum):
-    """What is counted."""
+    """The items of a budget."""
 
     text: str
-    """In words, as a refusal and the table of docs/budgets.md have it."""
+    """Its name in a refusal and in the table of docs/budgets.md."""
     program: int
     """The limit of a program that an operator started."""
     server: int
-    """The limit of a server of the topology, where that says nothing."""
+    """The limit of a server whose entry in the topology names none."""
     least: int
     """The least a child gets."""
     divided: bool
-    """A child's limit comes out of its starter's; otherwise it has as much."""
+    """A child's limit comes out of its starter's; otherwise it has the same limit."""
 
     def __new__(
         cls, number: int, text: str = "", program: int = 0, server: int = 0, least: int = _EVERYBODY
     ) -> Self:
-        """Make a member that is its number, and carries what is said about it."""
+        """Make a member that is its number and carries the rest."""
         member = int.__new__(cls, number)
         member._value_ = number
         member.text, member.program, member.server = text, program, server
@@ -53,12 +53,12 @@ class Item(IntEnum):
     )
     BINDINGS = 2, "bindings to threads it may send to", 512, 1024, 4
     THREADS = 3, "threads", 256, 1024, 2
-    CHILDREN = 4, "environments it started, until nobody asks how they ended", 64, 128, 0
+    CHILDREN = 4, "environments it started, until nobody may ask how they ended", 64, 128, 0
     RESTARTS = 5, "children that are started again when they end", 16, 128, 0
     KEPT = 6, "bytes of arguments and environ held to start children again", 1 << 20, 1 << 26, 0
     NAMES = 7, "names published for its threads beside its own", 16, 256, 0
     ALARMS = 8, "revocations that wait for their deadline", 64, 1024, 0
-    WAITS = 9, "answers it waits for at servers that give them later", 256, 4096, 2
+    WAITS = 9, "answers it waits for that servers give later", 256, 4096, 2
     OFFERS = 10, "capabilities offered to it in answers, or by it, that nobody took yet", 64, 1024
     UPCALLS = 11, "messages of the kernel that it has not read", 1024, 4096
 
@@ -68,11 +68,11 @@ CHARGEABLE: Final = frozenset({Item.WAITS})
 LEAST_PART: Final = 8
 """A child gets this part of what its starter has to spare."""
 OFFER_LIFE_NS: Final = 30_000_000_000
-"""How long an offer stands that nobody takes."""
+"""How long an offer lasts that nobody takes."""
 
 
 def default_limits(*, server: bool, wished: Mapping[Item, int] | None = None) -> tuple[int, ...]:
-    """Return the limits, by item, of a server or a program; *wished* are others than the defaults."""
+    """Return the limits of a server or a program, by item; *wished* overrides the defaults."""
     chosen = wished or {}
     return tuple(chosen.get(item, item.server if server else item.program) for item in Item)
 
@@ -91,5 +91,5 @@ def pairs(limits: Mapping[Item, int]) -> tuple[tuple[int, int], ...]:
 
 
 def from_pairs(limits: Iterable[tuple[int, int]]) -> dict[Item, int]:
-    """Return what a trap carried. Raises ValueError for an item there is none of."""
+    """Return what a trap carried, by item. Raises ValueError for an unknown item."""
     return {Item(item): limit for item, limit in limits}

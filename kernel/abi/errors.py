@@ -29,7 +29,7 @@ class Refusal(Numbered):
     BAD_ARGUMENT = 1, "an argument is outside its range"
     BAD_DESCRIPTORS = 2, "the descriptors passed are not those the trap takes"
     HOST_FULL = 3, "the host lends the machine no more descriptors or memory"
-    OVER_BUDGET = 4, "the environment makes the system hold as much of that as its budget allows"
+    OVER_BUDGET = 4, "the system holds as much of that for the environment as its budget allows"
     # capabilities
     BAD_HANDLE = 16, "the handle names no slot of the caller's table"
     STALE_HANDLE = 17, "the handle is of an earlier generation: what it named was dropped or revoked"
@@ -37,13 +37,13 @@ class Refusal(Numbered):
     MISSING_RIGHT = 19, "the capability does not carry the right the trap needs"
     TABLE_FULL = 20, "the capability table has no free slot"
     NO_SUCH_OFFER = 21, "the thread offers the caller no such capability, or has taken it back"
-    TOO_DEEP = 22, "the capability was derived, and derived again, as often as one may be"
+    TOO_DEEP = 22, "the capability is as many derivations deep as one may be"
     # memory
     NO_FRAMES = 32, "no free run of that many frames in the range"
     FRAME_BUSY = 33, "a frame of the range is already carved"
     NOT_WHOLE = 34, "an extent is mapped and passed on whole: carve smaller ones instead"
-    RING_MEMORY = 35, "the memory of a ring is its binding's alone: not mapped, not passed on, not shared"
-    OVER_LIMIT = 36, "what is derived from a capability to RAM has carved as much as its holder lets it"
+    RING_MEMORY = 35, "the memory of a ring belongs to its binding: it cannot be mapped, passed on or shared"
+    OVER_LIMIT = 36, "as much is carved from a capability to RAM as its holder's limit allows"
     # threads
     NO_SUCH_THREAD = 48, "no thread has that number"
     STALE_THREAD = 49, "the thread was restarted: look its new id up by name"
@@ -56,17 +56,17 @@ class Refusal(Numbered):
     BAD_SCHEDULER = 56, "a new thread needs a scheduler that exists"
     BAD_UTCB = 57, "the UTCB location is taken, not aligned, or outside the space's UTCB area"
     BAD_KIP_AREA = 58, "the KIP area is too small, outside user addresses, or overlaps the UTCB area"
-    NO_REDIRECTOR = 59, "the redirector of the caller's space is gone: its messages wait for another"
+    NO_REDIRECTOR = 59, "the redirector of the caller's space is gone: its messages wait for the next"
     # environments
     TOO_MANY_ENVIRONMENTS = 64, "the system holds as many environments as it can"
     STILL_ALIVE = 65, "the environment to succeed is still alive"
     NAME_TAKEN = (
         66,
-        "the name is another's: of a living thread, kept for a successor, or a server's of the topology",
+        "the name is another's: a living thread's, a successor's to come, or a topology server's",
     )
     GONE = 67, "the environment has ended"
     MAY_NOT_ATTACH = 68, "that user of the host may not attach under that name"
-    ENDING = 69, "the system is ending: nobody is started any more"
+    ENDING = 69, "the system is ending: it starts nothing more"
     # processors
     BAD_SLICE = 80, "a slice names no scheduled thread of this processor, or no time"
     PLAN_FULL = 81, "the plan of that processor holds as many environments as it can"
@@ -77,10 +77,10 @@ class Refusal(Numbered):
 class Fault(Numbered):
     """A broken contract between a caller and the kernel; the caller is ended."""
 
-    MALFORMED_TRAP = 1, "the bytes sent through the gate are no trap"
+    MALFORMED_TRAP = 1, "the bytes sent through the gate are not a trap"
     TOO_LONG = 2, "the trap is longer than a trap may be"
     EXTRA_DESCRIPTORS = 3, "descriptors came with a trap that takes none"
     GATE_OVERRUN = 4, "the caller does not read its replies"
     NOT_STARTED = 5, "the program could not be started"
     UNRESPONSIVE = 16, "it did not answer its heartbeat"
-    """Given as its reason by who ended it."""
+    """The reason given by the watcher that ended it."""

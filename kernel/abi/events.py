@@ -12,7 +12,7 @@ from kernel.abi.limits import FRAME_SIZE, TRACE_RECORDS
 
 
 class Event(IntEnum):
-    """What a record says; `a` and `b` are its two words."""
+    """The kind of a record; `a` and `b` are its two words."""
 
     TRAP = 1
     """a: trap number, b: 0 or the refusal."""

@@ -1,4 +1,4 @@
-"""What travels through a gate beside traps: the status of an answer, upcalls, who attaches."""
+"""Messages of a gate beside traps: the status of an answer, upcalls, attaching."""
 
 from enum import IntEnum
 from typing import Annotated
@@ -12,7 +12,7 @@ Small = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 MAX_SECRET = 64
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises: also where a string is no UTF-8, or arrays are in arrays without end."""
+"""What decoding raises; also for strings that are not UTF-8, and for arrays nested too deep."""
 
 
 class Status(IntEnum):
@@ -31,7 +31,7 @@ class Record(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fal
 
 
 class Refused(Record):
-    """Why a trap was not done."""
+    """The reason why a trap was not done."""
 
     refusal: int
     detail: str
@@ -40,7 +40,7 @@ class Refused(Record):
 class Upcall(Record):
     """A message from a kernel thread: `sender` is its thread id, `label` one of `messages.Label`.
 
-    `thread` is the thread of the environment it is for; 0: the environment as a whole, so its first thread.
+    `thread` is the thread it is for; 0: the environment as a whole, so its first thread.
     """
 
     sender: Word
@@ -54,10 +54,10 @@ class Attach(Record):
     """The first packet of a program that was started elsewhere and connects to the gate by itself."""
 
     name: Name
-    """The server of the topology to be, or a free name for a plain program."""
+    """The server of the topology it is to be, or a free name for a plain program."""
     secret: Annotated[bytes, msgspec.Meta(max_length=MAX_SECRET)] = b""
-    """The operators' secret, from who can read it: `kernel.abi.operators` says who needs it."""
+    """The operators' secret, if it can read that: `kernel.abi.operators` says which programs need it."""
 
     def __repr__(self) -> str:
-        """Show all but the secret: this may come into a log."""
+        """Show all but the secret, as this may be logged."""
         return f"Attach(name={self.name!r})"

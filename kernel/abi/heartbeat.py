@@ -1,16 +1,16 @@
-"""When a server counts as one that does not answer: the kernel's rule for the root task, and its rule for others.
+"""Heartbeats: when a server counts as unresponsive. The kernel's rule for the root task, and its rule for others.
 
-Who watches asks every BEAT, over the path that clients use. Once an answer is due, the watched one is looked at
-again and again. Standing still for STILL_LOOKS looks, it is ended; running, or wanting to, it has BUSY_LOOKS, for
-it may only be starved by others. One that a debugger has is left alone.
+The watcher asks every BEAT, over the path that clients use. Once an answer is overdue, it looks at the server
+again and again. A server that does nothing for STILL_LOOKS looks is ended. One that runs, or wants to, has
+BUSY_LOOKS: others may only be starving it. One under a debugger is left alone.
 """
 
 from kernel.abi.program import Activity
 
 BEAT = 100_000_000
-"""Nanoseconds after which an answer is due, and between two questions."""
+"""Nanoseconds until an answer is due, and between two questions."""
 LOOK = 25_000_000
-"""Nanoseconds between looks at one whose answer is due."""
+"""Nanoseconds between looks at a server whose answer is overdue."""
 STILL_LOOKS = 4
 BUSY_LOOKS = 400
 START_LOOKS = 200
@@ -20,18 +20,18 @@ MAX_REASON = 200
 
 
 class Silence:
-    """What was seen of one whose answer is due."""
+    """Looks at one server whose answer is overdue."""
 
     def __init__(self, *, starting: bool = False) -> None:
         """Begin to look; *starting*: it has not answered anything yet."""
         self.still = 0
         self.looks = 0
         self.doing = Activity.RUNS
-        """At the last look."""
+        """Its activity at the last look."""
         self._starting = starting
 
     def look(self, doing: Activity, *, excused: bool = False) -> bool:
-        """Take in what it does; say whether it is to be ended. *Excused* is who may wait for another that runs."""
+        """Note one look at its activity; return whether to end it. *Excused*: it may wait for another that runs."""
         self.doing = doing
         if doing is Activity.TRACED:
             self.still = self.looks = 0
@@ -47,7 +47,7 @@ class Silence:
 
     @property
     def reason(self) -> str:
-        """Say why it is ended."""
+        """The reason for ending it."""
         nanoseconds = BEAT + (self.looks - 1) * LOOK
         return f"no answer for {nanoseconds / 1e6:.0f} ms, {_DOING[self.doing]}"
 

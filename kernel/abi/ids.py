@@ -14,7 +14,7 @@ Handle = NewType("Handle", int)
 NIL_THREAD = ThreadId(0)
 ANY_THREAD = ThreadId((1 << 64) - 1)
 ANY_LOCAL_THREAD = ThreadId((1 << 64) - 64)
-"""Any thread of the caller's own environment: all ones, with the low six bits zero as in every local id."""
+"""Any thread of the caller's own environment: all ones, except the low six bits, zero as in every local id."""
 NIL_HANDLE = Handle(0)
 ANY_FRAME = -1
 """As the first frame of a carve: any free run of the right length."""
@@ -55,7 +55,7 @@ def next_version(version: int) -> int:
 
 
 def is_local(thread: int) -> bool:
-    """Say whether *thread* is a local id: the address of a UTCB, so its low six bits are zero; nil is none."""
+    """Say whether *thread* is a local id: the address of a UTCB, so its low six bits are zero; nil is not one."""
     return bool(thread) and not thread & _LOCAL_BITS
 
 
@@ -83,13 +83,13 @@ def handle_generation(name: int) -> int:
 
 # The kernel's own threads, the senders of its messages.
 KERNEL_THREADS = thread_id(SYSTEM_BASE)
-"""Says that a partner is gone."""
+"""Reports that a partner is gone."""
 KERNEL_ENVIRONMENTS = thread_id(SYSTEM_BASE + 1)
-"""Says that an environment died or was created."""
+"""Reports the birth and death of environments."""
 KERNEL_MEMORY = thread_id(SYSTEM_BASE + 2)
-"""Asks for capabilities back, and says what was taken."""
+"""Asks for capabilities back, and reports what was taken."""
 KERNEL_CPUS = thread_id(SYSTEM_BASE + 3)
-"""Says what became of slices: preemption messages."""
+"""Reports the fate of slices: preemption messages."""
 
 FIRST_PROGRAM = USER_BASE + 64
-"""User threads below are servers of the topology, which gives their numbers out; sigma0 is the first (X.2)."""
+"""User threads below are servers of the topology, which assigns their numbers; sigma0 is the first (X.2)."""

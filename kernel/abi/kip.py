@@ -1,7 +1,7 @@
 """The kernel interface page: the layout every reader shares.
 
-Page 0 holds the L4 X.2 fields (64-bit words), in its first half, with what they point to: the kernel's, the
-processors' and the memory descriptors. Its second half is a head of our own; the exposed tables follow, each
+Page 0 holds the L4 X.2 fields (64-bit words) in its first half, with the kernel, processor and memory descriptors
+they point to. Its second half is a head of our own. The exposed tables follow, each
 at a fixed offset. The kernel is the only writer. A table's readers compare its sequence word before and after
 (odd: being written), so that no row is read torn. `FRAMES` has one 32-bit word a frame and is last, because
 its length is the machine's.
@@ -48,9 +48,9 @@ UTCB_AREA_LOG2: Final = 12
 READ_PRECISION_US: Final = 1
 """Microseconds between two readings of the clock that differ."""
 SCHEDULE_PRECISION_US: Final = 50
-"""Microseconds by which a slice, or the end of a time-out, may be late on an idle host: what a switch costs."""
+"""Microseconds by which a slice, or the end of a time-out, may be late on an idle host: the cost of a switch."""
 PAGE_RIGHTS: Final = 6
-"""The rights of an fpage that the host tells apart: r 4 and w 2. What can be read can be executed."""
+"""The rights of an fpage that the host can enforce: r 4 and w 2. What can be read can be executed."""
 
 
 class X2(IntEnum):
@@ -62,7 +62,7 @@ class X2(IntEnum):
     KERN_DESC = 3
     """Byte offset of the kernel descriptor."""
     SIGMA0 = 8
-    """SP, IP, low, high; SIGMA1 and ROOT_TASK likewise. All zero: they are programs of the host, no images."""
+    """SP, IP, low, high; SIGMA1 and ROOT_TASK likewise. All zero: they are programs of the host, not images."""
     SIGMA1 = 12
     ROOT_TASK = 16
     MEMORY_INFO = 21
@@ -97,7 +97,7 @@ class Head(IntEnum):
 
     ABI_LEVEL = 256
     BINDING_EPOCH = 257
-    """Raised whenever a binding falls: receivers forget whom they identified."""
+    """Raised whenever a binding falls: receivers forget which senders they identified."""
     BOOT_NS = 258
     """Host monotonic clock at boot: the system clock is the time since, in microseconds."""
     KERNEL_PID = 259
@@ -113,15 +113,15 @@ class Head(IntEnum):
     COUNTERS = 288
     """The first of the counters, in the order of `Counter`."""
     TURN_TRAP = 400
-    """What the kernel's loop did last: the number of a trap, or 0. From here on, how long its turns take."""
+    """The last thing the kernel's loop did: the number of a trap, or 0. From here on, how long its turns take."""
     LONGEST_TURN = 401
     """CPU time of the kernel's thread in the longest turn of its loop, in ns; 0 on a machine that has no turns."""
     LONGEST_TURN_WALL = 402
     """How long that turn took by the clock, in ns."""
     LONGEST_TURN_TRAP = 403
-    """What it did last."""
+    """What the loop did last in it."""
     LONGEST_WALL = 404
-    """How long the longest turn by the clock took, in ns: the host had other things to do meanwhile."""
+    """How long the longest turn by the clock took, in ns: the host did other things meanwhile."""
     TURNS = 405
     """The first of TURN_BUCKETS words: bucket n counts turns of less than 2**n us of CPU time, and no less than
     half of that; the last one all others."""
@@ -146,7 +146,7 @@ class MemoryType(IntEnum):
 
 
 class BootMemory(IntEnum):
-    """What of the boot loader's stands in a range."""
+    """The content of a range of the boot loader's."""
 
     TABLES = 1
     SERVERS = 2
@@ -154,7 +154,7 @@ class BootMemory(IntEnum):
 
 
 class SystemState(IntEnum):
-    """How far the system is."""
+    """The state of the system."""
 
     BOOTING = 0
     UP = 1
@@ -162,7 +162,7 @@ class SystemState(IntEnum):
 
 
 class Counter(IntEnum):
-    """What the kernel counts since boot."""
+    """The kernel's counters since boot."""
 
     TRAPS = 0
     REFUSALS = 1
@@ -190,7 +190,7 @@ class Counter(IntEnum):
 
 
 class EnvironmentState(IntEnum):
-    """What an environment is doing, as the table shows it."""
+    """The state of an environment in its table."""
 
     FREE = 0
     STARTING = 1
@@ -201,14 +201,14 @@ class EnvironmentState(IntEnum):
     BLOCKED = 4
     """It is under a plan and sleeps."""
     DEAD = 5
-    """It ended; its capabilities wait for a successor or its record for a reader."""
+    """It ended; its capabilities await a successor, or its record a reader."""
 
 
 class ThreadState(IntEnum):
-    """What a thread is, as the table shows it."""
+    """The state of a thread in its table."""
 
     INACTIVE = 1
-    """It has a number and a space, but nobody started it."""
+    """It has a number and a space, but was not started."""
     ACTIVE = 2
 
 
@@ -261,7 +261,7 @@ def kip_size(frames: int) -> int:
 class Page(IntEnum):
     """Word indices of the environment page, shared between the kernel and one environment, both writing.
 
-    Its first frame is theirs alone, but nothing in it is secret: who is bound to the environment may read it all.
+    Its first frame is theirs alone, but nothing in it is secret: any environment bound to it may read it all.
     """
 
     PENDING = 0
@@ -273,33 +273,33 @@ class Page(IntEnum):
     OVERDUE = 3
     """Set by the kernel: the slice ended inside a critical section; give it up at its end."""
     REPOSSESSED = 4
-    """How many handles follow: what was taken by force, newest last."""
+    """How many handles follow: those taken by force, newest last."""
     EXCEPTION_HANDLER = 5
     """Set by the program: the thread that is told, as of an exception, how the environment ended."""
     PREEMPTIONS = 6
-    """How often the processor was taken away: slices that were over before the program had nothing to do."""
+    """How often the processor was taken away: slices that ended before the program was idle."""
     REPOSSESSED_LIST = 8
     WAITS = FRAME_SIZE // 8
-    """The first of the rows of its threads, each with the words of `Wait`. The kernel says whose a row is."""
+    """The first of the rows of its threads, each with the words of `Wait`. The kernel assigns the rows."""
 
 
 class Wait(IntEnum):
-    """Word indices of a row that says for whom a thread waits, so that others know it, and need not guess.
+    """Word indices of the row that says for whom a thread waits, so that others know and need not guess.
 
-    Who sends reads it after its message is on the way, and who receives writes it before it looks for messages: so
-    a message goes to one who will look again, or its sender knows that nobody waited.
+    A sender reads the row after its message is on the way. A receiver writes it before it looks for messages. So
+    either the receiver finds the message when it looks, or the sender knows that nobody waited.
     """
 
     THREAD = 0
-    """Its id; 0: the row is nobody's."""
+    """Its id; 0: the row is free."""
     FOR = 1
     """From whom it receives, as IPC has it: a thread, any, any of its own environment; 0: it does not receive. The
-    kernel has written the pager there when a thread is activated, which waits for its start message."""
+    kernel writes the pager when it activates a thread, which then waits for its start message."""
     SENDS = 2
-    """To whom it sends a message that was not taken yet, for all it knows; it receives only after that."""
+    """To whom it sends a message that, as far as it knows, was not taken yet; it receives only after that."""
 
 
 WAIT_WORDS: Final = 4
-"""Words of such a row."""
+"""Words of a row."""
 PAGE_SIZE: Final = FRAME_SIZE + MAX_SPACE_THREADS * WAIT_WORDS * 8
 """Bytes of an environment page."""

@@ -1,9 +1,9 @@
-"""Every bound of the interface, with what it bounds."""
+"""Every limit of the interface."""
 
 FRAME_SIZE = 4096
 """Bytes in a frame."""
 MAX_TRAP_BYTES = 64 * 1024
-"""A trap, encoded."""
+"""Bytes of an encoded trap."""
 MAX_TRAP_DESCRIPTORS = 16
 """Descriptors that may come with one trap."""
 MAX_UNREAD_DESCRIPTORS = 256
@@ -19,29 +19,29 @@ MAX_THREADS = 4096
 MAX_SPACE_THREADS = 256
 """Threads of one environment: what an X.2 UTCB area of 256 KiB holds."""
 RESERVED_ENVIRONMENTS = 8
-"""Rows only successors get, so that a full table keeps no server from being restarted."""
+"""Rows kept for successors, so that a full table keeps no server from being restarted."""
 MAX_HANDLES = 4096
 """Capabilities of one environment."""
 MAX_SLOTS = 65_535
 """Slots of a table, for capabilities and offers: what a handle can name."""
 MAX_DEPTH = 64
-"""Derivations of a capability, one from another: every use of it looks all of them up."""
+"""Depth of derivation of a capability: every use looks up all it was derived from."""
 MAX_HOLDERS_SHOWN = 1024
 """Derivatives that one Inspect names."""
 MAX_EXTENT_FRAMES = 1 << 18
 """Frames of the largest extent, 1 GiB: the rows of all of them are written in one step."""
 NO_LIMIT = (1 << 64) - 1
-"""Frames that may be carved through what is derived from a RAM capability, until its holder says otherwise."""
+"""Frames that may be carved from the derivatives of a RAM capability, until its holder sets a limit."""
 MAX_OFFERS = 64
 """Capabilities one environment may have on offer to one other; the oldest offer falls to make room."""
 MAX_BINDINGS = 1024
 """Bindings one environment may hold as a sender."""
 MAX_BINDINGS_TO_ONE = 64
-"""Of these, to one thread: each costs the receiver some 60 KiB while there is more on its way than it reads."""
+"""Of these, to one thread: each costs the receiver some 60 KiB while it falls behind in reading."""
 MAX_INCOMING = 8
 """New bindings handed over at a time."""
 MIN_RING_FRAMES = 3
-"""Frames of the smallest extent that can be a ring binding's: one for control words, one for each direction."""
+"""Frames of the smallest extent for a ring: one for control words, one for each direction."""
 MAX_RING_FRAMES = 1025
 """Frames of the largest: control words, and 2 MiB for each direction."""
 TOKEN_BYTES = 16
@@ -51,7 +51,7 @@ MAX_NAMES = 2048
 MAX_NAME = 31
 """Bytes of a name in UTF-8."""
 MAX_ARGUMENTS = 2 << 20
-"""Bytes of a file of arguments and environ: what Linux gives an executable."""
+"""Bytes of a file of arguments and environ: the limit of Linux for an executable."""
 MAX_CPUS = 16
 """Processors of a machine."""
 MAX_SLICES = 256
@@ -65,7 +65,7 @@ MAX_INTERRUPTS = 64
 MAX_WORDS = 63
 """Words of a message after its tag (X.2: MR1..MR63)."""
 MAX_PARTS = 255
-"""What the items of one message carry: strings, capabilities."""
+"""Items of one message: strings, capabilities."""
 SHORT_STRING = 512
 """Bytes of a string item that travels inside the packet."""
 MAX_STRING = 4 << 20

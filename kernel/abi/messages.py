@@ -1,7 +1,7 @@
-"""What travels between threads: the packet, its items, the labels of kernel messages, the IPC error codes.
+"""Messages between threads: the packet, its items, the labels of kernel messages, the IPC error codes.
 
 A packet is the first frame of a ZeroMQ message. A short string item is in the packet; a longer one follows as a
-frame of its own, in order, and is not copied. The kernel takes no part in this exchange, but its own messages
+frame of its own, in order, and is not copied. The kernel takes no part in this exchange. Its own messages
 (upcalls) have the same labels and words, so a receiver does not care which way one came.
 """
 
@@ -16,7 +16,7 @@ Word = Annotated[int, msgspec.Meta(ge=0)]
 
 LABEL_BITS = 48
 STATUS_BIAS = 256
-"""What PARTNER_GONE adds to an exit status, which is negative after a signal: a word is not."""
+"""PARTNER_GONE adds this to an exit status, which is negative after a signal and would not fit a word."""
 
 
 def kernel_label(number: int) -> int:
@@ -54,10 +54,10 @@ class Label(IntEnum):
     MOVED = kernel_label(-68)
     """Handle of an extent whose backing was replaced: map it again."""
     SUCCEEDED = kernel_label(-70)
-    """Thread that ended, thread that took its place by attaching: capabilities to the old are to the new."""
+    """Thread that ended, thread that attached in its place: capabilities to the old one now lead to the new one."""
 
     BOUND = kernel_label(-73)
-    """No words. Somebody is bound to this thread and connected: `Incoming` hands over who. Told once until then."""
+    """No words. A sender has bound and connected: `Incoming` hands it over. Told once until then."""
 
     THREAD = kernel_label(-71)
     """A thread of this environment was activated, changed or deleted: its id before (0: it is new), its id now
@@ -66,11 +66,11 @@ class Label(IntEnum):
     """One binding of this thread was ended, and others to the same receiver may stand: the receiver, and the token
     in two words, the lower half first."""
     HEARTBEAT = kernel_label(-72)
-    """Are you there? A server answers whoever asks; the kernel, which asks a root task, by Acknowledge."""
+    """Are you there? A server answers any caller; a root task answers the kernel by Acknowledge."""
 
 
 class Preemption(IntEnum):
-    """What happened to an environment, as its scheduler is told."""
+    """A change in an environment, as its scheduler is told."""
 
     READY = 1
     """It was created, or it woke up."""
@@ -83,7 +83,7 @@ class Preemption(IntEnum):
 
 
 class PacketKind(IntEnum):
-    """What a packet is for."""
+    """The purpose of a packet."""
 
     SEND = 1
     """A message; TAKEN or REFUSED answers it."""
@@ -94,7 +94,7 @@ class PacketKind(IntEnum):
     TAKEN = 4
     """The message was received."""
     REFUSED = 5
-    """The message was cut: the first word is the X.2 error word, offset included."""
+    """The message was cut off: the first word is the X.2 error word, offset included."""
     TURN = 6
     """To the sender of a CALL: the answer will come from the thread in the first word instead."""
     TURNED = 7
@@ -103,7 +103,7 @@ class PacketKind(IntEnum):
     """To the receiver, over its socket: from now on messages of this binding come through its ring; TAKEN or
     REFUSED answers."""
     TELL = 9
-    """A message nobody answers or acknowledges: its sender went on."""
+    """A message without answer or acknowledgement: its sender went on."""
 
 
 class IpcCode(IntEnum):
@@ -134,7 +134,7 @@ class PacketFlags(IntFlag):
     TELLS = 2
     """The sender of a CALL wants TAKEN beside the answer; the sender of a REPLY wants TAKEN or REFUSED."""
     PROPAGATED = 4
-    """Sent for the thread in `virtual` (X.2: p); dropped where its sender may not speak for it."""
+    """Sent for the thread in `virtual` (X.2: p); dropped where its sender may not speak for that thread."""
 
 
 XFER_AT = 16
@@ -148,7 +148,7 @@ class StringPart(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
 
 
 class ShortPart(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
-    """A string item of at most SHORT_STRING bytes: it costs less in the packet than in a frame of its own."""
+    """A string item of at most SHORT_STRING bytes: cheaper in the packet than in a frame of its own."""
 
     string: Annotated[bytes, msgspec.Meta(max_length=SHORT_STRING)]
 
@@ -166,9 +166,9 @@ class GrantPart(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
 
 
 class FpagePart(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
-    """What an X.2 map or grant item carries: the extents of its fpage.
+    """The parts of an X.2 map or grant item: the extents of its fpage.
 
-    Of each: where it begins, in bytes from the fpage's base, its size in bytes, and the offer of it.
+    Of each: its offset in bytes from the fpage's base, its size in bytes, and the offer of it.
     """
 
     extents: Annotated[tuple[tuple[Word, Word, Word], ...], msgspec.Meta(max_length=MAX_HANDLES)]
@@ -186,11 +186,11 @@ class Packet(msgspec.Struct, frozen=True, array_like=True, gc=False):
     words: Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_WORDS)] = ()
     """Untyped words, then typed ones."""
     parts: Annotated[tuple[Part, ...], msgspec.Meta(max_length=MAX_PARTS)] = ()
-    """What its items carry: of X.2 items, one part each string, map and grant item, in order."""
+    """The contents of its items: of X.2 items, one part for each string, map and grant item, in order."""
     flags: int = 0
     typed: int = 0
     """How many of the words are typed: the descriptors of X.2 items."""
     virtual: Word = 0
-    """With PROPAGATED: for which thread it is sent."""
+    """With PROPAGATED: the thread it is sent for."""
     intended: Word = 0
-    """Under a redirected binding: for which thread it was meant."""
+    """Under a redirected binding: the thread it was meant for."""

@@ -1,7 +1,7 @@
-"""What the machine and its nursery say to each other.
+"""The protocol between the machine and its nursery.
 
-The nursery is the pre-imported parent every program is forked from. Requests and reports travel over one
-sequenced-packet socket; the descriptors a program starts with come along with its `Launch`, the gate first.
+The nursery is the process, with libexo imported already, from which every program is forked. Requests and reports
+travel over one sequenced-packet socket; the descriptors of a program come with its `Launch`, the gate first.
 """
 
 from typing import Final
@@ -23,7 +23,7 @@ class Launch(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Fork a program, confine it, run it. Descriptors: its gate, then those of `program.roles`."""
 
     number: int
-    """Names the launch in every report: counted up, for an environment's number is used again at once."""
+    """Names the launch in every report: counted up, because an environment's number is used again at once."""
     name: str
     program: Program
     uid: int
@@ -32,7 +32,7 @@ class Launch(msgspec.Struct, frozen=True, array_like=True, tag=1):
     core: int
     """Host core it is bound to, -1: any."""
     held: bool
-    """Start stopped: it belongs to a plan."""
+    """Start stopped, because it belongs to a plan."""
     may_lack: tuple[str, ...]
     """Confinement layers it may start without."""
     urgent: bool = False
@@ -40,7 +40,7 @@ class Launch(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Reap(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Collect the host process of a program that ended: its id may then be used again."""
+    """Collect the host process of a program that ended, whose id may be used again after that."""
 
     number: int
 

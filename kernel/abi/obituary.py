@@ -1,4 +1,4 @@
-"""What is kept of a death: one line for people, one record for programs, both in a log."""
+"""The record of a death: one line for people, one for programs, both in a log."""
 
 import signal
 from typing import Self
@@ -9,7 +9,7 @@ from kernel.abi.errors import Fault
 from kernel.abi.gate import UNDECODABLE
 
 MARK = "obituary "
-"""Begins the log's line with the record, as JSON."""
+"""Prefix of the log line that holds the record, as JSON."""
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -27,26 +27,26 @@ class Obituary(msgspec.Struct, kw_only=True, omit_defaults=True):
     fault: int = 0
     """A `Fault`, or 0."""
     restarts: int = 0
-    """How often it had been restarted before, as far as is known."""
+    """How often it was restarted before, as far as known."""
     asked: int = 0
-    """The signal by which somebody who may end it asked it to end, and of which it then ended; 0: none."""
+    """The signal by which it was asked to end, and of which it then ended; 0: none."""
     next_try: float | None = None
     """Seconds until it is restarted; None: it is not, or comes back by itself."""
 
     @property
     def line(self) -> str:
-        """Say it to people."""
+        """One line for people."""
         then = "not restarted" if self.next_try is None else _soon(self.next_try, self.restarts + 1)
         return f"{self.name} ended ({self.cause}{', as asked' if self.asked else ''}): {then}"
 
     @property
     def record(self) -> str:
-        """Say it to programs: a line that `read` reads."""
+        """One line for programs, which `read` reads."""
         return MARK + _ENCODE(self).decode()
 
     @classmethod
     def read(cls, line: str) -> Self | None:
-        """Return the record that stands in *line* of a log; None: none does."""
+        """Return the record in *line* of a log, or None."""
         _, mark, text = line.partition(MARK)
         try:
             return msgspec.json.decode(text, type=cls) if mark else None

@@ -1,4 +1,4 @@
-"""What an environment runs, and the descriptors it starts with."""
+"""The program of an environment, and the descriptors it starts with."""
 
 from enum import IntEnum
 
@@ -6,7 +6,7 @@ from kernel.abi.gate import Record, Small
 
 
 class Role(IntEnum):
-    """What a descriptor that comes with `EnvironmentCreate` is for."""
+    """The purpose of a descriptor that comes with `EnvironmentCreate`."""
 
     STDIN = 0
     STDOUT = 1
@@ -38,7 +38,7 @@ class ProgramKind(IntEnum):
 
 
 class Activity(IntEnum):
-    """What the body of an environment is doing, as the host shows it. `Inspection.count` has it."""
+    """The activity of an environment's body, as the host shows it. `Inspection.count` has it."""
 
     ENDED = 0
     RUNS = 1
@@ -52,18 +52,18 @@ class Activity(IntEnum):
 
 
 class Back(IntEnum):
-    """What a successor starts with, where no descriptors come for it."""
+    """The start a successor repeats, where no descriptors come for it."""
 
     SAME = 0
-    """What its predecessor started with."""
+    """Its predecessor's."""
     BEFORE = 1
-    """What was started with before others came for a successor: that is undone."""
+    """The one before others came for a successor: that is undone."""
     FIRST = 2
-    """What was started with at the very first."""
+    """The very first."""
 
 
 class Program(Record):
-    """What an environment runs."""
+    """The program of an environment."""
 
     kind: Small
     argv: tuple[str, ...]

@@ -1,10 +1,10 @@
-"""What a capability is to, and what its holder may do with it."""
+"""Kinds of capabilities, and rights of their holders."""
 
 from enum import IntEnum, IntFlag
 
 
 class Kind(IntEnum):
-    """The kinds of things a capability can be to."""
+    """The kinds of resources a capability can be to."""
 
     RAM = 1
     """A range of frames that may be carved."""
@@ -27,9 +27,9 @@ class Rights(IntFlag):
     WRITE = 2
     READ = 4
     CONTROL = 8
-    """Use the thing: carve from it, switch it, signal it, bind it."""
+    """Use the resource: carve from it, switch it, signal it, bind it."""
     TRANSFER = 16
-    """Pass it on, by map or by grant. Taking memory back from who has it mapped moves it under all who have."""
+    """Pass it on, by map or by grant. Memory taken back from one who has it mapped moves under all who have."""
 
 
 ALL_RIGHTS = Rights(31)

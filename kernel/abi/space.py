@@ -1,6 +1,6 @@
-"""Where in an environment's addresses X.2 has its areas: UTCBs, the kernel interface page.
+"""X.2's areas in an environment's addresses: UTCBs, the kernel interface page.
 
-A UTCB location is a name here: the local id of its thread. Nothing of the kernel's lies at the address.
+A UTCB location is a name here: the local id of its thread. The kernel keeps nothing at the address.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ from kernel.abi.limits import MAX_SPACE_THREADS
 MIN_UTCB_AREA: Final = 1 << UTCB_AREA_LOG2
 """The smallest UTCB area, in bytes."""
 USER_END: Final = 1 << 47
-"""Where user addresses end."""
+"""The end of user addresses."""
 UTCB_AREA: Final = range(0x7000_0000_0000, 0x7000_0000_0000 + MAX_SPACE_THREADS * UTCB_SIZE)
 """The UTCB area of an environment whose creator chose none; its first thread's UTCB is at the base."""
 UNCHANGED: Final = (1 << 64) - 1

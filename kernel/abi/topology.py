@@ -1,4 +1,4 @@
-"""`system.toml`: the machine, the servers, who may call whom, and when an ended server is restarted."""
+"""`system.toml`: the machine, the servers, the calls they may make, and their restarts."""
 
 import json
 import re
@@ -24,7 +24,7 @@ Right = Literal["ram", "cpus", "factory", "interrupts"]
 
 
 class TopologyError(ValueError):
-    """The configuration is wrong; the text says where and what to write instead."""
+    """The configuration is wrong; the text says where, and what to write instead."""
 
 
 class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -45,13 +45,13 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Confinement(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What programs may start without, where the host lacks it."""
+    """Layers that programs may start without, where the host lacks them."""
 
     may_lack: tuple[Literal["uid", "no_new_privs", "dumpable", "landlock", "seccomp"], ...] = ()
 
 
 class AttachConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Who may attach to a running system from outside."""
+    """Users who may attach to a running system from outside."""
 
     operators: tuple[int, ...] = ()
     """Uids beside root and the kernel's own that may attach and command the system."""
@@ -80,11 +80,11 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     arguments: tuple[str, ...] = ()
     """Its arguments, behind the module on its command line."""
     imports: str = ""
-    """A directory whose modules it finds before all others; that of the topology, where its module lies there."""
+    """A directory searched for its modules first; that of the topology, where its module is there."""
     heartbeat: bool = True
-    """Once it answered a heartbeat it must go on answering, or is ended; programs of X.2 alone answer none."""
+    """Once it answered a heartbeat it must go on answering, or is ended; plain X.2 programs answer none."""
     budget: dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]] = {}
-    """Limits by item (`kernel.abi.budget`), where they are not to be those of every server."""
+    """Limits by item (`kernel.abi.budget`) that differ from those of every server."""
 
     @property
     def is_file(self) -> bool:
@@ -93,17 +93,17 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     @property
     def may_end(self) -> bool:
-        """Whether it is a program rather than a server: a file that is not restarted may come to its end."""
+        """Whether it is a program rather than a server: a file that is not restarted may run to its end."""
         return self.is_file and self.restart == "never"
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """What it finds in `sys.argv`."""
+        """Its `sys.argv`."""
         return (self.module, *self.arguments)
 
     @property
     def command(self) -> str:
-        """Its command line, as the boot records have it: packages by their path, as `kickstart` takes them."""
+        """Its command line in the boot records: packages by their path, as `kickstart` takes them."""
         module = self.module if self.is_file or ":" in self.module else self.module.replace(".", "/")
         return shlex.join((module, *self.arguments))
 
@@ -126,10 +126,10 @@ class Topology(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes *text* means: ``"256 MiB"``. Raises TopologyError."""
+    """Return the bytes that *text*, such as ``"256 MiB"``, stands for. Raises TopologyError."""
     match = re.fullmatch(r"\s*(\d+)\s*(|KiB|MiB|GiB)\s*", text)
     if match is None or int(match[1]) == 0:
-        raise TopologyError(f"{text!r} is no size: write a number and KiB, MiB or GiB, such as '256 MiB'")
+        raise TopologyError(f"{text!r} is not a size: write a number and KiB, MiB or GiB, such as '256 MiB'")
     return int(match[1]) * _SIZES[match[2]]
 
 
@@ -148,7 +148,7 @@ def load(path: Path) -> Topology:
 
 
 def _beside(topology: Topology, directory: Path) -> Topology:
-    """Return *topology* with what is named in it found in the *directory* of its file."""
+    """Return *topology* with its files and modules found in *directory*, that of its file."""
     servers = {name: _found(server, directory) for name, server in topology.server.items()}
     return msgspec.structs.replace(topology, server=servers)
 
@@ -160,7 +160,7 @@ def _found(server: ServerConfig, directory: Path) -> ServerConfig:
         return msgspec.structs.replace(server, module=str(path), imports=imports or str(path.parent))
     top = module.partition(":")[0].partition(".")[0]
     own = (directory / top, directory / f"{top}.py")
-    # Those of this tree are found without: a directory called so is most likely the tree itself.
+    # Those of this tree are found anyway: a directory called so is most likely the tree itself.
     if not imports and top != "servers" and any(path.exists() for path in own):
         imports = str(directory)
     return msgspec.structs.replace(server, imports=imports)
@@ -172,7 +172,7 @@ def check(topology: Topology, where: str = "topology") -> None:
         raise TopologyError(f"{where}: machine.memory is less than one frame of {FRAME_SIZE} bytes")
     if not 1 <= len(topology.machine.cpus) <= MAX_CPUS:
         raise TopologyError(
-            f"{where}: machine.cpus names {len(topology.machine.cpus)} cores, 1..{MAX_CPUS} can be"
+            f"{where}: machine.cpus names {len(topology.machine.cpus)} cores: name 1..{MAX_CPUS}"
         )
     if twice := [core for core in topology.machine.cpus if topology.machine.cpus.count(core) > 1]:
         raise TopologyError(
@@ -202,11 +202,11 @@ def booted(topology: Topology) -> dict[str, ServerConfig]:
 
 
 def _check_modules(where: str, topology: Topology) -> None:
-    """What is booted fits into the boot records."""
+    """Check that the booted servers fit into the boot records."""
     commands = [server.command for server in booted(topology).values()]
     size = sum(len(command.encode()) + 1 for command in commands)
     if len(commands) > MAX_MODULES:
-        raise TopologyError(f"{where}: {len(commands)} servers start at boot, at most {MAX_MODULES} can")
+        raise TopologyError(f"{where}: {len(commands)} servers start at boot: at most {MAX_MODULES} can")
     if size > MAX_COMMANDS:
         raise TopologyError(
             f"{where}: the command lines of what is booted have {size} bytes, at most {MAX_COMMANDS} fit"
@@ -227,19 +227,21 @@ def _check_budget(where: str, name: str, server: ServerConfig) -> None:
 
 
 def _check_holders(where: str, topology: Topology) -> None:
-    """RAM and processors have one holder each."""
+    """Check that RAM and each processor have one holder."""
     for right in ("ram", "cpus"):
         holders = [name for name, server in topology.server.items() if right in server.holds]
         if len(holders) > 1:
-            raise TopologyError(f"{where}: servers {' and '.join(holders)} both hold {right!r}: one can")
+            raise TopologyError(
+                f"{where}: servers {' and '.join(holders)} both hold {right!r}: let one hold it"
+            )
 
 
 def _check_call(where: str, name: str, server: ServerConfig, callee: str, topology: Topology) -> None:
-    """A call goes to a server there is, and uphill: never to a less important one."""
+    """Check that a call goes to a server that exists, and never to a less important one."""
     target = topology.server.get(callee)
     if target is None:
         raise TopologyError(
-            f"{where}: server.{name} calls {callee!r}, which is no server: add [server.{callee}]"
+            f"{where}: server.{name} calls {callee!r}, which is not a server: add [server.{callee}]"
         )
     if target.importance >= server.importance:
         raise TopologyError(

@@ -1,4 +1,4 @@
-"""What every trap is: the base of the classes in `kernel.abi.traps`, and the types of their fields."""
+"""The base of the classes in `kernel.abi.traps`, and the types of their fields."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -22,7 +22,7 @@ class Trap(Record):
     needs: ClassVar[tuple[Kind | None, Rights] | None] = None
     """Kind of the first argument's capability (None: any kind) and the rights it must carry."""
     takes_offers: ClassVar[bool] = False
-    """The first argument's capability may be an offer; otherwise an offer is of the wrong kind."""
+    """The first argument may be an offer; for other traps an offer is of the wrong kind."""
     takes_descriptors: ClassVar[bool] = False
     gives_descriptors: ClassVar[str] = ""
 

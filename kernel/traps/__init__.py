@@ -1,6 +1,6 @@
 """The handlers of all traps: a module for each of `kernel.abi.traps`, with the same names in the same order.
 
-A batch is the affair of `kernel.gate`; ThreadControl and SpaceControl are in `kernel.x2`.
+`kernel.gate` does batches; ThreadControl and SpaceControl are in `kernel.x2`.
 """
 
 from kernel.dispatch import Handlers

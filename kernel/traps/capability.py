@@ -37,7 +37,7 @@ def _derive(kernel: "Kernel", call: CallTo[traps.Derive, Resource]) -> int:
 def _narrowed(call: CallTo[Any, Resource], bits: int) -> Rights:
     """Return *bits* as rights of a derivative. Raises Refused if they are not among those of the capability."""
     if bits > ALL_RIGHTS:
-        raise Refused(Refusal.BAD_ARGUMENT, f"rights {bits:#x} are none")
+        raise Refused(Refusal.BAD_ARGUMENT, f"rights {bits:#x} do not exist")
     rights = Rights(bits)
     if rights & ~call.capability.rights:
         raise Refused(Refusal.MISSING_RIGHT, f"needs {rights!r}, has {call.capability.rights!r}")
@@ -48,7 +48,7 @@ def _transfer(kernel: "Kernel", call: CallTo[traps.Transfer, Resource]) -> int:
     trap, capability, caller = call.trap, call.capability, call.caller
     rights = _narrowed(call, trap.rights)
     if not rights:
-        raise Refused(Refusal.BAD_ARGUMENT, "an offer of no rights is of nothing")
+        raise Refused(Refusal.BAD_ARGUMENT, "an offer needs at least one right")
     check_no_ring(capability.resource)
     receiver = kernel.threads.living(trap.to)
     if not receiver.calls(caller):
@@ -79,7 +79,7 @@ def _revoke(kernel: "Kernel", call: CallTo[traps.Revoke, Resource]) -> "Steps[in
 
 
 def _tell_moved(kernel: "Kernel", capability: Capability) -> bool:
-    """Have the holder map new memory by itself, whose descriptor could not be sent; the revocation stands."""
+    """Tell the holder to map the new memory, whose descriptor could not be sent; the revocation stands."""
     capability.mapped = False
     kernel.exposure.tell(capability.holder, Label.MOVED, (capability.handle,))
     return True
@@ -140,7 +140,7 @@ def _inventory(_kernel: "Kernel", call: Call[traps.Inventory]) -> tuple[int, ...
 def _accept(kernel: "Kernel", call: Call[traps.Accept]) -> "traps.Accepted | Steps[traps.Accepted]":
     trap, caller = call.trap, call.caller
     if trap.rights > ALL_RIGHTS:
-        raise Refused(Refusal.BAD_ARGUMENT, f"rights {trap.rights:#x} are none")
+        raise Refused(Refusal.BAD_ARGUMENT, f"rights {trap.rights:#x} do not exist")
     offer = _find_offer(kernel, call)
     rights = offer.rights & Rights(trap.rights)
     if not rights:
@@ -158,7 +158,7 @@ def _accept(kernel: "Kernel", call: Call[traps.Accept]) -> "traps.Accepted | Ste
 def _find_offer(kernel: "Kernel", call: Call[traps.Accept]) -> Capability:
     """Return the offer to the caller that its trap names.
 
-    Whatever else is wrong, the refusal is the same: a guess finds out nothing about others' tables.
+    Whatever is wrong, the refusal is the same: a guess finds out nothing about others' tables.
     """
     trap = call.trap
     try:
@@ -176,7 +176,7 @@ def _find_offer(kernel: "Kernel", call: Call[traps.Accept]) -> Capability:
 def _accept_mapped(
     kernel: "Kernel", call: Call[traps.Accept], extent: Extent, rights: Rights
 ) -> "Steps[traps.Accepted]":
-    """Accept a grant whose giver has the extent mapped: it gets new memory, of which the giver has no mapping."""
+    """Accept a grant whose giver has the extent mapped: it gets new memory, which the giver has not mapped."""
     yield from extent.lock()
     try:
         yield extent.copy()

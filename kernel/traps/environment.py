@@ -1,4 +1,4 @@
-"""The traps on environments: create, destroy, signal; names, what was booted, what a server charges its callers."""
+"""The traps on environments: create, destroy, signal; names, boot information, charges of servers."""
 
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,7 @@ def _begin(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environment
 
 
 def _budget(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Budget:
-    """Return the budget of the environment to be: out of its payer's, or the system's. Raises Refused."""
+    """Return the budget of the new environment: out of its payer's, or the system's. Raises Refused."""
     trap = call.trap
     try:
         wished = from_pairs(trap.limits)
@@ -74,7 +74,7 @@ def _budget(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Budget:
 
 
 def _succeed_to(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> "Steps[traps.Created]":
-    """Start a successor, once its predecessor's end is done with."""
+    """Start a successor, once the end of its predecessor is complete."""
     dead, trap = _predecessor(call), call.trap
     while not dead.over:
         yield dead.ended
@@ -89,11 +89,11 @@ def _created(kernel: "Kernel", creator: Environment, environment: Environment) -
 
 
 def _predecessor(call: Call[traps.EnvironmentCreate]) -> Environment:
-    """Return whom the trap names to be succeeded. Raises Refused."""
+    """Return the environment that the trap names to be succeeded. Raises Refused."""
     capability = call.caller.table.lookup(call.trap.succeeds)
     dead = capability.resource
     if not isinstance(dead, Environment):
-        raise Refused(Refusal.WRONG_KIND, f"handle {call.trap.succeeds:#x} is to no environment")
+        raise Refused(Refusal.WRONG_KIND, f"handle {call.trap.succeeds:#x} names no environment")
     if not capability.rights & Rights.CONTROL:
         raise Refused(Refusal.MISSING_RIGHT, f"handle {call.trap.succeeds:#x} only watches")
     if dead.alive or not dead.keeps:
@@ -153,7 +153,7 @@ def _charge(kernel: "Kernel", call: Call[traps.Charge]) -> None:
     if thread_number(server.thread) >= FIRST_PROGRAM and not server.privileged:
         raise Refused(Refusal.NO_PRIVILEGE, f"{server.name} is no server of the topology")
     if trap.item not in CHARGEABLE:
-        raise Refused(Refusal.BAD_ARGUMENT, f"item {trap.item}: servers hold nothing of that for others")
+        raise Refused(Refusal.BAD_ARGUMENT, f"item {trap.item}: servers hold none of it for others")
     budget, key = kernel.threads.living(trap.thread).budget, (server, Item(trap.item))
     more = trap.amount - budget.charges.get(key, 0)
     if more > 0:

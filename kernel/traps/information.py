@@ -1,4 +1,4 @@
-"""The trap that tells an environment who it is, and shows it what is exposed."""
+"""The trap that tells an environment its own names, and shows it the exposed pages."""
 
 from typing import TYPE_CHECKING
 

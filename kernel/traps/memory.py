@@ -1,4 +1,4 @@
-"""The traps on memory: carve an extent from RAM, limit what others may, map an extent."""
+"""The traps on memory: carve an extent from RAM, limit carving, map an extent."""
 
 from typing import TYPE_CHECKING
 
@@ -41,13 +41,13 @@ def _carve(kernel: "Kernel", call: CallTo[traps.Carve, Ram]) -> "Steps[traps.Car
 def _lend(
     kernel: "Kernel", call: CallTo[traps.Carve, Ram], capability: "Capability", extent: Extent
 ) -> "Steps[None]":
-    """Hand the descriptor over with the answer; where the host lends none, nothing was carved."""
+    """Hand the descriptor over with the answer; where the host lends none, undo the carving."""
     try:
         call.gives.append(extent.descriptor(capability))
     except Exhausted:
         yield from Taking(kernel.exposure, capability, call.caller).steps(itself=True)
         raise
-    call.undo = lambda: True  # who hears of no descriptor asks for one
+    call.undo = lambda: True  # a caller without a descriptor asks for one
 
 
 def _map_extent(

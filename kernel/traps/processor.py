@@ -1,4 +1,4 @@
-"""The traps on processors: what a scheduler may have one do, and what no plan may hold."""
+"""The traps on processors: what a scheduler may have done, and what no plan may hold."""
 
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,7 @@ def _migrate(kernel: "Kernel", call: CallTo[traps.Migrate, Processor]) -> "Steps
 
 
 def _check_movable(environment: "Environment") -> None:
-    """Refuse what no plan may hold: who writes plans would wait for itself; the host schedules who attached."""
+    """Refuse a scheduler, which would wait for itself, and an attached program, which the host schedules."""
     if any(c.resource.kind is Kind.CPU and c.rights & Rights.CONTROL for c in environment.table):
         raise Refused(Refusal.BAD_SLICE, f"{environment.name} holds a processor")
     if environment.launched and not environment.body.owned:
@@ -90,8 +90,8 @@ def _processor_control(kernel: "Kernel", call: Call[traps.ProcessorControl]) -> 
 def _expire(kernel: "Kernel", call: CallTo[traps.Expire, Processor]) -> None:
     """Send a thread's scheduler the preemption message of X.2: its total quantum is over.
 
-    What a thread may use is the business of who writes the plans, and so is that it runs no more. Only the kernel
-    can speak for the thread, and reach a scheduler that the writer of plans was not given to call.
+    How much a thread may use is up to the author of the plans, and so is ending its slices. Only the kernel
+    can speak for the thread, and reach a scheduler that the author of the plans may not call.
     """
     _member(kernel, call.resource, call.trap.thread)
     thread = kernel.threads.find(call.trap.thread)

@@ -1,4 +1,4 @@
-"""The traps on threads: whom they are bound to, and what X.2 does with them."""
+"""The traps on threads: their bindings, and the X.2 controls."""
 
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ def _incoming(kernel: "Kernel", call: Call[traps.Incoming]) -> tuple[traps.Arriv
         try:
             call.gives += binding.hand_over()
         except Exhausted:
-            kernel.bindings.end(binding)  # else it would be first again
+            kernel.bindings.end(binding)  # otherwise it would be first again
             continue
         del receiver.arrived[binding.token]
         taken.append(traps.Arrived(binding.token, binding.identity))

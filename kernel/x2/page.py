@@ -1,7 +1,7 @@
 """The L4 X.2 half of the kernel interface page, written: what the kernel is, and the machine it runs on.
 
-Physical addresses count bytes of RAM from frame 0. The kernel's own pages are the host's and no frames, but
-X.2 has memory descriptors for them too, so they are given the addresses right above RAM.
+Physical addresses count bytes of RAM from frame 0. The kernel's own pages are the host's, and no frames; since
+X.2 has memory descriptors for them too, they are given the addresses right above RAM.
 """
 
 import struct
@@ -56,7 +56,7 @@ _NUMBERS = {trap: number for number, trap in traps.TRAPS.items()}
 
 
 class Range(NamedTuple):
-    """What one memory descriptor says."""
+    """The range and type in one memory descriptor."""
 
     type: MemoryType
     first: int
@@ -66,13 +66,13 @@ class Range(NamedTuple):
     virtual: bool = False
 
     def words(self) -> tuple[int, int]:
-        """Return the two words of the descriptor; the last byte is told, and not the one behind it."""
+        """Return the two words of the descriptor, which names the last byte, not the one behind it."""
         kind = self.type | self.subtype << 4 | self.virtual << 9
         return self.first | kind, (self.first + self.size - 1) & ~0x3FF
 
 
 def write_x2(buffer: memoryview, machine: "Machine") -> None:
-    """Write the X.2 half of a zeroed page 0; the boot records are told about by `write_ranges`."""
+    """Write the X.2 half of a zeroed page 0; `write_ranges` adds the boot records."""
     words = buffer.cast("Q")
     frames = machine.memory.frames
     words[X2.MAGIC], words[X2.API_VERSION], words[X2.API_FLAGS] = MAGIC, API_VERSION, API_FLAGS
@@ -124,12 +124,12 @@ def write_ranges(buffer: memoryview, frames: int, records: int) -> None:
 
 
 def write_processor(buffer: memoryview, number: int, internal: int, external: int) -> None:
-    """Write at what frequencies processor *number* runs, in kHz; 0: unknown."""
+    """Write the frequencies of processor *number*, in kHz; 0: unknown."""
     PROCESSOR.pack_into(buffer, PROC_DESC + number * PROCESSOR.size, external, internal)
 
 
 def write_records(buffer: memoryview, frames: int, records: bytes) -> None:
-    """Write the boot records, and where they are found."""
+    """Write the boot records, and where they are."""
     buffer[BOOT : BOOT + len(records)] = records
     write_ranges(buffer, frames, len(records))
     struct.pack_into("<Q", buffer, X2.BOOT_INFO * 8, BOOT)

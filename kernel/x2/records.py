@@ -1,4 +1,4 @@
-"""The boot records, written: what the boot loader says of the modules it booted. Layout: `kernel.abi.bootinfo`."""
+"""The boot records, written: the modules that the boot loader booted. Layout: `kernel.abi.bootinfo`."""
 
 import struct
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _MODULE = struct.Struct(f"<{MODULE_WORDS}Q")
 def boot_records(commands: Sequence[str]) -> bytes:
     """Return the records of modules with these command lines, in order.
 
-    A module is a program of the host, forked into an environment: nothing of it stands in RAM, so its start and
+    A module is a program of the host, forked into an environment: none of it is in RAM, so its start and
     its size are 0.
     """
     texts = [_padded(command) for command in commands]

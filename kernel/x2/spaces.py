@@ -1,4 +1,4 @@
-"""X.2 address spaces: which one a thread names, who may control them, and SpaceControl.
+"""X.2 address spaces: their names, their controllers, SpaceControl.
 
 An address space is an environment. One that ThreadControl made has no UTCB area yet, and none of its threads can
 be activated before SpaceControl gave it one; every other has the areas of `kernel.abi.space` from the start.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def check_privilege(call: Call[Any]) -> None:
-    """Refuse unless the caller is what X.2 calls privileged."""
+    """Refuse a caller that X.2 does not call privileged."""
     if not call.caller.privileged:
         raise Refused(Refusal.NO_PRIVILEGE, f"{call.caller.name} holds no factory")
 
@@ -39,7 +39,7 @@ def space_of(kernel: "Kernel", thread: int) -> "Environment":
 def create_space(kernel: "Kernel", first: ThreadId, creator: "Environment") -> "Environment":
     """Create an address space with one inactive thread *first*, whose number is free. Raises Refused.
 
-    It may send to whom its *creator* may; the two to one another, and to other spaces of the creator's.
+    It may send where its *creator* may; the two may send to one another, and to the creator's other spaces.
     """
     environments, number = kernel.environments, thread_number(first)
     names = (f"space-{number}{'+' * more}" for more in range(MAX_ENVIRONMENTS))
@@ -53,7 +53,7 @@ def create_space(kernel: "Kernel", first: ThreadId, creator: "Environment") -> "
 
 
 def check_aligned(location: int) -> None:
-    """Refuse a UTCB *location* that no area could hold."""
+    """Refuse a UTCB *location* that cannot be in any area."""
     if not location or location % UTCB_SIZE:
         raise Refused(Refusal.BAD_UTCB, f"{location:#x} is no multiple of {UTCB_SIZE}")
 

@@ -1,17 +1,17 @@
 """ThreadControl: threads that privileged environments create, activate, change, move and delete (X.2).
 
-Every case checks all it needs before it changes anything, and what the host may refuse, a body for a space's
-first program, comes first: a refused ThreadControl has done nothing.
+Every case checks all it needs before it changes anything, and the host, which may refuse a body for a space's
+first program, is asked first: a refused ThreadControl has done nothing.
 
 Where X.2 meets an environment whose main thread is that of a host process:
 
 - The thread that is activated first in a space is its first thread. Its environment ends with it, whatever
-  others it has, and while it runs that thread cannot be moved to another space.
-- An active thread that is moved begins anew there, as one that was just activated: its stack is memory of the
+  others it has, and while it runs it cannot be moved to another space.
+- An active thread that is moved starts again there, like one just activated: its stack is memory of the
   host process it leaves.
 - A thread may be deleted by its own environment. If it was the first, it ends when the trap has been answered.
-- A thread is deleted by its whole id. Another version of a living number is refused, so that nobody deletes the
-  next bearer of a number; an id that nobody has counts as deleted.
+- A thread is deleted by its whole id. Another version of a living number is refused, so that the next bearer of
+  a number is safe; an id without a thread counts as deleted.
 - A program that comes where none is to be started is checked and otherwise ignored.
 - Without a scheduler a thread cannot be created: BAD_SCHEDULER, X.2's error 4, where Pistachio says 2.
 """
@@ -47,7 +47,7 @@ Control = Call[traps.ThreadControl]
 
 
 def thread_control(kernel: "Kernel", call: Control) -> "Steps[None] | None":
-    """Create, change or delete a thread, or choose who handles an interrupt."""
+    """Create, change or delete a thread, or choose the handler of an interrupt."""
     trap = call.trap
     check_privilege(call)
     if trap.program is not None:
@@ -71,7 +71,7 @@ def thread_control(kernel: "Kernel", call: Control) -> "Steps[None] | None":
 
 
 def _associate(kernel: "Kernel", trap: traps.ThreadControl) -> None:
-    """Choose who handles an interrupt: the thread itself means nobody, nil leaves it."""
+    """Choose the handler of an interrupt: the thread itself means none, nil leaves it as it is."""
     line = kernel.interrupts.line(trap.thread)
     if trap.space != trap.thread:
         raise Refused(Refusal.NO_SUCH_THREAD, f"{show_thread(trap.thread)} is an interrupt's, in no space")
@@ -115,7 +115,7 @@ def _end_with(kernel: "Kernel", thread: Thread) -> "Steps[None]":
 
 
 def _leave(kernel: "Kernel", thread: Thread) -> None:
-    """Take *thread* out of its space, which ends without any, or is known by another of its threads."""
+    """Take *thread* out of its space, which ends with its last thread, and is else known by another one."""
     space = thread.environment
     space.take_row(thread)
     del space.threads[thread.number]
@@ -132,7 +132,7 @@ def _leave(kernel: "Kernel", thread: Thread) -> None:
 
 
 def _make_first(kernel: "Kernel", thread: Thread) -> None:
-    """Let *thread* be the first of its space, which has no program yet."""
+    """Make *thread* the first of its space, which has no program yet."""
     space, before = thread.environment, thread.environment.thread
     space.first = thread
     if kernel.kip.owner(space.name) == before:
@@ -144,7 +144,7 @@ def _make_first(kernel: "Kernel", thread: Thread) -> None:
 
 
 class Change(NamedTuple):
-    """What a thread is to be, checked: nothing but the host can refuse it any more."""
+    """The future of a thread, checked: only the host can refuse it now."""
 
     space: Environment
     enters: bool
@@ -170,7 +170,7 @@ def _create(kernel: "Kernel", call: Control) -> "Steps[None] | None":
 
 
 def _create_space(kernel: "Kernel", call: Control, scheduler: ThreadId) -> None:
-    """Create a space with its first thread, inactive. It may call whom its creator may."""
+    """Create a space with its first thread, inactive. It may call where its creator may."""
     trap = call.trap
     if trap.pager:
         raise Refused(Refusal.NO_SUCH_SPACE, f"the space of {show_thread(trap.thread)} is not initialised")
@@ -244,7 +244,7 @@ def _location(wanted: int, thread: Thread, space: Environment, *, enters: bool, 
 
 
 def _apply(kernel: "Kernel", call: Control, thread: Thread, change: Change) -> "Steps[None]":
-    """Make *thread* what it is to be, and tell the environments whose it was and is."""
+    """Make *thread* what *change* says, and tell the environments it was in and is in."""
     trap, threads, space = call.trap, kernel.threads, change.space
     launches = change.starts and not space.launched
     if launches:
@@ -274,7 +274,7 @@ def _apply(kernel: "Kernel", call: Control, thread: Thread, change: Change) -> "
 
 
 def _move(kernel: "Kernel", thread: Thread, space: Environment) -> "list[Steps[None]]":
-    """Take *thread* to *space*; nothing it was bound to, or that was bound to it, goes along: that is returned."""
+    """Take *thread* to *space*; return the steps that end every binding of it."""
     if thread.active:
         _tell(kernel, thread, thread.id, NIL_THREAD)
     falling = [kernel.bindings.fall(thread)]

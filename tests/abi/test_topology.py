@@ -103,7 +103,7 @@ def test_who_is_booted() -> None:
 @pytest.mark.parametrize(
     ("topology", "message"),
     [
-        (many(MAX_MODULES + 1), "33 servers start at boot, at most 32 can"),
+        (many(MAX_MODULES + 1), "33 servers start at boot: at most 32 can"),
         (many(2, arguments=("x" * (MAX_COMMANDS // 2),)), "4106 bytes, at most 4096 fit"),
         (many(1, arguments=("a\0b",)), "server.s0 has a zero byte"),
         (many(1, imports="here"), "server.s0 names 'here': a path begins with /"),

@@ -223,7 +223,7 @@ def test_bootinfo_off() -> None:
 
 def test_too_many_modules(folder: Path) -> None:
     """More than 32 modules, or more of command lines than there is room for, are refused."""
-    with pytest.raises(Trouble, match="33 servers start at boot, at most 32 can"):
+    with pytest.raises(Trouble, match="33 servers start at boot: at most 32 can"):
         made(["my_root.py"] * 32, M, folder)
     with pytest.raises(Trouble, match="at most 4096 fit"):
         made([f"my_root.py {'x' * 4096}"], M, folder)

@@ -172,9 +172,9 @@ def test_a_detached_program_has_no_streams_of_ours(
         (ended(-9), 137, ""),
         (ended(-2), 130, ""),
         (
-            ended(0, 1, "the bytes are no trap"),
+            ended(0, 1, "the bytes are not a trap"),
             125,
-            "exo: prog was ended by the kernel: the bytes are no trap\n",
+            "exo: prog was ended by the kernel: the bytes are not a trap\n",
         ),
         (ended(-9, 5, "no such program"), 127, "exo: prog was not started: no such program\n"),
         ({"error": "the name is taken"}, 127, "exo: /bin/true was not started: the name is taken\n"),

@@ -71,7 +71,7 @@ def test_an_environment_is_shown_with_all_that_is_known(run: Path, pages: Pages)
         "frames": 7,
         "handles": 8,
         "traps": 6,
-        "fault": "the bytes sent through the gate are no trap",
+        "fault": "the bytes sent through the gate are not a trap",
         "family": None,
     }
 

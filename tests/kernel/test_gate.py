@@ -86,7 +86,9 @@ def test_faults_are_told() -> None:
 
         assert (inspection.status, inspection.fault, upcall.words[3]) == (-9, 1, 1)
         assert inspection.text == f"culprit: {upcall.text}"
-        assert stage.system.log[0].startswith("culprit: fault: the bytes sent through the gate are no trap: ")
+        assert stage.system.log[0].startswith(
+            "culprit: fault: the bytes sent through the gate are not a trap: "
+        )
 
 
 def test_who_was_faulted_is_not_heard() -> None:

@@ -100,7 +100,7 @@ def test_who_does_not_end_is_killed() -> None:
 
         assert named_times(stage, "third", "second") == [0.0, 0.0]
         assert named_times(stage, "mine", "root") == [GRACE, GRACE]
-        assert "killed, for they did not end in time: first" in system.log
+        assert "killed, as they did not end in time: first" in system.log
         assert stage.alive() == []
 
 

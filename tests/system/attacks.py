@@ -375,7 +375,7 @@ GATES = (
         "b'{\"error\":'",
     ),
     Attack(
-        "garbage", "sends bytes through its gate that are no trap",
+        "garbage", "sends bytes through its gate that are not a trap",
         "gate_socket().send(os.urandom(100))\nsignal.pause()",
         status=-9, fault=Fault.MALFORMED_TRAP,
     ),

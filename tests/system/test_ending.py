@@ -108,7 +108,7 @@ def test_who_does_not_end_is_killed_after_the_grace(fresh: Command) -> None:
     processes = family(fresh.pid())
     fresh.exo("down", "--grace", "0.2")
 
-    assert "killed, for they did not end in time: deaf" in kernel_log(fresh)
+    assert "killed, as they did not end in time: deaf" in kernel_log(fresh)
     assert not living(processes)
 
 

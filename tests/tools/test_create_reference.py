@@ -67,4 +67,4 @@ def test_notes_belong_to_the_member_above() -> None:
     said = notes(traps, "Inspection")
 
     assert said["kind"] == ""
-    assert said["count"] == "Frames; the `Activity` of an environment, which is 0 when it has ended."
+    assert said["count"] == "Frames; the `Activity` of an environment, 0 once it has ended."

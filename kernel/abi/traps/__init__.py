@@ -2,8 +2,8 @@
 
 One module an object. Dispatch in the kernel, the stubs of libexo, the names in traces and the reference page are
 made from these classes. On the wire a trap is a msgpack array: number, then the fields in order. An answer is
-one status byte (`gate.Status`) and then the result, or the refusal and its detail. No trap waits for anybody; one
-that has much to do is answered later, and until then the next of its caller is not read.
+one status byte (`gate.Status`), then the result, or the refusal and its detail. No trap waits for another party;
+one that has much to do is answered later, and until then the next of its caller is not read.
 """
 
 from typing import Annotated, get_args
@@ -146,7 +146,7 @@ Single = (
 class Batch(Trap, tag=0x02):
     """Do several traps in one crossing, in order; each has its own answer. An empty one is the null trap.
 
-    Once the answers are longer than MAX_ANSWERS, the rest is not done, and refused with HOST_FULL.
+    Once the answers are longer than MAX_ANSWERS, the remaining traps are not done, and refused with HOST_FULL.
     """
 
     traps: Annotated[tuple[Single, ...], msgspec.Meta(max_length=MAX_BATCH)]

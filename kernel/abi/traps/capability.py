@@ -30,11 +30,11 @@ class Derive(Trap, tag=0x40):
 class Transfer(Trap, tag=0x41):
     """Offer the receiver a derived capability (map), or the capability itself (grant).
 
-    Of fewer rights, a grant narrows the capability, and nothing that was derived from it before: that moves along
-    with what rights it has. Who accepts sees it (Inspect), and takes it back (Revoke, which needs no right).
+    A grant of fewer rights narrows the capability only: what was derived from it before moves along with the rights
+    it has. The new holder sees it (Inspect), and can take it back (Revoke, which needs no right).
 
     The result is the handle of the offer in the caller's own table; the receiver takes it by Accept. Dropping
-    the offer takes it back, and so does taking the capability it is of, or granting that by another offer. An
+    the offer withdraws it, and so does taking the capability it is of, or granting that by another offer. An
     offer can be inspected and dropped; for every other trap it is of the wrong kind.
     """
 
@@ -60,24 +60,24 @@ class Transfer(Trap, tag=0x41):
 class Revoke(Trap, tag=0x42):
     """Take back everything derived from the capability; the caller keeps the capability itself.
 
-    With `microseconds` the holders are asked first and what is left at the deadline is taken. Mappings
+    With `microseconds` the holders are asked first, and what is left at the deadline is taken. Mappings
     cannot be taken from one holder only, so an extent that a loser has mapped gets new backing: the reply
-    carries its descriptor (the caller maps it again), and an access by anybody's old mapping is a SIGBUS; holders
-    are told MOVED, and map it again. What others write while it is copied may be lost.
+    carries its descriptor (the caller maps it again), and an access by any old mapping is a SIGBUS; holders
+    are told MOVED, and map it again. Writes during the copy may be lost.
     """
 
     capability: Small
     microseconds: Small = 0
     result = int
     needs = (None, Rights(0))
-    gives_descriptors = "new backing of the extent, where it was replaced"
+    gives_descriptors = "new backing of the extent, if it was replaced"
     refusals = (*HANDLE_REFUSALS[:3], Refusal.OVER_BUDGET, Refusal.HOST_FULL)
 
 
 class Drop(Trap, tag=0x43):
     """Give a capability up, and everything derived from it; the last one to an extent frees its frames.
 
-    An offer is taken back by it.
+    Dropping an offer withdraws it.
     """
 
     capability: Small
@@ -94,7 +94,7 @@ class Holder(Record):
 
 
 class Inspection(Record):
-    """What a capability is to. Fields that do not apply to its kind are zero."""
+    """A description of a capability. Fields that do not apply to its kind are zero."""
 
     kind: int
     rights: int
@@ -103,7 +103,7 @@ class Inspection(Record):
     first: int
     """First frame; CPU number; interrupt line; thread id of an environment."""
     count: int
-    """Frames; the `Activity` of an environment, which is 0 when it has ended."""
+    """Frames; the `Activity` of an environment, 0 once it has ended."""
     status: int
     """How a dead environment ended, as `os.waitstatus_to_exitcode` counts."""
     fault: int
@@ -114,7 +114,7 @@ class Inspection(Record):
 
 
 class Inspect(Trap, tag=0x44):
-    """Say what a capability is to, and who holds what was derived from it; offers of it are held by nobody."""
+    """Describe a capability, and name the holders of its derivatives; offers of it have none."""
 
     capability: Small
     result = Inspection
@@ -130,7 +130,7 @@ class Inventory(Trap, tag=0x45):
 
 
 class Accepted(Record):
-    """A capability that was taken: its handle in the caller's table, its kind, its rights."""
+    """A capability that was accepted: its handle in the caller's table, its kind, its rights."""
 
     handle: int
     kind: int

@@ -23,14 +23,14 @@ class Created(Record):
 
 
 class EnvironmentCreate(Trap, tag=0x10):
-    """Create an environment and start its program; it holds nothing yet but its gate.
+    """Create an environment and start its program; it holds only its gate at first.
 
     `cpu` is the processor whose plan it runs under, or -1: outside all plans. `keeps` says that its
-    capabilities outlive it until a successor takes them; `succeeds` is the handle of such a dead
-    environment, whose thread number (with the next version), capabilities and descriptors the new one takes. Where
-    descriptors come along they take the place of those, which are kept, so that `back` can undo that.
+    capabilities outlive it until a successor takes them. `succeeds` is the handle of such a dead
+    environment: the new one takes its thread number (with the next version), capabilities and descriptors. Where
+    descriptors come along they replace the old ones, which are kept, so that `back` can undo the exchange.
     `may_bind` lists the thread numbers it may call; empty: any. Its budget comes out of that of thread `payer`'s
-    environment, 0: the system's; `limits` are the items and limits that are not to be the usual ones.
+    environment, 0: the system's; `limits` are the items whose limits differ from the usual ones.
     """
 
     factory: Small
@@ -65,9 +65,9 @@ class EnvironmentCreate(Trap, tag=0x10):
 
 
 class EnvironmentDestroy(Trap, tag=0x11):
-    """End an environment at once; all it had returns.
+    """End an environment at once; everything it had returns.
 
-    `fault` 16, and why in `text`, say that it did not answer: its record and its callers are told so.
+    `fault` 16, with the reason in `text`, says that it did not answer: its record and its callers are told so.
     """
 
     environment: Small
@@ -105,7 +105,7 @@ class NamePublish(Trap, tag=0x13):
 
 
 class Booted(Record):
-    """What was booted, and for whom."""
+    """The topology, and its operators."""
 
     topology: bytes
     """As JSON."""
@@ -113,7 +113,7 @@ class Booted(Record):
 
 
 class BootInfo(Trap, tag=0x14):
-    """Hand over what boot leaves to the root task: the topology, who operates it, and the console they use."""
+    """Hand over what boot leaves to the root task: the topology, its operators, and the console they use."""
 
     factory: Small
     result = Booted
@@ -123,9 +123,9 @@ class BootInfo(Trap, tag=0x14):
 
 
 class Charge(Trap, tag=0x15):
-    """Count `amount` of `item` against the environment of `thread`: what the caller, a server, holds for it now.
+    """Count `amount` of `item` against the environment of `thread`: what the caller, a server, now holds for it.
 
-    It takes the place of what the caller said before, 0 ends it, and it is void when either of them ends. Only
+    It replaces the caller's last amount, 0 ends it, and it is void when either of them ends. Only
     servers of the topology charge others, and only for items that servers hold.
     """
 

@@ -1,4 +1,4 @@
-"""What the kernel tells a caller about itself."""
+"""Traps on the caller itself: its names, the pages it may read."""
 
 from kernel.abi.errors import Refusal
 from kernel.abi.gate import Record
@@ -6,7 +6,7 @@ from kernel.abi.trap import Trap
 
 
 class Interface(Record):
-    """Who the caller is, how large the pages are that it may read, and where X.2 has its areas (first, end)."""
+    """The caller's names, the sizes of the pages it may read, and its X.2 areas (first, end)."""
 
     thread: int
     environment: int
@@ -14,11 +14,11 @@ class Interface(Record):
     trace_size: int
     utcb_area: tuple[int, int]
     kip_area: tuple[int, int]
-    """Empty where nobody chose one."""
+    """Empty where its creator chose none."""
 
 
 class KernelInterface(Trap, tag=0x01):
-    """Say who the caller is; hand over the KIP, its environment page and the event ring."""
+    """Tell the caller its names; hand over the KIP, its environment page and the event ring."""
 
     result = Interface
     gives_descriptors = "KIP (read-only), environment page, event ring (read-only)"

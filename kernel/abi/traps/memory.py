@@ -17,9 +17,9 @@ class Carved(Record):
 class Carve(Trap, tag=0x50):
     """Make `count` free frames of a RAM range into an extent, at frame `first` or anywhere (first fit).
 
-    With `zero` the frames read as zeros; otherwise frames that were used before hold junk. With `maps` the answer
-    brings the descriptor too, as MapExtent would, unless the host had no room to send it. Frames count to whoever
-    holds a capability that `ram` was derived from, and what is over the `Limit` of one of them is refused.
+    With `zero` the frames read as zeros; otherwise used frames hold junk. With `maps` the answer
+    brings the descriptor too, as MapExtent would, unless the host had no room to send it. The frames count to every
+    holder of a capability that `ram` was derived from; beyond the `Limit` of one of them, carving is refused.
     """
 
     ram: Small
@@ -29,7 +29,7 @@ class Carve(Trap, tag=0x50):
     maps: bool = False
     result = Carved
     needs = (Kind.RAM, Rights.CONTROL)
-    gives_descriptors = "memory, where it is asked for"
+    gives_descriptors = "memory, if asked for"
     refusals = (
         *HANDLE_REFUSALS,
         Refusal.BAD_ARGUMENT,
@@ -51,7 +51,7 @@ class Mapped(Record):
 
 
 class MapExtent(Trap, tag=0x51):
-    """Hand over the descriptor of an extent, writable as far as the capability goes."""
+    """Hand over the descriptor of an extent, writable if the capability is."""
 
     extent: Small
     result = Mapped
@@ -61,10 +61,10 @@ class MapExtent(Trap, tag=0x51):
 
 
 class Limit(Trap, tag=0x52):
-    """Let what is derived from a RAM capability carve up to `count` frames in all; say how many it has carved.
+    """Let the derivatives of a RAM capability carve up to `count` frames in all; return how many they have carved.
 
-    The caller's own carving is not counted, nor what was derived from others. Frames count until they are free
-    again, whoever holds them meanwhile. A limit below what is carved takes nothing, and gives nothing more until
+    Neither the caller's own carving counts, nor that of derivatives of other capabilities. Frames count until they
+    are free again, whoever holds them. A limit below what is carved takes nothing, and allows nothing more until
     enough is free again.
     """
 

@@ -21,8 +21,8 @@ class Slice(Record):
 class ThreadSwitch(Trap, tag=0x30):
     """Run `thread` on the processor for `microseconds`, then go back to the plan (X.2 ThreadSwitch).
 
-    With a `giver` only if that has the processor, and `microseconds` means nothing: it gives up the rest of its
-    slice, and `thread` runs for that long, or, 0, the plan goes on with the next.
+    With a `giver`, only if that one has the processor: it gives up the rest of its slice to `thread`, or, if 0, to
+    the next of the plan. `microseconds` means nothing then.
     """
 
     cpu: Small
@@ -59,7 +59,7 @@ class Migrate(Trap, tag=0x32):
 
 
 class ProcessorControl(Trap, tag=0x33):
-    """Show in the KIP at what frequencies (kHz) a processor runs; the host sets them (X.2 ProcessorControl)."""
+    """Show the frequencies of a processor (kHz) in the KIP; the host sets them (X.2 ProcessorControl)."""
 
     processor: Word
     internal: Word
@@ -71,8 +71,8 @@ class ProcessorControl(Trap, tag=0x33):
 class Expire(Trap, tag=0x34):
     """Send the X.2 scheduler of `thread` a preemption message from it: its total quantum is used up.
 
-    Nothing else happens: who is not to run any more is left out of the plan. Where its X.2 scheduler is nobody,
-    or of the caller's own environment, nobody is told.
+    Nothing else happens: leave a thread that is to stop out of the plan. If its X.2 scheduler does not exist, or
+    is of the caller's own environment, no message is sent.
     """
 
     cpu: Small

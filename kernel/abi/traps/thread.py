@@ -17,9 +17,9 @@ _BINDING_ENDS = (
 
 
 class Bound(Record):
-    """A binding: where its sender connects, once, and the token that says there which binding it is.
+    """A binding: the end point where its sender connects, once, and the token that identifies it there.
 
-    `thread` is who receives: the thread asked for, or the redirector of the caller's space.
+    `thread` is the receiver: the thread asked for, or the redirector of the caller's space.
     """
 
     address: str
@@ -33,15 +33,15 @@ class Bound(Record):
 class Bind(Trap, tag=0x21):
     """Check once that the caller's thread `sender` (0: its first) may send to `thread`.
 
-    The receiver is told when the sender has connected; then it has the other end of everything, and the binding is
-    used without the kernel. Where the caller's space has a redirector and `thread` is of neither its own space nor
-    the redirector's, the binding leads to the redirector (X.2).
+    The receiver is told when the sender has connected. From then on it has the other end of everything, and the
+    binding is used without the kernel. If the caller's space has a redirector and `thread` is neither of its own
+    space nor of the redirector's, the binding leads to the redirector (X.2).
 
-    `ring` is an extent of the caller's (0: none), which nobody else holds and no offer is of: it becomes the
-    memory of the binding, zeroed, that nobody can cut or take back, and every mapping of what it was ends in
-    SIGBUS. While the binding stands, it can be inspected and dropped; its handle goes, and so does the binding,
-    when it is dropped or taken. When the binding falls first, it is an ordinary extent again, of zeros. The
-    doorbells are pipes: who waits on one reads it at its end when the other side is gone.
+    `ring` is an extent of the caller's (0: none), without another holder or an offer: it becomes the
+    memory of the binding, zeroed, that nobody can cut or take back; accesses by its old mappings end in
+    SIGBUS. While the binding stands, the extent can be inspected and dropped. When it is dropped or taken, its
+    handle and the binding go. When the binding falls first, it is an ordinary extent again, of zeros. The
+    doorbells are pipes: the side that waits on one reads end of file when the other side is gone.
     """
 
     thread: Word
@@ -64,7 +64,7 @@ class Bind(Trap, tag=0x21):
 
 
 class Identified(Record):
-    """Whose binding a token is; a redirected one carries messages that were meant for others."""
+    """The owner of a token; a redirected binding carries messages that were meant for others."""
 
     thread: int
     environment: int
@@ -84,15 +84,15 @@ class Arrived(Record):
 
 
 class Incoming(Trap, tag=0x20):
-    """Hand over who was bound to the caller's thread `receiver` (0: its first) and has connected, oldest first.
+    """Hand over the bindings to the caller's thread `receiver` (0: its first) that have connected, oldest first.
 
-    At most MAX_INCOMING at a time; when there are more, the caller is told again. Each is handed over once, and
+    At most MAX_INCOMING at a time; if there are more, the caller is told again. Each is handed over once, and
     what belongs to it is the receiver's from then on.
     """
 
     receiver: Word = 0
     result = tuple[Arrived, ...]
-    gives_descriptors = "for each: the socket its one connection waits at, then as for Bind"
+    gives_descriptors = "for each: the socket of its one connection, then as for Bind"
     refusals = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.HOST_FULL)
 
 
@@ -116,7 +116,7 @@ class Unbind(Trap, tag=0x23):
 class Acknowledge(Trap, tag=0x24):
     """Answer a message of kernel thread `thread`: for an interrupt thread, unmask its line.
 
-    For the kernel thread of environments, by a root task: say that it is there. It is asked again and again then.
+    For the kernel thread of environments, by a root task: say that it is there. Then it is asked again and again.
     """
 
     thread: Word
@@ -125,7 +125,7 @@ class Acknowledge(Trap, tag=0x24):
 
 
 class WaitPage(Trap, tag=0x27):
-    """Hand over the environment page of `thread`, to read for whom its threads wait (`kernel.abi.kip.Wait`).
+    """Hand over the environment page of `thread`, which says for whom its threads wait (`kernel.abi.kip.Wait`).
 
     The caller must be bound to a thread of that environment.
     """
@@ -136,10 +136,10 @@ class WaitPage(Trap, tag=0x27):
 
 
 class Sends(Trap, tag=0x28):
-    """Say whether `thread` has put a message to `to` up that nobody has taken yet.
+    """Say whether `thread` has a message up for `to` that was not taken yet.
 
-    That decides whether a thread receives which says that it sends first (`kernel.abi.kip.Wait`): it may not know
-    yet itself that its message was taken. The caller must be bound to a thread of its environment.
+    A thread may say that it sends before it receives (`kernel.abi.kip.Wait`), and not know yet that its message was
+    taken: this decides whether it receives. The caller must be bound to a thread of its environment.
     """
 
     thread: Word
@@ -149,11 +149,11 @@ class Sends(Trap, tag=0x28):
 
 
 class ThreadControl(Trap, tag=0x25):
-    """Create, activate, change, move or delete `thread`, or choose who handles an interrupt (X.2 ThreadControl).
+    """Create, activate, change, move or delete `thread`, or choose the handler of an interrupt (X.2 ThreadControl).
 
-    `space` names a thread of the space; 0 deletes; `thread` itself: a fresh space, or, for an interrupt thread,
+    `space` names a thread of the space. 0 deletes; `thread` itself: a fresh space, or, for an interrupt thread,
     nothing but the association. A thread becomes active with its first pager and then waits for the pager's
-    start message. `scheduler` and `pager` 0, and `utcb` all ones, leave as it is. A fresh space becomes an
+    start message. `scheduler` and `pager` 0, and `utcb` all ones, leave it as it is. A fresh space becomes an
     environment when its first thread is activated: `program` and the descriptors are what it runs then.
     """
 
@@ -186,7 +186,7 @@ class ThreadControl(Trap, tag=0x25):
 class SpaceControl(Trap, tag=0x26):
     """Set the areas of a space that has no active thread yet, and its redirector (X.2 SpaceControl).
 
-    `space` is any thread of it. `redirector` 0 leaves it, all ones (any thread) takes it away. The result is the
+    `space` is any of its threads. `redirector` 0 leaves it, all ones (any thread) removes it. The result is the
     old control word, which is 0: there is no architecture-specific control.
     """
 
