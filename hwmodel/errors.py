@@ -1,4 +1,4 @@
-"""What may run out on the host, by its own numbers, and what to do about it: one table for both machines."""
+"""Errors of exhaustion, by the host's own numbers, with what to do about each: one table for both machines."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ ADVICE: Mapping[int, str] = {
     errno.ENOBUFS: "the host has no memory for sockets left: give it more, or run less",
     errno.ENOSPC: "a file system of the host is full, of bytes or inodes: make room at the run directory",
     errno.EDQUOT: "the quota of the kernel's user is used up: raise it, or make room",
-    errno.EFBIG: "the kernel's limit of the size of a file is too low: raise it (ulimit -f)",
+    errno.EFBIG: "the kernel's limit on file size is too low: raise it (ulimit -f)",
     errno.EPERM: "the host does not allow it: 'exo doctor' says which protections are missing",
     errno.EACCES: "the host does not allow it: 'exo doctor' says which protections are missing",
     errno.ETOOMANYREFS: "too many descriptors are on their way unread: raise the kernel's limit (ulimit -n)",
@@ -22,6 +22,6 @@ ADVICE: Mapping[int, str] = {
 
 
 def exhausted(number: int) -> Exhausted:
-    """Return what the machine says when a host call failed with error *number*, of the table or not."""
+    """Return the machine's error for a host call that failed with error *number*, in the table or not."""
     advice = ADVICE.get(number) or f"the host failed: {os.strerror(number)}"
     return Exhausted(f"{advice} [{errno.errorcode.get(number, number)}]")

@@ -1,9 +1,7 @@
-"""A schedule of failures to inject: which body to kill when, which start to fail, which port to cut.
+"""A schedule of failures to inject: bodies to kill, starts to fail, gates to cut, host calls to fail.
 
-Or which call of the host's, with which error.
-
-A machine asks `due` at each such point and does what is due. A schedule is data: it can be written out by a
-test, or drawn from a seed, and `injected` says afterwards what really happened.
+A machine asks `due` at each point where a failure may happen, and lets it happen if so. A schedule is data: a
+test writes it out, or draws it from a seed. `injected` tells afterwards what really happened.
 """
 
 import random
@@ -13,7 +11,7 @@ from typing import NamedTuple, Self
 
 
 class FailureKind(Enum):
-    """What can be made to fail."""
+    """The kinds of failures."""
 
     KILL = "kill"
     """The body is killed when it hands over for the n-th time."""
@@ -47,9 +45,9 @@ class Failures:
         self._planned = set(failures)
         self._calls = {(call.name, call.at): call for call in calls}
         self.failed_calls: list[HostFailure] = []
-        """Which host calls were made to fail, in order."""
+        """The host calls that failed, in order."""
         self.injected: list[Failure] = []
-        """What was made to fail, in order."""
+        """The failures that happened, in order."""
 
     @classmethod
     def drawn(cls, seed: int, numbers: Sequence[int], count: int, within: int) -> Self:
@@ -63,11 +61,11 @@ class Failures:
 
     @property
     def planned(self) -> frozenset[Failure]:
-        """What has not happened yet."""
+        """The failures that have not happened yet."""
         return frozenset(self._planned)
 
     def fail_call(self, failure: HostFailure) -> None:
-        """Plan one more."""
+        """Plan one failure more."""
         self._calls[failure.name, failure.at] = failure
 
     def due_call(self, name: str, at: int, at_of_name: int) -> int:
@@ -81,7 +79,7 @@ class Failures:
         return found.errno
 
     def due(self, kind: FailureKind, number: int, at: int) -> bool:
-        """Say whether *kind* is due for *number* at its *at*-th occasion; then it is done with."""
+        """Say whether *kind* is due for *number* at its *at*-th occasion; if so, it is used up."""
         failure = Failure(kind, number, at)
         if failure not in self._planned:
             return False

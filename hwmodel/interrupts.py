@@ -1,6 +1,6 @@
 """The interrupt controller: numbered lines, each masked or not, each with at most one interrupt pending.
 
-Pure state, so both machines share it: who calls `trigger` (a device model, a timer, a test) calls it from the
+Pure state, so both machines share it. `trigger` is called (by a device model, a timer, a test) from the
 machine's loop. A line latches: raised three times while masked, it interrupts once when unmasked.
 """
 
@@ -18,17 +18,17 @@ class InterruptController:
     """The lines of one machine. Implements `hwmodel.machine.Interrupts`."""
 
     def __init__(self, lines: int = MAX_INTERRUPTS) -> None:
-        """Make *lines* lines, all masked, connected to nobody."""
+        """Make *lines* lines, all masked, without a handler."""
         self._lines = lines
         self._open: set[int] = set()
         self._pending: set[int] = set()
         self._handler: Callable[[int], None] | None = None
         self.merged: Counter[int] = Counter()
-        """Per line, how many interrupts fell together with one that was pending already."""
+        """Per line, how many interrupts merged with one that was pending already."""
 
     @property
     def lines(self) -> int:
-        """How many there are."""
+        """The number of lines."""
         return self._lines
 
     def connect(self, handler: Callable[[int], None]) -> None:
@@ -54,7 +54,7 @@ class InterruptController:
         self._deliver(line)
 
     def _deliver(self, line: int) -> None:
-        """Hand a pending interrupt over if nothing holds it back; the handler may mask its line meanwhile."""
+        """Deliver a pending interrupt unless the line is masked; the handler may mask its line meanwhile."""
         if self._handler is None or line not in self._pending or line not in self._open:
             return
         self._pending.discard(line)
@@ -84,5 +84,5 @@ class Ticker:
         self._alarm = self._clock.alarm(self._next + self._period, self._tick)
 
     def stop(self) -> None:
-        """Raise it no more."""
+        """Stop raising it."""
         self._alarm.cancel()

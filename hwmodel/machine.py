@@ -1,12 +1,12 @@
-"""What a machine is, for the kernel: RAM, processors, a clock, interrupt lines, and bodies to run programs in.
+"""The machine, as the kernel sees it: RAM, processors, a clock, interrupt lines, and bodies to run programs in.
 
 Two machines stand behind these interfaces: `hwmodel.real` (memfds, host processes, signals, epoll) and
 `hwmodel.simulated` (byte arrays, threads of which one runs at a time, a virtual clock, a seed). The kernel
 never learns which one it has.
 
-*Descriptor* is whatever the machine lets a program hold and pass on: a host file descriptor on the real
-machine, an object on the simulated one. Who gets a descriptor from a method here owns it and closes it;
-`Port.send` consumes those it is given.
+A *descriptor* is what the machine lets a program hold and pass on: a host file descriptor on the real
+machine, an object on the simulated one. The caller that gets a descriptor from a method here owns it and
+closes it; `Port.send` consumes those it is given.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ While a deed is under way, nobody else touches what it works on: that is for who
 
 
 def do(deed: Deed) -> None:
-    """Do a deed here and now, where it cannot take long. Raises Exhausted."""
+    """Do a short deed here and now. Raises Exhausted."""
     for _ in deed:
         pass
 
@@ -42,14 +42,14 @@ class Descriptor(Protocol):
         """Return another descriptor of the same thing."""
 
     def posted(self) -> bool:
-        """Say whether there is something to be taken from it: of a ticket, that a message is up."""
+        """Say whether something can be taken from it: of a ticket, that a message is up."""
 
 
 class Alarm(Protocol):
-    """A call that will happen."""
+    """A call at a given time."""
 
     def cancel(self) -> None:
-        """Make it not happen. Harmless afterwards."""
+        """Cancel the call. Harmless afterwards."""
 
 
 class Clock(Protocol):
@@ -59,7 +59,7 @@ class Clock(Protocol):
         """Return the time."""
 
     def alarm(self, at: int, callback: Callable[[], None]) -> Alarm:
-        """Call *callback* once, from the machine's loop, when the time is *at* or later."""
+        """Call *callback* once, from the machine's loop, at the time *at* or later."""
 
 
 class Page(Protocol):
@@ -70,7 +70,7 @@ class Page(Protocol):
         """The bytes, writable."""
 
     def descriptor(self, *, writable: bool) -> Descriptor:
-        """Return a descriptor to map it by; without *writable* it cannot be mapped for writing."""
+        """Return a descriptor by which to map it; without *writable* it cannot be mapped for writing."""
 
     def close(self) -> None:
         """Free it."""
@@ -80,15 +80,15 @@ class Backing(Protocol):
     """The memory of one extent."""
 
     def descriptor(self, *, writable: bool) -> Descriptor:
-        """Return a descriptor to map it by; without *writable* it cannot be mapped for writing."""
+        """Return a descriptor by which to map it; without *writable* it cannot be mapped for writing."""
 
     def fill(self) -> Deed:
-        """Make what stands in frames that were used before junk; comes before anybody maps it."""
+        """Overwrite what frames used before still hold; comes before anybody maps it."""
 
     def copy(self) -> Deed:
         """Copy the contents to new memory, for `replace`. Raises Exhausted: then nothing has changed.
 
-        What is written meanwhile may or may not be in the copy.
+        Writes during the copy may be missing from it.
         """
 
     def forget_copy(self) -> None:
@@ -98,16 +98,16 @@ class Backing(Protocol):
         """Become the copy, or without one empty, and take the old memory from all who have it mapped (SIGBUS)."""
 
     def seal(self) -> tuple[Descriptor, Deed]:
-        """Become new, empty memory that nobody can cut, not even we; return what to map it by, writable.
+        """Become new, empty memory that nobody can cut, not even the kernel; return a writable descriptor of it.
 
-        The deed then takes the old memory from everybody. Raises Exhausted: nothing has changed.
+        The deed then takes the old memory from all. Raises Exhausted: nothing has changed.
         """
 
     def unseal(self) -> None:
-        """Become new, empty memory that can be taken back; the sealed is left to who has it mapped."""
+        """Become new, empty memory that can be taken back; sealed memory is left to those who have it mapped."""
 
     def release(self) -> Deed:
-        """Take the memory from everybody who has it mapped, and free it; sealed memory is left as by `unseal`."""
+        """Take the memory from all who have it mapped, and free it; sealed memory is left as by `unseal`."""
 
 
 class Memory(Protocol):
@@ -115,20 +115,20 @@ class Memory(Protocol):
 
     @property
     def frames(self) -> int:
-        """How many there are."""
+        """The number of frames."""
 
     def carve(self, first: int, count: int, *, zero: bool) -> Backing:
         """Make frames *first*.. into memory of its own: zeros, or what `Backing.fill` makes of it."""
 
 
 class Endpoint(Protocol):
-    """Where the sender of one binding reaches its receiver: a listening socket that takes one connection."""
+    """The receiver's end of one binding: a listening socket that takes one connection."""
 
     name: str
-    """Its name in the run directory until somebody has connected: nobody can list or guess it."""
+    """Its name in the run directory until the sender has connected: nobody can list or guess it."""
 
     def take(self) -> Descriptor:
-        """Return the listening socket, at which the one connection waits. It is the caller's from now on."""
+        """Return the listening socket, at which the one connection waits; the caller owns it."""
 
     def close(self) -> None:
         """Remove it, unless it was taken. Twice is harmless."""
@@ -139,7 +139,7 @@ class Interrupts(Protocol):
 
     @property
     def lines(self) -> int:
-        """How many there are."""
+        """The number of lines."""
 
     def connect(self, handler: Callable[[int], None]) -> None:
         """Call *handler* with the line's number for each interrupt that gets through."""
@@ -158,9 +158,9 @@ class Port(Protocol):
     """The kernel's end of one gate."""
 
     def send(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> bool:
-        """Send one packet, without waiting; the descriptors are consumed. False: nobody reads it.
+        """Send one packet, without waiting; the descriptors are consumed. False: the peer does not read.
 
-        Raises Exhausted for what the host counts against us, and the peer cannot help.
+        Raises Exhausted for limits of the host that are no fault of the peer's.
         """
 
     def offer(self, data: bytes) -> bool:
@@ -180,7 +180,7 @@ class Port(Protocol):
 
 
 class Body(Protocol):
-    """What an environment is on the machine: a host process, or a simulated thread."""
+    """An environment on the machine: a host process, or a simulated thread."""
 
     port: Port
     uid: int
@@ -196,12 +196,12 @@ class Body(Protocol):
         """Let it run."""
 
     def move(self, core: int) -> Deed:
-        """Let it run on host *core* only, from now on; the deed moves what runs already."""
+        """Confine it to host *core* from now on; the deed moves what runs already."""
 
     def signal(self, number: int) -> None:
-        """Send host signal *number*, for who may command it.
+        """Send host signal *number*, for a caller that may command it.
 
-        A stop holds, whatever `resume` lets run, until a continue comes this way; who is paused stays so.
+        A stop holds, whatever `resume` lets run, until a continue comes this way; a paused body stays paused.
         """
 
     def kill(self) -> None:
@@ -211,7 +211,7 @@ class Body(Protocol):
         """Return the CPU time it used, in nanoseconds, by the host's own account."""
 
     def activity(self) -> Activity:
-        """What it does. One that is paused would run, for all that can be told, unless it is stopped."""
+        """Its activity. A paused body counts as running, unless a signal has stopped it."""
 
     def traced(self) -> bool:
         """Whether a debugger has it, running or not."""
@@ -239,7 +239,7 @@ class Supervisor(Protocol):
         """*body* ended; *status* as `os.waitstatus_to_exitcode` counts."""
 
     def attached(self, body: Body, data: bytes) -> None:
-        """Somebody connected to the gate and sent its first packet; `body.uid` is who, by the host."""
+        """A program connected to the gate and sent its first packet; by the host, its uid is `body.uid`."""
 
     def stop(self) -> None:
         """The host asks the system to end."""
@@ -253,7 +253,7 @@ class Machine(Protocol):
     pid: int
     """The host's process id of the kernel itself."""
     secret: bytes
-    """The operators' secret: unguessable, and read by nobody but who may read the kernel's own files."""
+    """The operators' secret: unguessable, and readable only to those who may read the kernel's own files."""
 
     @property
     def clock(self) -> Clock:
@@ -273,44 +273,44 @@ class Machine(Protocol):
 
     @property
     def grace(self) -> float | None:
-        """Seconds to end in that came with the host's request to end; None: nobody said."""
+        """Seconds that the host's request to end gives for it; None: it names none."""
 
     @property
     def frequencies(self) -> Sequence[tuple[int, int]]:
-        """Internal and external frequency of each processor in kHz; 0 where the host does not say."""
+        """Internal and external frequency of each processor in kHz; 0: the host does not tell."""
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Call *callback* once, in a later turn of the loop: one such call a turn, in order."""
 
     def late(self) -> bool:
-        """Say whether this turn of the loop should end: what can wait waits for a later one."""
+        """Say whether this turn of the loop should end: whatever can wait is left to a later one."""
 
     def measure(self, turns: memoryview) -> None:
         """Keep in *turns* how long the turns of the loop take (`kernel.abi.kip.Head.TURN_TRAP`).
 
-        Its owner writes the first word: what the loop is busy with.
+        Its owner writes the first word: the loop's current business.
         """
 
     def work(self, deed: Deed, done: Callable[[Exhausted | None], None]) -> None:
-        """Do *deed* outside the loop, in turn with others; then call *done* from the loop with how it ended."""
+        """Do *deed* outside the loop, in turn with others; then call *done* from the loop with its outcome."""
 
     def spare(self) -> None:
-        """Raise Exhausted when the host lends hardly more than what a restart of a server needs."""
+        """Raise Exhausted when the host lends hardly more than the restart of a server needs."""
 
     def file(self, path: str) -> Descriptor:
-        """Return a descriptor to read the file or directory *path* of the host by. Raises OSError."""
+        """Return a descriptor by which to read the file or directory *path* of the host. Raises OSError."""
 
     def page(self, name: str, size: int) -> Page:
         """Return zeroed memory of the kernel."""
 
     def publish(self, name: str, page: Page) -> None:
-        """Let everybody on the host read *page* under *name* in the run directory."""
+        """Let every user of the host read *page* under *name* in the run directory."""
 
     def endpoint(self, connected: Callable[[], None]) -> Endpoint:
         """Return a new listening socket. Raises Exhausted.
 
-        *connected* is called from the machine's loop, once, when somebody has connected. From before then on
-        nobody else can: the name is gone.
+        *connected* is called from the machine's loop, once, when a sender has connected. By then the name is gone:
+        no other can.
         """
 
     def console(self) -> Descriptor:
@@ -319,13 +319,13 @@ class Machine(Protocol):
     def ticket(self) -> tuple[Descriptor, Descriptor]:
         """Return a new ticket for two parties, from which exactly one takes what either posted. Raises Exhausted.
 
-        Neither can change how the other's descriptor works, or have it wait.
+        Neither can change how the other's descriptor works, or make it wait.
         """
 
     def bell(self) -> tuple[Descriptor, Descriptor]:
         """Return a new doorbell: the end to wait on, and the end to ring. Raises Exhausted.
 
-        Neither end can silence the other, fill it for good, or take what is for it. When all descriptors of one
+        Neither end can silence the other, keep it full, or take what is for it. When all descriptors of one
         end are closed, the other one knows.
         """
 
@@ -344,7 +344,7 @@ class Machine(Protocol):
     ) -> Body:
         """Start a program as environment *number*; under a plan (*cpu* >= 0) it starts paused.
 
-        An *urgent* one, others wait for: the host is asked to prefer it to programs.
+        Others wait for an *urgent* one: the host is asked to prefer it to programs.
         Returns at once; `Supervisor.started` or `failed` follows. The descriptors are consumed, unless it
         raises Exhausted.
         """

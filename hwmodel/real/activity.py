@@ -1,4 +1,4 @@
-"""What a host process does: read from /proc, thread by thread, and by process group where there are children."""
+"""The activity of a host process: read from /proc, thread by thread, and by process group if it has children."""
 
 import contextlib
 import os
@@ -9,13 +9,13 @@ from hwmodel.real import affinity
 from kernel.abi.program import Activity
 
 WAITING = b"SDIZXx"
-"""States of /proc/PID/stat in which a thread uses no processor and wants none; a dead one neither."""
+"""States of /proc/PID/stat in which a thread uses no processor and wants none; also those of dead ones."""
 MAX_LOOKED_AT = 32
-"""Threads of one environment that are looked at: who has more is judged by these, and by the time it uses."""
+"""Threads of an environment to examine: one with more is judged by these, and by the CPU time it uses."""
 REFRESH = 0.04
-"""Seconds a list of the processes of a group is good for: to make one takes a walk through /proc."""
+"""Seconds for which a list of a group's processes is used again: making one takes a walk through /proc."""
 _STAT = 64 + 16
-"""Bytes up to the state, and some."""
+"""Bytes to read for the state, and some to spare."""
 
 
 def cpu_clock(pid: int) -> int:
@@ -24,7 +24,7 @@ def cpu_clock(pid: int) -> int:
 
 
 def state_of(line: bytes) -> bytes:
-    """Return the state in a line of /proc/PID/stat; the name in front may hold anything, a closing bracket too."""
+    """Return the state in a line of /proc/PID/stat; the name before it may hold anything, even a bracket."""
     at = line.rfind(b")") + 2
     return line[at : at + 1]
 
@@ -40,7 +40,7 @@ def is_traced(pid: int) -> bool:
 
 
 def of_threads(pid: int) -> Activity:
-    """Return what the threads of process *pid* do together: one that runs is enough."""
+    """Return the joint activity of the threads of process *pid*: one that runs is enough."""
     found = Activity.WAITS
     for state in _states(pid):
         if state == b"t":
@@ -62,7 +62,7 @@ def _states(pid: int) -> Iterator[bytes]:
 
 
 def read_state(path: str) -> bytes:
-    """Return the state in the file *path*; of a thread that is gone, that of the dead."""
+    """Return the state in the file *path*; a thread that is gone counts as dead."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -76,7 +76,7 @@ def read_state(path: str) -> bytes:
 
 
 class Children:
-    """The other processes of the group that a foreign program leads: what they do, what they used."""
+    """The other processes of the group that a foreign program leads: their activity and their CPU time."""
 
     def __init__(self, leader: int) -> None:
         """Know none of the children of *leader* yet."""
@@ -88,7 +88,7 @@ class Children:
         self._looked = float("-inf")
 
     def refresh(self) -> None:
-        """Find who is there, if that was not done just now."""
+        """List the processes of the group, if the last list is too old."""
         now = time.monotonic()
         if now - self._looked < REFRESH:
             return
@@ -102,7 +102,7 @@ class Children:
     def consumed(self) -> int:
         """Return the CPU time of all that were ever found, in ns."""
         for pid in self._used:
-            with contextlib.suppress(OSError):  # it ended: what it had used when last asked remains
+            with contextlib.suppress(OSError):  # it ended: its last reading remains
                 self._used[pid] = max(self._used[pid], time.clock_gettime_ns(cpu_clock(pid)))
         return self._gone + sum(self._used.values())
 

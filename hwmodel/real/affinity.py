@@ -1,4 +1,4 @@
-"""On which host core another process runs: the host keeps that thread by thread, and has no call for them all."""
+"""Host cores of other processes: the host keeps them thread by thread, and has no call for a whole process."""
 
 import contextlib
 import os
@@ -11,8 +11,8 @@ from hwmodel.real.errors import lending
 def move(pid: int, core: int, *, group: bool) -> Deed:
     """Confine all threads of process *pid* to host *core*; with *group*, those of its process group too.
 
-    A thread that is started meanwhile has the core of the one that started it, so we look again until there is
-    none that was not moved. One that has ended, or that we may not move, stays where it is.
+    A thread that starts meanwhile has the core of its starter, so the walk is repeated until it finds
+    none to move. A thread that has ended, or that we may not move, stays where it is.
     """
     moved: set[int] = set()
     while (

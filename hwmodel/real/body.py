@@ -1,4 +1,4 @@
-"""What an environment is on the real machine: a host process, stopped and continued by signals."""
+"""An environment on the real machine: a host process, stopped and continued by signals."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from hwmodel.real.port import RealPort
 from kernel.abi.program import Activity
 
 _STOPS = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
-"""Stops a program may handle. While it is paused they wait, for the continue of `resume` would take them back."""
+"""Stops a program may handle. While it is paused they wait, as the continue of `resume` would undo them."""
 
 
 class RealBody:
@@ -37,7 +37,7 @@ class RealBody:
         self._held = paused
         self._paused = paused
         self._stopped = False
-        """An operator stopped it: it does not run before he continues it."""
+        """An operator stopped it: it does not run until the operator continues it."""
         self._late: list[int] = []
         """Stops that wait until it runs."""
         self._children: Children | None = None
@@ -47,7 +47,7 @@ class RealBody:
         self._consumed = 0
 
     def start(self, pid: int, process: RealDescriptor) -> None:
-        """It is there, and stands still if it was to start so; do to it what was asked for before."""
+        """Note that it is there, not running if it was to start so; do what was asked for before."""
         self.pid, self._process = pid, process
         self._clock = cpu_clock(pid)
         self._children = Children(pid) if self._group else None
@@ -89,7 +89,7 @@ class RealBody:
         return affinity.move(self.pid, core, group=self._group) if self._process is not None else iter(())
 
     def signal(self, number: int) -> None:
-        """Send host signal *number*; stops and continues of who is paused take effect when it is resumed."""
+        """Send host signal *number*; stops and continues of a paused body take effect when it is resumed."""
         if number == signal.SIGSTOP:
             self._stopped = True
         elif number == signal.SIGCONT:
@@ -104,7 +104,7 @@ class RealBody:
             self._send(number)
 
     def _send(self, number: int) -> None:
-        """Send host signal *number*; one that has ended, or that we may not signal, does not get it."""
+        """Send host signal *number*; a body that has ended, or that we may not signal, does not get it."""
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -123,16 +123,16 @@ class RealBody:
     def consumed(self) -> int:
         """Return the CPU time it used, in nanoseconds, by the host's own account.
 
-        Of a foreign program's children that of each is counted that was there at a look: see `Children`.
+        Of a foreign program's children, only those count that were there at a look: see `Children`.
         """
         if self._process is not None:
-            # Collected: then what it had used when last asked is all that can be said.
+            # Collected: only its last reading is left.
             with contextlib.suppress(OSError):
                 self._consumed = time.clock_gettime_ns(self._clock)
         return self._consumed + (self._children.consumed() if self._children is not None else 0)
 
     def activity(self) -> Activity:
-        """What it does while nobody pauses it: all its threads are looked at, and a foreign program's children."""
+        """Its activity while nobody pauses it: that of all its threads, and of a foreign program's children."""
         if self._process is None or self._paused:
             return Activity.STOPPED if self._stopped else Activity.RUNS
         state = read_state(f"/proc/{self.pid}/stat")

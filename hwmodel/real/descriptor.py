@@ -1,4 +1,4 @@
-"""A host file descriptor with an owner."""
+"""Host file descriptors with owners."""
 
 import errno
 import fcntl
@@ -12,18 +12,18 @@ from hwmodel.real.errors import lending
 from kernel.abi.limits import FRAME_SIZE
 
 RESERVE = 64
-"""Descriptors that are not lent out: what the kernel needs itself, for a moment or to end somebody."""
+"""Descriptors that are not lent out: the kernel needs them itself, for a moment or to end an environment."""
 
 
 def check_lendable(number: int) -> None:
-    """Raise Exhausted when *number*, which is new and to be kept for somebody, is among the last."""
+    """Raise Exhausted when *number*, a new descriptor to be kept for an environment, is among the last."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= limit <= number + RESERVE:
         raise exhausted(errno.EMFILE)
 
 
 def lendable(number: int) -> int:
-    """Return *number*, or close it and raise Exhausted, as `check_lendable` says."""
+    """Return *number*; where `check_lendable` refuses, close it and raise Exhausted."""
     try:
         check_lendable(number)
     except Exhausted:
@@ -48,7 +48,7 @@ class RealDescriptor:
             try:  # noqa: SIM105 - to suppress it costs as much as the call
                 os.close(number)
             except OSError:
-                pass  # what a device has to say at its closing is not about us: the number is free either way
+                pass  # an error of the device is not about us: the number is free either way
 
     @lending
     def duplicate(self) -> "RealDescriptor":
@@ -56,7 +56,7 @@ class RealDescriptor:
         return RealDescriptor(os.dup(self.number))
 
     def posted(self) -> bool:
-        """Say whether there is something to be read."""
+        """Say whether something can be read from it."""
         poll = select.poll()
         poll.register(self.number, select.POLLIN)
         return bool(poll.poll(0))
@@ -81,7 +81,7 @@ def own_copy(number: int, *, writable: bool) -> RealDescriptor:
 
 
 def own_numbers() -> RealDescriptor:
-    """Return the directory in which each descriptor of this process has its number for a name."""
+    """Return the directory (/proc/self/fd) in which each descriptor of this process is named by its number."""
     return RealDescriptor(os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
@@ -89,9 +89,9 @@ def own_numbers() -> RealDescriptor:
 def ticket(numbers: RealDescriptor) -> tuple[RealDescriptor, RealDescriptor]:
     """Return two descriptors of a new pipe, each to write and to read by, which never wait. Raises Exhausted.
 
-    Whether a descriptor waits is a flag of how the pipe was opened; each of these was opened by itself, so what
-    one holder does to his is nothing to the other. The pipe holds a page: 512 numbers.
-    It is opened by its own number in the directory *numbers*, that of `own_numbers`.
+    Whether a descriptor waits is a flag of how the pipe was opened. Each of these was opened by itself, so one
+    holder's changes do not touch the other's. The pipe holds a page: 512 numbers.
+    It is opened by its own number in the directory *numbers*, from `own_numbers`.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -109,7 +109,7 @@ def ticket(numbers: RealDescriptor) -> tuple[RealDescriptor, RealDescriptor]:
 def pipe() -> tuple[RealDescriptor, RealDescriptor]:
     """Return the reading and the writing end of a new pipe, which never wait. Raises Exhausted.
 
-    Each end has flags of its own, whoever holds the other. It holds a page, because the host bounds what all pipes
+    Each end has flags of its own. It holds a page, because the host bounds what all pipes
     of one user could hold.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

@@ -1,8 +1,8 @@
-"""Listening sockets: those with a name everybody knows, and those of one binding, with a name nobody can find.
+"""Listening sockets: those with well-known names, and those of one binding each, with secret names.
 
-The host shows everybody under what path a socket was bound (/proc/net/unix). So one of a binding is bound under a
-path that says nothing and is never listened at, renamed to a secret one in a directory that cannot be listed, and
-listens only then. When its one connection is there, the name goes, before anybody accepts: so there is no second.
+The host shows everybody under what path a socket was bound (/proc/net/unix). So the socket of a binding is bound
+under a path that tells nothing, and does not listen there. It is renamed to a secret one in a directory that cannot
+be listed, and then listens. When its one connection is there, the name goes, before the accept: there is no second.
 """
 
 import base64
@@ -17,9 +17,9 @@ from hwmodel.real.errors import lending
 from hwmodel.real.loop import Loop
 
 BACKLOG = 128
-"""Connections that wait while their server is busy, at a name everybody knows."""
+"""Connections that wait while their server is busy, at a well-known name."""
 MASK = 0o111
-"""Every uid may write to the end point of a binding: who may connect is decided by who knows the name. What
+"""Every uid may write to the end point of a binding: knowing its name is the right to connect. What
 another thread of ours makes at that moment says its mode itself, which is as narrow as under any mask."""
 _SECRET = 16
 """Bytes of a secret name."""
@@ -32,11 +32,11 @@ def listen(path: str, kind: socket.SocketKind, backlog: int) -> socket.socket:
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, kind)
     try:
-        # Not blocking for its other holders either: a connection that was there when one looked may be
-        # gone when he accepts.
+        # Not blocking for its other holders either: a connection that was there at the poll may be
+        # gone at the accept.
         listener.setblocking(False)
         listener.bind(path)
-        os.chmod(path, 0o666)  # noqa: S103 - who may speak is decided by uid
+        os.chmod(path, 0o666)  # noqa: S103 - the uid decides who may speak
         listener.listen(backlog)
     except BaseException:
         listener.close()
@@ -64,7 +64,7 @@ class RealEndpoint:
             raise
 
     def _connected(self, _events: int) -> None:
-        """Somebody is there, and nobody has room behind him."""
+        """Take the name away: the one connection is there."""
         call = self._call
         self._remove()
         call()
@@ -80,14 +80,14 @@ class RealEndpoint:
         self._listener.close()
 
     def _remove(self) -> None:
-        """Take the name away, and wait for nobody any more."""
+        """Take the name away, and stop waiting for a connection."""
         if self._path:
             self._loop.unwatch(self._listener.fileno())
             try:  # noqa: SIM105 - to suppress it costs as much as the call
                 os.unlink(self._path)
             except FileNotFoundError:
                 pass
-            self._path, self._call = "", int  # who is called has this end point
+            self._path, self._call = "", int  # the callback refers to this end point
 
 
 @lending

@@ -1,7 +1,7 @@
-"""The border to the host: its errors become the machine's own.
+"""The border to the host, at which its errors become the machine's own.
 
-Nothing the host says may end the kernel. So every error of a call made for somebody is Exhausted, which becomes a
-refusal for that one; the call undoes what it had made before.
+No error of the host may end the kernel. So every error of a call made for an environment is Exhausted, which
+becomes a refusal to that one; the call undoes what it had made before.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""At what frequency the host's cores run, as its /proc/cpuinfo says it."""
+"""Frequencies of the host's cores, from its /proc/cpuinfo."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ _KHZ = 1000
 
 
 def frequencies(cores: Sequence[int]) -> list[int]:
-    """Return the frequency of each of *cores* now, in kHz; 0 where the host says none, as on most ARM."""
+    """Return the frequency of each of *cores* now, in kHz; 0: the host names none, as on most ARM."""
     try:
         with open(CPUINFO, encoding="utf-8", errors="replace") as file:
             known = parse(file.read())
@@ -17,7 +17,7 @@ def frequencies(cores: Sequence[int]) -> list[int]:
 
 
 def parse(text: str) -> dict[int, int]:
-    """Return the kHz of each core that *text*, a /proc/cpuinfo, has a line ``cpu MHz`` for."""
+    """Return the kHz of each core for which *text*, a /proc/cpuinfo, has a line ``cpu MHz``."""
     known: dict[int, int] = {}
     core = -1
     for line in text.splitlines():
@@ -30,7 +30,7 @@ def parse(text: str) -> dict[int, int]:
 
 
 def _khz(megahertz: str) -> int:
-    """Return a frequency such as ``2596.122`` in kHz; 0 for what is none."""
+    """Return a frequency such as ``2596.122`` in kHz; 0 if it is not one."""
     whole, _, fraction = megahertz.partition(".")
     if not whole.isdecimal() or (fraction and not fraction.isdecimal()):
         return 0

@@ -1,7 +1,7 @@
-"""The listening gate: where programs that were started elsewhere knock.
+"""The listening gate, where programs that were started elsewhere attach.
 
-Who they are is what the host says of their end of the connection. Anybody on the host may connect, so those
-who have not said yet what they want are few, soon dropped, and few for any one uid.
+The host tells who is at the other end of a connection. Any program on the host may connect, so connections that
+have sent nothing yet are few, soon dropped, and fewer still for one uid.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from kernel.abi.limits import MAX_TRAP_BYTES
 
 BACKLOG = 128
 MAX_VISITORS = 256
-"""Connections that have sent nothing yet; one more, and the oldest is dropped."""
+"""Connections that have sent nothing yet; for one more, the oldest is dropped."""
 MAX_VISITORS_OF_UID = 16
 PATIENCE_NS = 3_000_000_000
 RECOVERY_NS = 100_000_000
-"""How long to accept nobody when the host is out of descriptors."""
+"""Pause of accepting when the host is out of descriptors."""
 SO_PEERPIDFD = 77
 SO_PASSRIGHTS = 83
 CREDENTIALS = struct.Struct("iII")
@@ -33,7 +33,7 @@ CREDENTIALS = struct.Struct("iII")
 
 @dataclass(frozen=True)
 class Peer:
-    """Who is at the other end, by the host."""
+    """The program at the other end, by the host's word."""
 
     pid: int
     uid: int
@@ -59,7 +59,7 @@ class Gate:
         self._watch()
 
     def close(self) -> None:
-        """Accept nobody any more, and drop those who have not said what they want."""
+        """Stop accepting, and drop the connections that have sent nothing yet."""
         if self._recovery is not None:
             self._recovery.cancel()
         self._loop.unwatch(self._listener.fileno())
@@ -75,7 +75,7 @@ class Gate:
             self._recover()
 
     def _recover(self) -> None:
-        """Accept nobody for a moment."""
+        """Stop accepting for a moment."""
         self._recovery = self._loop.alarm(self._loop.now() + RECOVERY_NS, self._watch)
 
     def _accept(self, _events: int) -> None:
@@ -84,20 +84,20 @@ class Gate:
             connection, _ = self._listener.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                self._log(f"nobody can attach for a moment: {error.strerror}")
+                self._log(f"no program can attach for a moment: {error.strerror}")
                 self._loop.unwatch(self._listener.fileno())
                 self._recover()
             return
         try:
             peer = identify(connection)
         except OSError as error:
-            self._log(f"somebody could not attach: {error.strerror or error}")
+            self._log(f"a program could not attach: {error.strerror or error}")
             connection.close()
             return
         self._receive_visitor(_Visitor(connection, peer))
 
     def _receive_visitor(self, visitor: "_Visitor") -> None:
-        """Wait for the first packet, not for long, and not of too many."""
+        """Wait for the first packet, for a bounded time, of a bounded number of connections."""
         of_uid = [other for other in self._visitors.values() if other.peer.uid == visitor.peer.uid]
         if len(of_uid) >= MAX_VISITORS_OF_UID:
             self._drop(of_uid[0])
@@ -108,11 +108,11 @@ class Gate:
         try:
             self._loop.watch(visitor.connection.fileno(), lambda _events: self._first_packet(visitor))
         except Exhausted as exhausted:
-            self._log(f"somebody could not attach: {exhausted}")
+            self._log(f"a program could not attach: {exhausted}")
             self._drop(visitor)
 
     def _first_packet(self, visitor: "_Visitor") -> None:
-        """Hand the connection on with what it wants; one that wants nothing, or too much, is dropped."""
+        """Hand the connection on with its first packet; one that sends nothing, or too much, is dropped."""
         try:
             data, ancillary, flags, _ = visitor.connection.recvmsg(MAX_TRAP_BYTES, ANCILLARY, RECEIVE_FLAGS)
         except BlockingIOError:
@@ -139,7 +139,7 @@ class Gate:
 
 
 def _take_descriptors(connection: socket.socket, take: bool) -> None:  # noqa: FBT001 - what the host calls it
-    """Have the host refuse, or let through, descriptors sent to *connection*: visitors could park theirs in it.
+    """Have the host refuse descriptors sent to *connection*, or let them through: visitors could park theirs in it.
 
     Before Linux 6.16 they come, and are closed with the first packet.
     """
@@ -148,7 +148,7 @@ def _take_descriptors(connection: socket.socket, take: bool) -> None:  # noqa: F
 
 
 class _Visitor:
-    """A connection that has not said yet what it wants."""
+    """A connection that has sent nothing yet."""
 
     def __init__(self, connection: socket.socket, peer: Peer) -> None:
         self.connection = connection
@@ -157,7 +157,7 @@ class _Visitor:
 
 
 def identify(connection: socket.socket) -> Peer:
-    """Say who is at the other end of *connection*; raises OSError for one who is gone or out of sight."""
+    """Return the peer of *connection*. Raises OSError if it is gone or out of sight."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     pid, uid, _ = CREDENTIALS.unpack(raw)
     if pid == 0:
@@ -167,7 +167,7 @@ def identify(connection: socket.socket) -> Peer:
     except OSError as error:
         if error.errno != errno.ENOPROTOOPT:
             raise
-        # Before Linux 6.5. The pid may by now be another process's, but only if the one that connected has
-        # died; one that left its connection to somebody else is then answered for by that other process.
+        # Before Linux 6.5. The pid may by now be another process's, but only if the process that connected has
+        # died; if it left its connection to another one, that other process is taken for it.
         process = os.pidfd_open(pid)
     return Peer(pid, uid, RealDescriptor(process))

@@ -1,4 +1,4 @@
-"""The host calls that Python has no name for: prctl, timers as descriptors, a mapping at a given place."""
+"""Host calls that Python lacks: prctl, timers as descriptors, a mapping at a given place."""
 
 import ctypes
 import mmap
@@ -43,7 +43,7 @@ class _Times(ctypes.Structure):
 
 
 def check(result: int) -> int:
-    """Return *result*, or raise what the host says went wrong."""
+    """Return *result*, or raise the host's error."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -51,7 +51,7 @@ def check(result: int) -> int:
 
 
 def prctl(option: int, value: int = 0) -> int:
-    """Do what prctl does with one argument."""
+    """Call prctl with one argument."""
     zero = ctypes.c_ulong(0)
     return check(_prctl(option, ctypes.c_ulong(value), zero, zero, zero))
 
@@ -78,7 +78,7 @@ def map_over(address: int, size: int, descriptor: int) -> None:
 
 
 def address_of(memory: mmap.mmap) -> int:
-    """Return where *memory* lies."""
+    """Return the address of *memory*."""
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
@@ -95,7 +95,7 @@ class Timer:
         self._reference = ctypes.byref(self._times)
 
     def set(self, at: int) -> None:
-        """Be readable from *at* (ns) on; 0: never. What was set before is forgotten."""
+        """Become readable at *at* (ns); 0: never. An earlier setting is forgotten."""
         self._times.seconds, self._times.nanoseconds = divmod(at, SECOND)
         check(_timerfd_settime(self.descriptor, TFD_TIMER_ABSTIME, self._reference, None))
 

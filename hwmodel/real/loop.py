@@ -1,10 +1,10 @@
 """The loop of the real machine: descriptors by epoll, alarms by one timer descriptor, the host's signals.
 
-It is in the path of every trap, so a turn with nothing but packets costs few system calls beside the packets'
+It is in the path of every trap, so a turn with nothing but packets costs few system calls besides the packets'
 own: due alarms announce themselves as one more readable descriptor.
 
-A turn hands out events until it is late; the rest, and what was put off by `soon`, are for the next. How much CPU
-time it took is kept where everybody can read it (`kernel.abi.kip`): it is how long others had to wait for it.
+A turn hands out events until it is late; the rest, and what `soon` put off, is for the next. The CPU time of a turn
+is how long others had to wait for it, so it is kept where everybody can read it (`kernel.abi.kip`).
 """
 
 import contextlib
@@ -29,7 +29,7 @@ Watcher = Callable[[int], None]
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 EVENTS_PER_TURN = 64
 LATE = 500_000
-"""After how much time, in ns, a turn begins nothing more."""
+"""Nanoseconds after which a turn begins nothing more."""
 LONGEST, WALL, TRAP, WALLS, TURNS = (
     word - Head.TURN_TRAP
     for word in (
@@ -40,15 +40,15 @@ LONGEST, WALL, TRAP, WALLS, TURNS = (
         Head.TURNS,
     )
 )
-"""Words of what `measure` was given."""
+"""Words of the memory given to `measure`."""
 IDLE_ALARMS = 256
-"""Alarms that were cancelled and may stay in the heap, beyond as many as there are others."""
+"""Cancelled alarms that may stay in the heap, beyond as many as there are others."""
 GONE = select.EPOLLHUP | select.EPOLLRDHUP | select.EPOLLERR
 """The other end has closed, or will send nothing more."""
 
 
 class LoopAlarm:
-    """A call that will happen; see `hwmodel.machine.Alarm`."""
+    """A call at a given time; see `hwmodel.machine.Alarm`."""
 
     __slots__ = ("_loop", "callback")
 
@@ -57,27 +57,27 @@ class LoopAlarm:
         self.callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
-        """Make it not happen."""
+        """Cancel the call."""
         if self.callback is not None:
             self.callback = None
             self._loop.forget_alarm()
 
 
 class Loop:
-    """Waits for everything the machine waits for, and is its clock."""
+    """The one wait of the machine, and its clock."""
 
     def __init__(self) -> None:
         self.now = time.monotonic_ns
         self.closer: Callable[[int], None] = close_quietly
-        """Closes a descriptor that somebody else made, which may take long."""
+        """Closes a descriptor that another process made, which may take long."""
         self._epoll = select.epoll()
         self._watchers: dict[int, Watcher] = {}
         self._alarms: list[tuple[int, int, LoopAlarm]] = []
         self._cancelled = 0
-        """How many of them are."""
+        """The number of cancelled alarms among them."""
         self._soon: deque[Callable[[], None]] = deque()
         self._left: list[tuple[int, int]] = []
-        """Events of the last turn that it was too late for."""
+        """Events that the last turn was too late for."""
         self._began = self._used = 0
         self._turns = memoryview(bytearray(8 * (TURNS + TURN_BUCKETS))).cast("Q")
         self._order = 0
@@ -87,9 +87,9 @@ class Loop:
         self.watch(self._timer.descriptor, self._ring)
 
     def alarm(self, at: int, callback: Callable[[], None]) -> LoopAlarm:
-        """Call *callback* once when the time is *at* or later; alarms of one time go off in order."""
+        """Call *callback* once at the time *at* or later; alarms of one time go off in order."""
         alarm = LoopAlarm(self, callback)
-        # A counter and not the alarm decides between equal times: first set, first called.
+        # A counter decides between equal times: first set, first called.
         self._order += 1
         heapq.heappush(self._alarms, (at, self._order, alarm))
         if not self._timer_at or at < self._timer_at:
@@ -97,7 +97,7 @@ class Loop:
         return alarm
 
     def forget_alarm(self) -> None:
-        """One of the alarms was cancelled; its place is given up when its time comes, or when they are too many."""
+        """Count a cancelled alarm; it leaves the heap when its time comes, or when there are too many."""
         self._cancelled += 1
         if self._cancelled > IDLE_ALARMS + len(self._alarms) // 2:
             self._alarms = [entry for entry in self._alarms if entry[2].callback is not None]
@@ -130,7 +130,7 @@ class Loop:
         self._epoll.modify(descriptor, events)
 
     def unwatch(self, descriptor: int) -> None:
-        """Wait for *descriptor* no more; comes before closing it. Harmless when it is not watched."""
+        """Stop watching *descriptor*; comes before closing it. Harmless when it is not watched."""
         if self._watchers.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
             if self._left:
@@ -139,7 +139,7 @@ class Loop:
     def run(self, interrupted: Callable[[], None]) -> None:
         """Run until `stop`; call *interrupted* when the host asks us to end.
 
-        What a watcher raises leaves the loop: it is a bug of ours, and stops the system.
+        What a watcher raises leaves the loop: it is our bug, and stops the system.
         """
         self._stopping = False
         with self._signals(interrupted):
@@ -155,7 +155,7 @@ class Loop:
         self._left, left = [], len(events)
         for descriptor, what in events:
             # An earlier watcher of this turn may have ended this one. If its descriptor's number
-            # is already another's, that one is called for nothing, and finds nothing.
+            # is already another's, that one is called without reason, and finds nothing.
             if (watcher := watchers.get(descriptor)) is not None:
                 watcher(what)
             left -= 1
@@ -186,7 +186,7 @@ class Loop:
         self._epoll.close()
 
     def _ring(self, _events: int) -> None:
-        """Make the calls that are due. Those which they set for now wait for the next turn."""
+        """Make the calls that are due. Those they set for now wait for the next turn."""
         due, last = self.now(), self._order
         while (alarms := self._alarms) and alarms[0][0] <= due and alarms[0][1] <= last and not self.late():
             _, _, alarm = heapq.heappop(alarms)
@@ -234,10 +234,10 @@ class Loop:
 
 
 def _note(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing: that the signal came is in the wake-up descriptor."""
+    """Do nothing: the wake-up descriptor tells of the signal."""
 
 
 def close_quietly(descriptor: int) -> None:
-    """Close *descriptor*, whatever the host has to say about it."""
+    """Close *descriptor* and ignore the host's errors."""
     with contextlib.suppress(OSError):
         os.close(descriptor)

@@ -33,8 +33,8 @@ from kernel.abi.topology import Topology, TopologyError
 class RealMachine:
     """A machine on this host; see `hwmodel.machine.Machine`.
 
-    It takes the run directory *run_dir* and removes it at its end. *log* is told, a line each, what nobody
-    is there to be told otherwise.
+    It makes the run directory *run_dir* and removes it at its end. *log* takes the lines for the operator that no
+    caller can be told.
     """
 
     def __init__(self, topology: Topology, run_dir: str, *, log: Callable[[str], None]) -> None:
@@ -51,12 +51,12 @@ class RealMachine:
         self._launches = self._endpoints = 0
         self._closables: weakref.WeakSet[RealPage] = weakref.WeakSet()
         self._supervisor: Supervisor | None = None
-        self._run = Run(run_dir)  # first: it refuses if a living system is there
+        self._run = Run(run_dir)  # first: it refuses if a system runs there
         self._ipc = self._run.at("ipc")
         self._numbers = own_numbers()
         self._loop = self.clock = Loop()
         self._nursery = Nursery(self._loop, self._run)  # early: its imports take longer than all of ours
-        self._process = Process()  # after the nursery, which is to inherit none of it
+        self._process = Process()  # after the nursery, which must inherit none of it
         self._worker = Worker(self._loop, rests=self._process.leads)
         self._loop.closer = self._worker.close_descriptor
         self._uids = Uids()
@@ -77,12 +77,12 @@ class RealMachine:
 
     @property
     def grace(self) -> float | None:
-        """Seconds to end in, which `exo down` leaves in the run directory before it asks for the end."""
+        """Seconds for the end, which `exo down` leaves in the run directory before it asks for the end."""
         return self._run.grace()
 
     @property
     def frequencies(self) -> Sequence[tuple[int, int]]:
-        """Internal and external frequency of each processor in kHz; 0 where the host does not say."""
+        """Internal and external frequency of each processor in kHz; 0: the host does not tell."""
         return [(internal, 0) for internal in frequencies(self._cores)]
 
     def soon(self, callback: Callable[[], None]) -> None:
@@ -103,11 +103,11 @@ class RealMachine:
 
     @lending
     def spare(self) -> None:
-        """Raise Exhausted when the host lends hardly more than what a restart of a server needs."""
+        """Raise Exhausted when the host lends hardly more than the restart of a server needs."""
         os.close(lendable(os.eventfd(0, os.EFD_CLOEXEC)))
 
     def file(self, path: str) -> RealDescriptor:
-        """Return a descriptor to read the file or directory *path* by. Raises OSError."""
+        """Return a descriptor by which to read the file or directory *path*. Raises OSError."""
         return RealDescriptor(lendable(os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
 
     def page(self, name: str, size: int) -> RealPage:
@@ -117,7 +117,7 @@ class RealMachine:
         return page
 
     def publish(self, name: str, page: Page) -> None:
-        """Let everybody on the host read *page* under *name* in the run directory."""
+        """Let every user of the host read *page* under *name* in the run directory."""
         if not isinstance(page, RealPage):
             raise TypeError("a page of another machine")
         page.publish(self._run.at(name))
@@ -128,12 +128,12 @@ class RealMachine:
         return RealEndpoint(self._loop, self._ipc, self._endpoints, connected)
 
     def console(self) -> RealDescriptor:
-        """Return the listening socket that operators connect to; who they are, its holder asks the host."""
+        """Return the listening socket that operators connect to; its holder asks the host who they are."""
         with listen(self._run.at("console"), socket.SOCK_SEQPACKET, BACKLOG) as listener:
             return RealDescriptor(listener.detach())
 
     def ticket(self) -> tuple[RealDescriptor, RealDescriptor]:
-        """Return a new ticket: a pipe, opened anew for each of the two. Raises Exhausted."""
+        """Return a new ticket: a pipe, opened twice, once for each party. Raises Exhausted."""
         return ticket(self._numbers)
 
     def bell(self) -> tuple[RealDescriptor, RealDescriptor]:
@@ -206,7 +206,7 @@ class RealMachine:
         self._process.restore()
 
     def _report(self, report: Report, descriptors: list[Descriptor]) -> None:
-        """Pass on what became of a launch, unless it has been discarded since."""
+        """Pass on the outcome of a launch, unless it has been discarded since."""
         body = self._bodies.get(report.number)
         supervisor = self._supervisor
         if body is None or supervisor is None:
@@ -218,8 +218,8 @@ class RealMachine:
                     supervisor.failed(body, str(exhausted(errno.EMFILE)))
                     return
                 body.start(pid, process)
-                # Its gate is read from now on, so that the kernel never hears a program before its start.
-                # That the gate closes is no end: a program may do without one.
+                # Its gate is read only from now on, so that the kernel never hears a program before its start.
+                # A closed gate is not the end: a program may do without one.
                 try:
                     body.open(supervisor, lambda: None)
                 except Exhausted as full:
@@ -232,7 +232,7 @@ class RealMachine:
                 supervisor.ended(body, status)
 
     def _attach(self, connection: socket.socket, peer: Peer, data: bytes) -> None:
-        """Make a body of somebody who connected, and present him."""
+        """Make a body of a program that connected, and present it."""
         supervisor = self._supervisor
         assert supervisor is not None
         body = RealBody(RealPort(self._loop, connection), peer.uid, owned=False, group=False, paused=False)
@@ -252,18 +252,18 @@ class RealMachine:
         body.on_discard = discard
         try:
             body.open(supervisor, ended)
-            # It may die while somebody else holds its end of the gate open.
+            # It may die while another process holds its end of the gate open.
             self._loop.watch(process, lambda _events: ended())
         except Exhausted as full:
-            self._log(f"somebody could not attach: {full}")
+            self._log(f"a program could not attach: {full}")
             body.discard()
             return
         supervisor.attached(body, data)
 
     def _bereave(self) -> None:
-        """The nursery died: nothing can be started any more, and the host kills what it started."""
+        """Stop: the nursery died, nothing can be started any more, and the host kills what it started."""
         self._log("the nursery has died, and every program with it: the system stops")
-        self.stop()  # and not the supervisor, who would wait for ends that nobody reports
+        self.stop()  # not the supervisor, which would wait for ends that nobody reports
 
     def _discard(self, launch: int, uid: int) -> None:
         """Have a process collected, and only then use its uid again: requests are done in order."""
@@ -273,7 +273,7 @@ class RealMachine:
 
 
 def choose_cores(wanted: Sequence[int], allowed: set[int]) -> list[int]:
-    """Return the host core of each processor; a negative number counts from the last we may use."""
+    """Return the host core of each processor; a negative number counts from the last allowed one."""
     cores = sorted(allowed)
     chosen = []
     for number in wanted:
@@ -293,7 +293,7 @@ def check_memory(wanted: int, host: int) -> None:
 
 
 def _collect(pid: int) -> None:
-    """Collect a program that came to us, because the nursery died before it could."""
+    """Collect a program that became our child, because the nursery died before it could."""
     try:
         os.waitpid(pid, 0)
     except ChildProcessError:

@@ -1,13 +1,13 @@
-"""Physical RAM: each extent is a memory file of its own, so that nobody maps more than he was given.
+"""Physical RAM: each extent is a memory file of its own, so that a program maps exactly what it was given.
 
-The kernel never maps an extent. A holder may not change its size: growing is sealed off here, shrinking is
+The kernel never maps an extent. A holder cannot change its size: growing is sealed off here, shrinking is
 refused by the holder's system call filter. Shrinking is not sealed, because it is how the kernel takes
 memory back: every holder's next access is then a bus error.
 
-Memory of a ring is *sealed*: it cannot shrink either. Two environments that need not trust one another use it
-without asking anybody, so nobody may be able to end the other by a bus error. What cannot be cut cannot be taken
-back: when the kernel wants the frames again, it leaves the memory to who has it mapped. It is not emptied either,
-for who is reading a message in it would read zeros in its place.
+Memory of a ring is *sealed*: it cannot shrink either. Two environments that do not trust one another use it
+directly, so neither may be able to end the other by a bus error. What cannot be cut cannot be taken back: when
+the kernel wants the frames again, it leaves the memory to those who have it mapped. Nor is it emptied, as
+a reader in the middle of a message would read zeros.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from hwmodel.real.loop import close_quietly
 from kernel.abi.limits import FRAME_SIZE
 
 JUNK = b"\xa5"
-"""What a frame that was used before reads as, unless zeros were asked for."""
+"""Content of a frame that was used before, unless zeros were asked for."""
 CHUNK = 1 << 20
 """Bytes written or copied by one host call."""
 PIECE = 8 << 20
@@ -35,14 +35,14 @@ SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 ALL_SEALS = SEALS | fcntl.F_SEAL_SHRINK
 _junk = memoryview(JUNK * CHUNK)
 Closer = Callable[[int], object]
-"""Closes a descriptor, when there is time: with the last one of a large file, its memory is freed."""
+"""Closes a descriptor later: the last one of a large file frees its memory, which takes long."""
 
 
 @lending
 def memory_file(name: str, size: int, seals: int, *, lent: bool = True) -> int:
     """Return the descriptor of a new memory file of zeros that only we may open again. Raises Exhausted.
 
-    One that is not *lent*, but the kernel's own, may be the last there is.
+    One that is not *lent*, but the kernel's own, may use the last descriptor.
     """
     number = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     if lent:
@@ -75,24 +75,24 @@ class RealBacking:
         self._number = memory_file(self._name, self._size, SEALS)
 
     def descriptor(self, *, writable: bool) -> RealDescriptor:
-        """Return a descriptor to map it by; without *writable* it cannot be mapped for writing."""
+        """Return a descriptor by which to map it; without *writable* it cannot be mapped for writing."""
         return own_copy(self._file(), writable=writable)
 
     def _file(self) -> int:
-        """Return the memory file; one that became empty is made when it is asked for. Raises Exhausted."""
+        """Return the memory file; one that became empty is made at its first use. Raises Exhausted."""
         if self._number < 0:
             self._number = memory_file(self._name, self._size, SEALS)
         return self._number
 
     def fill(self) -> Deed:
-        """Make what stands in frames that were used before junk. Raises Exhausted."""
+        """Overwrite what frames used before still hold. Raises Exhausted."""
         for run in self._stale:
             yield from _write_junk(self._number, run)
 
     def copy(self) -> Deed:
         """Copy the contents to new memory, for `replace`. Raises Exhausted: then nothing has changed.
 
-        What a holder writes meanwhile may or may not be in it.
+        Writes of a holder during the copy may be missing from it.
         """
         new = memory_file(self._name, self._size, SEALS)
         try:
@@ -103,18 +103,18 @@ class RealBacking:
                 os.close(new)
 
     def forget_copy(self) -> None:
-        """Free the copy, which takes as long as it is large. Harmless when there is none."""
+        """Free the copy, in time that grows with its size. Harmless when there is none."""
         number, self._copied = self._copied, -1
         if number >= 0:
             self._closer(number)
 
     def replace(self) -> Deed:
-        """Become the copy, or empty, and take the old memory from everybody who has it mapped."""
+        """Become the copy, or empty, and take the old memory from all who have it mapped."""
         old, self._number, self._copied = self._number, self._copied, -1
         yield from _cut(old, self._size)
 
     def seal(self) -> tuple[RealDescriptor, Deed]:
-        """Become new, empty memory that nobody can cut; the deed takes the old from everybody. Raises Exhausted."""
+        """Become new, empty memory that nobody can cut; the deed takes the old from all. Raises Exhausted."""
         new = memory_file(self._name, self._size, ALL_SEALS)
         try:
             descriptor = own_copy(new, writable=True)
@@ -125,13 +125,13 @@ class RealBacking:
         return descriptor, _cut(old, self._size)
 
     def unseal(self) -> None:
-        """Become new, empty memory that can be taken back; the sealed is left to who has it mapped."""
+        """Become new, empty memory that can be taken back; sealed memory is left to those who have it mapped."""
         if self._number >= 0:
             os.close(self._number)
         self._number, self._sealed = -1, False
 
     def release(self) -> Deed:
-        """Take the memory from everybody who has it mapped, unless it is sealed, and free it.
+        """Take the memory from all who have it mapped, unless it is sealed, and free it.
 
         Twice is harmless.
         """
@@ -158,7 +158,7 @@ class RealMemory:
 
     @property
     def frames(self) -> int:
-        """How many there are."""
+        """The number of frames."""
         return len(self._used)
 
     def carve(self, first: int, count: int, *, zero: bool) -> RealBacking:
@@ -188,7 +188,7 @@ def _write_junk(number: int, span: range) -> Deed:
 
 
 def _cut(number: int, size: int) -> Deed:
-    """Cut a memory file to nothing and close it; its end goes first. Raises Exhausted, where no host should."""
+    """Cut a memory file to nothing, from its end, and close it. Raises Exhausted, where no host should."""
     if number < 0:
         return
     with contextlib.ExitStack() as closing:
@@ -200,7 +200,7 @@ def _cut(number: int, size: int) -> Deed:
 
 
 def _copy(source: int, target: int, size: int) -> Deed:
-    """Copy what is there of *size* bytes; holes stay holes, and a holder may have cut the file short."""
+    """Copy *size* bytes, or as many as are there: holes stay holes, and a holder may have cut the file short."""
     offset = 0
     while offset < size:
         with lending:
@@ -216,7 +216,7 @@ def _copy(source: int, target: int, size: int) -> Deed:
 
 
 def _data_from(source: int, offset: int) -> int:
-    """Return where there is something in *source*, from *offset* on; -1: nowhere."""
+    """Return the offset of the next data in *source*, from *offset* on; -1: there is none."""
     try:
         return os.lseek(source, offset, os.SEEK_DATA)
     except OSError as error:

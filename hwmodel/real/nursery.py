@@ -1,4 +1,4 @@
-"""The kernel's side of the nursery, the pre-imported process from which every program is forked."""
+"""The kernel's side of the nursery, the process from which every program is forked."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from kernel.abi.nursery import MAX_REPORT, Launch, Reap, Report
 ANCILLARY = socket.CMSG_SPACE(4)
 RECEIVE_FLAGS = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
 END_MS = 10_000
-"""How long the nursery may take to end everybody before it is killed."""
+"""How long the nursery may take to end all programs before it is killed."""
 KEPT = (
     "PATH",
     "LANG",
@@ -32,7 +32,7 @@ KEPT = (
     "PYTHONDONTWRITEBYTECODE",
     "PYTHONHOME",
 )
-"""What of our environment the nursery needs; programs get none of it."""
+"""Variables of our environ that the nursery needs; programs get none of them."""
 
 OnReport = Callable[[Report, list[Descriptor]], None]
 
@@ -66,7 +66,7 @@ class Nursery:
         self._send(self._encode(Reap(number)), ())
 
     def close(self) -> None:
-        """Have everybody ended and the run directory removed, and wait until that is done."""
+        """Have all programs ended and the run directory removed, and wait until that is done."""
         self._loop.unwatch(self._socket.fileno())
         for _, descriptors in self._waiting:
             close_all(descriptors)
@@ -81,8 +81,8 @@ class Nursery:
         self.process.close()
 
     def _send(self, data: bytes, descriptors: Sequence[Descriptor]) -> None:
-        """Send, or queue behind what is waiting already: order matters, a uid is reused after its reap."""
-        if self._socket.fileno() < 0:  # closed: everybody has been ended and collected
+        """Send, or queue behind earlier requests: order matters, a uid is reused after its reap."""
+        if self._socket.fileno() < 0:  # closed: all have been ended and collected
             close_all(descriptors)
             return
         self._waiting.append((data, descriptors))
@@ -102,7 +102,7 @@ class Nursery:
                     self._put_off = True
                     self._loop.alarm(self._loop.now() + AGAIN_NS, self._try_again)
                     break
-                # it is dead: the socket says so to `_ready`
+                # it is dead: `_ready` learns it from the socket
             self._waiting.popleft()
             close_all(descriptors)
         with contextlib.suppress(FileNotFoundError):  # not watched yet
@@ -140,7 +140,7 @@ class Nursery:
 def _spawn(control: int, run: Run) -> int:
     """Start the nursery with *control* and the lock of the run directory; return its process id.
 
-    It finds modules where we do, whatever directory we are in: -P keeps that one off its path.
+    It finds modules where we do, whatever the current directory: -P keeps that off its path.
     """
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)

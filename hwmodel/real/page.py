@@ -11,7 +11,7 @@ from hwmodel.real.libc import address_of, map_over
 from hwmodel.real.memory import memory_file
 
 SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-"""The kernel writes to it: a holder who could cut it short would have the kernel die of a bus error."""
+"""The kernel writes to it: a holder that could cut it short would make the kernel die of a bus error."""
 
 
 class RealPage:
@@ -35,16 +35,16 @@ class RealPage:
         return self._buffer
 
     def descriptor(self, *, writable: bool) -> RealDescriptor:
-        """Return a descriptor to map it by; without *writable* it cannot be mapped for writing."""
+        """Return a descriptor by which to map it; without *writable* it cannot be mapped for writing."""
         if writable and self._path:
-            raise ValueError(f"{self._path} is read by everybody, and written by the kernel only")
+            raise ValueError(f"{self._path} is readable by all, and writable by the kernel only")
         return own_copy(self._number, writable=writable)
 
     def publish(self, path: str) -> None:
-        """Become the file *path*, which everybody may read; comes before any descriptor is handed out.
+        """Become the file *path*, which every user may read; comes before any descriptor is handed out.
 
-        A memory file cannot be given a path, so the pages move into an ordinary one, below the buffer that
-        the kernel holds. Its blocks are allocated here and now: a full file system is an error at boot and
+        A memory file cannot be given a path, so the pages move into an ordinary one, beneath the buffer that
+        the kernel holds. Its blocks are allocated at once: a full file system is then an error at boot, and
         not a bus error later.
         """
         partial = f"{path}.new"
@@ -69,7 +69,7 @@ class RealPage:
         if self._number < 0:
             return
         self._buffer.release()
-        # Somebody may still hold a part of the buffer: the mapping then goes with him.
+        # A part of the buffer may still be held elsewhere: the mapping then goes with that.
         with contextlib.suppress(BufferError):
             self._map.close()
         os.close(self._number)

@@ -1,4 +1,4 @@
-"""The kernel's end of one gate: packets in, packets out, and the descriptors that come along."""
+"""The kernel's end of one gate: packets in, packets out, and the descriptors that come with them."""
 
 import array
 import errno
@@ -14,25 +14,25 @@ from hwmodel.real.loop import GONE, Loop, close_quietly
 from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS, MAX_UNREAD_DESCRIPTORS
 
 MAX_PACKET_DESCRIPTORS = 253
-"""What the host lets one packet bring (SCM_MAX_FD)."""
+"""Most descriptors the host lets one packet bring (SCM_MAX_FD)."""
 ANCILLARY = socket.CMSG_SPACE(MAX_PACKET_DESCRIPTORS * array.array("i").itemsize)
-"""Room for all of them: what did not fit the host would close here and now, however long that takes."""
+"""Room for all of them: the host would close those without room here and now, however long that takes."""
 # Plain numbers: an operation on members of an enum costs more than the system call they are for.
 RECEIVE_FLAGS = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
 SEND_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 CUT_BYTES, CUT = int(socket.MSG_TRUNC), int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
-"""How the host says that some of a packet did not fit: of its bytes; of anything."""
+"""The host's marks of a packet that did not fit: some of its bytes; anything."""
 UNHEARD = (errno.EAGAIN, errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
-"""How the host says that a packet has no room, or no reader."""
+"""The host's errors for a packet without room, or without a reader."""
 AGAIN_NS = 10_000_000
-"""When to listen again that the host had no room for."""
+"""Delay before listening again, when the host had no room for that."""
 Ancillary = Iterable[tuple[int, int, bytes]]
 
 
 class RealPort:
     """One gate; see `hwmodel.machine.Port`.
 
-    It is read from `open` on, one packet in a turn of the loop: who floods his gate keeps nobody from theirs.
+    It is read from `open` on, one packet in a turn of the loop: a program that floods its gate holds up no other.
     """
 
     def __init__(self, loop: Loop, end: socket.socket) -> None:
@@ -84,7 +84,7 @@ class RealPort:
         self._is_read = False
 
     def send(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> bool:
-        """Send one packet, without waiting; the descriptors are consumed. False: nobody reads it.
+        """Send one packet, without waiting; the descriptors are consumed. False: the peer does not read.
 
         Raises Exhausted: that is not the peer's fault.
         """
@@ -107,7 +107,7 @@ class RealPort:
     def offer(self, data: bytes) -> bool:
         """Send one packet while half of the room is left for answers. False: not now.
 
-        Nor while there may be descriptors that were not read: what came behind them would hide that they were.
+        Nor while sent descriptors may be unread: packets behind them would hide that.
         """
         unread = self._queued(termios.TIOCOUTQ)
         if unread and self._lent:
@@ -119,14 +119,14 @@ class RealPort:
             return False
 
     def _lend(self, count: int) -> bool:
-        """Count *count* descriptors more as not read. False: those are too many."""
+        """Count *count* unread descriptors more. False: those are too many."""
         if self._lent and not self._queued(termios.TIOCOUTQ):
             self._lent = 0
         self._lent += count
         return self._lent <= MAX_UNREAD_DESCRIPTORS
 
     def _queued(self, direction: int) -> int:
-        """Return how much the peer has not read (TIOCOUTQ), or we have not (FIONREAD), as the host counts it."""
+        """Return how much the peer has not read (TIOCOUTQ), or we have not (FIONREAD), by the host's count."""
         fcntl.ioctl(self._socket, direction, self._bytes)
         return self._bytes[0]
 
@@ -155,7 +155,7 @@ class RealPort:
             self._close_down()
             return
         if flags & CUT or len(descriptors) > MAX_TRAP_DESCRIPTORS:
-            # More descriptors than a trap may bring are as good as none: which of them are missing is
+            # With more descriptors than a trap may bring, none is used: which of them are missing is
             # unknown, and the trap that needs them will say so.
             close_all(descriptors)
             descriptors = []
@@ -165,7 +165,7 @@ class RealPort:
             self._trap(self._body, data, descriptors)
 
     def _close_down(self) -> None:
-        """Listen no more: a closed peer would wake the loop for ever."""
+        """Stop listening: a closed peer would wake the loop for ever."""
         self._stop_reading()
         self._ended()
 
@@ -177,7 +177,7 @@ def send_packet(end: socket.socket, data: bytes, descriptors: Sequence[Descripto
 
 
 class Received(RealDescriptor):
-    """A descriptor that somebody else made: nobody knows how long its closing takes."""
+    """A descriptor that another process made: its closing may take any time."""
 
     __slots__ = ("_closer",)
 
@@ -186,7 +186,7 @@ class Received(RealDescriptor):
         self._closer = closer
 
     def close(self) -> None:
-        """Give it up. Closing twice is harmless."""
+        """Close it. Closing twice is harmless."""
         number, self.number = self.number, -1
         if number >= 0:
             self._closer(number)
@@ -202,6 +202,6 @@ def take_descriptors(ancillary: Ancillary, closer: Callable[[int], None] = close
 
 
 def close_all(descriptors: Iterable[Descriptor]) -> None:
-    """Close what nobody wants."""
+    """Close descriptors that nobody wants."""
     for descriptor in descriptors:
         descriptor.close()

@@ -1,4 +1,4 @@
-"""What the kernel sets for its own host process, and sets back when it leaves."""
+"""The kernel's own host process: its settings, and their restoration at the end."""
 
 import contextlib
 import gc
@@ -22,10 +22,10 @@ YOUNG, MIDDLE, NEVER = 700, 10, 1 << 30
 
 
 class Process:
-    """The kernel's own host process, made fit to be one.
+    """The kernel's own host process, with the settings it needs.
 
-    Not dumpable: nobody of its uid looks into it. Subreaper: if the nursery is killed, what it leaves comes
-    to us. As many descriptors as the host allows, and a processor before programs where we may ask for it.
+    Not dumpable: no process of its uid looks into it. Subreaper: if the nursery is killed, its orphans come
+    to us. As many descriptors as the host allows, and a processor before programs if the host lets us ask.
     """
 
     leads = False
@@ -50,16 +50,16 @@ class Process:
     def _lead(self) -> None:
         """Have the host prefer our session, which is ours alone: it weighs sessions (sched(7), autogroup).
 
-        There niceness says nothing to processes of other sessions. A terminal's session is not ours to change.
+        Niceness means nothing to processes of other sessions then. A terminal's session is not ours to change.
         """
         before = _weight()
         self._set(before, min(before, NICENESS), _weigh)
         self.leads = _weight() <= NICENESS
 
     def settle(self) -> None:
-        """What there is now stays; from now on only what is young is looked through for cycles of garbage.
+        """Keep all present objects; from now on the collector searches only young ones for cycles.
 
-        A look through everything takes 2 ms for each 20,000 capabilities, in which nobody is served. So whatever
+        A search through everything takes 2 ms for each 20,000 capabilities, in which nobody is served. So whatever
         may get old is freed by its last reference: where there is a cycle, its end breaks it.
         """
         gc.collect()
@@ -69,7 +69,7 @@ class Process:
         self._undo += [gc.unfreeze, lambda: gc.set_threshold(*before)]
 
     def restore(self) -> None:
-        """Set everything back."""
+        """Restore all settings."""
         while self._undo:
             self._undo.pop()()
 
@@ -84,6 +84,6 @@ def _weight() -> int:
 
 
 def _weigh(value: int) -> None:
-    """Set it, where we may, and the host has not just done so for somebody else."""
+    """Set it, if we may, unless the host has just set it for another process."""
     with contextlib.suppress(OSError):
         AUTOGROUP.write_text(str(value), encoding="ascii")

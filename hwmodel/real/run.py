@@ -1,8 +1,8 @@
-"""The run directory: where a system's sockets, published pages and logs are, and who owns it.
+"""The run directory: a system's sockets, published pages and logs, and its owner.
 
 It has one owner at a time, the holder of a lock on its `lock` file. Kernel and nursery share that lock, so
-the directory stays taken until the last of them is gone. The file's content says that the directory is ours
-to empty, and who made it.
+the directory stays taken until the last of them is gone. The content of the file marks the directory as ours
+to empty, and names its maker.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 
 LOCK = "lock"
 MARK = "exokernel "
-"""What the lock file of a run directory begins with; the kernel's process id follows."""
+"""First bytes of the lock file of a run directory; the kernel's process id follows."""
 SECRET_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 MAX_PATH = 107
@@ -69,7 +69,7 @@ class Run:
         return secret
 
     def grace(self) -> float | None:
-        """Return the seconds that stand in the file `grace`; None when there is none."""
+        """Return the seconds in the file `grace`; None: there is no such file."""
         try:
             with open(self.at("grace"), encoding="ascii") as file:
                 seconds = float(file.read(MAX_GRACE))
@@ -78,16 +78,16 @@ class Run:
         return seconds if 0 <= seconds < float("inf") else None
 
     def close(self) -> None:
-        """Remove it, unless its nursery has, and a new system has made its own there. Its logs are kept."""
+        """Remove it, unless its nursery has and a new system has made its own there. Its logs are kept."""
         if self.lock >= 0:
             if _is_current(self.path, self.lock):
-                with contextlib.suppress(OSError):  # else they stay until the next system starts here
+                with contextlib.suppress(OSError):  # otherwise they stay until the next system starts here
                     os.rename(self.at(FOLDER), self.path + KEPT)
                 remove_remains(self.path, FOLDER)
                 if not os.path.lexists(self.at(FOLDER)):
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(self.at(LOCK))
-                # A volume of a container, or a directory somebody works in, stays.
+                # A volume of a container, or some shell's current directory, stays.
                 with contextlib.suppress(OSError):
                     os.rmdir(self.path)
             os.close(self.lock)
@@ -95,7 +95,7 @@ class Run:
 
 
 def remove_remains(path: str, spared: str = "") -> None:
-    """Remove all but the lock, and what is *spared*, from a run directory whose lock we hold."""
+    """Remove all but the lock, and *spared*, from a run directory whose lock we hold."""
     for entry in list(os.scandir(path)):
         if entry.name in (LOCK, spared):
             continue
@@ -107,7 +107,7 @@ def remove_remains(path: str, spared: str = "") -> None:
 
 
 def check_way(path: str) -> None:
-    """Refuse *path* where programs, which have uids of their own if we are root, could not reach its sockets."""
+    """Refuse *path* if programs, which have uids of their own if we are root, could not reach its sockets."""
     above = os.path.dirname(os.path.abspath(path))
     while not os.geteuid() and above != os.path.dirname(above):
         with contextlib.suppress(FileNotFoundError):
@@ -120,7 +120,7 @@ def check_way(path: str) -> None:
 
 
 def _check_length(path: str) -> None:
-    """The host cuts the length of a socket's path."""
+    """Refuse a path that is too long: the host bounds the path of a socket."""
     if (excess := len(os.fsencode(path + LONGEST)) - MAX_PATH) > 0:
         raise RunError(f"{path} is {excess} bytes too long for sockets in it: set EXO_RUN to a shorter path")
 
@@ -133,7 +133,7 @@ def _take(path: str) -> int:
         try:
             number = os.open(os.path.join(path, LOCK), LOCK_FLAGS, 0o644)
         except FileNotFoundError:
-            continue  # removed by its last owner in between
+            continue  # its last owner removed it in between
         except OSError as error:
             raise RunError(f"cannot use {path}: {error.strerror}") from error
         owner = _owner(number)
@@ -146,7 +146,7 @@ def _take(path: str) -> int:
                 raise RunError(message) from None
             time.sleep(PAUSE)
             continue
-        # The owner before us may have removed the file while we waited at its lock.
+        # The owner before us may have removed the file while we waited for its lock.
         if _is_current(path, number):
             os.ftruncate(number, 0)
             os.pwrite(number, f"{MARK}{os.getpid()}\n".encode(), 0)
@@ -155,7 +155,7 @@ def _take(path: str) -> int:
 
 
 def _make(path: str) -> None:
-    """Make the directory; one that is there must be ours, and empty or a run directory."""
+    """Make the directory; an existing one must be ours, and empty or a run directory."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.mkdir(path, 0o711)
@@ -173,9 +173,9 @@ def _make(path: str) -> None:
     except OSError as error:
         raise RunError(f"cannot use {path}: {error.strerror}") from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise RunError(f"{path} is no directory of uid {os.geteuid()}: set EXO_RUN to another path")
+        raise RunError(f"{path} is not a directory of uid {os.geteuid()}: set EXO_RUN to another path")
     if not (names <= {LOCK} or (LOCK in names and _is_marked(os.path.join(path, LOCK)))):
-        raise RunError(f"{path} is not empty and no run directory: set EXO_RUN to another path")
+        raise RunError(f"{path} is neither empty nor a run directory: set EXO_RUN to another path")
 
 
 def _is_marked(path: str) -> bool:
@@ -191,7 +191,7 @@ def _is_marked(path: str) -> bool:
 
 
 def _is_current(path: str, number: int) -> bool:
-    """Whether the lock we hold is on the file that has the name."""
+    """Whether the file we locked still has the name."""
     try:
         return os.path.samestat(os.stat(os.path.join(path, LOCK), follow_symlinks=False), os.fstat(number))
     except FileNotFoundError:
@@ -205,7 +205,7 @@ def _owner(number: int) -> int:
 
 
 def _lives(pid: int) -> bool:
-    """Whether there is such a process, other than as a remnant to be collected."""
+    """Whether that process exists and is not a zombie."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[0] not in "ZX"

@@ -1,8 +1,8 @@
-"""The uids of environments: a block of them, which no other system on this host uses.
+"""Uids of environments: a block of them that no other system on this host uses.
 
-A block is claimed by a lock on a file in a directory of root's. The host lets go of it when we die, and no
+A block is claimed by a lock on a file in a directory of root's. The host releases the lock when we die, and no
 environment can lock what it cannot open. Where that directory cannot be made, as in a container whose /run is not
-writable, the claim is an abstract socket name; that one any program in the same network namespace could take first.
+writable, the claim is an abstract socket name, which any program in the same network namespace could take first.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 FIRST_UID = 200_000
-"""Above what hosts give to people and services, below what they give to containers of their own."""
+"""Above the uids that hosts give to people and services, below those they give to containers."""
 BLOCK = 2048
 """Twice as many as environments, so that a uid rests before it is used again."""
 BLOCKS = 256
@@ -24,7 +24,7 @@ Release = Callable[[], object]
 
 
 class Uids:
-    """Hands out uids. Where we are not root there is only one, our own."""
+    """Gives uids out. If we are not root there is only one, our own."""
 
     def __init__(self) -> None:
         self._release: Release | None = None
@@ -43,13 +43,13 @@ class Uids:
             self._free.append(uid)
 
     def close(self) -> None:
-        """Let another system have the block."""
+        """Release the block."""
         if self._release is not None:
             self._release()
 
 
 def _claim_block() -> tuple[int, Release]:
-    """Claim the first free block; the host takes it back when we die."""
+    """Claim the first free block; the host releases it when we die."""
     claim = _claim_file if _has_directory() else _claim_name
     for block in range(BLOCKS):
         release = claim(block)
@@ -59,7 +59,7 @@ def _claim_block() -> tuple[int, Release]:
 
 
 def _has_directory() -> bool:
-    """Whether there is a directory for claims that root alone may write to; makes it."""
+    """Make the directory for claims, which only root may write to; say whether it is there."""
     try:
         os.mkdir(CLAIMS, 0o700)
     except FileExistsError:
@@ -83,7 +83,7 @@ def _claim_file(block: int) -> Release | None:
 
 
 def _claim_name(block: int) -> Release | None:
-    """Bind the name of *block*; None: somebody else has."""
+    """Bind the name of *block*; None: it is taken."""
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         claim.bind(f"\0exokernel-uids-{FIRST_UID + block * BLOCK}")

@@ -1,11 +1,11 @@
-"""The thread on which host calls are made that may take long: copying, cutting and filling memory.
+"""The thread for host calls that may take long: copying, cutting and filling memory.
 
 The host calls of a deed release the interpreter, so the loop goes on meanwhile. Deeds get a piece each in turn:
-a large one does not hold up a small one. What programs send us that nobody wants is closed here too: closing
-the last descriptor of a large file frees it, and that takes as long as it is large.
+a large one does not hold up a small one. Descriptors that programs sent and nobody wants are closed here too:
+closing the last one of a large file frees it, in time that grows with its size.
 
-It works for programs, and is to take no more of a core than one of them. Where the host prefers the kernel's whole
-session, it therefore rests as long as it worked, whenever somebody else wanted its core meanwhile.
+It works for programs, and should take no more of a core than one of them. If the host prefers the kernel's whole
+session, it therefore rests as long as it worked, if others wanted its core meanwhile.
 """
 
 import os
@@ -20,11 +20,11 @@ from hwmodel.real.loop import Loop, close_quietly
 
 Done = Callable[[Exhausted | None], None]
 NICENESS = 0
-"""Of the thread: that of programs, for whom it works, and not that of the kernel's loop."""
+"""Niceness of the thread: that of programs, for which it works, not that of the kernel's loop."""
 
 
 class Worker:
-    """Does deeds; their ends are told in the loop."""
+    """Does deeds, and reports their outcomes in the loop."""
 
     def __init__(self, loop: Loop, *, rests: bool = False) -> None:
         """Work for *loop*; one that *rests* leaves others as much of its core as it takes."""
@@ -36,7 +36,7 @@ class Worker:
         self._bug: BaseException | None = None
         self._stopping = False
         self._something = threading.Semaphore(0)
-        """Counts what there is to do."""
+        """Counts the work there is."""
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="exo-worker", daemon=True)
         loop.watch(self._bell, self._tell)
@@ -48,12 +48,12 @@ class Worker:
         self._something.release()
 
     def close_descriptor(self, number: int) -> None:
-        """Close *number* when there is time."""
+        """Close *number* later."""
         self._closing.append(number)
         self._something.release()
 
     def close(self) -> None:
-        """Do what is left, tell nobody, and end the thread."""
+        """Do the remaining work, report nothing, and end the thread."""
         self._stopping = True
         self._something.release()
         self._thread.join()
@@ -95,7 +95,7 @@ class Worker:
         os.eventfd_write(self._bell, 1)
 
     def _tell(self, _events: int) -> None:
-        """Say what has ended."""
+        """Report the deeds that have ended."""
         os.eventfd_read(self._bell)
         if self._bug is not None:
             raise self._bug
@@ -105,5 +105,5 @@ class Worker:
 
 
 def _pushed() -> int:
-    """Return how often this thread was taken off its core for somebody else."""
+    """Return how often this thread was preempted on its core."""
     return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw

@@ -1,8 +1,8 @@
-"""Lines for the operator, written by a thread of its own: whoever does not read them delays nobody.
+"""Lines for the operator, written by a thread of its own: a slow reader delays nobody.
 
-The descriptor may be a pipe that is full, a terminal that is stopped, a file on a disk without room. It is shared
-with others, so it is not made non-blocking. What does not fit into the queue, or cannot be written, is counted,
-and how much that was is said as soon as something can be written again.
+The descriptor may be a pipe that is full, a terminal that is stopped, a file on a disk without room. It is
+shared with other processes, so it is not made non-blocking. Lines that do not fit into the queue, or cannot be
+written, are counted, and their number is written as soon as something can be written again.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from collections import deque
 from kernel.abi.logs import MAX_LOG, OLDER
 
 QUEUE_BYTES = 64 << 10
-"""What waits to be written at most; a line that does not fit is lost."""
+"""Bytes that may wait to be written; a line that does not fit is lost."""
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -23,8 +23,8 @@ class Writer:
     def __init__(self, descriptor: int, path: str | None = None, limit: int = MAX_LOG) -> None:
         """Write to *descriptor*.
 
-        If that is the file *path*, it is begun anew after *limit* bytes, one older file is kept beside it, and
-        standard output goes where it goes.
+        If that is the file *path*, the file is rotated after *limit* bytes, one older file is kept beside it, and
+        standard output follows.
         """
         self._descriptor = descriptor
         self._path = path
@@ -38,7 +38,7 @@ class Writer:
         """Lines that could not be written since the last one that could."""
         self._is_closed = False
         self._changed = threading.Condition()
-        # A daemon: a write that never comes back keeps nobody from ending.
+        # A daemon: a write that never returns does not keep the process from ending.
         self._thread = threading.Thread(target=self._work, name="log", daemon=True)
         self._thread.start()
 
@@ -64,7 +64,7 @@ class Writer:
         self._lines.append(data)
 
     def _apology(self) -> bytes:
-        """Return the line that says how many were lost here, if any were."""
+        """Return the line that says how many were lost here; empty: none was."""
         lost, self._lost = self._lost, 0
         return _lost_lines(lost, "nobody read them in time")
 
@@ -73,7 +73,7 @@ class Writer:
             self._write(data)
 
     def _next(self) -> bytes:
-        """Return what is to be written next, waiting for it; nothing at the end."""
+        """Return the next bytes to write, waiting for them; empty: the end."""
         with self._changed:
             while not self._lines:
                 if self._lost:
@@ -95,13 +95,11 @@ class Writer:
                 self._size += written
                 rest = rest[written:]
             self._failed = 0
-        except (
-            OSError
-        ):  # no room, or whoever started us no longer reads; said with the next line that can be written
+        except OSError:  # no room, or no reader; told with the next line that can be written
             self._failed += data.count(b"\n")
 
     def _begin_anew(self, path: str) -> None:
-        """Put the file aside; the descriptor becomes one of a new file."""
+        """Put the file aside, and let the descriptor be one of a new file."""
         with contextlib.suppress(OSError):
             os.replace(path, path + OLDER)
         number = os.open(path, FLAGS, 0o640)

@@ -1,7 +1,7 @@
 """Bodies of the simulated machine: programs, each with what its host process would have.
 
-A body's program runs in strands, of which one, the main strand, is there from the start and ends the body when it
-ends, as the main thread ends a process. A kill takes effect where strands hand over: the next call into the host
+A body's program runs in strands. One, the main strand, is there from the start, and the body ends with it, as a
+process ends with its main thread. A kill takes effect where strands hand over: the next call into the host
 raises Killed in each of them, and so does every later one while it unwinds. The strands of a body share its one
 processor, as threads of a Python process do.
 """
@@ -15,7 +15,14 @@ from typing import Protocol, TypeVar
 from hwmodel.machine import Deed, Port
 from hwmodel.simulated.calls import HostCalls
 from hwmodel.simulated.clock import VirtualClock
-from hwmodel.simulated.descriptors import KERNEL, Bell, Ledger, MemoryThing, SimulatedDescriptor, TicketThing
+from hwmodel.simulated.descriptors import (
+    KERNEL,
+    Bell,
+    Ledger,
+    MemoryTarget,
+    SimulatedDescriptor,
+    TicketTarget,
+)
 from hwmodel.simulated.mmu import Mapping, is_bus_error
 from hwmodel.simulated.ports import Packet, SimulatedPort
 from hwmodel.simulated.strands import Baton, Killed, Strand, compute, next_event
@@ -27,11 +34,11 @@ STEP_NS = 1_000
 LOOK_NS = 100
 """CPU time of reading the clock."""
 LOOKS_PER_STEP = 10
-"""Reading the clock this often without a step between is one: a program that spins on it lets others run."""
+"""Readings of the clock without a step between that make a step: a program that spins on it lets others run."""
 _IGNORED = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
 _STOPPING = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 
-T = TypeVar("T", MemoryThing, TicketThing)
+T = TypeVar("T", MemoryTarget, TicketTarget)
 
 
 class World(Baton, Protocol):
@@ -49,20 +56,20 @@ class World(Baton, Protocol):
         """Move the clock, and account the time to every body that computes."""
 
     def handed_over(self, body: "SimulatedBody") -> None:
-        """Inject what is due at this handover of *body*."""
+        """Inject the failures that are due at this handover of *body*."""
 
     def never_ran(self, body: "SimulatedBody") -> None:
-        """*body* was killed before its start."""
+        """Note that *body* was killed before its start."""
 
     def forget(self, body: "SimulatedBody") -> None:
-        """Forget *body* when it has ended."""
+        """Forget *body*, once it has ended."""
 
 
 class SimulatedBody:
     """One program on the machine: `hwmodel.machine.Body` to the kernel, the ground to its own host layer."""
 
     attached = False
-    """Not owned: its first packet was delivered."""
+    """Of a body that attached: its first packet was delivered."""
     discarded = False
     handovers = 0
     paused = False
@@ -70,9 +77,9 @@ class SimulatedBody:
     stopped = False
     """A signal stopped it."""
     tracer = False
-    """A debugger has it; a test says so."""
+    """A debugger has it; a test sets this."""
     core = -1
-    """Of its processor; -1: it is under no plan."""
+    """Number of its processor; -1: it is under no plan."""
     killer = 0
     """The signal that ends it at its next handover."""
 
@@ -96,29 +103,29 @@ class SimulatedBody:
         self.uid = uid
         self.pid = 0
         self.holder = f"{number}:{name}"
-        """As the ledger of descriptors names it."""
+        """Its name in the ledger of descriptors."""
         self.pipe = SimulatedPort(self.holder, machine.calls)
         self.port: Port = self.pipe
         self.error: BaseException | None = None
-        """What the program raised, if it ended that way."""
+        """The exception that ended the program, if one did."""
         self.strand_errors: list[BaseException] = []
-        """What ended strands other than the main one, and only them."""
+        """Exceptions that ended strands other than the main one, and only them."""
         self.result: object = None
-        """What the program returned."""
+        """The result of the program."""
         self.status: int | None = None
-        """How it ended, once it did."""
+        """Its exit status, once it has ended."""
         self.handlers: dict[int, Callable[[], None]] = {}
-        """What it does at a signal, where it does not just end."""
+        """Handler of signals that do not just end it."""
         self.dying: list[Callable[[], None]] = []
-        """Called when it is killed: what the host closes at once, while the program still unwinds."""
+        """Called at its kill: closes what the host closes at once, while the program still unwinds."""
         self.entry = entry
         self.main = Strand(machine, self, self.holder, self._main)
         self.strands = [self.main]
-        """Those that have not ended, oldest first."""
+        """Strands that have not ended, oldest first."""
         self.running = self.main
-        """The one that has the baton, or had it last."""
+        """The strand that has the baton, or had it last."""
         self._outcome: int | None = None
-        """The status it will have when its last strand is gone: decided when the main one ends."""
+        """Its exit status once its last strand is gone: decided when the main one ends."""
         self._used = 0
         self._is_stepping = False
         self._looks = 0
@@ -140,13 +147,13 @@ class SimulatedBody:
         self.paused = False
 
     def move(self, core: int) -> Deed:
-        """Let it run on host *core* only: nothing but a number here."""
+        """Confine it to host *core*: only a number here."""
         self._machine.calls.make("sched_setaffinity")
         self.core = core
         return iter(())
 
     def signal(self, number: int) -> None:
-        """Do what the host's signal does to a program that handles none."""
+        """Do what the host's signal does to a program without a handler."""
         if number in self.handlers:
             self.handlers[number]()
         elif number in _STOPPING:
@@ -165,7 +172,7 @@ class SimulatedBody:
         return self._used
 
     def activity(self) -> Activity:
-        """Say what its strands do."""
+        """The joint activity of its strands."""
         if self.stopped or self.paused:
             return Activity.STOPPED if self.stopped else Activity.RUNS
         now = self._machine.virtual.now()
@@ -173,12 +180,12 @@ class SimulatedBody:
         return Activity.WAITS if waits else Activity.RUNS
 
     def traced(self) -> bool:
-        """Say whether a debugger has it."""
+        """Whether a debugger has it."""
         return self.tracer
 
     @property
     def halted(self) -> bool:
-        """Whether it does nothing, whatever there is to do."""
+        """Whether it cannot run, whatever there is to do."""
         return self.paused or self.stopped
 
     def discard(self) -> None:
@@ -197,7 +204,7 @@ class SimulatedBody:
     # ----------------------------------------------------------------------------------- the machine's side
 
     def give(self, descriptors: Sequence[SimulatedDescriptor]) -> None:
-        """Make it the owner of what it starts with."""
+        """Make it the owner of the descriptors it starts with."""
         for role, descriptor in zip(self.program.roles, descriptors, strict=True):
             descriptor.owner = self.holder
             self._given[role] = descriptor
@@ -213,7 +220,7 @@ class SimulatedBody:
         return bool(self.killer) or self._outcome is not None
 
     def runnable(self, now: int) -> list[Strand]:
-        """Return the strands that would do something with the baton, oldest first."""
+        """Return the strands that would use the baton, oldest first."""
         return [strand for strand in self.strands if strand.can_run(now)] if self.pid else []
 
     def next_event(self, now: int) -> int | None:
@@ -226,13 +233,13 @@ class SimulatedBody:
             self._used += compute(self.strands, nanoseconds)
 
     def lose(self, strand: Strand) -> None:
-        """*strand* ended; with its last one the body has."""
+        """Remove *strand*, which ended; with its last strand the body ends."""
         self.strands.remove(strand)
         if not self.strands:
             self.status = self._outcome
 
     def finish(self) -> None:
-        """Take what the host takes from an ended program."""
+        """Take back what the host takes back from an ended program."""
         self.pipe.cut = True
         for mapping in self._mappings:
             mapping.revoke()
@@ -240,7 +247,7 @@ class SimulatedBody:
         self._machine.ledger.close_all(self.holder)
 
     def _main(self) -> None:
-        """Run the program; the whole life of the main strand."""
+        """Run the program: the main strand, from beginning to end."""
         status = 0
         try:
             self._check()
@@ -250,20 +257,20 @@ class SimulatedBody:
             status = -self.killer
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException as error:  # noqa: BLE001 - as a process: whatever it was, it ends this program only
+        except BaseException as error:  # noqa: BLE001 - as in a process, it ends this program only
             self.error = error
             status = -signal.SIGBUS if is_bus_error(error) else 1
             self._report(error, f"program {self.holder}")
         self._conclude(status)
 
     def _beside(self, strand: str, function: Callable[[], object]) -> None:
-        """Run *function*; the whole life of a strand that is not the main one."""
+        """Run *function*: another strand, from beginning to end."""
         try:
             self._check()
             function()
-        except (Killed, SystemExit):  # the latter ends the thread that raises it, in a process, too
+        except (Killed, SystemExit):  # SystemExit ends its thread only, as in a process
             return
-        except BaseException as error:  # noqa: BLE001 - as a thread: whatever it was, it ends this strand only
+        except BaseException as error:  # noqa: BLE001 - as in a thread, it ends this strand only
             self._report(error, f"strand {strand}")
             if is_bus_error(error):  # the host's signal ends the process, whichever thread it hits
                 self.error = error
@@ -292,7 +299,7 @@ class SimulatedBody:
 
     @property
     def closed(self) -> bool:
-        """Say whether the kernel is gone from the other end of the gate."""
+        """Say whether the kernel has closed the other end of the gate."""
         return self.pipe.closed or self.pipe.cut
 
     def send(self, data: bytes, descriptors: Sequence[object] = ()) -> None:
@@ -311,7 +318,7 @@ class SimulatedBody:
         return self.pipe.to_program.popleft() if self.pipe.to_program else None
 
     def arrived(self) -> bool:
-        """Say whether `receive` would return something, or never will again."""
+        """Say whether `receive` would return a packet, or never will again."""
         return bool(self.pipe.to_program) or self.closed
 
     def leave(self) -> None:
@@ -319,7 +326,7 @@ class SimulatedBody:
         self.pipe.cut = True
 
     def start_strand(self, function: Callable[[], object], name: str) -> None:
-        """Start another strand, that runs *function*: at the earliest when this one hands over."""
+        """Start another strand, which runs *function*: at the earliest when this one hands over."""
         self._check()
         name = f"{self.holder}/{name}"
         strand = Strand(self._machine, self, name, lambda: self._beside(name, function))
@@ -332,13 +339,13 @@ class SimulatedBody:
         self._hand_over(ready, deadline)
 
     def burn(self, nanoseconds: int) -> None:
-        """Compute for that long; a plan takes the processor away meanwhile as it takes it from anybody."""
+        """Compute for that long; a plan may take the processor away meanwhile."""
         self._check()
         self.running.remaining = nanoseconds
         self._hand_over(lambda: True)
 
     def now(self) -> int:
-        """Read the clock, which costs a little, so that spinning on it comes to an end."""
+        """Read the clock, which costs a little, so that a program that spins on it ends."""
         self._check()
         self._spend(LOOK_NS)
         self._looks += 1
@@ -349,23 +356,23 @@ class SimulatedBody:
     def map(self, descriptor: object, size: int, *, writable: bool) -> memoryview:
         """Map memory; the descriptor is consumed."""
         self._check()
-        thing = self._consume(descriptor, MemoryThing, writable=writable)
-        mapping = thing.region.map(_whole_frames(size, len(thing.region.data)), writable=writable)
+        target = self._consume(descriptor, MemoryTarget, writable=writable)
+        mapping = target.region.map(_whole_frames(size, len(target.region.data)), writable=writable)
         self._mappings = [known for known in self._mappings if known.used]
         self._mappings.append(mapping)
         view = mapping.take()
         return view if len(view) == size else view[:size]
 
     def mapping(self, view: memoryview) -> Mapping:
-        """Return the mapping that *view* is of. Raises ValueError."""
+        """Return the mapping that *view* belongs to. Raises ValueError."""
         return self._find(view)
 
     def remap(self, mapping: object, descriptor: object, *, writable: bool) -> None:
         """Put new memory where *mapping* is; the descriptor is consumed."""
         self._check()
-        thing = self._consume(descriptor, MemoryThing, writable=writable)
+        target = self._consume(descriptor, MemoryTarget, writable=writable)
         assert isinstance(mapping, Mapping)
-        mapping.move(thing.region, writable=writable)
+        mapping.move(target.region, writable=writable)
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping: every view of it raises from now on."""
@@ -373,35 +380,35 @@ class SimulatedBody:
         mapping.revoke()
         self._mappings.remove(mapping)
 
-    def ticket(self, descriptor: object) -> TicketThing:
-        """Return the ticket a descriptor stands for; the descriptor is consumed."""
+    def ticket(self, descriptor: object) -> TicketTarget:
+        """Return the ticket of a descriptor, which is consumed."""
         self._check()
-        return self._consume(descriptor, TicketThing, writable=False)
+        return self._consume(descriptor, TicketTarget, writable=False)
 
     def bell(self, wait: object, ring: object) -> Bell:
-        """Return the doorbells two descriptors lead to, which stay open in it."""
+        """Return the doorbells of two descriptors, which stay open in it."""
         self._check()
         if not isinstance(wait, SimulatedDescriptor) or not isinstance(ring, SimulatedDescriptor):
-            raise TypeError(f"{wait!r} or {ring!r} is no descriptor of this machine")
+            raise TypeError(f"{wait!r} or {ring!r} is not a descriptor of this machine")
         return Bell(self._machine.ledger, wait, ring)
 
     def _consume(self, descriptor: object, kind: type[T], *, writable: bool) -> T:
-        """Close *descriptor* and return what it led to, checked as the host checks."""
+        """Close *descriptor* and return its target, checked as the host checks."""
         if not isinstance(descriptor, SimulatedDescriptor):
-            raise TypeError(f"{descriptor!r} is no descriptor of this machine")
-        thing = descriptor.use()
+            raise TypeError(f"{descriptor!r} is not a descriptor of this machine")
+        target = descriptor.use()
         descriptor.close()
-        if not isinstance(thing, kind):
-            raise OSError(22, f"a {thing.kind} descriptor does not lead to {kind.kind}")
+        if not isinstance(target, kind):
+            raise OSError(22, f"a {target.kind} descriptor does not lead to {kind.kind}")
         if writable and not descriptor.writable:
             raise PermissionError(13, f"{descriptor!r} does not allow writing")
-        return thing
+        return target
 
     def _find(self, view: memoryview) -> Mapping:
         for mapping in self._mappings:
             if mapping.covers(view):
                 return mapping
-        raise ValueError("the view is of no mapping of this program")
+        raise ValueError("the view is not of a mapping of this program")
 
     def _check(self) -> None:
         if self.killer or self._outcome is not None:
@@ -409,12 +416,12 @@ class SimulatedBody:
 
     def _spend(self, nanoseconds: int) -> None:
         self._used += nanoseconds
-        self._is_stepping = True  # its processor is taken: what other strands have left to compute stays
+        self._is_stepping = True  # its processor is in use: other strands' computing waits
         self._machine.pass_time(self._machine.virtual.now() + nanoseconds)
         self._is_stepping = False
 
     def _hand_over(self, ready: Callable[[], bool], deadline: int | None = None) -> None:
-        """Give the baton back; return when it is this strand's turn again, and *ready* or *deadline* holds."""
+        """Give the baton back; return at this strand's next turn at which *ready* or *deadline* holds."""
         strand = self.running
         self._looks = 0
         self._spend(STEP_NS)
@@ -426,5 +433,5 @@ class SimulatedBody:
 
 
 def _whole_frames(size: int, there: int) -> int:
-    """Return *size* rounded up to frames, as hosts map, but not past the end of what is *there*."""
+    """Return *size* rounded up to frames, as hosts map, but not past the end of the memory *there*."""
     return max(size, min(there, -(-size // FRAME_SIZE) * FRAME_SIZE))

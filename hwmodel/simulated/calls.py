@@ -1,6 +1,6 @@
-"""The host calls of the simulated machine: each has a name and is counted, and any can be made to fail.
+"""Host calls of the simulated machine: each has a name and is counted, and any can be made to fail.
 
-The names are those of the real machine's. What a method of the machine asks of its host it asks here, before it
+The names are those of the real machine. A method of the machine makes its host calls here before it
 changes anything, or undoes what it had changed.
 """
 
@@ -14,12 +14,12 @@ class HostCalls:
     """Counts calls, and fails those that are due."""
 
     def __init__(self, failures: Failures | None = None) -> None:
-        """Fail what *failures* says."""
+        """Fail the calls that *failures* plans."""
         self.failures = failures or Failures()
         self.count = 0
-        """How many were made."""
+        """The number of calls."""
         self.names: list[str] = []
-        """Their names, in order, where somebody listens."""
+        """Their names, in order, if a test listens."""
         self.listening = False
         self._of_name: Counter[str] = Counter()
 

@@ -1,4 +1,4 @@
-"""Virtual time: a number that only grows when somebody moves it."""
+"""Virtual time: a number that grows only when the machine moves it."""
 
 import heapq
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from itertools import count
 
 
 class VirtualAlarm:
-    """A call that will happen. Implements `hwmodel.machine.Alarm`."""
+    """A call at a given time. Implements `hwmodel.machine.Alarm`."""
 
     def __init__(self, at: int, serial: int, callback: Callable[[], None]) -> None:
         """Set it to *at*; alarms of one time go off in the order they were set."""
@@ -18,7 +18,7 @@ class VirtualAlarm:
         return (self.at, self._serial) < (other.at, other._serial)
 
     def cancel(self) -> None:
-        """Make it not happen."""
+        """Cancel the call."""
         self.callback = None
 
 
@@ -36,17 +36,17 @@ class VirtualClock:
         return self._now
 
     def alarm(self, at: int, callback: Callable[[], None]) -> VirtualAlarm:
-        """Call *callback* once, when the time is *at* or later."""
+        """Call *callback* once, at the time *at* or later."""
         alarm = VirtualAlarm(at, next(self._serials), callback)
         heapq.heappush(self._alarms, alarm)
         return alarm
 
     def advance(self, to: int) -> None:
-        """Move the time; `ring` then calls what is due."""
+        """Move the time; `ring` then makes the calls that are due."""
         self._now = max(self._now, to)
 
     def next(self) -> int | None:
-        """Return when the next alarm goes off, or None."""
+        """Return the time of the next alarm, or None."""
         while self._alarms and self._alarms[0].callback is None:
             heapq.heappop(self._alarms)
         return self._alarms[0].at if self._alarms else None

@@ -1,4 +1,4 @@
-"""Descriptors of the simulated machine: objects in a ledger, so that a test sees what was never closed."""
+"""Descriptors of the simulated machine: objects in a ledger, by which a test sees which were never closed."""
 
 from collections import Counter, deque
 from typing import Protocol
@@ -8,7 +8,7 @@ from hwmodel.simulated.mmu import Region
 from kernel.abi.limits import FRAME_SIZE
 
 KERNEL = "kernel"
-"""The owner of what no program holds."""
+"""The owner of descriptors that no program holds."""
 
 
 class Ledger:
@@ -19,40 +19,40 @@ class Ledger:
         self.calls = calls or HostCalls()
         self._open: dict[int, SimulatedDescriptor] = {}
         self._count = 0
-        self._leading: Counter[Thing] = Counter()
-        """How many open descriptors lead to a thing."""
+        self._leading: Counter[Target] = Counter()
+        """The number of open descriptors, by target."""
 
     def add(self, descriptor: "SimulatedDescriptor") -> int:
         """Enter *descriptor*, and return its number, which no other ever has."""
         self._count += 1
         self._open[self._count] = descriptor
-        self._leading[descriptor.thing] += 1
+        self._leading[descriptor.target] += 1
         return self._count
 
     def remove(self, number: int) -> None:
-        """Strike a descriptor out."""
+        """Remove a descriptor."""
         if (descriptor := self._open.pop(number, None)) is None:
             return
-        self._leading[descriptor.thing] -= 1
-        if not self._leading[descriptor.thing]:
-            del self._leading[descriptor.thing]
+        self._leading[descriptor.target] -= 1
+        if not self._leading[descriptor.target]:
+            del self._leading[descriptor.target]
 
-    def leads_to(self, thing: "Thing") -> bool:
+    def leads_to(self, target: "Target") -> bool:
         """Say whether an open descriptor leads to *thing*."""
-        return thing in self._leading
+        return target in self._leading
 
     def all(self) -> list["SimulatedDescriptor"]:
         """Return the open ones, oldest first."""
         return list(self._open.values())
 
     def close_all(self, owner: str) -> None:
-        """Close what *owner* holds, as the host does when a process ends."""
+        """Close the descriptors of *owner*, as the host does when a process ends."""
         for descriptor in [d for d in self._open.values() if d.owner == owner]:
             descriptor.close()
 
 
-class Thing(Protocol):
-    """What a descriptor leads to."""
+class Target(Protocol):
+    """The target of descriptors."""
 
     @property
     def kind(self) -> str:
@@ -62,10 +62,10 @@ class Thing(Protocol):
 class SimulatedDescriptor:
     """A right the simulated host enforces. Implements `hwmodel.machine.Descriptor`."""
 
-    def __init__(self, ledger: Ledger, thing: Thing, *, writable: bool = True, owner: str = KERNEL) -> None:
+    def __init__(self, ledger: Ledger, target: Target, *, writable: bool = True, owner: str = KERNEL) -> None:
         """Open a descriptor of *thing* for *owner*."""
         self._ledger = ledger
-        self.thing = thing
+        self.target = target
         self.writable = writable
         self.owner = owner
         self.closed = False
@@ -73,7 +73,7 @@ class SimulatedDescriptor:
 
     def __repr__(self) -> str:
         """Show what a leak report needs: number, kind and owner."""
-        return f"<{self.thing.kind} descriptor {self.number} of {self.owner}>"
+        return f"<{self.target.kind} descriptor {self.number} of {self.owner}>"
 
     def close(self) -> None:
         """Give it up."""
@@ -81,23 +81,23 @@ class SimulatedDescriptor:
         self._ledger.remove(self.number)
 
     def duplicate(self) -> "SimulatedDescriptor":
-        """Return another descriptor of the same thing."""
+        """Return another descriptor of the same target."""
         self.use()
         self._ledger.calls.make("dup")
-        return SimulatedDescriptor(self._ledger, self.thing, writable=self.writable, owner=self.owner)
+        return SimulatedDescriptor(self._ledger, self.target, writable=self.writable, owner=self.owner)
 
     def posted(self) -> bool:
-        """Say whether there is something to be taken from it."""
-        return isinstance(self.thing, TicketThing) and self.thing.is_posted
+        """Say whether something can be taken from it."""
+        return isinstance(self.target, TicketTarget) and self.target.is_posted
 
-    def use(self) -> Thing:
-        """Return what it leads to. Raises OSError when it was closed."""
+    def use(self) -> Target:
+        """Return its target. Raises OSError when it was closed."""
         if self.closed:
             raise OSError(9, f"{self!r} is closed")
-        return self.thing
+        return self.target
 
 
-class MemoryThing:
+class MemoryTarget:
     """Memory that a descriptor gives access to."""
 
     kind = "memory"
@@ -107,23 +107,23 @@ class MemoryThing:
         self.region = region
 
 
-class TicketThing:
-    """Numbers that were posted, oldest first, as in a pipe of one page."""
+class TicketTarget:
+    """A ticket: the numbers posted on it, oldest first, as in a pipe of one page."""
 
     kind = "ticket"
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start empty."""
         self._posted: deque[int] = deque()
 
     def post(self, number: int) -> None:
-        """Put *number* up; where it is full, it is lost."""
+        """Post *number*; a full ticket loses it."""
         if len(self._posted) < FRAME_SIZE // 8:
             self._posted.append(number)
 
     @property
     def is_posted(self) -> bool:
-        """Whether there is one to take."""
+        """Whether a number can be taken."""
         return bool(self._posted)
 
     def claim(self) -> int:
@@ -131,35 +131,35 @@ class TicketThing:
         return self._posted.popleft() if self._posted else 0
 
 
-class WaitThing:
+class WaitTarget:
     """The end of a doorbell to wait on."""
 
     kind = "wait end"
 
     def __init__(self) -> None:
-        """Make both ends; nobody has rung yet."""
+        """Make both ends, not rung yet."""
         self.rung = False
-        self.ringer = RingThing(self)
+        self.ringer = RingTarget(self)
 
 
-class RingThing:
+class RingTarget:
     """The end of a doorbell to ring."""
 
     kind = "ring end"
 
-    def __init__(self, waiter: WaitThing) -> None:
+    def __init__(self, waiter: WaitTarget) -> None:
         """Ring at *waiter*."""
         self.waiter = waiter
 
 
 class Bell:
-    """What a program holds of two doorbells: the end of one to wait on, and the end of another to ring."""
+    """A program's share of two doorbells: the end of one to wait on, and the end of another to ring."""
 
     def __init__(self, ledger: Ledger, wait: SimulatedDescriptor, ring: SimulatedDescriptor) -> None:
         """Take both. Raises OSError when they are not such ends."""
         waiter, ringer = wait.use(), ring.use()
-        if not isinstance(waiter, WaitThing) or not isinstance(ringer, RingThing):
-            raise OSError(22, f"{wait!r} and {ring!r} are no ends of doorbells")
+        if not isinstance(waiter, WaitTarget) or not isinstance(ringer, RingTarget):
+            raise OSError(22, f"{wait!r} and {ring!r} are not ends of doorbells")
         self._ledger = ledger
         self._ends = wait, ring
         self._waiter, self._ringer = waiter, ringer
@@ -174,7 +174,7 @@ class Bell:
         return not self._ends[0].closed and self._ledger.leads_to(self._waiter.ringer)
 
     def ring(self) -> None:
-        """Wake who waits at the other end."""
+        """Wake the side that waits at the other end."""
         if not self._ends[1].closed:
             self._ringer.waiter.rung = True
 
@@ -189,13 +189,13 @@ class Bell:
             end.close()
 
 
-class ConsoleThing:
-    """The listening socket of the operators' console: nobody ever connects to a simulated one."""
+class ConsoleTarget:
+    """The listening socket of the operators' console, to which nobody connects on the simulated machine."""
 
     kind = "console"
 
 
-class FileThing:
+class FileTarget:
     """A file of the host, which nobody reads on the simulated machine."""
 
     kind = "file"
@@ -205,7 +205,7 @@ class FileThing:
         self.path = path
 
 
-class EndpointThing:
+class EndpointTarget:
     """The listening socket of a binding."""
 
     kind = "endpoint"

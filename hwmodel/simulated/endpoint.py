@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from hwmodel.machine import Clock
-from hwmodel.simulated.descriptors import EndpointThing, Ledger, SimulatedDescriptor
+from hwmodel.simulated.descriptors import EndpointTarget, Ledger, SimulatedDescriptor
 
 
 class Place(Protocol):
@@ -13,7 +13,7 @@ class Place(Protocol):
     clock: Clock
     ledger: Ledger
     endpoints: "dict[str, SimulatedEndpoint]"
-    """Those that were neither taken nor removed, by name."""
+    """End points that were neither taken nor removed, by name."""
     endpoint_removed: Callable[[str], object]
 
 
@@ -25,11 +25,11 @@ class SimulatedEndpoint:
         self._machine = machine
         self.name = name
         self._call: Callable[[], object] = connected
-        """Until it is taken or removed: who is called has this end point."""
+        """Called at the connection, until it is taken or removed; it refers to this end point."""
         self._is_connected = False
 
     def connect(self) -> bool:
-        """Take a connection, as which the kernel learns of it in the next turn. False: there is one already."""
+        """Take a connection; the kernel learns of it in the next turn. False: there is one already."""
         if self._is_connected:
             return False
         self._is_connected = True
@@ -45,10 +45,10 @@ class SimulatedEndpoint:
         """Return a descriptor of it."""
         del self._machine.endpoints[self.name]
         self._call = int
-        return SimulatedDescriptor(self._machine.ledger, EndpointThing(self.name))
+        return SimulatedDescriptor(self._machine.ledger, EndpointTarget(self.name))
 
     def close(self) -> None:
-        """Remove it, unless it was taken; what waits in it is lost."""
+        """Remove it, unless it was taken; a connection that waits in it is lost."""
         self._call = int
         if self._machine.endpoints.pop(self.name, None) is not None:
             self._machine.endpoint_removed(self.name)

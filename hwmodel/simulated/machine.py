@@ -2,7 +2,7 @@
 
 Its loop does one thing at a time: of everything that could happen next (a trap that waits in a gate, a
 strand that could go on, news of a start or an end) the chooser picks one. When nothing can happen, time
-jumps to the next alarm, deadline or end of a computation; when there is none, the machine is idle. Every body
+jumps to the next alarm, deadline or end of a computation; if there is none, the machine is idle. Every body
 outside a plan has a processor to itself; under a plan it computes while it is resumed.
 """
 
@@ -22,12 +22,12 @@ from hwmodel.simulated.bodies import SimulatedBody
 from hwmodel.simulated.calls import HostCalls
 from hwmodel.simulated.clock import VirtualClock
 from hwmodel.simulated.descriptors import (
-    ConsoleThing,
-    FileThing,
+    ConsoleTarget,
+    FileTarget,
     Ledger,
     SimulatedDescriptor,
-    TicketThing,
-    WaitThing,
+    TicketTarget,
+    WaitTarget,
 )
 from hwmodel.simulated.endpoint import SimulatedEndpoint
 from hwmodel.simulated.memory import SimulatedMemory, SimulatedPage
@@ -42,16 +42,16 @@ STUCK_SECONDS = 60.0
 FIRST_UID = 100_000
 FIRST_PID = 1_000
 SECRET = b"\x5e" * 32
-"""The same whatever the seed: nobody has a reason to guess it."""
+"""The same for every seed: nobody has a reason to guess it."""
 
 Chooser = Callable[[int], int]
-"""Given how many things could happen next (at least 2), returns the index of the one that does."""
+"""Chooser: from the number of things that could happen next (at least 2) to the index of the one that does."""
 Enter = Callable[[SimulatedBody], AbstractContextManager[object]]
-"""Given a body, returns what wraps its program, in its thread."""
+"""From a body to the context of its program, in its thread."""
 
 
 class Outcome(Enum):
-    """Why `drive` returned."""
+    """The reason why `drive` returned."""
 
     STOPPED = "stopped"
     """`stop` was called."""
@@ -64,7 +64,7 @@ class Outcome(Enum):
 
 
 class Happening(NamedTuple):
-    """One entry of the trace: what the machine did, for which environment, and when."""
+    """One entry of the trace: an action of the machine, its environment, and its time."""
 
     time: int
     what: str
@@ -99,18 +99,18 @@ class SimulatedMachine:
         self.pid = FIRST_PID
         self.secret = SECRET
         self.programs: dict[str, Entry] = {}
-        """Functions by the name that a program's argv[0] calls them."""
+        """Functions by the argv[0] that starts them."""
         self.published: dict[str, Page] = {}
         self.endpoints: dict[str, SimulatedEndpoint] = {}
-        """Those that were neither taken nor removed, by name."""
+        """End points that were neither taken nor removed, by name."""
         self.bodies: list[SimulatedBody] = []
-        """Every body that was not discarded, oldest first."""
+        """Bodies that were not discarded, oldest first."""
         self.trace: list[Happening] = []
-        """Everything that happened, in order: two runs of one seed have the same."""
+        """Everything that happened, in order: the same in two runs of one seed."""
         self.log: list[str] = []
         """Tracebacks of programs that raised."""
         self.endpoint_removed: Callable[[str], object] = lambda name: None
-        """Told the name of every end point that goes before it was taken: the transport drops its queue."""
+        """Called with the name of every end point that goes before it was taken: the transport drops its queue."""
         self.enter: Enter = enter or (lambda body: nullcontext())
         self._serve = serve
         self._cores = tuple(range(len(config.cpus)))
@@ -137,38 +137,38 @@ class SimulatedMachine:
 
     @property
     def frequencies(self) -> Sequence[tuple[int, int]]:
-        """A simulated processor has no frequency: how long it computes, its program says."""
+        """Return zeros: a simulated processor has no frequency, its program says how long it computes."""
         return ((0, 0),) * len(self._cores)
 
     def soon(self, callback: Callable[[], None]) -> None:
-        """Call *callback* in one of the next steps; the chooser says in which."""
+        """Call *callback* in one of the next steps, which the chooser picks."""
         self._soon.append(callback)
 
     def late(self) -> bool:
-        """Say no: a step lasts no time."""
+        """Return False: a step takes no time."""
         return False
 
     def measure(self, turns: memoryview) -> None:
-        """Write nothing: a step lasts no time."""
+        """Write nothing: a step takes no time."""
 
     def work(self, deed: Deed, done: Callable[[Exhausted | None], None]) -> None:
         """Do *deed* in a step of its own, in any order with other deeds, then call *done*."""
         self._deeds.append((deed, done))
 
     def spare(self) -> None:
-        """Say nothing, unless it was made to fail: descriptors are many here."""
+        """Do nothing, unless it is made to fail: there are descriptors enough."""
         self.calls.make("getrlimit")
 
     def file(self, path: str) -> SimulatedDescriptor:
-        """Return a descriptor of a file: there is none, for what a simulated program runs is in `programs`."""
-        return SimulatedDescriptor(self.ledger, FileThing(path))
+        """Return a descriptor without a file: what a simulated program runs is in `programs`."""
+        return SimulatedDescriptor(self.ledger, FileTarget(path))
 
     def page(self, name: str, size: int) -> SimulatedPage:
         """Return zeroed memory of the kernel."""
         return SimulatedPage(name, size, self.ledger)
 
     def publish(self, name: str, page: Page) -> None:
-        """Keep *page* for everybody to read."""
+        """Keep *page*, for all to read."""
         self.published[name] = page
 
     def endpoint(self, connected: Callable[[], None]) -> SimulatedEndpoint:
@@ -180,25 +180,25 @@ class SimulatedMachine:
         return endpoint
 
     def connect(self, name: str) -> bool:
-        """Connect to the end point of that name. False: there is none, or somebody has."""
+        """Connect to the end point of that name. False: it is unknown, or taken."""
         endpoint = self.endpoints.get(name)
         return endpoint is not None and endpoint.connect()
 
     def console(self) -> SimulatedDescriptor:
         """Return the listening socket that operators connect to."""
         self.calls.make("socket", "bind", "listen")
-        return SimulatedDescriptor(self.ledger, ConsoleThing())
+        return SimulatedDescriptor(self.ledger, ConsoleTarget())
 
     def ticket(self) -> tuple[SimulatedDescriptor, SimulatedDescriptor]:
         """Return a new ticket, for two parties."""
         self.calls.make("pipe2", "fcntl", "open")
-        thing = TicketThing()
-        return SimulatedDescriptor(self.ledger, thing), SimulatedDescriptor(self.ledger, thing)
+        target = TicketTarget()
+        return SimulatedDescriptor(self.ledger, target), SimulatedDescriptor(self.ledger, target)
 
     def bell(self) -> tuple[SimulatedDescriptor, SimulatedDescriptor]:
         """Return both ends of a new doorbell: to wait on, and to ring."""
         self.calls.make("pipe2", "fcntl")
-        waiter = WaitThing()
+        waiter = WaitTarget()
         return SimulatedDescriptor(self.ledger, waiter), SimulatedDescriptor(self.ledger, waiter.ringer)
 
     def token(self) -> bytes:
@@ -215,7 +215,7 @@ class SimulatedMachine:
         cpu: int,
         urgent: bool = False,
     ) -> SimulatedBody:
-        """Start a program as environment *number*. Raises Exhausted: the descriptors are the caller's still."""
+        """Start a program as environment *number*. Raises Exhausted: then the descriptors stay the caller's."""
         self.calls.make("socketpair")
         body = SimulatedBody(self, number, name, _nothing, program=program, uid=FIRST_UID + number)
         body.paused = cpu >= 0
@@ -235,7 +235,7 @@ class SimulatedMachine:
         return body
 
     def attach(self, name: str, entry: Entry, *, uid: int) -> SimulatedBody:
-        """Start a program beside the kernel; its first packet says who it is, and the host says its *uid*."""
+        """Start a program beside the kernel; its first packet names it, and the host gives its *uid*."""
         program = Program(kind=ProgramKind.PYTHON, argv=(name,))
         body = SimulatedBody(self, -1, name, entry, program=program, owned=False, uid=uid)
         self.bodies.append(body)
@@ -244,7 +244,7 @@ class SimulatedMachine:
         return body
 
     def open_descriptors(self) -> list[SimulatedDescriptor]:
-        """Return every open descriptor, oldest first: the leak test's view."""
+        """Return every open descriptor, oldest first, for leak tests."""
         return self.ledger.all()
 
     def stop(self) -> None:
@@ -330,7 +330,7 @@ class SimulatedMachine:
             done(None)
 
     def _jump(self, limit: int | None) -> Outcome | None:
-        """Move the clock to when something can happen, if anything ever will, and not after *limit*."""
+        """Move the clock to the next time at which something can happen, if there is one before *limit*."""
         now = self.clock.now()
         times = [self.virtual.next(), *(body.next_event(now) for body in self.bodies)]
         known = [time for time in times if time is not None]
@@ -348,7 +348,7 @@ class SimulatedMachine:
             self._collect(body, body.status)
 
     def _collect(self, body: SimulatedBody, status: int) -> None:
-        """Take back what *body* had, and tell the kernel unless it ended it itself or does not care."""
+        """Take back what *body* had; tell the kernel, unless it ended the body itself or does not listen to it."""
         body.finish()
         if body.discarded:
             self.bodies.remove(body)
@@ -388,7 +388,7 @@ class SimulatedMachine:
         self.virtual.advance(to)
 
     def handed_over(self, body: SimulatedBody) -> None:
-        """Inject what is due at this handover of *body*."""
+        """Inject the failures that are due at this handover of *body*."""
         if self.failures.due(FailureKind.DROP_PORT, body.number, body.handovers):
             body.pipe.cut = True
             body.pipe.drain()
@@ -396,12 +396,12 @@ class SimulatedMachine:
             body.kill()
 
     def never_ran(self, body: SimulatedBody) -> None:
-        """*body* was killed before its start: it ends without having lived."""
+        """End *body*, which was killed before its start, without running it."""
         body.status = -body.killer
         self._collect(body, body.status)
 
     def give_baton(self) -> None:
-        """Called by the strand that has it: back to the loop."""
+        """Give the baton, which the calling strand has, back to the loop."""
         self._baton.release()
 
     def await_baton(self, strand: Strand) -> None:
@@ -410,7 +410,7 @@ class SimulatedMachine:
             raise RuntimeError(f"{strand!r} does not hand over: a program that computes must call burn")
 
     def forget(self, body: SimulatedBody) -> None:
-        """Forget *body* when it has ended; one the machine started is ended now."""
+        """Forget *body*, once it has ended; end one that the machine started."""
         body.discarded = True
         if body.status is None:
             if body.owned:

@@ -1,13 +1,13 @@
 """Physical RAM of the simulated machine, and the kernel's own pages.
 
 As on the real machine, frames become memory of their own when they are carved (a byte array each), so that
-whatever a program kept of an old mapping can never reach the frames' next owner.
+an old mapping in a program can never reach the frames' next owner.
 """
 
 from collections.abc import Sequence
 
 from hwmodel.machine import Deed, do
-from hwmodel.simulated.descriptors import Ledger, MemoryThing, SimulatedDescriptor
+from hwmodel.simulated.descriptors import Ledger, MemoryTarget, SimulatedDescriptor
 from hwmodel.simulated.mmu import JUNK, Region
 from kernel.abi.limits import FRAME_SIZE
 
@@ -37,12 +37,12 @@ class SimulatedBacking:
         return self._region.data
 
     def descriptor(self, *, writable: bool) -> SimulatedDescriptor:
-        """Return a descriptor to map it by."""
+        """Return a descriptor by which to map it."""
         self._memory.ledger.calls.make("dup" if writable else "open")
-        return SimulatedDescriptor(self._memory.ledger, MemoryThing(self._region), writable=writable)
+        return SimulatedDescriptor(self._memory.ledger, MemoryTarget(self._region), writable=writable)
 
     def fill(self) -> Deed:
-        """Make what stands in frames that were used before junk."""
+        """Overwrite what frames used before still hold."""
         self._memory.ledger.calls.make("pwrite")
         yield
         for frame in self._stale:
@@ -60,20 +60,20 @@ class SimulatedBacking:
         self._copy = None
 
     def replace(self) -> Deed:
-        """Become the copy, or empty, and take the old memory from everybody who has it mapped."""
+        """Become the copy, or empty, and take the old memory from all who have it mapped."""
         yield
         old = self._region
         self._region, self._copy = self._copy or Region(len(old.data)), None
         old.revoke()
 
     def seal(self) -> tuple[SimulatedDescriptor, Deed]:
-        """Become new, empty memory that nobody can cut; the deed takes the old from everybody. Raises Exhausted."""
+        """Become new, empty memory that nobody can cut; the deed takes the old from all. Raises Exhausted."""
         self._memory.ledger.calls.make("memfd_create", "ftruncate", "dup")
         cut = self._renew(sealed=True)
-        return SimulatedDescriptor(self._memory.ledger, MemoryThing(self._region)), cut
+        return SimulatedDescriptor(self._memory.ledger, MemoryTarget(self._region)), cut
 
     def unseal(self) -> None:
-        """Become new, empty memory that can be taken back; the sealed is left to who has it mapped."""
+        """Become new, empty memory that can be taken back; sealed memory is left to those who have it mapped."""
         do(self._renew(sealed=False))
 
     def _renew(self, *, sealed: bool) -> Deed:
@@ -82,7 +82,7 @@ class SimulatedBacking:
         return _leave(old, was_sealed)
 
     def release(self) -> Deed:
-        """Take the memory from everybody who has it mapped, unless it is sealed, and free it."""
+        """Take the memory from all who have it mapped, unless it is sealed, and free it."""
         yield
         if not self._released:
             self._released = True
@@ -108,7 +108,7 @@ class SimulatedMemory:
 
     @property
     def frames(self) -> int:
-        """How many there are."""
+        """The number of frames."""
         return self._frames
 
     def carve(self, first: int, count: int, *, zero: bool) -> SimulatedBacking:
@@ -157,10 +157,10 @@ class SimulatedPage:
         return self._buffer
 
     def descriptor(self, *, writable: bool) -> SimulatedDescriptor:
-        """Return a descriptor to map it by."""
+        """Return a descriptor by which to map it."""
         self._ledger.calls.make("dup" if writable else "open")
-        return SimulatedDescriptor(self._ledger, MemoryThing(self._region), writable=writable)
+        return SimulatedDescriptor(self._ledger, MemoryTarget(self._region), writable=writable)
 
     def close(self) -> None:
-        """Free it. Who has it mapped keeps it, as with a host file that was closed."""
+        """Free it. Those who have it mapped keep it, as with a host file that was closed."""
         self._buffer.release()

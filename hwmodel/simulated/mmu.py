@@ -1,6 +1,6 @@
 """The MMU of the simulated machine: mappings that can be taken away while programs hold them.
 
-A program gets a plain memoryview, and slices and casts it as it likes. The real machine takes memory away
+A program gets a plain memoryview, which it slices and casts as it likes. The real machine takes memory away
 with `ftruncate`, and the next access is a SIGBUS; here the next access is a ValueError from Python,
 "operation forbidden on released memoryview object" (`is_bus_error` knows it). `memoryview.release` cannot do
 that: it spares the views derived from the one released, and it is final, while `remap` must revive a view. So
@@ -8,8 +8,8 @@ this module writes what CPython keeps in a memoryview (unchanged since 3.3; chec
 flag is the "present" bit, the buffer address is the frame. All views of one mapping share one managed buffer,
 by which the collector finds them.
 
-What an array library copied out of a view (a NumPy array's pointer) is out of reach. It keeps seeing the old
-bytes, which are junk by then and belong to nobody else: it can break nothing but its own program.
+Copies that an array library made of a view (a NumPy array's pointer) are out of reach. They still show the old
+bytes, which are junk by then and belong to nobody else: they can break only their own program.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ import sys
 import weakref
 
 JUNK = 0xA5
-"""What freed memory is filled with."""
+"""The content of freed memory."""
 _RELEASED = 1
 
 
@@ -77,7 +77,7 @@ class Region:
         self._mappings.append(mapping)
 
     def revoke(self) -> None:
-        """Take the memory from everybody who has it mapped, and fill it with junk."""
+        """Take the memory from all who have it mapped, and fill it with junk."""
         self.revoked = True
         for mapping in self._mappings:
             mapping.revoke()
@@ -86,7 +86,7 @@ class Region:
 
 
 class Mapping:
-    """One mapping of a region: the view handed out, and all that were derived from it."""
+    """One mapping of a region: the view handed out, and all views derived from it."""
 
     def __init__(self, region: Region, size: int, *, writable: bool) -> None:
         """Map; `view` hands out the one view of it."""
@@ -99,7 +99,7 @@ class Mapping:
         self._first = self._root[:] if writable else self._root.toreadonly()
 
     def take(self) -> memoryview:
-        """Hand the view out; the mapping keeps no hold on it."""
+        """Hand the view out; the mapping keeps no reference to it."""
         view = self._first
         del self._first
         return view
@@ -121,12 +121,12 @@ class Mapping:
         for view in views:
             state = _View.from_address(id(view))
             state.flags |= _RELEASED
-            if state.exports:  # an array was made of it: its pointer must stay valid for ever
+            if state.exports:  # an array was made of it: its pointer must stay valid
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._region.data))
         self._revoked += [weakref.ref(view) for view in views]
 
     def move(self, region: Region, *, writable: bool) -> None:
-        """Put *region* where the mapping is: its views, even if taken away, go on with that memory."""
+        """Put *region* where the mapping is: its views, even those taken away, go on with that memory."""
         region.check(self._size)
         distance = _address(region.data) - _address(self._region.data)
         views = self._present() + [view for known in self._revoked if (view := known()) is not None]
@@ -150,7 +150,7 @@ def _address(data: bytearray) -> int:
 
 
 def _check_layout() -> None:
-    """Make sure that this Python's memoryview is laid out as `_View` says."""
+    """Check that this Python's memoryview is laid out as `_View` says."""
     data = bytearray(8)
     view = memoryview(data)[2:].toreadonly()
     state = _View.from_address(id(view))

@@ -1,4 +1,4 @@
-"""Simulated gates: the kernel's end, with what is on its way in either direction."""
+"""Simulated gates: the kernel's end, with the packets on their way in both directions."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ class SimulatedPort:
         self.drain()
 
     def drain(self) -> None:
-        """Throw away what the kernel will not read any more."""
+        """Throw away packets that the kernel will not read any more."""
         while self.to_kernel:
             for descriptor in self.to_kernel.popleft()[1]:
                 descriptor.close()

@@ -1,4 +1,4 @@
-"""What a simulated body runs: a function registered under the program's name, or a server."""
+"""Programs of simulated bodies: functions registered by name, or servers."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module

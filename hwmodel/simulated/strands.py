@@ -1,6 +1,6 @@
 """Strands of the simulated machine: host threads, of which exactly one runs, and only while it has the baton.
 
-A strand is one thread of execution of a body. What it waits for and what it has left to compute are its own;
+A strand is one thread of execution of a body. Its wait and its remaining computation are its own;
 the gate, the mappings, the descriptors and the processor are its body's. A strand hands the baton back wherever
 its program traps, waits or computes; between two such points nothing else happens in the whole machine.
 """
@@ -38,7 +38,7 @@ class Owner(Protocol):
         """Whether none of them runs now."""
 
     def lose(self, strand: "Strand") -> None:
-        """*strand* ended."""
+        """Remove *strand*, which ended."""
 
 
 class Strand:
@@ -49,7 +49,7 @@ class Strand:
         self.body = body
         self.name = name
         self.ready: Callable[[], bool] | None = None
-        """What it waits for, while it waits for something."""
+        """The condition it waits for, while it waits."""
         self.deadline: int | None = None
         """When it goes on without that."""
         self.remaining = 0
@@ -70,11 +70,11 @@ class Strand:
         self._thread.start()
 
     def awake(self, now: int) -> bool:
-        """Say whether what it waits for is there."""
+        """Say whether its wait is over."""
         return self.ready is None or (self.deadline is not None and self.deadline <= now) or self.ready()
 
     def can_run(self, now: int) -> bool:
-        """Say whether it would do something with the baton."""
+        """Say whether it would use the baton."""
         if self.body.ending:
             return True
         return not self.body.halted and not self.remaining and self.awake(now)

@@ -207,7 +207,7 @@ class System:
             frames=self.machine.ram.frames_in_use(),
             handles=(f"{c!r}" for e in living for c in e.table),
             endpoints=self.machine.endpoints,
-            descriptors=(f"{d.thing.kind} of {d.owner}" for d in self.machine.open_descriptors()),
+            descriptors=(f"{d.target.kind} of {d.owner}" for d in self.machine.open_descriptors()),
             bindings=(
                 f"{e.name} to {show_thread(b.receiver.id)}" for e in living for b in e.outgoing.values()
             ),

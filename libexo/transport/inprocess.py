@@ -181,7 +181,7 @@ class InprocessInbox:
 
     def admit(self, token: bytes, descriptor: Descriptor, owner: int) -> None:
         """Take messages of the channel that was opened at the address of *descriptor*, held until it is closed."""
-        address = cast("Listening", getattr(descriptor, "thing", descriptor)).address
+        address = cast("Listening", getattr(descriptor, "target", descriptor)).address
         with self._hub.lock:
             pipe = self._hub.pipes.pop(address, None) or _Pipe(
                 address, token, is_open=False

@@ -103,9 +103,9 @@ class Rich(World):
             kernel.frames.free,
             [*caller.environment.outgoing],
             sorted(
-                repr(d.thing.kind + d.owner)
+                repr(d.target.kind + d.owner)
                 for d in self.stage.machine.open_descriptors()
-                if d.thing.kind != "endpoint"
+                if d.target.kind != "endpoint"
             ),
             self.view[0],
         )

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from hwmodel.simulated.bodies import SimulatedBody
-from hwmodel.simulated.descriptors import FileThing, SimulatedDescriptor
+from hwmodel.simulated.descriptors import FileTarget, SimulatedDescriptor
 from hwmodel.simulated.machine import Outcome
 from kernel.abi.ids import thread_id
 from kernel.abi.kip import Counter, Head, SystemState
@@ -57,8 +57,8 @@ def kinds(environment: Environment) -> list[Kind]:
 def path_of(descriptor: object) -> str:
     """The file a descriptor leads to."""
     assert isinstance(descriptor, SimulatedDescriptor)
-    assert isinstance(descriptor.thing, FileThing)
-    return descriptor.thing.path
+    assert isinstance(descriptor.target, FileTarget)
+    return descriptor.target.path
 
 
 def test_the_topology_is_there() -> None:

@@ -67,7 +67,7 @@ def test_a_directory_of_somebody_elses_is_refused(place: Path, name: str) -> Non
     (place / name).write_text("not ours")
     (place / "other").write_text("")
 
-    with pytest.raises(RunError, match="no run directory"):
+    with pytest.raises(RunError, match="neither empty nor a run directory"):
         Run(str(place))
 
     assert (place / name).read_text() == "not ours"
@@ -79,7 +79,7 @@ def test_a_link_is_refused(place: Path) -> None:
     target.mkdir()
     place.symlink_to(target)
 
-    with pytest.raises(RunError, match="no directory"):
+    with pytest.raises(RunError, match="not a directory"):
         Run(str(place))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from hwmodel.machine import do
-from hwmodel.simulated.descriptors import Ledger, MemoryThing, SimulatedDescriptor
+from hwmodel.simulated.descriptors import Ledger, MemoryTarget, SimulatedDescriptor
 from hwmodel.simulated.memory import SimulatedBacking, SimulatedMemory
 from kernel.abi.limits import FRAME_SIZE
 
@@ -18,9 +18,9 @@ def seal(backing: SimulatedBacking) -> None:
 
 
 def region_of(descriptor: SimulatedDescriptor) -> memoryview:
-    thing = descriptor.use()
-    assert isinstance(thing, MemoryThing)
-    return thing.region.map(FRAME_SIZE, writable=True).take()
+    target = descriptor.use()
+    assert isinstance(target, MemoryTarget)
+    return target.region.map(FRAME_SIZE, writable=True).take()
 
 
 def test_new_frames_are_zero() -> None:

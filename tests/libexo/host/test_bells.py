@@ -207,9 +207,9 @@ def test_what_is_no_doorbell() -> None:
     def program(host: SimulatedHost) -> None:
         waits, rings, _, _ = given(s, "program")
         for wrong in ((rings, waits), (waits, waits), (waits, s.machine.file("x"))):
-            with pytest.raises(OSError, match="no ends of doorbells"):
+            with pytest.raises(OSError, match="not ends of doorbells"):
                 host.bell(*wrong)
-        with pytest.raises(TypeError, match="no descriptor"):
+        with pytest.raises(TypeError, match="not a descriptor"):
             host.bell(waits, 5)
         rings.close()
         with pytest.raises(OSError, match="closed"):
