@@ -1,4 +1,4 @@
-"""What the memory server does for its callers."""
+"""The operations of the memory server."""
 
 import msgspec
 
@@ -9,16 +9,16 @@ from libexo.stub import Interface, operation
 
 
 class Usage(msgspec.Struct, array_like=True):
-    """What one environment has of RAM, in frames."""
+    """RAM of one environment, in frames."""
 
     thread: int
     name: str
     frames: int
     quota: int
     family: int = 0
-    """The number of its family, which has the quota together; 0: none."""
+    """The number of its family, which shares the quota; 0: none."""
     promised: int = 0
-    """What it may carve by itself, and has not. It counts against the quota, and can be taken back."""
+    """Frames it may still carve by itself. They count against the quota, and can be taken back."""
 
 
 class Statistics(msgspec.Struct, array_like=True):
@@ -36,36 +36,36 @@ class Memory(Interface, label=0x42, name="memory"):
     def allocate(self, pages: Pages, first: FrameNumber = -1) -> Extent:
         """Return an extent of zeroed memory, all the caller's: *pages* frames, from frame *first* or anywhere.
 
-        A program's quota is its family's: who was started first, and all descendants, have it together.
+        A program's quota is its family's: the first program and all its descendants share it.
         Fails with OutOfMemory (nothing that large is free, or left for the caller's family), QuotaExceeded,
         FrameBusy (*first* is taken).
         """
 
     @operation(2, repeatable=True)
     def statistics(self) -> Statistics:
-        """Return who has how much."""
+        """Return how much each environment has, and what is free."""
 
     @operation(3, repeatable=True)
     def set_quota(self, thread: ThreadId, frames: Frames) -> None:
-        """Let *thread*'s environment have up to *frames*; where it is the first of a family, let all of that.
+        """Let *thread*'s environment have up to *frames*; if it is the first of a family, let the whole family.
 
-        Servers only. Fails with NotAllowed, for a thread that is not there as well.
+        Servers only. Fails with NotAllowed, also for a thread that does not exist.
         """
 
     @operation(4)
     def ram(self) -> Ram:
         """Return a capability to RAM, through which the caller carves by itself what it is promised.
 
-        All that are given to one caller have one limit. With each of them goes what was carved through it, whoever
-        has that, and they go with the caller: what shall outlive it is allocated.
+        All capabilities given to one caller share one limit. With each goes what was carved through it, also if
+        others hold it, and they go with the caller: memory that shall outlive it is allocated.
         """
 
     @operation(5, repeatable=True)
     def promise(self, pages: Frames) -> None:
-        """Let the caller carve *pages* frames more by itself; what it might have carved before is forgotten.
+        """Let the caller carve *pages* frames more by itself; earlier promises are forgotten.
 
-        A promise counts as taken, as an allocation would, but may be taken back while it is not used: carving is
-        refused then with OVER_LIMIT, and the caller asks anew. Fails with OutOfMemory, QuotaExceeded: then nothing
+        A promise counts as taken, as an allocation would, but an unused one may be taken back: then carving is
+        refused with OVER_LIMIT, and the caller asks again. Fails with OutOfMemory, QuotaExceeded: then nothing
         is promised.
         """
 

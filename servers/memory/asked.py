@@ -1,8 +1,8 @@
-"""What each family asked for, until it is free again: it counts, too, where it was passed on to others.
+"""Frames by the family that asked for them, until they are free again: they count also when passed on to others.
 
-Else a family gives what it is given to another, which is over its quota then and may not care, and asks again. Who
-has an extent is read from the KIP; who asked for it is known here only. After a restart of this server, what was
-passed on before counts to who has it alone.
+Otherwise a family could give its memory to another, which is over its quota then and may not care, and ask again.
+The KIP tells who has an extent; only this server knows who asked for it. After a restart of this server, memory
+that was passed on before counts to its holder alone.
 """
 
 from bisect import bisect_left, insort
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from libexo.kip import EnvironmentRow
 
 _SWEEP = 1024
-"""How many extents are known before those that are free are looked for."""
+"""Known extents at which those that are free are searched for."""
 
 
 class _Asked(NamedTuple):
@@ -32,16 +32,16 @@ class Asked:
         self._users = environment.kip.frame_users()
         self._own = environment.number
         self._extents: list[_Asked] = []
-        """In order of their frames; those that became free may be there still."""
+        """In order of their frames; extents that became free may still be among them."""
         self._of: dict[int, set[_Asked]] = {}
         self._sweep_at = _SWEEP
 
     def __len__(self) -> int:
-        """How many extents are known."""
+        """The number of known extents."""
         return len(self._extents)
 
     def add(self, family: int, first: int, length: int) -> None:
-        """*length* frames from *first* were carved for *family*; what was there before is free since."""
+        """Note *length* frames from *first*, carved for *family*; earlier extents there are free by now."""
         start = bisect_left(self._extents, (first,))
         if start and self._extents[start - 1].first + self._extents[start - 1].length > first:
             start -= 1
@@ -57,7 +57,7 @@ class Asked:
             self._sweep()
 
     def elsewhere(self, members: "Iterable[EnvironmentRow]") -> int:
-        """Return how many frames the family of *members* asked for that others have now, servers too."""
+        """Return how many frames the family of *members* asked for that others have now, servers included."""
         family, ours = 0, {0, self._own + 1}  # free, or not taken yet
         for row in members:
             family = row.family
@@ -66,12 +66,12 @@ class Asked:
         return sum(asked.length for asked in found if self._users[asked.first] not in ours)
 
     def in_use(self, members: "Iterable[EnvironmentRow]") -> int:
-        """Return how many frames the family of *members* asked for that are not free, whoever has them."""
+        """Return how many frames the family of *members* asked for that are not free, whoever holds them."""
         found = self._of.get(next((row.family for row in members), 0), ())
         return sum(asked.length for asked in found if self._users[asked.first])
 
     def _sweep(self) -> None:
-        """Forget what is free, and what those asked for who have all ended."""
+        """Forget free extents, and those of families that have ended."""
         living = {row.family for row in self._kip.environments()}
         kept = [asked for asked in self._extents if self._users[asked.first] and asked.family in living]
         self._extents, self._of = kept, {}

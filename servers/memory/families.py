@@ -1,7 +1,7 @@
-"""Who is of one family: a program that an operator started, or a member that attached, and all its descendants.
+"""Families: a program that an operator started, or one that attached, with all its descendants.
 
-The kernel says it in the KIP, and goes on saying it of those whose parents have ended. So nothing is to be heard
-from anybody, or to be remembered over a restart; which rows are of a family is only looked up again when an
+The kernel shows them in the KIP, also of environments whose parents have ended. So nothing has to be learned from
+others, or remembered over a restart. The rows of a family are looked up again only when an
 environment has come or gone since.
 """
 
@@ -17,18 +17,18 @@ _CHANGES = (Counter.ENVIRONMENTS_CREATED, Counter.ENVIRONMENTS_ENDED)
 
 
 class Families:
-    """The families there are."""
+    """The families of the system."""
 
     def __init__(self, environment: "Environment") -> None:
-        """Look nowhere yet."""
+        """Look nothing up yet."""
         self._kip = environment.kip
         self._numbers: dict[int, list[int]] = {}
         """The rows of each."""
         self._seen: tuple[int, ...] = ()
-        """How many had come and gone when we looked."""
+        """How many environments had come and gone at the last look."""
 
     def members(self, row: "EnvironmentRow") -> "list[EnvironmentRow]":
-        """Return who is of the family of *row*, itself first; of a server, which is of none, itself alone."""
+        """Return the members of the family of *row*, itself first; a server, which is of none, is alone."""
         if not row.family:
             return [row]
         seen = tuple(self._kip.word((Head.COUNTERS + counter) * 8) for counter in _CHANGES)

@@ -1,13 +1,14 @@
-"""What was mapped to others, and not granted: extents the server keeps a capability to.
+"""Memory that was mapped to others and not granted: extents to which the server keeps a capability.
 
-X.2's sigma0 maps, and gives the same memory again to whom it gave it first. So it must be able to offer an extent
-a second time, which it could not had it granted it away. *Whose* an extent is, is not written down anywhere: it is
-the environment to which the kernel counts its frames (they go with the capability, and are seen in the KIP).
-Only of an extent that nobody holds, because it was not accepted yet or was flushed, this table alone knows the
-owner; after a restart such an extent is nobody's, and goes back to RAM.
+X.2's sigma0 maps, and gives the same memory again to the one it gave it first. So it must be able to offer an
+extent a second time, which it could not after granting it. The *owner* of an extent is written down nowhere: it is
+the environment to which the kernel counts the frames (they go with the capability, and are shown in the KIP).
+Only for an extent without a holder, because it was not accepted yet or was flushed, this table alone knows the
+owner; after a restart such an extent has none, and goes back to RAM.
 
-When an owner ends, its capabilities are gone, and what is kept of its extents is to be given up (`attend`). The
-kernel tells that only to who may call it, and this server may call nobody; but how many have ended is in the KIP.
+When an owner ends, its capabilities are gone, and the server gives up its own to those extents (`attend`). The
+kernel reports an end only to environments that may call the one that ended, and this server may call none; but the
+KIP shows how many have ended.
 """
 
 from bisect import bisect_left, insort
@@ -49,31 +50,31 @@ class Owner(NamedTuple):
     started: int
 
 
-class Handed:
+class Lent:
     """The extents that are kept, by owner."""
 
     def __init__(self, environment: "Environment", held: Held) -> None:
-        """Find those a predecessor kept, among what is *held*."""
+        """Find the extents that a predecessor kept, among *held*."""
         self._environment = environment
         self._pieces: list[Piece] = []
         """In order of their frames."""
         self._owners: dict[int, Owner] = {}
-        """Whose a piece was when it was handed out, by its first frame."""
+        """Owner of each piece, by its first frame, from when it was handed out."""
         self._extents: dict[Owner, dict[int, Piece]] = {}
-        """The other way round."""
+        """The same by owner."""
         self._users = environment.kip.frame_users()
         self._ended = self._count_ended()
         self._adopt(held)
 
     def __len__(self) -> int:
-        """How many extents there are."""
+        """The number of extents."""
         return len(self._pieces)
 
     def _adopt(self, held: Held) -> None:
-        """Keep what somebody holds; give up what nobody does, and what others made this server take."""
+        """Keep extents with a holder; give up those without, and those that others made this server accept."""
         sys, rows = self._environment.sys, self._rows()
         for handle, inspection in held.items():
-            if not is_handed(inspection):
+            if not is_lent(inspection):
                 continue
             user = rows.get(self._user(inspection.first))
             if inspection.origin or user is None:
@@ -104,23 +105,23 @@ class Handed:
     ) -> tuple[list[Piece], list[tuple[int, int]]]:
         """Return the pieces of *row*'s environment in a run of frames, and the gaps in between: first, length.
 
-        A piece that has the whole run in it is returned by itself, with no gaps. Raises FrameBusy where a piece
-        is another's, or lies in the run in part.
+        A piece that contains the whole run is returned by itself, with no gaps. Raises FrameBusy where a piece
+        is another's, or only partly in the run.
         """
         pieces = self.overlapping(first, count)
         for piece in pieces:
             if not self.belongs(piece, row):
-                raise FrameBusy(f"frame {piece.first} was handed to somebody else before")
+                raise FrameBusy(f"frame {piece.first} is another environment's")
         if len(pieces) == 1 and pieces[0].first <= first and first + count <= pieces[0].end:
             return pieces, []
         if pieces and (pieces[0].first < first or first + count < pieces[-1].end):
             raise FrameBusy(
-                f"{count} frames from {first}: an extent that lies there in part is mapped whole or not at all"
+                f"{count} frames from {first}: an extent that is partly there is mapped whole or not at all"
             )
         return pieces, list(_gaps(pieces, first, count))
 
     def belongs(self, piece: Piece, row: "EnvironmentRow") -> bool:
-        """Say whether *piece* is *row*'s environment's: it holds it, or nobody does and it was its own before."""
+        """Say whether *piece* is *row*'s: it holds it, or nobody does and it was the last owner."""
         user = self._user(piece.first)
         if user == self._environment.number:
             return self._owners[piece.first] == Owner(row.number, row.started)
@@ -131,7 +132,7 @@ class Handed:
         return sum(len(self._extents.get(Owner(row.number, row.started), ())) for row in rows)
 
     def unheld(self, row: "EnvironmentRow") -> int:
-        """Return how many frames are *row*'s environment's though the kernel does not count them to it."""
+        """Return how many frames are *row*'s although the kernel does not count them to it."""
         pieces = self._extents.get(Owner(row.number, row.started), {}).values()
         return sum(piece.length for piece in pieces if self._user(piece.first) == self._environment.number)
 
@@ -152,7 +153,7 @@ class Handed:
         self._extents.setdefault(owner, {})[piece.first] = piece
 
     def take_back(self, piece: Piece) -> None:
-        """Take *piece* from everybody; its frames are free then."""
+        """Take *piece* from all holders; its frames are free then."""
         self._forget(piece)
         self._environment.sys.drop(piece.handle)
 
@@ -165,11 +166,11 @@ class Handed:
             del self._extents[owner]
 
     def attend(self) -> None:
-        """Give up what was kept of owners that ended, if anybody did."""
+        """Give up the extents of owners that ended, if any has."""
         before, self._ended = self._ended, self._count_ended()
         if before == self._ended or not self._extents:
             return
-        self._environment.sys.inventory()  # the kernel answers when it is done with whoever ended
+        self._environment.sys.inventory()  # the kernel answers when it is done with those that ended
         rows = self._rows()
         living = {Owner(r.number, r.started) for r in rows.values() if r.state != EnvironmentState.DEAD}
         for owner in self._extents.keys() - living:
@@ -180,7 +181,7 @@ class Handed:
         return self._environment.kip.word((Head.COUNTERS + Counter.ENVIRONMENTS_ENDED) * 8)
 
     def _settle(self, pieces: list[Piece], rows: "dict[int, EnvironmentRow]") -> None:
-        """Give up those of an ended owner's *pieces* that nobody holds; the others are their holders'."""
+        """Give up the *pieces* of an ended owner that have no holder; the others become their holders'."""
         gone = []
         for piece in pieces:
             heir = rows.get(self._user(piece.first))
@@ -193,7 +194,7 @@ class Handed:
             self._environment.sys.batch(gone[first : first + MAX_BATCH])
 
 
-def is_handed(inspection: Inspection) -> bool:
+def is_lent(inspection: Inspection) -> bool:
     """Say whether it is a capability to an extent that was handed out: the server's own cannot be passed on."""
     return inspection.kind == Kind.EXTENT and bool(inspection.rights & Rights.TRANSFER)
 

@@ -1,4 +1,4 @@
-"""The memory server's decisions: who may have how much. Pure: plain numbers in, a yes or an error out."""
+"""The memory server's decisions: how much each may have. Pure: plain numbers in, a yes or an error out."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -8,19 +8,19 @@ from libexo.errors import OperationRefused
 
 
 class MemoryRefused(OperationRefused):
-    """The base of what the server refuses for."""
+    """The base of the memory server's refusals."""
 
 
 class OutOfMemory(MemoryRefused):
-    """Nothing that large is free."""
+    """No free memory of that size."""
 
 
 class FrameBusy(MemoryRefused):
-    """One of the frames asked for by number is taken."""
+    """A frame asked for by number is taken."""
 
 
 class QuotaExceeded(MemoryRefused):
-    """The caller has as much as it may."""
+    """The caller has as much as it may have."""
 
 
 class NotAllowed(MemoryRefused):
@@ -28,24 +28,24 @@ class NotAllowed(MemoryRefused):
 
 
 QUOTA_DIVISOR = 2
-"""A family without a quota of its own may have this part of RAM: one alone cannot starve all others."""
+"""A family without a quota of its own may have this part of RAM: one family cannot starve all others."""
 ROOM_DIVISOR = 8
 """While less than this part of RAM is left, a family may have no more than it leaves: however many take what they
 can, the next one finds something."""
 RESERVE_DIVISOR = 32
-"""This part of RAM is left for servers of the topology, and operators: programs are not given it."""
+"""This part of RAM is reserved for servers of the topology and operators: programs do not get it."""
 KEPT = MAX_HANDLES * 3 // 4
 """Extents the server keeps a capability to, because they were mapped and not granted. The rest of its table is
 for what it grants, and for offers that nobody accepted yet."""
 
 POOLS = MAX_HANDLES * 3 // 16
-"""Pools there may be, those of the dead counted of which somebody has something still."""
+"""Pools there may be, including those of dead environments whose memory still has a holder."""
 POOLS_DIVISOR = 6
-"""A family may have this part of them: more than it has members, living."""
+"""A family may have this part of them: more than it can have living members."""
 
 
 class Party(NamedTuple):
-    """Who asks for frames. A server of the topology, and an operator who attached, is of no family."""
+    """A party that asks for frames. A server of the topology, and an operator that attached, is of no family."""
 
     thread: int
     family: int = 0
@@ -56,13 +56,13 @@ class Party(NamedTuple):
 
 
 class Quotas:
-    """How many frames each family may have, and each environment for which that was said."""
+    """Frames each family may have, and each environment with a quota of its own."""
 
     def __init__(self, total: int, own: Mapping[int, int]) -> None:
         """Share *total* frames; *own* are the quotas that were set, by thread or family: no number is both."""
         self.own = dict(own)
         self.reserve = total // RESERVE_DIVISOR
-        """Frames that programs are not given."""
+        """Frames that programs do not get."""
         self._room = total // ROOM_DIVISOR
         self._default = max(1, total // QUOTA_DIVISOR)
 
@@ -72,7 +72,7 @@ class Quotas:
         return min(self.own.get(thread, shared), shared) if family else self.own.get(thread, shared)
 
     def check(self, party: Party, wanted: int, free: int) -> None:
-        """Raise QuotaExceeded or OutOfMemory unless *party* may have *wanted* frames more, while *free* are."""
+        """Raise QuotaExceeded or OutOfMemory unless *party* may have *wanted* of the *free* frames."""
         if wanted < 1:
             raise MemoryRefused(f"{wanted} pages: ask for at least one")
         quota = self.quota(party.thread, party.family)
@@ -89,8 +89,8 @@ class Quotas:
         together, quota = party.together, self.own.get(party.family, self._default)
         if together + wanted > quota:
             raise QuotaExceeded(
-                f"{together} of {quota} frames in use by the caller's family, which is who started it and all "
-                f"they started, or passed on by it, {wanted} more asked for: free some first"
+                f"{together} of {quota} frames in use by the caller's family, that is its first program and all "
+                f"descendants, or passed on by it, {wanted} more asked for: free some first"
             )
         left = free - self.reserve - wanted
         if left < 0:
@@ -99,20 +99,20 @@ class Quotas:
             )
         if party.family not in self.own and must_leave(together + wanted, left, self._room):
             raise OutOfMemory(
-                f"{wanted} frames asked for, {free - self.reserve} free: of so few a family that has {together} "
-                "may not take more than it leaves for others"
+                f"{wanted} frames asked for, {free - self.reserve} free: a family that has {together} "
+                "must leave as much for others as it has then"
             )
 
 
 def must_leave(then: int, left: int, room: int) -> bool:
-    """Say whether who would have *then* of something takes too much of its end: *left* is less than *room*."""
+    """Say whether a party that would have *then* leaves too little: *left* is less, and less than *room*."""
     return then > left < room
 
 
 def check_kept(own: int, wanted: int, total: int) -> None:
-    """Raise QuotaExceeded unless the family that has *own* of the *total* extents that are kept may have more.
+    """Raise QuotaExceeded unless the family with *own* of the *total* extents that are kept may have more.
 
-    Of the room for them a family may have the same part as of RAM, and of the end of it no more than it leaves.
+    A family may have the same part of them as of RAM, and near the end no more than it leaves.
     """
     then, left = own + wanted, KEPT - total - wanted
     if then > KEPT // QUOTA_DIVISOR or left < 0 or must_leave(then, left, KEPT // ROOM_DIVISOR):
@@ -120,11 +120,11 @@ def check_kept(own: int, wanted: int, total: int) -> None:
 
 
 def check_pools(own: int, total: int) -> None:
-    """Raise QuotaExceeded unless the family that has *own* of the *total* pools may have one more."""
+    """Raise QuotaExceeded unless the family with *own* of the *total* pools may have one more."""
     then, left = own + 1, POOLS - total - 1
     if then > POOLS // POOLS_DIVISOR or left < 0 or must_leave(then, left, POOLS // ROOM_DIVISOR):
         raise QuotaExceeded(
-            f"{own} programs of the caller's family had memory that somebody has still, of {total} in all: "
+            f"{own} of {total} pools are of programs of the caller's family, whose memory is still held: "
             "have some given up first"
         )
 
@@ -138,8 +138,8 @@ def check_message(extents: int) -> None:
 def find_free(users: memoryview, count: int, alignment: int, lowest: int = 0) -> int:
     """Return the first of *count* free frames in a row: a multiple of *alignment*, not below *lowest*.
 
-    *users* says of each frame whose it is, 0 for nobody's. Raises OutOfMemory. A run is looked for among bytes, at
-    the speed of the C library: frame by frame, one caller kept all others waiting.
+    *users* gives the user of each frame, 0 for none. Raises OutOfMemory. The search is among bytes, at
+    the speed of the C library: frame by frame, one caller would keep all others waiting.
     """
     width, taken, free = users.itemsize, users.tobytes(), bytes(count * users.itemsize)
     first = -(-lowest // alignment) * alignment

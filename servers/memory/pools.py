@@ -1,17 +1,17 @@
 """Pools: a capability to RAM for each environment, through which all its extents are carved.
 
-One revocation of a pool takes all of an environment's memory back. Who asks is given a capability derived from its
-pool, and carves by itself from then on, without this server. The kernel counts what is carved so, and refuses what
-is over the *limit* that stands here. A limit is a promise: what is not carved of it counts as taken, so quotas and
-reserve hold whoever carves. What was promised and not used is narrowed away when somebody else can have it by that;
+Revoking a pool takes all of an environment's memory back. The environment may be given a capability derived from
+its pool, and then carves by itself, without this server. The kernel counts what is carved, and refuses what
+exceeds the *limit* set here. A limit is a promise: its unused part counts as taken, so quotas and
+reserve hold whoever carves. An unused promise is narrowed when another party needs the frames;
 its holder is refused then, and asks again.
 
-The limits are the kernel's to enforce and this server's to set. A restarted one withdraws them all: nobody loses
-memory by that, and who needs more asks. Whose a pool is it finds in its estate: holders of what was carved say
-nothing, for an extent, and the capability it was carved through, can be granted to anybody.
+The kernel enforces the limits and this server sets them. After a restart the server withdraws them all: nobody
+loses memory by that, and programs that need more ask. The server finds the owner of a pool in its estate, since
+holders prove nothing: an extent, and the capability it was carved through, can be granted to anybody.
 
-A pool stays while anybody has something of it, also when its environment has ended, and counts to that one's
-family: else who carves, passes on and ends had carved nothing.
+A pool stays while any of its memory is held, also when its environment has ended, and counts to that
+environment's family: otherwise a program that carves, passes on and ends would have carved nothing.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 
 class Pool(NamedTuple):
-    """One of them: the handle of the capability, and of which family its environment is, or was."""
+    """The handle of its capability, and the family its environment is, or was, of."""
 
     handle: int
     family: int
 
 
 class Pools:
-    """The pools there are, by the first thread of their environments."""
+    """The pools, by the first thread of their environments."""
 
     def __init__(self, environment: "Environment", ram: int, write: "Callable[[], object]") -> None:
-        """Derive pools from *ram*, later; *write* has `known` written down, and raises where it has no room."""
+        """Derive pools from *ram*, later; *write* stores `known`, and raises when there is no room for it."""
         self._environment = environment
         self._ram = ram
         self._write = write
@@ -46,23 +46,23 @@ class Pools:
         self._families: dict[int, set[int]] = {}
         """Threads whose pools count to a family."""
         self._limits: dict[int, int] = {}
-        """Frames that may be carved by the environment itself, where any may: by thread."""
+        """Frames that an environment may carve by itself, by thread, where any."""
         self._taken: dict[int, int] = {}
         """Frames that it has carved by itself, at most."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of pools."""
         return len(self.known)
 
     def adopt(self, thread: int, pool: Pool) -> None:
-        """Go on with a *pool* that a predecessor made for *thread*; what that promised is void."""
+        """Go on with a *pool* that a predecessor made for *thread*; its promises are void."""
         self._remember(thread, pool)
         self._withdraw([thread])
 
     def of(self, row: "EnvironmentRow") -> int:
         """Return the capability to RAM for the extents of *row*'s environment.
 
-        Raises QuotaExceeded, and what writing it down raises.
+        Raises QuotaExceeded, and the errors of storing it.
         """
         pool = self.known.get(row.thread)
         if pool is not None:
@@ -86,7 +86,7 @@ class Pools:
         self._families.setdefault(pool.family, set()).add(thread)
 
     def _forget(self, thread: int) -> None:
-        """Give the pool of *thread* up."""
+        """Give up the pool of *thread*."""
         pool = self.known.pop(thread)
         self._taken.pop(thread, None)
         theirs = self._families[pool.family]
@@ -96,7 +96,7 @@ class Pools:
         self._environment.sys.drop(pool.handle)
 
     def drop_dead(self) -> None:
-        """Give up those of who ended. Their extents may be a successor's, or others': not ours to take."""
+        """Give up pools of the dead. Their extents may have other holders, and are not ours to take."""
         living = {row.thread for row in self._environment.kip.environments()}
         gone = self.known.keys() - living
         self._withdraw(gone)
@@ -111,24 +111,24 @@ class Pools:
         return sum(self._limits.get(row.thread, 0) for row in rows)
 
     def taken(self, rows: "Iterable[EnvironmentRow]") -> int:
-        """Return how many frames the family of *rows* has carved or may yet, at most, whoever has them now."""
+        """Return how many frames the family of *rows* has carved or may yet, at most, whoever holds them now."""
         threads = {row.thread for row in rows}
         for family in {row.family for row in rows if row.family}:
             threads |= self._families.get(family, set())
         return sum(self._taken.get(thread, 0) for thread in threads)
 
     def promised_to_all(self) -> int:
-        """Return how many frames all of them may still carve, at most."""
+        """Return how many frames all environments may still carve, at most."""
         return sum(self._limits.values())
 
     def unused(self) -> dict[int, int]:
-        """Return how many frames each may still carve just now, by thread."""
+        """Return how many frames each environment may still carve just now, by thread."""
         limits = list(self._limits.items())
         carved = self._set([(thread, limit) for thread, limit in limits])
         return {thread: max(0, limit - had) for (thread, limit), had in zip(limits, carved, strict=True)}
 
     def limited(self, first: "Iterable[EnvironmentRow]") -> list[set[int]]:
-        """Return who may carve, in the order in which they are to be narrowed: those of *first* come first."""
+        """Return the threads that may carve, in the order in which to narrow them: those of *first* come first."""
         own = {row.thread for row in first} & self._limits.keys()
         others = sorted(self._limits.keys() - own, key=self._limits.__getitem__, reverse=True)
         return [own, *({*others[at : at + MAX_BATCH]} for at in range(0, len(others), MAX_BATCH))]
@@ -138,7 +138,7 @@ class Pools:
         self._withdraw([thread for thread in threads if thread in self._limits])
 
     def _withdraw(self, threads: Iterable[int]) -> None:
-        """The same, whether anything was promised to them or not."""
+        """Narrow *threads*, whether anything was promised to them or not."""
         found = list(threads)
         self._taken.update(zip(found, self._set([(thread, 0) for thread in found]), strict=True))
         for thread in found:

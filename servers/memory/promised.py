@@ -1,8 +1,8 @@
-"""What was granted in answers, and may not have been taken yet.
+"""Extents that were granted in answers, and may not have been accepted yet.
 
-The server carves an extent, and offers it in its answer. While its caller has not accepted the offer, the extent is
-still the server's: it counts against the caller's quota all the same, and goes back to RAM when the caller ends, or
-when the offer has fallen because nobody took it.
+The server carves an extent, and offers it in its answer. Until its caller accepts the offer, the extent is
+the server's: it counts against the caller's quota nevertheless, and goes back to RAM when the caller ends, or
+when the offer has fallen unaccepted.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from kernel.abi.budget import OFFER_LIFE_NS
 from kernel.abi.kip import EnvironmentState
 from kernel.abi.limits import MAX_BATCH, MAX_OFFERS
 from kernel.abi.traps import Drop
-from servers.memory.handed import Owner
+from servers.memory.lent import Owner
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -25,11 +25,11 @@ class Promise(NamedTuple):
     handle: int
     pages: int
     until: int
-    """When its offer has fallen, by the clock of the host."""
+    """When its offer falls, by the clock of the host."""
 
 
 class Promised:
-    """The extents on offer, by who is to have them."""
+    """The extents on offer, by receiver."""
 
     def __init__(self, environment: "Environment") -> None:
         """Start with none: a predecessor's offers fell when it ended."""
@@ -37,11 +37,11 @@ class Promised:
         self._of: dict[Owner, list[Promise]] = {}
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of extents."""
         return sum(map(len, self._of.values()))
 
     def add(self, row: "EnvironmentRow", handle: int, pages: int) -> None:
-        """Remember what is offered to *row*'s environment."""
+        """Note an extent offered to *row*'s environment."""
         until = self._environment.host.now() + OFFER_LIFE_NS
         promises = self._of.setdefault(Owner(row.number, row.started), [])
         promises.append(Promise(handle, pages, until))
@@ -49,11 +49,11 @@ class Promised:
             self.review()
 
     def frames(self, row: "EnvironmentRow") -> int:
-        """Return how many frames *row*'s environment was promised, and may have taken since `review`."""
+        """Return the frames that *row*'s environment was promised, and may have accepted since `review`."""
         return sum(promise.pages for promise in self._of.get(Owner(row.number, row.started), ()))
 
     def review(self) -> None:
-        """Forget what was taken; give up what nobody can take any more: too many, too old, or of the dead."""
+        """Forget accepted extents; give up those nobody can accept any more: too many, too old, or the dead's."""
         rows, now = self._environment.kip.environments(), self._environment.host.now()
         living = {Owner(row.number, row.started) for row in rows if row.state != EnvironmentState.DEAD}
         before, self._of = self._of, {}

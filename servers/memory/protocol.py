@@ -1,12 +1,12 @@
 """The requests of sigma0 and of the older memory protocol, as messages. Pure: words in, plain numbers out.
 
-*sigma0* (L4 X.2 reference manual, rev. 7): label -6 asks for an fpage, a page fault (label -2) for the page it was
-at. The answer is one map item whose send base is the address; of the nil fpage where the request was refused.
-Label -1001 sets how much is logged, or has what was handed out written to the log.
+*sigma0* (L4 X.2 reference manual, rev. 7): label -6 asks for an fpage, a page fault (label -2) for the page it
+hit. The answer is one map item whose send base is the address; of the nil fpage where the request was refused.
+Label -1001 sets how much is logged, or writes what was handed out to the log.
 
 *The older protocol* is label 0 of the Pistachio fork that was to become an exokernel: operation, size, address in
-MR1 to MR3; MR1 of the answer is the address, or 0. Its server answered with an address of its own space, of no use
-to anybody else; here a map item brings the memory, to that address in the caller's X.2 space.
+MR1 to MR3; MR1 of the answer is the address, or 0. Its server answered with an address of its own space, useless
+to all others; here a map item brings the memory, to that address in the caller's X.2 space.
 
 Addresses are physical ones, in bytes: frame 0 begins at address 0.
 """
@@ -22,18 +22,18 @@ from libexo.l4.exo import MEM_ALLOC, MEM_FREE
 from libexo.l4.format.fpage import Address, Fpage, FullyAccessible, IsIoFpage, Nilpage, Size
 from libexo.l4.format.items import MapItem
 from libexo.l4.format.words import WORD_BITS
-from servers.memory.handed import Piece
+from servers.memory.lent import Piece
 from servers.memory.policy import MemoryRefused
 
 VERBOSITY, DUMP = 1, 2
 """Extended requests."""
 
 _ACCESS = 0b111
-"""The bits of a fault's label that say what was tried."""
+"""The bits of a fault's label that tell the kind of access."""
 _EXTENDED = 1 << 3
-"""The bit of a requested fpage that says that a third word has the upper bits of its address."""
+"""The bit of a requested fpage that announces a third word, with the upper bits of its address."""
 _ATTRIBUTES = (0, 1)
-"""Default, and write-back: the host decides about caching, and that is what it does."""
+"""Default, and write-back, which is how the host caches; others are the host's to decide."""
 _REQUEST, _HIGH_REQUEST = 2, 3
 """Words of a request for an fpage, without and with upper bits."""
 _OLDER_REQUEST = 3
@@ -43,23 +43,23 @@ EMPTY: Final = Message()
 
 
 class Malformed(MemoryRefused):
-    """The message has not the words such a request has."""
+    """The message lacks the words of such a request."""
 
 
-class Wanted(NamedTuple):
-    """A run of frames; `first` is ANY_FRAME where any run of that length will do, naturally aligned."""
+class Request(NamedTuple):
+    """A run of frames; `first` is ANY_FRAME for any run of that length, naturally aligned."""
 
     first: int
     length: int
 
 
 def is_fault(label: int, kind: Label) -> bool:
-    """Say whether *label* is that of a fault of *kind*, whatever access was tried."""
+    """Say whether *label* is that of a fault of *kind*, of any access."""
     return label & ~_ACCESS == kind
 
 
-def page_wanted(words: Sequence[int], typed: Sequence[int], frames: int) -> Wanted:
-    """Return the frames a request for an fpage asks for, of RAM of *frames* frames. Raises MemoryRefused."""
+def page_request(words: Sequence[int], typed: Sequence[int], frames: int) -> Request:
+    """Return the frames that a request for an fpage names, of RAM of *frames* frames. Raises MemoryRefused."""
     if typed or len(words) not in (_REQUEST, _HIGH_REQUEST):
         raise Malformed(
             f"{len(words)} untyped, {len(typed)} typed words: a request has two or three, none typed"
@@ -73,22 +73,20 @@ def page_wanted(words: Sequence[int], typed: Sequence[int], frames: int) -> Want
         raise MemoryRefused(f"{fpage!r}: the smallest page has {FRAME_SIZE} bytes")
     count = Size(fpage) // FRAME_SIZE
     if Address(fpage) + Size(fpage) == 1 << WORD_BITS:
-        return Wanted(
-            ANY_FRAME, count
-        )  # its base is all ones, or it is everything, which is refused as too large
+        return Request(ANY_FRAME, count)  # base all ones, or the whole space, which is refused as too large
     if fpage & _EXTENDED and (len(words) != _HIGH_REQUEST or words[2]):
         raise MemoryRefused(f"{fpage!r}, upper bits {words[2:]}: outside RAM")
-    return within(Wanted(Address(fpage) // FRAME_SIZE, count), frames)
+    return within(Request(Address(fpage) // FRAME_SIZE, count), frames)
 
 
-def page_faulted(words: Sequence[int], typed: Sequence[int], frames: int) -> Wanted:
-    """Return the frame that a page fault was at, of RAM of *frames* frames. Raises MemoryRefused."""
+def fault_request(words: Sequence[int], typed: Sequence[int], frames: int) -> Request:
+    """Return the frame that a page fault hit, of RAM of *frames* frames. Raises MemoryRefused."""
     if typed or len(words) != _REQUEST:
         raise Malformed(f"{len(words)} untyped, {len(typed)} typed words: a page fault has two, none typed")
-    return within(Wanted(words[0] // FRAME_SIZE, 1), frames)
+    return within(Request(words[0] // FRAME_SIZE, 1), frames)
 
 
-def within(wanted: Wanted, frames: int) -> Wanted:
+def within(wanted: Request, frames: int) -> Request:
     """Return *wanted*, if it lies in RAM of *frames* frames. Raises MemoryRefused."""
     if wanted.first + wanted.length > frames:
         address = wanted.first * FRAME_SIZE
@@ -99,7 +97,7 @@ def within(wanted: Wanted, frames: int) -> Wanted:
 
 
 def extended_request(words: Sequence[int], typed: Sequence[int]) -> tuple[int, int]:
-    """Return which extended request it is, and its argument. Raises MemoryRefused."""
+    """Return the kind of the extended request, and its argument. Raises MemoryRefused."""
     if typed or len(words) != _EXTENDED_REQUEST or words[0] not in (VERBOSITY, DUMP):
         raise Malformed(f"extended request {words}: 1 and a level, or 2 and whether to answer")
     return words[0], words[1]
@@ -135,5 +133,5 @@ def mapped(pieces: Sequence[Piece], rights: int, words: tuple[int, ...] = ()) ->
 
 
 def refused() -> Message:
-    """Return the answer to a request of sigma0's that was refused: a map item of the nil fpage."""
+    """Return the answer to a refused request of sigma0's: a map item of the nil fpage."""
     return Message(items=(FpageItem(()),), typed=MapItem(Nilpage, 0).words)

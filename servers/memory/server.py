@@ -1,9 +1,9 @@
-"""The memory server: holds all RAM, carves what is asked for, and grants it away; it is sigma0.
+"""The memory server: holds all RAM, carves extents on request, and grants them away; it is sigma0.
 
-What it granted it can still take back: extents are carved through a capability to RAM made for each caller
-(`pools`), and revoking that takes all of the caller's, also what it carved by itself. What it maps, as sigma0, it
-keeps a capability to (`handed`). Who has how much is read from the KIP, so nothing needs to be rebuilt after a
-restart but the quotas that were set, and whose the pools are, which are kept in its estate: the one extent among
+It can take back what it granted: extents are carved through a capability to RAM made for each caller
+(`pools`), and revoking that takes all of the caller's, also what it carved by itself. Of memory it maps, as
+sigma0, it keeps a capability (`lent`). The KIP shows how much each has. So after a restart only the quotas that
+were set and the owners of the pools must be known, and these are in its estate: the one extent among
 its capabilities that cannot be passed on.
 """
 
@@ -29,7 +29,7 @@ from libexo.stub import Server, publish
 from servers.memory.api import Memory, Statistics, Usage
 from servers.memory.asked import Asked
 from servers.memory.families import Families
-from servers.memory.handed import Handed, Held, Piece, is_handed
+from servers.memory.lent import Held, Lent, Piece, is_lent
 from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, OutOfMemory, Party, Quotas
 from servers.memory.pools import Pool, Pools
 from servers.memory.promised import Promised
@@ -39,21 +39,21 @@ if TYPE_CHECKING:
 
 
 class _State(msgspec.Struct, array_like=True):
-    """What stands in the estate."""
+    """The content of the estate."""
 
     quotas: dict[int, int] = {}
-    """That were set, by thread or family."""
+    """Quotas that were set, by thread or family."""
     pools: dict[int, Pool] = {}
     """By thread."""
 
 
 _STATE = msgspec.msgpack.Decoder(_State)
 _POOL_FRAMES = 4096
-"""There is a frame of the estate for so many of RAM: of 256 MiB, enough for the pools of all environments."""
+"""Frames of RAM for each frame of the estate: of 256 MiB, enough for the pools of all environments."""
 LOOK_AGAIN = 0.5
-"""How soon, in seconds, the memory of who ended is free again, where it was mapped to it and not granted."""
+"""Seconds until the memory of an ended environment is free again, if it was mapped to it and not granted."""
 _OWN_RIGHTS = int(ALL_RIGHTS & ~Rights.TRANSFER)
-"""Of what the server carves for itself."""
+"""Frames the server carves for itself."""
 
 
 class MemoryServer(Memory):
@@ -69,7 +69,7 @@ class MemoryServer(Memory):
         written = self._estate.load()
         state = _STATE.decode(written) if written else _State()
         self._quotas = Quotas(environment.kip.head(Head.FRAME_COUNT), state.quotas)
-        self._handed = Handed(environment, held)
+        self._lent = Lent(environment, held)
         self._promised = Promised(environment)
         self._families = Families(environment)
         self._asked = Asked(environment)
@@ -81,9 +81,9 @@ class MemoryServer(Memory):
         self._look_later()
 
     def _open_estate(self, held: Held) -> Estate:
-        """Open the estate a predecessor left, or a new one. What was handed out, others can write to."""
+        """Open the estate a predecessor left, or a new one. Others may write to memory that was handed out."""
         for handle, inspection in held.items():
-            if inspection.kind == Kind.EXTENT and not is_handed(inspection):
+            if inspection.kind == Kind.EXTENT and not is_lent(inspection):
                 return Estate(self.environment.views.map(handle))
         sys = self.environment.sys
         own = sys.derive(self._ram, _OWN_RIGHTS)
@@ -91,7 +91,7 @@ class MemoryServer(Memory):
         return Estate(self.environment.views.map(sys.carve(own, pages).extent))
 
     def _adopt_pools(self, held: Held, pools: dict[int, Pool]) -> None:
-        """Go on with the *pools* of a predecessor; what was made and not written down is given up."""
+        """Go on with the *pools* of a predecessor; give up those that were made and not written down."""
         sys, own = self.environment.sys, {pool.handle: thread for thread, pool in pools.items()}
         for handle in [handle for handle, found in held.items() if found.kind == Kind.RAM]:
             if handle in own:
@@ -100,7 +100,7 @@ class MemoryServer(Memory):
                 sys.drop(handle)
 
     def _write_down(self) -> None:
-        """Keep what a successor needs to know. Raises OutOfMemory: then it knows what stood there before."""
+        """Store what a successor needs. Raises OutOfMemory: then the estate is as before."""
         state = msgspec.msgpack.encode(_State(self._quotas.own, self._pools.known))
         if len(state) > self._estate.room:
             raise OutOfMemory(f"{len(self._pools)} programs have memory: there is no room to remember more")
@@ -116,13 +116,13 @@ class MemoryServer(Memory):
         return GrantedExtent(carved.extent, pages, carved.first, int(ALL_RIGHTS))
 
     def ram(self) -> Ram:
-        """Pass a capability to the caller's pool on."""
+        """Pass on a capability to the caller's pool."""
         pool = self._pools.of(self._caller())
         self._look_later()
         return Ram(pool, self.environment.kip.head(Head.FRAME_COUNT), 0, int(ALL_RIGHTS))
 
     def promise(self, pages: int) -> None:
-        """Narrow, see whether the caller may have so many, and set its limit."""
+        """Narrow others, check that the caller may have so many, and set its limit."""
         row = self._caller()
         carved = self._pools.carved(row)
         if pages:
@@ -139,7 +139,7 @@ class MemoryServer(Memory):
     def statistics(self) -> Statistics:
         """Read the KIP."""
         kip = self.environment.kip
-        self._handed.attend()
+        self._lent.attend()
         self._promised.review()
         unused = self._pools.unused()
         users = [
@@ -155,7 +155,7 @@ class MemoryServer(Memory):
             raise NotAllowed("quotas are set by servers")
         named = self._environment_of(thread)
         if named is None:
-            raise NotAllowed(f"thread {show_thread(thread)} is nobody's: it ended, or was never there")
+            raise NotAllowed(f"thread {show_thread(thread)} does not exist: it ended, or never did")
         living = {key for row in self.environment.kip.environments() for key in (row.thread, row.family)}
         own = {key: quota for key, quota in self._quotas.own.items() if key in living}
         key = named.family if named.is_first else named.thread
@@ -163,34 +163,34 @@ class MemoryServer(Memory):
         self._write_down()
 
     def foreign_message(self, sender: int, message: Message) -> Message | None:
-        """Answer as sigma0; None: that is no request of X.2's, either."""
+        """Answer as sigma0; None: it is not a request of X.2's, either."""
         if self._sigma0 is None:
             from servers.memory.sigma0 import Sigma0  # noqa: PLC0415 - few systems have X.2 programs
 
             self._sigma0 = Sigma0(
-                self.environment, self._handed, self._families, self._check, self._carve_to_map, _log
+                self.environment, self._lent, self._families, self._check, self._carve_to_map, _log
             )
-        self._handed.attend()
+        self._lent.attend()
         row = self._environment_of(sender)
         answer = self._sigma0.answer(row, sender, message) if row is not None else None
         self._look_later()
         return answer
 
     def _look_later(self) -> None:
-        """While anything is kept for others, see from time to time whether they still live."""
-        if (len(self._handed) or len(self._promised) or len(self._pools)) and not self._looks:
+        """While anything is kept for others, check from time to time whether they live."""
+        if (len(self._lent) or len(self._promised) or len(self._pools)) and not self._looks:
             self._looks = True
             self.server.after(LOOK_AGAIN, self._look)
 
     def _look(self) -> None:
         self._looks = False
-        self._handed.attend()
+        self._lent.attend()
         self._promised.review()
         self._pools.drop_dead()
         self._look_later()
 
     def _environment_of(self, sender: int) -> EnvironmentRow | None:
-        """Return the environment of thread *sender*, which need not be its first; None when it has ended."""
+        """Return the environment of thread *sender*, which need not be its first; None: it has ended."""
         kip = self.environment.kip
         if (row := kip.environment_of(sender)) is not None:
             return row
@@ -200,7 +200,7 @@ class MemoryServer(Memory):
 
     def _check(self, row: EnvironmentRow, pages: int) -> None:
         """Raise MemoryRefused unless *row*'s environment may have *pages* frames more."""
-        self._handed.attend()
+        self._lent.attend()
         try:
             self._check_quota(row, pages)
         except MemoryRefused:
@@ -209,7 +209,7 @@ class MemoryServer(Memory):
             self._narrow_for(row, pages)
 
     def _check_quota(self, row: EnvironmentRow, pages: int, *, narrows: bool = False) -> None:
-        """Raise MemoryRefused unless *row* may have *pages* more; if it *narrows*, as if nothing was promised."""
+        """Raise MemoryRefused unless *row* may have *pages* more; *narrows*: as if nothing was promised."""
         row = self._environment_of(row.thread) or row
         members = self._families.members(row)
         used, free = self._frames(row), self.environment.kip.head(Head.FREE_FRAMES)
@@ -218,12 +218,12 @@ class MemoryServer(Memory):
             used += self._pools.promised([row])
             together += self._pools.promised(members)
             free -= self._pools.promised_to_all()
-            # What they carved and passed on is in no row of theirs.
+            # Frames they carved and passed on are in no row of theirs.
             together = max(together, self._pools.taken(members) + self._asked.in_use(members))
         self._quotas.check(Party(row.thread, row.family, used, together), pages, max(free, 0))
 
     def _narrow_for(self, row: EnvironmentRow, pages: int) -> None:
-        """Take back what was promised and is not carved, until *row* may have *pages*. Raises MemoryRefused."""
+        """Take back unused promises, until *row* may have *pages*. Raises MemoryRefused."""
         for some in self._pools.limited(self._families.members(row)):
             self._pools.narrow(some)
             with suppress(OutOfMemory):
@@ -231,8 +231,8 @@ class MemoryServer(Memory):
         return self._check_quota(row, pages)
 
     def _frames(self, row: EnvironmentRow) -> int:
-        """Return how many frames are *row*'s environment's, or as good as."""
-        return row.frames + self._handed.unheld(row) + self._promised.frames(row)
+        """Return how many frames are, or count as, *row*'s environment's."""
+        return row.frames + self._lent.unheld(row) + self._promised.frames(row)
 
     def _carve(self, row: EnvironmentRow, ram: int, pages: int, first: int) -> Carved:
         """Make *pages* frames of *ram* into an extent for *row*. Raises FrameBusy, OutOfMemory, TrapRefused."""

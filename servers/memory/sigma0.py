@@ -1,10 +1,10 @@
-"""sigma0, and the older memory protocol: what the memory server answers to messages that are no typed calls.
+"""sigma0, and the older memory protocol: the memory server's answers to messages that are not typed calls.
 
-X.2 has sigma0 own all memory that nobody asked for yet. A page is asked for by its address, or any of a size, and
-is mapped; so is the page at which a thread whose pager this server is faulted. Who was given memory first keeps it,
-and is given the same again. The rules of allocation count here, too: the caller's quota, and what is free.
+In X.2, sigma0 owns all memory that nobody asked for yet. A thread asks for a page by its address, or for any of a
+size, and it is mapped; so is the page at which a thread faulted whose pager this server is. The first that gets a
+page keeps it, and gets the same again. The rules of allocation hold, too: the caller's quota, and what is free.
 
-Whoever waits for an answer gets one: a request that is malformed, or refused, a map item of the nil fpage.
+Every waiting caller gets an answer: to a malformed or refused request, a map item of the nil fpage.
 """
 
 from collections.abc import Callable
@@ -19,23 +19,23 @@ from libexo.ipc.message import Message
 from libexo.l4.exo import MEM_ALLOC, MEMORY_LABEL
 from servers.memory import protocol
 from servers.memory.families import Families
-from servers.memory.handed import Handed, Piece
+from servers.memory.lent import Lent, Piece
 from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, check_kept, check_message, find_free
-from servers.memory.protocol import Wanted
+from servers.memory.protocol import Request
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
     from libexo.kip import EnvironmentRow
 
 _RIGHTS: Final = int(Rights.READ | Rights.WRITE | Rights.EXECUTE | Rights.TRANSFER)
-"""All rights of an fpage, and that to map it on: what X.2 calls full rights."""
+"""All rights of an fpage, including the right to map it on: X.2's full rights."""
 _QUIET, _REFUSALS, _ALL = range(3)
-"""Verbosity: what is logged."""
+"""Verbosity: how much is logged."""
 
 Check = Callable[["EnvironmentRow", int], None]
 """Raises MemoryRefused unless an environment may have so many frames more."""
 Carve = Callable[["EnvironmentRow", int, int], Piece]
-"""Makes so many frames, from this one on or anywhere, into an extent for an environment. Raises MemoryRefused."""
+"""Makes so many frames, from this one on or anywhere, an extent for an environment. Raises MemoryRefused."""
 Log = Callable[[str], None]
 
 
@@ -45,17 +45,17 @@ class Sigma0:
     def __init__(
         self,
         environment: "Environment",
-        handed: Handed,
+        lent: Lent,
         families: Families,
         check: Check,
         carve: Carve,
         log: Log,
     ) -> None:
-        """Hand out what *check* allows and *carve* makes, and keep it in *handed*."""
+        """Hand out what *check* allows and *carve* makes, and keep it in *lent*."""
         self._environment = environment
         self._frames = environment.kip.head(Head.FRAME_COUNT)
         self._users = environment.kip.frame_users()
-        self._handed = handed
+        self._lent = lent
         self._families = families
         self._check = check
         self._carve = carve
@@ -67,9 +67,9 @@ class Sigma0:
         words, typed, label = message.words, message.typed, message.label
         try:
             if label == Label.SIGMA0:
-                return self._map(row, protocol.page_wanted(words, typed, self._frames))
+                return self._map(row, protocol.page_request(words, typed, self._frames))
             if protocol.is_fault(label, Label.PAGE_FAULT):
-                return self._map(row, protocol.page_faulted(words, typed, self._frames))
+                return self._map(row, protocol.fault_request(words, typed, self._frames))
             if label == Label.SIGMA0_EXTENDED:
                 return self._extended(sender, words, typed)
             if label == MEMORY_LABEL:
@@ -86,7 +86,7 @@ class Sigma0:
 
     # ----------------------------------------------------------------------------------------------- requests
 
-    def _map(self, row: "EnvironmentRow", wanted: Wanted) -> Message:
+    def _map(self, row: "EnvironmentRow", wanted: Request) -> Message:
         if wanted.first == ANY_FRAME:
             pieces = [self._any(row, wanted.length, wanted.length)]
         else:
@@ -106,9 +106,9 @@ class Sigma0:
         first = ANY_FRAME if anywhere else find_free(self._users, count, alignment, lowest)
         return self._hand_out(row, first, count)
 
-    def _at(self, row: "EnvironmentRow", wanted: Wanted) -> list[Piece]:
-        """Hand out the frames *wanted*: what the caller has of them, and what is free."""
-        pieces, gaps = self._handed.covered(row, *wanted)
+    def _at(self, row: "EnvironmentRow", wanted: Request) -> list[Piece]:
+        """Hand out the frames *wanted*: those the caller has already, and those that are free."""
+        pieces, gaps = self._lent.covered(row, *wanted)
         check_message(len(pieces) + len(gaps))
         if not gaps:
             return pieces
@@ -121,16 +121,16 @@ class Sigma0:
                 made.append(piece)
         except MemoryRefused:
             for piece in made:
-                self._handed.take_back(piece)
+                self._lent.take_back(piece)
             raise
         return sorted(pieces + made)
 
     def _check_kept(self, row: "EnvironmentRow", wanted: int) -> None:
-        check_kept(self._handed.of(self._families.members(row)), wanted, len(self._handed))
+        check_kept(self._lent.of(self._families.members(row)), wanted, len(self._lent))
 
     def _hand_out(self, row: "EnvironmentRow", first: int, count: int) -> Piece:
         piece = self._carve(row, count, first)
-        self._handed.keep(piece, row)
+        self._lent.keep(piece, row)
         return piece
 
     # ----------------------------------------------------------------------------------------- extended requests
@@ -148,8 +148,8 @@ class Sigma0:
     def _dump(self) -> None:
         """Write to the log what was handed out."""
         free = self._environment.kip.head(Head.FREE_FRAMES)
-        self._say(_QUIET, f"{free} of {self._frames} frames free, {len(self._handed)} extents handed out")
-        for piece, owner, held in self._handed.describe():
+        self._say(_QUIET, f"{free} of {self._frames} frames free, {len(self._lent)} extents handed out")
+        for piece, owner, held in self._lent.describe():
             where = f"{piece.first * FRAME_SIZE:#x}+{piece.length * FRAME_SIZE:#x}"
             self._say(_QUIET, f"{where} {owner}{'' if held else ', not mapped'}")
 
@@ -160,7 +160,7 @@ class Sigma0:
     # ------------------------------------------------------------------------------------------ older protocol
 
     def _older(self, row: "EnvironmentRow", message: Message) -> Message:
-        """Do what the older protocol asks for; address 0 says that it was refused."""
+        """Do a request of the older protocol; address 0 means that it was refused."""
         try:
             operation, pages, address = protocol.older_request(message.words, message.typed)
             if operation == MEM_ALLOC:
@@ -172,16 +172,16 @@ class Sigma0:
         return Message(words=(address,))
 
     def _allocate(self, row: "EnvironmentRow", pages: int) -> Message:
-        """Map an extent of *pages* frames; not at address 0, which could not be told from a refusal."""
+        """Map an extent of *pages* frames; not at address 0, which would look like a refusal."""
         piece = self._any(row, pages, 1 << max(pages - 1, 0).bit_length(), lowest=1)
         return self._mapped(row, [piece], (piece.first * FRAME_SIZE,))
 
     def _free(self, row: "EnvironmentRow", pages: int, address: int) -> None:
-        """Take back what is at *address*. Raises MemoryRefused unless that is the caller's, and so large."""
-        within = protocol.within(Wanted(address // FRAME_SIZE, pages), self._frames)
-        found = self._handed.overlapping(*within)
+        """Take back the memory at *address*. Raises MemoryRefused unless it is the caller's, and of that size."""
+        within = protocol.within(Request(address // FRAME_SIZE, pages), self._frames)
+        found = self._lent.overlapping(*within)
         if address % FRAME_SIZE or [(piece.first, piece.length) for piece in found] != [within]:
             raise MemoryRefused(f"{pages} pages at {address:#x}: nothing of that size was handed out there")
-        if not self._handed.belongs(found[0], row):
-            raise FrameBusy(f"what is at {address:#x} is not the caller's to free")
-        self._handed.take_back(found[0])
+        if not self._lent.belongs(found[0], row):
+            raise FrameBusy(f"the memory at {address:#x} is not the caller's to free")
+        self._lent.take_back(found[0])

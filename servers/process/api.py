@@ -1,4 +1,4 @@
-"""What the process server does for its callers."""
+"""The operations of the process server."""
 
 import itertools
 from typing import Annotated, Literal
@@ -14,9 +14,9 @@ Restart = Literal["always", "on-failure", "never"]
 
 
 MAX_PROGRAM_BYTES = MAX_TRAP_BYTES - 1024
-"""Of arguments and environ, encoded: what a trap has room for, beside all else that makes a program."""
+"""Bytes of arguments and environ, encoded: a trap has room for as many beside the rest of a program."""
 _TEXT_BYTES = 5
-"""What a text, or a pair of them, takes beside itself, at most."""
+"""Overhead of a text, or of a pair of them, at most."""
 
 
 Budget = dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]]
@@ -30,20 +30,20 @@ class ProgramSpec(msgspec.Struct, array_like=True):
     """A `kernel.abi.program.ProgramKind`."""
     argv: tuple[str, ...]
     name: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
-    """What it is called; empty: after its program, with a number where that is taken."""
+    """Its name; empty: its program's, with a number if that is taken."""
     environ: tuple[tuple[str, str], ...] = ()
     share: Annotated[int, msgspec.Meta(ge=0, le=MAX_SHARE)] = 1
-    """Parts of the processor it gets, of what its family has; 0: outside the plans, an operator's to give."""
+    """Parts of its family's share of the processor; 0: outside the plans, for operators only."""
     restart: Restart = "never"
     heartbeat: bool = False
-    """It is a server that must answer whenever it is asked; else it is ended, and restarted by its rule."""
+    """It is a server that must answer heartbeats; otherwise it is ended, and restarted by its rule."""
     grace: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
-    """Seconds it has from SIGTERM to SIGKILL when it is ended; not more than the program that starts it."""
+    """Seconds from SIGTERM to SIGKILL when it is ended; not more than the program that starts it."""
     budget: Budget = {}
     """Limits by item, as `exo ps --budget` names them, out of the caller's own; the others are the usual ones."""
 
     def __post_init__(self) -> None:
-        """Raise BadArgument where arguments and environ are more than the kernel takes."""
+        """Raise BadArgument when arguments and environ are more than the kernel takes."""
         texts = itertools.chain(self.argv, *self.environ)
         size = sum(
             len(text) if text.isascii() else len(text.encode(errors="surrogatepass")) for text in texts
@@ -54,7 +54,7 @@ class ProgramSpec(msgspec.Struct, array_like=True):
 
 
 class Exit(msgspec.Struct, array_like=True):
-    """How an environment ended."""
+    """The end of an environment."""
 
     status: int
     """Exit status; negative: the signal that ended it."""

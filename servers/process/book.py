@@ -1,8 +1,8 @@
-"""What the process server's successor must know, in an estate that is as large as it must be.
+"""The process server's knowledge for its successor, in an estate that grows and shrinks with it.
 
-The memory server is asked for it, which may be away: we restart it, so we do not wait for it. And it may refuse:
-then what stands in the estate is old, which is said in the log, and it is tried again; nothing more that is to be
-remembered is begun.
+The memory server provides the estate. It may be away: the process server restarts it, and so does not wait for
+it. It may also refuse: then the estate is out of date, the log says so, and the write is tried again; until it
+succeeds, nothing is begun that must be remembered.
 """
 
 import sys
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from servers.process.keeper import Keeper
 
 PAGES = 16
-"""The estate at first, and at least."""
+"""Frames of the estate at first, and at least."""
 SPARE = (4, 2)
-"""It gets so many times what is needed: more, so that it lasts, or else what two slots take."""
+"""Room in a new estate, as a multiple of the need: more, so that it lasts, or else the two slots alone."""
 SHRINK = 16
-"""Once no more than such a part of it is needed, it is changed for a smaller one."""
+"""Once no more than this part of it is needed, it is changed for a smaller one."""
 MEMORY_TIME = 0.1
-"""Seconds the memory server has to answer us: while we wait for it we serve nobody, and ask nobody how he is."""
+"""Seconds the memory server has to answer: while we wait for it we serve nobody, and ask for no heartbeats."""
 
 
 class Book:
-    """Every child, with what it takes to answer for it, and how the last ones ended."""
+    """Every child, with what is needed to answer for it, and the last exits."""
 
     def __init__(self, server: "Keeper") -> None:
-        """Open what a predecessor left, if there was one."""
+        """Open the estate of a predecessor, if there was one."""
         self._server = server
         self._environment = server.environment
         self._extent, self._estate = inherited(server.environment)
@@ -50,7 +50,7 @@ class Book:
         return msgspec.msgpack.decode(state, type=State) if state else None
 
     def keep(self, state: State) -> str:
-        """Write *state* down, at once or later; return why the memory server refuses memory for that, or ""."""
+        """Write *state* down, at once or later; return why the memory server refuses memory for it, or ""."""
         content, why = msgspec.msgpack.encode(state), ""
         try:
             extent, estate = self._suitable(len(content))
@@ -69,7 +69,7 @@ class Book:
         return why
 
     def _change_to(self, extent: int, estate: Estate) -> None:
-        """Write into *estate* from now on, and give up the one before, if that was another."""
+        """Write into *estate* from now on, and give up the one before."""
         before, self._extent, self._estate = self._extent, extent, estate
         if before and before != extent:
             self._environment.sys.drop(before)
@@ -103,9 +103,9 @@ class Book:
 
 
 def inherited(environment: "Environment") -> tuple[int, Estate | None]:
-    """Return the extent and the estate that a predecessor left, if there was one; 0, None.
+    """Return the extent and the estate that a predecessor left, or 0, None.
 
-    It may have died while it changed over to another: the state that was stored last counts, the other is given up.
+    It may have died while it changed from one to another: the last stored state counts, the other is given up.
     """
     sys = environment.sys
     estates = {handle: Estate(environment.views.map(handle)) for handle in sys.holdings(Kind.EXTENT)}
@@ -127,7 +127,7 @@ def _pages(needed: int, spare: int) -> int:
 
 
 def _allocate(memory: Memory, sizes: Iterable[int]) -> int:
-    """Return the handle of an extent of the first of *sizes* that is not refused. Raises RemoteError, IpcError."""
+    """Return the handle of an extent of the first of *sizes* that is granted. Raises RemoteError, IpcError."""
     *before, last = sizes
     for pages in before:
         try:

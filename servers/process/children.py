@@ -18,34 +18,34 @@ class Child(msgspec.Struct, array_like=True):
     family: int = 0
     """Thread of the first of its family, which divides one part of the processor; 0: a server of the topology."""
     part: int = 1
-    """That part, in shares."""
+    """The family's part of the processor, in shares."""
     restarts: int = 0
     parent: int = 0
-    """Thread of the program it came of, the nearest that has not ended for good; 0: there is none."""
+    """Thread of its nearest ancestor that has not ended for good; 0: there is none."""
     first: str = ""
-    """What the first of its family is called, or was."""
+    """The name of the first of its family."""
     ending: bool = False
-    """It is being ended with its family: it may start nobody."""
+    """It is being ended with its family: it may start nothing."""
     over: bool = False
-    """It has ended, as we heard, and is there to be restarted only."""
+    """It has ended, as the kernel told, and is kept only to be restarted."""
     told: int = 0
-    """The last signal this incarnation was sent on request, by which programs end; 0: none."""
+    """The last signal that ends programs, sent to this incarnation on request; 0: none."""
 
     def successor(self, to: "Child") -> None:
-        """Go on where *to*, our predecessor, was: what is known of how it fared, and whose it is."""
+        """Take over from *to*, our predecessor, its history and its family."""
         self.short_runs, self.restarts = to.short_runs, to.restarts + 1
         self.family, self.part, self.first, self.parent = to.family, to.part, to.first, to.parent
 
 
 class State(msgspec.Struct, array_like=True):
-    """What outlives this server, in its estate."""
+    """The part of the server's state that outlives it, in its estate."""
 
     children: list[Child]
     exits: dict[int, Exit]
 
 
 def essence(child: Child) -> Child:
-    """Return what must be remembered of *child*."""
+    """Return the part of *child* that must be remembered."""
     if child.spec.restart != "never":
         return child
     spec = msgspec.structs.replace(child.spec, argv=(), environ=())

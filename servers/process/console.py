@@ -1,14 +1,14 @@
 """The operators' console: a socket for people's tools, so that `exo run` needs neither ZeroMQ nor a gate.
 
-Each connection is a conversation of JSON packets (SOCK_SEQPACKET, `servers.process.requests`); the descriptors a
-program is to start with come along with the request. Who may speak is decided by SO_PEERCRED; somebody whose uid
-programs may have too shows the operators' secret in the first packet, as hexadecimal digits in the field "secret".
+Each connection is a conversation of JSON packets (SOCK_SEQPACKET, `servers.process.requests`); the descriptors of
+a program come with the request that starts it. SO_PEERCRED decides who may speak. An operator whose uid programs
+may have too shows the operators' secret in the first packet, as hexadecimal digits in the field "secret".
 
-What a connection runs ends with the connection, unless it was detached. A replacement that was neither kept nor
-called off is called off then. Arguments and environ that are too long for a packet, or no text, come as a file: a
+The programs of a connection end with it, unless they were detached. A replacement that was neither kept nor
+called off is called off then. Arguments and environ that are too long for a packet, or not text, come as a file: a
 descriptor whose role is ARGUMENTS.
 
-Whatever comes, it is answered or dropped, and nobody else notices. Connections that run nothing are idle: there are
+Whatever arrives is answered or dropped, without effect on others. Connections that run nothing are idle: there are
 IDLE_CONNECTIONS at most, for IDLE_SECONDS; then the oldest is dropped.
 """
 
@@ -52,13 +52,13 @@ MAX_PROGRAM = MAX_TRAP_BYTES - 4096
 IDLE_CONNECTIONS = 64
 IDLE_SECONDS = 30.0
 MAX_STRANGERS = 16
-"""Connections that have yet to show the secret; one more, and the oldest is dropped."""
+"""Connections that have yet to show the secret; for one more, the oldest is dropped."""
 STRANGER = (
     "programs of this system have your uid too: show the operators' secret, which 'operator' in the run directory "
     "holds for those who may read it"
 )
 NO_DESCRIPTORS = 0.1
-"""Seconds until somebody is let in again, when there was no descriptor left for it."""
+"""Seconds until connections are accepted again, after descriptors ran out."""
 _CREDENTIALS = struct.Struct("iII")
 _DECODER = msgspec.json.Decoder(Request)
 
@@ -69,28 +69,28 @@ class Console:
     """The listening socket, and the connections that run nothing."""
 
     def __init__(self, server: "Keeper", replacements: "Replacements", descriptor: int) -> None:
-        """Let operators in through *descriptor*."""
+        """Accept operators at the listening socket *descriptor*."""
         self.server = server
         self.replacements = replacements
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
         self._strangers: deque[Conversation] = deque()
         self._idle: dict[Conversation, int] = {}
-        """Since when each is idle, the longest first."""
+        """Idle connections with the time since when, the longest first."""
         self.dropped = 0
-        """Connections that were dropped because they said nothing."""
+        """Connections that were dropped because they were idle."""
         self._listen()
 
     def _listen(self) -> None:
         self.server.server.watch(self._socket, self._accept)
 
     def _accept(self) -> None:
-        """Let in who waits and may."""
+        """Accept a waiting connection, if its uid may speak."""
         try:
             peer, _ = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        except OSError:  # no descriptor is left; one that idles may have it
+        except OSError:  # no descriptor is left: drop an idle connection for one
             self._drop_idle(1)
             self.server.server.unwatch(self._socket)
             self.server.server.after(NO_DESCRIPTORS, self._listen)
@@ -100,20 +100,22 @@ class Console:
         if uid in self.server.operators.uids:
             self._let_in(Conversation(self, peer, uid))
             return
-        refusal = {"error": f"uid {uid} is no operator of this system: see attach.operators in system.toml"}
-        with contextlib.suppress(OSError):  # it does not listen
+        refusal = {
+            "error": f"uid {uid} is not an operator of this system: see attach.operators in system.toml"
+        }
+        with contextlib.suppress(OSError):  # it does not read
             peer.send(_ENCODE(refusal))
         peer.close()
 
     def _let_in(self, conversation: "Conversation") -> None:
-        """Keep few connections of those who have shown nothing yet: programs may open them, too."""
+        """Keep few connections that have not shown the secret yet: programs may open them, too."""
         if conversation.is_stranger:
             self._strangers = deque([*(each for each in self._strangers if each.is_stranger), conversation])
         if len(self._strangers) > MAX_STRANGERS:
-            self._strangers.popleft().refuse("others wait to show the operators' secret, and came later")
+            self._strangers.popleft().refuse("too many connections wait to show the operators' secret")
 
     def idles(self, conversation: "Conversation") -> None:
-        """*conversation* runs nothing, from now on."""
+        """Note that *conversation* runs nothing, from now on."""
         self.busy(conversation)
         self._idle[conversation] = self.server.environment.host.now()
         if len(self._idle) == 1:
@@ -121,18 +123,18 @@ class Console:
         self._drop_idle(len(self._idle) - IDLE_CONNECTIONS)
 
     def busy(self, conversation: "Conversation") -> None:
-        """*conversation* runs something, or is over."""
+        """Note that *conversation* runs something, or is over."""
         self._idle.pop(conversation, None)
 
     def _look(self) -> None:
-        """Drop those who have been idle for too long; look again while there are others."""
+        """Drop connections that have been idle for too long; look again while there are others."""
         oldest = self.server.environment.host.now() - int(IDLE_SECONDS * 1e9)
         self._drop_idle(sum(since <= oldest for since in self._idle.values()))
         if self._idle:
             self.server.server.after(IDLE_SECONDS, self._look)
 
     def _drop_idle(self, count: int) -> None:
-        """Drop *count* of those who have been idle longest."""
+        """Drop the *count* connections that have been idle longest."""
         for conversation in list(self._idle)[: max(0, count)]:
             self.dropped += 1
             conversation.leave()
@@ -144,7 +146,7 @@ def _uid_of(peer: socket.socket) -> int:
 
 
 def _digits(text: str) -> bytes:
-    """Return the bytes that *text* spells; none where it spells none."""
+    """Return the bytes that *text* spells in hexadecimal; empty: it does not."""
     try:
         return bytes.fromhex(text)
     except ValueError:
@@ -152,7 +154,7 @@ def _digits(text: str) -> bytes:
 
 
 def _check_whole(flags: int) -> None:
-    """Raise ExoError when the host cut a request."""
+    """Raise ExoError when the host cut a request short."""
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         raise ExoError(f"a request has at most {MAX_REQUEST} bytes and {MAX_DESCRIPTORS} descriptors")
 
@@ -177,7 +179,7 @@ class Conversation:
         self._peer = peer
         self._child: Child | None = None
         self._awaits = 0
-        """How many programs, or families, it had ended that have not ended yet."""
+        """Programs, or families, that it asked to end and that have not ended yet."""
         self._replacement: Replacement | None = None
         self._uid = uid
         self.is_stranger = not self._server.operators.admits(uid, b"")
@@ -189,13 +191,13 @@ class Conversation:
             self._hear()
 
     def refuse(self, reason: str) -> None:
-        """Say why something was not done; a stranger has no second try."""
+        """Send the reason why a request was not done; a stranger has no second try."""
         self._say({"error": reason})
         if self.is_stranger:
             self.leave()
 
     def _knows(self, request: Request) -> bool:
-        """Whether whoever sends *request* is an operator, for all we know by now; once is enough."""
+        """Say whether the sender of *request* has shown, now or before, that it is an operator."""
         if self.is_stranger:
             self.is_stranger = not self._server.operators.admits(self._uid, _digits(request.secret))
         return not self.is_stranger
@@ -219,7 +221,7 @@ class Conversation:
             os.close(descriptor)
 
     def _answer(self, data: bytes, descriptors: list[int], flags: int) -> None:
-        """Do what *data* asks for, and say what came of it; *descriptors* are left where they are not used."""
+        """Do the request *data* and send the result; *descriptors* it does not use stay in the list."""
         try:
             _check_whole(flags)
             request = _DECODER.decode(data)
@@ -266,7 +268,7 @@ class Conversation:
                 return self._settle(request)
 
     def _end(self, end: End) -> None:
-        """End whom it names, and say so when the last of them has ended."""
+        """End the programs that it names, and tell when the last of them has ended."""
         if isinstance(end, EndFamily):
             children = self._server.end_family(end.name, end.grace)
         else:
@@ -293,7 +295,7 @@ class Conversation:
         self._idle()
 
     def _idle(self) -> None:
-        """Have the console know if this connection runs nothing, and waits for nothing."""
+        """Tell the console if this connection runs nothing, and waits for nothing."""
         if self._child is None and not self._awaits and not self._is_over:
             self._console.idles(self)
 
@@ -358,7 +360,7 @@ class Conversation:
             self.leave()
 
     def leave(self) -> None:
-        """The operator is gone, or sent away: end what it ran."""
+        """Close the connection of an operator that left or was sent away: end what it ran."""
         if self._is_over:
             return
         self._is_over, self.is_stranger = True, False
@@ -367,7 +369,9 @@ class Conversation:
         self._peer.close()
         if self._replacement is not None:
             made, self._replacement = self._replacement, None
-            self._console.replacements.call_off(made, "whoever asked for it left", lambda _why: None)
+            self._console.replacements.call_off(
+                made, "the operator that asked for it left", lambda _why: None
+            )
         if self._child is not None:
             child, self._child = self._child, None
             self._server.end(child)

@@ -1,7 +1,7 @@
-"""Who started whom, so that a program can be ended with all its descendants.
+"""Descent of programs, by which one can be ended with all its descendants.
 
-A child's parent is the program that started it, or, when that has ended for good, the parent of that: so everybody
-who came of a living program is found from it. Whose first has ended is found by what that was called.
+A child's parent is the program that started it, or, once that has ended for good, that one's parent. So every
+descendant of a living program is found from it. If the first of a family has ended, its name finds the family.
 """
 
 from collections.abc import Container, Iterable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Descent(NamedTuple):
-    """What a new program comes of; nothing: an operator, or a server of the topology, starts it."""
+    """The family and parent of a new program; empty: an operator, or a server of the topology, starts it."""
 
     part: int
     """The part of the processor its family has."""
@@ -23,24 +23,24 @@ class Descent(NamedTuple):
     first: str = ""
     parent: int = 0
     grace: float = MAX_GRACE
-    """Seconds from SIGTERM to SIGKILL that it may have: as many as who starts it."""
+    """Seconds from SIGTERM to SIGKILL that it may have: as many as its starter."""
 
     def give(self, child: "Child") -> None:
-        """Say it of *child*."""
+        """Enter it in the record of *child*."""
         child.spec.grace = min(child.spec.grace, self.grace)
         child.part, child.family = self.part, self.family or child.thread
         child.first, child.parent = self.first or child.spec.name, self.parent
 
 
 def pass_on(children: "Iterable[Child]", parent: int, to: int) -> None:
-    """Have the children of thread *parent* be those of *to*: its successor, or, when it ended, its own parent."""
+    """Give the children of thread *parent* to *to*: its successor, or, when it ended, its own parent."""
     for child in children:
         if child.parent == parent:
             child.parent = to
 
 
 def with_descendants(children: "Iterable[Child]", first: "Child") -> "list[Child]":
-    """Return *first* and all who came of it, parents before their children."""
+    """Return *first* and all its descendants, parents before their children."""
     below: dict[int, list[Child]] = {}
     for child in children:
         below.setdefault(child.parent, []).append(child)
@@ -53,11 +53,11 @@ def with_descendants(children: "Iterable[Child]", first: "Child") -> "list[Child
 def called(children: "Iterable[Child]", name: str, servers: "Container[str]" = ()) -> "list[Child]":
     """Return the program called *name* with its descendants. Raises NoSuchProgram; NoFamily for one of *servers*.
 
-    If the first of its family is or was called so, all of that; where nobody living is, all of which the first was.
+    The name of a family's first, living or not, stands for the whole family; a living program goes first.
     """
     if name in servers:
         raise NoFamily(
-            f"{name} is a server of the topology, which is of no family: 'exo kill {name}' sends it a signal, "
+            f"{name} is a server of the topology, and of no family: 'exo kill {name}' sends it a signal, "
             "'exo down' ends the system"
         )
     programs = [child for child in children if child.family]
@@ -68,7 +68,5 @@ def called(children: "Iterable[Child]", name: str, servers: "Container[str]" = (
         return [child for child in programs if child.family == living.family]
     found = [child for child in programs if child.first == name]
     if not found:
-        raise NoSuchProgram(
-            f"nobody is called {name!r} who was started here, nor is any descendant of one left"
-        )
+        raise NoSuchProgram(f"no program started here is called {name!r}, nor is there a descendant of one")
     return found

@@ -1,4 +1,4 @@
-"""How a program is ended: asked to by SIGTERM, given time for its handlers, and killed when that is over."""
+"""The end of a program: SIGTERM, time for its handlers, then SIGKILL."""
 
 import signal
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from servers.process.keeper import Keeper
 
 GRACE = 5.0
-"""Seconds from SIGTERM to SIGKILL, unless the program or who ends it says otherwise."""
+"""Seconds from SIGTERM to SIGKILL, unless the program or the request says otherwise."""
 MAX_GRACE = 3600.0
 ASK_TO_END = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL)
 END_NOBODY = (signal.SIGCONT, signal.SIGSTOP, signal.SIGTSTP, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH)
@@ -17,7 +17,7 @@ END_NOBODY = (signal.SIGCONT, signal.SIGSTOP, signal.SIGTSTP, signal.SIGCHLD, si
 def end(server: "Keeper", child: "Child", grace: float | None = None) -> float:
     """Have *child* end: at the latest after *grace* seconds (default: its own), at once for 0.
 
-    Returns at once, how many seconds it has. One that has ended already, and waits to be restarted, is gone then.
+    Returns at once, with the seconds it has. A child that has ended, and waits for its restart, is then gone.
     """
     if child.over:
         server.bury(child)
@@ -27,26 +27,26 @@ def end(server: "Keeper", child: "Child", grace: float | None = None) -> float:
         server.signal(child, signal.SIGKILL)
         return 0.0
     server.signal(child, signal.SIGTERM)
-    server.signal(child, signal.SIGCONT)  # one that is stopped hears of it, too
+    server.signal(child, signal.SIGCONT)  # a stopped program gets the signal, too
     thread = child.thread
     server.server.after(seconds, lambda: _kill(server, child, thread))
     return seconds
 
 
 def _kill(server: "Keeper", child: "Child", thread: int) -> None:
-    """Time is over: kill what is still the same incarnation."""
+    """Kill the child, at the end of its time, if it is still the same incarnation."""
     if server.is_there(child) and child.thread == thread:
         server.signal(child, signal.SIGKILL)
 
 
 def note(child: "Child", number: int = signal.SIGTERM) -> None:
-    """Note that *child* is sent signal *number*, because somebody who may asked for that, or the system ends."""
+    """Note that *child* is sent signal *number*, as an authorised caller asked for it, or the system ends."""
     if number not in END_NOBODY:
         child.told = number
 
 
 def as_asked(told: int, status: int, fault: int) -> bool:
-    """Say whether who ended so did what the signal *told* asked of it, and did not fail.
+    """Say whether a program that ended so obeyed the signal *told*, and did not fail.
 
     Asked to end, it may exit by itself, or be killed after its grace; of other signals it may only die.
     """

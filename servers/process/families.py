@@ -1,6 +1,6 @@
-"""Who belongs to whom: a program an operator started, and all its descendants, divide one part of the processor.
+"""Families of programs, as the scheduler is told of them: each divides one part of the processor.
 
-The scheduler is told, and told again while it does not answer; we never wait for it.
+The scheduler is told again as long as it does not answer; this server never waits for it.
 """
 
 from typing import TYPE_CHECKING
@@ -32,16 +32,16 @@ class Families:
     """The families of one process server's programs."""
 
     def __init__(self, server: "Keeper") -> None:
-        """Nobody is placed yet."""
+        """Start with nobody placed."""
         self._server = server
         self._environment = server.environment
         self._untold: dict[int, tuple[int, int, int]] = {}
-        """Thread to family, part and share, as the scheduler is still to hear."""
+        """Thread to family, part and share: what the scheduler does not know yet."""
         self._told: dict[int, Outgoing] = {}
         self._alarmed = False
 
     def find(self, spec: "ProgramSpec", spawner: int) -> Descent:
-        """Return what a program that *spawner* (0: an operator) starts comes of. Raises SpawnRefused."""
+        """Return the descent of a program that *spawner* (0: an operator) starts. Raises SpawnRefused."""
         own = Descent(max(spec.share, 1))
         if not spawner or thread_number(spawner) < FIRST_PROGRAM:
             return own
@@ -57,7 +57,7 @@ class Families:
             return Descent(1, thread, name, thread, GRACE)
         if parent.ending:
             raise SpawnRefused(
-                f"{parent.spec.name} is being ended with all its descendants: it may start nobody"
+                f"{parent.spec.name} is being ended with all its descendants: it may start nothing"
             )
         return Descent(parent.part, parent.family, parent.first, parent.thread, parent.spec.grace)
 
@@ -70,18 +70,18 @@ class Families:
         return (row.thread, row.uid, row.name) if row is not None else (thread, None, "")
 
     def place(self, child: "Child") -> None:
-        """Have the scheduler know of *child*, unless it is as it takes everybody to be."""
+        """Tell the scheduler of *child*, unless its placing is the default."""
         placed = (child.family, child.part, child.spec.share)
         if child.spec.share and placed != (child.thread, 1, 1):
             self._untold[child.thread] = placed
             self._tell()
 
     def forget(self, thread: int) -> None:
-        """*thread* ended."""
+        """Forget *thread*, which ended."""
         self._untold.pop(thread, None)
 
     def _tell(self) -> None:
-        """Send what is to be told, and look for the answers later."""
+        """Send the scheduler what it does not know yet, and look for the answers later."""
         scheduler = self._environment.kip.lookup("scheduler")
         for thread, placed in list(self._untold.items()) if scheduler else ():
             if thread not in self._told:
@@ -98,7 +98,7 @@ class Families:
             self._server.server.after(policy.ASK_AGAIN, self._hear)
 
     def _hear(self) -> None:
-        """Take in the answers; what was lost with a scheduler that ended is told to its successor."""
+        """Read the answers; what a scheduler that ended did not answer is told to its successor."""
         self._alarmed = False
         for thread, exchange in list(self._told.items()):
             if not exchange.done:

@@ -1,8 +1,8 @@
-"""Which servers answer: each is asked again and again, over the path its clients use, and never waited for.
+"""Heartbeats of servers: each server is asked again and again, over its clients' path, without waiting for it.
 
-Asked are the servers of the topology, and programs that were started with a heartbeat. One that answered once must
-go on answering, and so must its successors; one that never did may know nothing of this, and is left alone, unless
-it was started with a heartbeat. The rule is `kernel.abi.heartbeat`; the kernel watches us by the same.
+The servers of the topology are asked, and programs that were started with a heartbeat. A server that answered once
+must go on answering, and so must its successors. One that never did may know no heartbeats, and is left alone,
+unless it was started with one. The rule is in `kernel.abi.heartbeat`; the kernel watches this server by the same.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _WAITS = (Activity.WAITS, Activity.STOPPED)
 
 
 def ask(environment: "Environment", thread: int) -> "Outgoing | None":
-    """Send *thread* a question, and do not wait. None: it cannot be reached now."""
+    """Send *thread* a question, without waiting. None: it cannot be reached now."""
     try:
         return environment.thread.core.post(
             thread, Message(Label.HEARTBEAT), PacketKind.CALL, timed=False, accepts=0
@@ -36,7 +36,7 @@ def ask(environment: "Environment", thread: int) -> "Outgoing | None":
 
 
 def has_answered(environment: "Environment", question: "Outgoing") -> bool:
-    """Say whether the answer is there, whatever it is."""
+    """Say whether an answer is there, whatever it says."""
     if not question.done:
         environment.thread.core.pump_link(question.link)
     return question.done and question.error is None
@@ -46,12 +46,12 @@ class Pulse:
     """One server that is asked."""
 
     def __init__(self, thread: int, *, expected: bool) -> None:
-        """Nobody asked *thread* yet; *expected*: it must answer, for its predecessor did."""
+        """Watch *thread*, not asked yet; *expected*: it must answer, because its predecessor did."""
         self.thread = thread
         self.expected = expected
         self.question: Outgoing | None = None
         self.due = 0
-        """When its answer is."""
+        """When its answer is due."""
         self.silence = Silence(starting=True)
 
     @property
@@ -61,16 +61,16 @@ class Pulse:
 
 
 class Heartbeats:
-    """Asks them all."""
+    """The watch over all servers that are asked."""
 
     def __init__(self, server: "Keeper", end: "Callable[[Child, str], None]") -> None:
-        """Ask who *server* answers for; *end* is called with one that is to be ended, and why."""
+        """Ask the programs that *server* answers for; *end* is called with one to be ended, and the reason."""
         self._server = server
         self._environment = server.environment
         self._end = end
         self._pulses: dict[str, Pulse] = {}
         self._expected = 0
-        """When the next beat was to be: one that comes late says that we are starved ourselves."""
+        """Due time of the next beat: if that comes late, this server is starved itself."""
         self._late = False
 
     def start(self) -> None:
@@ -78,7 +78,7 @@ class Heartbeats:
         self._beat()
 
     def _beat(self) -> None:
-        """Ask whom it is time to ask, and look at those whose answer is due."""
+        """Ask the servers whose turn it is, and look at those whose answer is overdue."""
         now, watched = self._environment.host.now(), self._server.watched()
         self._late = now - self._expected > LOOK
         for name in self._pulses.keys() - watched.keys():
@@ -100,7 +100,7 @@ class Heartbeats:
             if now >= pulse.due:
                 pulse.question, pulse.due = ask(self._environment, child.thread), now + BEAT
         elif pulse.question.done:
-            pulse.question = None  # it ended meanwhile, of which we shall hear
+            pulse.question = None  # it ended meanwhile, which the kernel will tell
         elif pulse.expected and now >= pulse.due:
             self._look(child, pulse)
 
@@ -121,7 +121,7 @@ class Heartbeats:
     def _waits_for_others(self, child: "Child") -> bool:
         """Say whether *child* may be waiting for a server that it calls, which runs, or does not answer itself.
 
-        Or for our question: where we get no processor in time, neither may who sends our messages.
+        Or for our question: if this server lacks the processor, so may the threads that carry its messages.
         """
         if self._late:
             return True
@@ -134,17 +134,17 @@ class Heartbeats:
 
 
 class Answers:
-    """Our answers to the kernel, which asks us: a message through our own end point has come round."""
+    """This server's answers to the kernel: each is a message that came round through its own end point."""
 
     def __init__(self, server: "Keeper") -> None:
-        """Say that we are there, so that the kernel asks from now on."""
+        """Acknowledge, so that the kernel asks from now on."""
         self._server = server
         self._environment = server.environment
         self._question: Outgoing | None = None
         self._acknowledge()
 
     def asked(self) -> None:
-        """The kernel asks: send ourselves the same, unless that is under way."""
+        """Send this server a message, at the kernel's question, unless one is under way."""
         if self._question is None:
             self._question = ask(self._environment, self._environment.thread.id)
             if self._question is not None:
@@ -162,4 +162,4 @@ class Answers:
         try:
             self._environment.sys.acknowledge(KERNEL_ENVIRONMENTS)
         except TrapRefused:
-            return  # we are no root task of its topology: it does not ask
+            return  # not a root task of the topology: the kernel does not ask

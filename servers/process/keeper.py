@@ -1,4 +1,4 @@
-"""The process server, as its parts see it: each is given this, and asks it for what it does not do itself."""
+"""The process server, as its parts see it: each part is given this, and asks it for the rest."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from servers.process.children import Child
 
 
 class Keeper(Protocol):
-    """Who keeps the account of all programs."""
+    """The keeper of the account of all programs."""
 
     environment: Environment
     server: Server
@@ -21,7 +21,7 @@ class Keeper(Protocol):
     operators: Operators
 
     def child(self, thread: int) -> Child | None:
-        """Return who has *thread*, or had it and is to be restarted."""
+        """Return the program that has *thread*, or had it and is to be restarted."""
 
     def named(self, name: str) -> Child:
         """Return the program called *name*. Raises NoSuchProgram."""
@@ -30,16 +30,16 @@ class Keeper(Protocol):
         """Say whether *child* has not ended for good."""
 
     def watched(self) -> dict[str, Child]:
-        """Return who must answer a heartbeat, by name."""
+        """Return the programs that must answer heartbeats, by name."""
 
     def calls(self, name: str) -> tuple[str, ...]:
         """Return the servers that *name* may wait for."""
 
     def keep(self) -> str:
-        """Write down everything that a successor has to know; return why that cannot be, if it cannot."""
+        """Write down everything that a successor must know; return why that failed, or ""."""
 
     def bury(self, child: Child) -> None:
-        """Have *child*, which has ended, not be restarted: it is gone."""
+        """Give up the restart of *child*, which has ended: it is gone."""
 
     def signal(self, child: Child, signal: int) -> None:
         """Send a host signal; to one that just ended it is no error."""
@@ -63,7 +63,7 @@ class Keeper(Protocol):
         """Start the successor of a program that ended; if that cannot be now, later."""
 
     def end(self, child: Child, grace: float | None = None) -> float:
-        """End a program for good, in *grace* seconds, or those it was started with. Returns them."""
+        """End a program for good, in *grace* seconds, or those it was started with. Return the seconds."""
 
     def end_family(self, name: str, grace: float | None = None) -> list[Child]:
         """End a program and all its descendants for good; return them. Raises NoSuchProgram, NoFamily."""

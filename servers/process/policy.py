@@ -1,4 +1,4 @@
-"""The process server's decisions: names, and when what ended is started again. Pure."""
+"""The process server's decisions: names, and restarts. Pure."""
 
 from collections.abc import Collection, Mapping
 from pathlib import PurePath
@@ -10,13 +10,13 @@ from kernel.abi.program import ProgramKind
 from libexo.errors import OperationRefused
 
 MIN_RUN_TIME = 1.0
-"""Seconds after which a program's end counts as bad luck; one that ends sooner will likely do so again."""
+"""Seconds after which an end counts as bad luck; after a shorter run the next one is likely to be short, too."""
 FIRST_DELAY = 0.0
 """Seconds before a restart after a long enough run: clients are waiting."""
 BACKOFF_DELAY = 0.05
 """Seconds before the restart after a short run; doubled at each further one."""
 MAX_DELAY = 5.0
-"""The longest delay: somebody who repairs the cause should not have to wait long."""
+"""The longest delay: an operator who repairs the cause should not have to wait long."""
 ASK_AGAIN = 0.05
 """Seconds until a server that is being restarted is asked again."""
 FAMILY_INTERVAL = 0.2
@@ -28,7 +28,7 @@ WAIT_MEMORY = 256
 
 
 class ProcessRefused(OperationRefused):
-    """The base of what the server refuses for."""
+    """The base of the process server's refusals."""
 
 
 class SpawnRefused(ProcessRefused):
@@ -52,7 +52,7 @@ class NameTaken(ProcessRefused):
 
 
 class TooManyWaits(ProcessRefused):
-    """The caller waits for as much as it may."""
+    """The caller waits for as many as it may."""
 
 
 class CannotReplace(ProcessRefused):
@@ -70,7 +70,7 @@ def must_restart(rule: str, status: int) -> bool:
 
 def delay(short_runs: int) -> float:
     """Return how long to wait before a restart after *short_runs* short runs in a row, in seconds."""
-    doublings = min(short_runs - 1, 64)  # by then it is the longest, and no number too large
+    doublings = min(short_runs - 1, 64)  # by then it is the longest delay, and a small number
     return min(MAX_DELAY, BACKOFF_DELAY * 2**doublings) if short_runs else FIRST_DELAY
 
 
@@ -80,7 +80,7 @@ def lasted(ran: float, short_runs: int) -> bool:
 
 
 class Pace:
-    """How fast the programs of one family are restarted, all together."""
+    """The rate of restarts in one family, all its members together."""
 
     def __init__(self) -> None:
         """Start with none restarted."""
@@ -88,7 +88,7 @@ class Pace:
         """When all restarts so far would have been due, one after another."""
 
     def delay(self, now: float, wanted: float) -> float:
-        """Return how long the next restart waits that would come in *wanted* seconds, and count it."""
+        """Return how long a restart that wants to come in *wanted* seconds must wait, and count it."""
         self._full = max(self._full, now) + FAMILY_INTERVAL
         return max(wanted, self._full - FAMILY_BURST * FAMILY_INTERVAL - now)
 
@@ -96,7 +96,7 @@ class Pace:
 def choose_thread(taken: Collection[int], last: int) -> int:
     """Return a thread number for a program's further thread: the first free one after *last*, round and round.
 
-    A number is used again as late as possible, because who knew its last bearer may still use that id. Raises
+    A number is used again as late as possible, as others may still use the id of its last bearer. Raises
     ThreadRefused when there is none.
     """
     span = MAX_THREADS - FIRST_PROGRAM
@@ -108,7 +108,7 @@ def choose_thread(taken: Collection[int], last: int) -> int:
 
 
 def check_budget(limits: Mapping[str, int]) -> None:
-    """Raise SpawnRefused where an operator cannot give these *limits*: no program gets more than a server has."""
+    """Raise SpawnRefused if an operator cannot give these *limits*: no program gets more than a server has."""
     try:
         chosen = named(limits)
     except ValueError as error:
@@ -121,7 +121,7 @@ def check_budget(limits: Mapping[str, int]) -> None:
 
 
 def choose_name(kind: int, program: str, taken: Collection[str]) -> str:
-    """Return a free name for *program*: its last part, with a number behind where that is taken."""
+    """Return a free name for *program*: its last part, with a number if that is taken."""
     if kind == ProgramKind.SERVER:
         stem = program.partition(":")[0].rpartition(".")[2]
     else:

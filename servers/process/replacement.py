@@ -1,7 +1,7 @@
-"""A server of the topology is replaced by another program, while everybody goes on.
+"""Replacement of a server of the topology by another program, while its clients go on.
 
 The old one is ended, and the new one is its successor: it has its thread number, its name, its capabilities, and
-what lies in its estate. It is *tried* until who asked for it says that it answers. When it ends before that, or is
+its estate. It is *tried* until the operator confirms that it answers. When it ends before that, or is
 called off, what ran before is put back.
 """
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from servers.process.keeper import Keeper
 
 Tell = Callable[[str], None]
-"""Takes what happened, in words; empty: what was asked for."""
+"""Takes the outcome, in words; empty: success."""
 
 
 def spec_of(name: str, server: ServerConfig) -> ProgramSpec:
-    """Return what the topology says that server *name* runs."""
+    """Return the program that the topology names for server *name*."""
     kind = ProgramKind.PYTHON if server.is_file else ProgramKind.SERVER
     return ProgramSpec(int(kind), server.argv, name, share=0, restart=server.restart)
 
@@ -42,17 +42,17 @@ class Replacement:
         self.roles = roles
         self.back = Back.SAME
         self.tried: Child | None = None
-        """The new one, once it was started."""
+        """The new program, once it was started."""
         self.began: Tell = _nothing
-        """Is told when the new one was started, or why it was not."""
+        """Called when the new one was started, or with the reason why it was not."""
         self.over: Tell = _nothing
-        """Is told when the old one is back, and why."""
+        """Called with the reason when the old one is back."""
         self.why = ""
         """Why it is called off."""
 
 
 def _nothing(_text: str) -> None:
-    """Tell nobody."""
+    """Ignore the outcome."""
 
 
 class Replacements:
@@ -71,14 +71,14 @@ class Replacements:
         roles: tuple[int, ...],
         began: Tell,
     ) -> Replacement:
-        """End server *name*, and start *spec* in its place, or, None, what the topology says.
+        """End server *name*, and start *spec* in its place; None: what the topology names.
 
-        *began* is told when that was started, or why not. Raises CannotReplace, NoSuchProgram.
+        *began* is called when that was started, or with the reason. Raises CannotReplace, NoSuchProgram.
         """
         config = self._server.topology.server.get(name)
         if config is None or config.start == "attach" or "factory" in config.holds:
             raise CannotReplace(
-                f"{name} cannot be replaced: servers can, which the topology starts, and which hold no factory"
+                f"{name} cannot be replaced: only servers that the topology starts, and that hold no factory, can"
             )
         if name in self._under_way:
             raise CannotReplace(f"{name} is being replaced already")
@@ -92,7 +92,7 @@ class Replacements:
         return made
 
     def ended(self, child: "Child", exited: Exit) -> bool:
-        """Do what follows where *child*, which ended, was being replaced; say whether it was."""
+        """Go on with the replacement of *child*, which ended; say whether there was one."""
         made = self._under_way.get(child.spec.name)
         if made is None:
             return False
@@ -117,13 +117,13 @@ class Replacements:
         return True
 
     def keep(self, made: Replacement) -> str:
-        """The new one answers: it stays. Return why it does not, when it has ended meanwhile."""
+        """Keep the new one, which answers. Return why that fails when it has ended meanwhile."""
         if self._under_way.get(made.spec.name) is made and not made.why:
             del self._under_way[made.spec.name]
         return made.why
 
     def call_off(self, made: Replacement, why: str, over: Tell) -> None:
-        """Put back what ran before, because of *why*; *over* is told when that is done."""
+        """Put back what ran before, because of *why*; *over* is called when that is done."""
         if self._under_way.get(made.spec.name) is not made:
             over(made.why or "there is nothing to call off")
             return
@@ -132,7 +132,7 @@ class Replacements:
             self._server.signal(made.tried, 9)
 
     def _put_back(self, made: Replacement, child: "Child") -> None:
-        """Start what ran before as the successor of *child*; where that is refused now, later."""
+        """Start what ran before as the successor of *child*; if that is refused now, later."""
         changed = bool(made.roles) or made.back == Back.FIRST
         back = Back.BEFORE if changed else Back.SAME
         try:
@@ -147,5 +147,5 @@ class Replacements:
 
 
 def _how(exited: Exit) -> str:
-    """Return how something ended, in words."""
+    """Return how a program ended, in words."""
     return exited.text or (f"signal {-exited.status}" if exited.status < 0 else f"status {exited.status}")

@@ -1,4 +1,4 @@
-"""What people's tools ask of the operators' console, and what they are told: JSON, a packet each.
+"""Requests of people's tools at the operators' console, and the replies: JSON, a packet each.
 
 {"op": "run", "kind": 1, "argv": [...], "name": "", "environ": [[k, v]...], "share": 1, "restart": "never",
 "roles": [0, 1, 2, ...], "detach": false, "heartbeat": false, "grace": 5, "budget": {"threads": 4, ...}}
@@ -31,10 +31,10 @@ SignalNumber = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
 
 class Operator(msgspec.Struct, tag_field="op", forbid_unknown_fields=True, kw_only=True):
-    """What an operator asks for."""
+    """A request of an operator."""
 
     secret: str = ""
-    """In the first packet: the operators' secret, from who can read it."""
+    """In the first packet: the operators' secret, if the operator can read it."""
 
 
 class Run(Operator, tag="run"):
@@ -87,7 +87,7 @@ class Replace(Operator, tag="replace"):
 
 
 class Keep(Operator, tag="keep"):
-    """Let it stay."""
+    """Keep the new program."""
 
 
 class CallOff(Operator, tag="call_off"):

@@ -1,4 +1,4 @@
-"""When what ended is started again, and what is said of its end."""
+"""Restarts, and the reports of ends."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Restarts:
-    """How fast each family is restarted, all its members together."""
+    """The rate of restarts of each family, all its members together."""
 
     def __init__(self, environment: "Environment") -> None:
         """Start with none restarted."""
@@ -23,7 +23,7 @@ class Restarts:
         self._paces: dict[int, policy.Pace] = {}
 
     def plan(self, child: "Child", exited: "Exit") -> float:
-        """*child* ended so: say so, and return how long to wait before its restart, in seconds."""
+        """Report how *child* ended, and return how long to wait before its restart, in seconds."""
         now = self._environment.host.now()
         lasted = policy.lasted((now - child.started) / 1e9, child.short_runs)
         child.short_runs = 0 if lasted else child.short_runs + 1
@@ -34,7 +34,7 @@ class Restarts:
         return delay
 
     def bury(self, child: "Child", exited: "Exit", next_try: float | None) -> None:
-        """Say how *child* ended: a line for people, a record for programs."""
+        """Report how *child* ended: a line for people, a record for programs."""
         obituary = Obituary(
             name=child.spec.name,
             thread=child.thread,
@@ -49,6 +49,6 @@ class Restarts:
         sys.stderr.write(f"{obituary.line}\n{obituary.record}\n")
 
     def forget(self, child: "Child", others: "Iterable[Child]") -> None:
-        """*child* ended for good; with the last of its family goes the memory of how fast they were restarted."""
+        """Forget *child*, which ended for good; with the last of its family, forget its rate of restarts."""
         if all(other.family != child.family for other in others):
             self._paces.pop(child.family, None)

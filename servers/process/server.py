@@ -1,8 +1,8 @@
-"""The process server, the root task: starts programs, says how they ended, restarts what is to be restarted.
+"""The process server, the root task: starts programs, tells how they ended, restarts them by their rules.
 
-It holds a capability to every environment it started, and to the servers of the topology. When it is itself
-restarted it finds them among its capabilities; what it cannot find there, the programs it promised to restart,
-it keeps in its estate. Names are published by the kernel in the KIP, so they outlive it.
+It holds a capability to every environment it started, and to the servers of the topology. After its own restart
+it finds them among its capabilities. Programs it promised to restart may be missing there, so it
+keeps them in its estate. Names are published by the kernel in the KIP, so they outlive it.
 """
 
 import sys
@@ -49,10 +49,10 @@ class ProcessServer(Processes):
         self.server = Server(environment, self)
         self._factory = self._find_factory()
         booted, self.console = environment.sys.boot_info(self._factory)
-        """The listening socket that people's tools connect to, a descriptor of the host."""
+        """The listening socket for people's tools, a descriptor of the host."""
         self.topology = msgspec.json.decode(booted.topology, type=Topology)
         self.operators = booted.operators
-        """Who may speak through the console."""
+        """The operators, who may use the console."""
         self._children: dict[int, Child] = {}
         self._families = Families(self)
         self._restarts = Restarts(environment)
@@ -74,7 +74,7 @@ class ProcessServer(Processes):
         return self.start(program, [], (), spawner=self.call.sender).thread
 
     def wait(self, thread: int) -> Exit:
-        """Answer at once if it ended, else when it does."""
+        """Answer at once if it has ended, otherwise when it does."""
         if thread in self._exits.known:
             return self._exits.known[thread]
         if thread not in self._children:
@@ -85,7 +85,7 @@ class ProcessServer(Processes):
         return later
 
     def kill(self, thread: int, signal: int = 9) -> None:
-        """Send the signal, for the one who started it."""
+        """Send the signal, if the caller started it."""
         child = self._children.get(thread)
         if child is None:
             raise NoSuchProgram(f"thread {thread:#x}")
@@ -115,7 +115,7 @@ class ProcessServer(Processes):
         return thread
 
     def kernel_message(self, _sender: int, message: Message) -> None:
-        """Hear of deaths, and of servers that attached again."""
+        """Take note of ends, and of servers that attached again."""
         if message.label == Label.HEARTBEAT and self._answers is not None:
             self._answers.asked()
         if message.label == Label.SUCCEEDED:
@@ -139,7 +139,7 @@ class ProcessServer(Processes):
         if not spec.argv:
             raise SpawnRefused("no program: argv is empty")
         self._catch_up(spec.name)
-        # Those that are being restarted have no thread just now, and keep their names all the same.
+        # Programs that are being restarted have no thread just now, but keep their names.
         names = {*self.environment.kip.names(), *(child.spec.name for child in self._children.values())}
         names |= self.topology.server.keys()
         if spec.name in names:
@@ -185,12 +185,12 @@ class ProcessServer(Processes):
         for child in self._children.values():
             if child.spec.name == name:
                 return child
-        raise NoSuchProgram(f"nobody is called {name!r}")
+        raise NoSuchProgram(f"no program is called {name!r}")
 
     def end(self, child: Child, grace: float | None = None) -> float:
         """End a program for good: it is not restarted. It has *grace* seconds, or those it was started with.
 
-        Returns them. One that has ended already, and waits for its turn to be restarted, is gone at once.
+        Returns them. A program that has ended already, and waits to be restarted, is gone at once.
         """
         child.spec.restart = "never"
         self.keep()
@@ -199,7 +199,7 @@ class ProcessServer(Processes):
     def end_family(self, name: str, grace: float | None = None) -> list[Child]:
         """End a program and all its descendants for good; return them. Raises NoSuchProgram, NoFamily.
 
-        Each has *grace* seconds, or those it was started with; what they ask to start from now on is refused.
+        Each has *grace* seconds, or those it was started with; the programs they ask for from now on are refused.
         """
         ended = called(self._children.values(), name, self.topology.server)
         for child in ended:
@@ -209,10 +209,10 @@ class ProcessServer(Processes):
             ending.end(self, child, grace)
         return ended
 
-    # ------------------------------------------------------------------------------------ for what helps us
+    # ------------------------------------------------------------------------------------ for the parts
 
     def child(self, thread: int) -> Child | None:
-        """Return who has *thread*, or had it and is to be restarted."""
+        """Return the program that has *thread*, or had it and is to be restarted."""
         return self._children.get(thread)
 
     def is_there(self, child: Child) -> bool:
@@ -220,7 +220,7 @@ class ProcessServer(Processes):
         return self._children.get(child.thread) is child
 
     def watched(self) -> dict[str, Child]:
-        """Return who must answer a heartbeat, by name."""
+        """Return the programs that must answer heartbeats, by name."""
         return {child.spec.name: child for child in self._children.values() if self._is_watched(child)}
 
     def _is_watched(self, child: Child) -> bool:
@@ -233,12 +233,12 @@ class ProcessServer(Processes):
         return server.calls if server is not None else tuple(self.topology.server)
 
     def watch_over(self) -> None:
-        """Ask the servers from now on whether they answer, and have the kernel ask us."""
+        """Start to ask servers for heartbeats, and have the kernel ask this one."""
         Heartbeats(self, self._give_up_on).start()
         self._answers = Answers(self)
 
     def _give_up_on(self, child: Child, why: str) -> None:
-        """End one that does not answer."""
+        """End a program that does not answer."""
         try:
             self.environment.sys.environment_destroy(child.handle, why)
         except TrapRefused as refused:
@@ -263,25 +263,25 @@ class ProcessServer(Processes):
         return child
 
     def _catch_up(self, name: str) -> None:
-        """Hear now of the end of who was called *name*: the kernel shows it to everybody before it tells us."""
+        """Take note now of the end of *name*: the kernel shows it to all before it tells this server."""
         for child in [child for child in self._children.values() if child.spec.name == name]:
             self._look_at(child)
 
     def _look_at(self, child: Child) -> None:
-        """Hear of the end of *child*, if the kernel shows it."""
+        """Take note of the end of *child*, if the kernel shows it."""
         shown = self.environment.sys.inspect(child.handle)
         if not shown.count:
             text = shown.text.removeprefix(child.spec.name).removeprefix(": ")
             self._ended(child.thread, Exit(shown.status, shown.fault, text))
 
     def _undo(self, child: Child) -> None:
-        """End *child*, which nobody knows of yet."""
+        """End *child*, of which nobody knows yet."""
         del self._children[child.thread]
         self._give_up_on(child, "")
         self.environment.sys.drop(child.handle)
 
     def _ended(self, thread: int, exited: Exit) -> None:
-        """A program ended: tell those who wait, and start it again if that is its rule."""
+        """Report the end of a program to those who wait, and start it again if that is its rule."""
         child = self._children.get(thread)
         if child is None or child.over:
             return
@@ -291,7 +291,7 @@ class ProcessServer(Processes):
         self._waiting.ended(thread, exited)
         is_ending = self.environment.kip.state == SystemState.ENDING
         if is_ending:
-            ending.note(child)  # the kernel told everybody
+            ending.note(child)  # the kernel told all
         if self.replacements.ended(child, exited):
             pass
         elif not is_ending and policy.must_restart(child.spec.restart, exited.status):
@@ -304,7 +304,7 @@ class ProcessServer(Processes):
         self.keep()
 
     def _gone(self, child: Child) -> None:
-        """*child* ended for good."""
+        """Forget *child*, which ended for good."""
         del self._children[child.thread]
         pass_on(self._children.values(), child.thread, child.parent)
         self.environment.sys.drop(child.handle)
@@ -333,7 +333,7 @@ class ProcessServer(Processes):
             self.bury(child)
             return
         if self.replacements.ended(child, Exit(0)):
-            return  # it was asked for while this one waited for its turn
+            return  # a replacement was asked for meanwhile
         try:
             self.succeed(child, child.spec)
         except SpawnRefused as refused:
@@ -361,7 +361,7 @@ class ProcessServer(Processes):
         return successor
 
     def _succeeded(self, thread: int, heir: int) -> None:
-        """A server that starts by attaching is back: our capability is to its new incarnation."""
+        """Note that a server that attaches by itself is back: our capability is to its new incarnation."""
         child = self._children.pop(thread, None)
         if child is not None:
             child.thread, child.started, child.over = heir, self.environment.host.now(), False
@@ -398,7 +398,7 @@ class ProcessServer(Processes):
         self._children.update((child.thread, child) for child in known.children if child.handle in held)
         self._exits.known.update(known.exits)
         for child in self._children.values():
-            child.over = False  # we have yet to hear of it
+            child.over = False  # its end is to be noted again
             if child.family:
                 self._families.place(child)
             if child.ending:
@@ -409,7 +409,7 @@ class ProcessServer(Processes):
         return server is not None and server.start == "attach"
 
     def keep(self) -> str:
-        """Write everybody down, for a successor; return why there is no memory for it, or ""."""
+        """Write all programs down, for a successor; return why there is no memory for it, or ""."""
         return self._book.keep(
             State([essence(child) for child in self._children.values()], self._exits.known)
         )

@@ -1,8 +1,8 @@
-"""Who waits for which program to end, and what that costs them.
+"""Callers that wait for programs to end, and the charges for it.
 
 A `wait` that is not answered yet is held here for its caller, and charged to the caller's budget. When the caller
-ends it is forgotten: of programs this server started it hears that; others, who attached by themselves, are looked
-for when many wait.
+ends it is forgotten. The kernel reports the ends of programs this server started; others, which attached by
+themselves, are checked when many wait.
 """
 
 from collections import Counter
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from servers.process.api import Exit
 
 _MANY = 64
-"""After so many more than there were, those of the dead are looked for."""
+"""Growth of the number of waiters after which those of the dead are searched for."""
 
 
 class Waiter(NamedTuple):
-    """Somebody who waits."""
+    """A caller that waits."""
 
     home: int
-    """First thread of its environment; 0: an operator, whom nothing is charged."""
+    """First thread of its environment; 0: an operator, who is not charged."""
     tell: "Callable[[Exit], None]"
 
 
 class Waiting:
-    """Everybody who waits, by the thread whose end is waited for."""
+    """All waiters, by the thread whose end they wait for."""
 
     def __init__(self, environment: "Environment") -> None:
-        """Start with nobody: who waited at a predecessor asks again."""
+        """Start with none: callers of a predecessor ask again."""
         self._environment = environment
         self._for: dict[int, list[Waiter]] = {}
         self._of: Counter[int] = Counter()
         self._look_at = _MANY
 
     def add(self, thread: int, tell: "Callable[[Exit], None]", caller: int = 0) -> None:
-        """Have *tell* called when *thread*'s environment ended, for thread *caller*. Raises TooManyWaits."""
+        """Call *tell* when *thread*'s environment has ended, for thread *caller*. Raises TooManyWaits."""
         home = self._home(caller) if caller else 0
         if home:
             self._charge(home, 1)
@@ -50,7 +50,7 @@ class Waiting:
         self._for.setdefault(thread, []).append(Waiter(home, tell))
 
     def ended(self, thread: int, exited: "Exit") -> None:
-        """Tell who waited for *thread*, which ended itself: what it waited for, nobody waits for any more."""
+        """Tell those who waited for *thread*, which ended, and forget its own waits."""
         waiters = self._for.pop(thread, [])
         for home, count in Counter(waiter.home for waiter in waiters if waiter.home).items():
             self._charge(home, -count)
@@ -60,13 +60,13 @@ class Waiting:
             self._forget({thread})
 
     def _home(self, caller: int) -> int:
-        """Return the first thread of the environment of *caller*; 0 when it is gone."""
+        """Return the first thread of the environment of *caller*; 0: it is gone."""
         row = self._environment.kip.thread(caller)
         found = self._environment.kip.environment(row.environment) if row is not None else None
         return found.thread if found is not None else 0
 
     def _charge(self, home: int, more: int) -> None:
-        """Say how many waits are held for *home* now. Raises TooManyWaits."""
+        """Charge *home* for *more* waits. Raises TooManyWaits."""
         try:
             self._environment.sys.charge(home, Item.WAITS, self._of[home] + more)
         except TrapRefused as refused:
@@ -75,7 +75,7 @@ class Waiting:
         self._of[home] += more
 
     def _look(self) -> None:
-        """Forget those whose environments are gone."""
+        """Forget waiters whose environments are gone."""
         rows = self._environment.kip.environments()
         living = {row.thread for row in rows if row.state != EnvironmentState.DEAD}
         self._forget(self._of.keys() - living)
@@ -91,10 +91,10 @@ class Waiting:
 
 
 class Exits:
-    """How the last programs ended, for those who ask late."""
+    """The exits of the last programs, for callers that ask late."""
 
     def __init__(self, most: int) -> None:
-        """Remember *most* of them; where there are more, the oldest of who started most of them goes."""
+        """Remember *most* of them; beyond, the starter with most of them loses its oldest."""
         self.known: dict[int, Exit] = {}
         """By thread, oldest first."""
         self._spawners: dict[int, int] = {}

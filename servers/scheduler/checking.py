@@ -1,4 +1,4 @@
-"""What a policy says, checked: a plan that the kernel would refuse is refused where its author finds it."""
+"""Plans of policies, checked: a plan that the kernel would refuse is refused where its author finds it."""
 
 import traceback
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from servers.scheduler.policy import Policy, RoundRobin
 
 
 class BadPlan(Exception):
-    """A policy's plan means nothing; the text says whose, where, and why."""
+    """A policy's plan is invalid; the text names the policy, the place, and the reason."""
 
 
 class Checked:
-    """A policy of anybody's. While what it says means nothing, round robin is in force in its place."""
+    """Any policy, checked. While its plans are invalid, round robin is in force instead."""
 
     def __init__(self, policy: Policy) -> None:
         """Ask *policy*."""
@@ -22,10 +22,10 @@ class Checked:
         self.refused = ""
         """Why its last plan was refused; empty: it was not."""
         self.traceback = ""
-        """Where it was, if the policy raised."""
+        """The traceback, if the policy raised."""
 
     def plan(self, shares: Mapping[int, int]) -> list[tuple[int, int]]:
-        """Return what the policy says, if that is a plan, and round robin otherwise."""
+        """Return the policy's plan if that is valid, and round robin otherwise."""
         self.traceback = ""
         try:
             plan = self._ask(shares)
@@ -42,17 +42,17 @@ class Checked:
             return check(plan, shares)
         except BadPlan as bad:
             raise BadPlan(f"{_place(self._policy)}: {bad}") from None
-        except Exception as error:  # noqa: BLE001 - a policy is anybody's code
+        except Exception as error:  # noqa: BLE001 - a policy may be any code
             self.traceback = "".join(traceback.format_exception(error, limit=-8))
             raise BadPlan(f"{_place(self._policy)} raised {type(error).__name__}: {error}") from None
 
 
 def check(plan: Any, shares: Mapping[int, int]) -> list[tuple[int, int]]:  # noqa: ANN401 - whatever it is
-    """Return *plan* if it is one for the families of *shares*. Raises BadPlan."""
+    """Return *plan* if it is valid for the families of *shares*. Raises BadPlan."""
     if not isinstance(plan, Sequence) or isinstance(plan, str | bytes):
         raise BadPlan(f"a plan is a list of (thread, microseconds), not {plan!r:.100}")
     if shares and not plan:
-        raise BadPlan("the plan is empty, and nobody would run")
+        raise BadPlan("the plan is empty, and nothing would run")
     if len(plan) > MAX_SLICES:
         raise BadPlan(f"the plan has {len(plan)} slices, at most {MAX_SLICES} fit")
     return [_slice(each, shares) for each in plan]
@@ -63,7 +63,7 @@ def _slice(each: Any, shares: Mapping[int, int]) -> tuple[int, int]:  # noqa: AN
         raise BadPlan(f"a slice is (thread, microseconds), two whole numbers, not {each!r:.100}")
     thread, length = each
     if thread not in shares:
-        raise BadPlan(f"it gives a slice to {thread}, which is no thread of those it was asked to plan")
+        raise BadPlan(f"it gives a slice to {thread}, which is not among the threads it was asked to plan")
     if not MIN_SLICE_US <= length <= MAX_SLICE_US:
         raise BadPlan(
             f"it gives {show_thread(thread)} a slice of {length} us, not {MIN_SLICE_US} to {MAX_SLICE_US}"
@@ -72,7 +72,7 @@ def _slice(each: Any, shares: Mapping[int, int]) -> tuple[int, int]:  # noqa: AN
 
 
 def _place(policy: Policy) -> str:
-    """Return whose `plan` it is, and where that stands."""
+    """Return the name of the policy's `plan`, and its place in the source."""
     name = f"{type(policy).__name__}.plan"
     code = getattr(getattr(policy, "plan", None), "__code__", None)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name

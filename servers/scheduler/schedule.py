@@ -1,15 +1,15 @@
-"""X.2's Schedule: what the scheduler server answers to label 0x1234. Who may change what, and to what.
+"""X.2's Schedule: the scheduler server's answers to label 0x1234, with their rules of privilege.
 
-- *Who may.* Servers, which are what X.2 calls privileged, and every thread in the space of the X.2 scheduler of the
-  destination, as the kernel interface page names it. Others get error 1.
-- *Nobody gives more than it has.* A priority, or sensitive priority, above the caller's own is error 5. Servers
+- *Privilege.* Servers, which X.2 calls privileged, and every thread in the space of the destination's X.2
+  scheduler, as the kernel interface page names it, may schedule. Others get error 1.
+- *Bounds.* A priority, or sensitive priority, above the caller's own is error 5. Servers
   have the highest.
-- *All or nothing.* What is refused has changed nothing.
-- A destination that does not exist is no error but a state: dead. What can be no thread's id is error 2.
-- *Interrupt threads* can be named, by servers. What is said of one is kept, and told back; its messages come when
-  they come, for it uses no processor, and it cannot be moved to one (error 5).
+- *All or nothing.* A refused request has changed nothing.
+- A destination that does not exist is not an error but a state: dead. A word that is no thread's id is error 2.
+- *Interrupt threads* can be named, by servers. Their settings are kept, and told back; their messages come when
+  they come, as they use no processor, and they cannot be moved to one (error 5).
 
-What is said holds for the destination's environment: its threads share slices.
+Settings hold for the destination's environment: its threads share slices.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from libexo.kip import EnvironmentRow, ThreadRow
 from libexo.l4.format import controls
 from libexo.l4.format.constants import ErrInvalidParam, ErrInvalidThread, ErrNoMem, ErrNoPrivilege, ErrOk
 from libexo.l4.format.controls import UNCHANGED, PreemptionControl, TimeControl
-from servers.scheduler.policy import DEFAULT_PRIORITY, MAX_PRIORITY, QUANTUM_US, Standing
+from servers.scheduler.policy import DEFAULT_PRIORITY, MAX_PRIORITY, QUANTUM_US, Settings
 
 _STATES: Final = {
     EnvironmentState.STARTING: controls.SCHEDRESULT_INACTIVE,
@@ -52,8 +52,8 @@ class ScheduleRefused(OperationRefused):
         self.code = code
 
 
-class Wanted(NamedTuple):
-    """What a request asks for; None: leave it unchanged."""
+class Request(NamedTuple):
+    """The wishes of a request; None: leave it unchanged."""
 
     times: TimeControl | None
     processor: int | None
@@ -61,18 +61,18 @@ class Wanted(NamedTuple):
     preemption: PreemptionControl | None
 
 
-def wanted(words: tuple[int, ...]) -> Wanted:
-    """Return what the four control *words* ask for. Raises ScheduleRefused."""
+def requested(words: tuple[int, ...]) -> Request:
+    """Return the wishes in the four control *words*. Raises ScheduleRefused."""
     time, processor, priority, preemption = (None if each == UNCHANGED else each for each in words)
     try:
         times = controls.lengths(time) if time is not None else None
     except ValueError as error:
         raise ScheduleRefused(ErrInvalidParam, str(error)) from error
     told = controls.preemption(preemption) if preemption is not None else None
-    return Wanted(times, processor, priority, told)
+    return Request(times, processor, priority, told)
 
 
-def check(request: Wanted, own: int, processors: int) -> None:
+def check(request: Request, own: int, processors: int) -> None:
     """Raise ScheduleRefused unless a caller of priority *own* may ask for that on so many *processors*."""
     asked = (request.priority, request.preemption.sensitive if request.preemption is not None else None)
     highest = max(each for each in (*asked, 0) if each is not None)
@@ -82,46 +82,46 @@ def check(request: Wanted, own: int, processors: int) -> None:
         raise ScheduleRefused(ErrInvalidParam, f"processor {request.processor} of {processors}")
 
 
-def apply(request: Wanted, standing: Standing, used: int | None) -> None:
-    """Change *standing* as asked for; its environment has *used* so much by now, in ns (None: it is not known)."""
+def apply(request: Request, settings: Settings, used: int | None) -> None:
+    """Change *settings* as requested; its environment has *used* so much by now, in ns (None: unknown)."""
     if request.times is not None:
         timeslice = request.times.timeslice
-        standing.slice_us = (
+        settings.slice_us = (
             MAX_SLICE_US if timeslice is None else min(max(timeslice, MIN_SLICE_US), MAX_SLICE_US)
         )
-        standing.limit(request.times.quantum, used)
+        settings.limit(request.times.quantum, used)
     if request.priority is not None:
-        standing.priority = request.priority
+        settings.priority = request.priority
     if request.preemption is not None:
-        standing.sensitive, standing.delay_us = request.preemption
+        settings.sensitive, settings.delay_us = request.preemption
 
 
 class Members(Protocol):
-    """The scheduler server, as Schedule sees it: its members, and what is said about each."""
+    """The scheduler server, as Schedule sees it: its members, and their settings."""
 
     environment: Environment
 
     @property
     def processors(self) -> int:
-        """How many there are."""
+        """The number of processors."""
 
     def row_of(self, thread: int) -> EnvironmentRow | None:
         """Return the environment of *thread*, any of its threads."""
 
-    def standing(self, thread: int) -> Standing:
-        """Return what was said about the environment of first thread *thread*."""
+    def settings(self, thread: int) -> Settings:
+        """Return the settings of the environment of first thread *thread*."""
 
     def planned(self, thread: int) -> int:
-        """Return how long the slices of *thread* are, in microseconds; 0: it has none."""
+        """Return the length of the slices of *thread*, in microseconds; 0: it has none."""
 
-    def change(self, thread: int, apply: Callable[[Standing], None]) -> None:
-        """Change what is said about *thread*, keep it, and plan anew. Raises ExoError: nothing is changed."""
+    def change(self, thread: int, apply: Callable[[Settings], None]) -> None:
+        """Change the settings of *thread*, keep them, and plan again. Raises ExoError: nothing is changed."""
 
     def migrate(self, thread: int, processor: int) -> None:
         """Move the environment of *thread* under *processor*. Raises TrapRefused."""
 
     def look(self) -> None:
-        """Bring the accounts of those up to date who run."""
+        """Bring the accounts of running members up to date."""
 
 
 class Schedule:
@@ -141,7 +141,7 @@ class Schedule:
             code = ErrOk
         except ScheduleRefused as refused:
             result, old, code = controls.SCHEDRESULT_ERROR, 0, refused.code
-        except ExoError:  # nothing changed, for it could not be kept over the server's death
+        except ExoError:  # nothing changed, as it could not be kept over the server's death
             result, old, code = controls.SCHEDRESULT_ERROR, 0, ErrNoMem
         return Message(controls.SCHEDULE_LABEL, (result, old, code))
 
@@ -150,30 +150,30 @@ class Schedule:
             raise ScheduleRefused(ErrInvalidParam, f"{len(message.words)} words: Schedule has five arguments")
         dest, *words = message.words
         if is_interrupt(dest):
-            return self._schedule_interrupt(sender, dest, wanted(tuple(words)))
+            return self._schedule_interrupt(sender, dest, requested(tuple(words)))
         if is_local(dest) or not USER_BASE <= thread_number(dest) < MAX_THREADS:
-            raise ScheduleRefused(ErrInvalidThread, f"{show_thread(dest)} can be no thread's id")
+            raise ScheduleRefused(ErrInvalidThread, f"{show_thread(dest)} is not the id of a thread")
         thread = self._kip.thread(dest)
         if thread is None:
             return controls.SCHEDRESULT_DEAD, 0
         self._check_privilege(sender, dest, thread.scheduler)
-        request = wanted(tuple(words))
+        request = requested(tuple(words))
         check(request, self._priority(sender), self._server.processors)
         return self._change(sender, thread, request)
 
-    def _schedule_interrupt(self, sender: int, dest: int, request: Wanted) -> tuple[int, int]:
-        """Keep what is said of an interrupt thread, which waits for its interrupt."""
+    def _schedule_interrupt(self, sender: int, dest: int, request: Request) -> tuple[int, int]:
+        """Keep the settings of an interrupt thread, which waits for its interrupt."""
         self._check_privilege(sender, dest, NIL_THREAD)
         check(request, self._priority(sender), processors=0)
-        said = self._server.standing(dest)
+        said = self._server.settings(dest)
         old = controls.time_control(
             controls.length_time(said.slice_us or None), controls.length_time(said.quantum_us)
         )
-        self._server.change(dest, lambda standing: apply(request, standing, None))
+        self._server.change(dest, lambda settings: apply(request, settings, None))
         return controls.SCHEDRESULT_WAITING, old
 
     def _check_privilege(self, sender: int, dest: int, told: int) -> None:
-        """Raise ScheduleRefused unless *sender* is a server, or of the space of the scheduler that was *told*."""
+        """Raise ScheduleRefused unless *sender* is a server, or in the space of *told*, the scheduler."""
         scheduler, caller = self._kip.thread(told), self._kip.thread(sender)
         same = caller is not None and scheduler is not None and caller.environment == scheduler.environment
         if thread_number(sender) >= FIRST_PROGRAM and not same:
@@ -183,10 +183,10 @@ class Schedule:
         if thread_number(sender) < FIRST_PROGRAM:
             return MAX_PRIORITY
         row = self._server.row_of(sender)
-        return self._server.standing(row.thread).priority if row is not None else DEFAULT_PRIORITY
+        return self._server.settings(row.thread).priority if row is not None else DEFAULT_PRIORITY
 
-    def _change(self, sender: int, thread: ThreadRow, request: Wanted) -> tuple[int, int]:
-        """Do what is asked for; return the state before, and the old time control."""
+    def _change(self, sender: int, thread: ThreadRow, request: Request) -> tuple[int, int]:
+        """Do the request; return the state before, and the old time control."""
         self._server.look()
         row = self._server.row_of(thread.thread)
         before = self._state(thread, row), self._times(thread, row)
@@ -199,9 +199,9 @@ class Schedule:
         name = _name(thread, row)
         longest = self._longest(sender, name)
 
-        def change(standing: Standing) -> None:
-            apply(request, standing, used)
-            standing.slice_us = min(standing.slice_us, longest)
+        def change(settings: Settings) -> None:
+            apply(request, settings, used)
+            settings.slice_us = min(settings.slice_us, longest)
 
         self._server.change(name, change)
         return before
@@ -211,7 +211,7 @@ class Schedule:
         caller = self._server.row_of(sender)
         if thread_number(sender) < FIRST_PROGRAM or caller is None:
             return MAX_SLICE_US
-        mine, its = (self._server.standing(each).family or each for each in (caller.thread, name))
+        mine, its = (self._server.settings(each).family or each for each in (caller.thread, name))
         return (self._server.planned(name) or QUANTUM_US) if mine == its else MAX_SLICE_US
 
     def _state(self, thread: ThreadRow, row: "EnvironmentRow | None") -> int:
@@ -221,10 +221,10 @@ class Schedule:
 
     def _times(self, thread: ThreadRow, row: "EnvironmentRow | None") -> int:
         name = _name(thread, row)
-        standing = self._server.standing(name)
-        left = standing.left(row.consumed) if row is not None and row.cpu >= 0 else None
-        quantum = standing.quantum_us if left is None else left // 1000
-        timeslice = standing.slice_us or self._server.planned(name) or QUANTUM_US * standing.share
+        settings = self._server.settings(name)
+        left = settings.left(row.consumed) if row is not None and row.cpu >= 0 else None
+        quantum = settings.quantum_us if left is None else left // 1000
+        timeslice = settings.slice_us or self._server.planned(name) or QUANTUM_US * settings.share
         return controls.time_control(controls.length_time(timeslice), controls.length_time(quantum))
 
     def _migrate(self, thread: int, processor: int) -> None:

@@ -1,11 +1,11 @@
-"""The scheduler server: holds all processors, hears from the kernel who is ready, and installs plans.
+"""The scheduler server: holds all processors, hears from the kernel which members are ready, and installs plans.
 
 The kernel walks a plan by itself, so this server works only when something changes: a member comes, goes, sleeps
-or wakes, something is said about one, or one may have used up what it may use. What was said is kept in its
+or wakes, its settings change, or it may have used up its quantum. Settings are kept in the
 estate; members are read from the KIP, at the start and after a restart.
 
-A total quantum is looked after by an alarm: nobody uses more than a second in a second, so the account of a member
-is looked at when it could be used up at the earliest, and again while it is not.
+An alarm watches total quanta. A member uses at most a second in a second, so its account is
+checked when it could be used up at the earliest, and again while it is not.
 """
 
 import sys
@@ -38,7 +38,7 @@ from servers.scheduler.policy import (
     NotAllowed,
     Policy,
     RoundRobin,
-    Standing,
+    Settings,
     check_share,
     divide,
     estate_pages,
@@ -48,9 +48,9 @@ from servers.scheduler.policy import (
 if TYPE_CHECKING:
     from servers.scheduler.schedule import Schedule
 
-_STANDINGS = msgspec.msgpack.Decoder(dict[int, Standing])
+_SETTINGS = msgspec.msgpack.Decoder(dict[int, Settings])
 GRAIN_NS = 500_000
-"""How much of a total quantum is not worth another look."""
+"""The rest of a total quantum that is not worth another check."""
 
 
 class SchedulerServer(Scheduler):
@@ -62,10 +62,10 @@ class SchedulerServer(Scheduler):
         self.server = Server(environment, self)
         self._policy = Checked(policy or RoundRobin())
         self._said = ""
-        """Why the policy's plans are not in force, as the log has it."""
+        """Why the policy's plans are not in force, as last logged."""
         self._estate: Estate | None = None
         self._prepared = False
-        self._standings = self._inherit()
+        self._settings = self._inherit()
         self._cpus = {
             inspection.first: handle for handle, inspection in environment.sys.holdings(Kind.CPU).items()
         }
@@ -73,14 +73,14 @@ class SchedulerServer(Scheduler):
         self._grouped = False
         """Some family has several members: then sleeping and waking move time between them."""
         self._due = 0
-        """When accounts are looked at next; 0: no alarm is set."""
+        """When accounts are checked next; 0: no alarm is set."""
         self._schedule: Schedule | None = None
         self._replan()
 
     # ------------------------------------------------------------------------------------------- operations
 
     def set_share(self, thread: int, share: int) -> None:
-        """Keep it, and plan anew; a server that divides by shares wants no length of slice that was set before."""
+        """Keep it, and plan again; a server that divides by shares wants no slice length that was set before."""
         target, caller = self.row_of(thread), self.row_of(self.call.sender)
         own = target is not None and caller is not None and target.number == caller.number
         server = self._is_server()
@@ -88,23 +88,23 @@ class SchedulerServer(Scheduler):
             raise NotAllowed("a program sets its own share only")
         check_share(share)
         name = target.thread if target is not None else thread
-        widens = server and self.standing(name).family in (0, name)
+        widens = server and self.settings(name).family in (0, name)
 
-        def apply(standing: Standing) -> None:
-            standing.share = share
+        def apply(settings: Settings) -> None:
+            settings.share = share
             if server:
-                standing.slice_us = 0
+                settings.slice_us = 0
 
         self.change(name, apply, part=share if widens else 0)
 
     def place(self, thread: int, family: int, part: int, share: int) -> None:
-        """Keep it, and plan anew."""
+        """Keep it, and plan again."""
         if not self._is_server():
-            raise NotAllowed("who belongs to whom is the process server's to say")
+            raise NotAllowed("only the process server may set families")
         check_share(share)
 
-        def apply(standing: Standing) -> None:
-            standing.family, standing.share = family, share
+        def apply(settings: Settings) -> None:
+            settings.family, settings.share = family, share
 
         self.change(thread, apply, part=check_share(part))
 
@@ -138,22 +138,22 @@ class SchedulerServer(Scheduler):
         return self._schedule.answer(sender, message)
 
     def kernel_message(self, _sender: int, message: Message) -> None:
-        """Plan anew when a member came or went; when one fell asleep, only if that brings others to the plan."""
+        """Plan again when a member came or went; when one fell asleep, only if that brings others into the plan."""
         if message.label == Label.PREEMPTION:
             events = set(message.words[::3])
             surely = bool(events & {Preemption.READY, Preemption.EXIT})
             if (
                 surely
                 or self._grouped
-                or any(said.priority != DEFAULT_PRIORITY for said in self._standings.values())
+                or any(said.priority != DEFAULT_PRIORITY for said in self._settings.values())
             ):
                 self._replan(surely=surely)
 
-    # -------------------------------------------------------------------------------- what others ask of us
+    # -------------------------------------------------------------------------------- for Schedule
 
     @property
     def processors(self) -> int:
-        """How many there are."""
+        """The number of processors."""
         return len(self._cpus)
 
     def row_of(self, thread: int) -> EnvironmentRow | None:
@@ -164,33 +164,33 @@ class SchedulerServer(Scheduler):
             return found
         return next((each for each in kip.environments() if each.number == row.environment), None)
 
-    def standing(self, thread: int) -> Standing:
-        """Return what was said about the environment of first thread *thread*."""
-        return self._standings.get(thread) or Standing()
+    def settings(self, thread: int) -> Settings:
+        """Return the settings of the environment of first thread *thread*."""
+        return self._settings.get(thread) or Settings()
 
     def planned(self, thread: int) -> int:
-        """Return how long the slices of *thread* are, in microseconds; 0: it has none."""
+        """Return the length of the slices of *thread*, in microseconds; 0: it has none."""
         return next((length for plan in self._plans.values() for each, length in plan if each == thread), 0)
 
-    def change(self, thread: int, apply: Callable[[Standing], None], part: int = 0) -> None:
-        """Change what is said about *thread*, keep it, and plan anew. Raises ExoError: nothing is changed.
+    def change(self, thread: int, apply: Callable[[Settings], None], part: int = 0) -> None:
+        """Change the settings of *thread*, keep them, and plan again. Raises ExoError: nothing is changed.
 
-        With *part*, its family has as many parts of the processor.
+        With *part*, set the family's parts of the processor, too.
         """
-        changed = msgspec.structs.replace(self.standing(thread))
+        changed = msgspec.structs.replace(self.settings(thread))
         apply(changed)
         kip = self.environment.kip
         living = {
-            t: said for t, said in self._standings.items() if is_interrupt(t) or kip.thread(t) is not None
+            t: said for t, said in self._settings.items() if is_interrupt(t) or kip.thread(t) is not None
         }
-        standings = living | {thread: changed}
+        all_settings = living | {thread: changed}
         if part:
             family = changed.family or thread
-            for each, said in standings.items():
+            for each, said in all_settings.items():
                 if (said.family or each) == family:
-                    standings[each] = msgspec.structs.replace(said, part=part)
-        self._keep(standings)
-        self._standings = standings
+                    all_settings[each] = msgspec.structs.replace(said, part=part)
+        self._keep(all_settings)
+        self._settings = all_settings
         self._replan()
 
     def migrate(self, thread: int, processor: int) -> None:
@@ -198,14 +198,14 @@ class SchedulerServer(Scheduler):
         self.environment.sys.migrate(self._cpus[processor], thread)
 
     def look(self) -> None:
-        """Bring the accounts of those up to date who run: the kernel shows them with every plan."""
+        """Bring the accounts of running members up to date: the kernel shows them with every plan."""
         for cpu, plan in self._plans.items():
             self._install(cpu, plan)
 
     # ------------------------------------------------------------------------------------------------ plans
 
     def _replan(self, *, surely: bool = True) -> None:
-        """Install plans for the members as the KIP shows them; *surely* also where they are the same as before."""
+        """Install plans for the members as the KIP shows them; *surely* even if they are the same as before."""
         self._grouped, members = False, self._members()
         if self._estate is None and not self._prepared and any(members.values()):
             self._prepare_estate()
@@ -218,11 +218,11 @@ class SchedulerServer(Scheduler):
             if surely or plan != self._plans.get(cpu):
                 self._install(cpu, plan)
         self._say(refused)
-        if any(said.quantum_us is not None and not said.expired for said in self._standings.values()):
+        if any(said.quantum_us is not None and not said.expired for said in self._settings.values()):
             self._set_alarm()
 
     def _say(self, refused: str) -> None:
-        """Write into the log what has changed: the policy's plans are refused, or in force again."""
+        """Log a change: the policy's plans are refused, or in force again."""
         if refused == self._said:
             return
         self._said = refused
@@ -232,7 +232,7 @@ class SchedulerServer(Scheduler):
             print("the policy's plans are in force again", file=sys.stderr)
 
     def _install(self, cpu: int, plan: list[tuple[int, int]]) -> None:
-        """Install *plan*. If one of it just ended, we are told about that next."""
+        """Install *plan*. If a member of it just ended, the kernel tells that next."""
         try:
             self.environment.sys.plan(self._cpus[cpu], [Slice(*entry) for entry in plan])
         except TrapRefused as refused:
@@ -251,32 +251,32 @@ class SchedulerServer(Scheduler):
         return members
 
     def _candidate(self, row: EnvironmentRow) -> Candidate:
-        standing = self.standing(row.thread)
-        if not standing.expired and standing.left(row.consumed) == 0:
-            self._expire(row, standing)
-        return Candidate(row.thread, standing, row.state == EnvironmentState.BLOCKED)
+        settings = self.settings(row.thread)
+        if not settings.expired and settings.left(row.consumed) == 0:
+            self._expire(row, settings)
+        return Candidate(row.thread, settings, row.state == EnvironmentState.BLOCKED)
 
     def _may_inherit(self, target: EnvironmentRow, cpu: int) -> bool:
         awake = target.state in (EnvironmentState.READY, EnvironmentState.RUNNING)
-        return target.cpu == cpu and awake and not self.standing(target.thread).expired
+        return target.cpu == cpu and awake and not self.settings(target.thread).expired
 
     # ----------------------------------------------------------------------------------------------- quanta
 
-    def _expire(self, row: EnvironmentRow, standing: Standing) -> None:
-        """It has used up its quantum: it has no slices until another Schedule, and its scheduler is told."""
-        standing.expired = True
-        with suppress(ExoError):  # of two misfortunes, to be told twice is the smaller
-            self._keep(self._standings)
+    def _expire(self, row: EnvironmentRow, settings: Settings) -> None:
+        """Note that a quantum is used up: no slices until another Schedule, and its scheduler is told."""
+        settings.expired = True
+        with suppress(ExoError):  # being told twice is the smaller harm
+            self._keep(self._settings)
         with suppress(TrapRefused):  # it ended meanwhile
             self.environment.sys.expire(self._cpus[row.cpu], row.thread)
 
     def _set_alarm(self) -> None:
-        """Look at the accounts, which are those of the plans just installed, when the first can be used up."""
+        """Set an alarm for when the first account, as of the plans just installed, can be used up."""
         left = []
         for row in chain.from_iterable(self._members().values()):
-            standing = self.standing(row.thread)
-            rest = standing.left(row.consumed)
-            if rest is not None and not standing.expired:
+            settings = self.settings(row.thread)
+            rest = settings.left(row.consumed)
+            if rest is not None and not settings.expired:
                 left.append(rest)
         if not left:
             return
@@ -287,35 +287,35 @@ class SchedulerServer(Scheduler):
             self.server.after(max(0, due - now) / 1e9, lambda: self._look_at_accounts(due))
 
     def _look_at_accounts(self, due: int) -> None:
-        if due == self._due:  # else an earlier alarm took the place of this one
+        if due == self._due:  # otherwise an earlier alarm replaced this one
             self._due = 0
             self.look()
             self._replan(surely=False)
 
     # ----------------------------------------------------------------------------------------------- estate
 
-    def _inherit(self) -> dict[int, Standing]:
+    def _inherit(self) -> dict[int, Settings]:
         handle = inherited(self.environment)
         if not handle:
             return {}
         self._estate = Estate(self.environment.views.map(handle))
         state = self._estate.load()
-        return _STANDINGS.decode(state) if state else {}
+        return _SETTINGS.decode(state) if state else {}
 
     def _make_estate(self, memory: Memory) -> Estate:
         return Estate(self.environment.views.map(memory.allocate(estate_pages(len(self._cpus))).handle))
 
     def _prepare_estate(self) -> None:
-        """Have one before there is anything to keep, so that what programs do does not change how much is free."""
+        """Make one before there is anything to keep, so that free memory does not depend on what programs do."""
         self._prepared = True
         with suppress(ExoError):
             self._estate = self._make_estate(Memory.connect(self.environment, timeout=1, patience=0))
 
-    def _keep(self, standings: dict[int, Standing]) -> None:
-        """Write what was said into the estate, which is made when it is first needed. Raises ExoError."""
+    def _keep(self, all_settings: dict[int, Settings]) -> None:
+        """Write the settings into the estate, which is made when it is first needed. Raises ExoError."""
         if self._estate is None:
             self._estate = self._make_estate(Memory.connect(self.environment))
-        self._estate.store(msgspec.msgpack.encode(standings))
+        self._estate.store(msgspec.msgpack.encode(all_settings))
 
 
 def main() -> None:

@@ -10,17 +10,17 @@ from kernel.abi.messages import Label
 from libexo import l4
 from libexo.ipc.message import FpageItem
 from libexo.l4.exo import MEM_ALLOC, MEM_FREE
-from servers.memory.handed import Piece
+from servers.memory.lent import Piece
 from servers.memory.policy import MemoryRefused
 from servers.memory.protocol import (
     Malformed,
     covering,
     extended_request,
+    fault_request,
     is_fault,
     mapped,
     older_request,
-    page_faulted,
-    page_wanted,
+    page_request,
     refused,
 )
 
@@ -48,7 +48,7 @@ def page(address: int, size: int = PAGE) -> int:
 )
 def test_what_a_request_asks_for(words: tuple[int, ...], wanted: tuple[int, int]) -> None:
     """MR1 is the fpage, MR2 the attribute, MR3 the upper bits if bit 3 says so; a base of all ones is any page."""
-    assert page_wanted(words, (), FRAMES) == wanted
+    assert page_request(words, (), FRAMES) == wanted
 
 
 @conforms("sigma0: refusal")
@@ -71,7 +71,7 @@ def test_what_a_request_asks_for(words: tuple[int, ...], wanted: tuple[int, int]
 def test_what_is_refused(words: tuple[int, ...], why: str) -> None:
     """Too small, no RAM, ports, attributes of other machines: each is refused with its reason."""
     with pytest.raises(MemoryRefused, match=why):
-        page_wanted(words, (), FRAMES)
+        page_request(words, (), FRAMES)
 
 
 @pytest.mark.parametrize(
@@ -80,23 +80,23 @@ def test_what_is_refused(words: tuple[int, ...], why: str) -> None:
 def test_malformed_requests(words: tuple[int, ...], typed: tuple[int, ...]) -> None:
     """A request has two or three untyped words and no typed ones; a page fault has two."""
     with pytest.raises(Malformed):
-        page_wanted(words, typed, FRAMES)
+        page_request(words, typed, FRAMES)
     with pytest.raises(Malformed):
-        page_faulted(words, typed, FRAMES)
+        fault_request(words, typed, FRAMES)
 
 
 @conforms("sigma0: page fault")
 def test_the_page_of_a_fault() -> None:
     """A fault asks for the page its address is in; one outside RAM for none."""
-    assert page_faulted((0x5FFF, ALL_ONES), (), FRAMES) == (5, 1)
+    assert fault_request((0x5FFF, ALL_ONES), (), FRAMES) == (5, 1)
     with pytest.raises(MemoryRefused, match="outside RAM"):
-        page_faulted((FRAMES * PAGE, 0), (), FRAMES)
+        fault_request((FRAMES * PAGE, 0), (), FRAMES)
 
 
 @given(st.lists(st.integers(0, ALL_ONES), max_size=4), st.integers(0, 1))
 def test_any_words_are_answered(words: list[int], typed: int) -> None:
     """Whatever a request says, it asks for frames that are there, for any, or is refused."""
-    for read in (page_wanted, page_faulted):
+    for read in (page_request, fault_request):
         try:
             wanted = read(words, (0,) * typed, FRAMES)
         except MemoryRefused:

@@ -18,7 +18,7 @@ from servers.scheduler.policy import (
     BadShare,
     Candidate,
     RoundRobin,
-    Standing,
+    Settings,
     admitted,
     check_share,
     divide,
@@ -29,7 +29,7 @@ from servers.scheduler.policy import (
 def candidates(*known: tuple[int, int, bool], expired: int = 0) -> list[Candidate]:
     """Members by thread, priority and whether they sleep."""
     return [
-        Candidate(thread, Standing(priority=priority, expired=thread == expired), asleep)
+        Candidate(thread, Settings(priority=priority, expired=thread == expired), asleep)
         for thread, priority, asleep in known
     ]
 
@@ -57,9 +57,9 @@ def test_levels(known: list[tuple[int, int, bool]], expired: int, threads: list[
 def test_a_length_that_was_set() -> None:
     """The policy divides among the admitted, and a timeslice that was set stands for its length."""
     members = [
-        Candidate(7, Standing(part=2), asleep=False),
-        Candidate(8, Standing(slice_us=1234), asleep=False),
-        Candidate(9, Standing(priority=1), asleep=False),
+        Candidate(7, Settings(part=2), asleep=False),
+        Candidate(8, Settings(slice_us=1234), asleep=False),
+        Candidate(9, Settings(priority=1), asleep=False),
     ]
 
     assert divide(RoundRobin(), members) == [(7, 2 * QUANTUM_US), (8, 1234)]
@@ -67,12 +67,12 @@ def test_a_length_that_was_set() -> None:
 
 def test_what_is_left_of_a_quantum() -> None:
     """It counts from what was used when it was set, ends at nothing, and is without end unless it was set."""
-    standing = Standing()
-    endless = standing.left(10**12)
-    standing.limit(5000, 1_000_000)
+    settings = Settings()
+    endless = settings.left(10**12)
+    settings.limit(5000, 1_000_000)
 
     assert endless is None
-    assert [standing.left(used) for used in (1_000_000, 3_000_000, 6_000_000, 9_000_000)] == [
+    assert [settings.left(used) for used in (1_000_000, 3_000_000, 6_000_000, 9_000_000)] == [
         5_000_000,
         3_000_000,
         0,
@@ -82,14 +82,14 @@ def test_what_is_left_of_a_quantum() -> None:
 
 def test_a_quantum_set_before_there_was_an_account() -> None:
     """It counts from the first look, and from the next one where it is set again."""
-    standing = Standing()
-    standing.limit(5000, None)
-    first = [standing.left(used) for used in (70_000_000, 71_000_000)]
-    standing.expired = True
-    standing.limit(1000, 72_000_000)
+    settings = Settings()
+    settings.limit(5000, None)
+    first = [settings.left(used) for used in (70_000_000, 71_000_000)]
+    settings.expired = True
+    settings.limit(1000, 72_000_000)
 
     assert first == [5_000_000, 4_000_000]
-    assert (standing.left(72_500_000), standing.expired) == (500_000, False)
+    assert (settings.left(72_500_000), settings.expired) == (500_000, False)
 
 
 def test_round_robin() -> None:
@@ -115,7 +115,7 @@ def test_shares_that_are_none(share: int) -> None:
 
 def family(head: int, awake: int, *, asleep: int = 0, part: int = 1, share: int = 1) -> list[Candidate]:
     """Members of the family of *head*; the first has *share* parts, others one."""
-    said = [Standing(family=head, part=part, share=share if n == 0 else 1) for n in range(awake + asleep)]
+    said = [Settings(family=head, part=part, share=share if n == 0 else 1) for n in range(awake + asleep)]
     return [Candidate(head + n, each, n >= awake) for n, each in enumerate(said)]
 
 
@@ -179,12 +179,12 @@ def test_sleepers_of_a_family() -> None:
 @pytest.mark.parametrize("processors", [1, 2, 16])
 def test_what_is_said_of_everybody_fits_the_estate(processors: int) -> None:
     """All that the processors can have planned, and the interrupt threads, each with the longest numbers."""
-    said = Standing(
+    said = Settings(
         MAX_SHARE, 255, MAX_SLICE_US, 1 << 63, 1 << 63, True, 255, MAX_SLICE_US, 1 << 63, MAX_SHARE
     )
     most = min(processors * MAX_SLICES, MAX_ENVIRONMENTS) + MAX_INTERRUPTS
-    standings = {(1 << 63) + n: said for n in range(most)}
+    all_settings = {(1 << 63) + n: said for n in range(most)}
     estate = Estate(memoryview(bytearray(estate_pages(processors) * FRAME_SIZE)))
 
-    estate.store(msgspec.msgpack.encode(standings))
+    estate.store(msgspec.msgpack.encode(all_settings))
     assert estate.load()
