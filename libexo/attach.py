@@ -1,4 +1,4 @@
-"""How a program comes into a system, and finds its environment again."""
+"""Attaching a program to a system, and finding its environment again."""
 
 import os
 from pathlib import Path
@@ -43,7 +43,7 @@ def _real_host(run: Path | str | None, name: str | None) -> Host:
 
 
 def run_directory() -> Path:
-    """Return the run directory: EXO_RUN, else `exo` under XDG_RUNTIME_DIR, else under /run or /tmp."""
+    """Return the run directory: EXO_RUN, or `exo` under XDG_RUNTIME_DIR, or under /run or /tmp."""
     if directory := os.environ.get("EXO_RUN"):
         return Path(directory)
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):

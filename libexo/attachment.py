@@ -1,4 +1,4 @@
-"""What attaching gives a program: the ground it stands on, its traps, and what the kernel shows it.
+"""An attachment: a program's ground, its traps, and the pages the kernel shows it.
 
 All of libexo below `libexo.environment` needs this and no more.
 """
@@ -20,25 +20,25 @@ class Lent(Protocol):
     """A heap: memory that others may ask for."""
 
     def asked_back(self, handle: int) -> None:
-        """Somebody wants back what *handle* is: give what is not in use."""
+        """Give back unused memory of *handle*, which its owner asks for."""
 
 
 class Services(Protocol):
-    """What is asked of servers, and of what stands above all this; `libexo.services` has it."""
+    """Services of servers, and of the layers above; `libexo.services` has them."""
 
-    def memory(self) -> Any:  # noqa: ANN401 - a stub, of which few below know the interface
+    def memory(self) -> Any:  # noqa: ANN401 - a stub, whose interface few below know
         """Return a stub of the memory server."""
 
     def publish(self, name: str) -> None:
         """Have *name* published for the calling thread. Raises NotFound, RemoteError."""
 
     def create_thread(self, timeout: float | None = None) -> int:
-        """Have another thread made, asking for *timeout* seconds; return its id. Raises NotFound, RemoteError."""
+        """Have another thread made, within *timeout* seconds; return its id. Raises NotFound, RemoteError."""
 
     def switch(self, thread: int) -> None:
         """Give the rest of the slice to *thread*. Raises NotFound, RemoteError."""
 
-    def start_thread(self, pager: Any, function: Callable[[int], object], sp: int) -> int:  # noqa: ANN401 - see above
+    def start_thread(self, pager: Any, function: Callable[[int], object], sp: int) -> int:  # noqa: ANN401 - a stub
         """Have *function* run as another thread, which thread *pager* starts with word *sp*; return its id."""
 
     def thread_changed(self, upcall: Upcall) -> None:
@@ -46,30 +46,30 @@ class Services(Protocol):
 
 
 class Attachment:
-    """One program's, of the system it is part of."""
+    """One program's place in its system."""
 
     services: Services
     on_upcalls: Callable[[Sequence[bytes], Any], object]
-    """Told the upcalls that one of its threads took out of the gate, and that thread's core."""
+    """Called with the upcalls that one of its threads took out of the gate, and that thread's core."""
 
     def __init__(self, host: Host) -> None:
-        """Stand on *host*: ask the kernel who we are, and map what it shows. Raises TrapRefused, GateClosed."""
+        """Attach by *host*: learn the program's ids, and map the kernel's pages. Raises TrapRefused, GateClosed."""
         self.host = host
         self.gate = host.gate
         self.sys = Sys(host.gate, host.close_descriptor)
         interface, (kip, page, trace) = self.sys.kernel_interface()
         self.number = interface.environment
         self.first = interface.thread
-        """The id that the first of its threads began with."""
+        """The first id of its first thread."""
         self.areas = interface.utcb_area, interface.kip_area
-        """Where X.2 has UTCBs and kernel interface page: nothing can be mapped there."""
+        """X.2's areas of UTCBs and kernel interface page: nothing can be mapped there."""
         self.kip = Kip(host.map(kip, interface.kip_size, writable=False))
         self.page = host.map(page, PAGE_SIZE, writable=True).cast("Q")
         """The environment page, as words: see `kernel.abi.kip.Page`."""
         self._trace = (trace, interface.trace_size)
         self.views = Views(host, self.sys)
         self.heaps: WeakSet[Lent] = WeakSet()
-        """Those in its memory: they refuse in a process that was forked."""
+        """Heaps in its memory: they refuse in a process that was forked."""
 
     def trace(self) -> memoryview:
         """Map the kernel's event ring (layout: `kernel.abi.events`); once."""

@@ -1,8 +1,8 @@
-"""Whether values fit the types they are declared with, told before they leave.
+"""Checks of values against their declared types, before they are sent.
 
-A trap that does not decode ends its caller, and a request that does not decode comes back from the server. Both are
-told here, at the line that made the mistake: what was encoded is decoded, as its receiver will do it, so what
-passes here passes there. That costs a tenth of a microsecond or two, less than looking at the values one by one.
+A trap that does not decode ends its caller, and a server returns a request that does not decode. Here the error is
+raised at the line that made the mistake: what was encoded is decoded as its receiver will do it, so what
+passes here passes there. That costs a tenth of a microsecond or two, less than checking the values one by one.
 """
 
 import re
@@ -17,7 +17,7 @@ from libexo.errors import BadArgument, TrapArgument
 
 ENCODE = msgspec.msgpack.Encoder().encode
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
-"""What encoding raises: a lone surrogate, a number of more than 64 bits, a cycle, a type msgpack has not."""
+"""Errors of encoding: a lone surrogate, a number of more than 64 bits, a cycle, a type that msgpack lacks."""
 _PLACE = re.compile(r"\$\[(\d+)\]")
 _SHOWN = 60
 """Characters of a wrong value that are shown."""
@@ -28,9 +28,9 @@ _CARRYING = {kind for kind in traps.TRAPS.values() if kind.takes_descriptors}
 def encode_arguments(
     operation: str, names: Sequence[str], values: tuple[object, ...], decode: Callable[[bytes], object]
 ) -> bytes:
-    """Return the *values* of the arguments of a call, encoded. Raises BadArgument: its server would not have them.
+    """Return the *values* of the arguments of a call, encoded. Raises BadArgument: its server would refuse them.
 
-    *decode* is what the server takes them by.
+    *decode* is the server's decoder.
     """
     data = b""
     try:
@@ -42,7 +42,7 @@ def encode_arguments(
 
 
 def encode_trap(trap: traps.Trap, descriptors: int = 0) -> bytes:
-    """Return *trap*, with which *descriptors* go, encoded. Raises TrapArgument: the kernel would end its caller."""
+    """Return *trap*, which carries *descriptors*, encoded. Raises TrapArgument: the kernel would end its caller."""
     kind = type(trap)
     if descriptors and (kind not in _CARRYING or descriptors > MAX_TRAP_DESCRIPTORS):
         takes = f"at most {MAX_TRAP_DESCRIPTORS}" if kind in _CARRYING else "none"
@@ -61,7 +61,7 @@ def encode_trap(trap: traps.Trap, descriptors: int = 0) -> bytes:
 
 
 def _tell(error: Exception, names: Sequence[str], values: Sequence[object], offset: int, data: bytes) -> str:
-    """Say which of *values* *error* is about, the first of which is at *offset* of the encoded *data*."""
+    """Name the one of *values* that *error* is about; the first is at *offset* of the encoded *data*."""
     if not data:
         found = next((at for at, value in enumerate(values) if not _is_encodable(value)), -1)
         why = f"cannot be sent: {error}"
@@ -86,6 +86,6 @@ def show(value: object) -> str:
     """Return *value* as an error shows it, whatever it is."""
     try:
         text = repr(value)
-    except Exception as error:  # noqa: BLE001 - the code of whatever was passed
+    except Exception as error:  # noqa: BLE001 - any code may have been passed
         return f"a {type(value).__name__} whose repr raises {type(error).__name__}"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"

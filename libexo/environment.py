@@ -1,4 +1,4 @@
-"""The environment of the calling program: its gate, its thread, and what the kernel shows to all."""
+"""The environment of the calling program: its gate, its threads, its upcalls."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ from libexo.ipc.rendezvous import Rendezvous
 from libexo.lending import Lender, Lending
 
 _LOOK_AGAIN = 5_000_000
-"""How often a name that is not there yet is looked up again, in ns."""
+"""Nanoseconds until a name that is not there yet is looked up again."""
 
 UpcallHandler = Callable[[Upcall], object]
 _UPCALL = msgspec.msgpack.Decoder(Upcall)
 _FALLS = (Label.PARTNER_GONE, Label.UNBOUND)
-"""What the kernel tells of bindings that fell."""
+"""Upcalls about bindings that fell."""
 
 
 class Environment(Lender):
@@ -39,11 +39,11 @@ class Environment(Lender):
         self.thread = Thread(self, self.first)
         """The first of its threads."""
         self.threads: dict[int, Thread] = {self.first: self.thread}
-        """All of them, by id."""
+        """All threads, by id."""
         self.lock = threading.Lock()
-        """Held for what several of them change, never while waiting."""
+        """Held while several of them change something, never while waiting."""
         self._owner = threading.get_ident()
-        """The thread of the host that the first thread is of."""
+        """The host's thread that the first thread belongs to."""
         self.lending = Lending(self)
         if host.lends:
             forking.watch(self)
@@ -51,24 +51,26 @@ class Environment(Lender):
     def lookup(self, name: str, timeout: float | None = 0, but: int = 0) -> int:
         """Return the id of the thread published under *name*, waiting up to *timeout* seconds. Raises NotFound.
 
-        Thread *but* does not count: it is known to end, and another will have the name.
+        Thread *but* does not count: it is about to end, and another will have the name.
         """
         deadline = timeouts.after(self.host.now(), timeout)
         while (thread := self.kip.lookup(name)) in (0, but):
             now = self.host.now()
             if deadline is not None and now >= deadline:
-                raise NotFound(f"nobody is called {name!r}; there are: {', '.join(sorted(self.kip.names()))}")
+                raise NotFound(
+                    f"no thread is called {name!r}; there are: {', '.join(sorted(self.kip.names()))}"
+                )
             look = now + _LOOK_AGAIN
             self.host.wait((self.gate,), look if deadline is None else min(deadline, look))
             self.current.core.pump_gate()
         return thread
 
     def on(self, label: Label, handler: UpcallHandler) -> None:
-        """Call *handler* for upcalls of *label*, in the middle of whatever IPC is going on, instead of queueing."""
+        """Call *handler* for upcalls of *label*, in the middle of any IPC, instead of queueing them."""
         self._handlers[label] = handler
 
     def _asked_back(self, upcall: Upcall) -> None:
-        """What the program itself uses is its own to give: what it only keeps ready is not missed."""
+        """Give back what heaps only keep ready; what the program uses is its own to give."""
         for heap in list(self.heaps):
             heap.asked_back(upcall.words[0])
 
@@ -91,7 +93,7 @@ class Environment(Lender):
         """The calling thread; another thread of the host is lent one (`libexo.lending`). Raises NoThread."""
         first = self.thread
         if first.core.waker is None and (threading.get_ident() == self._owner or not self.host.lends):
-            return first  # to look costs more than to know
+            return first  # the lookup costs more than this test
         here = _HERE.thread
         if here is not None and here.environment is self:
             return here
@@ -100,13 +102,13 @@ class Environment(Lender):
         return self.lending.thread()
 
     def own(self) -> None:
-        """Have the first thread be that of the calling thread of the host: it serves, or runs an event loop."""
+        """Make the calling host thread the first thread's owner: it serves, or runs an event loop."""
         self._owner = threading.get_ident()
         if self.host.lends and threading.active_count() > 1:
             self.share()
 
     def share(self) -> None:
-        """Be ready for several threads of the host."""
+        """Prepare for several threads of the host."""
         with self.lock:
             self.host.share()
             for known in (self.thread, *self.threads.values()):
@@ -114,9 +116,9 @@ class Environment(Lender):
                     known.core.share(self.host.waker())
 
     def forked(self) -> None:
-        """The process was forked from the one that is this environment: it refuses from now on."""
+        """Refuse from now on, in a process that was forked from the one of this environment."""
         why = (
-            f"this process was forked from one that is environment {self.number}: call libexo.attach() anew, "
+            f"this process was forked from one that is environment {self.number}: call libexo.attach() again, "
             "or start it with exo run"
         )
         Process.environment = None
@@ -125,7 +127,7 @@ class Environment(Lender):
             for link in thread.core.links.all():
                 link.fallen = True
             forking.refuse(thread.core, why)
-        for heap in list(self.heaps):  # its memory is shared with the parent, and what is free in it is not
+        for heap in list(self.heaps):  # its memory is shared with the parent; its list of free blocks is not
             forking.refuse(heap, why)
         self.host.forked(why)
         forking.refuse(self, why)
@@ -138,14 +140,14 @@ class Environment(Lender):
         return self.services.start_thread(self.current, function, sp)
 
     def add_thread(self, thread: int) -> Thread:
-        """Make *thread*, which the kernel activated here, known: from now on several threads share the gate."""
+        """Add *thread*, which the kernel activated here: from now on several threads share the gate."""
         self.share()
         added = self.threads[thread] = Thread(self, thread)
         added.core.share(self.host.waker())
         return added
 
     def thread_changed(self, upcall: Upcall) -> None:
-        """A thread of this environment was activated, changed or deleted: see `messages.Label.THREAD`."""
+        """Note that a thread of this environment was activated, changed or deleted: see `messages.Label.THREAD`."""
         if not self.lending.takes(upcall):
             self.services.thread_changed(upcall)
 
@@ -157,7 +159,7 @@ class Environment(Lender):
 
 
 def home(thread: Thread) -> Environment:
-    """Return the environment that *thread* is of: what its attachment is to all that stands above IPC."""
+    """Return the environment of *thread*: its attachment, as the layers above IPC know it."""
     environment = thread.environment
     assert isinstance(environment, Environment)
     return environment
@@ -173,7 +175,7 @@ def _pass_on(upcall: Upcall, thread: Thread, core: Rendezvous) -> None:
 
 
 class _Here(threading.local):
-    """The thread that runs, where it is not its environment's first."""
+    """The running thread, if it is not its environment's first."""
 
     thread: Thread | None = None
 
@@ -192,11 +194,11 @@ def be(thread: Thread | None) -> None:
 
 
 class Process:
-    """What a real process has one of."""
+    """The one environment of a real process."""
 
     environment: Environment | None = None
     attach: Callable[[], Environment]
-    """`libexo.attach`, which stands above all that calls it from here."""
+    """`libexo.attach`, which stands above all that call it from here."""
 
 
 def attached() -> Environment:

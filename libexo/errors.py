@@ -1,21 +1,21 @@
-"""Everything libexo raises, by what went wrong.
+"""All errors of libexo, by cause.
 
 - ExoError
     - TrapRefused: the kernel refused a trap; `refusal` is the number
     - GateClosed: the kernel is gone
-    - IpcError: a message did not make it; `code` and `phase` as X.2 has them
-        - IpcTimeout: nobody took it, or answered, in time
-        - NoPartner: the thread is gone, was restarted, or never was
-            - NoRedirector: who is to see this environment's messages first is gone
+    - IpcError: a message was not delivered; `code` and `phase` as X.2 has them
+        - IpcTimeout: the partner did not take it, or answer, in time
+        - NoPartner: the thread is gone, was restarted, or never existed
+            - NoRedirector: the redirector that must see this environment's messages first is gone
     - NoThread: a thread of the host cannot have an IPC thread of its own
-    - ForkedProcess: the calling process was forked from an environment, and is none
-    - BrokenRing: the other side of a ring does not keep to its rules
+    - ForkedProcess: the calling process was forked from an environment, and is not one
+    - BrokenRing: the other side of a ring breaks its rules
     - NotFound: no thread has that name
-    - NoMemory: a heap is given no more memory
-    - BadArgument: an argument does not fit what its operation is declared with; nothing was sent
+    - NoMemory: a heap gets no more memory
+    - BadArgument: an argument does not fit its operation's declaration; nothing was sent
         - TrapArgument: the same of a trap
-    - RemoteError: the server could not do it; `kind` says what it raised
-    - OperationRefused: what servers raise where they decline; its caller hears it as a RemoteError
+    - RemoteError: the server could not do it; `kind` names its exception
+    - OperationRefused: raised by servers that decline; the caller gets it as a RemoteError
 
 All of them pickle and copy, with their attributes.
 """
@@ -30,12 +30,12 @@ class ExoError(Exception):
     """The base of all."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy by what it holds: what it was made from is not kept."""
+        """Pickle and copy by the attributes: the arguments of the constructor are not kept."""
         return _remake, (type(self), self.args, dict(self.__dict__))
 
 
 def _remake(kind: type[ExoError], args: tuple[Any, ...], held: dict[str, Any]) -> ExoError:
-    """Return the error of *kind* that was pickled."""
+    """Return the pickled error of *kind*."""
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(held)
@@ -46,7 +46,7 @@ class TrapRefused(ExoError):
     """The kernel refused a trap; nothing was changed."""
 
     def __init__(self, trap: str, number: int, detail: str) -> None:
-        """Make the error of refusal *number* of *trap*; unknown numbers keep their number."""
+        """Make the error of refusal *number* of *trap*; unknown numbers are kept as they are."""
         known = number in tuple(Refusal)
         self.refusal: Refusal | int = Refusal(number) if known else number
         self.detail = detail
@@ -84,7 +84,7 @@ def error_word(code: IpcCode, phase: Phase, offset: int = 0) -> int:
 
 
 def transfer_error(word: int, phase: Phase, text: str) -> IpcError:
-    """Return the error a partner reports by *word*: whatever else he says, it happened during the transfer."""
+    """Return the error that a partner reports by *word*: of any code, it happened during the transfer."""
     code = word >> 1 & 7
     known = IpcCode(code) if code in _TRANSFER_CODES else IpcCode.OVERFLOW
     return IpcError(known, phase, text, word >> 4)
@@ -99,7 +99,7 @@ _TRANSFER_CODES = (
 
 
 class IpcTimeout(IpcError):
-    """Nobody took the message (send phase), or nothing came (receive phase), in time."""
+    """The partner did not take the message (send phase), or nothing came (receive phase), in time."""
 
     def __init__(self, phase: Phase, text: str) -> None:
         """Make the time-out of *phase*."""
@@ -113,7 +113,7 @@ class NoPartner(IpcError):
         """Make the error of *phase*; *status* and *fault*: how the partner's environment ended, if it did."""
         super().__init__(IpcCode.NO_PARTNER, phase, text)
         self.status = status
-        """Exit status as `os.waitstatus_to_exitcode` counts: negative, a signal; None: not known, or it lives."""
+        """Exit status as `os.waitstatus_to_exitcode` counts (negative: a signal); None: unknown, or it lives."""
         self.fault = fault
         """The `Fault` it ended with, or 0."""
 
@@ -127,15 +127,15 @@ class NoThread(ExoError):
 
 
 class ForkedProcess(ExoError):
-    """The calling process was forked from an environment, and is none."""
+    """The calling process was forked from an environment, and is not one."""
 
 
 class BrokenRing(ExoError):
-    """The other side of a ring does not keep to its rules: the ring must not be used any more."""
+    """The other side of a ring breaks its rules: the ring must not be used any more."""
 
 
 class BadArgument(ExoError, ValueError):
-    """An argument does not fit what its operation is declared with; nothing was sent."""
+    """An argument does not fit its operation's declaration; nothing was sent."""
 
 
 class TrapArgument(BadArgument):
@@ -143,15 +143,15 @@ class TrapArgument(BadArgument):
 
 
 class MemoryTaken(ExoError):
-    """Whose memory was being used took it back meanwhile: what was read of it may have been zeros."""
+    """The owner of memory took it back while it was used: what was read may have been zeros."""
 
 
 class NoMemory(ExoError):
-    """A heap is given no more memory: free some of it, or ask for smaller blocks."""
+    """A heap gets no more memory: free some of it, or ask for smaller blocks."""
 
 
 class BrokenStream(ExoError):
-    """The other side of a connection does not keep to the rules: it must not be used any more."""
+    """The other side of a connection breaks its rules: it must not be used any more."""
 
 
 class NotFound(ExoError, LookupError):
@@ -159,7 +159,7 @@ class NotFound(ExoError, LookupError):
 
 
 class OperationRefused(ExoError):
-    """What a server raises where it declines: its caller hears it, and it is nothing for the server's log."""
+    """A server declines: its caller is told, and the server's log is not."""
 
 
 class RemoteError(ExoError):

@@ -1,7 +1,7 @@
 """An estate: a little state of a server that outlives it.
 
 The kernel keeps the capabilities of a dead server for its successor, and memory with them. An estate is one
-extent in which a server keeps what it promised; its successor finds it among its capabilities. Two slots are
+extent in which a server stores its promises; its successor finds it among its capabilities. Two slots are
 written in turn, each with a sequence number and a checksum, so a kill in the middle of a write loses nothing.
 """
 
@@ -23,11 +23,11 @@ class Estate:
     """The surviving state of the calling server: one blob of bytes."""
 
     def __init__(self, view: memoryview, after: "Estate | None" = None) -> None:
-        """Keep the state in *view*, memory of an extent of one's own; it takes the place of *after*."""
+        """Keep the state in *view*, memory of an extent of one's own; it replaces *after*."""
         self._slots = (view[: len(view) // 2], view[len(view) // 2 :])
         stored = [int(_HEAD.unpack_from(slot)[0]) for slot in self._slots if _valid(slot)]
         self.sequence: int = max(stored, default=after.sequence if after is not None else 0)
-        """How often a state was stored, in those it took the place of, too."""
+        """How often a state was stored, in replaced estates too."""
 
     def __bool__(self) -> bool:
         """Whether there is any state."""
@@ -35,11 +35,11 @@ class Estate:
 
     @property
     def room(self) -> int:
-        """How many bytes it can hold."""
+        """Bytes it can hold."""
         return len(self._slots[0]) - _HEAD.size
 
     def load(self) -> bytes:
-        """Return the last state stored, or nothing."""
+        """Return the last state stored; empty: none was."""
         valid = [slot for slot in self._slots if _valid(slot)]
         if not valid:
             return b""
@@ -59,7 +59,7 @@ class Estate:
 def inherited(environment: "Environment") -> int:
     """Return the handle of the extent a predecessor left, or 0.
 
-    The largest, if there are several: it died while it changed over to a larger one.
+    The largest, if there are several: the predecessor died while it moved to a larger one.
     """
     extents = environment.sys.holdings(Kind.EXTENT)
     return max(((each.count, handle) for handle, each in extents.items()), default=(0, 0))[1]

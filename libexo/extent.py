@@ -1,4 +1,4 @@
-"""An extent, as programs pass it around: a handle to memory, and which frames it is."""
+"""An extent, as programs pass it around: a handle to memory, and its frames."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ class Extent(msgspec.Struct, array_like=True):
     """A run of frames its holder may map. In a typed call it travels as a Map item: the receiver gets its own."""
 
     handle: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
-    """In the table of whoever holds this object."""
+    """In the table of the environment that holds this object."""
     pages: Frames
     first: FrameNumber
     """Number of the first frame: names the extent between programs, where handles differ."""
@@ -35,7 +35,7 @@ class Extent(msgspec.Struct, array_like=True):
 
 
 class Ram(Extent, array_like=True):
-    """Frames that its holder may make extents of (`libexo.vm.carve`); it cannot be mapped itself."""
+    """Frames from which its holder may carve extents (`libexo.vm.carve`); it cannot be mapped itself."""
 
 
 class GrantedExtent(Extent, array_like=True):

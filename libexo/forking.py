@@ -1,8 +1,8 @@
-"""Forks: a child is no environment, though it has a copy of everything its parent was one by.
+"""Forks: a child is no environment, although it has a copy of all that makes its parent one.
 
 If it used that copy, it would speak for its parent over the same sockets and rings. So in the child every object
-that stands for the environment refuses, and says so; nothing of it is closed in a way that the parent could notice.
-The child may attach anew, as any other process.
+that stands for the environment refuses, and says so; none is closed in a way that the parent could notice.
+The child may attach again, like any other process.
 """
 
 import os
@@ -13,20 +13,20 @@ from libexo.errors import ForkedProcess
 
 
 class Forks(Protocol):
-    """Something that is to refuse in a child."""
+    """An object that is to refuse in a child."""
 
     def forked(self) -> None:
-        """The process was forked from the one that this stands for."""
+        """Refuse: the process was forked from the one that this stands for."""
 
 
 _environments: WeakSet[Forks] = WeakSet()
 _KEPT: list[object] = []
-"""What the parent's copies held: kept for ever, for to end it could be felt by the parent."""
+"""The contents of the parent's objects: kept for ever, because ending them could affect the parent."""
 _watching: list[bool] = []
 
 
 class Refusing:
-    """What an object of the parent's is in the child: whatever is asked of it is refused."""
+    """A parent's object in the child: it refuses every request."""
 
     def __getattr__(self, name: str) -> NoReturn:
         """Refuse."""
@@ -34,7 +34,7 @@ class Refusing:
 
 
 def watch(environment: Forks) -> None:
-    """Have *environment* refused in every process that is forked from this one."""
+    """Have *environment* refuse in every process that is forked from this one."""
     _environments.add(environment)
     if not _watching:
         _watching.append(True)
@@ -42,12 +42,12 @@ def watch(environment: Forks) -> None:
 
 
 def refuse(thing: object, why: str) -> None:
-    """Make *thing* refuse; what it held is kept and not used."""
+    """Make *thing* refuse; its contents are kept and not used."""
     held: dict[str, Any] = vars(thing)
     _KEPT.append(held.copy())
     held.clear()
     held["_refusal"] = why
-    thing.__class__ = Refusing  # the object is known to many, so it must change itself
+    thing.__class__ = Refusing  # others refer to the object, so it changes itself
 
 
 def _in_child() -> None:

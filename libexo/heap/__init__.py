@@ -5,20 +5,20 @@
     block.view[:5] = b"hello"
     heap.free(block)
 
-It carves *chunks* from a capability to RAM, which it has from the memory server or is given, and serves blocks from
-them; a block larger than a quarter of a chunk is an extent of its own. A chunk in which nothing is in use is given
-back when there is another such; `trim` gives back all. What a block had in it before is not cleared.
+It carves *chunks* from a capability to RAM, from the memory server or the caller, and cuts blocks from
+them; a block larger than a quarter of a chunk is an extent of its own. An unused chunk is given
+back when there is another one; `trim` gives back all. Blocks are not cleared.
 
-A block names its place: `extent` and `offset` in it, for who it is shared with. To share it is to share its extent,
-and so its neighbours; what is to be kept apart is in a heap of its own. All of a heap dies with its environment;
-where that has a successor, it inherits what it can find nothing in, and gives it up by `drop_inherited`.
+A block names its place, `extent` and `offset`, for those it is shared with. Sharing it shares its extent,
+and so its neighbours; blocks to be kept apart need a heap of their own. A heap dies with its environment.
+A successor inherits its memory, in which it can find nothing, and gives it up by `drop_inherited`.
 
-Any thread of the host may use it; a process that was forked may not, for its blocks would be its parent's. What
-was taken by force is not given out again: a block in it is lost, as its memory is, and to free it is no error.
+Any thread of the host may use a heap; a forked process may not, because the blocks are its parent's. Memory that
+was taken by force is not given out again: a block in it is lost, and freeing it is not an error.
 
-Who lends the memory may ask for it first (`vm.revoke` with a grace; the kernel says REVOKE). A heap then gives back
-the chunks in which nothing is in use, when its program next sends, receives or traps. What is in use is the
-program's to free before the grace is over: it hears of it by `env.on(Label.REVOKE, ...)`, and calls `trim` then.
+The lender of the memory may ask for it first (`vm.revoke` with a grace; the kernel says REVOKE). A heap then gives
+back its unused chunks when its program next sends, receives or traps. Used blocks are the program's to free before
+the grace is over: it is told by `env.on(Label.REVOKE, ...)`, and calls `trim` after that.
 """
 
 import threading
@@ -50,10 +50,10 @@ class Block:
     __slots__ = ("_span", "offset", "view")
 
     def __init__(self, span: Span, offset: int, size: int) -> None:
-        """Be *size* bytes from *offset* of the chunk *span* is of. Heaps make blocks."""
+        """Be *size* bytes from *offset* of the chunk of *span*. Only heaps make blocks."""
         self._span: Span | None = span
         self.offset = offset
-        """Where in its extent it begins."""
+        """Its offset in its extent."""
         self.view = span.chunk.view[offset : offset + size]
 
     @property
@@ -64,7 +64,7 @@ class Block:
         return self._span.chunk.extent
 
     def __repr__(self) -> str:
-        """Show where it is."""
+        """Show its place."""
         return (
             f"<Block {len(self.view)} bytes at {self.offset} of {self.extent!r}>"
             if self._span
@@ -73,12 +73,12 @@ class Block:
 
 
 class Usage(NamedTuple):
-    """What a heap has."""
+    """The memory of a heap."""
 
     chunks: int
     frames: int
     blocks: int
-    """That are in use."""
+    """Bytes in use."""
 
 
 class Heap:
@@ -87,7 +87,7 @@ class Heap:
     def __init__(self, environment: "Attachment", ram: "Ram | None" = None, chunk: int = CHUNK) -> None:
         """Carve from *ram*, or from what the memory server promises; *chunk* frames at a time, a power of two.
 
-        Nothing is carved yet. Raises ValueError: there is no such chunk.
+        Nothing is carved yet. Raises ValueError for a bad *chunk*.
         """
         if not _LEAST_CHUNK <= chunk <= MAX_EXTENT_FRAMES or chunk & (chunk - 1):
             raise ValueError(f"chunk = {chunk}: a power of two, {_LEAST_CHUNK} to {MAX_EXTENT_FRAMES} frames")
@@ -100,12 +100,12 @@ class Heap:
         self._chunks: dict[int, Chunk] = {}
         """By handle."""
         self._spans: dict[int, list[Span]] = {}
-        """Those with room, by the size of their blocks."""
+        """Spans with room, by the size of their blocks."""
         self._spare: Chunk | None = None
-        """A chunk that was empty last, and is kept."""
+        """The chunk that became unused last, and is kept."""
         environment.heaps.add(self)
         self._seen = self._page[_REPOSSESSED]
-        """How many handles of ours were taken by force when we looked."""
+        """Handles of ours that were taken by force, at the last look."""
 
     def __enter__(self) -> Self:
         """Close it at the end of the block."""
@@ -115,7 +115,7 @@ class Heap:
         """Close it."""
         self.close()
 
-    # -------------------------------------------------------------------------------------------- what is asked
+    # -------------------------------------------------------------------------------------------- requests
 
     def allocate(self, size: int) -> Block:
         """Return a block of *size* bytes. Raises NoMemory, ValueError."""
@@ -139,9 +139,9 @@ class Heap:
         return self._allocate_anew(size_of, size)
 
     def free(self, block: Block) -> None:
-        """Take *block* back; its view raises from now on, what was sliced from it must not be used.
+        """Take *block* back; its view raises from now on, and slices of it must not be used.
 
-        Raises ValueError: it is free already, or another heap's. BufferError: an array is made of its view.
+        Raises ValueError when it is free already, or another heap's; BufferError while an array refers to its view.
         """
         with self._lock:
             span = block._span  # noqa: SLF001 - blocks are ours
@@ -166,7 +166,7 @@ class Heap:
             self._give_back(given)
 
     def trim(self) -> int:
-        """Give back every chunk in which nothing is in use; return how many frames that were."""
+        """Give back every unused chunk; return the frames given back."""
         with self._lock:
             empty = [chunk for chunk in self._chunks.values() if not chunk.live]
             for chunk in empty:
@@ -176,19 +176,19 @@ class Heap:
         return sum(chunk.pages for chunk in empty)
 
     def asked_back(self, handle: int) -> None:
-        """Somebody wants back what *handle* is: give what is not in use, where that is of this heap."""
+        """Give back unused memory of *handle*, which its owner asks for, if it is of this heap."""
         if handle == self._source.ram or handle in self._chunks:
             self.trim()
 
     def usage(self) -> Usage:
-        """Return what it has."""
+        """Return its memory and its use."""
         self._look_for_taken()
         with self._lock:
             chunks = list(self._chunks.values())
             return Usage(len(chunks), sum(c.pages for c in chunks), sum(c.live for c in chunks))
 
     def close(self) -> None:
-        """Give all of it back, whatever is in use. Closing twice is harmless."""
+        """Give all of it back, used or not. Closing twice is harmless."""
         with self._lock:
             chunks = list(self._chunks.values())
             for chunk in chunks:
@@ -214,7 +214,7 @@ class Heap:
             self._add(Chunk(*self._carve(pages_of(size_of))))
 
     def _new_span(self, size_of: int) -> Span | None:
-        """Return a span of the pages that are free; where there are too few, of those of spans nobody uses."""
+        """Return a span of free pages; if there are too few, of those of unused spans."""
         wanted = max(pages_of(size_of), min(pages_of(PLACES * size_of), self._chunk // 4))
         for _ in range(2):
             for chunk in self._chunks.values():
@@ -225,14 +225,14 @@ class Heap:
         return None
 
     def _gather(self) -> None:
-        """Give the pages of spans that nobody uses back to their chunks."""
+        """Give the pages of unused spans back to their chunks."""
         for size_of, spans in self._spans.items():
             for span in [span for span in spans if len(span.free) == span.count]:
                 span.chunk.give(span)
             self._spans[size_of] = [span for span in spans if span in span.chunk.spans]
 
     def _carve(self, least: int) -> "tuple[Extent, memoryview]":
-        """Return a chunk's extent, smaller than usual where there is no more; *least* frames. Raises NoMemory."""
+        """Return a chunk's extent, smaller than usual if memory is short; *least* frames. Raises NoMemory."""
         pages = self._chunk
         while True:
             try:
@@ -259,7 +259,7 @@ class Heap:
     # ------------------------------------------------------------------------------------------------ shrinking
 
     def _rest(self, chunk: Chunk) -> Chunk | None:
-        """Nothing of *chunk* is in use any more; return it if it is to be given back."""
+        """Return *chunk*, of which nothing is in use any more, if it is to be given back."""
         if chunk.pages == self._chunk and (self._spare is None or self._spare.live):
             self._spare = chunk
             return None
@@ -267,7 +267,7 @@ class Heap:
         return chunk
 
     def _remove(self, chunk: Chunk) -> None:
-        """Have *chunk* no more."""
+        """Take *chunk* off the lists."""
         self._chunks.pop(chunk.extent.handle, None)
         for span in chunk.spans:
             spans = self._spans.get(span.size, [])
@@ -277,7 +277,7 @@ class Heap:
             self._spare = None
 
     def _give_back(self, chunk: Chunk) -> None:
-        """Unmap and free *chunk*, which is in no table any more."""
+        """Unmap and free *chunk*, which is on no list any more."""
         vm.unmap(self._environment, chunk.view)
         self._source.free(chunk.extent)
 

@@ -1,8 +1,8 @@
 """Chunks, the extents a heap carves, and spans, the runs of their pages that are cut into blocks of one size.
 
-A chunk gives out runs of a power of two of pages, each at a multiple of its length, and joins what comes back with
-its other half (a buddy system). A span has a list of the places that are free in it, and the last that was freed is
-the next that is given. Pure bookkeeping: whoever calls sees to it that nobody else does at the same time.
+A chunk gives out runs of a power of two of pages, each at a multiple of its length, and joins a returned run with
+its other half (a buddy system). A span has a list of its free places, and the last that was freed is
+given next. Pure bookkeeping: the caller excludes other callers.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from libexo.extent import Extent
 
 LEAST: Final = 16
-"""Bytes of the smallest block, and what the places of all are multiples of."""
+"""Bytes of the smallest block; every block begins at a multiple of them."""
 STEPS: Final = 4
 """Sizes of blocks between a power of two and the next."""
 PLACES: Final = 8
-"""A span has room for so many blocks where a quarter of a chunk is enough for that."""
+"""Blocks of a span, if a quarter of a chunk is enough for them."""
 _SMALL = 1024
 """Up to here the size of a block is looked up in a table."""
 
@@ -31,7 +31,7 @@ _TABLE: Final = tuple(_rounded(max(LEAST, at * LEAST)) for at in range(_SMALL //
 
 
 def rounded(size: int) -> int:
-    """Return the size of the blocks that *size* bytes are given: a quarter more, at most, from 64 bytes on."""
+    """Return the block size for *size* bytes: at most a quarter more, from 64 bytes on."""
     return _TABLE[(size + LEAST - 1) // LEAST] if size <= _SMALL else _rounded(size)
 
 
@@ -41,7 +41,7 @@ def pages_of(size: int) -> int:
 
 
 class Chunk:
-    """An extent, mapped, and which of its pages are free."""
+    """An extent, mapped, with its free pages."""
 
     __slots__ = ("_free", "extent", "is_lost", "live", "pages", "spans", "view")
 
@@ -51,7 +51,7 @@ class Chunk:
         self.view = view
         self.pages = extent.pages
         self.live = int(apart)
-        """Blocks that are in use."""
+        """Blocks in use."""
         self.is_lost = False
         """The memory was taken by force."""
         self.spans: set[Span] = set()
@@ -61,7 +61,7 @@ class Chunk:
             self._free[-1].add(0)
 
     def take(self, size: int, wanted: int) -> "Span | None":
-        """Return a new span of *wanted* pages (or all there are, of fewer) for blocks of *size*; None: no room."""
+        """Return a new span of *wanted* pages (or of fewer, if that is all) for blocks of *size*; None: no room."""
         order = min(wanted, self.pages).bit_length() - 1
         if pages_of(size) > self.pages:
             return None
@@ -76,7 +76,7 @@ class Chunk:
         return span
 
     def give(self, span: "Span") -> None:
-        """Have the pages of *span* back, in which nothing is in use."""
+        """Take the pages of *span*, which is unused, back."""
         self.spans.remove(span)
         first, order = span.first, span.pages.bit_length() - 1
         while (other := first ^ (1 << order)) in self._free[order] and order < len(self._free) - 1:
@@ -98,10 +98,10 @@ class Span:
         self.pages = pages
         begin, self.count = first * FRAME_SIZE, pages * FRAME_SIZE // size
         self.free = [begin + at * size for at in reversed(range(self.count))]
-        """Where in the chunk a block is free."""
+        """Free places in the chunk."""
 
     def __repr__(self) -> str:
-        """Show what is in use."""
+        """Show its use."""
         used = self.count - len(self.free)
         return (
             f"<Span {used}/{self.count} of {self.size} at {self.first}+{self.pages} of {self.chunk.extent!r}>"

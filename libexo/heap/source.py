@@ -1,8 +1,8 @@
-"""Where the chunks of a heap come from: one's own capability to RAM.
+"""The source of a heap's chunks: a capability to RAM of its own.
 
-Frames are carved from it by one trap, mapped with it. What it is promised comes from the memory server, which is
-asked for as much again as the heap has, so that it is asked seldom; it takes back what is not used when another
-needs it, and then is asked again; and where that happens time after time, to carve itself.
+One trap carves frames from it and maps them. The memory server promises the frames. It is
+asked for as much again as the heap has, so seldom. When another program needs unused frames it takes them
+back, and is then asked again; where that happens again and again, it is asked to carve itself.
 """
 
 from contextlib import suppress
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MOST: Final = 4096
 """Frames the memory server is asked for ahead, at most: 16 MiB."""
 _TRIES: Final = 4
-"""How often it is asked to promise, when what was promised was taken back before it was used."""
+"""How often it is asked to promise, while its promise is taken back before use."""
 _NO_ROOM = (
     Refusal.NO_FRAMES,
     Refusal.OVER_LIMIT,
@@ -29,12 +29,12 @@ _NO_ROOM = (
     Refusal.OVER_BUDGET,
     Refusal.STALE_HANDLE,
 )
-"""Refusals that say that there is no more: the last that the capability was taken, and nobody gives another."""
+"""Refusals that mean that there is no more; the last one, that the capability was taken with no other to come."""
 _REFUSED = ("OutOfMemory", "QuotaExceeded")
 
 
 def drop_inherited(environment: "Attachment") -> int:
-    """Give up every capability to RAM, and with each what was carved through it; return how many there were.
+    """Give up every capability to RAM, with all that was carved through it; return how many there were.
 
     A successor inherits the heap of its predecessor, in which it can find nothing. It calls this before its own.
     """
@@ -47,7 +47,7 @@ def drop_inherited(environment: "Attachment") -> int:
 
 
 class Provider(Protocol):
-    """Who gives a capability to RAM, and promises that it may be carved from: the memory server."""
+    """Gives a capability to RAM, and promises that it may be carved from: the memory server."""
 
     def ram(self) -> "Ram":
         """Return the capability."""
@@ -63,12 +63,12 @@ class Source:
     """Carves, and asks for more."""
 
     def __init__(self, environment: "Attachment", ram: "Ram | None", provider: Provider | None) -> None:
-        """Carve from *ram*; where that is None, from what *provider* gives."""
+        """Carve from *ram*; if that is None, from the one *provider* gives."""
         self._environment = environment
         self._ram = ram
         self._provider = provider
         self.frames = 0
-        """How many are carved."""
+        """Frames carved."""
 
     def carve(self, pages: int) -> "tuple[Extent, memoryview]":
         """Return a new extent of *pages* frames, all zeros, and its memory. Raises NoMemory."""
@@ -90,12 +90,12 @@ class Source:
         return self._ram.handle if self._ram is not None else 0
 
     def free(self, extent: "Extent") -> None:
-        """Give *extent* back; one that was taken is none of ours."""
+        """Give *extent* back; one that was taken is not ours any more."""
         self.frames -= extent.pages
         self._environment.sys.drop(extent.handle)
 
     def _allocated(self, pages: int) -> "tuple[Extent, memoryview]":
-        """Have the memory server carve: what it promised was taken back again and again. Raises NoMemory."""
+        """Have the memory server carve, after its promise was taken back again and again. Raises NoMemory."""
         assert self._provider is not None
         try:
             extent = self._provider.allocate(pages)
@@ -110,7 +110,7 @@ class Source:
         return self._ram
 
     def _again(self, refused: TrapRefused, pages: int) -> None:
-        """See to it that *pages* can be carved, which was *refused*. Raises NoMemory, or TrapRefused as it was."""
+        """Make room for *pages*, which were *refused*. Raises NoMemory, or the TrapRefused itself."""
         if self._provider is not None and refused.refusal == Refusal.STALE_HANDLE:
             self._ram = None  # it was taken, with all that was carved from it
         elif self._provider is not None and refused.refusal == Refusal.OVER_LIMIT:
@@ -132,7 +132,7 @@ class Source:
         return None
 
     def _no_memory(self, error: RemoteError | TrapRefused, pages: int) -> ExoError:
-        """Return what to raise when *pages* were refused by *error*: itself, where it is about something else."""
+        """Return the error to raise when *pages* were refused by *error*: that one, if it is not about memory."""
         if isinstance(error, RemoteError) and error.kind not in _REFUSED:
             return error
         return NoMemory(f"{pages} frames more than the heap's {self.frames}: {error}")

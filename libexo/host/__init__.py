@@ -1,1 +1,1 @@
-"""The ground libexo stands on: `base.py` is the seam, a real process or a simulated thread is below it."""
+"""The ground libexo stands on: `base.py` is the seam; below it is a real process or a simulated thread."""

@@ -1,11 +1,11 @@
-"""The seam between libexo and the ground it runs on: how to trap, map, wait, and tell the time.
+"""The seam between libexo and its ground: trapping, mapping, waiting, and the time.
 
 `libexo.host.real` is a host process with a socket to the kernel; `libexo.host.simulated` is a thread of the
 simulated machine. Nothing else in libexo reads a clock, sleeps or opens a descriptor.
 
-A program starts with one thread of execution, its main strand, and may start more *strands*. They share all there
-is here. Each waits for itself, and a wait that includes the gate ends for every strand when upcalls have arrived,
-whoever's trap they came in with. The program ends with its main strand.
+A program starts with one thread of execution, its main strand, and may start more *strands*. They share all that
+is here. Each waits for itself. A wait that includes the gate ends for every strand when upcalls have arrived,
+whichever strand's trap brought them. The program ends with its main strand.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,22 +15,22 @@ from libexo.transport.base import Bell, Descriptor, Source, Ticket, Transport
 
 
 class Waker(Protocol):
-    """What one strand waits for so that others can wake it. It stays awake until it is cleared.
+    """Wakes a strand that waits for it. It stays awake until it is cleared.
 
-    Who is woken clears it first, and then looks for why: a reason that comes later wakes again.
+    The strand that is woken clears it first, and then looks for the reason: a later reason wakes again.
     """
 
     def fileno(self) -> int:
-        """Return what to wait on. Raises ValueError once it is closed."""
+        """Return the descriptor to wait on. Raises ValueError once it is closed."""
 
     def wake(self) -> None:
-        """Make every wait for it end; any strand of the program may call it. Harmless when it was closed."""
+        """End every wait for it; any strand of the program may call it. Harmless when it was closed."""
 
     def clear(self) -> None:
         """Let waits last again."""
 
     def close(self) -> None:
-        """Give it up; nobody may be waiting for it."""
+        """Give it up; no strand may be waiting for it."""
 
 
 class MappedMemory(Protocol):
@@ -38,10 +38,10 @@ class MappedMemory(Protocol):
 
     @property
     def used(self) -> bool:
-        """Whether anything refers to it still."""
+        """Whether anything still refers to it."""
 
     def covers(self, view: memoryview) -> bool:
-        """Say whether *view* is of it: the view itself, a slice, a cast. Raises ValueError once released."""
+        """Say whether *view* belongs to it: the view itself, a slice, a cast. Raises ValueError once released."""
 
 
 class Gate(Protocol):
@@ -61,30 +61,30 @@ class Gate(Protocol):
         """
 
     def fileno(self) -> int:
-        """Return what to wait on for upcalls; another one once the program has several strands."""
+        """Return the descriptor to wait on for upcalls; another one once the program has several strands."""
 
     def close(self) -> None:
         """Leave."""
 
 
 class Tenant(Protocol):
-    """What stands on a host: the environment of its program."""
+    """The tenant of a host: the environment of its program."""
 
     def share(self) -> None:
-        """Be ready for several threads of the host."""
+        """Prepare for several threads of the host."""
 
 
 class Host(Protocol):
     """The ground."""
 
     environment: Tenant | None
-    """What stands on it, once somebody attached; `libexo.attach` finds it here."""
+    """Its tenant, once there is one; `libexo.attach` finds it here."""
 
     lends: bool
-    """Threads of the host that are no strands of ours may use it: they are lent an IPC thread."""
+    """Threads of the host that are not strands of ours may use it: they are lent an IPC thread."""
 
     looks: int
-    """How often to look into shared memory before sleeping; 0 where nobody else runs meanwhile."""
+    """How often to look into shared memory before sleeping; 0 where no other program runs meanwhile."""
 
     @property
     def gate(self) -> Gate:
@@ -92,7 +92,7 @@ class Host(Protocol):
 
     @property
     def transport(self) -> Transport:
-        """What carries messages between threads."""
+        """The carrier of messages between threads."""
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -108,7 +108,7 @@ class Host(Protocol):
         """Map *size* bytes; the descriptor is consumed."""
 
     def mapping(self, view: memoryview) -> MappedMemory:
-        """Return the mapping that *view* is of, without keeping it. Raises ValueError when it is of none."""
+        """Return the mapping of *view*, without keeping it. Raises ValueError when there is none."""
 
     def remap(self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool) -> None:
         """Put new memory where *mapping* is, so that every view of it goes on; the descriptor is consumed."""
@@ -119,10 +119,10 @@ class Host(Protocol):
         renew: "Callable[[], tuple[Descriptor, bool]]",
         spared: "Callable[[], bool]",
     ) -> None:
-        """Have an access to *view* that finds its memory taken go on with what *renew* returns.
+        """Have an access to *view* that finds its memory taken go on with the memory that *renew* returns.
 
-        That is a descriptor of what took its place, and whether it may be written. Where *renew* raises ExoError
-        the access finds zeros if the program is *spared*, and otherwise ends as it would have; as it does on a
+        That is a descriptor of the new memory, and whether it may be written. Where *renew* raises ExoError
+        the access finds zeros if the program is *spared*, and otherwise ends as it would have. So it does on a
         machine where an access cannot wait, such as the simulated one.
         """
 
@@ -130,18 +130,18 @@ class Host(Protocol):
         """End a mapping made by `map`."""
 
     def ticket(self, descriptor: Descriptor) -> Ticket:
-        """Return the ticket a descriptor stands for; the descriptor is consumed."""
+        """Return the ticket of a descriptor, which is consumed."""
 
     def bell(self, wait: Descriptor, ring: Descriptor) -> Bell:
-        """Return the doorbells *wait* and *ring* are ends of; both descriptors are consumed."""
+        """Return the doorbells of which *wait* and *ring* are ends; both descriptors are consumed."""
 
     def close_descriptor(self, descriptor: Descriptor) -> None:
         """Close a descriptor that is not wanted."""
 
     def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
-        """Sleep until one of *sources* may have something, or until *deadline* (ns); or less, but for days.
+        """Sleep until one of *sources* may have something, or until *deadline* (ns); it may end early, after days.
 
-        Ends of rings (`libexo.transport.ring.ends`) are looked into for a while first, and told that we sleep.
+        Ends of rings (`libexo.transport.ring.ends`) are looked into for a while first, and told of the sleep.
         """
 
     def has_room(self, descriptor: Descriptor) -> bool:
@@ -151,19 +151,19 @@ class Host(Protocol):
         """Return the cores the program may run on."""
 
     def keep_on(self, cores: frozenset[int]) -> None:
-        """Have the program, all strands of it, run on *cores* only. Raises ExoError when it may not say so."""
+        """Confine the program, all its strands, to *cores*. Raises ExoError when the host does not let it."""
 
     def processor_of(self, pid: int) -> int:
-        """Return the core process *pid* ran on last, or -1 when that is not to be found out."""
+        """Return the core process *pid* ran on last, or -1 if it cannot be found out."""
 
     def waker(self) -> Waker:
         """Return a new waker, which `wait` takes as a source."""
 
     def share(self) -> None:
-        """Be ready for several strands. The first of them calls this before there is another. Raises OSError."""
+        """Prepare for several strands. The first one calls this before there is another. Raises OSError."""
 
     def forked(self, why: str) -> None:
-        """The process was forked from the one that this is the ground of: refuse, and say *why*."""
+        """Refuse, and say *why*: the process was forked from the one of this ground."""
 
     def start_strand(self, function: Callable[[], object], name: str) -> None:
         """Start a strand that runs *function*, on this same ground; *name* is for people.

@@ -1,7 +1,7 @@
-"""The host of the calling strand, where something put one there; `libexo.attach` asks here first.
+"""The host of the calling strand, if one was put there; `libexo.attach` asks here first.
 
-A real process has one host, and its main strand needs none of this. On the simulated machine every program is some
-threads of one process. Whoever starts a strand installs its host.
+A real process has one host, and its main strand needs none of this. On the simulated machine a program is a few
+threads of one process. The starter of a strand installs its host.
 """
 
 import threading

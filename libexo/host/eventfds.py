@@ -1,8 +1,8 @@
-"""What tells somebody on a real host that something has happened: wakers, tickets, doorbells.
+"""Wakers, tickets and doorbells on a real host.
 
-A waker is between the strands of one program, a ticket decides who of two has a message, and a doorbell wakes the
-other side of a ring. Only the first is an eventfd: what two parties share that do not trust one another is a pipe,
-because the ends of an eventfd share all there is of it, flags and counter, so that one could have the other wait.
+A waker is between the strands of one program, a ticket decides which of two parties has a message, and a doorbell
+wakes the other side of a ring. Only the first is an eventfd. Parties that do not trust one another share a pipe:
+the ends of an eventfd share its flags and its counter, so one end could make the other wait.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import os
 import threading
 
 _TAKEN_AT_ONCE = 4096
-"""Bytes: a page, which is all a doorbell that the kernel made holds by itself."""
+"""Bytes: a page, which is all that a doorbell of the kernel's holds."""
 _NUMBER = 8
 """Bytes of a number in a ticket."""
 
@@ -22,16 +22,16 @@ class RealWaker:
         """Open it. Raises OSError."""
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._lock = threading.RLock()
-        """Between a wake and the close: afterwards the number may be somebody else's."""
+        """Held between a wake and the close: afterwards the number may be another descriptor's."""
 
     def fileno(self) -> int:
-        """Return what to wait on. Raises ValueError once it is closed."""
+        """Return the descriptor to wait on. Raises ValueError once it is closed."""
         if self._descriptor < 0:
             raise ValueError("the waker is closed")
         return self._descriptor
 
     def wake(self) -> None:
-        """Make every wait for it end."""
+        """End every wait for it."""
         with self._lock:
             if self._descriptor >= 0:
                 os.eventfd_write(self._descriptor, 1)
@@ -51,9 +51,9 @@ class RealWaker:
 
 
 class RealTicket:
-    """One end of a ticket: a pipe both write and read, each by a descriptor whose flags are its own.
+    """One end of a ticket: a pipe that both ends write and read, each by a descriptor with flags of its own.
 
-    A number is eight bytes, which are written and read in one piece. Who wrote anything else gets nothing.
+    A number is eight bytes, written and read in one piece. A party that writes anything else gets nothing.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -61,14 +61,14 @@ class RealTicket:
         self._descriptor = descriptor
 
     def post(self, sequence: int) -> None:
-        """Put message *sequence* up; where the other end has filled the pipe, it is lost."""
+        """Post the number *sequence*; where the other end has filled the pipe, it is lost."""
         try:  # noqa: SIM105 - to suppress it costs as much as the call
             os.write(self._descriptor, sequence.to_bytes(_NUMBER, "little"))
         except BlockingIOError:
             pass
 
     def claim(self) -> int:
-        """Take what was posted first, or 0."""
+        """Take the number posted first, or 0."""
         try:
             taken = os.read(self._descriptor, _NUMBER)
         except BlockingIOError:
@@ -85,7 +85,7 @@ class RealTicket:
 class RealBell:
     """One side of two doorbells: the reading end of one pipe, the writing end of another. Neither ever waits.
 
-    Python ignores SIGPIPE, so to ring where nobody is left is an error that is told, and passed over here.
+    Python ignores SIGPIPE, so ringing where the other side is gone is an error, ignored here.
     """
 
     def __init__(self, wait: int, ring: int) -> None:
@@ -99,7 +99,7 @@ class RealBell:
         try:  # noqa: SIM105 - to suppress it costs as much as the call
             os.write(self._ring, b"\1")
         except OSError:
-            pass  # it is full, so has been rung, or nobody is there
+            pass  # it is full, so it has been rung; or the other side is gone
 
     def silence(self) -> bool:
         """Take what was rung. False: there was nothing, and the other side is gone, or this one was closed."""
@@ -111,13 +111,13 @@ class RealBell:
             return False
 
     def fileno(self) -> int:
-        """Return what to wait on. Raises ValueError once it is closed."""
+        """Return the descriptor to wait on. Raises ValueError once it is closed."""
         if self._wait < 0:
             raise ValueError("the doorbell is closed")
         return self._wait
 
     def close(self) -> None:
-        """Give both ends up. Twice is harmless."""
+        """Close both ends. Twice is harmless."""
         for descriptor in (self._wait, self._ring):
             if descriptor >= 0:
                 os.close(descriptor)

@@ -1,12 +1,12 @@
 """Views that outlive their memory: the access that finds it taken is mended, instead of ending the program.
 
-A real host takes memory away by cutting the file short, and the next access raises SIGBUS. The handler here has
-the guarded view mended, and lets the access go on: with what took the place of the memory, when that only moved,
-or with zeros, where nobody needs to know. The first is how an exokernel has faults handled, by the program
+A real host takes memory away by cutting the file short, and the next access raises SIGBUS. The handler here
+mends the guarded view, and lets the access go on: with the memory's replacement, if the memory only moved,
+or with zeros, where the program need not know. The first is how an exokernel has faults handled, by the program
 itself; the other is what a display server does with the buffers of its clients. Both are safe for the same
 reason: the signal is raised by the very instruction that touches the view, never in the middle of anything else,
-so the handler may do what any callback from C may, a trap too. What is not guarded, or cannot be mended, ends by
-the signal as before. On the simulated machine there is nothing to do: the access raises ValueError.
+so the handler may do what any callback from C may, a trap too. An access that is not guarded, or cannot be mended,
+ends by the signal as before. On the simulated machine there is nothing to do: the access raises ValueError.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ _SIGBUS = 7
 _SIGINFO, _RESTART = 4, 0x1000_0000
 _PROT_READ, _PROT_WRITE, _PRIVATE_FIXED_ANONYMOUS = 1, 2, 0x32
 _ADDRESS = 16
-"""Where siginfo_t has the address of the access."""
+"""Offset of the accessed address in siginfo_t."""
 
 
 class _Action(ctypes.Structure):
@@ -42,19 +42,19 @@ _guarded: "dict[int, tuple[weakref.ref[ctypes.Array[ctypes.c_ubyte]], Mend]]" = 
 
 
 class _Before:
-    """What was done about the signal before; None: the handler is not installed yet."""
+    """The signal's earlier action; None: the handler is not installed yet."""
 
     action: _Action | None = None
 
 
 def zeros(address: int, size: int) -> bool:
-    """Mend by zeros; what is written to them goes nowhere."""
+    """Mend by zeros; writes to them go nowhere."""
     protection = _PROT_READ | _PROT_WRITE
     return bool(_libc.mmap(address, size, protection, _PRIVATE_FIXED_ANONYMOUS, -1, 0) == address)
 
 
 def guard(view: memoryview, mend: Mend = zeros) -> None:
-    """From now on, *mend* is called when the memory of *view* was taken and is touched."""
+    """Call *mend* from now on when the memory of *view* was taken and is touched."""
     memory = view.obj
     if not isinstance(memory, ctypes.Array):
         return

@@ -1,8 +1,8 @@
-"""The heap of a process that sends and receives long strings: what one message needed serves the next.
+"""The C library's heap in a process that sends and receives long strings: memory of one message serves the next.
 
 glibc gives the end of its heap back to the host as soon as 128 KiB of it are free, and has larger blocks mapped one
 by one. A long string is in several blocks on its way through a process, one after the other: the host found and
-cleared every page of each anew, which took longer than all that was done with the string.
+cleared every page of each again, which took longer than all other work on the string.
 """
 
 import ctypes

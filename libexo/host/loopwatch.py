@@ -1,9 +1,9 @@
-"""What an event loop watches for a thread: everything its core waits for, rings included.
+"""The watch of an event loop over a thread: everything its core waits for, rings included.
 
-In the place of `Host.wait`, which would keep the loop from its other work. An end of rings
-(`libexo.transport.ring.ends`) is told when nobody looks into it any more, so that its doorbells are rung from then
-on, and when somebody does again. Before the loop sleeps for good there is a second look, a little later: why, is
-told in `libexo.transport.ring.line`, *Order*.
+It replaces `Host.wait`, which would keep the loop from its other work. An end of rings
+(`libexo.transport.ring.ends`) is told when the program stops looking into it, so that its doorbells are rung from
+then on, and when it looks again. Before the loop sleeps for long there is a second look, a little later:
+`libexo.transport.ring.line`, *Order*, says why.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 AGAIN = 0.001
-"""How long until another look, where nothing tells when it is worth while, in seconds."""
+"""Seconds until another look, if no event tells when it is worth while."""
 
 
 class LoopWatch:
@@ -31,15 +31,15 @@ class LoopWatch:
         self._loop = loop
         self._pump = pump
         self._readers: dict[int, object] = {}
-        """What is watched, by descriptor: its number alone may be somebody else's by now."""
+        """Watched sources by descriptor, because its number alone may be another source's by now."""
         self._known: tuple[list[RingEnd], int] = ([], 0)
-        """The ring ends that were watched last, and how often their lines had changed by then."""
+        """The ring ends watched last, and how often their lines had changed by then."""
         self._bells: dict[int, tuple[RingEnd, Line]] = {}
         self._dozing: list[RingEnd] = []
         self._next: asyncio.Handle | None = None
-        """The next look, where none of the descriptors will bring it about."""
+        """The next look, if no descriptor will bring it about."""
         self._is_soon = False
-        """It is as soon as can be; put off for a later one again and again, it would never come."""
+        """The look is as soon as possible; postponed again and again, it would never come."""
 
     def soon(self) -> None:
         """Look as soon as the loop comes round."""
@@ -48,7 +48,7 @@ class LoopWatch:
             self._is_soon = True
 
     def wake(self) -> None:
-        """Nobody sleeps: tell those at the other ends of rings, and write what waited for room."""
+        """Note that nobody sleeps: tell the other ends of rings, and write what waited for room."""
         self._plan(None)
         dozing, self._dozing = self._dozing, []
         for end in dozing:
@@ -79,15 +79,15 @@ class LoopWatch:
         self._watch([], [])
 
     def _plan(self, look: asyncio.Handle | None) -> None:
-        """Have *look* be the next one, and no other."""
+        """Make *look* the next one, and the only one."""
         if self._next is not None:
             self._next.cancel()
         self._next, self._is_soon = look, False
 
     def _look_again(self) -> None:
-        """Look whether something was written just when we went to sleep."""
+        """Check whether something was written just when we went to sleep."""
         self._plan(None)
-        with suppress(ValueError):  # one that was closed meanwhile is something to do
+        with suppress(ValueError):  # a closed one counts as something to do
             if not any(end.stirs() for end in self._dozing):
                 return
         self._pump()
@@ -112,6 +112,6 @@ class LoopWatch:
         self._readers = wanted
 
     def _rang(self, end: "RingEnd", line: "Line") -> None:
-        """A doorbell was rung."""
+        """Silence a doorbell that was rung, and pump."""
         end.rang(line)
         self._pump()

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 LOOKS = 2000
 """How often to look into a ring before sleeping: about as long as waking a sleeper takes. EXO_SPIN overrides it."""
 RESERVE = 64
-"""Descriptors that are kept for the program itself when others take them by binding to it."""
+"""Descriptors kept for the program itself when others take them by binding to it."""
 SPARED = 32
 """Messages that may be handled between two looks at the gate, where no wait looks at it."""
 
@@ -44,10 +44,10 @@ AGAIN = 16
 """How often the same file is put where an access faults: another strand may have put one there that was older. What
 faults although it was not cut would do so for ever."""
 LONGEST_POLL = 1 << 30
-"""Milliseconds one wait lasts at most, twelve days: poll(2) takes an int. Who waits longer waits again."""
+"""Milliseconds that one wait lasts at most, twelve days: poll(2) takes an int. A longer wait is repeated."""
 
 _PROCESSOR = 36
-"""Which field of /proc/PID/stat says on what core it ran last, counted from 0 behind the name (proc(5): 39)."""
+"""Field of /proc/PID/stat with the core it ran on last, counted from 0 behind the name (proc(5): 39)."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -105,7 +105,7 @@ class RealHost:
         return view if writable else view.toreadonly()
 
     def mapping(self, view: memoryview) -> "RealMapping":
-        """Return the mapping that *view* is of. Raises ValueError."""
+        """Return the mapping of *view*. Raises ValueError."""
         return RealMapping(view)
 
     def remap(self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool) -> None:
@@ -123,7 +123,7 @@ class RealHost:
         renew: Callable[[], tuple[Descriptor, bool]],
         spared: Callable[[], bool],
     ) -> None:
-        """Have an access that finds the memory of *view* taken go on with what took its place, or with zeros."""
+        """Have an access that finds the memory of *view* taken go on with its replacement, or with zeros."""
         renewal = Renewal(renew)
         guard(view, lambda address, size: renewal(address, size) or (spared() and zeros(address, size)))
 
@@ -132,11 +132,11 @@ class RealHost:
         view.release()
 
     def ticket(self, descriptor: Descriptor) -> RealTicket:
-        """Return the ticket a descriptor stands for."""
+        """Return the ticket of a descriptor."""
         return RealTicket(cast("int", descriptor))
 
     def bell(self, wait: Descriptor, ring: Descriptor) -> RealBell:
-        """Return the doorbells two pipe ends belong to."""
+        """Return the doorbells of two pipe ends."""
         return RealBell(cast("int", wait), cast("int", ring))
 
     def close_descriptor(self, descriptor: Descriptor) -> None:
@@ -147,14 +147,14 @@ class RealHost:
         """Sleep until one of *sources* may have something, or until *deadline*."""
         gate = self.gate
         if not gate.shared and threading.active_count() > 1 and self.environment is not None:
-            # Another thread may use the environment while we sleep, and take our news: be woken by it, too.
+            # Another thread may use the environment while we sleep, and take our news: let it wake us, too.
             self.environment.share()
             return
         own = gate.own
         if gate.kept and gate in sources:
             own.spared = 0
             for source in sources:
-                if hasattr(source, "doze"):  # a ring end: who looks into it only would never look at the gate
+                if hasattr(source, "doze"):  # a ring end: looking into it alone would miss the gate
                     cast("RingEnd", source).found_others = True
             return
         key = tuple(sources)
@@ -180,7 +180,7 @@ class RealHost:
 
             own.polls[key] = Nap(key, self.now)
             return own.polls[key]
-        if self._transport is not None and key:  # ZeroMQ does not wait for nothing
+        if self._transport is not None and key:  # ZeroMQ cannot wait for an empty set
             own.polls[key] = self._transport.poll(key)
             return own.polls[key]
         poll = own.polls[key] = select.poll()
@@ -189,7 +189,7 @@ class RealHost:
         return poll
 
     def has_room(self, descriptor: Descriptor) -> bool:
-        """Say whether more than RESERVE are left: the host gives the lowest number that is free."""
+        """Say whether more than RESERVE are left: the host gives the lowest free number."""
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return limit < 0 or cast("int", descriptor) + RESERVE < limit
 
@@ -198,7 +198,7 @@ class RealHost:
         return frozenset(os.sched_getaffinity(0))
 
     def keep_on(self, cores: frozenset[int]) -> None:
-        """Have all threads of the process run on *cores* only; new ones do as who starts them."""
+        """Confine all threads of the process to *cores*; new ones inherit that."""
         for thread in os.listdir("/proc/self/task"):
             try:
                 os.sched_setaffinity(int(thread), cores)
@@ -207,7 +207,7 @@ class RealHost:
             except OSError as error:
                 where = ", ".join(map(str, sorted(cores)))
                 raise ExoError(f"the host does not let it choose core {where}: {error.strerror}") from error
-        self.gate.own.polls.clear()  # waits for rings tell the other side where we are kept, and ask that rarely
+        self.gate.own.polls.clear()  # waits for rings tell the other side our core, and rarely ask for it
 
     def processor_of(self, pid: int) -> int:
         """Return the core process *pid* ran on last, or -1."""
@@ -224,7 +224,7 @@ class RealHost:
     lends = True
 
     def share(self) -> None:
-        """Be ready for several strands."""
+        """Prepare for several strands."""
         self.gate.share()
 
     def forked(self, why: str) -> None:
@@ -245,35 +245,35 @@ class RealHost:
 
 
 class RealMapping:
-    """Mapped memory, by the array that all its views have in common. Implements `libexo.host.base.MappedMemory`."""
+    """Mapped memory, by the array that all its views share. Implements `libexo.host.base.MappedMemory`."""
 
     def __init__(self, view: memoryview) -> None:
-        """Be the mapping of *view*. Raises ValueError when that is of something else, or released."""
+        """Be the mapping of *view*. Raises ValueError when it has none, or was released."""
         if not isinstance(view.obj, ctypes.Array):
             raise ValueError("the view is of no mapping of this program")  # noqa: TRY004 - it is a view, as asked
         self.memory = weakref.ref(view.obj)
 
     @property
     def used(self) -> bool:
-        """Whether anything refers to it still."""
+        """Whether anything still refers to it."""
         return self.memory() is not None
 
     def covers(self, view: memoryview) -> bool:
-        """Say whether *view* is of it."""
+        """Say whether *view* belongs to it."""
         return view.obj is self.memory()
 
 
 class Renewal:
-    """Mends a view whose memory moved, by what is there now."""
+    """Mends a view whose memory moved, by mapping the replacement."""
 
     def __init__(self, renew: Callable[[], tuple[Descriptor, bool]]) -> None:
-        """Ask *renew* for it, each time."""
+        """Ask *renew* for the replacement, each time."""
         self._renew = renew
         self._last = self._times = 0
         """The file that was put there last, and how often."""
 
     def __call__(self, address: int, size: int) -> bool:
-        """Put it there; False: nothing is there any more, or nothing new."""
+        """Put the replacement there; False: there is none any more, or nothing new."""
         try:
             descriptor, writable = self._renew()
             file = os.fstat(cast("int", descriptor)).st_ino
@@ -285,7 +285,7 @@ class Renewal:
 
 
 def _looks(variable: str) -> int:
-    """Return how often to look into a ring, by what EXO_SPIN says. Raises ExoError."""
+    """Return how often to look into a ring, by EXO_SPIN. Raises ExoError."""
     if variable and not variable.isdecimal():
         raise ExoError(
             f"EXO_SPIN={variable}: how often to look into a ring before sleeping is a number from 0"
@@ -294,7 +294,7 @@ def _looks(variable: str) -> int:
 
 
 def _mmap(address: int | None, descriptor: int, size: int, *, writable: bool) -> int:
-    """Map *descriptor* and close it; at *address* where given. Raises OSError."""
+    """Map *descriptor* and close it; at *address* if given. Raises OSError."""
     protection = _PROT_READ | (_PROT_WRITE if writable else 0)
     flags = _MAP_SHARED | (_MAP_FIXED if address is not None else 0)
     mapped = _libc.mmap(address, size, protection, flags, descriptor, 0)
@@ -325,7 +325,7 @@ def attached(run: Path, name: str) -> RealHost:
 
 
 def _secret(run: Path) -> bytes:
-    """Return the operators' secret, or nothing where it is not ours to read: our uid may be enough."""
+    """Return the operators' secret; empty: we may not read it, and our uid may be enough."""
     try:
         return (run / OPERATOR_FILE).read_bytes()[:SECRET_BYTES]
     except OSError:

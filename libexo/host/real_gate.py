@@ -1,9 +1,9 @@
-"""The program's end of the gate: a sequenced-packet socket to the kernel, and what its strands share of it.
+"""The program's end of the gate: a sequenced-packet socket to the kernel, shared by its strands.
 
-Traps exclude one another, so that each gets its own answer. Upcalls that come in with an answer are kept, and the
-socket will not tell of them again: `kept` tells who is about to wait, and a bell, which is silenced when they are
-taken, those who sleep. From the first other strand on, what to wait on for the gate is an epoll descriptor that
-watches socket and bell; a program of one strand has neither.
+Traps exclude one another, so that each gets its own answer. Upcalls that come with an answer are kept, and the
+socket does not tell of them again. `kept` tells a strand that is about to wait; a bell, silenced when they are
+taken, tells those that sleep. Once there is a second strand, the descriptor to wait on for the gate is an epoll
+descriptor that watches socket and bell; a program of one strand has neither.
 """
 
 import array
@@ -42,7 +42,7 @@ _set_mask = ctypes.PyDLL(None).pthread_sigmask
 
 
 class Own:
-    """What each strand has for itself: a poll object serves one at a time, and a wait speaks for its own."""
+    """State of each strand: a poll object serves one at a time, and a wait speaks for its own strand."""
 
     spared = 0
     """How often `upcalls` need not look: a wait has just found nothing there, and the next one looks again."""
@@ -53,7 +53,7 @@ class Own:
 
 
 class _Owns(threading.local, Own):
-    """The same for each of several strands, at the price of finding out which."""
+    """The same for each of several strands, at the cost of finding out which one calls."""
 
 
 class RealGate:
@@ -62,21 +62,21 @@ class RealGate:
     def __init__(self, gate: socket.socket) -> None:
         """Trap through *gate*."""
         self.own: Own = Own()
-        """Of the one strand there is, until there are several."""
+        """State of the only strand, until there are several."""
         self.kept: list[bytes] = []
-        """Upcalls that came in with the answers to traps, so that the socket will not tell of them again."""
+        """Upcalls that came with the answers to traps, of which the socket will not tell again."""
         self.watched = gate.fileno()
-        """What `fileno` returns."""
+        """The result of `fileno`."""
         self._socket = gate
         self._lock = threading.RLock()  # a signal's handler may trap, too
         self._buffer = mmap.mmap(-1, _ANSWER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        """Not of the heap: only what long answers have been in takes memory."""
+        """Not of the heap: it takes memory only as far as long answers have filled it."""
         self._view = memoryview(self._buffer)
         self._bell: RealWaker | None = None
         self._watch: select.epoll | None = None
 
     def share(self) -> None:
-        """Be ready for several strands. The first of them calls this before there is another. Raises OSError."""
+        """Prepare for several strands. The first one calls this before there is another. Raises OSError."""
         with self._lock, contextlib.ExitStack() as opened:
             if self._bell is not None:
                 return
@@ -92,7 +92,7 @@ class RealGate:
 
     @property
     def shared(self) -> bool:
-        """Whether it is ready for several strands."""
+        """Whether it is prepared for several strands."""
         return self._bell is not None
 
     def forked(self, why: str) -> None:
@@ -106,12 +106,12 @@ class RealGate:
         with self._lock:
             try:
                 # A handler that raises between a question and its answer would leave them out of step.
-                # One runs right after this call at the earliest; if it traps, it has a mask of its own to restore.
+                # One may still run right after this call; if it traps, it restores a mask of its own.
                 _set_mask(_SIG_SETMASK, _ALL_SIGNALS, mask)
                 try:  # noqa: SIM105 - to suppress it costs more than all the rest that is not the host's
                     self._send(data, descriptors)
                 except BrokenPipeError:
-                    pass  # why the kernel closed it can still be read
+                    pass  # the kernel's reason for closing it can still be read
                 return self._answer()
             except OSError as error:
                 raise GateClosed(f"the kernel closed the gate: {error.strerror}") from error
@@ -158,7 +158,7 @@ class RealGate:
         try:
             size, ancillary, _, _ = receive((self._buffer,), _ANCILLARY, flags)
         except ConnectionResetError:
-            # The host tells first that what we sent was not read, and then what the kernel had said before.
+            # The host tells first that our packet was not read, and then what the kernel had sent before.
             size, ancillary, _, _ = receive((self._buffer,), _ANCILLARY, flags)
         if not size:
             raise GateClosed("the kernel is gone, or ended this environment")
@@ -186,7 +186,7 @@ class RealGate:
             return arrived
 
     def fileno(self) -> int:
-        """Return what to wait on for upcalls."""
+        """Return the descriptor to wait on for upcalls."""
         return self.watched
 
     def close(self) -> None:

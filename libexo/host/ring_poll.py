@@ -1,10 +1,10 @@
-"""Waiting for rings and for everything else at once: look for a while, say that we sleep, sleep.
+"""Waiting for rings and all other sources at once: spin for a while, say that we sleep, sleep.
 
-In the place of a `select.poll`. A ring end is a `libexo.transport.ring.ends.RingEnd`; what brings messages through
-a socket of ZeroMQ is asked where it was used since it was last asked, because its descriptor tells of changes only.
+It replaces a `select.poll`. A ring end is a `libexo.transport.ring.ends.RingEnd`. A ZeroMQ socket is asked for
+messages if it was used since it was last asked, because its descriptor tells of changes only.
 
-Doorbells are watched for edges: each ring of one wakes us, whether or not it was silenced after the one before. So
-they are silenced now and then, before they are full, and a wake-up is one call of the host on either side.
+Doorbells are watched for edges: each ring of one wakes us, silenced or not. So they are
+silenced only now and then, before they are full, and a wake-up is one host call on either side.
 """
 
 import ctypes
@@ -28,13 +28,13 @@ host's own tick, for a timer that comes before it costs ten times what all the r
 YIELDS = 2
 """How often to let the other side have the processor both are kept on, before sleeping."""
 KEPT_NS = 200_000
-"""For how long it may be kept, in all."""
+"""The longest that handing it over may take, in all."""
 KEEP = 64
-"""How often we sleep at once after it was kept longer."""
+"""How often we sleep at once after it took longer."""
 EVENTS = 16
-"""Taken at a time; there is a buffer made for as many each time."""
+"""Events taken at a time; a buffer for as many is made each time."""
 _core = ctypes.PyDLL(None).sched_getcpu
-"""On which processor we are at this moment; -1 where the host does not say."""
+"""The processor we are on at this moment; -1 where the host does not tell."""
 _EDGES = select.EPOLLIN | select.EPOLLET
 _HUNG_UP = select.EPOLLHUP | select.EPOLLERR
 
@@ -49,7 +49,7 @@ class Nap:
         """We are kept on one processor, as last asked."""
         self._naps = 0
         self._keeps = 0
-        """How often not to let others have our processor."""
+        """How often not to hand over our processor."""
         self._rings = [cast("RingEnd", source) for source in sources if hasattr(source, "doze")]
         others = [source for source in sources if not hasattr(source, "doze")]
         others += [source for ring in self._rings for source in ring.inner()]
@@ -65,7 +65,7 @@ class Nap:
     def poll(self, milliseconds: int = -1) -> list[tuple[int, int]] | None:
         """Wait that long, or for ever; return the plain descriptors that have something, with their events.
 
-        None: there is something in a ring, and nobody has looked at anything else.
+        None: there is something in a ring, and nothing else was examined.
         """
         rings = self._rings
         if milliseconds:
@@ -98,8 +98,8 @@ class Nap:
     def _hands_over(self, ring: "RingEnd") -> bool:
         """Let the other side of *ring* have our processor for a moment; say whether there is something then.
 
-        Neither need be woken so. Where somebody kept it for long, it was one who computes, before whom the host
-        lets go who slept: then we sleep at once for a while.
+        Neither side need be woken then. If the core was kept long, another program is computing; the host prefers
+        sleepers to it: so we sleep at once for a while.
         """
         if self._keeps:
             self._keeps -= 1
@@ -114,13 +114,13 @@ class Nap:
         return False
 
     def _tend(self) -> None:
-        """Silence doorbells, and ask what does not change often."""
+        """Silence doorbells, and look up what seldom changes."""
         self._is_kept = len(os.sched_getaffinity(0)) == 1
         for ring, line in list(self._bells.values()):
             ring.rang(line)
 
     def _ask_sockets(self) -> bool:
-        """Ask the sockets that were used whether they have a message, and tell those that do."""
+        """Ask the sockets that were used whether they have a message, and mark those that do."""
         found = False
         for socket in self._sockets:
             if not socket.is_quiet and socket.look():
@@ -130,7 +130,7 @@ class Nap:
         return found
 
     def _sleep(self, milliseconds: int) -> list[tuple[int, int]]:
-        """Sleep that long at most; return what the host says."""
+        """Sleep that long at most; return the host's events."""
         changes = 0
         for ring in self._rings:  # a sum over them would cost as much as all the rest here
             changes += ring.changes
@@ -143,7 +143,7 @@ class Nap:
         return self._wait(milliseconds / 1000 - linger if milliseconds > 0 else None, EVENTS)
 
     def _watch_bells(self) -> None:
-        """Watch the doorbells of all lines there are now."""
+        """Watch the doorbells of all present lines."""
         wanted = {number: (ring, line) for ring in self._rings for number, line in ring.bells().items()}
         for number, known in self._bells.items():
             if wanted.get(number) != known:
@@ -156,7 +156,7 @@ class Nap:
         self._changes = sum(ring.changes for ring in self._rings)
 
     def _took(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Return what has something besides doorbells; find out about those that hung up."""
+        """Return the events that are no doorbells; drop the doorbells that hung up."""
         if len(events) == 1 and events[0][1] == select.EPOLLIN and events[0][0] in self._bells:
             return []
         plain = []

@@ -1,6 +1,6 @@
 """The host layer of a program on the simulated machine.
 
-libexo does not import the machine: what it stands on is the `Ground`, the part of a simulated body that its
+libexo does not import the machine: it stands on the `Ground`, the part of a simulated body that its
 own program sees. Every wait and trap hands the baton on; nothing here blocks a host thread otherwise.
 """
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from libexo.transport.ring.ends import RingEnd
 
 GATE_KEY = 0
-"""What `fileno` of a gate returns; the keys of transports start above, those of wakers and doorbells below."""
+"""The gate's `fileno`; the keys of transports are above, those of wakers and doorbells below."""
 
 
 _ONE_CORE = frozenset((0,))
 
 
 class Posted(Protocol):
-    """What a ticket's descriptor leads to."""
+    """The target of a ticket's descriptor."""
 
     def post(self, number: int) -> None:
-        """Put *number* up; where it is full, it is lost."""
+        """Post *number*; a full ticket loses it."""
 
     def claim(self) -> int:
         """Take the oldest, or 0."""
 
 
 class Doorbells(Protocol):
-    """What the descriptors of two doorbells lead to."""
+    """The target of the descriptors of two doorbells."""
 
     @property
     def has_news(self) -> bool:
@@ -62,7 +62,7 @@ class Ground(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether the kernel is gone from the other end of the gate."""
+        """Whether the kernel has closed the other end of the gate."""
 
     def send(self, data: bytes, descriptors: Sequence[object] = ()) -> None:
         """Send a packet to the kernel, which takes it when the program waits."""
@@ -71,7 +71,7 @@ class Ground(Protocol):
         """Return the next packet from the kernel, or None."""
 
     def arrived(self) -> bool:
-        """Say whether `receive` would return something, or never will again."""
+        """Say whether `receive` would return a packet, or never will again."""
 
     def leave(self) -> None:
         """Close the gate."""
@@ -89,7 +89,7 @@ class Ground(Protocol):
         """Map memory."""
 
     def mapping(self, view: memoryview) -> MappedMemory:
-        """Return the mapping *view* is of."""
+        """Return the mapping of *view*."""
 
     def remap(self, mapping: MappedMemory, descriptor: object, *, writable: bool) -> None:
         """Put new memory where *mapping* is."""
@@ -98,10 +98,10 @@ class Ground(Protocol):
         """End a mapping."""
 
     def ticket(self, descriptor: object) -> Posted:
-        """Return what a ticket's descriptor leads to."""
+        """Return the target of a ticket's descriptor."""
 
     def bell(self, wait: object, ring: object) -> Doorbells:
-        """Return the doorbells two descriptors lead to."""
+        """Return the target of two doorbells' descriptors."""
 
     def given(self, role: int) -> object | None:
         """Return the descriptor it was started with for *role*, if any."""
@@ -118,7 +118,7 @@ class SimulatedGate:
         self._ground = ground
         self._upcalls: deque[bytes] = deque()
         self._is_trapping = False
-        """A strand waits for an answer: what comes out of the gate is for it to take."""
+        """A strand waits for an answer, which it will take out of the gate."""
 
     def trap(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> tuple[bytes, list[Descriptor]]:
         """Send one trap and return the answer with its descriptors."""
@@ -160,7 +160,7 @@ class SimulatedGate:
         return arrived
 
     def ready(self) -> bool:
-        """Say whether `upcalls` has something to say."""
+        """Say whether `upcalls` has anything."""
         return bool(self._upcalls) or (not self._is_trapping and self._ground.arrived())
 
     def fileno(self) -> int:
@@ -188,7 +188,7 @@ class SimulatedWaker:
         return self._key
 
     def wake(self) -> None:
-        """Make every wait for it end."""
+        """End every wait for it."""
         if not self._closed:
             self._awake.add(self._key)
 
@@ -211,7 +211,7 @@ class SimulatedTicket:
         self.claim = posted.claim
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
 
 class SimulatedBell:
@@ -262,12 +262,12 @@ class SimulatedHost:
 
     @property
     def transport(self) -> Transport:
-        """What carries this program's messages."""
+        """The carrier of this program's messages."""
         return self._transport
 
     @property
     def program(self) -> Program:
-        """What the program was started with: arguments and environment variables."""
+        """The program's arguments and environment variables, as it was started."""
         return self._ground.program
 
     @property
@@ -284,7 +284,7 @@ class SimulatedHost:
         return self._ground.now()
 
     def imports(self) -> Descriptor | None:
-        """Return none: what is imported is there for all programs."""
+        """Return none: all programs share what is imported."""
 
     def burn(self, nanoseconds: int) -> None:
         """Compute for that long: the simulated machine's stand-in for a loop."""
@@ -295,7 +295,7 @@ class SimulatedHost:
         return self._ground.map(descriptor, size, writable=writable)
 
     def mapping(self, view: memoryview) -> MappedMemory:
-        """Return the mapping that *view* is of. Raises ValueError."""
+        """Return the mapping of *view*. Raises ValueError."""
         return self._ground.mapping(view)
 
     def remap(self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool) -> None:
@@ -303,25 +303,25 @@ class SimulatedHost:
         self._ground.remap(mapping, descriptor, writable=writable)
 
     def watch(self, view: memoryview, renew: object, spared: object) -> None:
-        """Do nothing: an access to what was taken raises at once."""
+        """Do nothing: an access to memory that was taken raises at once."""
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping."""
         self._ground.unmap(view)
 
     def ticket(self, descriptor: Descriptor) -> SimulatedTicket:
-        """Return the ticket a descriptor stands for; the descriptor is consumed."""
+        """Return the ticket of a descriptor, which is consumed."""
         return SimulatedTicket(self._ground.ticket(descriptor))
 
     def bell(self, wait: Descriptor, ring: Descriptor) -> SimulatedBell:
-        """Return the doorbells two descriptors are ends of; both are consumed."""
+        """Return the doorbells of two descriptors; both are consumed."""
         return SimulatedBell(next(self._keys), self._ground.bell(wait, ring), self._doorbells)
 
     def close_descriptor(self, descriptor: Descriptor) -> None:
         """Close a descriptor that is not wanted."""
         close = getattr(descriptor, "close", None)
         if close is None:
-            raise TypeError(f"{descriptor!r} is no descriptor")
+            raise TypeError(f"{descriptor!r} is not a descriptor")
         close()
 
     def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
@@ -349,7 +349,7 @@ class SimulatedHost:
         return self.gate.ready() if key == GATE_KEY else self._ready(key)
 
     def has_room(self, descriptor: Descriptor) -> bool:
-        """Say yes: the simulated host has room for any number."""
+        """Return True: the simulated host has room for any number."""
         return True
 
     def cores(self) -> frozenset[int]:
@@ -370,10 +370,10 @@ class SimulatedHost:
         return SimulatedWaker(next(self._keys), self._awake)
 
     def share(self) -> None:
-        """Strands are ready for one another from the start."""
+        """Do nothing: strands are always prepared for one another."""
 
     def forked(self, why: str) -> None:
-        """Nothing forks here."""
+        """Do nothing: nothing forks here."""
         raise AssertionError(why)
 
     def start_strand(self, function: Callable[[], object], name: str) -> None:
