@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 from kernel.abi.nursery import MAX_REASON, Launch
 from kernel.abi.program import ProgramKind, Role
 from libexo.errors import GateClosed
+from libexo.launch import precedence
 from libexo.launch.arguments import complete
 from libexo.launch.confine import Layer, Policy, Prepared, apply, execute, prepare
 from libexo.launch.hints import hint
@@ -43,10 +44,6 @@ FIRST_FREE = 10
 """The nursery holds nothing below: what a program finds at a fixed number can be put there."""
 STREAMS = {Role.STDIN: 0, Role.STDOUT: 1, Role.STDERR: 2}
 FAILED = 127
-NICENESS = -5
-"""Of what is urgent: between the kernel and programs. Callers wait for a server, and a flood's senders do not."""
-BEHIND = 10
-"""How much nicer than the kernel a program is, at least: the kernel may have no right to come before it."""
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What the nursery does not hear of, and programs do."""
 MAX_DESCRIPTORS = 1 << 20
@@ -197,9 +194,9 @@ def _arrange(birth: Birth, nest: Nest) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _prctl(PR_SET_NAME, launch.name.encode(errors="replace")[:15])
     if launch.urgent:
-        _hasten()
+        precedence.before_programs()
     else:
-        _fall_behind(nest.kernel)
+        precedence.behind(nest.kernel)
     if launch.core >= 0:
         os.sched_setaffinity(0, (launch.core,))
     resource.setrlimit(resource.RLIMIT_NOFILE, nest.descriptors)
@@ -217,25 +214,6 @@ def _arrange(birth: Birth, nest: Nest) -> None:
     environ = {**dict(launch.program.environ), **_names(birth)}
     os.environ.clear()
     os.environ.update(environ)
-
-
-def _hasten() -> None:
-    """Have the host prefer us to programs, where we may ask for that.
-
-    Niceness counts within a session only, where the host weighs sessions against each other (sched(7), autogroup):
-    there ours has one as well.
-    """
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, min(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
-    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as session:
-        session.write(str(NICENESS))
-
-
-def _fall_behind(kernel: int) -> None:
-    """Have the host prefer *kernel* to us: its niceness is 0 where it may not ask to come before programs."""
-    niceness = os.getpriority(os.PRIO_PROCESS, kernel) + BEHIND
-    if niceness > os.getpriority(os.PRIO_PROCESS, 0):
-        os.setpriority(os.PRIO_PROCESS, 0, niceness)
 
 
 def _names(birth: Birth) -> dict[str, str]:

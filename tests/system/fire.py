@@ -14,7 +14,7 @@ import psutil
 
 from exo.kill import Ending
 from exo.system import Trouble
-from libexo.launch.child import NICENESS
+from libexo.launch.precedence import NICENESS
 from tests.privileges import may_place_others
 from tests.system.booted import System
 from tests.system.programs import PRELUDE
