@@ -1,4 +1,4 @@
-"""The kernel interface page, read: who runs, what is free, what was counted. No trap is made here.
+"""The kernel interface page, read: environments, threads, plans, frames, counters. No trap is made here.
 
 `Kip(view)` reads a mapped page; `read(path)` opens the one a system publishes in its run directory, so that
 tools need not attach.
@@ -40,7 +40,7 @@ from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_NAMES, MAX_THREADS
 from libexo.errors import ExoError
 
 _NAME_AT = 8
-"""Where in a row of the name table the name stands: behind the thread."""
+"""Offset of the name in a row of the name table, behind the thread."""
 _ATTEMPTS, _AT_ONCE = 20_000, 100
 """How often a table that is being written is read again, and how often without a pause.
 
@@ -65,7 +65,7 @@ class EnvironmentRow(NamedTuple):
     fault: int
     name: str
     family: int = 0
-    """What it is descended from, the same for all who are; 0: it is a server of the topology, or an operator."""
+    """The number of its family; 0: it is a server of the topology, or an operator."""
 
     @property
     def is_first(self) -> bool:
@@ -78,12 +78,12 @@ class ThreadRow(NamedTuple):
 
     thread: int
     environment: int
-    """Its environment's number."""
+    """The number of its environment."""
     state: ThreadState
     pager: int
     scheduler: int
     redirector: int
-    """Of its environment; 0: none."""
+    """The redirector of its environment; 0: none."""
 
 
 class Account(NamedTuple):
@@ -91,28 +91,28 @@ class Account(NamedTuple):
 
     used: int
     limit: int
-    """Without what was given to its children."""
+    """The limit, less what was given to its children."""
 
 
 class PlanView(NamedTuple):
-    """The plan of one processor: who runs, and the slices as (environment number, microseconds)."""
+    """The plan of one processor: the running environment, and the slices as (environment number, microseconds)."""
 
     core: int
     running: int
-    """Environment number, -1: nobody."""
+    """Number of the running environment, -1: none."""
     slices: tuple[tuple[int, int], ...]
 
 
 class Turns(NamedTuple):
-    """How long the turns of the kernel's loop took: CPU time of its thread, and by the clock. In ns."""
+    """The turns of the kernel's loop: CPU time of its thread, and time by the clock. In ns."""
 
     longest_ns: int
     longest_lasted_ns: int
     """By the clock."""
     longest_trap: int
-    """Number of the trap it did last, 0: none."""
+    """Number of the last trap in it, 0: none."""
     most_lasted_ns: int
-    """The longest by the clock, whatever it did."""
+    """The longest by the clock."""
     histogram: tuple[int, ...]
     """Turns of less than 1 us of CPU time, of 1 us, of 2..3 us, of 4..7 us, and so on; the last: all others."""
 
@@ -127,7 +127,7 @@ class Kip:
         self._places: dict[int, int] = {}
         """Row numbers of environments by thread, as last seen."""
         if self.words[X2.MAGIC] & 0xFFFF_FFFF != MAGIC:
-            raise ExoError("this is no kernel interface page: wrong magic")
+            raise ExoError("this is not a kernel interface page: wrong magic")
         if self.words[Head.ABI_LEVEL] != ABI_LEVEL:
             raise ExoError(
                 f"the system speaks ABI level {self.words[Head.ABI_LEVEL]}, this library {ABI_LEVEL}: "
@@ -136,7 +136,7 @@ class Kip:
 
     @property
     def epoch(self) -> int:
-        """The binding epoch: changed, a receiver forgets whom it identified."""
+        """The binding epoch: when it has changed, a receiver forgets which senders it identified."""
         return self.words[Head.BINDING_EPOCH]
 
     def head(self, word: Head) -> int:
@@ -146,7 +146,7 @@ class Kip:
     def word(self, at: int) -> int:
         """Return the 64-bit word at byte *at*, a multiple of 8: a field of X.2's. Raises ValueError."""
         if at % 8 or not 0 <= at < self._view.nbytes:
-            raise ValueError(f"byte {at:#x} of the kernel interface page is no word of it")
+            raise ValueError(f"the kernel interface page has no word at byte {at:#x}")
         return self.words[at // 8]
 
     def text(self, at: int) -> str:
@@ -160,15 +160,15 @@ class Kip:
 
     @property
     def state(self) -> SystemState:
-        """How far the system is."""
+        """The state of the system."""
         return SystemState(self.words[Head.STATE])
 
     def counters(self) -> dict[str, int]:
-        """Return what was counted since boot, by name."""
+        """Return the counters since boot, by name."""
         return {c.name.lower(): self.words[Head.COUNTERS + c] for c in Counter}
 
     def turns(self) -> Turns:
-        """Return how long the turns of the kernel's loop took."""
+        """Return the turns of the kernel's loop."""
         words = self.words
         return Turns(
             longest_ns=words[Head.LONGEST_TURN],
@@ -196,13 +196,13 @@ class Kip:
         return self._stable(Head.NAME_SEQUENCE, NAMES, NAMES + MAX_NAMES * NAME.size)
 
     def environments(self) -> list[EnvironmentRow]:
-        """Return every environment, dead ones whose record is kept included."""
+        """Return every environment, with the dead whose record is kept."""
         end = ENVIRONMENTS + MAX_ENVIRONMENTS * ENVIRONMENT.size
         table = self._stable(Head.ENVIRONMENT_SEQUENCE, ENVIRONMENTS, end)
         return list(_rows(table))
 
     def environment(self, number: int) -> EnvironmentRow | None:
-        """Return environment *number*; None where there is none."""
+        """Return environment *number*; None: there is none."""
         if not 0 <= number < MAX_ENVIRONMENTS:
             return None
         at = ENVIRONMENTS + number * ENVIRONMENT.size
@@ -210,18 +210,18 @@ class Kip:
         return next(_rows(row, number), None)
 
     def budget(self, number: int) -> dict[Item, Account]:
-        """Return what environment *number* makes others hold, and may, by item. Each number is whole by itself."""
+        """Return the budget of environment *number*, by item. Each number by itself is read whole."""
         at = BUDGETS + number * BUDGET_ROW
         row = self._view[at : at + BUDGET_ROW].cast("I").tolist()
         return {item: Account(row[2 * item], row[2 * item + 1]) for item in Item}
 
     def processor(self, number: int) -> int:
-        """Return under which processor's plan environment *number* is; 0 where it is under none."""
+        """Return the processor whose plan environment *number* is under; 0: none."""
         row = self.environment(number)
         return max(row.cpu, 0) if row is not None else 0
 
     def environment_of(self, thread: int) -> EnvironmentRow | None:
-        """Return the environment of *thread*, or None. Quick: where it was found last is looked at first."""
+        """Return the environment of *thread*, or None. Quick: the row where it was last found is tried first."""
         number = self._places.get(thread)
         if number is not None:
             at = ENVIRONMENTS + number * ENVIRONMENT.size
@@ -233,12 +233,12 @@ class Kip:
         return self.environment_of(thread) if thread in self._places else None
 
     def threads(self) -> list[ThreadRow]:
-        """Return every thread, inactive ones too, by number."""
+        """Return every thread, with the inactive, by number."""
         table = self._stable(Head.THREAD_SEQUENCE, THREADS, THREADS + MAX_THREADS * THREAD.size)
         return [_thread(row) for row in THREAD.iter_unpack(table) if row[1]]
 
     def thread(self, thread: int) -> ThreadRow | None:
-        """Return the row of *thread*, a global id; None where there is none of that number and version."""
+        """Return the row of *thread*, a global id; None: there is none of that number and version."""
         at = THREADS + thread_number(thread) * THREAD.size
         if thread_number(thread) >= MAX_THREADS:
             return None
@@ -252,11 +252,11 @@ class Kip:
         return [_plan(table, number * PLAN_SIZE) for number in range(count)]
 
     def frame_users(self) -> memoryview:
-        """Return one 32-bit word a frame: 0 free, else the number of its environment plus one."""
+        """Return one 32-bit word a frame: 0 for free, otherwise the number of its environment plus one."""
         return self._view[FRAMES : FRAMES + 4 * self.words[Head.FRAME_COUNT]].cast("I")
 
     def _stable(self, sequence: Head, start: int, end: int) -> bytes:
-        """Copy a table at a moment when it was not being written."""
+        """Copy a table at a moment when it is not being written."""
         for attempt in range(_ATTEMPTS):
             if attempt >= _AT_ONCE:
                 time.sleep(_PAUSE)
@@ -265,7 +265,7 @@ class Kip:
             if not before & 1 and self.words[sequence] == before:
                 return copy
         raise ExoError(
-            f"the {sequence.name.split('_')[0].lower()} table never stood still: is the kernel stuck?"
+            f"the {sequence.name.split('_')[0].lower()} table was being written at each try: is the kernel stuck?"
         )
 
 

@@ -2,11 +2,11 @@
 
 An environment's first thread belongs to the thread of the host that attached, or that serves or runs the event
 loop: its *owner*. Any other thread of the host (of an executor, of `asyncio.to_thread`, of `threading`) that calls
+loop: its *owner*. Any other thread of the host (of an executor, of `asyncio.to_thread`, of `threading`) that calls
 a stub is lent an IPC thread, at its first use, and gives it back when it ends. The process server makes one when
-there is none to lend, so there are as many as threads of the host used the environment at one time.
-
+none is free, so there are as many as host threads ever used the environment at one time.
 The process server is asked before the caller has an IPC thread. It is asked in the name of the first one, over a
-binding apart, so that what the owner does at that time, waiting for ever perhaps, is not disturbed.
+separate binding, so that the owner, which may be waiting for ever, is not disturbed.
 """
 
 import threading
@@ -23,36 +23,36 @@ _LOOK_AGAIN = 1_000_000
 
 
 class Lender(Attachment):
-    """What an attachment has besides whose threads can be lent: `libexo.environment` is one."""
+    """An attachment whose threads can be lent: `libexo.environment` is one."""
 
     thread: Thread
 
     def share(self) -> None:
-        """Be ready for several threads of the host."""
+        """Prepare for several threads of the host."""
         raise NotImplementedError
 
     def add_thread(self, thread: int) -> Thread:
-        """Make *thread*, which the kernel activated here, known."""
+        """Add *thread*, which the kernel activated here."""
         raise NotImplementedError
 
     def thread_changed(self, upcall: Upcall) -> None:
-        """A thread of this environment was activated, changed or deleted."""
+        """Note that a thread of this environment was activated, changed or deleted."""
         raise NotImplementedError
 
 
 class Lending:
-    """The IPC threads of one environment that are lent."""
+    """The lent IPC threads of one environment."""
 
     def __init__(self, environment: Lender) -> None:
         """Lend none so far."""
         self.asker: Thread | None = None
-        """Who asks the process server just now, in the name of the first thread."""
+        """The thread that asks the process server just now, in the name of the first one."""
         self._environment = environment
         self._free: deque[Thread] = deque()
         self._lock = threading.Lock()
         self._is_making = False
         self._activated: dict[int, Upcall] = {}
-        """What the kernel said of threads that were activated while one was made."""
+        """Upcalls of threads that were activated while one was made."""
         self._here = _Here()
 
     def thread(self) -> Thread:
@@ -76,7 +76,7 @@ class Lending:
         return False
 
     def _take(self) -> Thread | None:
-        """Return a thread that was given back, with nothing left of whom it was lent to."""
+        """Return a thread that was given back, cleared of its last borrower's state."""
         while self._free:
             thread = self._free.popleft()
             if not thread.core.ended:
@@ -100,7 +100,7 @@ class Lending:
                     asker.core.links.unlink(link)
                 asker.close()
         except ExoError as error:
-            why = "this thread of the host needs an IPC thread of its own, and the process server makes none"
+            why = "this thread of the host needs an IPC thread of its own, and the process server made none"
             raise NoThread(f"{why}: {error}") from error
         finally:
             self._is_making = self._here.asks = False
@@ -112,21 +112,21 @@ class Lending:
         return thread
 
     def _ask(self, asker: Thread) -> tuple[int, int]:
-        """Have a thread made; return its id, and where its UTCB is."""
+        """Have a thread made; return its id, and the address of its UTCB."""
         host = self._environment.host
         number = self._environment.services.create_thread(PATIENCE)
         end = host.now() + int(PATIENCE * 1e9)
         while number not in self._activated and host.now() < end:
-            asker.core.pump_gate(surely=True)  # another strand may have it in hand just now
+            asker.core.pump_gate(surely=True)  # another strand may have the upcall in hand just now
             if number not in self._activated:
                 host.wait(asker.core.outside, host.now() + _LOOK_AGAIN)
         if number not in self._activated:
-            raise ExoError("the kernel did not say that it is there")
+            raise ExoError("the kernel did not report the new thread")
         return number, self._activated[number].words[4]
 
 
 class Lease:
-    """An IPC thread in the hands of a thread of the host; it goes back when that has ended."""
+    """An IPC thread in use by a thread of the host; it goes back when that has ended."""
 
     def __init__(self, free: "deque[Thread]", thread: Thread) -> None:
         """Lend *thread*, to be given back to those *free*."""
@@ -139,8 +139,8 @@ class Lease:
 
 
 class _Here(threading.local):
-    """What the calling thread of the host has."""
+    """The calling host thread's state."""
 
     lease: Lease | None = None
     asks = False
-    """It is asking the process server for one."""
+    """It is asking the process server for an IPC thread."""

@@ -1,9 +1,9 @@
 """Our packages beside a program's own of the same names.
 
-A program may have a package `servers`, or a module `kernel`, of its own: the short name is then the program's, and
-what it uses of ours stays there under its full name, as `kernel.abi.ids` and `servers.memory.api`. Python looks for
-a module under its full name first, and only if that is not loaded asks the packages above it; so all that a program
-can need of ours is loaded before the name is given away. That takes some 50 ms, in such programs only.
+A program may have a package `servers`, or a module `kernel`, of its own. The short name is then the program's, and
+the modules of ours that it uses keep their full names, as `kernel.abi.ids` and `servers.memory.api`. Python looks
+for a module under its full name first, and asks the packages above it only if that is not loaded. So all that a
+program can need of ours is loaded before the name is given away. That takes some 50 ms, in such programs only.
 
 `import libexo` comes before `from servers.memory.api import Memory` there, as in the alphabet. A folder `servers`
 without an `__init__.py` is found from then on: before, Python takes ours, which has one.
@@ -21,13 +21,13 @@ from types import ModuleType
 NAMES = ("kernel", "servers", "hwmodel", "exo")
 """Our packages, beside libexo itself."""
 USED = ("kernel", "servers")
-"""Those a program uses modules of."""
+"""Packages of ours of which a program uses modules."""
 _displaced: dict[str, dict[str, ModuleType]] = {}
-"""What the program had imported by each of these names before it imported us, by full name."""
+"""The program's imports under these names before it imported us, by full name."""
 
 
 def claim() -> None:
-    """Have our packages found for now, whatever the program has of the same names."""
+    """Have our packages found for now, even if the program has its own of the same names."""
     for name in USED:
         loaded = [each for each in sys.modules if each.partition(".")[0] == name]
         theirs = {each: sys.modules.pop(each) for each in loaded if not _is_ours(sys.modules[each])}
@@ -38,7 +38,7 @@ def claim() -> None:
 
 
 def give_way() -> None:
-    """Leave each name of ours that the program has something of its own by to the program."""
+    """Leave each name of ours under which the program has something of its own to the program."""
     for name in NAMES:
         theirs, own = _displaced.pop(name, {}), _own(name)
         ours = sys.modules.get(name)
@@ -83,7 +83,7 @@ def _own(name: str) -> ModuleSpec | None:
 
 
 def _used(name: str) -> Iterator[str]:
-    """Yield the full names of all modules of ours that a program may come to use."""
+    """Yield the full names of all modules of ours that a program may use."""
     folder = _root() / name
     if name == "kernel":
         for package in ("kernel.abi", "kernel.abi.traps"):
@@ -95,7 +95,7 @@ def _used(name: str) -> Iterator[str]:
 
 
 def _root() -> Path:
-    """Return the folder that our packages are in."""
+    """Return the folder of our packages."""
     return Path(__file__).parents[1]
 
 

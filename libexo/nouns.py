@@ -1,7 +1,7 @@
-"""What arguments of operations are, with their ranges: the words that interfaces are written in.
+"""Types of operations' arguments, with their ranges: the words of interfaces.
 
-A range stands in the annotation, so that stubs check it before they send, servers as they decode, and the reference
-page shows it. One that has passed it fits the trap that is made of it.
+A range is in the annotation, so that stubs check it before they send, servers as they decode, and the reference
+page shows it. An argument that has passed it fits the trap made of it.
 """
 
 from typing import Annotated
@@ -13,7 +13,7 @@ from kernel.abi.limits import MAX_NAME
 
 LAST_SIGNAL = 64
 MAX_SHARE = 1000
-"""Parts of a processor that one environment may have, where every other has one."""
+"""Parts of a processor that one environment may have, while every other has one."""
 
 ThreadId = Annotated[int, Meta(ge=0, description="a thread id (number and version)")]
 Pages = Annotated[int, Meta(ge=1, lt=1 << 40, description="how many frames")]
@@ -29,6 +29,6 @@ Name = Annotated[
         min_length=1,
         max_length=MAX_NAME,
         pattern=rf"\A{_INK}(?:{_PRINTABLE}*{_INK})?\Z",
-        description=f"a name: 1 to {MAX_NAME} bytes that can be printed, no blank first or last",
+        description=f"a name: 1 to {MAX_NAME} printable bytes, no blank first or last",
     ),
 ]

@@ -1,18 +1,18 @@
-"""Placement: whether a caller is better off on its server's core, found out by measuring.
+"""Placement: the better core for a caller, its server's or another, found by measuring.
 
     with placement.best(env, stub.ping, server=env.lookup("pinger")) as placed:
         print(placed)               # 46.1 us where it was, 9.8 us on core 1: kept on core 1
         ...                         # many calls
 
-Two processes that sleep between messages wake each other across cores, which costs the host many times what the
-message does; on one core, who waits hands the processor over, as L4 does in a call. Two that stay awake are better
-off on two cores. Which of the two a caller and its server are, depends on the host and on what they do between
-calls: so nothing is assumed here.
+Two processes that sleep between messages wake each other across cores, which costs the host many times the price
+of the message; on one core, the waiting one hands the processor over, as L4 does in a call. Two that stay awake are
+better off on two cores. Which kind a caller and its server are depends on the host and on their work between
+calls, so nothing is assumed here.
 
-Only the caller is moved. A server that is not kept on a core may run anywhere, and the host moves it as it likes:
-to an idle core while it spins, to the caller's when it is woken from there. Then what was measured holds as long as
-the host goes on doing so. Where it must hold for sure, keep both on one core: two programs under the plan of one
-processor are, and there the kernel decides. A program that the kernel confines cannot move itself at all.
+Only the caller is moved. A server that is not kept on a core may run anywhere, and the host moves it:
+to an idle core while it spins, to the caller's when it is woken from there. Then the measurement holds as long as
+the host goes on doing so. To be sure, keep both on one core: the kernel does so with two programs under the plan of
+one processor. A program that the kernel confines cannot move itself at all.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -29,31 +29,31 @@ if TYPE_CHECKING:
 ROUNDS = 200
 """Calls that are measured in each place."""
 TURNS = 4
-"""Each place has its turn that often, so that what else the host does meanwhile meets all of them."""
+"""Turns of each place, so that other work of the host meets all of them."""
 WARM = 20
 """Calls before those that count, each time the caller has moved."""
 MOST = 8
-"""Cores to try, where it is not known on which the server is."""
+"""Cores to try, if the server's is unknown."""
 HERE = -1
-"""In the place of a core: wherever the caller was, and may go."""
+"""In place of a core: anywhere the caller was, and may go."""
 
 
 class Placement:
-    """What was measured and chosen. The caller stays there until `close`, or the end of the `with`."""
+    """The measurement and the choice. The caller stays there until `close`, or the end of the `with`."""
 
     def __init__(self, host: "Host", before: frozenset[int], medians: Mapping[int, float], why: str) -> None:
         """Choose the best of *medians*; *why*: there was nothing to choose."""
         self.medians = medians
-        """The median time of a call in nanoseconds: HERE, and by core. Empty where nothing was measured."""
+        """The median time of a call in nanoseconds: HERE, and by core. Empty: nothing was measured."""
         self.core = min(medians, key=lambda core: medians[core], default=HERE)
-        """The core the caller is kept on; HERE: it may run where it might before."""
+        """The core the caller is kept on; HERE: it may run where it could before."""
         self.why = why
-        """Why nothing was measured, or empty."""
+        """The reason why nothing was measured, or empty."""
         self._host = host
         self._before = before
 
     def __str__(self) -> str:
-        """Say what was measured, and what was chosen."""
+        """Show the measurement and the choice."""
         if not self.medians:
             return f"left where it was: {self.why}"
         times = [f"{time / 1000:.1f} us {_show(core)}" for core, time in self.medians.items()]
@@ -71,7 +71,7 @@ class Placement:
         self.close()
 
     def close(self) -> None:
-        """Let the caller run again wherever it might before. Twice is harmless."""
+        """Let the caller run again wherever it could before. Twice is harmless."""
         if self.core != HERE:
             self._host.keep_on(self._before)
             self.core = HERE
@@ -80,13 +80,13 @@ class Placement:
 def best(
     environment: "Environment", call: Callable[[], object], *, server: int = 0, rounds: int = ROUNDS
 ) -> Placement:
-    """Measure *call* where the caller is and on the core of thread *server*, and have it stay where it is faster.
+    """Measure *call* where the caller is and on the core of thread *server*; keep the caller where it is faster.
 
-    Where it is not known on which core the server is, and without one, each of the caller's is tried, MOST at most.
-    Raises what *call* raises, ValueError for no rounds; then the caller is where it was.
+    If the server's core is not known, and without a server, each of the caller's cores is tried, MOST at most.
+    Raises the errors of *call*, ValueError for no rounds; then the caller is where it was.
     """
     if rounds < 1:
-        raise ValueError(f"{rounds} rounds: to measure takes one at least")
+        raise ValueError(f"{rounds} rounds: measuring takes one at least")
     host = environment.host
     before = host.cores()
     why = _nothing_to_choose(environment, before)
@@ -106,7 +106,7 @@ def best(
 
 
 def _nothing_to_choose(environment: "Environment", before: frozenset[int]) -> str:
-    """Return why the caller cannot choose where it is; empty: it can."""
+    """Return why the caller cannot choose its core; empty: it can."""
     row = environment.kip.environment(environment.number)
     if row is not None and row.cpu >= 0:
         return f"under the plan of processor {row.cpu}, where the kernel keeps it"

@@ -1,4 +1,4 @@
-"""What libexo asks of servers, in one place, and what of it stands above the environment.
+"""Requests of libexo to servers, in one place, and to the layers above the environment.
 
 Each stub is imported when it is first needed: few programs need all of them.
 """
@@ -35,7 +35,7 @@ class Servers:
         Processes.connect(self._environment).register(name)
 
     def create_thread(self, timeout: float | None = None) -> int:
-        """Have another thread made, asking for *timeout* seconds; return its id. Raises NotFound, RemoteError."""
+        """Have another thread made, within *timeout* seconds; return its id. Raises NotFound, RemoteError."""
         from servers.process.api import Processes
 
         return Processes.connect(self._environment, timeout=timeout).create_thread()
@@ -53,7 +53,7 @@ class Servers:
         return start.begin(pager, function, sp)
 
     def thread_changed(self, upcall: "Upcall") -> None:
-        """A thread was activated, changed or deleted."""
+        """Note that a thread was activated, changed or deleted."""
         from libexo.l4.engine import start
 
         start.changed(self._environment, upcall)

@@ -1,4 +1,4 @@
-"""The traps, one stub each, in the order of `kernel.abi.traps`. What may go wrong stands there.
+"""The traps, one stub each, in the order of `kernel.abi.traps`, which lists their refusals.
 
 Stubs whose trap hands descriptors over return them as they came: the caller owns and closes them.
 """
@@ -35,7 +35,7 @@ class Sys:
     def trap(self, trap: Trap, descriptors: Sequence[Descriptor] = ()) -> tuple[Any, list[Descriptor]]:
         """Do *trap*; return its result and the descriptors that came. *descriptors* are consumed.
 
-        Raises TrapRefused, GateClosed; TrapArgument when the kernel would end the caller for what is in it.
+        Raises TrapRefused, GateClosed; TrapArgument when the kernel would end the caller for it.
         """
         try:
             data = encode_trap(trap, len(descriptors))
@@ -50,7 +50,7 @@ class Sys:
         return self.trap(trap)[0]
 
     def kernel_interface(self) -> tuple[traps.Interface, list[Descriptor]]:
-        """Say who the caller is; descriptors: KIP, environment page, event ring."""
+        """Return the caller's names; descriptors: KIP, environment page, event ring."""
         return self.trap(traps.KernelInterface())
 
     def environment_create(
@@ -61,7 +61,7 @@ class Sys:
         return result
 
     def environment_destroy(self, environment: int, unresponsive: str = "") -> None:
-        """End an environment at once; as one that did not answer, if it is said how."""
+        """End an environment at once; with *unresponsive*, the reason, as one that did not answer."""
         fault: Literal[0, 16] = 16 if unresponsive else 0
         self._do(traps.EnvironmentDestroy(environment, fault, unresponsive))
 
@@ -74,7 +74,7 @@ class Sys:
         self._do(traps.NamePublish(factory, name, thread))
 
     def boot_info(self, factory: int) -> tuple[traps.Booted, Descriptor]:
-        """Return what was booted, and the listening socket of the console."""
+        """Return the topology and its operators, and the listening socket of the console."""
         booted, (console,) = self.trap(traps.BootInfo(factory))
         return booted, console
 
@@ -83,19 +83,19 @@ class Sys:
         self._do(traps.Charge(thread, int(item), amount))
 
     def incoming(self, receiver: int = 0) -> tuple[tuple[traps.Arrived, ...], list[Descriptor]]:
-        """Hand over who was bound to thread *receiver* since it last asked.
+        """Hand over the bindings to thread *receiver* since it last asked.
 
-        Descriptors of each: the socket its connection waits at, then as of `bind`.
+        Descriptors of each: the socket of its connection, then as of `bind`.
         """
         return self.trap(traps.Incoming(receiver))
 
     def wait_page(self, thread: int) -> Descriptor:
-        """Return the environment page of *thread*, to read for whom its threads wait."""
+        """Return the environment page of *thread*, which says for whom its threads wait."""
         _, (descriptor,) = self.trap(traps.WaitPage(thread))
         return descriptor
 
     def sends(self, thread: int, to: int) -> bool:
-        """Say whether *thread* has put a message to *to* up that nobody has taken yet."""
+        """Say whether *thread* has a message up for *to* that was not taken yet."""
         result: bool = self._do(traps.Sends(thread, to))
         return result
 
@@ -107,7 +107,7 @@ class Sys:
         return self.trap(traps.Bind(thread, sender, ring))
 
     def identify(self, token: bytes, receiver: int = 0) -> traps.Identified:
-        """Say whose binding to *receiver* the *token* is."""
+        """Return whose binding to *receiver* carries *token*."""
         identified: traps.Identified = self._do(traps.Identify(token, receiver))
         return identified
 
@@ -131,7 +131,7 @@ class Sys:
         return old
 
     def thread_switch(self, cpu: int, thread: int, microseconds: int, giver: int = 0) -> None:
-        """Run *thread* on the processor now, for *microseconds*, or for what is left of the slice of *giver*."""
+        """Run *thread* on the processor now, for *microseconds*, or for the rest of the slice of *giver*."""
         self._do(traps.ThreadSwitch(cpu, thread, microseconds, giver))
 
     def plan(self, cpu: int, slices: Sequence[traps.Slice]) -> None:
@@ -143,7 +143,7 @@ class Sys:
         self._do(traps.Migrate(cpu, thread))
 
     def processor_control(self, processor: int, internal: int, external: int, voltage: int) -> None:
-        """Show at what frequencies (kHz) a processor runs."""
+        """Show the frequencies (kHz) of a processor."""
         self._do(traps.ProcessorControl(processor, internal, external, voltage))
 
     def expire(self, cpu: int, thread: int) -> None:
@@ -161,7 +161,7 @@ class Sys:
         return handle
 
     def revoke(self, capability: int, microseconds: int = 0) -> tuple[int, list[Descriptor]]:
-        """Take back what was derived; return how many. Descriptor: new backing, where it was replaced."""
+        """Take back what was derived; return how many. Descriptor: new backing, if it was replaced."""
         return self.trap(traps.Revoke(capability, microseconds))
 
     def drop(self, capability: int) -> None:
@@ -169,7 +169,7 @@ class Sys:
         self._do(traps.Drop(capability))
 
     def inspect(self, capability: int) -> traps.Inspection:
-        """Say what a capability is to, and who holds what was derived from it."""
+        """Describe a capability, and name the holders of its derivatives."""
         inspection: traps.Inspection = self._do(traps.Inspect(capability))
         return inspection
 
@@ -189,16 +189,16 @@ class Sys:
         return carved
 
     def carve_mapped(self, ram: int, count: int) -> tuple[traps.Carved, list[Descriptor]]:
-        """Make free frames of RAM into an extent of zeros. Descriptor: what to map it by, if that could be sent."""
+        """Make free frames of RAM into an extent of zeros. Descriptor: the memory's, if it could be sent."""
         return self.trap(traps.Carve(ram, count, maps=True))
 
     def map_extent(self, extent: int) -> tuple[traps.Mapped, Descriptor]:
-        """Return how an extent may be mapped, and the descriptor to map it by."""
+        """Return how an extent may be mapped, and the descriptor by which to map it."""
         mapped, (descriptor,) = self.trap(traps.MapExtent(extent))
         return mapped, descriptor
 
     def limit(self, ram: int, count: int) -> int:
-        """Let what is derived from a RAM capability carve up to *count* frames; return how many it has."""
+        """Let the derivatives of a RAM capability carve up to *count* frames; return how many they have carved."""
         carved: int = self._do(traps.Limit(ram, count))
         return carved
 
@@ -216,7 +216,7 @@ class Sys:
         return [_outcome(trap, answer) for trap, answer in zip(batch, answers, strict=True)], given
 
     def inspections(self, handles: Iterable[int]) -> dict[int, traps.Inspection]:
-        """Inspect *handles* by as few traps as there may be; one that is gone is left out."""
+        """Inspect *handles* by as few traps as possible; a stale one is left out."""
         found: dict[int, traps.Inspection] = {}
         left = list(handles)
         while left:
@@ -228,7 +228,7 @@ class Sys:
         return found
 
     def holdings(self, kind: Kind) -> dict[int, traps.Inspection]:
-        """Inspect all capabilities to something of *kind* that the caller has."""
+        """Inspect all of the caller's capabilities to resources of *kind*."""
         held = self.inspections(self.inventory()).items()
         return {handle: each for handle, each in held if each.kind == kind}
 
@@ -242,7 +242,7 @@ def _result(trap: Trap, answer: bytes) -> Any:  # noqa: ANN401 - each trap has i
 
 
 def _has_no_room(outcome: object) -> bool:
-    """Say whether a trap of a batch was not done because the answers before it took all the room."""
+    """Say whether a trap of a batch was not done because earlier answers took all the room."""
     return isinstance(outcome, TrapRefused) and outcome.refusal == Refusal.HOST_FULL
 
 

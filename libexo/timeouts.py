@@ -1,7 +1,7 @@
-"""Time-outs: how long somebody waits, in seconds, and when that is over, in ns of the host's clock.
+"""Time-outs: in seconds, as callers give them, and in ns of the host's clock, when they are over.
 
 A time-out is None or infinity (for ever), 0, or any number of seconds: months are as good as milliseconds. A
-negative one, or one that is no number, is a mistake of the caller's and said so.
+negative one, or one that is not a number, is the caller's mistake and raises.
 """
 
 import math

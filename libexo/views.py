@@ -1,4 +1,4 @@
-"""Mapped extents, by handle: put where they were when their memory moves, and spared where others take it back."""
+"""Mapped extents, by handle: mapped again when their memory moves, and spared when lenders take it back."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from libexo.sys import Sys
     from libexo.transport.base import Descriptor
 
-_WRITE, _EXECUTE = int(Rights.WRITE), int(Rights.EXECUTE)  # what is made of members of an enum takes longer
+_WRITE, _EXECUTE = int(Rights.WRITE), int(Rights.EXECUTE)  # operations on members of an enum take longer
 _SWEEP = 64
-"""How many handles are known before those without a mapping are looked for."""
+"""Known handles at which those without a mapping are searched for."""
 
 
 class Views:
@@ -30,9 +30,9 @@ class Views:
         """By handle: each mapping of it, and whether that is writable."""
         self._sweep_at = _SWEEP
         self._lent: set[int] = set()
-        """Handles of what came with the requests of others, who may take it back at any time."""
+        """Handles that came with the requests of others, which may take them back at any time."""
         self._taken: set[int] = set()
-        """Those of them that were touched when they had been: zeros are there."""
+        """Those that were touched after they had been taken: zeros are there."""
 
     def map(self, handle: int) -> memoryview:
         """Map the extent of *handle*, whole."""
@@ -61,7 +61,7 @@ class Views:
         return view
 
     def unmap(self, view: memoryview) -> None:
-        """End the mapping of *view*; no other mapping of its handle. One that was released already is no error."""
+        """End the mapping of *view*, and no other one of its handle. A released *view* is no error."""
         with suppress(ValueError):
             for handle, mappings in self._mappings.items():
                 left = [known for known in mappings if not known[0].covers(view)]
@@ -72,7 +72,7 @@ class Views:
         self._host.unmap(view)
 
     def lent(self, handles: Iterable[int]) -> None:
-        """From now on, an access to the memory of *handles* finds zeros when that was taken, and `check` tells."""
+        """From now on, an access to memory of *handles* that was taken finds zeros, and `check` tells."""
         self._lent.update(handles)
         if len(self._lent) > 2 * MAX_HANDLES:
             self._lent.intersection_update(self._sys.inventory())
@@ -91,12 +91,12 @@ class Views:
         return True
 
     def moved(self, handle: int) -> None:
-        """The memory of *handle* was replaced: put the new where its mappings are."""
+        """Map the replaced memory of *handle* where its mappings are."""
         for mapping, _ in self._used(handle):
             self._renew(handle, mapping)
 
     def replaced(self, handle: int, descriptor: object) -> None:
-        """The same, with the descriptor that came with the reply."""
+        """Do the same, with the descriptor that came with the reply."""
         host, mappings = self._host, self._used(handle)
         if not mappings:
             host.close_descriptor(descriptor)
@@ -107,16 +107,16 @@ class Views:
             self._renew(handle, mapping)
 
     def forget(self, handle: int) -> None:
-        """The handle is gone."""
+        """Forget *handle*, which is gone."""
         self._mappings.pop(handle, None)
 
     def _place(self, handle: int) -> "tuple[Descriptor, bool]":
-        """Return what is to be mapped where the memory of *handle* is, and whether writable. Raises TrapRefused."""
+        """Return the memory of *handle* to be mapped, and whether it is writable. Raises TrapRefused."""
         mapped, descriptor = self._sys.map_extent(handle)
         return descriptor, mapped.writable
 
     def _renew(self, handle: int, mapping: "MappedMemory") -> None:
-        """Put the memory of *handle* where *mapping* is; where the handle went meanwhile, nothing is there."""
+        """Map the memory of *handle* at *mapping*; if the handle went meanwhile, nothing is there."""
         with suppress(TrapRefused):
             descriptor, writable = self._place(handle)
             self._host.remap(mapping, descriptor, writable=writable)
@@ -125,6 +125,6 @@ class Views:
         return [known for known in self._mappings.get(handle, ()) if known[0].used]
 
     def _sweep(self) -> None:
-        """Forget the handles nothing is mapped of any more."""
+        """Forget the handles without a mapping."""
         self._mappings = {handle: used for handle in self._mappings if (used := self._used(handle))}
         self._sweep_at = max(_SWEEP, 2 * len(self._mappings))

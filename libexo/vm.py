@@ -2,11 +2,11 @@
 
     view = vm.map(env, extent)      # a memoryview: writable if the extent is
 
-A mapping lives until it is unmapped, or nothing refers to it: not the view, and nothing that was sliced, cast or
-made an array of it. When the extent's memory is taken by force, the next access ends in SIGBUS; when it only moved
-(a share was revoked, by whomever), all of them go on where they were. The host itself copies to and from no memory
-that was taken: a `write` of a view to a file in that moment fails with EFAULT. A server is not ended by who takes
-back what came with a request: it finds zeros there, and its caller the error MemoryTaken instead of a result.
+A mapping lives until it is unmapped, or nothing refers to it: neither the view, nor a slice, cast or
+array made of it. When the extent's memory is taken by force, the next access ends in SIGBUS; when it only moved
+(some holder revoked a share), all mappings go on where they were. The host itself copies to and from no memory
+that was taken: a `write` of a view to a file in that moment fails with EFAULT. A caller that takes back the memory
+of its request cannot end the server: the server finds zeros there, and the caller gets MemoryTaken for a result.
 """
 
 from libexo import timeouts
@@ -19,31 +19,31 @@ LONGEST_GRACE = (1 << 32) - 1
 
 
 def map(environment: Attachment, extent: Extent | MapItem | GrantItem) -> memoryview:  # noqa: A001 - the field's word
-    """Map *extent*, or what came in a message; return its bytes, writable if it is. Raises TrapRefused, OSError."""
+    """Map *extent*, or an item of a message; return its bytes, writable if it is. Raises TrapRefused, OSError."""
     return environment.views.map(extent.handle)
 
 
 def carve(environment: Attachment, ram: Ram, pages: int) -> tuple[Extent, memoryview]:
     """Carve an extent of *pages* frames, all zeros, from *ram*, and map it, in one crossing into the kernel.
 
-    Raises TrapRefused (OVER_LIMIT: whoever gave *ram* is to promise more), OSError.
+    Raises TrapRefused (OVER_LIMIT: the giver of *ram* must promise more), OSError.
     """
     return environment.views.carve(ram, pages)
 
 
 def unmap(environment: Attachment, view: memoryview) -> None:
-    """End a mapping; the view, and what was sliced from it, must not be used again.
+    """End a mapping; the view, and slices of it, must not be used again.
 
-    Raises BufferError while an array of another library is made of *view* itself.
+    Raises BufferError while an array of another library refers to *view* itself.
     """
     environment.views.unmap(view)
 
 
 def revoke(environment: Attachment, extent: Extent, seconds: float = 0) -> int:
-    """Take *extent* back from everybody it was shared with, after *seconds* of grace; return from how many.
+    """Take *extent* back from all it was shared with, after *seconds* of grace; return from how many.
 
-    Where the memory had to be replaced, every mapping of one's own goes on with the new, before this returns. What
-    other strands, or other holders, write meanwhile may be lost. Raises ValueError: no such grace.
+    If the memory had to be replaced, every mapping of one's own has the new one when this returns. Writes of
+    other strands, or other holders, meanwhile may be lost. Raises ValueError for a bad grace.
     """
     microseconds = timeouts.nanoseconds(seconds) // 1000
     if microseconds > LONGEST_GRACE:

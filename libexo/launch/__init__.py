@@ -1,1 +1,1 @@
-"""Before a program runs: the nursery it is forked from, what it is given, and its confinement."""
+"""Before a program runs: the nursery it is forked from, its arguments and imports, its confinement."""

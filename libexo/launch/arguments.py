@@ -22,7 +22,7 @@ def complete(launch: Launch, roles: Mapping[int, int]) -> Launch:
 
 
 def parse(data: bytes) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """Return the argv and the environ in *data*; bytes that are no UTF-8 as Python has them. Raises ValueError."""
+    """Return argv and environ from *data*; bytes that are not UTF-8 become surrogates. Raises ValueError."""
     if len(data) > MAX_ARGUMENTS:
         raise ValueError(f"arguments and environ are longer than {MAX_ARGUMENTS} bytes")
     head, *pieces = data.removesuffix(b"\0").split(b"\0")

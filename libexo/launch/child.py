@@ -1,8 +1,8 @@
 """From a fork of the nursery to a program: descriptors, confinement, user code.
 
-All of this runs in the child, which never returns from `enter`. It tells the nursery through its status pipe
-how far it came: `CONFINED` when only user code is left to come, and otherwise why not; an exec closes the
-pipe. What happens later is the program's own affair, and is reported as how it ended.
+All of this runs in the child, which never returns from `enter`. Its status pipe tells the nursery
+how far it came: `CONFINED` when only user code is left, and otherwise the reason; an exec closes the
+pipe. What happens later is the program's own affair, and is reported as its end.
 """
 
 import atexit
@@ -41,20 +41,20 @@ CONFINED = b"+"
 GATE = 3
 """The descriptor number of every program's gate, EXO_TRAP_FD."""
 FIRST_FREE = 10
-"""The nursery holds nothing below: what a program finds at a fixed number can be put there."""
+"""The nursery holds no descriptor below: those of a program are put at fixed numbers here."""
 STREAMS = {Role.STDIN: 0, Role.STDOUT: 1, Role.STDERR: 2}
 FAILED = 127
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What the nursery does not hear of, and programs do."""
+"""Signals that the nursery ignores and programs do not."""
 MAX_DESCRIPTORS = 1 << 20
-"""More than the nursery ever has, where the host sets no limit (it calls that -1, or 2**64 - 1)."""
+"""More than the nursery ever has, for a host without a limit (it says -1, or 2**64 - 1)."""
 PR_SET_NAME = 15
 _prctl = ctypes.CDLL(None).prctl
 
 
 @dataclass(frozen=True)
 class Nest:
-    """What the nursery has ready for every child."""
+    """The nursery's preparations for every child."""
 
     pid: int
     kernel: int
@@ -68,7 +68,7 @@ class Nest:
 
 @dataclass(frozen=True)
 class Birth:
-    """What one child gets."""
+    """The preparations for one child."""
 
     launch: Launch
     prepared: Prepared | None
@@ -77,19 +77,19 @@ class Birth:
     roles: Mapping[int, int]
     """Descriptor of each role."""
     status: int
-    """Where to say how far we came."""
+    """The status pipe, which tells how far we came."""
     start: int
-    """What to wait at before user code, -1: nothing."""
+    """The pipe to wait at before user code, -1: none."""
     note: str
-    """What the program is to be told of its start."""
+    """What the program is told of its start."""
     log: int
-    """Where to write what goes to no stream of its own, -1 if there are all."""
+    """The log's pipe, for output without a stream of its own; -1: it has all streams."""
 
 
 def policy(launch: Launch, nest: Nest, roles: Mapping[int, int], terminals: Collection[int] = ()) -> Policy:
     """Return what the program of *launch* may reach, its own *terminals* too.
 
-    Raises PermissionError where that would be too much.
+    Raises PermissionError when that would be too much.
     """
     readable = (*nest.kept, *own_places(launch, roles))
     if not any(layer.name == "uid" and layer.available for layer in nest.host):
@@ -105,23 +105,23 @@ def policy(launch: Launch, nest: Nest, roles: Mapping[int, int], terminals: Coll
 
 
 def _check_apart(run: str, place: str | int) -> None:
-    """Refuse a program without a uid of its own to read where the run directory is: it would be an operator."""
+    """Refuse reading the run directory to a program without a uid of its own: it would be an operator."""
     path = os.path.realpath(f"/proc/self/fd/{place}" if isinstance(place, int) else place)
     run = os.path.realpath(run)
     if os.path.commonpath((path, run)) in {path, run}:
         raise PermissionError(
             f"the program is to read {path}, and with it the operators' secret in {run}: start it from elsewhere, "
-            "or boot the system with EXO_RUN outside of there"
+            "or boot the system with EXO_RUN elsewhere"
         )
 
 
 def has_own(launch: Launch, roles: Mapping[int, int]) -> bool:
-    """Whether the program of *launch* may reach what not every program may."""
+    """Whether the program of *launch* may reach places that others may not."""
     return bool(own_places(launch, roles)) or any(map(os.isatty, roles.values()))
 
 
 def own_places(launch: Launch, roles: Mapping[int, int]) -> list[str | int]:
-    """Return what only this program may read: its directories, and its own file. Its uid must allow it too."""
+    """Return the places only this program may read: its directories, its own file. Its uid must allow it, too."""
     places: list[str | int] = [roles[role] for role in (Role.DIRECTORY, Role.IMPORTS) if role in roles]
     own = launch.program.argv[0]
     if launch.program.kind != ProgramKind.SERVER and os.path.isabs(own) and os.path.isfile(own):
@@ -133,9 +133,9 @@ def enter(birth: Birth, nest: Nest) -> NoReturn:
     """Become the program; the process ends with it, whatever is raised on the way."""
     try:
         _become(birth, nest)
-    except Terminated:  # it came between two places where that is expected
+    except Terminated:  # it came between two places that expect it
         _end(-signal.SIGTERM)
-    except BaseException as error:  # noqa: BLE001 - nobody above us is to go on
+    except BaseException as error:  # noqa: BLE001 - no caller must go on
         _show(error)
         os._exit(1)
     finally:
@@ -149,13 +149,13 @@ def _become(birth: Birth, nest: Nest) -> NoReturn:
         birth = replace(birth, launch=complete(birth.launch, birth.roles), roles=roles, note=note)
         _arrange(birth, nest)
         _confine(birth, nest)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the kernel is told
+    except BaseException as error:  # noqa: BLE001 - the kernel is told of any error
         fail(birth.status, str(error) or type(error).__name__)
     with contextlib.suppress(OSError):
         os.write(birth.status, CONFINED)
     if birth.start >= 0:
-        # A held program: the nursery stops us before it writes this byte, so that we get past here only
-        # when the kernel first lets us run, and it cannot be too early to be stopped or continued.
+        # A held program: the nursery stops us before it writes this byte, so that we pass here only
+        # when the kernel first lets us run, and are never stopped or continued too early.
         os.read(birth.start, 1)
         os.close(birth.start)
     if birth.launch.program.kind == ProgramKind.FOREIGN:
@@ -173,7 +173,7 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
 
 
 def fail(status: int, reason: str) -> NoReturn:
-    """Say why there will be no program, and end."""
+    """Report why there will be no program, and end."""
     with contextlib.suppress(OSError):
         os.write(status, reason[:MAX_REASON].encode(errors="replace"))
     os._exit(FAILED)
@@ -183,7 +183,7 @@ def fail(status: int, reason: str) -> NoReturn:
 
 
 def _arrange(birth: Birth, nest: Nest) -> None:
-    """Put everything in its place that needs the nursery's rights."""
+    """Arrange everything that needs the nursery's rights."""
     launch = birth.launch
     os.setsid()
     for number in ENDING_SIGNALS:
@@ -217,7 +217,7 @@ def _arrange(birth: Birth, nest: Nest) -> None:
 
 
 def _names(birth: Birth) -> dict[str, str]:
-    """Return what tells libexo where it is, and from where it imports."""
+    """Return the variables that tell libexo its system, its gate, and its imports."""
     launch = birth.launch
     names = {"EXO_RUN": launch.run, "EXO_TRAP_FD": str(GATE), "EXO_NAME": launch.name}
     if Role.IMPORTS in birth.roles and launch.program.kind != ProgramKind.FOREIGN:
@@ -259,7 +259,7 @@ def _confine(birth: Birth, nest: Nest) -> None:
 
 def _execute(birth: Birth) -> NoReturn:
     """Run an executable in our place."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these
         signal.signal(number, signal.SIG_DFL)
     argv = birth.launch.program.argv
     try:
@@ -286,7 +286,7 @@ def _find(name: str) -> str:
 
 
 def _run(birth: Birth) -> int:
-    """Run Python, and return the exit status as the interpreter would."""
+    """Run Python, and return the exit status that the interpreter would."""
     program = birth.launch.program
     try:
         _open_streams()
@@ -315,7 +315,7 @@ def _run(birth: Birth) -> int:
 
 
 def _open_streams() -> None:
-    """Make the streams of this process; a line is written at once, so that a killed program has said it."""
+    """Make the streams of this process; each line is written at once, so that a killed program has said it."""
     opener = functools.partial(io.open, buffering=1, encoding="utf-8", closefd=False)
     vars(sys).update(stdin=opener(0), stdout=opener(1, "w"), stderr=opener(2, "w", errors="backslashreplace"))
     vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
@@ -330,7 +330,7 @@ def _interpret(path: str, roles: Mapping[int, int]) -> None:
         if file.seekable():
             file.seek(0)
         text = file.read()
-    # A traceback shows its lines, though nobody here may open the file.
+    # A traceback shows its lines, although nobody here may open the file.
     lines = text.decode(errors="replace").splitlines(keepends=True)
     linecache.cache[path] = (len(text), None, lines, path)
     main = types.ModuleType("__main__")
@@ -350,7 +350,9 @@ def _serve(server: str, name: str) -> None:
     found: Any = getattr(importlib.import_module(module), attribute)
     is_server = isinstance(found, type) and issubclass(found, stub.Interface)
     if not is_server:
-        raise TypeError(f"{server} is no server: write a class that implements an interface of libexo.stub")
+        raise TypeError(
+            f"{server} is not a server: write a class that implements an interface of libexo.stub"
+        )
     names = [each.name for each in found.operations.values()]
     if names and all(hasattr(getattr(found, each), "__operation__") for each in names):
         raise TypeError(
@@ -360,12 +362,12 @@ def _serve(server: str, name: str) -> None:
 
 
 def _show(error: BaseException) -> None:
-    """Print what was not caught, from the user's first line on."""
+    """Print an uncaught exception, from the user's first line on."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename in OURS:
         trace = trace.tb_next
     if isinstance(error, GateClosed):
-        _say(str(error))  # the end of everything is nobody's mistake
+        _say(str(error))  # no mistake: the whole system ends
         return
     with contextlib.suppress(Exception):
         if sys.excepthook is sys.__excepthook__:
@@ -376,7 +378,7 @@ def _show(error: BaseException) -> None:
 
 
 def _show_of_thread(arguments: threading.ExceptHookArgs) -> None:
-    """Print what was not caught in a thread."""
+    """Print an uncaught exception of a thread."""
     threading.__excepthook__(arguments)
     if arguments.exc_value is not None:
         _say(hint(arguments.exc_value))
@@ -386,13 +388,13 @@ def _say(text: str) -> None:
     """Tell the program's user something, in one line."""
     if text:
         with contextlib.suppress(Exception):
-            print(f"exo: {text}", file=sys.stderr)  # noqa: T201 - its standard error is where it looks
+            print(f"exo: {text}", file=sys.stderr)  # noqa: T201 - for the program's user
 
 
 OURS = frozenset(
     {__file__, runpy.__file__, importlib.__file__, "<frozen runpy>", "<frozen importlib._bootstrap>"}
 )
-"""Files whose frames stand above the user's in a traceback."""
+"""Files whose frames are above the user's in a traceback."""
 
 
 def _exit_status(code: object) -> int:
@@ -409,7 +411,7 @@ def _exit_status(code: object) -> int:
 def _leave(status: int) -> NoReturn:
     """End as an interpreter does: threads are waited for, exit functions called, streams flushed.
 
-    But what the nursery had loaded is not taken apart: that is time, and pages shared until then.
+    But the nursery's modules are not taken apart: that would cost time, and pages shared until then.
     """
     # As multiprocessing does: the interpreter has no public name for the first half of its exit.
     for finish in (threading._shutdown, atexit._run_exitfuncs, _flush):  # type: ignore[attr-defined]  # noqa: SLF001
@@ -417,13 +419,13 @@ def _leave(status: int) -> NoReturn:
             finish()
         except Terminated:
             status = -signal.SIGTERM
-        except BaseException as error:  # noqa: BLE001 - the others are to be called too
+        except BaseException as error:  # noqa: BLE001 - the others must be called too
             _show(error)
     _end(status)
 
 
 def _end(status: int) -> NoReturn:
-    """End with *status*, or by the signal that it is minus."""
+    """End with *status*, or, if negative, by its signal."""
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)
         signal.raise_signal(-status)

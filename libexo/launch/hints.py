@@ -1,4 +1,4 @@
-"""What to say to a program that confinement refused something: the host's own word is a bare PermissionError."""
+"""Hints to a program that confinement refused something: the host's own error is a bare PermissionError."""
 
 import errno
 import linecache
@@ -29,11 +29,11 @@ TEXTS = (
     (re.compile("No usable temporary directory"), FILES),
     (re.compile("unable to open database file|attempt to write a readonly database"), FILES),
 )
-"""What libraries say instead."""
+"""Messages of libraries instead."""
 
 
 def hint(error: BaseException) -> str:
-    """Return the line for a program that *error* ends, if confinement is behind it; else nothing."""
+    """Return the hint for a program that *error* ends, if confinement is the cause; otherwise empty."""
     for each in _family(error):
         if what := _refused(each):
             return f"confined by exo: {what}; {LATER}"
@@ -55,7 +55,7 @@ def _family(error: BaseException) -> Iterator[BaseException]:
 
 
 def _refused(error: BaseException) -> str:
-    """Return what confinement refused, if this *error* says so."""
+    """Return what confinement refused, if *error* tells."""
     if said := _first(TEXTS, str(error)):
         return said
     if not isinstance(error, OSError) or error.errno not in REFUSED:

@@ -1,16 +1,16 @@
-"""Keep imports working for a process whose uid cannot walk to the interpreter.
+"""Imports for a process whose uid cannot walk to the interpreter.
 
 An interpreter under a home of mode 700 (pyenv's place, or a virtual environment) is out of reach for any
 other uid, and programs import lazily: the standard library's own modules do. So while still root the parent
 opens a descriptor of each directory of the path and puts /proc/self/fd/N in its place; children inherit the
 descriptors, and through them the directories stay open although the way to them is shut.
 
-What is loaded already is told its new place too: a package looks for its modules in `__path__`, reads its
+Loaded modules are told their new places too: a package looks for its modules in `__path__`, reads its
 data beside `__file__`, and a traceback asks the loader for source lines. Namespace packages recompute
 theirs from sys.path.
 
-The descriptors are given to Landlock as readable places, and must not be closed by whoever tidies up after
-a fork. Without Landlock they would also open what lies above them, as far as file modes allow.
+The descriptors are given to Landlock as readable places, and must survive any tidying of descriptors after
+a fork. Without Landlock they would also open the directories above them, as far as file modes allow.
 """
 
 import errno
@@ -24,13 +24,13 @@ from types import ModuleType
 HELD = "/proc/self/fd/"
 
 Move = Callable[[str], str]
-"""Says where a file is to be found from now on."""
+"""Returns the new path of a file."""
 
 
 def hold(directories: Iterable[str]) -> dict[str, int]:
     """Make *directories* the path of this process and its children, and hold them open.
 
-    Returns the descriptor of each one opened; one that is held already stays, and one that does not exist is
+    Returns the descriptor of each one opened. One that is held already stays, and one that does not exist is
     left out, as the import system does. Raises PermissionError for one that is shut to all but root.
     """
     entries = list(dict.fromkeys(map(os.path.abspath, directories)))
@@ -46,7 +46,7 @@ def hold(directories: Iterable[str]) -> dict[str, int]:
 
 
 def _require_open_to_others(places: Iterable[str]) -> None:
-    """Refuse a directory, or an archive of modules, which no environment could read."""
+    """Refuse a directory, or an archive of modules, that no environment could read."""
     for place in places:
         mode = os.stat(place).st_mode
         needed = 0o005 if stat.S_ISDIR(mode) else 0o004
@@ -56,7 +56,7 @@ def _require_open_to_others(places: Iterable[str]) -> None:
 
 
 def _mover(held: dict[str, int]) -> Move:
-    """Return how to name a file below one of the *held* directories by way of its descriptor."""
+    """Return a function that names a file below one of the *held* directories by its descriptor."""
     places = [(f"{directory}/", f"{HELD}{number}/") for directory, number in held.items()]
     places.sort(reverse=True)  # inner before outer: site-packages lies inside the standard library
 
@@ -70,7 +70,7 @@ def _mover(held: dict[str, int]) -> Move:
 
 
 def _relocate_modules(move: Move) -> None:
-    """Tell each loaded module, its spec and its loader where they are now."""
+    """Tell each loaded module, its spec and its loader their new places."""
     for module in list(sys.modules.values()):
         if isinstance(module, ModuleType):
             spec = vars(module).get("__spec__")
@@ -80,7 +80,7 @@ def _relocate_modules(move: Move) -> None:
 
 
 def _relocate(owner: object, names: Iterable[str], move: Move) -> None:
-    """Rewrite those of the attributes which are set; a list in place, for others share it."""
+    """Rewrite those attributes that are set; a list in place, because others share it."""
     attributes = getattr(owner, "__dict__", {})  # not getattr: a module may compute what it lacks
     for name in names:
         location = attributes.get(name)

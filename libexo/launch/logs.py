@@ -1,10 +1,10 @@
 """The logs of programs that have no streams of their own.
 
-Such a program writes into a pipe; the nursery reads it, and appends to the log of the program's name. So a log is
-bounded, and who writes more than can be taken waits at the pipe. Whoever reads the log delays nobody.
+Such a program writes into a pipe. The nursery reads it, and appends to the log of the program's name. So a log is
+bounded, and a program that writes too fast waits at the pipe. Readers of the log delay nobody.
 
-The work is bounded, too: a turn reads each of a few pipes once, and the next comes a while later. So a program that
-writes without end, in however small pieces, is read as often as any other, and most of the time the nursery rests.
+The work is bounded, too: a turn reads each of a few pipes once, and the next turn comes a while later. So a program
+that writes without end, in small pieces or large, is read as often as any other, and the nursery mostly rests.
 """
 
 import contextlib
@@ -18,20 +18,20 @@ from dataclasses import dataclass
 from kernel.abi.logs import FOLDER, KEPT, MAX_ALL_LOGS, MAX_ENDED_LOGS, MAX_LOG, MIN_LOG, OLDER, log_file
 
 PIPE_BYTES = 16 << 10
-"""What a program may have written and nobody have read: also what one pipe gets of one turn."""
+"""Bytes a program may have written and nobody read: also one pipe's part of a turn."""
 PIPES_PER_TURN = 16
 TURN_EVERY = 0.004
 """Seconds from one turn to the next: a program writes 4 MB a second into its log at most, all together 64."""
 MOST_READS = 64
-"""What the largest pipe holds that a program can make of its own, 1 MiB."""
+"""Bytes of the largest pipe that a program can make of its own, 1 MiB."""
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Log:
-    """The log of one name, over all who bear it."""
+    """The log of one name, of all programs that bear it."""
 
     def __init__(self, path: str) -> None:
-        """Go on with what is there."""
+        """Go on with the files that are there."""
         self.path = path
         self.size = _size(path)
         self.older = _size(path + OLDER)
@@ -42,11 +42,11 @@ class Log:
 
     @property
     def kept(self) -> int:
-        """How much of it is kept."""
+        """Bytes of it that are kept."""
         return self.size + self.older
 
     def append(self, data: bytes, limit: int) -> None:
-        """Write *data*; begin anew first where it would have more than *limit* bytes."""
+        """Write *data*; rotate first if the log would exceed *limit* bytes."""
         if self.size and self.size + len(data) > limit:
             self._begin_anew()
         try:
@@ -57,7 +57,7 @@ class Log:
                 self.size += os.write(self._number, note)
                 self.lost = 0
             written = os.write(self._number, data)
-        except OSError:  # a full disk: nobody waits for that, and the loss is said when there is room
+        except OSError:  # a full disk: the loss is noted when there is room
             written = 0
         self.size += written
         self.lost += len(data) - written
@@ -69,7 +69,7 @@ class Log:
             self.older, self.size = self.size, 0
 
     def close(self) -> None:
-        """Hold the file open no longer."""
+        """Close the file."""
         if self._number >= 0:
             os.close(self._number)
             self._number = -1
@@ -84,7 +84,7 @@ class Log:
 
 @dataclass
 class Stream:
-    """What one program writes to its log."""
+    """The output of one program to its log."""
 
     log: Log
     reading: int
@@ -98,34 +98,34 @@ class Logs:
         """Keep the logs in *folder*."""
         self._folder = folder
         self._logs: dict[str, Log] = {}
-        """By their files' names. Those that nobody writes to any more stand in the order in which that came."""
+        """By the names of their files. Logs without a writer are ordered by when they lost it."""
         self._total = 0
         self._streams: dict[int, Stream] = {}
         self._epoll = select.epoll()
         self._next = 0.0
-        """When there may be a turn."""
+        """When the next turn may be."""
         self._own = self._log("nursery.log")
         self._own.writers = 1
 
     def fileno(self) -> int:
-        """Return what is readable when there is something to write down."""
+        """Return the descriptor that is readable when there is something to write down."""
         return self._epoll.fileno()
 
     def open(self, name: str) -> tuple[Stream, int]:
         """Return a stream of the log of *name*, and the end to write to. Raises OSError."""
         reading, writing = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reading, False)  # each end has flags of its own
-        with contextlib.suppress(OSError):  # over the host's bound for pipes it is smaller already
+        with contextlib.suppress(OSError):  # beyond the host's bound for pipes it is smaller
             fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._epoll.register(reading, select.EPOLLIN)
         stream = Stream(self._log(log_file(name)), reading)
         stream.log.writers += 1
-        stream.log.append(b"", MAX_LOG)  # so that it is there, though nothing may ever be written
+        stream.log.append(b"", MAX_LOG)  # so that the file exists, even without output
         self._streams[reading] = stream
         return stream, writing
 
     def turn(self) -> None:
-        """Write down something of what is there: of a bounded number of pipes, each in its turn."""
+        """Write down waiting output: of a bounded number of pipes, each in its turn."""
         for reading, _ in self._epoll.poll(0, PIPES_PER_TURN):
             stream = self._streams[reading]
             if self._take(stream) == 0:
@@ -133,19 +133,19 @@ class Logs:
         self._next = time.monotonic() + TURN_EVERY
 
     def rest(self) -> float:
-        """Return for how many seconds there is to be no turn."""
+        """Return the seconds until the next turn."""
         return max(0.0, self._next - time.monotonic())
 
     def finish(self, stream: Stream) -> None:
-        """Its program has ended: write down what is left, and close. Twice is harmless."""
+        """Write down the rest of an ended program's output, and close. Twice is harmless."""
         if stream.reading >= 0:
-            for _ in range(MOST_READS):  # whoever else still writes there is not waited for
+            for _ in range(MOST_READS):  # other writers are not waited for
                 if self._take(stream) <= 0:
                     break
             self._close(stream)
 
     def close(self) -> None:
-        """Write down what is left of all."""
+        """Write down the rest of all."""
         for stream in list(self._streams.values()):
             self.finish(stream)
         for log in self._logs.values():
@@ -159,7 +159,7 @@ class Logs:
         return self._logs[file]
 
     def _take(self, stream: Stream) -> int:
-        """Write down what is in a pipe; return how much: 0 when nobody can write to it, -1 for nothing yet."""
+        """Write down a pipe's content; return its length: 0 when nobody can write to it, -1 when it is empty."""
         try:
             data = os.read(stream.reading, PIPE_BYTES)
         except BlockingIOError:
@@ -176,7 +176,7 @@ class Logs:
         self._total += log.kept
 
     def _limit(self) -> int:
-        """Return how long a log may become: with one older file each, all that are written fit together."""
+        """Return the longest a log may become: with one older file each, all that are written fit together."""
         return min(MAX_LOG, max(MIN_LOG, MAX_ALL_LOGS // (2 * len(self._logs))))
 
     def _close(self, stream: Stream) -> None:
@@ -202,13 +202,13 @@ class Logs:
             log.remove()
             note = f"{file} was removed: logs are bounded, and this one's program ended first\n"
             self._append(self._own, note.encode(), MIN_LOG)
-            self._own.close()  # which is rare: it holds no descriptor meanwhile
+            self._own.close()  # removals are rare: it holds no descriptor meanwhile
 
 
 def keep(run: str) -> None:
-    """Move the logs of the system at *run*, which is over, beside its run directory.
+    """Move the logs of the system at *run*, which has ended, beside its run directory.
 
-    Where that cannot be they stay, and the run directory with them, until the next system starts there.
+    If that fails they stay, and the run directory with them, until the next system starts there.
     """
     source, kept = os.path.join(run, FOLDER), run + KEPT
     with contextlib.suppress(OSError):

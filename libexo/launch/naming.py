@@ -1,8 +1,7 @@
 """The real names of a program's own modules.
 
-They are imported through a descriptor, so that a directory nobody else may walk to can be imported from. Whoever
-reads a traceback wants the file's own name instead. What they read beside `__file__` goes through the descriptor as
-before.
+They are imported through a descriptor, from a directory that other uids may not walk to. A reader of a
+traceback wants the file's own name instead. Programs still read files beside `__file__` through the descriptor.
 """
 
 import os
@@ -28,7 +27,7 @@ def import_from(held: str) -> None:
     real = os.readlink(held)
 
     class Loader(SourceFileLoader):
-        """Has code name the file as everybody knows it."""
+        """Has code name the file by its usual path."""
 
         def get_code(self, fullname: str) -> CodeType | None:
             """Return the code of a module."""
@@ -51,6 +50,6 @@ def import_from(held: str) -> None:
 
 
 def named(code: CodeType, name: str) -> CodeType:
-    """Return *code*, and what is in it, as that of the file called *name*."""
+    """Return *code*, and all code in it, as that of the file called *name*."""
     constants = tuple(named(each, name) if isinstance(each, CodeType) else each for each in code.co_consts)
     return code.replace(co_filename=name, co_consts=constants)

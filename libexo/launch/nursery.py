@@ -2,9 +2,9 @@
 
     python -m libexo.launch.nursery CONTROL LOCK RUN
 
-It takes requests from the socket CONTROL, holds the lock of the run directory RUN as long as it lives, and
-when the kernel's end of the socket closes, however the kernel died, it ends everybody and removes the
-directory. It never runs code of the user's, has one thread, and hears of its children by their pidfds, which
+It takes requests from the socket CONTROL and holds the lock of the run directory RUN as long as it lives. When
+the kernel's end of the socket closes, however the kernel died, it ends all programs and removes the
+directory. It never runs user code, has one thread, and learns of its children's ends by their pidfds, which
 are silent when a child is stopped or continued.
 """
 
@@ -55,7 +55,7 @@ from libexo.launch.confine.credentials import PR_SET_DUMPABLE, leave_network, pr
 from libexo.launch.logs import Logs, Stream, keep
 
 LIBRARY = ("zmq", "uvloop", "asyncio", "libexo", "libexo.ipc", "libexo.stub", "libexo.vm", "libexo.aio")
-"""What programs import, so that they find it done."""
+"""Modules that programs import, so that they find them loaded."""
 PR_SET_CHILD_SUBREAPER = 36
 ANCILLARY = socket.CMSG_SPACE(32 * 4)
 ORPHANS_EVERY = 1.0
@@ -76,9 +76,9 @@ class Child:
     status: int
     """Our end of its status pipe, -1 once it is known that it runs."""
     start: int
-    """The pipe a held one waits at, -1 if it does not."""
+    """The pipe at which a held program waits, -1: it does not."""
     log: Stream | None
-    """Where it writes what goes to no stream of its own."""
+    """The stream of its log, for output without a stream of its own."""
     said: bytes = b""
     exited: bool = False
 
@@ -104,12 +104,12 @@ class Nursery:
         self._hears_logs = True
 
     def serve(self) -> None:
-        """Do what the kernel asks, until it is gone."""
+        """Do the kernel's requests, until it is gone."""
         control = self._control.fileno()
         while True:
             has_foreign = any(c.launch.program.kind == ProgramKind.FOREIGN for c in self._children.values())
             events = self._epoll.poll(self._patience(has_foreign=has_foreign))
-            # What children did comes first: a request must not find them in a state the kernel has not seen.
+            # Children's events come first: a request must not find them in a state the kernel has not seen.
             for descriptor, _ in events:
                 if (child := self._watched.get(descriptor)) is not None:
                     self._attend(child, descriptor)
@@ -122,7 +122,7 @@ class Nursery:
                 self._logs.turn()
 
     def _patience(self, *, has_foreign: bool) -> float | None:
-        """Return for how many seconds nobody is looked at, unless he asks; logs are not heard while they rest."""
+        """Return the seconds for which to look at no child without an event; logs are not heard while they rest."""
         patience = LOOK_AGAIN if self._looks else ORPHANS_EVERY if has_foreign else None
         rest = self._logs.rest()
         if self._hears_logs != (not rest):
@@ -131,7 +131,7 @@ class Nursery:
         return min(rest or ORPHANS_EVERY, patience or ORPHANS_EVERY) if rest or patience else None
 
     def end(self) -> None:
-        """End everybody, and remove the run directory."""
+        """End all programs, and remove the run directory."""
         for child in self._children.values():
             self._kill(child)
         for child in list(self._children.values()):
@@ -163,7 +163,7 @@ class Nursery:
         return True
 
     def _launch(self, request: Launch, numbers: list[int]) -> None:
-        """Fork a program; what became of it is heard from its status pipe."""
+        """Fork a program; its status pipe tells the outcome."""
         try:
             child = self._fork(request, numbers)
         except (OSError, ConfinementError) as error:
@@ -194,7 +194,7 @@ class Nursery:
             if pid == 0:
                 try:
                     enter(birth, self._nest)
-                finally:  # whatever comes back from there: what follows is the nursery's, and ends programs
+                finally:  # the child must not run on: what follows is the nursery's, and ends programs
                     os._exit(FAILED)
             process = os.pidfd_open(pid)
         except BaseException:
@@ -230,11 +230,11 @@ class Nursery:
     # ------------------------------------------------------------------------------------------- children
 
     def _attend(self, child: Child, descriptor: int) -> None:
-        """Hear what a child says of its start, or that it ended."""
+        """Read a child's status, or note its end."""
         if descriptor == child.status:
             self._hear(child)
         elif child.status >= 0:
-            # It ended before it ran, or just after; what it said is all there.
+            # It ended before it ran, or just after; its status is complete.
             self._hear(child)
         elif not child.exited:
             child.exited = True
@@ -254,7 +254,7 @@ class Nursery:
             return
         child.said += chunk
         is_foreign = child.launch.program.kind == ProgramKind.FOREIGN
-        # An executable runs when the exec has closed the pipe; one that is held, when it could.
+        # An executable runs when the exec has closed the pipe; a held one, when it could.
         if child.said == CONFINED and (not chunk or child.start >= 0 or not is_foreign):
             self._release(child)
         elif not chunk:
@@ -267,10 +267,10 @@ class Nursery:
             self._report(Failed(number, reason))
 
     def _release(self, child: Child) -> None:
-        """Let a program run that has got through its confinement, and say so.
+        """Let a program run that has got through its confinement, and report it.
 
-        A held one is stopped before it can read the byte that lets it go on: the stop takes effect at the
-        latest when it returns from that read, and it has run nothing of the user's. From here on only the
+        A held one is stopped before it can read the byte that lets it go on. The stop takes effect at the
+        latest when it returns from that read, before any user code. From here on only the
         kernel stops and continues it, so neither can overtake the other.
         """
         if child.start >= 0:
@@ -283,7 +283,7 @@ class Nursery:
         self._report(Launched(child.launch.number, child.pid), child.process)
 
     def _finish(self, child: Child) -> None:
-        """Write down the last words of a program that has ended, before anybody hears that it has."""
+        """Write down the last output of a program that has ended, before its end is reported."""
         if child.log is not None:
             self._logs.finish(child.log)
 
@@ -296,9 +296,9 @@ class Nursery:
             os.killpg(child.pid, signal.SIGKILL)
 
     def _end_orphans(self) -> bool:
-        """End processes that outlived the program they belonged to; whether there were any.
+        """End processes that outlived their program; return whether there were any.
 
-        They come to us, being below us. One still in the group of a living program is left to it.
+        As their ancestor we inherit them. One still in the group of a living program is left to it.
         """
         known = {child.pid for child in self._children.values()}
         groups = {child.pid for child in self._children.values() if not child.exited}
@@ -333,7 +333,7 @@ def _how(child: Child) -> int:
 
 
 def _children_of_ours() -> list[int]:
-    """Return the process ids of our children, the adopted ones too."""
+    """Return the process ids of our children, with the adopted ones."""
     pid = os.getpid()
     try:
         with open(f"/proc/self/task/{pid}/children", encoding="ascii") as file:
@@ -365,9 +365,9 @@ def remove(run: str) -> None:
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Get everything ready, serve, clear up."""
+    """Prepare everything, serve, clear up."""
     control_number, lock, run = int(arguments[1]), int(arguments[2]), arguments[3]
-    for number in ENDING_SIGNALS:  # sent to all of a session or service: it is the kernel that ends us
+    for number in ENDING_SIGNALS:  # sent to a whole session or service: the kernel ends us
         signal.signal(number, signal.SIG_IGN)
     prctl(PR_SET_DUMPABLE, 0)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -389,14 +389,14 @@ def main(arguments: list[str]) -> NoReturn:
 
 
 def _nest() -> Nest:
-    """Import what programs need, and find out what the host has to confine them with."""
+    """Import what programs need, and find out how the host can confine them."""
     os.chdir("/")
     while (number := os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)) < FIRST_FREE:
         pass
     os.close(number)
     gc.disable()
     for name in LIBRARY:
-        # One that cannot be imported fails in the program that wants it, where somebody reads why.
+        # One that cannot be imported fails in the program that wants it, where its user sees why.
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     held = imports.hold(sys.path)
@@ -407,7 +407,7 @@ def _nest() -> Nest:
 
 
 def _move_up(descriptor: int) -> int:
-    """Move *descriptor* out of the numbers that programs have a use for."""
+    """Move *descriptor* out of the numbers that programs use."""
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
     os.close(descriptor)
     return moved

@@ -1,4 +1,4 @@
-"""Publish: one environment tells many, through memory they share, without a message and without waiting.
+"""Publish: one environment tells many, through memory they share, without messages or waiting.
 
     publisher = Publisher(env, Memory.connect(env).allocate(16), of=Quote)      # the one
     serve(PublicationServer(publisher), name="quotes")                          # lets others join, wakes sleepers
@@ -9,16 +9,16 @@
             ...
         print(f"{reader.missed} were overwritten before we came to them")
 
-The records stand in a ring in an extent that the publisher alone can write. It never waits for a reader, and a
-record costs it no system call. A reader that is too slow loses the oldest, and knows how many. One that sleeps has
-a call open at the publisher's server, which answers it at the next record; without a server (`Reader(env, extent)`
-of an extent that came some other way), it looks every 1 to 10 ms.
+The records are in a ring in an extent that the publisher alone can write. It never waits for a reader, and a
+record costs it no system call. A reader that is too slow loses the oldest, and knows how many. A sleeping reader
+has a call open at the publisher's server, which answers it at the next record. Without a server (`Reader(env,
+extent)` of an extent that came some other way), it looks every 1 to 10 ms.
 
-A reader believes nothing that stands in the memory: a publisher can give it wrong records, or none, and that is
-all. When the publisher ends, the kernel takes its extent from all, with what was not read yet: the reader's next
+A reader trusts nothing in the memory: a publisher can give it wrong records, or none, and no more than that.
+When the publisher ends, the kernel takes its extent from all, with the unread records: the reader's next
 look raises ChannelEnded. When a reader that attached by itself leaves the system, the kernel moves the extent: the
-channel goes on, and what was not read by then counts as missed. The layout is told in `libexo.publish.layout`, why
-no torn record is ever read in `writing` and `reading`.
+channel goes on, and records unread by then count as missed. The layout is in `libexo.publish.layout`; why
+no torn record is ever read is in `writing` and `reading`.
 """
 
 from libexo.publish.joining import Publication, PublicationServer

@@ -1,4 +1,4 @@
-"""Joining a channel by its server's name, and being woken by it."""
+"""Joining a channel by its server's name, and waking by that server."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from libexo.stub import DEFERRED, Interface, operation
 
 
 class Publication(Interface, label=0x49, name="publication"):
-    """What the server of a channel does for readers; records do not come this way."""
+    """The service of a channel to its readers; records do not come this way."""
 
     @operation(1)
     def join(self) -> Extent:  # type: ignore[empty-body]  # an operation has no body
@@ -16,17 +16,17 @@ class Publication(Interface, label=0x49, name="publication"):
 
     @operation(2)
     def after(self, frame: int, position: int) -> bool:  # type: ignore[empty-body]  # likewise
-        """Answer once there is something after *position*; False: the channel is not at *frame* any more."""
+        """Answer once there is a record after *position*; False: the channel is not at *frame* any more."""
 
 
 class PublicationServer(Publication):
     """Serves one channel. Its program publishes between requests: from operations of its own, alarms, sources.
 
-    A reader that asks to be woken while nothing is served is not heard; it looks for itself from time to time.
+    A reader that asks to be woken while nothing is served goes unheard; it looks for itself from time to time.
     """
 
     def __init__(self, publisher: Publisher[Any]) -> None:
-        """Let others read what *publisher* publishes."""
+        """Let others read the channel of *publisher*."""
         self.publisher = publisher
 
     def join(self) -> Extent:
@@ -34,7 +34,7 @@ class PublicationServer(Publication):
         return self.publisher.extent
 
     def after(self, frame: int, position: int) -> bool:
-        """Keep the call, unless there is something."""
+        """Keep the call, unless there is a record already."""
         publisher = self.publisher
         if frame != publisher.extent.first or publisher.is_past(position):
             return frame == publisher.extent.first

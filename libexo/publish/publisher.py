@@ -1,4 +1,4 @@
-"""Publishing: store a record, wake who sleeps, and know of nobody else."""
+"""The publisher: it stores records and wakes sleeping readers, and knows no others."""
 
 import contextlib
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SLEEPERS = 1024
-"""Readers that may sleep at once; one more, and the first is woken to ask again."""
+"""Readers that may sleep at once; for one more, the first is woken to ask again."""
 
 
 class Publisher(Generic[T]):
@@ -28,15 +28,15 @@ class Publisher(Generic[T]):
     @overload
     def __init__(self, environment: "Environment", extent: Extent, of: type[T]) -> None: ...
     def __init__(self, environment: "Environment", extent: Extent, of: type[T] | None = None) -> None:
-        """Begin a channel in *extent*, which is one's own; or go on, in one that a predecessor left.
+        """Begin a channel in *extent*, which is one's own; or go on, in a predecessor's.
 
-        Raises TrapRefused, OSError; ExoError when the extent cannot be written.
+        Raises TrapRefused, OSError; ExoError when the extent is not writable.
         """
         self._extent = extent
         self._window = Window(environment, extent.handle)
         if not self._window.writable:
             self._window.close()
-            raise ExoError("one who publishes must be able to write to the extent")
+            raise ExoError("a publisher must be able to write to the extent")
         self._encode = msgspec.msgpack.Encoder().encode if of not in (None, bytes) else None
         self._writer = Writer()
         self._writer.begin(self._window.words, self._window.data)
@@ -51,12 +51,12 @@ class Publisher(Generic[T]):
 
     @property
     def published(self) -> int:
-        """How many records were published, by predecessors too."""
+        """The number of records published, by predecessors too."""
         return self._writer.number
 
     @property
     def extent(self) -> Extent:
-        """The extent to share: it cannot be written by who gets it."""
+        """The extent to share, without the right to write."""
         self._attend()
         return self._extent.read_only()
 
@@ -76,7 +76,7 @@ class Publisher(Generic[T]):
             self._wake()
 
     def close(self) -> None:
-        """End the channel: readers hear of it once they have read what there is. The extent stays the caller's."""
+        """End the channel: readers learn of it once they have read the rest. The extent stays the caller's."""
         if not self.closed:
             with contextlib.suppress(ChannelEnded):  # its readers know
                 self._attend()
@@ -86,7 +86,7 @@ class Publisher(Generic[T]):
             self._window.close()
 
     def is_past(self, position: int) -> bool:
-        """Say whether there is something to hear of for a reader that is at *position*."""
+        """Say whether a reader at *position* has something to learn."""
         self._attend()
         return self.closed or self._writer.head > position
 
@@ -103,7 +103,7 @@ class Publisher(Generic[T]):
             call.answer(True)
 
     def _attend(self) -> None:
-        """See to it that there is memory: nothing may be shared that has a predecessor's state in it."""
+        """Make sure that the memory is ours: nothing may be shared that holds a predecessor's state."""
         while not self.closed and not self._is_intact():
             self._start_over()
 
@@ -120,6 +120,6 @@ class Publisher(Generic[T]):
             return False
 
     def _start_over(self) -> None:
-        """The memory moved: begin in the new one. Raises ChannelEnded when there is none."""
+        """Begin in the new memory, as the old moved. Raises ChannelEnded when there is none."""
         self._window.reopen()
         self._writer.begin(self._window.words, self._window.data)

@@ -1,4 +1,4 @@
-"""Reading a channel: what is new, what was missed, and sleeping until there is more."""
+"""The reader of a channel: new records, missed ones, and sleeping until there are more."""
 
 import contextlib
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ LOOKS = 50
 """How often `wait` looks before it sleeps."""
 SHORTEST = 1_000_000
 LONGEST = 10_000_000
-"""Nanoseconds between two looks, at first and after a while, of a reader whom nobody wakes."""
+"""Nanoseconds between two looks, at first and later, of a reader that nobody wakes."""
 LONGEST_ASKED = 1_000_000_000
-"""The same, for one who is woken: its publisher may publish without serving."""
+"""The same, of a reader that is woken: its publisher may publish without serving."""
 REOPENED = 4
 """How often the channel may start over while a reader begins."""
 
@@ -33,8 +33,8 @@ REOPENED = 4
 class Reader(Generic[T]):
     """One of many readers of a channel. Each has a place of its own; none is seen by the others.
 
-    `for record in reader` yields what is new now. When the publisher is more than the extent ahead, the reader goes
-    on with the oldest record that is still there, and `missed` counts those that it never got.
+    `for record in reader` yields the records that are new now. When the publisher is further ahead than the extent
+    holds, the reader goes on with the oldest record that is there, and `missed` counts those that it never got.
     """
 
     @overload
@@ -64,11 +64,11 @@ class Reader(Generic[T]):
         self._decode = msgspec.msgpack.Decoder(of).decode if of not in (None, bytes) else None
         self._frame = extent.first
         self._server = ""
-        """The name of who wakes it; empty: nobody."""
+        """The name of the server that wakes it; empty: none."""
         self._owned = 0
-        """Handle of the extent, where it is given up with the reader."""
+        """Handle of the extent, if it is given up with the reader."""
         self._ahead: bytes | None = None
-        """The next record, where `wait` found it."""
+        """The next record, if `wait` found it."""
         self._ended: ExoError | None = None
         self._window = Window(environment, extent.handle)
         try:
@@ -105,7 +105,7 @@ class Reader(Generic[T]):
     ) -> "Reader[T] | Reader[bytes]":
         """Read the channel that `PublicationServer` serves under *name*, and be woken by it.
 
-        Raises what a call does, which *timeout* bounds, and what making a reader does.
+        Raises the errors of a call, which *timeout* bounds, and those of making a reader.
         """
         extent = Publication.connect(environment, name, timeout=timeout).join()
         try:
@@ -119,14 +119,14 @@ class Reader(Generic[T]):
 
     @property
     def missed(self) -> int:
-        """How many records since the start were overwritten before this reader came to them."""
+        """Records since the start that were overwritten before this reader came to them."""
         return self._cursor.missed
 
     def read(self) -> T | None:
         """Return the next record, or None when there is nothing new now.
 
-        Raises ChannelEnded when there will be nothing any more; BrokenChannel when the publisher does not keep to
-        the format, and then always, or when the record is not of the reader's type: that one is passed over.
+        Raises ChannelEnded when no record will follow; BrokenChannel when the publisher breaks
+        the format, and then always, or when the record is not of the reader's type: that one is skipped.
         """
         content = self._ahead if self._ahead is not None else self._take()
         self._ahead = None
@@ -138,14 +138,14 @@ class Reader(Generic[T]):
             raise BrokenChannel(f"a record is not what it should be: {error}") from error
 
     def __iter__(self) -> Iterator[T]:
-        """Yield the records that are new now. The end of the channel is the end; `read` and `wait` tell of it."""
+        """Yield the records that are new now. It ends with the channel; `read` and `wait` tell why."""
         while self._is_more():
             record = self.read()
             if record is not None:
                 yield record
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Sleep until there is a record, at most *timeout* seconds; say whether there is one.
+        """Sleep until there is a record, at most *timeout* seconds; return whether there is one.
 
         Raises ChannelEnded, BrokenChannel as `read`; IpcError when another thread cut the sleep short.
         """
@@ -164,7 +164,7 @@ class Reader(Generic[T]):
         return True
 
     def close(self) -> None:
-        """Read no more: `read` and `wait` raise ChannelEnded. An extent that `join` got is given up."""
+        """Stop reading: `read` and `wait` raise ChannelEnded. An extent that `join` got is given up."""
         self._ended = self._ended or ChannelEnded("the reader is closed")
         self._ahead = None
         self._window.close()
@@ -174,7 +174,7 @@ class Reader(Generic[T]):
                 self._environment.sys.drop(owned)
 
     def __enter__(self) -> Self:
-        """Read for the length of a block."""
+        """Read within a `with` block."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -201,7 +201,7 @@ class Reader(Generic[T]):
         return self._ahead is not None
 
     def _take(self) -> bytes | None:
-        """Return the next record; see that what ended stays so, and that memory that moved is found again."""
+        """Return the next record; keep an end in mind, and find memory that moved."""
         if self._ended is not None:
             raise self._ended
         try:
@@ -219,10 +219,10 @@ class Reader(Generic[T]):
             resumed = self._cursor.resume(self._window.words, self._window.data)
             return self._cursor.take() if resumed else None
         except (MemoryCut, ValueError):
-            return None  # once more next time
+            return None  # again next time
 
     def _sleep(self, until: int) -> None:
-        """Sleep until the publisher's server says that there is something, or until the time *until*."""
+        """Sleep until the publisher's server answers, or until the time *until*."""
         host = self._environment.host
         if self._server:
             self._ask(max(0, until - host.now()) / 1e9)

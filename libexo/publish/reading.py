@@ -1,9 +1,9 @@
-"""A reader's side of the ring: copy first, then look whether what was copied could have been overwritten meanwhile.
+"""A reader's side of the ring: copy first, then check that the copied part was not overwritten meanwhile.
 
-The reader stores nothing there, so the publisher cannot know it, and trusts nothing: each number that it takes from
-the memory is loaded once, into its own, and every loop is bounded. It copies many records at once, and takes them
-from its copy one by one. Loads stay in order on x86-64: when TAIL, loaded after the copy, has not passed what was
-copied, no store of a later record was in it.
+The reader stores nothing there, so the publisher cannot know it, and trusts nothing: each number is loaded once
+from the memory into its own, and every loop is bounded. It copies many records at once, and takes them
+from its copy one by one. Loads stay in order on x86-64: when TAIL, loaded after the copy, has not passed the
+copied part, no store of a later record was in it.
 """
 
 from typing import NoReturn
@@ -32,7 +32,7 @@ TRIES = 16
 
 
 class Cursor:
-    """How far one reader is."""
+    """The position of one reader."""
 
     def __init__(self, words: memoryview, data: memoryview, *, oldest: bool) -> None:
         """Begin with the *oldest* record kept, or with the next one published. Raises BrokenChannel, MemoryCut."""
@@ -42,7 +42,7 @@ class Cursor:
         self._lapped = False
         """Records between the last one taken and `position` were overwritten."""
         self._copied, self._at = b"", 0
-        """What was copied last; the record at `position` is at `_at` of it."""
+        """The last copy; the record at `position` is at `_at` of it."""
         self._head = 0
         self._look_at(words, data)
         if words[MAGIC_WORD] != MAGIC or not self._generation:
@@ -94,7 +94,7 @@ class Cursor:
         return found
 
     def _begin_newest(self) -> None:
-        """Begin after the newest record, with the number that stands there."""
+        """Begin after the newest record, with the number stored there."""
         words = self._words
         for _ in range(TRIES):
             head = words[HEAD] // GRAIN * GRAIN
@@ -106,7 +106,7 @@ class Cursor:
         self._broken("it is overwritten faster than it can be read")
 
     def _fetch(self, wanted: int) -> bool:
-        """Copy what there is from `position`, up to *wanted* bytes; False: there is nothing now."""
+        """Copy the bytes from `position`, up to *wanted*; False: there are none now."""
         words, size = self._words, self._size
         for _ in range(TRIES):
             self._pass_over(words[TAIL])
@@ -130,7 +130,7 @@ class Cursor:
         return False
 
     def _pass_over(self, tail: int) -> None:
-        """What is before *tail* was overwritten."""
+        """Skip the part before *tail*, which was overwritten."""
         if tail > self.position:
             self._lapped = True
             self._forget(tail // GRAIN * GRAIN)
@@ -141,7 +141,7 @@ class Cursor:
         self._copied, self._at = b"", 0
 
     def _count(self, number: int) -> None:
-        """The next record is *number*: those since the last one were missed."""
+        """Count the records between the last one and *number*, the next, as missed."""
         if number != self._number:
             if not self._lapped or number < self._number:
                 self._broken(f"record {number} is where {self._number} should be")
@@ -155,6 +155,6 @@ class Cursor:
             raise MemoryCut
 
     def _broken(self, why: str) -> NoReturn:
-        """What was copied cannot be; unless it is not there any more."""
+        """Raise BrokenChannel for an impossible copy, unless its memory is gone."""
         self._check_generation()
         raise BrokenChannel(f"the publish channel is broken: {why}")

@@ -1,9 +1,9 @@
-"""The memory of a channel as one side has it mapped: found missing without harm, and mapped again where it moved.
+"""The memory of a channel as one side maps it: missing memory is found without harm, moved memory mapped again.
 
-The kernel takes an extent from everybody when its holder ends, and moves it when one of several holders leaves the
+The kernel takes an extent from all when its holder ends, and moves it when one of several holders leaves the
 system. Until an environment hears of it, its next access would end it. This mapping is guarded, and not one of
-the environment's views: nobody else puts new memory under it, so that who finds it missing knows that what he
-knew of it is over.
+the environment's views: nobody else puts new memory under it, so a side that finds it missing knows that its
+knowledge of it is void.
 """
 
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ class Window:
         self._map()
 
     def reopen(self) -> None:
-        """Map what is in the place of the memory that was taken. Raises ChannelEnded when nothing is."""
+        """Map the memory's replacement. Raises ChannelEnded when there is none."""
         self.close()
         try:
             self._map()

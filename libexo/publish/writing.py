@@ -1,9 +1,9 @@
-"""The publisher's side of the ring: where a record goes, and in which order its words are stored.
+"""The publisher's side of the ring: the place of a record, and the order in which its words are stored.
 
 Before anything is overwritten, TAIL passes it; after a record is complete, HEAD passes it. Nothing else keeps the
 two sides apart. It holds because x86-64 makes the stores of one processor visible in their order (TSO) and a word
 of a `memoryview.cast("Q")` is one store of 8 bytes. The one exception are the streaming stores by which the C
-library copies much at once; what is copied in pieces is spared them.
+library copies large blocks; copying in pieces avoids them.
 """
 
 from libexo.publish.layout import (
@@ -22,28 +22,28 @@ from libexo.publish.layout import (
 )
 
 PIECE = 1 << 16
-"""Bytes copied at once: far below where the C library begins to stream."""
+"""Bytes copied at once: far below the size at which the C library begins to stream."""
 
 
 class Writer:
     """The one writer of a ring."""
 
     def __init__(self) -> None:
-        """Begin with record 0; `begin` says where."""
-        self.head = GRAIN  # nobody's word that says 0 is taken for it
+        """Begin with record 0; `begin` gives the memory."""
+        self.head = GRAIN  # a word of 0 is never taken for it
         self.number = 0
         self._tail = self.head
         self._generation = 0
 
     def begin(self, words: memoryview, data: memoryview) -> None:
-        """Write into *words*, whose ring is *data*, from now on, and keep nothing of what was published before."""
+        """Write into *words*, whose ring is *data*, from now on, and keep no earlier record."""
         self._words, self._data, self._size = words, data, len(data)
         self.largest = largest(self._size)
         if words[MAGIC_WORD] == MAGIC and not self._generation:
             self._succeed()
         self._generation += 1
         self._tail = self.head
-        words[GENERATION] = 0  # whoever looks now sees that it is not ready
+        words[GENERATION] = 0  # a reader that looks now sees that it is not ready
         words[MAGIC_WORD] = MAGIC
         words[CLOSED] = 0
         words[TAIL] = words[HEAD] = self.head
@@ -57,7 +57,7 @@ class Writer:
         self.number = self._words[self._index(self.head)]
 
     def put(self, content: bytes) -> bool:
-        """Publish *content*, which is not longer than `largest`; False: nothing is done, for the memory is gone."""
+        """Publish *content*, which is not longer than `largest`; False: nothing was done, as the memory is gone."""
         words, length = self._words, len(content)
         if words[GENERATION] != self._generation:
             return False
@@ -82,7 +82,7 @@ class Writer:
         return True
 
     def close(self) -> None:
-        """Say that nothing comes any more."""
+        """Mark that nothing follows any more."""
         self._words[CLOSED] = 1
 
     @property
@@ -91,7 +91,7 @@ class Writer:
         return bool(self._words[GENERATION] == self._generation)
 
     def _drop(self, until: int) -> None:
-        """Keep nothing that begins before position *until*."""
+        """Keep no record that begins before position *until*."""
         words, tail = self._words, self._tail
         while tail < until:
             length = words[self._index(tail) + 1]

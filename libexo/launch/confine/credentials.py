@@ -1,4 +1,4 @@
-"""Who a process is and what may be done to it: ids, capabilities, death signal, dumpable."""
+"""Credentials of a process and its protection from others: ids, capabilities, death signal, dumpable."""
 
 import ctypes
 import os
@@ -22,20 +22,20 @@ _no_capabilities = (ctypes.c_uint32 * 6)()
 
 
 def _check(result: int) -> None:
-    """Raise what the host says went wrong."""
+    """Raise the host's error, if any."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
 def prctl(option: int, second: int, third: object = 0) -> None:
-    """Ask the host to set *option*; what it does not use is a full-width zero, as newer options insist."""
+    """Ask the host to set *option*; unused arguments are full-width zeros, as newer options insist."""
     zero = ctypes.c_ulong(0)
     _check(_prctl(option, ctypes.c_ulong(second), third or zero, zero, zero))
 
 
 def become(uid: int, gid: int) -> None:
-    """Take the ids for good: real, effective and saved, and no group besides."""
+    """Take the ids for good: real, effective and saved, and no other group."""
     if uid <= 0 or gid <= 0:
         raise ValueError(f"an environment needs a uid and gid above 0, not {uid} and {gid}")
     os.setgroups([])
@@ -46,14 +46,14 @@ def become(uid: int, gid: int) -> None:
 def drop_capabilities() -> None:
     """Give up every capability.
 
-    Leaving root does that by itself; but not where a securebit says otherwise, nor for an ordinary user who
+    Leaving root does that by itself, but not if a securebit says otherwise, nor for an ordinary user who
     was given some.
     """
     _check(_capset(_capability_header, _no_capabilities))
 
 
 def die_with(parent: int) -> None:
-    """Have the host kill us when *parent* ends; also if it did before we asked.
+    """Have the host kill us when *parent* ends; also if it ended before we asked.
 
     Comes after `become`: a change of credentials clears the signal.
     """
@@ -63,7 +63,7 @@ def die_with(parent: int) -> None:
 
 
 def forbid_core_dumps() -> None:
-    """Keep memory that belongs to several environments out of files."""
+    """Keep memory that belongs to several environments out of core files."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -73,9 +73,9 @@ def renounce_privileges() -> None:
 
 
 def leave_network() -> None:
-    """Go into a network namespace of our own, with all children to come: away from the host's abstract names.
+    """Go into a network namespace of our own, with all later children: away from the host's abstract names.
 
-    Raises OSError where we have not CAP_SYS_ADMIN. Sockets we hold, and those that have a path, are not touched.
+    Raises OSError without CAP_SYS_ADMIN. Open sockets, and those that have a path, are not affected.
     """
     _check(_libc.unshare(CLONE_NEWNET))
 

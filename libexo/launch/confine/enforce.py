@@ -1,4 +1,4 @@
-"""Make ready once, in the parent; put on in each child."""
+"""Confinement in two steps: prepared once, in the parent; applied in each child."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from libexo.launch.confine.probing import probe
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A policy with all that is costly about it done; holds one descriptor until closed."""
+    """A policy with all costly preparations done; holds one descriptor until closed."""
 
     policy: Policy
     layers: frozenset[LayerName]
@@ -27,10 +27,10 @@ class Prepared:
 
 
 def prepare(policy: Policy, host: Sequence[Layer] | None = None) -> Prepared:
-    """Check that the host has what *policy* asks for, and get all of it ready to be put on.
+    """Check that the host has all that *policy* asks for, and prepare it.
 
-    *host* is what `probe` said, for a caller who prepares often. Raises ConfinementError for the first layer
-    which the host lacks and the policy does not do without; OSError for a place that is not there.
+    *host* is a result of `probe`, for a caller that prepares often. Raises ConfinementError for the first layer
+    that the host lacks and the policy requires; OSError for a missing place.
     """
     host = probe() if host is None else host
     for layer in host:
@@ -48,7 +48,7 @@ def prepare(policy: Policy, host: Sequence[Layer] | None = None) -> Prepared:
 def apply(prepared: Prepared, *, uid: int, gid: int, parent: int | None) -> None:
     """Confine this process for good; after an error it is half confined and must only leave.
 
-    *parent* is the pid of the process whose end shall be ours too, None if there is none such. Where the
+    *parent* is the pid of the process whose end shall be ours too, or None. If the
     host cannot give a uid and the policy does without, *uid* and *gid* are not used.
     """
     _require_one_thread()
@@ -76,6 +76,6 @@ def _put_on(prepared: Prepared, layer: LayerName, step: Callable[[], None]) -> N
 
 
 def _require_one_thread() -> None:
-    """Landlock and seccomp bind the calling thread and those it makes: one that is there would go free."""
+    """Refuse other threads: Landlock and seccomp bind the calling thread and those it makes later."""
     if (count := len(os.listdir("/proc/self/task"))) != 1:
         raise RuntimeError(f"only a process of one thread can be confined; this one has {count}")

@@ -1,7 +1,7 @@
-"""What the layers that a host has keep programs from, beyond one another: of its user, and of itself.
+"""Fences: what the host's layers keep programs from, beyond one another: its user's things, and its own.
 
-A layer is there or not; what that means for a terminal, a signal or a socket depends on which of them there are,
-and on how much the host's Landlock knows.
+A layer is there or not. What that means for a terminal, a signal or a socket depends on the others,
+and on the ABI of the host's Landlock.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from libexo.launch.confine.forked import ChildError, in_child
 from libexo.launch.confine.policy import Layer
 
 SCOPES = 6
-"""The Landlock ABI that knows signals and abstract sockets."""
+"""The Landlock ABI with signals and abstract sockets."""
 PATHNAME_SOCKETS = 9
-"""The one that knows sockets with a path."""
+"""The Landlock ABI with sockets by path."""
 YOUNGER = "boot Linux {} or newer, with Landlock ABI {}"
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """One thing that programs are kept from, or are not."""
+    """One thing that programs are, or are not, kept from."""
 
     name: str
     holds: bool
@@ -31,14 +31,14 @@ class Fence:
 
 
 def fences(layers: Sequence[Layer]) -> list[Fence]:
-    """Say what holds on a host that has these *layers*, as `probe` found them."""
+    """Return the fences of a host that has these *layers*, as `probe` found them."""
     available = {layer.name for layer in layers if layer.available}
     abi = landlockpy.abi_version() if "landlock" in available else 0
     return list_fences(own_uid="uid" in available, abi=abi, own_network=_leaves_network())
 
 
 def list_fences(*, own_uid: bool, abi: int, own_network: bool) -> list[Fence]:
-    """Say what holds where each environment has a uid, or none has; by the ABI of Landlock, 0 for none."""
+    """Return the fences if each environment has a uid, or none has; by the ABI of Landlock, 0 for none."""
     files = own_uid or abi > 0
     as_root = "boot the system as root"
     return [
@@ -46,11 +46,11 @@ def list_fences(*, own_uid: bool, abi: int, own_network: bool) -> list[Fence]:
         _fence(
             "your files",
             files,
-            "shut, but what you hand over" if abi else "as their modes say",
+            "shut, except what you hand over" if abi else "as their modes say",
             "all open",
             as_root,
         ),
-        _fence("your terminals", files, "shut, but a program's own", "all open", as_root),
+        _fence("your terminals", files, "shut, except a program's own", "all open", as_root),
         _fence(
             "your processes",
             own_uid or abi >= SCOPES,
@@ -76,7 +76,7 @@ def list_fences(*, own_uid: bool, abi: int, own_network: bool) -> list[Fence]:
         _fence(
             "sockets by path",
             abi >= PATHNAME_SOCKETS,
-            "shut, but the system's",
+            "shut, except the system's",
             "those any uid may use are open" if own_uid else "all of yours are open",
             YOUNGER.format("7.1", PATHNAME_SOCKETS),
         ),

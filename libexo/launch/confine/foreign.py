@@ -1,4 +1,4 @@
-"""Execute a file from inside the confinement, and say plainly why where that cannot be."""
+"""Execution of a file inside the confinement, with a plain reason if it fails."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from typing import NoReturn
 def execute(path: str, arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
     """Replace this process by *path*; comes after `apply` with the profile `foreign`.
 
-    The executable, and the interpreter its first line names, must be open to the environment's uid: under a
-    home of mode 700 they are not, and nothing can be done here but say which directory it is.
+    The executable, and the interpreter its first line names, must be open to the environment's uid. Under a
+    home of mode 700 they are not, and all that can be done here is to name the directory.
     """
     try:
         os.execve(path, list(arguments), dict(environment))
@@ -22,7 +22,7 @@ def execute(path: str, arguments: Sequence[str], environment: Mapping[str, str])
 
 
 def _obstacle(path: str) -> str:
-    """Find what keeps our uid from executing *path*; as the uid allows all, it is Landlock."""
+    """Find the obstacle for our uid to executing *path*; if the uid may, it is Landlock."""
     for file in filter(None, (path, _interpreter(path))):
         real = PurePath(os.path.realpath(file))
         for directory in reversed(real.parents):

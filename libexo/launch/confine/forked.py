@@ -1,4 +1,4 @@
-"""Run a function in a forked child: for what cannot be undone, such as putting a layer on."""
+"""A function in a forked child: for actions that cannot be undone, such as applying a layer."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def _report(work: Callable[[], str], sending: int) -> None:
     try:
         text = work()
         code = 0
-    except BaseException as error:  # noqa: BLE001  whatever it is, it is told to the parent
+    except BaseException as error:  # noqa: BLE001  the parent is told of any error
         text = str(error) or type(error).__name__
     try:
         os.write(sending, text.encode())

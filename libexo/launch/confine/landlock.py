@@ -1,8 +1,8 @@
-"""Which files an environment may open: Landlock, by landlockpy.
+"""Files an environment may open: Landlock, by landlockpy.
 
-A ruleset is made once, as root, so that it can name directories which the environment's uid could not even
+A ruleset is made once, as root, so that it can name directories that the environment's uid could not even
 walk to, and is put on in each child by one system call. Everything the host's ABI knows is forbidden and
-then allowed where listed; a younger ABI forbids more (2 links across directories, 3 truncation, 4 TCP, 5
+then allowed if listed; a newer ABI forbids more (2 links across directories, 3 truncation, 4 TCP, 5
 device ioctls, 6 signals and abstract sockets beyond the environment, 9 pathname sockets, 10 UDP).
 """
 
@@ -39,7 +39,7 @@ OF_FILES = (
     | AccessFS.IOCTL_DEV
     | AccessFS.RESOLVE_UNIX
 )
-"""What can be allowed on a single file; the host refuses a rule that says more."""
+"""The rights that exist for a single file; the host refuses a rule with more."""
 
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/opt")
 # All of /proc and not /proc/self: a rule made in the parent cannot name the child's directory, and one made
@@ -47,7 +47,7 @@ SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/opt")
 # a Landlock domain may not trace a process outside of it.
 INFORMATION = ("/proc", "/sys/devices/system", "/dev/urandom", "/dev/random")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
-# The host's flags of an open descriptor, and what may then be done by opening it again.
+# The host's flags of an open descriptor, and the rights of opening it again.
 AGAIN = {
     os.O_RDONLY: AccessFS.READ_FILE | AccessFS.IOCTL_DEV,
     os.O_WRONLY: AccessFS.WRITE_FILE | AccessFS.IOCTL_DEV,
@@ -85,7 +85,7 @@ def restrict(ruleset: Ruleset) -> None:
 
 
 def _present(paths: Iterable[str]) -> list[str]:
-    """Those of the usual paths which this host has."""
+    """The usual paths that this host has."""
     return [path for path in dict.fromkeys(paths) if os.path.exists(path)]
 
 

@@ -1,4 +1,4 @@
-"""What a confined environment may do, the layers that hold it to that, and the one error."""
+"""Policy of a confined environment, the layers that enforce it, and the one error."""
 
 import os
 from collections.abc import Collection
@@ -29,7 +29,7 @@ REMEDIES: dict[LayerName, str] = {
 
 
 class ConfinementError(ExoError):
-    """A layer could not be put on, so nothing of the user's may run in this process."""
+    """A layer could not be put on, so no user code may run in this process."""
 
     def __init__(self, layer: LayerName, why: str) -> None:
         self.layer = layer
@@ -40,7 +40,7 @@ class ConfinementError(ExoError):
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What the host gives of one layer, and how to get it where it does not."""
+    """The host's version of one layer, and how to get it if it lacks it."""
 
     name: LayerName
     available: bool
@@ -50,13 +50,13 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What an environment may reach beyond the system's own directories, which it may read.
+    """The reach of an environment beyond the system's own directories, which it may read.
 
-    `terminals` are descriptors of terminals the program has: it may open each again, to do what it may by that
-    descriptor. No other terminal is open to it, /dev/tty neither.
+    `terminals` are descriptors of the program's terminals: it may open each again, with that
+    descriptor's rights. No other terminal is open to it, nor is /dev/tty.
     `connectable` are directories of pathname sockets, such as $EXO_RUN/ipc; hosts before Landlock ABI 9
-    leave those to the permissions of the socket file. `may_lack` names layers to go without where the host
-    has none; a layer that is there is always used.
+    leave those to the permissions of the socket file. `may_lack` names layers to go without if the host
+    lacks them; a present layer is always used.
     """
 
     profile: Profile = "program"
@@ -67,7 +67,7 @@ class Policy:
     may_lack: Collection[str] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a name nobody defined: a misspelt one must not weaken the policy unnoticed."""
+        """Refuse an unknown name: a misspelt one must not weaken the policy unnoticed."""
         if self.profile not in get_args(Profile):
             raise ValueError(f"no profile {self.profile!r}: choose from {', '.join(get_args(Profile))}")
         if unknown := sorted(set(self.may_lack) - set(LAYERS)):

@@ -1,4 +1,4 @@
-"""What the host has of each layer, found by putting it on in a forked child."""
+"""The host's layers, found by putting each on in a forked child."""
 
 from collections.abc import Callable
 
@@ -14,13 +14,13 @@ NOBODY = 65534
 def probe() -> list[Layer]:
     """Try each layer, in their order; the calling process is left as it was.
 
-    To be asked before children are reaped by a signal handler, which would take ours.
+    Call it before children are reaped by a signal handler, which would take the probe's.
     """
     return [_try(name) for name in LAYERS]
 
 
 def _try(name: LayerName) -> Layer:
-    """Put one layer on in a child and note how it went."""
+    """Put one layer on in a child and note the outcome."""
     try:
         if name == "seccomp":
             seccomp.compile_filter("program")

@@ -1,7 +1,7 @@
-"""Which system calls an environment may make: a deny list, compiled by libseccomp through pyseccomp.
+"""System calls an environment may make: a deny list, compiled by libseccomp through pyseccomp.
 
 The program is compiled once a profile and loaded in each child by one prctl. Arguments that the host reads
-as 32 bits are compared as 32 bits, or the upper half would be a way round. A call of another architecture's
+as 32 bits are compared as 32 bits; otherwise the upper half would be a way round. A call of another architecture's
 table (i386 and x32 on x86_64, arm on aarch64) kills the process: its numbers mean other things.
 """
 
@@ -53,7 +53,7 @@ DENIED = {
     ),
     "the process group, by which the kernel stops an environment with all its children": "setsid setpgid",
 }
-"""Refused with EPERM to everybody: what it would give, and the calls which give it."""
+"""Refused with EPERM to every program: what the calls would give, and the calls."""
 
 PROGRAM_DENIED = "fork vfork execve execveat"
 """Refused to a program on top of that: it is one process, running one file."""
@@ -69,7 +69,7 @@ UNIFIED = {
     "open_tree_attr": 467,
     "file_setattr": 469,
 }
-"""Numbers, the same on every architecture, of calls which libseccomp releases still in use cannot name."""
+"""Numbers, the same on every architecture, of calls that some libseccomp releases cannot name."""
 
 LOW_HALF = 0xFFFFFFFF
 
@@ -112,22 +112,22 @@ CONDITIONAL: Conditions = (
     # A seal would make an extent that the kernel cannot take back; a punched hole loses its other holders'
     # data behind the kernel's account of which pages are there.
     ("fcntl", (Compare(1, "==", F_ADD_SEALS),)),
-    # A lease holds up whoever opens the file for writing; a notice tells what others do in a directory.
+    # A lease holds up others that open the file for writing; a notice tells what others do in a directory.
     ("fcntl", (Compare(1, "==", F_SETLEASE),)),
     ("fcntl", (Compare(1, "==", F_NOTIFY),)),
     ("madvise", (Compare(2, "==", MADV_REMOVE),)),
-    # A child of our parent's would be one that nobody there knows.
+    # A child of our parent's would be unknown there.
     ("clone", (Compare(0, "==", CLONE_PARENT, CLONE_PARENT),)),
     *(("clone", (Compare(0, "==", flag, flag),)) for flag in CLONE_NEW),
 )
-"""Refused with EPERM where the arguments say so."""
+"""Refused with EPERM for these arguments."""
 
 SAID_DONE: Conditions = (("sched_setscheduler", (Compare(1, "==", os.SCHED_OTHER),)),)
 """Answered as if it was done, without doing it: libzmq sets the ordinary policy on each thread it makes, which has
 it already, and aborts where it may not; but the call may name a process of somebody else's, too."""
 
 PROGRAM_CONDITIONAL = (("clone", (Compare(0, "==", 0, CLONE_THREAD),)),)
-"""A program makes threads, no processes."""
+"""A program makes threads, not processes."""
 
 
 class SockFilterProgram(ctypes.Structure):
@@ -138,7 +138,7 @@ class SockFilterProgram(ctypes.Structure):
 
 @functools.cache
 def compile_filter(profile: Profile) -> bytes:
-    """Return the BPF instructions of *profile*; raises OSError where that is not to be had."""
+    """Return the BPF instructions of *profile*. Raises OSError without a library for this host."""
     seccomp = _library()
     if seccomp.system_arch() not in (seccomp.Arch.X86_64, seccomp.Arch.AARCH64):
         raise OSError(errno.ENOSYS, f"no system call filter for {os.uname().machine}")
@@ -170,7 +170,7 @@ def _library() -> Any:  # noqa: ANN401  pyseccomp has no types
 
 
 def _denials(profile: Profile) -> Iterator[tuple[str, tuple[Compare, ...]]]:
-    """List what is refused with EPERM: the call, and its conditions if any."""
+    """Yield what is refused with EPERM: the call, and its conditions if any."""
     for names in DENIED.values():
         yield from ((name, ()) for name in names.split())
     yield from CONDITIONAL
@@ -180,7 +180,7 @@ def _denials(profile: Profile) -> Iterator[tuple[str, tuple[Compare, ...]]]:
 
 
 def _number(seccomp: Any, name: str) -> int:  # noqa: ANN401  as _library
-    """Return a call's number here; negative, and then without effect, where the architecture has no such."""
+    """Return a call's number here; negative, and then without effect: this architecture lacks it."""
     number: int = seccomp.resolve_syscall(seccomp.Arch.NATIVE, name)
     if number == -1 and (number := UNIFIED.get(name, -1)) == -1:
         raise OSError(errno.ENOSYS, f"this libseccomp is too old to know {name}")
@@ -188,14 +188,14 @@ def _number(seccomp: Any, name: str) -> int:  # noqa: ANN401  as _library
 
 
 def _argument(seccomp: Any, condition: Compare) -> Any:  # noqa: ANN401  as _library
-    """Translate a condition. A difference is looked for in all 64 bits: that can only refuse more."""
+    """Translate a condition. A difference is tested in all 64 bits: that can only refuse more."""
     if condition.operator == "!=":
         return seccomp.Arg(condition.argument, seccomp.NE, condition.value)
     return seccomp.Arg(condition.argument, seccomp.MASKED_EQ, condition.mask, condition.value)
 
 
 def _export(rules: Any) -> bytes:  # noqa: ANN401  as _library
-    """Return the compiled instructions, which libseccomp only writes to a file."""
+    """Return the compiled instructions, which libseccomp can only write to a file."""
     with os.fdopen(os.memfd_create("seccomp"), "w+b") as file:
         rules.export_bpf(file)
         file.seek(0)

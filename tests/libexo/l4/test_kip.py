@@ -108,7 +108,7 @@ def test_processor_descriptors() -> None:
 @pytest.mark.parametrize("at", [-8, 4, kip_size(256)])
 def test_what_is_no_word_of_the_page(at: int) -> None:
     """A place outside the page, or between two words, is a wrong argument."""
-    with pytest.raises(ValueError, match="no word of it"):
+    with pytest.raises(ValueError, match="has no word at"):
         changed().word(at)
 
 
