@@ -274,10 +274,8 @@ class Environment(Resource):
     @property
     def activity(self) -> Activity:
         """What it does, as the machine sees it."""
-        if not self.alive:
-            return Activity.ENDED
-        if not self.launched:
-            return Activity.WAITS
+        if not (self.alive and self.launched):
+            return Activity.WAITS if self.alive else Activity.ENDED
         doing = Activity.TRACED if self.body.traced() else self.body.activity()
         return Activity.RUNS if doing is Activity.WAITS and self.body.port.has_asked() else doing
 
