@@ -1,1 +1,1 @@
-"""What carries messages between threads: one interface, several ways. Open `base.py` first."""
+"""Carriers of messages between threads: one interface, several ways. Open `base.py` first."""

@@ -1,12 +1,12 @@
-"""The seam between IPC and what carries it.
+"""The seam between IPC and its carriers.
 
-A *channel* is the sending end of a binding, the *inbox* the receiving end of a thread, to which each binding is
-*admitted* that the kernel handed over. A message is a list of frames (the encoded packet first). Both ends carry
+A *channel* is the sending end of a binding. The *inbox* is the receiving end of a thread; each binding that the
+kernel handed over is *admitted* to it. A message is a list of frames (the encoded packet first). Both ends carry
 messages both ways: an answer goes back over the channel its call came from. Nothing here waits; `fileno` of both
 can be given to `Host.wait`.
 
-The other side may be hostile. What an inbox holds of messages that are not complete or wait for their turn, and of
-answers that are not read, has a limit; beyond, whose bindings hold the most is to blame, and loses one. And parties
+The other side may be hostile. An inbox has a limit for messages that are incomplete or wait for their turn, and for
+answers that are not read. Beyond it, the party whose bindings hold the most is to blame, and loses one. Parties
 are served in turn: however much one sends, over however many bindings, others do not wait for all of it.
 """
 
@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 Descriptor = object
-"""What the kernel hands over: an int on a real host, an object on the simulated one."""
+"""A descriptor of the kernel's: an int on a real host, an object on the simulated one."""
 Frames = Sequence[bytes]
 Broken = Callable[[Sequence[bytes], str], object]
 """Told the tokens of bindings that are closed because their sender does not keep to the rules, and what he did; no
 tokens: somebody connected who has none."""
 HELD = 64 << 20
-"""Bytes an inbox holds of what is not complete, or not read, unless told otherwise."""
+"""Bytes an inbox holds of incomplete or unread messages, by default."""
 
 
 class Source(Protocol):
@@ -31,13 +31,13 @@ class Source(Protocol):
 
 
 class Ticket(Protocol):
-    """Numbers shared by the two ends of a binding; what either posted, one of them takes. Neither ever waits."""
+    """Numbers shared by the two ends of a binding; one of them takes what either posted. Neither ever waits."""
 
     def post(self, sequence: int) -> None:
-        """Put message *sequence* up: whoever claims first has it. Where the other end filled it up, it is lost."""
+        """Post the number *sequence*: the first end to claim has it. If the other end filled it up, it is lost."""
 
     def claim(self) -> int:
-        """Take what was posted first and return it, or 0 when there is nothing."""
+        """Take the number posted first and return it, or 0: there is none."""
 
     def close(self) -> None:
         """Give it up."""
@@ -47,16 +47,16 @@ class Bell(Protocol):
     """One side of a ring binding's two doorbells: it waits on the one, and rings the other."""
 
     def ring(self) -> None:
-        """Wake the other side. Never waits, never raises: whether anybody is there is the other's business."""
+        """Wake the other side. Never waits, never raises, even if the other side is gone."""
 
     def silence(self) -> bool:
         """Take what was rung, so that waits last again. False: there was nothing, and the other side is gone."""
 
     def fileno(self) -> int:
-        """Return what to wait on. Raises ValueError once it is closed."""
+        """Return the descriptor to wait on. Raises ValueError once it is closed."""
 
     def close(self) -> None:
-        """Give it up; nobody may be waiting for it, or using it."""
+        """Give it up; no strand may be waiting for it, or using it."""
 
 
 class Channel(Protocol):
@@ -69,7 +69,7 @@ class Channel(Protocol):
         """Return the next answer, or None. Raises BrokenStream, BrokenRing: the receiver breaks the rules."""
 
     def fileno(self) -> int:
-        """Return what to wait on for answers. It may be edge-triggered: try `receive` before waiting."""
+        """Return the descriptor to wait on for answers. It may be edge-triggered: try `receive` before waiting."""
 
     def close(self) -> None:
         """End the binding's use; what is queued to the receiver is still delivered where possible."""
@@ -79,28 +79,28 @@ class Inbox(Protocol):
     """The receiver's end of a thread: messages of all bindings admitted to it."""
 
     limit: int
-    """How much it may hold for others, in bytes."""
+    """Bytes it may hold for others."""
 
     def admit(self, token: bytes, descriptor: Descriptor, owner: int) -> None:
         """Take messages from the one connection that waits at *descriptor*, which is consumed.
 
-        The binding is known by *token*, and is party *owner*'s: parties have their turns, one message each.
+        The binding is known by *token*, and belongs to party *owner*: parties have their turns, one message each.
         """
 
     def close_peer(self, token: bytes) -> None:
-        """Close the connection of *token*; what had come of it is lost. Harmless when it is unknown."""
+        """Close the connection of *token*; what came from it is lost. Harmless when it is unknown."""
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """Return the token a message came under, and its frames; or None."""
 
     def again(self, token: bytes) -> None:
-        """What was received last, under *token*, had been withdrawn: it was not its party's turn yet."""
+        """Note that the last message, under *token*, had been withdrawn: it does not count as its party's turn."""
 
     def send(self, token: bytes, frames: Frames) -> bool:
         """Send an answer back over the binding of *token*. False: it is gone or full. Raises ValueError."""
 
     def fileno(self) -> int:
-        """Return what to wait on. It may be edge-triggered: try `receive` before waiting."""
+        """Return the descriptor to wait on. It may be edge-triggered: try `receive` before waiting."""
 
     def close(self) -> None:
         """Stop receiving."""
@@ -116,4 +116,4 @@ class Transport(Protocol):
         """Open the receiving end of a thread."""
 
     def close(self) -> None:
-        """Close everything, waiting for nothing."""
+        """Close everything, without waiting."""

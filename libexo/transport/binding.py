@@ -1,11 +1,11 @@
-"""One binding to an inbox, and what is held for it: pieces that wait for their turn, and what is under way."""
+"""One binding to an inbox, with what is held for it: pieces that wait for their turn, and messages under way."""
 
 from collections import deque
 
 from libexo.transport.framing import Assembly
 
 PIECE = 256
-"""What it costs to keep a piece, or a record that was not read, besides its bytes, here and in ZeroMQ."""
+"""Cost of keeping a piece, or an unread record, besides its bytes, here and in ZeroMQ."""
 
 
 class Binding:
@@ -17,35 +17,35 @@ class Binding:
     )  # fmt: skip
 
     def __init__(self, token: bytes, owner: int, end_point: str, limit: int) -> None:
-        """Be the one of *token*, of party *owner*, at *end_point*; a message of it has *limit* bytes at most."""
+        """Be the binding of *token*, of party *owner*, at *end_point*; its messages have *limit* bytes at most."""
         self.token = token
         self.owner = owner
         self.end_point = end_point
         self.identity: bytes | None = None
-        """ZeroMQ's name for its connection, once it has said who it is."""
+        """ZeroMQ's name for its connection, once it has identified itself."""
         self.connect(limit)
         self.read = self.told = 0
         """Bytes of it that had their turn, and how many it was told of."""
         self.pieces: deque[bytes | list[bytes]] = deque()
-        """What waits for its turn: pieces as they came, before them the messages cut out of one."""
+        """Waiting for their turn: pieces as they came, and before them the messages cut out of one."""
         self.waiting = 0
-        """What the pieces take, in bytes."""
+        """Bytes of the pieces."""
 
     def connect(self, limit: int) -> None:
         """Begin both streams; a message of it has *limit* bytes at most."""
         self.assembly = Assembly(limit)
         self.sent = self.owed = 0
-        """Bytes sent to it, and what it costs to keep what it has not read of them."""
+        """Bytes sent to it, and the cost of keeping those it has not read."""
         self._mark = self._older = self._newer = 0
-        """When it has read so many bytes, it has read so many records; and how many were sent since."""
+        """Byte counts at which it has read so many records; and records sent since."""
 
     @property
     def held(self) -> int:
-        """Bytes that are held for it: what waits, what is not complete, and what it has not read."""
+        """Bytes held for it: waiting, incomplete, or not read by it."""
         return self.waiting + self.assembly.held + self.owed
 
     def wrote(self, size: int) -> int:
-        """A record of *size* bytes was sent to it; return what it costs to keep that."""
+        """Count a record of *size* bytes sent to it; return the cost of keeping it."""
         cost = PIECE + size
         self.sent += size
         self.owed += cost
@@ -53,7 +53,7 @@ class Binding:
         return cost
 
     def heard(self) -> None:
-        """It said how much it has read. Of what it has read in part, all records count as not read."""
+        """Note how much it has read, by its own word. A record that it has read in part counts as not read."""
         read = self.assembly.read
         if read >= self._mark:
             self._older, self._newer, self._mark = self._newer, 0, self.sent

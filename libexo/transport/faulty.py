@@ -1,6 +1,6 @@
 """A transport that loses, delays, repeats and cuts messages, by a seed. It wraps any other.
 
-One draw a message decides its fate, so a run is repeated exactly by its seed as long as the same messages are
+One draw a message decides its fate, so its seed repeats a run exactly, as long as the same messages are
 sent in the same order. Every message sent through the wrapped transport is subject to it, answers too.
 """
 
@@ -35,7 +35,7 @@ class Odds:
 
 
 class Fate:
-    """The schedule: what happens to each message, and the count of what did."""
+    """The schedule: the fate of each message, and the count of each fate."""
 
     def __init__(self, seed: int, odds: Odds) -> None:
         """Draw from *seed*."""
@@ -78,9 +78,9 @@ class _Held:
     """A message that is held back."""
 
     way: object
-    """The channel, or the token, that it was sent by."""
+    """The channel, or the token, it was sent by."""
     until: int
-    """After which operation it goes out."""
+    """The operation after which it goes out."""
     put: Callable[[], bool]
 
 
@@ -88,8 +88,8 @@ class FaultyTransport:
     """Wraps a transport. Implements `libexo.transport.base.Transport`.
 
     A delayed message goes out after up to *operations* later operations of this transport; with *later*,
-    after up to *nanoseconds*, whatever anybody does. As at a socket, what is held back is lost when its channel
-    closes, and goes out when its inbox closes the connection of a peer.
+    after up to *nanoseconds*, with or without operations. As at a socket, what is held back is lost when its
+    channel closes, and goes out when its inbox closes the connection of a peer.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class FaultyTransport:
 
     @property
     def held(self) -> int:
-        """How many messages are held back now."""
+        """The number of messages held back now."""
         return len(self._held)
 
     def operate(self) -> None:
@@ -135,7 +135,7 @@ class FaultyTransport:
         self._let_out([held for held in self._held if 0 <= held.until <= self._now])
 
     def pass_on(self, frames: Frames, put: Callable[[Frames], bool], way: object) -> bool:
-        """Send *frames* by *put*, or do to them what their fate is. False only when *put* says so."""
+        """Send *frames* by *put*, or treat them by their fate. False only when *put* says so."""
         self.operate()
         fate = self.fate.next()
         if fate == "dropped":
@@ -151,11 +151,11 @@ class FaultyTransport:
         return sent
 
     def flush(self, way: object) -> None:
-        """Let out all that is held back of *way*."""
+        """Let out all messages held back of *way*."""
         self._let_out([held for held in self._held if held.way == way])
 
     def lose(self, way: object) -> None:
-        """Let nothing out any more of what is held back of *way*."""
+        """Drop all messages held back of *way*."""
         self._held = [held for held in self._held if held.way != way]
 
     def _hold(self, frames: Frames, put: Callable[[Frames], bool], way: object) -> None:
@@ -169,7 +169,7 @@ class FaultyTransport:
             held.until = self._now + self.fate.span(self._operations)
 
     def _let_out(self, due: list[_Held]) -> None:
-        """Send what is *due*, and was not lost meanwhile. A full queue is one more way to be lost."""
+        """Send the messages *due* that were not lost meanwhile. A full queue is one more way to lose one."""
         for held in due:
             if held in self._held:
                 self._held.remove(held)
@@ -177,10 +177,10 @@ class FaultyTransport:
 
 
 class _End:
-    """An end that does whatever else its inner one does, such as to say what a wait for it needs."""
+    """An end that passes all other requests to its inner one, such as what a wait for it needs."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the inner end has
-        """Return what the inner end has of that name."""
+        """Return the inner end's attribute of that name."""
         return getattr(self.__dict__["_inner"], name)
 
 
@@ -202,7 +202,7 @@ class FaultyChannel(_End):
         return self._inner.receive()
 
     def fileno(self) -> int:
-        """Return what to wait on."""
+        """Return the descriptor to wait on."""
         return self._inner.fileno()
 
     def close(self) -> None:
@@ -221,7 +221,7 @@ class FaultyInbox(_End):
 
     @property
     def limit(self) -> int:
-        """How much it may hold for others, in bytes."""
+        """Bytes it may hold for others."""
         return self._inner.limit
 
     @limit.setter
@@ -243,7 +243,7 @@ class FaultyInbox(_End):
         return self._inner.receive()
 
     def again(self, token: bytes) -> None:
-        """What was received last, under *token*, had been withdrawn: it was not its party's turn yet."""
+        """Note that the last message, under *token*, had been withdrawn: it does not count as its party's turn."""
         self._inner.again(token)
 
     def send(self, token: bytes, frames: Frames) -> bool:
@@ -251,7 +251,7 @@ class FaultyInbox(_End):
         return self._transport.pass_on(frames, lambda kept: self._inner.send(token, kept), token)
 
     def fileno(self) -> int:
-        """Return what to wait on."""
+        """Return the descriptor to wait on."""
         return self._inner.fileno()
 
     def close(self) -> None:

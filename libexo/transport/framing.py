@@ -1,12 +1,12 @@
-"""Messages in a stream of bytes: how they are written, and how they are cut out of what a stranger sends.
+"""Messages in a stream of bytes: written, and cut out of a stranger's stream.
 
 A record is a head, the sizes of the frames after the first, and the frames. The head has the number of frames, the
-size of the first, and how much of the other direction its sender has read so far; one of no frames says only that.
+size of the first, and how much of the other direction its sender has read; with no frames, it says only that.
 
-The other side may send anything, in pieces of any size. Every number is checked before anything is kept for it, and
-what is kept of a message that is not complete is what has come of it: `Assembly.held`. It is put together as it
-comes: so it takes hardly more memory than that, however small the pieces are, and each byte is copied a few times.
-What contradicts itself breaks the stream.
+The other side may send anything, in pieces of any size. Every number is checked before memory is kept for it.
+Of an incomplete message only the part that has come is kept: `Assembly.held`. It is put together as it comes, so
+it takes hardly more memory than that, however small the pieces are, and each byte is copied a few times. A
+contradiction breaks the stream.
 """
 
 import struct
@@ -17,7 +17,7 @@ from kernel.abi.limits import MAX_PARTS, MAX_STRING
 from libexo.errors import BrokenStream
 
 HEAD = struct.Struct("<IIQ")
-"""Number of frames, bytes of the first, bytes read so far of what the other side sent."""
+"""Number of frames, bytes of the first, bytes read of the other side's stream."""
 MAX_PACKET = 1 << 18
 """Bytes of the first frame: with room for as many short strings as there are frames."""
 MAX_FRAMES = 1 + MAX_PARTS
@@ -51,7 +51,7 @@ def report(read: int) -> bytes:
 
 
 class Assembly:
-    """What has come of the next message of one stream: its head, its sizes, its frames, part after part."""
+    """The next message of one stream, as far as it has come: its head, its sizes, its frames, part after part."""
 
     __slots__ = (
         "_begun",
@@ -69,27 +69,27 @@ class Assembly:
     def __init__(self, limit: int) -> None:
         """Take messages of at most *limit* bytes."""
         self.held = 0
-        """Bytes kept of a message that is not complete."""
+        """Bytes kept of an incomplete message."""
         self.read = 0
-        """How much the other side says it has read."""
+        """Bytes the other side has read, by its word."""
         self._limit = limit
         self._begun: BytesIO | None = None
-        """What came of the next part, if anything did."""
+        """The part that is coming, as far as it has come."""
         self._left = _HEAD
-        """How many bytes of it are missing."""
+        """Bytes missing of it."""
         self._count = self._first = self._said = 0
-        """What the head said, once it is there."""
+        """The head, once it is there."""
         self._sizes: list[int] = []
-        """Those of the frames that are to come, the next one last, once they are known."""
+        """The sizes of the coming frames, the next one last, once they are known."""
         self._frames: list[bytes] = []
 
     def feed(self, data: bytes) -> "Sequence[list[bytes]]":
-        """Take the next bytes; return the messages that are complete with them. Raises BrokenStream."""
+        """Take the next bytes; return the messages that they complete. Raises BrokenStream."""
         if not self.held and len(data) >= _HEAD:
             count, first, read = _UNPACK(data)
             if count == 1 and len(data) == _HEAD + first and first <= MAX_PACKET and read >= self.read:
                 self.read = read
-                return ([data[_HEAD:]],)  # one message that came in one piece: nearly always
+                return ([data[_HEAD:]],)  # one message in one piece: nearly always
         self.held += len(data)
         if len(data) >= self._left:
             return self._cut(data)
@@ -97,14 +97,14 @@ class Assembly:
         return ()
 
     def _begin(self, data: bytes | memoryview) -> None:
-        """Keep *data*, which is less than is missing of the next part."""
+        """Keep *data*, which is less than is missing of the part."""
         if self._begun is None:
             self._begun = BytesIO()
         self._begun.write(data)
         self._left -= len(data)
 
     def _cut(self, data: bytes) -> list[list[bytes]]:
-        """Take the parts that are complete with *data*; return the messages that are."""
+        """Take the parts that *data* completes; return the messages that they complete."""
         messages: list[list[bytes]] = []
         at, end = 0, len(data)
         while (following := at + self._left) <= end:
@@ -112,7 +112,7 @@ class Assembly:
             at = following
             if self._begun is not None:
                 self._begun.write(part)
-                part, self._begun = self._begun.getvalue(), None  # it gives its own away, uncopied
+                part, self._begun = self._begun.getvalue(), None  # getvalue hands its buffer over, uncopied
             frames = self._take(part)
             if frames is None:
                 continue
@@ -124,7 +124,7 @@ class Assembly:
         return messages
 
     def _take(self, part: bytes) -> list[bytes] | None:
-        """Take the next part, and see which one follows; return the frames when the record is complete."""
+        """Take the next part, and determine the one after; return the frames when the record is complete."""
         if self._sizes:
             self._frames.append(part)
             self._sizes.pop()
@@ -144,16 +144,16 @@ class Assembly:
         return frames
 
     def _measured(self, head: bytes) -> tuple[int, int, int]:
-        """Return what *head* says. Raises BrokenStream."""
+        """Return the numbers in *head*. Raises BrokenStream."""
         count, first, read = _UNPACK(head)
-        if read < self.read + (not count):  # who says nothing else has read something
+        if read < self.read + (not count):  # a head without frames must report progress
             raise BrokenStream(f"it has read {read} bytes, and had read {self.read}")
         if count > MAX_FRAMES or first > (MAX_PACKET if count else 0):
             raise BrokenStream(f"a message of {count} frames, the first of {first} bytes")
         return count, first, read
 
     def _know(self, sizes: Sequence[int]) -> None:
-        """The frames that are to come are of these *sizes*. Raises BrokenStream."""
+        """Expect frames of these *sizes*. Raises BrokenStream."""
         if sum(sizes) > self._limit or max(sizes, default=0) > MAX_STRING:
             raise BrokenStream(f"a message of {sum(sizes)} bytes, the longest string of {max(sizes)}")
         self._sizes, self.read = [*reversed(sizes)], self._said

@@ -1,9 +1,9 @@
-"""Messages through queues of one process: what the simulated machine and unit tests run on.
+"""Messages through queues of one process, for the simulated machine and unit tests.
 
 A `Hub` takes the host's place between the parties: at each address two of them meet, a channel and the inbox that
-admits it, and what is sent before waits, as in a connection that nobody has accepted yet. Each party has a
-transport of its own, so that all it opened goes when it ends. What an inbox had not taken when it closed is lost,
-and counted, as what lay in a dead process's sockets would be.
+admits it. Messages sent earlier wait, as in a connection that is not accepted yet. Each party has a
+transport of its own, so that all it opened goes when it ends. Messages an inbox had not taken when it closed are
+lost, and counted, as those in a dead process's sockets would be.
 """
 
 import threading
@@ -20,18 +20,18 @@ from libexo.transport.turns import Turns
 BOUND = 1000
 """Messages one binding may have on the way in each direction."""
 FIRST_KEY = 1 << 20
-"""Keys stand where host descriptors stand elsewhere; no host descriptor is that large."""
+"""Keys take the place of host descriptors; no host descriptor is that large."""
 
 
 class Listening(Protocol):
-    """What a listening socket's descriptor leads to."""
+    """The target of a listening socket's descriptor."""
 
     address: str
 
 
 @dataclass
 class Listener:
-    """A listening socket where there is no machine; the descriptors of one have it as their *thing*."""
+    """A listening socket without a machine; its descriptors have it as their *target*."""
 
     address: str
     closed: bool = False
@@ -48,9 +48,9 @@ class _Pipe:
     address: str
     token: bytes
     waiting: "list[Sent]" = field(default_factory=list)
-    """What was sent, until an inbox admits the binding."""
+    """Messages sent before an inbox admits the binding."""
     sent: int = 0
-    """How many messages are on the way to the receiver."""
+    """The number of messages on the way to the receiver."""
     answers: deque[list[bytes]] = field(default_factory=deque)
     is_open: bool = True
     """Its sender is there."""
@@ -73,9 +73,9 @@ class Hub:
         """Messages that were on the way to an inbox when it closed, or to an end point that went."""
         self.lock = threading.RLock()
         self.connected: Callable[[str], object] = lambda address: None
-        """Told the address of every channel that is opened: the machine tells its kernel."""
+        """Called with the address of every channel that is opened: the machine tells its kernel."""
         self.pipes: dict[str, _Pipe] = {}
-        """Those that no inbox has admitted yet, by address."""
+        """Pipes that no inbox has admitted yet, by address."""
         self.sent = count()
         self._keys = count(FIRST_KEY)
         self._ends: dict[int, InprocessChannel | InprocessInbox] = {}
@@ -90,15 +90,15 @@ class Hub:
         return end is not None and end.ready()
 
     def open_ends(self) -> int:
-        """Return how many channels and inboxes are open."""
+        """Return the number of open channels and inboxes."""
         return len(self._ends)
 
     def queues(self) -> list[str]:
-        """Return the addresses at which messages wait that nobody has admitted."""
+        """Return the addresses with waiting messages that no inbox has admitted."""
         return [address for address, pipe in self.pipes.items() if pipe.waiting]
 
     def forget(self, address: str) -> None:
-        """The end point at *address* is gone, and what was on its way there."""
+        """Forget the end point at *address*, which is gone, and the messages on their way there."""
         with self.lock:
             pipe = self.pipes.pop(address, None)
             if pipe is not None:
@@ -112,7 +112,7 @@ class Hub:
         return key
 
     def leave(self, key: int) -> None:
-        """An end closed."""
+        """Take back the key of an end that closed."""
         self._ends.pop(key, None)
 
 
@@ -122,7 +122,7 @@ class InprocessChannel:
     def __init__(self, hub: Hub, address: str, token: bytes) -> None:
         """Open the binding *token* at *address*."""
         if address in hub.pipes:
-            raise ValueError(f"somebody has connected to {address} already")
+            raise ValueError(f"a channel has connected to {address} already")
         self._hub = hub
         self._pipe = hub.pipes[address] = _Pipe(address, token)
         self._key = hub.enter(self)
@@ -156,7 +156,7 @@ class InprocessChannel:
         return self._key
 
     def close(self) -> None:
-        """End the binding's use; what was sent to an open inbox still arrives, what was answered is dropped."""
+        """End the binding's use; messages sent to an open inbox still arrive, answers are dropped."""
         with self._hub.lock:
             if not self._pipe.is_open:
                 return
@@ -171,7 +171,7 @@ class InprocessInbox:
     """The receiver's end. Implements `libexo.transport.base.Inbox`."""
 
     def __init__(self, hub: Hub) -> None:
-        """Receive from nobody yet."""
+        """Receive from no binding yet."""
         self.limit = HELD
         self.waiting: Turns[Sent] = Turns()
         self._hub = hub
@@ -196,7 +196,7 @@ class InprocessInbox:
             pipe.waiting.clear()
 
     def close_peer(self, token: bytes) -> None:
-        """Forget the binding of *token*, and what came of it."""
+        """Forget the binding of *token*, and its messages."""
         with self._hub.lock:
             pipe = self._pipes.pop(token, None)
             if pipe is None:
@@ -221,7 +221,7 @@ class InprocessInbox:
             return pipe.token, frames
 
     def again(self, token: bytes) -> None:
-        """What was received last, under *token*, had been withdrawn: it was not its party's turn yet."""
+        """Note that the last message, under *token*, had been withdrawn: it does not count as its party's turn."""
         with self._hub.lock:
             if (pipe := self._pipes.get(token)) is not None:
                 self.waiting.again(pipe.owner)
@@ -244,7 +244,7 @@ class InprocessInbox:
         return self._key
 
     def close(self) -> None:
-        """Stop receiving; what was not taken is lost."""
+        """Stop receiving; messages that were not taken are lost."""
         with self._hub.lock:
             if self._closed:
                 return

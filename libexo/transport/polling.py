@@ -1,4 +1,4 @@
-"""What both ends of the ZeroMQ transport have in common, and how they are waited for together with descriptors."""
+"""Common part of both ends of the ZeroMQ transport, and waiting for them together with descriptors."""
 
 from collections.abc import Sequence, Sized
 from typing import Any, cast
@@ -13,12 +13,12 @@ _poll = zmq.zmq_poll
 
 
 class End:
-    """What both ends have in common: a socket, with its calls at hand."""
+    """One end: a socket, with its methods bound once."""
 
     shows_all = True
     """`Poll` sees whatever it holds: see `libexo.ipc`."""
     messages: Sized
-    """What was taken out of the socket together with what came before."""
+    """Messages taken out of the socket together with earlier ones."""
 
     def __init__(self, socket: "zmq.Socket[bytes]") -> None:
         """Use *socket*, which is connected or bound."""
@@ -34,7 +34,7 @@ class End:
         self._descriptor = cast("int", socket.getsockopt(zmq.FD))
 
     def look(self) -> bool:
-        """Ask whether there is a message. To receive in vain would raise an exception, at three times the cost."""
+        """Ask whether there is a message. Receiving without one would raise, at three times the cost."""
         found = bool(self.messages or _poll(self.alone, 0))
         self.is_quiet = not found
         return found
@@ -49,7 +49,7 @@ class End:
 
 
 class Poll:
-    """Waits for sockets of ours and for plain descriptors together. As `select.poll`, but it looks into sockets."""
+    """Waits for sockets of ours and for plain descriptors together: as `select.poll`, but it looks into sockets."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         """Wait for *sources*."""

@@ -1,6 +1,6 @@
-"""Turns: what waits for one receiver, of many parties, each in its turn.
+"""Turns: things of many parties that wait for one receiver, each party's in its turn.
 
-A *party* is whom the receiver is fair to: by number, as its bindings were admitted. Whatever one of them sends, and
+A *party* is a unit of fairness, by number, as its bindings were admitted. However much one party sends, and
 over however many bindings, its things wait behind its own: the next of another comes after one of each party.
 """
 
@@ -19,18 +19,18 @@ class Turns(Generic[T]):
     def __init__(self) -> None:
         """Start with nothing."""
         self._queues: dict[int, deque[T]] = {}
-        """By party, whose turn it is first. None is empty."""
+        """By party, the next in turn first. No queue is empty."""
 
     def __bool__(self) -> bool:
         """Say whether there is anything."""
         return bool(self._queues)
 
     def __len__(self) -> int:
-        """Return how much there is."""
+        """Return the number of things."""
         return sum(map(len, self._queues.values()))
 
     def add(self, party: int, thing: T) -> None:
-        """Put *thing* behind what there is of *party*; who had nothing comes last in the circle."""
+        """Put *thing* behind those of *party*; a new party comes last in the circle."""
         queue = self._queues.get(party)
         if queue is None:
             self._queues[party] = deque((thing,))
@@ -38,7 +38,7 @@ class Turns(Generic[T]):
             queue.append(thing)
 
     def next(self) -> tuple[int, T] | None:
-        """Take the first of the party whose turn it is, which comes last then; or None."""
+        """Take the first thing of the party whose turn it is, which comes last then; or None."""
         queues = self._queues
         if not queues:
             return None
@@ -49,12 +49,12 @@ class Turns(Generic[T]):
         return party, thing
 
     def again(self, party: int) -> None:
-        """What was taken of *party* last was nothing: it is its turn still, if there is more of it."""
+        """Give *party* its turn back, if it has more: the last thing taken of it was nothing."""
         if (queue := self._queues.pop(party, None)) is not None:
             self._queues = {party: queue, **self._queues}
 
     def drop(self, party: int, goes: Callable[[T], bool]) -> list[T]:
-        """Forget what *goes* of what there is of *party*; return it."""
+        """Remove the things of *party* for which *goes* is true; return them."""
         queue = self._queues.get(party, ())
         gone = [thing for thing in queue if goes(thing)]
         kept = deque(thing for thing in queue if not goes(thing))
@@ -65,7 +65,7 @@ class Turns(Generic[T]):
         return gone
 
     def sort(self, party: int, key: Callable[[T], int]) -> None:
-        """Put what there is of *party* in order."""
+        """Sort the things of *party*."""
         if (queue := self._queues.get(party)) is not None:
             self._queues[party] = deque(sorted(queue, key=key))
 

@@ -1,9 +1,9 @@
-"""Channels and inboxes made of lines: what IPC sends and receives through, in the place of sockets.
+"""Channels and inboxes made of lines: IPC sends and receives through them, in the place of sockets.
 
-An inbox keeps the one it had before, for those whose binding has no ring. Every party that has something gets its
+An inbox keeps the one it had before, for bindings without a ring. Every party that has something gets its
 turn: one message each, in a circle, of its rings as well. So do the two inboxes.
 
-Both are waited for by `Host.wait`, which asks them to *doze* before it sleeps, and to *wake* after.
+`Host.wait` waits for both. It asks them to *doze* before it sleeps, and to *wake* after.
 """
 
 from collections import deque
@@ -24,7 +24,7 @@ WAITING = 1000
 
 
 class RingEnd:
-    """What both have in common: lines, and how they are waited for."""
+    """Common part of both ends: lines, and waiting for them."""
 
     shows_all = True
     """A wait looks into the rings: see `libexo.ipc`."""
@@ -34,29 +34,29 @@ class RingEnd:
         self.patience = patience
         self.lines: list[tuple[bytes, Line]] = []
         self.changes = 0
-        """How often lines came and went: who watches their doorbells looks again."""
+        """How often lines came and went: a wait that watches their doorbells looks again."""
         self.found_others = True
-        """Whether the last wait found more than what is in the rings, as far as is known."""
+        """Whether the last wait found, or may have found, more than what is in the rings."""
         self.looked = False
-        """Who waits has just looked in vain."""
+        """The caller has just looked and found nothing, before it waits."""
 
     def inner(self) -> "Iterable[Source]":
-        """Return what else must be waited for."""
+        """Return the other sources to wait for."""
         return ()
 
     def bells(self) -> "dict[int, Line]":
-        """Return whose doorbell to wait for, by what to wait on."""
+        """Return the lines to wait for, by the descriptors of their doorbells."""
         return {line.bell.fileno(): line for _, line in self.lines if not line.hung_up}
 
     def rang(self, line: Line) -> None:
-        """Silence the doorbell of *line*. Who hung up is gone, as will be known elsewhere, and rings no more."""
+        """Silence the doorbell of *line*. One that hung up is gone, as IPC learns elsewhere, and rings no more."""
         if not line.bell.silence():
             line.hung_up = True
             self.changes += 1
             self.found_others = True
 
     def spin(self) -> bool:
-        """Look for as long as it seems worth while; say whether something came."""
+        """Look for as long as it seems worth while; return whether something came."""
         lines, looks = [line for _, line in self.lines], self.patience.looks
         for _ in looks[: len(looks) // (len(lines) or 1) or 1]:
             for line in lines:
@@ -70,7 +70,7 @@ class RingEnd:
         return any(line.ready() for _, line in self.lines)
 
     def doze(self) -> bool:
-        """Say everywhere that we sleep from now on. True: there is something to do instead."""
+        """Tell all other sides that we sleep from now on. True: there is something to do instead."""
         for _, line in self.lines:  # noqa: SIM110 - a generator would cost more than all of this
             if line.doze():
                 return True
@@ -81,7 +81,7 @@ class RingEnd:
         return any(line.stirs() for _, line in self.lines)
 
     def wake(self, processor: int) -> None:
-        """Say that we are awake, and on which *processor* (-1: not said); go on with what waited for room."""
+        """Tell that we are awake, and on which *processor* (-1: not told); write what waited for room."""
         shares = processor >= 0
         for _, line in self.lines:
             if line.wake(processor) != processor:
@@ -111,11 +111,11 @@ class RingChannel(RingEnd):
         return self.line.receive()
 
     def fileno(self) -> int:
-        """Return what to wait on."""
+        """Return the descriptor to wait on."""
         return self.line.bell.fileno()
 
     def close(self) -> None:
-        """End the binding's use; what is in the ring can still be read by its receiver."""
+        """End the binding's use; its receiver can still read what is in the ring."""
         self.line.close()
 
 
@@ -125,25 +125,25 @@ class RingInbox(RingEnd):
     def __init__(
         self, inner: "Inbox", patience: Patience, broken: Callable[[bytes, BrokenRing], None]
     ) -> None:
-        """Receive through rings and *inner*; of who breaks his ring, *broken* is told the token."""
+        """Receive through rings and *inner*; *broken* is called with the token of a sender that breaks its ring."""
         super().__init__(patience)
         self._inner = inner
         self.broken = broken
         self._by_token: dict[bytes, Line] = {}
         self._circle: dict[int, deque[tuple[bytes, Line]]] = {}
-        """The lines of each party: whose turn it is comes first, among parties and within each."""
+        """The lines of each party; the next in turn is first, among parties and within each."""
         self._waiting: dict[bytes, deque[Frames]] = {}
         """Answers that wait for room, by token, oldest first."""
         self._is_inner_next = False
         self._spares_shorts = False
 
     def inner(self) -> "Iterable[Source]":
-        """Return the inbox of all others."""
+        """Return the inbox of the bindings without a ring."""
         return (self._inner,)
 
     @property
     def limit(self) -> int:
-        """How much the inbox of all others may hold for them, in bytes."""
+        """Bytes that the inbox of the others may hold for them."""
         return self._inner.limit
 
     @limit.setter
@@ -152,7 +152,7 @@ class RingInbox(RingEnd):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the inbox of all others may have more than was looked at."""
+        """Whether the inbox of the others may have more than was examined."""
         return getattr(self._inner, "is_ready", False)
 
     def admit(self, token: bytes, descriptor: "Descriptor", owner: int) -> None:
@@ -173,7 +173,7 @@ class RingInbox(RingEnd):
         self.changes += 1
 
     def detach(self, token: bytes) -> None:
-        """Forget the line of *token*, if it has one: who made it closes it."""
+        """Forget the line of *token*, if it has one: its maker closes it."""
         self._waiting.pop(token, None)
         line = self._by_token.pop(token, None)
         if line is not None:
@@ -186,7 +186,7 @@ class RingInbox(RingEnd):
 
     @contextmanager
     def sparing_shorts(self) -> Iterator[None]:
-        """Meanwhile, leave abbreviated messages where they are: `Line.get` is for them."""
+        """Leave plain records where they are for the length of a block: `Line.get` is for them."""
         self._spares_shorts = True
         try:
             yield
@@ -213,9 +213,9 @@ class RingInbox(RingEnd):
         return None if self._is_inner_next else self._inner.receive()
 
     def again(self, token: bytes) -> None:
-        """What was received last, under *token*, had been withdrawn: it was not its party's turn yet."""
+        """Note that the last message, under *token*, had been withdrawn: it does not count as its party's turn."""
         line = self._by_token.get(token)
-        self._is_inner_next = line is not None  # the other one was to be next: `receive` changes it once more
+        self._is_inner_next = line is not None  # the other one was next: `receive` changes it again
         if line is None:
             self._inner.again(token)
             return
@@ -224,7 +224,7 @@ class RingInbox(RingEnd):
         self._circle = {party: lines, **self._circle}
 
     def next_line(self, looks: Sequence[None]) -> tuple[bytes, Line] | None:
-        """Return whose turn it is of those that have something, looking so often. None: none has."""
+        """Return the next line in turn that has something, after so many *looks*. None: none has."""
         for _ in looks[: len(looks) // (len(self.lines) or 1) or 1]:
             for party, lines in self._circle.items():
                 for place, (_, line) in enumerate(lines):
@@ -233,7 +233,7 @@ class RingInbox(RingEnd):
         return None
 
     def _had_its_turn(self, party: int, place: int) -> tuple[bytes, Line]:
-        """Put *party* last, and its line at *place* last among its own; return that."""
+        """Put *party* last, and its line at *place* last among its own; return that line."""
         lines = self._circle[party] = self._circle.pop(party)
         lines.rotate(-place - 1)
         return lines[-1]
@@ -241,7 +241,7 @@ class RingInbox(RingEnd):
     def send(self, token: bytes, frames: "Frames") -> bool:
         """Send an answer back over the binding of *token*. False: it is gone, or WAITING answers wait for room.
 
-        Who asks for many things at once need not have read what was answered so far.
+        A sender of many requests may not have read the earlier answers yet.
         """
         line = self._by_token.get(token)
         if line is None:
@@ -262,7 +262,7 @@ class RingInbox(RingEnd):
         return True
 
     def wake(self, processor: int) -> None:
-        """Do as every end does; then write the answers for which there is room now."""
+        """Wake as every end does; then write the answers for which there is room now."""
         super().wake(processor)
         if self._waiting:
             self._answer_on()
@@ -281,11 +281,11 @@ class RingInbox(RingEnd):
                 line.stuck = False
 
     def fileno(self) -> int:
-        """Return what to wait on for those without a ring."""
+        """Return the descriptor to wait on for bindings without a ring."""
         return self._inner.fileno()
 
     def close(self) -> None:
-        """Stop receiving; the lines are closed by who made them."""
+        """Stop receiving; the makers of the lines close them."""
         self._inner.close()
         self.lines.clear()
         self._circle.clear()

@@ -1,15 +1,15 @@
 """The memory of a ring binding, and the records in its rings: every number of it, once.
 
-The first frame holds the control words of both directions, each word on lines of the cache that only one side
-writes. The rest is two rings of bytes of equal size, the first of them for what the sender of the binding says.
+The first frame holds the control words of both directions, each word on cache lines that only one side
+writes. The rest is two rings of bytes of equal size, the first of them for the messages of the binding's sender.
 A ring holds *records*; each begins at a multiple of 32 bytes and lies in one piece:
 
     u32 size of the body   u16 form   u16 kind, or frames   u64 sequence, or total   u64 label   body
 
-An abbreviated message has its one word in the upper half of the size, for it is short. The first word of a record
+An abbreviated message has its one word in the upper half of the size, since it is short. The first word of a record
 is its *mark*. It is written last, so the record is there when its mark is not 0; before that the writer has put a 0
-where the mark of the next one will be. So the reader waits for the very bytes it will read next: one line of the
-cache travels, where an index beside the ring would be another. A writer whose record does not fit before the end of
+where the mark of the next one will be. So the reader polls the very bytes it will read next: one cache line
+travels, where an index beside the ring would be another. A writer whose record does not fit before the end of
 the ring fills it up with a SKIP.
 """
 
@@ -42,22 +42,22 @@ class Word(IntEnum):
     HEAD = 16
     """By the reader: bytes ever read."""
     ASLEEP = 32
-    """By the reader: 0 while it is awake; else which sleep of its this is. Its doorbell is rung once for each."""
+    """By the reader: 0 while it is awake; otherwise the number of its sleep. Its doorbell is rung once for each."""
     PROCESSOR = 33
-    """By the reader: the one on which it last woke, counted from 1; 0: it does not say."""
+    """By the reader: the processor on which it last woke, counted from 1; 0: it does not say."""
 
 
 class Form(IntEnum):
-    """What a record is."""
+    """The form of a record."""
 
     WHOLE = 1
     """A message: the sizes of its frames as u32, unless it is one frame alone, then the frames."""
     PART = 2
-    """A piece of a message that is longer than a record may be; the first one says the total in `sequence`."""
+    """A piece of a message that is longer than a record may be; the first one gives the total in `sequence`."""
     LAST = 3
     """The last piece of one."""
     SHORT = 4
-    """A message of one word and one string, nothing else, abbreviated: its packet is made by the reader."""
+    """A message of one word and one string, nothing else, abbreviated: the reader makes its packet."""
     SKIP = 5
     """Nothing, up to the end of the ring."""
 
@@ -78,5 +78,5 @@ def mark(size: int, form: int, kind: int) -> int:
 
 
 def short(kind: int, word: int) -> int:
-    """Return the mark of an abbreviated message of *kind* and *word*, which is below WORDS, but for its size."""
+    """Return the mark, without its size, of an abbreviated message of *kind* and *word*, which is below WORDS."""
     return mark(word << 16, Form.SHORT, kind)

@@ -1,17 +1,17 @@
-"""One end of a ring binding: what it writes goes into one ring, what it reads comes out of the other.
+"""One end of a ring binding: it writes into one ring, and reads from the other.
 
-*Trust.* The other side may write anything into the memory at any time. So where our own reading and writing stand
-is kept here, and only told there; a word of the other's is read once, checked, and used as it was read; a body is
-copied before anybody looks at it. What contradicts itself is a `BrokenRing`, and nothing of it is used.
+*Trust.* The other side may write anything into the memory at any time. So our own positions of reading and writing
+are kept here, and only told there. A word of the other side's is read once, checked, and used as it was read; a
+body is copied before it is examined. A contradiction is a `BrokenRing`, and nothing of it is used.
 
 *Order.* A record is written before its mark, and the host must keep that order (x86-64 does). It may let a later
-read overtake a write: who says that it will sleep may miss what was written at that very moment, by one who did
-not see it say so. Hence whoever goes to sleep looks once more, a moment later, when all of that has long
-become visible (`LINGER` in `libexo.host`); after that it sleeps for good. So no wake-up is lost, and nobody pays
-for a fence with each message.
+read overtake a write: a side that announces its sleep may miss a record written at that very moment, by a side that
+did not see the announcement. Hence a side about to sleep looks once more, a moment later, when both have long
+become visible (`LINGER` in `libexo.host`); after that it sleeps for long. So no wake-up is lost, and no message
+pays for a fence.
 
-*Doorbells.* Ours is rung when something was written for us while we slept, or when there is room where we slept
-for want of it. Each sleep has a number, and is rung for once.
+*Doorbells.* Ours is rung when something was written for us while we slept, or when there is room after we slept
+because there was none. Each sleep has a number, and is rung for once.
 """
 
 import struct
@@ -48,9 +48,9 @@ Short = tuple[int, int, int, bytes]
 ONCE = (None,)
 """How often to look."""
 TELLS = 8
-"""How often in a lap its reader tells how far it is; who waits for room wants more than lies between."""
+"""How often in a lap its reader reports its position; a writer waiting for room wants more than lies between."""
 RECORDS = 64
-"""Records one look takes without coming to a message: however fast the other side writes, there is an end."""
+"""Records that one look skips without finding a message: however fast the other side writes, there is an end."""
 # Plain numbers: a member of an enum costs more to look up than a word of memory.
 _FULL, _HEAD, _ASLEEP, _PROCESSOR = (int(word) for word in Word)
 _WHOLE, _PART, _LAST, _SHORT, _SKIP = (int(form) for form in Form)
@@ -63,7 +63,7 @@ _SIZE = 4
 
 
 class Line:
-    """One end. Nothing here waits; whatever reads what the other side wrote may raise BrokenRing."""
+    """One end. Nothing here waits; every read of the other side's words may raise BrokenRing."""
 
     __slots__ = (
         "_asleep", "_at", "_body", "_coming", "_count", "_end", "_freed", "_in_at", "_in_base", "_in_end",
@@ -74,7 +74,7 @@ class Line:
     def __init__(
         self, memory: memoryview, bell: "Bell", unmap: Callable[[memoryview], None], *, receiver: bool
     ) -> None:
-        """Be the end of the binding's *receiver*, or of its sender, in *memory*, zeros that nobody used yet."""
+        """Be the end of the binding's *receiver*, or of its sender, in *memory*, fresh zeros."""
         self.bell = bell
         self.hung_up = False
         """The other side gave its end of the doorbell up."""
@@ -82,7 +82,7 @@ class Line:
         """Its writer waits for room."""
         self._unmap = unmap
         self._wrong = ""
-        """What the other side did, where that was found when nobody could be told."""
+        """The other side's violation, found when no caller could be told."""
         self._memory = memory
         self._words = memory.cast("Q")
         size = self._size = capacity(len(memory))
@@ -92,25 +92,25 @@ class Line:
         self._end, self._in_end = self._start + size, self._in_start + size
         self._asleep = self._out_base + _ASLEEP
         self._at, self._lap = self._start, 0
-        """Where the next record goes, and how much was ever written before the start of the ring."""
+        """Place of the next record, and bytes ever written before the start of the ring."""
         self._limit, self._room = size - ALIGN, self._end - ALIGN
         """How much may ever be written, as far as is known: all but the place of a mark behind it; and up to where
         records may reach without more ado."""
         self._in_at, self._in_lap = self._in_start, 0
-        """Where the next record is, and how much was ever read before the start of the ring."""
+        """Place of the next record, and bytes ever read before the start of the ring."""
         self._tell = self._in_start + size // TELLS
-        """From where on to tell again how far we have read."""
+        """Place from which on to report our reading again."""
         self._left: deque[memoryview] = deque()
         self._leaving = (0, 0)
-        """What is still to be written of a long message; its bytes and frames."""
+        """The unwritten rest of a long message; its bytes and frames."""
         self._body = bytearray()
         self._coming = self._count = 0
-        """What came of a long message; how many bytes are still to come, and its frames."""
+        """The part of a long message that came; the bytes still missing, and its frames."""
         self._naps = self._rung = self._freed = 0
-        """How often we slept; the other side's sleep, and the room it waited for, that we last rang for."""
+        """Our sleeps; the other side's sleep, and the room it waited for, that we last rang for."""
 
     def close(self) -> None:
-        """Let go of memory and doorbell. Twice is harmless."""
+        """Release memory and doorbell. Twice is harmless."""
         self.bell.close()
         self._left.clear()
         self._words.release()
@@ -120,7 +120,7 @@ class Line:
     # ------------------------------------------------------------------------------------------------ writing
 
     def send(self, frames: "Frames") -> bool:
-        """Write a message. False: there is no room, or a long one before it is not all written yet."""
+        """Write a message. False: there is no room, or an earlier long one is not all written yet."""
         if self._left and not self.flush():
             return False
         alone = len(frames) == 1
@@ -165,7 +165,7 @@ class Line:
         return True
 
     def flush(self) -> bool:
-        """Write what is left of a long message, as far as there is room. True: all of it is written."""
+        """Write the rest of a long message, as far as there is room. True: all of it is written."""
         left = self._left
         most = self._size // 4 - HEADER
         while left:
@@ -204,7 +204,7 @@ class Line:
     def _write(
         self, mark: int, sequence: int, label: int, pieces: "Frames | Sequence[memoryview]", need: int
     ) -> None:
-        """Write a record of *need* bytes where there is room for it, and wake who sleeps until there is one."""
+        """Write a record of *need* bytes where there is room for it, and wake a side that sleeps for it."""
         words, at = self._words, self._at
         words[(at >> 3) + 1] = sequence
         words[(at >> 3) + 2] = label
@@ -226,7 +226,7 @@ class Line:
     # ------------------------------------------------------------------------------------------------ reading
 
     def ready(self) -> bool:
-        """Say whether there is something to read, be it that the other side does not keep to the rules."""
+        """Say whether there is something to read, or a violation to report."""
         return self._words[self._in_at >> 3] != 0 or self._wrong != ""
 
     def is_short(self) -> bool:
@@ -261,7 +261,7 @@ class Line:
         return short
 
     def receive(self) -> list[bytes] | None:
-        """Read the next message, or return None: there is none, or not all of it."""
+        """Read the next message. None: there is none, or not all of it."""
         if self._wrong:
             raise BrokenRing(self._wrong)
         for _ in range(RECORDS):
@@ -274,7 +274,7 @@ class Line:
         return None
 
     def _read(self, mark: int) -> list[bytes] | None:
-        """Read the record of that *mark*; return the message that is complete with it. Raises BrokenRing."""
+        """Read the record of that *mark*; return the message that it completes. Raises BrokenRing."""
         size, form, kind, at = mark & 0xFFFF_FFFF, mark >> 32 & 0xFFFF, mark >> 48, self._in_at
         if form == _SKIP:
             self._advance(self._in_end - at)
@@ -321,7 +321,7 @@ class Line:
             self._report()
 
     def _report(self) -> None:
-        """Tell how much we have read, and wake who sleeps until there is that much room."""
+        """Report how much we have read, and wake a writer that sleeps until there is that much room."""
         if self._in_at == self._in_end:
             self._in_at, self._in_lap = self._in_start, self._in_lap + self._size
         self._tell = min(self._in_at + self._size // TELLS, self._in_end)
@@ -335,7 +335,7 @@ class Line:
     # ----------------------------------------------------------------------------------------------- sleeping
 
     def doze(self) -> bool:
-        """Say that we sleep from now on. True: there is something to do instead."""
+        """Announce our sleep. True: there is something to do instead."""
         words, place = self._words, self._in_at >> 3
         if words[place]:
             return True
@@ -361,9 +361,9 @@ class Line:
             return True
 
     def wake(self, processor: int) -> int:
-        """Say that we are awake, and on which *processor* (-1: one does not say); write what waited for room.
+        """Announce that we are awake, and on which *processor* (-1: not told); write what waited for room.
 
-        Return on which one the other side last woke, as it says.
+        Return the processor on which the other side last woke, by its word.
         """
         words, base = self._words, self._in_base
         words[base + _ASLEEP] = 0
@@ -373,14 +373,14 @@ class Line:
         return words[self._out_base + _PROCESSOR] - 1
 
     def go_on(self) -> None:
-        """Write what waited for room, as far as there is some now."""
+        """Write what waited for room, as far as there is room now."""
         try:
             self.flush()
         except BrokenRing as error:
             self.spoil(error)
 
     def spoil(self, error: BrokenRing) -> None:
-        """Have who reads next be told of *error*."""
+        """Have the next reader told of *error*."""
         self._wrong = str(error)
 
 

@@ -1,16 +1,16 @@
-"""How long to look at a ring before sleeping: as long as it pays, by what was seen of it.
+"""How long to look at a ring before sleeping: as long as it pays, by experience.
 
-A sleeper is woken by the host, which costs both sides many times what a message costs while both are awake. So we
-look for about as long as being woken takes: at worst, that doubles the price of a message (competitive spinning;
+The host wakes a sleeper, which costs both sides many times what a message costs while both are awake. So we
+look for about as long as waking takes: at worst, that doubles the price of a message (competitive spinning;
 Karlin, Li, Manasse, Owicki: Empirical studies of competitive spinning for a shared-memory multiprocessor, 1991).
 
-It cannot pay where the other side runs on our processor: it would have to wait until we stop. So each side tells on
-which one it woke, each time it does; who finds the other on his own sleeps at once, which hands it over, and who
-finds it on another stays awake. Where the host puts them may change with every wake-up, and that is all we know of
-it; so what was learned apart is forgotten together. Nor does it pay where the other side takes much longer: when we
-looked in vain, we sleep at once for a few times before we try again.
+It cannot pay if the other side runs on our processor: it would have to wait until we stop. So each side tells on
+which one it woke, each time it does. A side that finds the other on its own processor sleeps at once, which hands
+the processor over; one that finds it on another stays awake. The host may place both anew at every wake-up, and we
+know nothing else of it, so the experience with one placing is forgotten with it. Nor does looking pay if the other
+side takes much longer: after a look without success we sleep at once for a few times before we try again.
 
-The other side may say of itself what it likes: at worst we look in vain, and learn not to, or sleep at once.
+The other side may say anything of itself: at worst we look without success, and learn not to, or sleep at once.
 """
 
 from typing import Final
@@ -20,11 +20,11 @@ from libexo.transport.ring.line import ONCE
 OFTEN: Final = 64
 """Sleeps without a look, at most."""
 AWAKE_NS: Final = 500_000
-"""Who did not sleep for that long found what it looked for."""
+"""A side awake for this long has found its message."""
 
 
 class Patience:
-    """What is known of one end."""
+    """The experience of one end."""
 
     __slots__ = ("_ended", "_many", "_skip", "_step", "learns", "looks", "shares")
 
@@ -42,7 +42,7 @@ class Patience:
         self.looks = self._many
         """As often as this is long."""
 
-    def share(self, shares: bool) -> None:  # noqa: FBT001 - the one thing there is to say
+    def share(self, shares: bool) -> None:  # noqa: FBT001 - the only argument
         """Learn whether all others last woke on our processor."""
         if shares != self.shares:
             self.shares = shares
@@ -51,7 +51,7 @@ class Patience:
             self._step = self._skip = 0
 
     def slept(self, began: int, ended: int) -> None:
-        """We slept so long, by the host's clock in ns, while not all were on our processor."""
+        """Note a sleep, by the host's clock in ns, while not all were on our processor."""
         if not self.learns:
             return
         if began - self._ended > AWAKE_NS:
