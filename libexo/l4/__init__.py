@@ -5,17 +5,17 @@
     l4.LoadMR(0, l4.MsgTag.of(label=0x40, u=1))
     l4.LoadMR(1, 7)
 
-What a C program does through a pointer is done by results here: a function that changes a value (a tag, an
+A C program's pointers become results here: a function that changes a value (a tag, an
 fpage, an item) returns the new one, and out-parameters come back, in declaration order, before the C result.
 Types have the names of X.2 without ``_t``; a type and the function that makes one are the same object
 (`l4.Fpage(base, size)`, `l4.MapItem(fpage, base)`), and `l4.MsgTag()` is the calling thread's tag. Wrong
-arguments raise ValueError; whether a call succeeded is told as in X.2, by tag and ErrorCode.
+arguments raise ValueError; tag and ErrorCode tell whether a call succeeded, as in X.2.
 
 Formats are the 64-bit ones of the L4 X.2 reference manual, rev. 7. Where the headers of L4Ka::Pistachio
-differ from it by a mistake, the function's docstring says so.
+differ from it by mistake, the function's docstring says so.
 """
 
-# ruff: noqa: F403 - each module says in its __all__ what is of X.2
+# ruff: noqa: F403 - each module's __all__ lists the names of X.2
 from libexo.l4.boot import *
 from libexo.l4.calls import *
 from libexo.l4.entries import entry as entry

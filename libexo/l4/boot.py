@@ -1,4 +1,4 @@
-"""The boot records, read under the names of X.2: what was booted, and with which command lines.
+"""The boot records, read under the names of X.2: the booted modules, with their command lines.
 
     info = l4.BootInfo()
     record = l4.BootInfo_FirstEntry(info)
@@ -6,10 +6,10 @@
         print(l4.Module_Cmdline(record))
         record = l4.BootRec_Next(record)
 
-What is a pointer in C is an offset into the kernel interface page here, of the calling program's system or of
+A pointer in C is an offset into the kernel interface page here, of the calling program's system or of
 the page that is given last. This boot loader writes module records only: there is no ELF image to decode, and
-no firmware or multiboot loader below it. Functions for the other records read such a record where a page has
-one, and otherwise say with ValueError what the record is; nobody can write to one.
+no firmware or multiboot loader below it. Functions for the other records read such a record if a page has
+one, and otherwise raise ValueError that names the record's type; nobody can write to one.
 """
 
 from typing import NoReturn
@@ -83,7 +83,7 @@ _NAMES = {
 
 
 def _field(record: int, kind: BootRecord, word: int, kip: Kip | None) -> int:
-    """Return a word of a record that is to be of *kind*. Raises ValueError when it is of another."""
+    """Return a word of a record that must be of *kind*. Raises ValueError when it is of another."""
     found = BootRec_Type(record, kip)
     if found != kind:
         known = _NAMES[BootRecord(found)] if found in tuple(BootRecord) else f"of type {found:#x}"
@@ -116,17 +116,17 @@ def BootInfo_FirstEntry(info: int, kip: Kip | None = None) -> int:
 
 
 def BootInfo_Entries(info: int, kip: Kip | None = None) -> int:
-    """Return how many records there are."""
+    """Return the number of records."""
     return page_of(kip).word(info + BootHeader.ENTRIES * 8)
 
 
 def BootRec_Type(record: int, kip: Kip | None = None) -> int:
-    """Return what *record* is: `BootInfo_Module` or another of these."""
+    """Return the type of *record*: `BootInfo_Module` or another of these."""
     return page_of(kip).word(record + BootRec.TYPE * 8)
 
 
 def BootRec_Next(record: int, kip: Kip | None = None) -> int:
-    """Return the record behind *record*; how many there are says `BootInfo_Entries`."""
+    """Return the record behind *record*; `BootInfo_Entries` gives their number."""
     return record + page_of(kip).word(record + BootRec.NEXT * 8)
 
 
@@ -134,12 +134,12 @@ def BootRec_Next(record: int, kip: Kip | None = None) -> int:
 
 
 def Module_Start(record: int, kip: Kip | None = None) -> int:
-    """Return where in RAM a module is; 0: it is a program of the host, and nothing of it was loaded."""
+    """Return a module's address in RAM; 0: it is a program of the host, and was not loaded into RAM."""
     return _field(record, BootRecord.MODULE, Module.START, kip)
 
 
 def Module_Size(record: int, kip: Kip | None = None) -> int:
-    """Return how many bytes of RAM a module takes; 0, as `Module_Start` explains."""
+    """Return the bytes of RAM that a module takes; 0, as `Module_Start` explains."""
     return _field(record, BootRecord.MODULE, Module.SIZE, kip)
 
 
@@ -197,7 +197,7 @@ def SimpleExec_BssSize(record: int, kip: Kip | None = None) -> int:
 
 
 def SimpleExec_InitialIP(record: int, kip: Kip | None = None) -> int:
-    """Return where it begins."""
+    """Return its entry point."""
     return _field(record, BootRecord.SIMPLE_EXEC, SimpleExec.INITIAL_IP, kip)
 
 
@@ -217,18 +217,18 @@ def SimpleExec_Cmdline(record: int, kip: Kip | None = None) -> str | None:
 
 
 def SimpleExec_Set_Flags(record: int, w: int, kip: Kip | None = None) -> NoReturn:
-    """Raise ValueError: the page is written by the kernel only."""
+    """Raise ValueError: only the kernel writes the page."""
     _refuse(record, kip)
 
 
 def SimpleExec_Set_Label(record: int, w: int, kip: Kip | None = None) -> NoReturn:
-    """Raise ValueError: the page is written by the kernel only."""
+    """Raise ValueError: only the kernel writes the page."""
     _refuse(record, kip)
 
 
 def _refuse(record: int, kip: Kip | None) -> NoReturn:
     _field(record, BootRecord.SIMPLE_EXEC, SimpleExec.FLAGS, kip)
-    raise ValueError("boot records stand in the kernel interface page, which only the kernel writes")
+    raise ValueError("boot records are in the kernel interface page, which only the kernel writes")
 
 
 # ------------------------------------------------------------------------------------- other boot loaders' own

@@ -1,4 +1,4 @@
-"""The other system calls of X.2, and what is made of them: threads, spaces, processors, the clock.
+"""The other system calls of X.2, and the functions made of them: threads, spaces, processors, the clock.
 
 A call that fails returns 0 and leaves the reason in ErrorCode (`libexo.l4.format.constants`).
 """
@@ -71,7 +71,7 @@ def ThreadControl(
 ) -> int:
     """Create, activate, change, move or delete thread *dest*: 1, or 0 and an ErrorCode. Raises ValueError.
 
-    A fresh space runs `libexo.l4.spaces` when its first thread is activated: it imports the modules of the
+    A fresh space runs `libexo.l4.spaces` when its first thread is activated. It imports the modules of the
     entries known here, from where this program imports them, so the thread can begin at any of them.
     """
     own = engine()
@@ -94,7 +94,7 @@ _SPACE: Final = "libexo.l4.spaces"
 
 
 def _program(host: "Host") -> "tuple[Program, list[Descriptor]]":
-    """Return what a fresh space runs, and the directory it imports from: this program's own, if it has one."""
+    """Return the program of a fresh space, and the directory it imports from: this program's own, if it has one."""
     imports = host.imports()
     modules = ((MODULES, ",".join(entry_modules(own=imports is not None))),)
     if imports is None:
@@ -118,7 +118,7 @@ def AssociateInterrupt(InterruptThread: int, InterruptHandler: int) -> int:
 
 
 def DeassociateInterrupt(InterruptThread: int) -> int:
-    """Have an interrupt sent to nobody: 1, or 0 and an ErrorCode."""
+    """Leave an interrupt without a handler: 1, or 0 and an ErrorCode."""
     return ThreadControl(InterruptThread, InterruptThread, NIL_THREAD, InterruptThread)
 
 
@@ -128,9 +128,9 @@ def SystemClock() -> int:
 
 
 def ProcessorControl(ProcessorNo: int, InternalFrequency: int, ExternalFrequency: int, voltage: int) -> int:
-    """Say at what frequencies (kHz) and voltage (mV) a processor runs: 1, or 0 and an ErrorCode.
+    """Show the frequencies (kHz) of a processor, and its voltage (mV): 1, or 0 and an ErrorCode.
 
-    The host sets them; here they are shown in the kernel interface page.
+    The host sets them; the kernel interface page shows them.
     """
     sys = engine().environment.sys
     args = (word(ProcessorNo), word(InternalFrequency), word(ExternalFrequency), word(voltage))

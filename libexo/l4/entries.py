@@ -6,8 +6,8 @@
     l4.LoadMRs(1, (report, 7))    # IP and SP of a start message
 
 A word is made from the names of the function and its module, so every environment that imports the module knows
-it. A program's own file counts as the module that others import it as: its functions can be entries of fresh
-spaces where the file keeps what only the program itself is to do under ``if __name__ == "__main__":``.
+it. A program's own file counts as the module that others import: its functions can be entries of fresh
+spaces if the file keeps the program's own work under ``if __name__ == "__main__":``.
 """
 
 import sys
@@ -17,7 +17,7 @@ from hashlib import blake2b
 from pathlib import PurePath
 
 Function = Callable[[int], object]
-"""Where a thread begins; it is given its stack pointer, a word that means what its starter means by it."""
+"""The start of a thread; its argument is the stack pointer, a word whose meaning is up to the starter."""
 
 _MAIN = "__main__"
 _WORD = 8
@@ -37,7 +37,7 @@ class Entry(int):
 
 
 ENTRIES: dict[int, Entry] = {}
-"""Those known here, by word."""
+"""Known entries, by word."""
 
 
 def entry(function: Function) -> Entry:
@@ -53,13 +53,13 @@ def entry(function: Function) -> Entry:
 
 
 def entry_modules(*, own: bool) -> list[str]:
-    """Return the names of the modules whose functions are entries here; the program's file, if *own* says so."""
+    """Return the names of the modules whose functions are entries here; with *own*, the program's file too."""
     modules = {known.__module__ for known in ENTRIES.values()}
     return sorted(_importable(module) for module in modules if own or module != _MAIN)
 
 
 def _importable(module: str) -> str:
-    """Return the name by which others import *module*: that of its file, where it is the program itself."""
+    """Return the name by which others import *module*: its file's, if it is the program itself."""
     main = sys.modules[_MAIN]
     spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
     if module == _MAIN and spec is not None:

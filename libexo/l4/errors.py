@@ -1,7 +1,7 @@
-"""What ends the transfer of a message early: an X.2 error of both sides, in a word of its own for each.
+"""Early ends of a message's transfer: an X.2 error of both sides, in a word of its own for each.
 
-The sender sees it in the send phase and the receiver in the receive phase, so the phase also says whose side
-is meant: `word` gives each its error word. Source: L4 X.2 reference manual, rev. 7.
+The sender sees it in the send phase and the receiver in the receive phase, so the phase also selects the
+side: `word` gives each its error word. Source: L4 X.2 reference manual, rev. 7.
 """
 
 from kernel.abi.messages import IpcCode, Phase
@@ -19,10 +19,10 @@ def sender_word(error: IpcError) -> int:
 
 
 class Cut(ExoError):
-    """The message was cut. `offset` is how many bytes of its strings were copied before, all strings together."""
+    """The message was cut. `offset` is the number of bytes copied before, of all its strings together."""
 
     def __init__(self, text: str, offset: int = 0) -> None:
-        """Say why; *offset* is set by whoever copies the strings."""
+        """Give the reason; the copier of the strings sets *offset*."""
         super().__init__(text)
         self.offset = offset
 
@@ -36,10 +36,10 @@ class Cut(ExoError):
 
 
 class Overflow(Cut):
-    """There is no room at the receiver, or a map item covers what cannot be mapped (X.2 code 4, both sides)."""
+    """There is no room at the receiver, or a map item covers unmappable memory (X.2 code 4, both sides)."""
 
     def code(self, phase: Phase) -> IpcCode:
-        """Return OVERFLOW, whoever asks."""
+        """Return OVERFLOW, for either side."""
         return IpcCode.OVERFLOW
 
 
@@ -47,7 +47,7 @@ class Aborted(Cut):
     """Another thread aborted the transfer while a page fault held it up (X.2 code 7, both sides)."""
 
     def code(self, phase: Phase) -> IpcCode:
-        """Return ABORTED, whoever asks."""
+        """Return ABORTED, for either side."""
         return IpcCode.ABORTED
 
 
@@ -61,5 +61,5 @@ class XferTimeout(Cut):
         self.expired = expired
 
     def code(self, phase: Phase) -> IpcCode:
-        """Return whether the time-out that expired was one's own or the partner's."""
+        """Return the code for a time-out of one's own, or of the partner's."""
         return IpcCode.XFER_TIMEOUT_HERE if phase is self.expired else IpcCode.XFER_TIMEOUT_THERE

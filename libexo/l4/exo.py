@@ -1,6 +1,6 @@
-"""The helpers of the Pistachio fork that was to become an exokernel, by its names: they are no part of X.2.
+"""The helpers of the Pistachio fork that was to become an exokernel, by its names: they are not part of X.2.
 
-IPC with a status in place of the tag: the code of the X.2 error word, without its phase. And the client's side of
+IPC with a status in place of the tag: the code of the X.2 error word, without its phase. And the client side of
 its memory server, which is ours (label 0: `servers.memory.protocol`).
 """
 
@@ -24,11 +24,11 @@ MEM_ALLOC, MEM_FREE = 0, 1
 
 
 class exo_ipc_status(IntEnum):  # noqa: N801 - the fork's name
-    """How an IPC went: 0, or the code of the X.2 error word."""
+    """The outcome of an IPC: 0, or the code of the X.2 error word."""
 
     Ok = 0
     SendTimeout = 1
-    """No partner in time; of either phase, whatever the name says."""
+    """No partner in time; in either phase, despite the name."""
     NoPartner = 2
     Cancelled = 3
     MsgOverflow = 4
@@ -67,15 +67,15 @@ def memory_server() -> int:
 
 
 def memory_alloc(server: int, size: int) -> int:
-    """Have *size* bytes, in whole pages, of zeroed memory mapped; return the address, 0 where it was refused."""
+    """Have *size* bytes, in whole pages, of zeroed memory mapped; return the address, 0: it was refused."""
     return _ask(server, MEM_ALLOC, size, 0)
 
 
 def memory_free(server: int, addr: int, size: int) -> bool:
-    """Give back what `memory_alloc` returned for *size* bytes; say whether it was so."""
+    """Give back the memory that `memory_alloc` returned for *size* bytes; return whether that succeeded."""
     freed = _ask(server, MEM_FREE, size, addr) != 0
     if freed:
-        engine().thread.core.pump_gate(surely=True)  # the kernel has said what was taken: it is unmapped now
+        engine().thread.core.pump_gate(surely=True)  # the kernel's upcalls say what was taken: unmap it now
     return freed
 
 

@@ -1,9 +1,9 @@
 """ExchangeRegisters: read and write the registers of a thread of one's own environment, stop, start, abort it.
 
-The kernel has no part in it: what is exchanged is state that the environment keeps itself. A thread here is not
+The kernel has no part in it: the exchanged state is kept by the environment itself. A thread here is not
 interrupted at an instruction: a changed instruction pointer and a halt take effect when it next enters or leaves
-an IPC, and at once where it waits in one. The first thread of an ordinary program has nobody above it to jump
-from: its instruction pointer is only remembered. Source: L4 X.2 reference manual, rev. 7.
+an IPC, and at once if it waits in one. The first thread of an ordinary program has no caller that could make it
+jump: its instruction pointer is only remembered. Source: L4 X.2 reference manual, rev. 7.
 """
 
 from typing import NamedTuple
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 HALT, RECEIVE, SEND = 1 << 0, 1 << 1, 1 << 2
-"""Control bits H, R, S. What comes back uses the same three: it was halted, receiving, sending."""
+"""Control bits H, R, S. The result uses the same three: it was halted, receiving, sending."""
 SP, IP, FLAGS, HANDLE, PAGER, APPLY_HALT, DELIVER = (1 << bit for bit in range(3, 10))
 """Control bits s, i, f, u, p, h, d."""
 _RESUME = APPLY_HALT | RECEIVE | SEND
@@ -52,7 +52,7 @@ _STOP = APPLY_HALT | HALT | DELIVER
 
 
 class Exchanged(NamedTuple):
-    """What ExchangeRegisters returns; the values are those before, or 0 unless they were to be delivered."""
+    """The result of ExchangeRegisters: the values before, or 0 unless they were to be delivered."""
 
     result: int
     """The other form of the thread's id (local for global); nilthread: failed, see ErrorCode."""
@@ -165,7 +165,7 @@ def Set_PagerOf(t: int, p: int) -> None:
 
 
 def Start(t: int) -> None:
-    """Resume thread *t*, aborting what IPC it is in."""
+    """Resume thread *t*, aborting any IPC it is in."""
     ExchangeRegisters(t, _RESUME)
 
 
@@ -175,7 +175,7 @@ def Start_SpIp(t: int, sp: int, ip: int) -> None:
 
 
 def Start_SpIpFlags(t: int, sp: int, ip: int, flags: int) -> None:
-    """The same, with *flags*."""
+    """Do the same, with *flags*."""
     ExchangeRegisters(t, _RESUME | SP | IP | FLAGS, sp, ip, flags)
 
 
@@ -195,7 +195,7 @@ def AbortReceive_and_stop(t: int) -> int:
 
 
 def AbortReceive_and_stop_SpIpFlags(t: int) -> tuple[int, int, int, int]:
-    """The same; return also stack pointer, instruction pointer and flags."""
+    """Do the same; return also stack pointer, instruction pointer and flags."""
     return _stopped(t, RECEIVE)
 
 
@@ -205,17 +205,17 @@ def AbortSend_and_stop(t: int) -> int:
 
 
 def AbortSend_and_stop_SpIpFlags(t: int) -> tuple[int, int, int, int]:
-    """The same; return also stack pointer, instruction pointer and flags."""
+    """Do the same; return also stack pointer, instruction pointer and flags."""
     return _stopped(t, SEND)
 
 
 def AbortIpc_and_stop(t: int) -> int:
-    """Halt thread *t* and abort whatever IPC it is in; return its state before."""
+    """Halt thread *t* and abort any IPC it is in; return its state before."""
     return ExchangeRegisters(t, _STOP | RECEIVE | SEND).control
 
 
 def AbortIpc_and_stop_SpIpFlags(t: int) -> tuple[int, int, int, int]:
-    """The same; return also stack pointer, instruction pointer and flags."""
+    """Do the same; return also stack pointer, instruction pointer and flags."""
     return _stopped(t, RECEIVE | SEND)
 
 
@@ -225,20 +225,20 @@ def _stopped(t: int, abort: int) -> tuple[int, int, int, int]:
 
 
 def ThreadWasHalted(s: int) -> bool:
-    """Say whether state *s* says that the thread was halted."""
+    """Say whether the thread of state *s* was halted."""
     return bool(s & HALT)
 
 
 def ThreadWasReceiving(s: int) -> bool:
-    """Say whether state *s* says that the thread was receiving."""
+    """Say whether the thread of state *s* was receiving."""
     return bool(s & RECEIVE)
 
 
 def ThreadWasSending(s: int) -> bool:
-    """Say whether state *s* says that the thread was sending."""
+    """Say whether the thread of state *s* was sending."""
     return bool(s & SEND)
 
 
 def ThreadWasIpcing(s: int) -> bool:
-    """Say whether state *s* says that the thread was in an IPC."""
+    """Say whether the thread of state *s* was in an IPC."""
     return bool(s & (RECEIVE | SEND))

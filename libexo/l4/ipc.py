@@ -1,6 +1,6 @@
 """Ipc and Lipc, and every call that is one of them with some parameters fixed (X.2, 5.6 and the table of 5.7).
 
-The message is in the calling thread's registers. What a C program gets through a pointer comes first in the result:
+The message is in the calling thread's registers. A result that a C program gets through a pointer comes first:
 ``sender, tag = l4.Wait()``.
 """
 
@@ -36,13 +36,13 @@ _REPLY = Timeouts(ZeroTime, Never)
 def Ipc(to: int, FromSpecifier: int, Timeouts: int) -> tuple[int, MsgTag]:
     """Send to *to*, then receive from *FromSpecifier*, either of which may be nilthread.
 
-    Returns the sender (nilthread on an error) and the tag, whose E bit says that ErrorCode tells what failed.
+    Returns the sender (nilthread on an error) and the tag, whose E bit means that ErrorCode holds the reason.
     """
     return engine().ipc(to, FromSpecifier, Timeouts)
 
 
 def Lipc(to: int, FromSpecifier: int, Timeouts: int) -> tuple[int, MsgTag]:
-    """Do Ipc with a thread of one's own environment: from hand to hand where the partner waits already."""
+    """Do Ipc with a thread of one's own environment: from hand to hand if the partner waits already."""
     return lipc(engine(), to, FromSpecifier, Timeouts)
 
 
@@ -52,7 +52,7 @@ def Call(to: int) -> MsgTag:
 
 
 def Call_Timeouts(to: int, SndTimeout: int, RcvTimeout: int) -> MsgTag:
-    """The same, within these times."""
+    """Do the same, within these times."""
     return engine().ipc(to, to, Timeouts(SndTimeout, RcvTimeout))[1]
 
 
@@ -62,7 +62,7 @@ def Send(to: int) -> MsgTag:
 
 
 def Send_Timeout(to: int, SndTimeout: int) -> MsgTag:
-    """The same, within this time."""
+    """Do the same, within this time."""
     return engine().ipc(to, nilthread, Timeouts(SndTimeout, Never))[1]
 
 
@@ -77,32 +77,32 @@ def Receive(from_: int) -> MsgTag:
 
 
 def Receive_Timeout(from_: int, RcvTimeout: int) -> MsgTag:
-    """The same, within this time."""
+    """Do the same, within this time."""
     return engine().ipc(nilthread, from_, Timeouts(Never, RcvTimeout))[1]
 
 
 def Wait() -> tuple[int, MsgTag]:
-    """Receive from anybody; return who it was and the tag."""
+    """Receive from any thread; return its id and the tag."""
     return engine().ipc(nilthread, anythread, _NEVER)
 
 
 def Wait_Timeout(RcvTimeout: int) -> tuple[int, MsgTag]:
-    """The same, within this time."""
+    """Do the same, within this time."""
     return engine().ipc(nilthread, anythread, Timeouts(Never, RcvTimeout))
 
 
 def ReplyWait(to: int) -> tuple[int, MsgTag]:
-    """Send to *to*, if it is ready to receive, then receive from anybody; return who it was and the tag."""
+    """Send to *to*, if it is ready to receive, then receive from any thread; return its id and the tag."""
     return engine().ipc(to, anythread, _REPLY)
 
 
 def ReplyWait_Timeout(to: int, RcvTimeout: int) -> tuple[int, MsgTag]:
-    """The same; receive within this time."""
+    """Do the same; receive within this time."""
     return engine().ipc(to, anythread, Timeouts(ZeroTime, RcvTimeout))
 
 
 def Sleep(time: int) -> None:
-    """Sleep for *time*: wait for oneself, who sends nothing."""
+    """Sleep for *time*: wait for oneself, which sends nothing."""
     own = engine()
     own.ipc(nilthread, own.thread.id, Timeouts(Never, time))
 

@@ -1,7 +1,7 @@
-"""The kernel interface page, read under the names of X.2: what kernel this is, and on what machine.
+"""The kernel interface page, read under the names of X.2: the kernel, and its machine.
 
 A function that is given a page, a `libexo.kip.Kip`, reads that one; without, or with None, it reads the page
-of the system the calling program runs in. `None` comes back where the C functions return a null pointer.
+of the calling program's system. It returns `None` where the C function returns a null pointer.
 """
 
 from typing import NamedTuple
@@ -84,17 +84,17 @@ class MemoryDescriptor(NamedTuple):
 
 
 class ProcessorDescriptor(NamedTuple):
-    """The frequencies of a processor in kHz; 0: the host does not say."""
+    """The frequencies of a processor in kHz; 0: the host does not tell."""
 
     external: int
     internal: int
 
 
 def page_of(kip: Kip | None) -> Kip:
-    """Return *kip*, or the page of the system the calling program runs in."""
+    """Return *kip*, or the page of the calling program's system."""
     if kip is not None:
         return kip
-    from libexo.environment import attached  # noqa: PLC0415 - it stands above IPC, which has formats of ours
+    from libexo.environment import attached  # noqa: PLC0415 - it is above IPC, which uses these formats
 
     return attached().kip
 
@@ -104,7 +104,7 @@ def _field(kip: Kip | None, word: X2, low: int, bits: int) -> int:
     return page_of(kip).word(word * 8) >> low & ((1 << bits) - 1)
 
 
-# ---------------------------------------------------------------------------------------------- which kernel
+# ---------------------------------------------------------------------------------------------- the kernel
 
 
 def KernelInterface() -> tuple[int, int, int, Kip]:
@@ -139,7 +139,7 @@ def KernelId(kip: Kip | None = None) -> int:
 
 
 def KernelGenDate(kip: Kip | None = None) -> tuple[int, int, int]:
-    """Return year, month and day on which the kernel's interface was made."""
+    """Return year, month and day of the kernel's interface."""
     date = _description(kip, 1)
     return (date >> 9 & 0x7F) + _FIRST_YEAR, date >> 5 & 0xF, date & 0x1F
 
@@ -170,7 +170,7 @@ def KernelVersionString(kip: Kip | None = None) -> str:
 
 
 def Feature(kip: Kip | None, num: int) -> str | None:
-    """Return the name of feature *num*, counted from 0; None behind the last."""
+    """Return the name of feature *num*, counted from 0; None: after the last."""
     features = _strings(page_of(kip))[1:]
     return features[num] if 0 <= num < len(features) else None
 
@@ -180,16 +180,16 @@ def HasFeature(feature_name: str) -> bool:
     return feature_name in _strings(page_of(None))[1:]
 
 
-# --------------------------------------------------------------------------------------------- which machine
+# --------------------------------------------------------------------------------------------- the machine
 
 
 def NumProcessors(kip: Kip | None = None) -> int:
-    """Return how many processors run plans."""
+    """Return the number of processors that run plans."""
     return _field(kip, X2.PROCESSOR_INFO, 0, 16) + 1
 
 
 def ProcDesc(kip: Kip | None, cpu: int) -> ProcessorDescriptor | None:
-    """Return the descriptor of processor *cpu*; None where there is no such."""
+    """Return the descriptor of processor *cpu*; None: there is none."""
     page = page_of(kip)
     if not 0 <= cpu < NumProcessors(page):
         return None
@@ -208,12 +208,12 @@ def ProcDescInternalFreq(p: ProcessorDescriptor) -> int:
 
 
 def NumMemoryDescriptors(kip: Kip | None = None) -> int:
-    """Return how many memory descriptors there are."""
+    """Return the number of memory descriptors."""
     return _field(kip, X2.MEMORY_INFO, 0, 32)
 
 
 def MemoryDesc(kip: Kip | None, num: int) -> MemoryDescriptor | None:
-    """Return descriptor *num*, counted from 0; None behind the last. Later ones override earlier ones."""
+    """Return descriptor *num*, counted from 0; None: after the last. Later ones override earlier ones."""
     page = page_of(kip)
     if not 0 <= num < NumMemoryDescriptors(page):
         return None
@@ -248,7 +248,7 @@ def PageSizeMask(kip: Kip | None = None) -> int:
 
 
 def PageRights(kip: Kip | None = None) -> int:
-    """Return which rights are told apart: r 4 and w 2. What can be read can be executed."""
+    """Return the rights that are told apart: r 4 and w 2. What can be read can be executed."""
     return _field(kip, X2.PAGE_INFO, 0, 3)
 
 
@@ -256,7 +256,7 @@ def PageRights(kip: Kip | None = None) -> int:
 
 
 def ThreadIdBits(kip: Kip | None = None) -> int:
-    """Return how many bits of a thread number count."""
+    """Return the number of bits of a thread number."""
     return _field(kip, X2.THREAD_INFO, 0, 8)
 
 
@@ -276,7 +276,7 @@ def ReadPrecision(kip: Kip | None = None) -> int:
 
 
 def SchedulePrecision(kip: Kip | None = None) -> int:
-    """Return by how much a thread may be woken late on an idle host, in microseconds."""
+    """Return the delay with which a thread may be woken on an idle host, in microseconds."""
     return _field(kip, X2.CLOCK_INFO, 16, 16)
 
 
@@ -291,7 +291,7 @@ def UtcbAreaSize(kip: Kip | None = None) -> int:
 
 
 def UtcbAlignmentLog2(kip: Kip | None = None) -> int:
-    """Return log2 of what the location of a UTCB is a multiple of."""
+    """Return log2 of the alignment of a UTCB."""
     return _field(kip, X2.UTCB_INFO, 10, 6)
 
 
@@ -311,5 +311,5 @@ def KipAreaSize(kip: Kip | None = None) -> int:
 
 
 def BootInfo(kip: Kip | None = None) -> int:
-    """Return where the boot records are, in bytes from the page's start; 0: nowhere. See `libexo.l4.boot`."""
+    """Return the place of the boot records, in bytes from the page's start; 0: none. See `libexo.l4.boot`."""
     return page_of(kip).word(X2.BOOT_INFO * 8)

@@ -1,10 +1,10 @@
-"""The X.2 calls on one's own memory: Unmap and MemoryControl, and what is made of them.
+"""The X.2 calls on one's own memory: Unmap and MemoryControl, and the functions made of them.
 
 The first half acts on a space and registers it is given; the second, under the X.2 names, on those of the
 calling thread.
 
-MemoryControl sets how the processor caches memory. That is the host's affair: it caches everything write-back, so
-only the attributes that say so are accepted. Source: L4 X.2 reference manual, rev. 7.
+MemoryControl sets how the processor caches memory. That is up to the host, which caches everything write-back, so
+only the attributes that mean this are accepted. Source: L4 X.2 reference manual, rev. 7.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 DefaultMemory = 0
-"""The attribute of memory nobody asked anything for: here the same as write-back."""
+"""The attribute of memory without another: here the same as write-back."""
 WriteBackMemory = 1
 
 _ACCEPTED = (DefaultMemory, WriteBackMemory)
@@ -47,13 +47,13 @@ _MAX_FPAGES = 64
 _COUNT = _MAX_FPAGES - 1
 _FLUSH = 1 << 6
 _WHICH = 3
-"""Bits of an fpage that say which attribute it is to have."""
+"""Bits of an fpage that select its attribute."""
 
 
 def unmap(space: AddressSpace, thread: Registers, control: int) -> None:
     """Do Unmap with the fpages in MR0..k of *thread*, k in bits 5..0 of *control*; bit 6 flushes.
 
-    Each fpage comes back with how its memory was accessed in place of the rights to revoke.
+    Each fpage comes back with the accesses to its memory in place of the rights to revoke.
     """
     count = (control & _COUNT) + 1
     fpages = [Fpage.of(raw) for raw in thread.mr[:count]]
@@ -65,7 +65,7 @@ def memory_control(
 ) -> int:
     """Do MemoryControl with the fpages in MR0..k of *thread*, k in *control*: 1, or 0 and an ErrorCode.
 
-    The low two bits of an fpage say which of the four *attributes* it is to have; nil fpages are skipped.
+    The low two bits of an fpage select one of the four *attributes*; nil fpages are skipped.
     NoPrivilege: the environment may not create environments. InvalidParam: more than 64 fpages, or an attribute
     that is neither default nor write-back.
     """
@@ -81,7 +81,7 @@ def memory_control(
 
 
 def privileged(environment: "Environment") -> bool:
-    """Say whether *environment* is privileged, as X.2 says: here, whether it may create environments."""
+    """Say whether *environment* is privileged, in X.2's sense: here, whether it may create environments."""
     factories = environment.sys.holdings(Kind.FACTORY).values()
     return any(each.rights & CapabilityRights.CONTROL for each in factories)
 
@@ -95,31 +95,31 @@ def Unmap(control: int) -> None:
 
 
 def UnmapFpage(f: Fpage) -> Fpage:
-    """Take the rights of *f* back from who got it from here; return *f* with how it was accessed. Uses MR0."""
+    """Take the rights of *f* back from all that got it from here; return *f* with the accesses to it. Uses MR0."""
     LoadMR(0, f)
     Unmap(0)
     return Fpage.of(StoreMR(0))
 
 
 def UnmapFpages(fpages: Sequence[Fpage]) -> list[Fpage]:
-    """The same with up to 64 *fpages*. Raises ValueError. Uses MR0.. for them."""
+    """Do the same with up to 64 *fpages*. Raises ValueError. Uses MR0.. for them."""
     return _unmap_all(fpages, 0)
 
 
 def Flush(f: Fpage) -> Fpage:
-    """Take the rights of *f* from who got it from here and from oneself; return *f* with how it was accessed."""
+    """Take the rights of *f* from all that got it from here and from oneself; return *f* with its accesses."""
     LoadMR(0, f)
     Unmap(_FLUSH)
     return Fpage.of(StoreMR(0))
 
 
 def FlushFpages(fpages: Sequence[Fpage]) -> list[Fpage]:
-    """The same with up to 64 *fpages*. Raises ValueError. Uses MR0.. for them."""
+    """Do the same with up to 64 *fpages*. Raises ValueError. Uses MR0.. for them."""
     return _unmap_all(fpages, _FLUSH)
 
 
 def GetStatus(f: Fpage) -> Fpage:
-    """Return *f* with how it was accessed since the last time; that is forgotten then. Uses MR0."""
+    """Return *f* with the accesses to it since the last time, which are then forgotten. Uses MR0."""
     return UnmapFpage(Set_Rights(f, NoAccess))
 
 
@@ -133,7 +133,7 @@ def _unmap_all(fpages: Sequence[Fpage], flags: int) -> list[Fpage]:
 def MemoryControl(control: int, attributes: Sequence[int]) -> int:
     """Set the *attributes* of the fpages in MR0..control: 1, or 0 and an ErrorCode. Raises ValueError.
 
-    There are four; the low two bits of an fpage choose one.
+    There are four; the low two bits of an fpage select one.
     """
     within(len(attributes), _ATTRIBUTES, _ATTRIBUTES, "number of attributes")
     return memory_control(attached(), registers.current(), word(control, "control"), attributes)
@@ -146,7 +146,7 @@ def Set_PageAttribute(f: Fpage, attribute: int) -> int:
 
 
 def Set_PageAttributes(fpages: Sequence[Fpage], attributes: Sequence[int]) -> int:
-    """Set the attributes of up to 64 *fpages*, each of whose low two bits choose one of the four *attributes*.
+    """Set the attributes of up to 64 *fpages*, the low two bits of each selecting one of the four *attributes*.
 
     Returns 1, or 0 and an ErrorCode. Raises ValueError. Uses MR0.. for them.
     """

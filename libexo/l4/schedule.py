@@ -1,8 +1,8 @@
-"""ThreadSwitch and Schedule, and what is made of them; the helpers of the older scheduler protocol.
+"""ThreadSwitch and Schedule, and the functions made of them; the helpers of the older scheduler protocol.
 
 Neither is a trap here: programs hold no processor, so both ask the scheduler server, ThreadSwitch by its typed
-interface, Schedule by the message of `libexo.l4.format.controls`. What is said of a thread holds for its
-environment, of which all threads share the slices. Source: L4 X.2 reference manual, rev. 7.
+interface, Schedule by the message of `libexo.l4.format.controls`. Settings of a thread hold for its
+environment, whose threads share the slices. Source: L4 X.2 reference manual, rev. 7.
 """
 
 from contextlib import suppress
@@ -54,7 +54,7 @@ _PROCESSOR_MASK = 0xFFFF
 def ThreadSwitch(dest: int) -> None:
     """Give up the rest of the timeslice: to thread *dest*, if it is awake on the same processor; else to the next.
 
-    To oneself, or to a thread of one's own environment, nothing happens; nor under no plan. Never fails.
+    Nothing happens for oneself, for a thread of one's own environment, or under no plan. Never fails.
     """
     own = engine()
     dest = own.global_id(word(dest, "thread id"))
@@ -77,10 +77,10 @@ def Yield() -> None:
 def Schedule(
     dest: int, TimeControl: int, ProcessorControl: int, prio: int, PreemptionControl: int
 ) -> tuple[int, int]:
-    """Set how thread *dest* is scheduled; a word of all ones leaves what it is about unchanged.
+    """Set how thread *dest* is scheduled; a word of all ones leaves its settings unchanged.
 
     Returns the old time control, and the state *dest* was in, a SCHEDRESULT; 0: failed, see ErrorCode. Of the slice
-    it says how long it is, not how much is left. Errors: NoPrivilege, InvalidThread, InvalidParam; NoMem; and
+    it gives the length, not the rest. Errors: NoPrivilege, InvalidThread, InvalidParam; NoMem; and
     InvalidScheduler when no scheduler answers. Raises ValueError.
     """
     own = engine()
@@ -93,7 +93,7 @@ def Schedule(
 
 
 def _ask(request: Message) -> tuple[int, int, int] | None:
-    """Ask the scheduler server, again if it is being restarted, for what is asked twice is done twice alike."""
+    """Ask the scheduler server, again if it is being restarted: a repeated request has the same effect as one."""
     own = engine()
     for _ in range(_ATTEMPTS):
         try:
@@ -125,7 +125,7 @@ def Set_Timeslice(t: int, ts: int, tq: int) -> int:
 
 
 def Timeslice(t: int) -> tuple[Time, Time, int]:
-    """Return timeslice and what is left of the total quantum of thread *t*, and its state, or 0."""
+    """Return timeslice and rest of the total quantum of thread *t*, and its state, or 0."""
     old, result = Schedule(t, UNCHANGED, UNCHANGED, UNCHANGED, UNCHANGED)
     return (*controls.times(old), result)
 
@@ -140,7 +140,7 @@ def Set_PreemptionDelay(t: int, sensitivePrio: int, maxDelay: int) -> int:
 
 
 class SchedRequest(NamedTuple):
-    """The arguments of a Schedule, as they travel; what is not given is left unchanged."""
+    """The arguments of a Schedule, as they travel; missing ones leave their settings unchanged."""
 
     thread: int
     time_control: int = UNCHANGED
@@ -150,7 +150,7 @@ class SchedRequest(NamedTuple):
 
 
 _SERVERS: "WeakKeyDictionary[Environment, int]" = WeakKeyDictionary()
-"""Whom an environment asks, where that is not the scheduler server."""
+"""The server an environment asks, if not the scheduler server."""
 
 
 def sched_set_server(tid: int) -> None:
@@ -159,7 +159,7 @@ def sched_set_server(tid: int) -> None:
 
 
 def sched_get_server() -> int:
-    """Return whom requests go to: who was set, or the scheduler server; nilthread: there is none."""
+    """Return the thread that gets requests: the one set, or the scheduler server; nilthread: there is none."""
     environment = engine().environment
     return _SERVERS.get(environment) or environment.kip.lookup(_NAME)
 
@@ -171,9 +171,9 @@ def sched_send_request(req: SchedRequest) -> MsgTag:
 
 
 def sched_wait_request() -> tuple[SchedRequest, int, MsgTag]:
-    """Wait, as a server, for a request: what it asks for, who sent it, and the tag.
+    """Wait, as a server, for a request: its arguments, its sender, and the tag.
 
-    Of any other message the request is of nilthread, and asks for nothing.
+    For any other message the request is of nilthread, and empty.
     """
     sender, tag = Wait()
     if tag.E or tag.label != controls.SCHEDULE_LABEL or tag.u != controls.REQUEST_WORDS:

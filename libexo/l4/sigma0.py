@@ -1,8 +1,8 @@
-"""Asking sigma0 for memory, by the names of X.2.
+"""Requests to sigma0 for memory, by the names of X.2.
 
-sigma0 owns all memory at the start: here it is the memory server, which maps a page to the first who asks for it,
+sigma0 owns all memory at the start: here it is the memory server, which maps a page to the first that asks for it,
 and again to the same. An address is a physical one: frame 0 begins at 0. Each call returns the fpage that was
-mapped, or Nilpage where it was refused; it may be larger than what was asked for, because memory that was handed
+mapped, or Nilpage if it was refused; it may be larger than the one asked for, because memory that was handed
 out as one extent is mapped as one. Message registers are used; the acceptor is as before.
 """
 
@@ -46,12 +46,12 @@ __all__ = [
 ]
 
 _EXTENDED = 1 << 3
-"""The bit of an fpage that says that the request has the upper bits of its address in a third word."""
+"""The bit of an fpage that announces the upper bits of its address in a third word."""
 _ADDRESS_BITS = 64
 
 
 def sigma0(kip: Kip) -> int:
-    """Return the thread that is sigma0: the first user thread, whose version is higher after a restart."""
+    """Return sigma0's thread: the first user thread, whose version is higher after a restart."""
     number = ThreadIdUserBase(kip)
     versions = (row.thread for row in kip.threads() if thread_number(row.thread) == number)
     return next(versions, GlobalId(number, 1))
@@ -68,7 +68,7 @@ def Sigma0_GetPage_RcvWindow(s0: int, f: Fpage, RcvWindow: Fpage) -> Fpage:
 
 
 def Sigma0_GetPage_RcvWindow_High(s0: int, f: Fpage, RcvWindow: Fpage, high: int) -> Fpage:
-    """The same; where *f* has bit 3 set, *high* is what comes above the 64 bits of its address: nothing, here."""
+    """Do the same; if *f* has bit 3 set, *high* is the part of its address above 64 bits: nothing, here."""
     words = (f, 0, word(high, "upper bits")) if f & _EXTENDED else (f, 0)
     before = Accepted()
     Accept(MapGrantItems(RcvWindow))
@@ -81,14 +81,14 @@ def Sigma0_GetPage_RcvWindow_High(s0: int, f: Fpage, RcvWindow: Fpage, high: int
 
 
 def Sigma0_GetAny(s0: int, s: int, RcvWindow: Fpage) -> Fpage:
-    """Have any page of 2**s bytes mapped into *RcvWindow*. Raises ValueError when *s* is no size of an fpage."""
+    """Have any page of 2**s bytes mapped into *RcvWindow*. Raises ValueError when *s* is not a size of fpages."""
     return Sigma0_GetPage_RcvWindow(s0, FpageLog2((1 << _ADDRESS_BITS) - 1, s), RcvWindow)
 
 
 def Sigma0_GetSpecial(type: int, address: int, pagesize: int) -> int:  # noqa: A002 - X.2's name
     """Have the first range of RAM of memory *type* mapped from *address* on, page by page, until one is refused.
 
-    Returns the address; 0 as *address* is that of the range itself. 0 where there is no such range, and to sigma0.
+    Returns the address; for *address* 0, that of the range itself. 0: there is no such range, or sigma0 refuses.
     """
     kip = GetKernelInterface()
     s0 = sigma0(kip)

@@ -1,4 +1,4 @@
-"""What carries the messages of a simulated system: queues, unless something else was put here."""
+"""Carriers of a simulated system's messages: queues, unless a test put others here."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -8,26 +8,26 @@ from libexo.transport.inprocess import Hub
 
 
 class Carrier(Protocol):
-    """Where the transports of one system meet."""
+    """The meeting place of one system's transports."""
 
     connected: Callable[[str], object]
-    """Told the address of each end point that somebody connects to."""
+    """Called with the address of each end point that a channel connects to."""
 
     def transport(self) -> Transport:
-        """Return one more."""
+        """Return one more transport."""
 
     def ready(self, key: int) -> bool:
-        """Say whether there is something at the end of *key*."""
+        """Say whether the end of *key* has something."""
 
     def queues(self) -> Iterable[str]:
-        """Return the addresses at which something waits."""
+        """Return the addresses with waiting messages."""
 
     def open_ends(self) -> int:
-        """Return how many ends of bindings are open."""
+        """Return the number of open ends of bindings."""
 
     def forget(self, address: str) -> None:
-        """The end point at *address* is gone."""
+        """Forget the end point at *address*, which is gone."""
 
 
 carriers: list[Callable[[], Carrier]] = [Hub]
-"""The last of them makes the one of a system that is booted: see `libexo.testing.rings.over_rings`."""
+"""The last of them makes the carrier of a system that is booted: see `libexo.testing.rings.over_rings`."""

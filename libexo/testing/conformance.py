@@ -1,4 +1,4 @@
-"""What every transport must do: the same checks for all of them.
+"""Conformance of transports: the same checks for all of them.
 
 A check is a function of a `Rig`; `CHECKS` lists them. To try a transport of your own, parametrize a test over
 CHECKS and give each a rig that makes your transports.
@@ -27,7 +27,7 @@ class Listen(Protocol):
 
 @dataclass
 class Rig:
-    """What a check needs of the transport under test."""
+    """The transport under test, as checks need it."""
 
     make: Callable[[], Transport]
     """Makes one party's transport."""
@@ -39,7 +39,7 @@ class Rig:
     """The tokens of bindings an inbox found broken."""
 
     def connect(self, says: bytes = TOKEN) -> tuple[Channel, Descriptor]:
-        """Return the sending end of a binding, which *says* that this is its token, and the end point it is at."""
+        """Return the sending end of a binding, which *says* that this is its token, and its end point."""
         address = f"binding-{len(self.opened)}"
         descriptor, party = self.listen(address), self.make()
         channel = party.channel(address, says)
@@ -69,7 +69,7 @@ class Rig:
             self.opened.pop(0).close()
 
     def await_(self, source: Source, look: Callable[[], T | None]) -> T:
-        """Return what *look* returns once it is not None. Raises AssertionError when it never is."""
+        """Return the first result of *look* that is not None. Raises AssertionError when there is none."""
         for _ in range(PATIENCE):
             found = look()
             if found is not None:
@@ -166,7 +166,7 @@ def check_routing(rig: Rig) -> None:
 
 
 def check_many_senders_keep_their_order(rig: Rig) -> None:
-    """Bindings may overtake one another, but none its own messages."""
+    """Bindings may overtake one another; messages of one binding never do."""
     first, inbox = rig.pair()
     second = rig.channel(inbox, OTHER)
     for number in range(50):
@@ -187,7 +187,7 @@ def check_two_threads(rig: Rig) -> None:
 
 
 def check_early(rig: Rig) -> None:
-    """What is sent before the inbox admits the binding waits, and arrives in order."""
+    """Messages sent before the inbox admits the binding wait, and arrive in order."""
     inbox = rig.inbox()
     channel, descriptor = rig.connect()
     _send(channel, [b"one"], [b"two"])
@@ -197,7 +197,7 @@ def check_early(rig: Rig) -> None:
 
 
 def check_another_token(rig: Rig) -> None:
-    """Who says another token than that of his binding is not heard, under neither."""
+    """A sender that says another token than its binding's is not heard, under neither."""
     channel, inbox = rig.pair()
     _send(channel, [b"first"])
     rig.take(inbox, 1)
@@ -212,7 +212,7 @@ def check_another_token(rig: Rig) -> None:
 
 
 def check_close_peer(rig: Rig) -> None:
-    """A binding that is closed is heard no more, nor answered; others go on."""
+    """A closed binding is no longer heard, nor answered; others go on."""
     gone, inbox = rig.pair()
     stays = rig.channel(inbox, OTHER)
     _send(gone, [b"first"])
@@ -227,7 +227,7 @@ def check_close_peer(rig: Rig) -> None:
 
 
 def check_unknown_token(rig: Rig) -> None:
-    """An answer to a token nobody has is refused, and disturbs nobody."""
+    """An answer to an unknown token is refused, and disturbs no binding."""
     channel, inbox = rig.pair()
     _send(channel, [b"here"])
     rig.take(inbox, 1)

@@ -1,4 +1,4 @@
-"""Run a small scenario in every order its steps can happen."""
+"""Exploration: a small scenario, run in every order its steps can happen."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ def replay(choices: list[int]) -> Choose:
 
 
 class _Script:
-    """Makes given choices, then the first; writes down each with how many there were."""
+    """Makes given choices, then the first; notes each with the number of alternatives."""
 
     def __init__(self, choices: list[int]) -> None:
         self._choices = choices

@@ -1,7 +1,7 @@
-"""A ledger: what a system holds, counted before and after, and named where it differs.
+"""A ledger: what a system holds, counted before and after, with each difference named.
 
 A snapshot is a mapping of the kind of thing to the things of that kind, each with a name people can act on.
-`Ledger.of(machine, kernel)` fills in what every machine and kernel have; a test adds what it knows besides.
+`Ledger.of(machine, kernel)` fills in the kinds of every machine and kernel; a test adds its own.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ class Ledger:
         return cls({kind: Counter(str(thing) for thing in things) for kind, things in kinds.items()})
 
     def differences(self, after: Self) -> list[str]:
-        """Say, a line each, what *after* has more or less than this."""
+        """Return a line for each thing of which *after* has more or less."""
         lines = []
         for kind in sorted(self.held.keys() | after.held.keys()):
             was, now = self.held.get(kind, Counter()), after.held.get(kind, Counter())

@@ -1,11 +1,10 @@
-"""Rings from the start: a hub whose bindings go through memory, for tests of whatever stands on a transport.
+"""Rings from the start: a hub whose bindings go through memory, for tests of all that uses a transport.
 
     with over_rings(), simulated(seed=1) as system: ...
 
 In a real system a binding begins on a socket, and its sender pays for the ring (`libexo.ipc.rings`). Here each
 channel has one when it is made: plain memory, with doorbells that are keys of the hub. So every test of the
-rendezvous is one of rings too. What waited in a ring when its receiver closed is lost, as what waits at a `Hub`
-is.
+rendezvous is one of rings too. A message in a ring is lost when its receiver closes, like one at a `Hub`.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from libexo.transport.ring.line import Line
 from libexo.transport.ring.spinning import Patience
 
 PAGES = 129
-"""Frames of a ring: 256 KiB for each direction, so that answers of some size are out before who gave them ends."""
+"""Frames of a ring: 256 KiB for each direction, so that even large answers are out before their sender ends."""
 FIRST_BELL = 1 << 24
 """The keys of doorbells start here, above those of a hub's ends."""
 
@@ -31,7 +30,7 @@ class PlainBell:
     """One side of two doorbells without a machine. Implements `libexo.host.base.Bell`."""
 
     def __init__(self, key: int = 0, closed: Callable[[], object] = lambda: None) -> None:
-        """Be waited for as *key*; call *closed* when it closes."""
+        """Use *key* to wait; call *closed* when it closes."""
         self.other: PlainBell | None = None
         self.rung = False
         self.closed = False
@@ -87,12 +86,12 @@ def lines(size: int, one: PlainBell | None = None, other: PlainBell | None = Non
 
 
 class RingHub:
-    """Where the transports of one system meet, as at a `Hub`; each channel has a ring."""
+    """The meeting place of one system's transports, like a `Hub`; each channel has a ring."""
 
     def __init__(self, pages: int = PAGES) -> None:
         """Make rings of that many *pages*."""
         self.plain = Hub()
-        """Where inboxes listen for those without a ring, of whom there are none."""
+        """Where inboxes listen for bindings without a ring, of which there are none."""
         self._size = pages * FRAME_SIZE
         self._bell_keys = count(FIRST_BELL)
         self._bells: dict[int, PlainBell] = {}
@@ -101,28 +100,28 @@ class RingHub:
         self._rings: dict[bytes, Line] = {}
         """The receivers' ends of rings that were announced, by token."""
         self.broken: list[tuple[bytes, BrokenRing]] = []
-        """Whose ring was found broken by its receiver, and how."""
+        """Rings that their receivers found broken, with the reason."""
 
     def transport(self) -> "RingTransport":
         """Return a transport for one party."""
         return RingTransport(self)
 
     def ready(self, key: int) -> bool:
-        """Say whether who waits for that key has something to do."""
+        """Say whether the end that waits for that key has something to do."""
         bell = self._bells.get(key)
         return self.plain.ready(key) if bell is None else bell.ready()
 
     def open_ends(self) -> int:
-        """Return how many channels, inboxes and doorbells are open."""
+        """Return the number of open channels, inboxes and doorbells."""
         return self.plain.open_ends() + len(self._bells)
 
     def queues(self) -> list[str]:
-        """Return the addresses at which something waits that nobody has admitted."""
+        """Return the addresses with waiting messages that no inbox has admitted."""
         return self.plain.queues()
 
     @property
     def connected(self) -> Callable[[str], object]:
-        """Told the address of every channel that is opened."""
+        """Called with the address of every channel that is opened."""
         return self.plain.connected
 
     @connected.setter
@@ -130,7 +129,7 @@ class RingHub:
         self.plain.connected = connected
 
     def open(self, token: bytes, announce: Channel) -> Line:
-        """Return the sender's end of a new ring, of which the receiver learns by *announce*."""
+        """Return the sender's end of a new ring, which *announce* makes known to the receiver."""
         waits, hears = self._bell(lambda: self._untaken(token)), self._bell()
         sender, receiver = lines(self._size, waits, hears)
         self._lines[waits.fileno()], self._lines[hears.fileno()] = sender, receiver
@@ -152,11 +151,11 @@ class RingHub:
             line.flush()
 
     def forget(self, address: str) -> None:
-        """The end point at *address* is gone."""
+        """Forget the end point at *address*, which is gone."""
         self.plain.forget(address)
 
     def _untaken(self, token: bytes) -> None:
-        """The sender's end of a ring closed: nobody will learn of it who did not yet."""
+        """Forget a ring whose sender's end closed, if its receiver has not learned of it yet."""
         if (line := self.take(token)) is not None:
             line.close()
 
@@ -176,13 +175,13 @@ class ListeningInbox(RingInbox):
     """The inbox of a thread whose senders all have rings; it closes those whose sender is gone."""
 
     def __init__(self, hub: RingHub, inner: Inbox) -> None:
-        """Hear of rings through *inner*."""
+        """Learn of rings through *inner*."""
         super().__init__(inner, Patience(0), self._found_broken)
         self._hub = hub
         self._owners: dict[bytes, int] = {}
 
     def admit(self, token: bytes, descriptor: Descriptor, owner: int) -> None:
-        """Take messages of a binding, which is a party's."""
+        """Take messages of a binding, which belongs to party *owner*."""
         self._owners[token] = owner
         super().admit(token, descriptor, owner)
 
@@ -203,13 +202,13 @@ class ListeningInbox(RingInbox):
         return line is not None and not self._hub.is_left(line) and super().send(token, frames)
 
     def close_peer(self, token: bytes) -> None:
-        """Close the ring of *token*, and what it was announced by."""
+        """Close the ring of *token*, and the channel that announced it."""
         if token in self._by_token:
             self._drop(token)
         super().close_peer(token)
 
     def close(self) -> None:
-        """Stop receiving; what was not taken is lost."""
+        """Stop receiving; messages that were not taken are lost."""
         for token in [token for token, _ in self.lines]:
             self._drop(token)
         super().close()
@@ -225,7 +224,7 @@ class ListeningInbox(RingInbox):
 
 
 class AnnouncedChannel(RingChannel):
-    """The sender's end, with the channel by which its receiver learned of the ring."""
+    """The sender's end, with the channel that announced the ring to its receiver."""
 
     def __init__(self, line: Line, announce: Channel) -> None:
         """Send through *line*; close *announce* with it."""
@@ -261,7 +260,7 @@ class RingTransport:
         return inbox
 
     def close(self) -> None:
-        """Hang up everywhere, as the host does for who was killed: he keeps the memory while he unwinds."""
+        """Hang up everywhere, as the host does for a killed program, which keeps the memory while it unwinds."""
         for end in self._ends:
             for _, line in end.lines:
                 line.bell.close()

@@ -6,7 +6,7 @@
         system.run(until=client)
         assert client.result == 2
 
-Everything that can vary follows from the seed; `system.trace` is the order it made. When the system is
+Everything that can vary follows from the seed; `system.trace` is the resulting order. When the system is
 closed, frames are counted, and nothing may be left open on the machine.
 """
 
@@ -36,7 +36,7 @@ from libexo.transport.base import Transport
 
 SECOND = 1_000_000_000
 LIMIT = 60.0
-"""Virtual seconds `run` gives the programs, unless told otherwise."""
+"""Virtual seconds that `run` gives the programs by default."""
 SMALL = Topology(MachineConfig(memory="1 MiB"))
 """256 frames, one processor, no servers."""
 
@@ -60,7 +60,7 @@ class Task:
         self.environment = environment
         """The kernel's own record."""
         self.handles: list[int] = []
-        """Handles of what the test gave it, in order."""
+        """Handles of the capabilities the test gave it, in order."""
         self._system = system
 
     def __repr__(self) -> str:
@@ -79,7 +79,7 @@ class Task:
 
     @property
     def status(self) -> int | None:
-        """How it ended, as a process would; None while it has not."""
+        """Its exit status, as of a process; None: it has not ended."""
         return self.body.status
 
     @property
@@ -89,12 +89,12 @@ class Task:
 
     @property
     def error(self) -> BaseException | None:
-        """What it raised, if that ended it; else what another strand of it raised."""
+        """The exception that ended it, or else one of another strand."""
         return self.body.error or next(iter(self.body.strand_errors), None)
 
     @property
     def result(self) -> object:
-        """What it returned. Raises what it raised, or NotFinished."""
+        """Its return value. Raises its exception, or NotFinished."""
         if self.error is not None:
             raise self.error
         if self.status != 0:
@@ -118,7 +118,7 @@ class System:
         self.supervisor = loader.supervisor
         self.hub = hub
         self.log = log
-        """What the kernel told its operator."""
+        """The kernel's lines for its operator."""
         self.tasks: list[Task] = []
         self._reported: set[int] = set()
 
@@ -142,7 +142,7 @@ class System:
         may_bind: Sequence[int] = (),
         keeps: bool = False,
     ) -> Task:
-        """Start *function* as a program of its own; it is given its libexo environment.
+        """Start *function* as a program of its own; its argument is its libexo environment.
 
         *holds* are capabilities to give it, as a server's in `system.toml`. Under a plan when *cpu* >= 0.
         """
@@ -180,7 +180,7 @@ class System:
     ) -> Outcome:
         """Run until *tasks* (none named: all) have ended, or *until* holds, or nothing is left to do.
 
-        At most for *seconds* of virtual time. With *errors*, what a program raised is raised here, once.
+        At most for *seconds* of virtual time. With *errors*, exceptions of programs are raised here, once.
         """
         wanted = tasks or tuple(self.tasks)
 
@@ -201,7 +201,7 @@ class System:
         self._raise_errors()
 
     def ledger(self) -> Ledger:
-        """Write down what is held: frames, handles, descriptors, environments and what joins them."""
+        """Count what is held: frames, handles, descriptors, environments and their bindings."""
         living = [e for e in self.kernel.environments if e.alive]
         return Ledger.take(
             frames=self.machine.ram.frames_in_use(),
@@ -222,7 +222,7 @@ class System:
             raise LeakError(f"{frames.free} frames free + {carved} carved are not {frames.total}")
 
     def close(self) -> None:
-        """End every program and the kernel; raise LeakError if something stays."""
+        """End every program and the kernel; raise LeakError if anything remains."""
         self.check()
         self.loader.close()
         open_ = self.machine.open_descriptors()
@@ -230,7 +230,7 @@ class System:
             raise LeakError(f"left open: {open_}, {self.hub.open_ends()} ends of bindings")
 
     def _raise_errors(self) -> None:
-        """Raise what programs raised since the last time: the first, with the others as notes."""
+        """Raise the exceptions of programs since the last call: the first, with the others as notes."""
         failed = [t for t in self.tasks if t.error is not None and id(t) not in self._reported]
         self._reported.update(id(task) for task in failed)
         for other in failed[1:]:
@@ -284,12 +284,12 @@ def simulated(
 
 def _serve(implementation: object, name: str) -> None:
     if not isinstance(implementation, Interface):
-        raise TypeError(f"{implementation!r} is no libexo.stub.Interface: it cannot be served")
+        raise TypeError(f"{implementation!r} is not a libexo.stub.Interface: it cannot be served")
     serve(implementation, name)
 
 
 def burn(nanoseconds: int) -> None:
-    """Compute for that long: what a loop is on a real machine. For programs on the simulated one."""
+    """Compute for that long: the simulated machine's stand-in for a loop."""
     host = current.get()
     if not isinstance(host, SimulatedHost):
         raise TypeError("burn is for programs on the simulated machine")

@@ -1,1 +1,1 @@
-"""The formats of X.2, bit for bit: pure functions on words. Nothing here knows an environment."""
+"""The formats of X.2, bit for bit: pure functions on words, independent of any environment."""

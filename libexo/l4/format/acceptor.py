@@ -1,4 +1,4 @@
-"""Acceptor and receive buffers: what a thread is ready to receive beside untyped words.
+"""Acceptor and receive buffers: what a thread will receive besides untyped words.
 
 The acceptor is BR0: bit 0 (s) string items, bit 1 (c) control registers, bits 63..4 the receive window for map
 and grant items, an fpage without its rights; no window, no mappings. BR1 to BR32 hold the buffers for strings:
@@ -46,7 +46,7 @@ class Acceptor(int):
     __slots__ = ()
 
     def __new__(cls, raw: int) -> Self:
-        """Take word *raw*. Raises ValueError when it is none."""
+        """Take word *raw*. Raises ValueError when it is not a word."""
         return super().__new__(cls, word(raw, "acceptor"))
 
     @property
@@ -65,11 +65,11 @@ class Acceptor(int):
         return Fpage.of(self & ~_LOW)
 
     def __add__(self, other: int) -> "Acceptor":
-        """Return what accepts what either accepts."""
+        """Return the acceptor of all that either accepts."""
         return AddAcceptor(self, Acceptor(other))
 
     def __sub__(self, other: int) -> "Acceptor":
-        """Return what accepts what this accepts and *other* does not."""
+        """Return the acceptor of all that this one accepts and *other* does not."""
         return RemoveAcceptor(self, Acceptor(other))
 
     def __repr__(self) -> str:
@@ -92,7 +92,7 @@ def MapGrantItems(RcvWindow: Fpage) -> Acceptor:
 
 
 def AddAcceptor(left: Acceptor, right: Acceptor) -> Acceptor:
-    """Return what accepts what either accepts; of two windows the right one.
+    """Return the acceptor of all that either accepts; of two windows, the right one's.
 
     The headers of L4Ka::Pistachio lose the bit of control registers here.
     """
@@ -151,7 +151,7 @@ class MsgBuffer:
         return tuple(w for at, s in enumerate(strings) for w in s.with_more(more=at < last).words)
 
     def append(self, s: StringItem) -> None:
-        """Add a buffer. Raises ValueError, and adds none, when it is no well-formed string or all do not fit."""
+        """Add a buffer. Raises ValueError, and adds none, when it is malformed or does not fit."""
         if string_end(s.words, 0) != len(s.words):
             raise ValueError(f"{s!r} has words beyond its descriptors")
         used = sum(len(one.words) for one in self.strings)
@@ -192,7 +192,7 @@ def Accepted() -> Acceptor:
 
 
 def buffers(registers: Sequence[int]) -> tuple[StringItem, ...]:
-    """Return the string buffers that 33 buffer registers describe: none when the acceptor takes no strings.
+    """Return the string buffers that 33 buffer registers describe; none when the acceptor takes no strings.
 
     Raises ValueError, naming the word counted from BR1, when the chain leaves the registers or holds another item.
     """

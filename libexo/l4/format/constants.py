@@ -2,7 +2,7 @@
 
 An X.2 call never raises: it returns a failure value and leaves a code in the thread control register ErrorCode.
 After a failed IPC (tag bit E) that register holds the phase in bit 0, the code in bits 3..1 (an
-`IpcCode`), and from bit 4 on, for codes 4 to 7, how many bytes of string items were copied.
+`IpcCode`), and from bit 4 on, for codes 4 to 7, the number of bytes of string items that were copied.
 Source: L4 X.2 reference manual, rev. 7; names and texts as in L4Ka::Pistachio.
 """
 

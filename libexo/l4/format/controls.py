@@ -1,6 +1,6 @@
 """The control words of Schedule, and the message that carries them to the scheduler. Words in, words out.
 
-A control word of all ones leaves what it is about unchanged. Layouts are those of the L4 X.2 reference manual,
+A control word of all ones leaves its settings unchanged. Layouts are those of the L4 X.2 reference manual,
 rev. 7. The message is the older protocol of the Pistachio fork that was to become an exokernel: label 0x1234 and
 Schedule's five arguments in their order. Its server answered nobody; here the answer is three words.
 """
@@ -67,13 +67,13 @@ def times(control: int) -> tuple[Time, Time]:
 
 
 def lengths(control: int) -> TimeControl:
-    """Return what a time control says. Raises ValueError for a point in time, which has no length."""
+    """Return the lengths of a time control. Raises ValueError for a point in time, which has no length."""
     timeslice, quantum = times(control)
     return TimeControl(timeslice.period, quantum.period)
 
 
 def length_time(microseconds: int | None) -> Time:
-    """Return *microseconds* as a time that can be read back: none left is ZeroTime, None is Never."""
+    """Return *microseconds* as a time that can be read back: 0 is ZeroTime, None is Never."""
     if microseconds is None:
         return Never
     return TimePeriod(microseconds) if microseconds else ZeroTime
@@ -85,7 +85,7 @@ def preemption_control(sensitive: int, delay: int) -> int:
 
 
 def preemption(control: int) -> PreemptionControl:
-    """Return what a preemption control says; its sensitive priority has more than 8 bits where others are set."""
+    """Return the fields of a preemption control; its sensitive priority has more than 8 bits if others are set."""
     return PreemptionControl(word(control) >> _DELAY_BITS, control & _DELAY_MASK)
 
 

@@ -1,4 +1,4 @@
-"""Typed words, taken apart into items."""
+"""Typed words, decoded into items."""
 
 from collections.abc import Iterator, Sequence
 
@@ -30,7 +30,7 @@ def decode(typed: Sequence[int]) -> Iterator[Item]:
 
 
 def _extent(typed: Sequence[int], at: int) -> tuple[type[Item], int]:
-    """The kind of the item at *at*, and where it ends."""
+    """The kind of the item at *at*, and its end."""
     head = Item.of(typed[at : at + 1])
     if IsStringItem(head):
         return StringItem, string_end(typed, at)
@@ -44,4 +44,4 @@ def _extent(typed: Sequence[int], at: int) -> tuple[type[Item], int]:
         length = ctrlxfer_length(head.words[0])
         check_length(typed, at, length, "control-register item")
         return CtrlXferItem, at + length
-    raise ValueError(f"word {at}: {head.words[0]:#x} has item type {head.type:03b}, which is none")
+    raise ValueError(f"word {at}: {head.words[0]:#x} has item type {head.type:03b}, which X.2 has not")

@@ -1,7 +1,7 @@
 """Fpages: a naturally aligned, power-of-two piece of an address space, with rights, in one word.
 
 bits 2..0 rights (r 4, w 2, x 1), bit 3 reserved, 9..4 log2 of the size (at least 10), 63..10 base / 1024. Two sizes
-are names: 0 with everything zero is nil, 1 with base 0 is the complete address space. Size 2 says that the
+are names: 0 with everything zero is nil, 1 with base 0 is the complete address space. Size 2 means that the
 word is an I/O fpage: log2 of the number of ports in bits 15..10, the first port in bits 31..16.
 """
 
@@ -66,7 +66,7 @@ _PORT_BITS = 16
 class Fpage(int):
     """An fpage: `Fpage(base, size)` makes one, without rights; `Fpage.of(word)` is the fpage *word* is.
 
-    Any word is an fpage; one whose size field is none of X.2 covers nothing: Size is 0. ``fpage + rights`` and
+    Any word is an fpage; one whose size field is not X.2's covers nothing: Size is 0. ``fpage + rights`` and
     ``fpage - rights`` add and remove rights, as in the C++ interface.
     """
 
@@ -82,7 +82,7 @@ class Fpage(int):
 
     @classmethod
     def of(cls, raw: int) -> Self:
-        """Return the fpage that word *raw* is. Raises ValueError when it is no word."""
+        """Return the fpage of word *raw*. Raises ValueError when it is not a word."""
         return super().__new__(cls, word(raw, "fpage"))
 
     def __reduce__(self) -> tuple[Callable[[int], "Fpage"], tuple[int]]:
@@ -103,7 +103,7 @@ class Fpage(int):
         return FpageRemoveRights(self, rwx)
 
     def __repr__(self) -> str:
-        """Show where it is, how large, and the rights."""
+        """Show its base, its size and its rights."""
         rights = "".join(c if self & bit else "-" for c, bit in (("r", 4), ("w", 2), ("x", 1)))
         if IsNilFpage(self):
             return "<Fpage nil>"
@@ -173,12 +173,12 @@ def Set_Rights(f: Fpage, AccessRights: int) -> Fpage:
 
 
 def FpageAddRights(f: Fpage, AccessRights: int) -> Fpage:
-    """Return *f* with *AccessRights* beside its own."""
+    """Return *f* with *AccessRights* besides its own."""
     return Fpage.of(f | within(AccessRights, NoAccess, FullyAccessible, "access rights"))
 
 
 def FpageAddRightsTo(f: Fpage, AccessRights: int) -> Fpage:
-    """Return *f* with *AccessRights* beside its own: assign it, fpages do not change."""
+    """Return *f* with *AccessRights* besides its own: assign it, fpages do not change."""
     return FpageAddRights(f, AccessRights)
 
 
@@ -234,10 +234,10 @@ def IoFpagePort(f: Fpage) -> int:
 
 
 def IoFpageSize(f: Fpage) -> int:
-    """Return how many ports I/O fpage *f* has."""
+    """Return the number of ports of I/O fpage *f*."""
     return 1 << IoFpageSizeLog2(f)
 
 
 def IoFpageSizeLog2(f: Fpage) -> int:
-    """Return log2 of how many ports I/O fpage *f* has."""
+    """Return log2 of the number of ports of I/O fpage *f*."""
     return f >> _IO_SIZE_AT & _SIZE_MASK

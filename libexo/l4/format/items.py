@@ -1,13 +1,13 @@
-"""Typed items: what a message carries beside plain words.
+"""Typed items: the parts of a message besides plain words.
 
-An item is a run of words. Bits 3..1 of the first say its type: 0hh string (hh is the cache hint), 100 map,
+An item is a run of words. Bits 3..1 of the first give its type: 0hh string (hh is the cache hint), 100 map,
 101 grant, 110 control registers; bit 0, C, says that more items of the kind follow.
 
 - Map, grant: bits 63..10 send base / 1024; then the fpage, with rights.
 - Control registers: bits 11..4 the group, bits 63..12 the mask; then a value for each bit of the mask.
 
 Strings are in `libexo.l4.format.strings`. Items are immutable, and equal when their words are. `decode` takes typed
-words apart, and what it yields is well formed; `Item.of` takes any words, as `MsgGetMapItem` does, so a program
+words apart and yields well-formed items; `Item.of` takes any words, as `MsgGetMapItem` does, so a program
 asks `IsMapItem` before it relies on one.
 """
 
@@ -55,7 +55,7 @@ class Item:
 
     @classmethod
     def of(cls, raw: Sequence[int]) -> Self:
-        """Return the item of just these words, whatever they say. Raises ValueError."""
+        """Return the item of just these words, whatever they mean. Raises ValueError."""
         if not raw:
             raise ValueError("an item has at least one word")
         item = object.__new__(cls)
@@ -98,18 +98,18 @@ class Item:
 
 
 class _Transfer(Item):
-    """What map and grant items have in common: a send base and an fpage."""
+    """Common part of map and grant items: a send base and an fpage."""
 
     __slots__ = ()
 
     @property
     def snd_base(self) -> int:
-        """Where in the larger of the two fpages, the sent one and the window, the smaller one lies."""
+        """Offset in the larger of the two fpages, the sent one and the window, at which the smaller one lies."""
         return self.words[0] & _BASE_MASK
 
     @property
     def snd_fpage(self) -> Fpage:
-        """What is sent, with the rights to give."""
+        """The fpage that is sent, with the rights to give."""
         return Fpage.of(self.words[1])
 
 
@@ -179,7 +179,7 @@ class CtrlXferItem(Item):
 
     @property
     def mask(self) -> int:
-        """One bit for each register there is a value for."""
+        """One bit for each register that has a value."""
         return self.words[0] >> _MASK_AT
 
     @property
@@ -199,7 +199,7 @@ def ctrlxfer_head(group: int, registers: Iterable[int]) -> int:
 
 
 def ctrlxfer_length(head: int) -> int:
-    """Return how many words the control-register item has whose first word is *head*."""
+    """Return the length in words of the control-register item whose first word is *head*."""
     return 1 + (head >> _MASK_AT).bit_count()
 
 

@@ -1,8 +1,8 @@
-"""Message objects: a message put together, or taken apart, beside the message registers.
+"""Message objects: messages built, or taken apart, outside the message registers.
 
 `Msg` has the 64 words of the registers and the same layout: the tag, u untyped words, t typed words. Nothing is
 sent before `MsgLoad`; `MsgStore` takes a received message out before the next IPC overwrites it. Indices count
-from 0: untyped word 0 is MR1, typed word 0 is MR1+u. Message objects do change, unlike tags and items.
+from 0: untyped word 0 is MR1, typed word 0 is MR1+u. Message objects change, unlike tags and items.
 """
 
 from collections.abc import Iterable, Sequence
@@ -83,7 +83,7 @@ class Msg:
         return tuple(self.raw[1 + tag.u : 1 + tag.u + tag.t])
 
     def __repr__(self) -> str:
-        """Show the tag and as many words as it counts."""
+        """Show the tag and the words it counts."""
         shown = self.raw[1 : 1 + self.tag.u + self.tag.t]
         return f"<Msg {self.tag!r} {' '.join(map(hex, shown))}>"
 
@@ -203,9 +203,9 @@ def MsgAppendCtrlXferItem(msg: Msg, c: CtrlXferItem) -> None:
 
 
 def AppendFaultConfCtrlXferItems(msg: Msg, fault_id_mask: int, fault_mask: int, C: int) -> None:
-    """Add an untyped word for each fault of *fault_id_mask*: which register groups, *fault_mask*, its message has.
+    """Add an untyped word for each fault of *fault_id_mask*: the register groups, *fault_mask*, of its message.
 
-    Each word is the head of a control-register item: the fault's number in place of the group. C says that more
+    Each word is the head of a control-register item: the fault's number in place of the group. C means that more
     follow: set in all but the last, which has *C*. Raises ValueError when *msg* is full.
     """
     faults = [n for n in range(WORD_BITS) if word(fault_id_mask, "mask of faults") >> n & 1]
@@ -273,7 +273,7 @@ def MsgPutCtrlXferItem(msg: Msg, t: int, c: CtrlXferItem) -> None:
         _put(msg, t, c)
 
 
-# The items below are what the words say, of whatever type: ask IsMapItem and its like before relying on one.
+# The items below are what the words say, of any type: ask IsMapItem and its like before relying on one.
 
 
 def MsgGetMapItem(msg: Msg, t: int) -> tuple[MapItem, int]:
@@ -287,9 +287,9 @@ def MsgGetGrantItem(msg: Msg, t: int) -> tuple[GrantItem, int]:
 
 
 def MsgGetStringItem(msg: Msg, t: int) -> tuple[StringItem, int]:
-    """Return the string item at typed word *t*, and how many words it has.
+    """Return the string item at typed word *t*, and its length in words.
 
-    Where no string begins these are the two words there, of which IsStringItem says no. Raises ValueError for
+    Where no string begins these are the two words there, which IsStringItem denies. Raises ValueError for
     a string that leaves the message registers.
     """
     start = _place(msg, t, 2).start
@@ -298,9 +298,9 @@ def MsgGetStringItem(msg: Msg, t: int) -> tuple[StringItem, int]:
 
 
 def MsgGetCtrlXferItem(msg: Msg, mr: int) -> tuple[CtrlXferItem, int]:
-    """Return the control-register item at *message register* mr (1..63), and how many words it has.
+    """Return the control-register item at *message register* mr (1..63), and its length in words.
 
-    Where no such item begins this is the word there, of which IsCtrlXferItem says no. Raises ValueError for an
+    Where no such item begins this is the word there, which IsCtrlXferItem denies. Raises ValueError for an
     item that leaves the message registers. L4Ka::Pistachio counts message registers here, not typed words.
     """
     start = within(mr, 1, MAX_WORDS, "message register")

@@ -1,10 +1,10 @@
-"""Virtual registers: what X.2 keeps in a thread's UTCB.
+"""Virtual registers: the contents of a thread's UTCB in X.2.
 
 Each thread has 64 message registers (MR0 is the tag), 33 buffer registers (BR0 is the acceptor) and the thread
 control registers (TCRs). `Registers` is one thread's set. The functions of X.2 act on the set of the thread that
 calls them, which is `current()`.
 
-A thread of execution gets its set on first use: the IPC engine says with `attach_by` how one is found, and the
+A thread of execution gets its set on first use: the IPC engine gives the way to make one by `attach_by`, and the
 set stays with the thread of execution until `use` puts another in its place. This module knows no engine, so
 the formats can be used, and tested, without one.
 """
@@ -64,7 +64,7 @@ class Registers:
         local_id: int = NIL_THREAD,
         processor: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Be the registers of thread *global_id*, whose UTCB is at *local_id*; *processor* says where it runs.
+        """Be the registers of thread *global_id*, whose UTCB is at *local_id*; *processor* returns its processor.
 
         The rest is zero.
         """
@@ -78,15 +78,15 @@ class Registers:
         self.exception_handler: int = NIL_THREAD
         self.preempt_flags = 0
         self.preemptions = 0
-        """How often the environment had lost its processor when the thread last heard of that."""
+        """The environment's count of lost slices when the thread was last told of one."""
         self.cop_flags = 0
         self.error_code = 0
         self.xfer_timeouts = 0
         self.intended_receiver: int = NIL_THREAD
         self.virtual_actual_sender: int = NIL_THREAD
-        """One register: before an IPC whom to send for, after it who really sent."""
+        """One register: before an IPC the virtual sender, after it the actual sender."""
         self.page: memoryview | None = None
-        """The environment page: whether it may be preempted, and who is to hear how it died."""
+        """The environment page: whether it may be preempted, and the thread to tell of its end."""
         self.thread_words = [0] * _THREAD_WORDS
         self.word_size_mask = WORD_MASK
 
@@ -101,7 +101,7 @@ class _Place(threading.local):
 
 
 class _Engine:
-    """How a thread of execution that has no registers yet gets them."""
+    """The way in which a thread of execution without registers gets them."""
 
     attach: Callable[[], Registers] | None = None
 

@@ -1,9 +1,9 @@
-"""String items: bytes a message carries, and the buffers that receive them.
+"""String items: bytes that a message carries, and the buffers that receive them.
 
-A string is described by words. Bits 2..1 of the first are the cache hint, bits 8..4 how many substrings there are
-minus one (j), bit 9 (c) says that another descriptor of the same string follows, bits 63..10 are the length of
+A string is described by words. Bits 2..1 of the first are the cache hint, bits 8..4 the number of substrings
+minus one (j), bit 9 (c) means that another descriptor of the same string follows, bits 63..10 are the length of
 *each* substring; then come j+1 addresses. A string of several descriptors is *compound*: its parts may be of
-different lengths. Bit 0 of its first word, C, says that another string follows it.
+different lengths. Bit 0 of its first word, C, means that another string follows it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -81,7 +81,7 @@ def _j(head: int) -> int:
 
 
 def _descriptors(run: Sequence[int], at: int) -> Iterator[int]:
-    """Yield where in *run* each descriptor of the string at *at* begins. Raises ValueError at a malformed one."""
+    """Yield the place in *run* of each descriptor of the string at *at*. Raises ValueError at a malformed one."""
     compound = True
     while compound:
         if at >= len(run):
@@ -96,13 +96,13 @@ def _descriptors(run: Sequence[int], at: int) -> Iterator[int]:
 
 
 def string_end(run: Sequence[int], at: int) -> int:
-    """Return where the string at word *at* of *run* ends. Raises ValueError as `decode` does."""
+    """Return the end of the string at word *at* of *run*. Raises ValueError as `decode` does."""
     last = list(_descriptors(run, at))[-1]
     return last + 2 + _j(run[last])
 
 
 def simple(s: StringItem) -> StringItem:
-    """Return the first substring of *s* as a string of its own. Raises ValueError when *s* is no string."""
+    """Return the first substring of *s* as a string of its own. Raises ValueError when *s* is not a string."""
     string_end(s.words, 0)
     return StringItem.of((s.words[0] & ~(_J_MASK << _J_AT | _COMPOUND), s.words[1]))
 
@@ -118,7 +118,7 @@ def CompoundString(s: StringItem) -> bool:
 
 
 def Substrings(s: StringItem) -> int:
-    """Return how many substrings the first descriptor of *s* has."""
+    """Return the number of substrings of the first descriptor of *s*."""
     return _j(s.words[0]) + 1
 
 
@@ -130,7 +130,7 @@ def Substring(s: StringItem, n: int) -> int:
 def AddSubstringTo(dest: StringItem, substring: StringItem) -> StringItem:
     """Return *dest* with the descriptors of *substring* behind its own: assign it, items do not change.
 
-    Raises ValueError when one of them is no string.
+    Raises ValueError when one of them is not a string.
     """
     last = list(_descriptors(dest.words, 0))[-1]
     head, end = dest.words[last] | _COMPOUND, string_end(substring.words, 0)
@@ -138,7 +138,7 @@ def AddSubstringTo(dest: StringItem, substring: StringItem) -> StringItem:
 
 
 def AddSubstringAddressTo(dest: StringItem, address: int) -> StringItem:
-    """Return *dest* with a further substring, as long as the others of its last descriptor: assign it.
+    """Return *dest* with one more substring, as long as the others of its last descriptor: assign it.
 
     Raises ValueError when that descriptor has 32 already.
     """
@@ -151,7 +151,7 @@ def AddSubstringAddressTo(dest: StringItem, address: int) -> StringItem:
 
 
 def CacheAlloctionHint(s: StringItem) -> CacheAllocationHint:
-    """Return the cache hint of *s*. The name is spelt so in X.2's headers, and kept."""
+    """Return the cache hint of *s*. X.2's headers spell the name so, and it is kept."""
     return CacheAllocationHint(s.words[0] & _HINT)
 
 
@@ -159,7 +159,7 @@ def AddCacheAllocationHint(dest: StringItem, h: CacheAllocationHint) -> StringIt
     """Return *dest* with hint *h* in place of its own.
 
     The headers of L4Ka::Pistachio have the hints of x86 as 1, 2, 3, not shifted to their place, and so add
-    other hints than asked for; and one hint added to another makes a third there.
+    other hints than asked for; and there one hint added to another makes a third.
     """
     return StringItem.of((dest.words[0] & ~_HINT | h & _HINT, *dest.words[1:]))
 
@@ -180,9 +180,9 @@ def IsCacheAllocationHintNotEqual(left: CacheAllocationHint, right: CacheAllocat
 
 
 def decode_strings(run: Sequence[int]) -> Iterator[StringItem]:
-    """Yield the strings of a chain: *run* begins with one, and C says whether another follows.
+    """Yield the strings of a chain: *run* begins with one, and C tells whether another follows.
 
-    Such a chain is what buffer registers hold. Raises ValueError as `decode` does, also at an item of another type.
+    Buffer registers hold such a chain. Raises ValueError as `decode` does, also at an item of another type.
     """
     at, more = 0, True
     while more:

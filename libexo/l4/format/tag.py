@@ -1,4 +1,4 @@
-"""The message tag, MR0: how long a message is, what it is about, and how its IPC went.
+"""The message tag, MR0: a message's length and label, and the outcome of its IPC.
 
 bits 5..0 u (untyped words), 11..6 t (typed words), 12 p (propagated), 13 r (redirected), 14 X (crossed
 processors), 15 E (error), 63..16 label. The sender sets p; the kernel rewrites r, X and E.
@@ -43,16 +43,16 @@ _LOW = (1 << _LABEL_AT) - 1
 
 
 class MsgTag(int):
-    """A tag: `MsgTag()` is the calling thread's MR0 (X.2's function), `MsgTag(word)` the tag *word* is.
+    """A tag: `MsgTag()` is the calling thread's MR0 (X.2's function), `MsgTag(word)` the tag in *word*.
 
-    Any word is a tag; whether its counts fit in a message is `fits`. ``tag + label`` is MsgTagAddLabel, as in
+    Any word is a tag; `fits` tells whether its counts fit in a message. ``tag + label`` is MsgTagAddLabel, as in
     the C++ interface.
     """
 
     __slots__ = ()
 
     def __new__(cls, raw: int | None = None) -> Self:
-        """Read MR0, or take word *raw*. Raises ValueError when that is no word."""
+        """Read MR0, or take word *raw*. Raises ValueError when that is not a word."""
         return super().__new__(cls, StoreMR(0) if raw is None else word(raw, "tag"))
 
     @classmethod
@@ -79,7 +79,7 @@ class MsgTag(int):
 
     @property
     def fits(self) -> bool:
-        """Whether u + t words are in the message registers at all."""
+        """Whether u + t words fit into the message registers."""
         return self.u + self.t <= MAX_WORDS
 
     @property
@@ -104,7 +104,7 @@ class MsgTag(int):
 
     @property
     def label(self) -> int:
-        """What the message is about: 48 bits, the partners' own affair."""
+        """The label: 48 bits, whose meaning is the partners' own."""
         return self >> _LABEL_AT
 
     def __add__(self, label: int) -> "MsgTag":
@@ -136,12 +136,12 @@ def Label(t: MsgTag) -> int:
 
 
 def UntypedWords(t: MsgTag) -> int:
-    """Return how many untyped words a message of tag *t* has."""
+    """Return the number of untyped words of a message of tag *t*."""
     return t.u
 
 
 def TypedWords(t: MsgTag) -> int:
-    """Return how many typed words a message of tag *t* has."""
+    """Return the number of typed words of a message of tag *t*."""
     return t.t
 
 
@@ -189,7 +189,7 @@ def IpcFailed(t: MsgTag) -> bool:
 
 
 def IpcPropagated(t: MsgTag) -> bool:
-    """Say whether the message was sent for another thread: ActualSender is who sent it."""
+    """Say whether the message was sent for another thread; ActualSender sent it."""
     return t.p
 
 

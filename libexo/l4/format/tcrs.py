@@ -1,6 +1,6 @@
-"""Thread control registers: what a thread knows about itself, and tells the kernel.
+"""Thread control registers: a thread's knowledge of itself, and its requests to the kernel.
 
-Every function acts on the calling thread's own registers; another thread's are read and set by ExchangeRegisters.
+Every function acts on the calling thread's own registers; ExchangeRegisters reads and sets another thread's.
 """
 
 from kernel.abi.ids import ThreadId
@@ -41,9 +41,9 @@ __all__ = [
 SIGNAL_PREEMPTION = 1 << 5
 """Preempt flag s: tell of preemptions."""
 DELAY_PREEMPTION = 1 << 6
-"""Preempt flag d: put them off."""
+"""Preempt flag d: delay them."""
 PREEMPTION_PENDING = 1 << 7
-"""Preempt flag I: one was put off."""
+"""Preempt flag I: one was delayed."""
 
 _COP_FLAGS = 8
 
@@ -54,7 +54,7 @@ def MyGlobalId() -> ThreadId:
 
 
 def MyLocalId() -> ThreadId:
-    """Return the caller's local id: where its UTCB is."""
+    """Return the caller's local id: the address of its UTCB."""
     return ThreadId(current().my_local_id)
 
 
@@ -64,7 +64,7 @@ def Myself() -> ThreadId:
 
 
 def ProcessorNo() -> int:
-    """Return the number of the processor whose plan the caller is under; 0 where it is under none."""
+    """Return the number of the processor whose plan the caller is under; 0: none."""
     return current().processor_no()
 
 
@@ -94,9 +94,9 @@ def ExceptionHandler() -> ThreadId:
 
 
 def Set_ExceptionHandler(NewHandler: int) -> None:
-    """Have exceptions of the caller told to thread *NewHandler*, and to it, too, how its environment ends.
+    """Have thread *NewHandler* told of the caller's exceptions, and of the end of its environment.
 
-    Of several threads of an environment, who said so last decides about the environment's end.
+    Of several threads of an environment, the last one to call this decides about the environment's end.
     """
     registers = current()
     registers.exception_handler = word(NewHandler)
@@ -120,17 +120,17 @@ def Set_XferTimeouts(NewValue: int) -> None:
 
 
 def IntendedReceiver() -> ThreadId:
-    """Return for whom the last message received was meant, when it was redirected."""
+    """Return the thread for which the last message received was meant, when it was redirected."""
     return ThreadId(current().intended_receiver)
 
 
 def ActualSender() -> ThreadId:
-    """Return who sent the last message received, when it was propagated."""
+    """Return the thread that sent the last message received, when it was propagated."""
     return ThreadId(current().virtual_actual_sender)
 
 
 def Set_VirtualSender(t: int) -> None:
-    """Set for whom the next message is sent, when its tag has p."""
+    """Set the thread for which the next message is sent, when its tag has p."""
     current().virtual_actual_sender = word(t, "thread id")
 
 
@@ -145,7 +145,7 @@ def Reset_WordSizeMask() -> None:
 
 
 def ThreadWord(n: int) -> int:
-    """Return thread word *n* (0 or 1), which libraries use as they like."""
+    """Return thread word *n* (0 or 1), whose use is up to libraries."""
     return current().thread_words[within(n, 0, len(current().thread_words) - 1, "thread word")]
 
 
@@ -155,19 +155,19 @@ def Set_ThreadWord(n: int, w: int) -> None:
 
 
 def Set_CopFlag(n: int) -> None:
-    """Say that the thread uses coprocessor *n* (0..7)."""
+    """Note that the thread uses coprocessor *n* (0..7)."""
     current().cop_flags |= 1 << within(n, 0, _COP_FLAGS - 1, "coprocessor")
 
 
 def Clr_CopFlag(n: int) -> None:
-    """Say that the thread uses coprocessor *n* (0..7) no longer."""
+    """Note that the thread uses coprocessor *n* (0..7) no longer."""
     current().cop_flags &= ~(1 << within(n, 0, _COP_FLAGS - 1, "coprocessor"))
 
 
 def EnablePreemptionFaultException() -> bool:
     """Ask to be told of preemptions: set flag s. Returns whether it was set.
 
-    The headers of L4Ka::Pistachio for ia32 have this and its opposite the wrong way round; the manual is followed.
+    The headers of L4Ka::Pistachio for ia32 swap this and its opposite; the manual is followed.
     """
     return _raise(SIGNAL_PREEMPTION)
 
@@ -180,7 +180,7 @@ def DisablePreemptionFaultException() -> bool:
 def EnablePreemption() -> bool:
     """Allow preemption at once: clear the delay flag d. Returns whether it was set.
 
-    The headers of L4Ka::Pistachio for amd64 have this and its opposite the wrong way round.
+    The headers of L4Ka::Pistachio for amd64 swap this and its opposite.
     """
     return _drop(DELAY_PREEMPTION)
 
@@ -193,7 +193,7 @@ def DisablePreemption() -> bool:
 def PreemptionPending() -> bool:
     """Say whether a preemption was delayed, and forget it: reads and clears flag I.
 
-    Who finds that one was should give up the processor (`ThreadSwitch`) as soon as it can.
+    If one was, the caller should give up the processor (`ThreadSwitch`) as soon as it can.
     """
     registers = current()
     if registers.page is not None and registers.page[Page.OVERDUE]:
@@ -207,7 +207,7 @@ def _raise(flag: int) -> bool:
     registers = current()
     was = bool(registers.preempt_flags & flag)
     if registers.page is not None and not registers.preempt_flags:
-        registers.preemptions = registers.page[Page.PREEMPTIONS]  # of those before nobody asked to be told
+        registers.preemptions = registers.page[Page.PREEMPTIONS]  # it asked to be told from now on only
     registers.preempt_flags |= flag
     _show(registers)
     return was
@@ -223,6 +223,6 @@ def _drop(flag: int) -> bool:
 
 
 def _show(registers: Registers) -> None:
-    """Let the kernel see flag d. Of several threads of an environment, who said so last decides."""
+    """Show flag d to the kernel. Of several threads of an environment, the last one to call this decides."""
     if registers.page is not None:
         registers.page[Page.CRITICAL] = bool(registers.preempt_flags & DELAY_PREEMPTION)

@@ -1,7 +1,7 @@
 """Thread ids, by the names of X.2.
 
 An id is a plain int. Global: thread number in bits 63..32, version in bits 31..0. Local: the address of a UTCB,
-which is a multiple of 64, so an id with its low six bits zero *is* local, and no version may end so.
+which is a multiple of 64, so an id whose low six bits are zero *is* local, and no version may end so.
 """
 
 from kernel.abi.ids import (
@@ -41,8 +41,8 @@ _HALF = (1 << 32) - 1
 def GlobalId(threadno: int, version: int) -> ThreadId:
     """Return the global id of thread *threadno* in *version*.
 
-    Raises ValueError when one does not fit in 32 bits, or the version's low six bits are zero: such an id could
-    not be told from a local one.
+    Raises ValueError when one does not fit in 32 bits, or the version's low six bits are zero: such an id would
+    look like a local one.
     """
     number = within(threadno, 0, _HALF, "thread number")
     version = within(version, 0, _HALF, "version")
@@ -63,7 +63,7 @@ def ThreadNo(t: int) -> int:
 
 
 def IsThreadEqual(left: int, right: int) -> bool:
-    """Say whether two ids are the same. The global and the local id of one thread are not: see SameThreads."""
+    """Say whether two ids are equal. The global and the local id of one thread are not: see SameThreads."""
     return left == right
 
 
@@ -83,5 +83,5 @@ def IsLocalId(t: int) -> bool:
 
 
 def IsGlobalId(t: int) -> bool:
-    """Say whether *t* is no local id: anythread counts as global."""
+    """Say whether *t* is not a local id: anythread counts as global."""
     return not IsLocalId(t)

@@ -1,13 +1,13 @@
-"""Times: how long an IPC or a slice may last, in 16 bits, and the clock they are measured by.
+"""Times: durations of an IPC or a slice, in 16 bits, and the clock that measures them.
 
-*Period* (bit 15 clear): m in bits 9..0, e in bits 14..10; m * 2**e microseconds from when the waiting begins.
+*Period* (bit 15 clear): m in bits 9..0, e in bits 14..10; m * 2**e microseconds from the beginning of the wait.
 The raw value 0 is *Never*, so a period of no length needs another code: *ZeroTime* is m 0, e 1.
 
 *Point* (bit 15 set): m in bits 9..0, c in bit 10, e in bits 14..11. It names a moment of the system clock by its
 low bits. Cut time into blocks of 2**(e+10) microseconds: c is the parity of the block the point lies in and m
-its place there in steps of 2**e. Two neighbouring blocks differ in parity, so a reader who knows the time
-knows the block: the present one if its parity is c, else the next. A point is never set further ahead than
-1023 steps; one that seems to be further away is one that has passed. The decoding is mung's, since
+its place there in steps of 2**e. Two neighbouring blocks differ in parity, so a reader that knows the time
+knows the block: the present one if its parity is c, otherwise the next. A point is never set further ahead than
+1023 steps; one that seems to be further away has passed. The decoding is mung's, as
 L4Ka::Pistachio has none.
 
 Clock values and lengths are plain ints, in microseconds.
@@ -79,7 +79,7 @@ class Time(int):
         return None if self == Never else self.m << self.e
 
     def __repr__(self) -> str:
-        """Show what it means."""
+        """Show its meaning."""
         if self.is_point:
             return f"<Time point m={self.m} c={self.c} e={self.e}>"
         return "<Time never>" if self == Never else f"<Time {self.period} us>"
@@ -116,9 +116,9 @@ def TimePoint(at: int, now: int) -> Time:
 
 
 def expires(time: int, now: int) -> int | None:
-    """Return when *time* is over on the clock, which reads *now*: never before *now*; None is never.
+    """Return when *time* is over on the clock, which reads *now*: never before *now*; None: never.
 
-    A period is taken to begin now. A point that has passed is over now.
+    A period begins now. A point that has passed is over now.
     """
     time = Time(time)
     if time.is_point:

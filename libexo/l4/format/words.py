@@ -1,7 +1,7 @@
-"""Machine words: what every X.2 format is made of.
+"""Machine words, the stuff of every X.2 format.
 
 A word is a plain int of 64 bits. The formats that are one word (tag, fpage, acceptor, time) are subclasses of
-int, so that a program can treat them as the word they are; where words are stored they are made plain again.
+int, so that a program can treat them as words; where words are stored they are made plain again.
 """
 
 from array import array
@@ -24,12 +24,12 @@ def word(value: int, what: str = "word") -> int:
 
 
 def words(values: Iterable[int], what: str = "word") -> list[int]:
-    """Return *values* as plain ints. Raises ValueError when one is no word."""
+    """Return *values* as plain ints. Raises ValueError when one is not a word."""
     several = list(values)
     try:
         return array("Q", several).tolist()
     except OverflowError:
-        return [word(value, what) for value in several]  # which says what is wrong with which
+        return [word(value, what) for value in several]  # names the wrong one
 
 
 def within(value: int, low: int, high: int, what: str) -> int:

@@ -1,13 +1,13 @@
-"""What is at which address: the table of an address space, and accesses that go by address.
+"""The table of an address space, and accesses by address.
 
 *Theory of operation.* The host's MMU maps an extent wherever it likes, and Python programs use views, not
 addresses. X.2 speaks of addresses: fpages, send bases, faults, strings. So libexo keeps, for each environment, a
-table from addresses to extents (`libexo.l4.space.regions`), shared by its threads. Accesses that go by address
-(`view`, `load`, `store`, and the strings of messages) look there, and where nothing is, or a right is missing,
-they raise a page fault: a message to the thread's pager, after whose answer they try again. What may be done to
-the memory is not decided here: an entry stands for a capability, whose rights the kernel and the MMU enforce.
+table from addresses to extents (`libexo.l4.space.regions`), shared by its threads. Accesses by address
+(`view`, `load`, `store`, and the strings of messages) look there. Where nothing is mapped, or a right is missing,
+they raise a page fault: a message to the thread's pager, after whose answer they try again. The permissions of
+the memory are not decided here: an entry stands for a capability, whose rights the kernel and the MMU enforce.
 
-Over-mapping and cutting take away just the addresses they name; the capability goes with the last of them.
+Mapping over an extent, or cutting it, removes just the named addresses; the capability goes with the last of them.
 Reserved, so that nothing is ever mapped there, are the UTCB and KIP areas of the space, as the kernel knows
 them, and the addresses of buffers (`libexo.l4.space.buffers`); other ranges are reserved by `reserve`.
 """
@@ -31,7 +31,7 @@ Fault = Callable[[int, int], None]
 """Handles a page fault: the address, and the access (rights of an fpage). It returns when trying again may help."""
 
 GONE = (Refusal.BAD_HANDLE, Refusal.STALE_HANDLE)
-"""What a trap on a capability is refused with that was taken away, or has moved."""
+"""Refusals of a trap on a capability that was taken away, or has moved."""
 
 
 class UnlessGone:
@@ -44,14 +44,14 @@ class UnlessGone:
 
 
 class Addresses:
-    """What is at which address in one environment."""
+    """The addresses of one environment, and what each shows."""
 
     def __init__(self, environment: "Environment") -> None:
         """Be the addresses of *environment*: nothing is mapped."""
         self.fault: Fault = no_pager
-        """What handles page faults."""
+        """The handler of page faults."""
         self.attend: Callable[[], None] = lambda: environment.thread.core.pump_gate(surely=True)
-        """Takes in what the kernel has to say: that a mapping was taken away, so that we do not touch it."""
+        """Takes in the kernel's upcalls: a mapping that was taken away is not touched then."""
         self._environment = environment
         self._regions = Regions()
         self._buffers = Buffers()
@@ -63,21 +63,21 @@ class Addresses:
         """Never held during a trap: on the simulated machine, others run meanwhile."""
 
     def listen(self) -> None:
-        """Have the kernel's word that an extent was taken away carried out here."""
+        """Register for the kernel's upcall that an extent was taken away."""
         self._environment.on(Label.REVOKED, self._revoked)
 
     def __iter__(self) -> Iterator[Region]:
-        """Go through what is mapped, in order of the addresses."""
+        """Yield the mapped regions, in order of their addresses."""
         with self._lock:
             return iter(list(self._regions))
 
     # ----------------------------------------------------------------------------------------------- the table
 
     def map(self, address: int, handle: int, size: int, rights: int) -> None:
-        """Map the extent *handle*, of *size* bytes, at *address*, in place of what was there.
+        """Map the extent *handle*, of *size* bytes, at *address*, over what was there.
 
-        *rights* are those of the capability. Raises ValueError for a range that is no run of pages, or reserved,
-        and for an extent that is mapped already: map a derived capability, if it is to be at two addresses.
+        *rights* are those of the capability. Raises ValueError for a range that is not whole pages, or is reserved,
+        and for an extent that is mapped already: map a derived capability to have it at two addresses.
         """
         check_range(address, size)
         if self._is_reserved(Span(address, address + size)):
@@ -89,7 +89,7 @@ class Addresses:
         self._enter(address, Holding(handle, size, rights))
 
     def reserve(self, address: int, size: int) -> None:
-        """Keep a range free for good. What is mapped there is given up. Raises ValueError."""
+        """Keep a range free permanently. Mappings there are given up. Raises ValueError."""
         check_range(address, size)
         self._reserved.append(Span(address, address + size))
         self._cut(Span(address, address + size))
@@ -97,21 +97,21 @@ class Addresses:
     def buffer(self, buffer: Buffer) -> int:
         """Return an address for *buffer*, to be named in string items. Raises ValueError if it is not one run.
 
-        A memoryview keeps its address while somebody refers to it; bytes and bytearray until `forget`.
+        A memoryview keeps its address while a reference to it exists; bytes and bytearray until `forget`.
         """
         return self._buffers.put(buffer)
 
     def forget(self, address: int) -> None:
-        """Give the address of a buffer up. Raises BadAddress when none begins there."""
+        """Give up the address of a buffer. Raises BadAddress when none begins there."""
         self._buffers.forget(address)
 
     def _is_reserved(self, wanted: Span) -> bool:
         return any(wanted.first < kept.end and kept.first < wanted.end for kept in self._reserved)
 
     def _enter(self, address: int, holding: Holding) -> bool:
-        """Show *holding* at *address*; say whether that was the end of others."""
+        """Show *holding* at *address*; return whether other holdings disappeared by that."""
         if not holding.rights & Readable:
-            holding.rights &= ~FullyAccessible  # what cannot be read cannot be mapped by the host
+            holding.rights &= ~FullyAccessible  # the host maps nothing that cannot be read
         with self._lock:
             gone = self._regions.enter(address, holding)
             self._changes += 1
@@ -130,7 +130,7 @@ class Addresses:
             self._changes += 1
 
     def _give_up(self, gone: Iterable[Holding]) -> None:
-        """Drop the capabilities of what is shown nowhere any more. Whoever has a view of it keeps that."""
+        """Drop the capabilities of holdings that no address shows. An existing view keeps the memory."""
         environment = self._environment
         for holding in gone:
             holding.view = None
@@ -139,7 +139,7 @@ class Addresses:
                 environment.sys.drop(holding.handle)
 
     def _revoked(self, upcall: Upcall) -> None:
-        """An extent was taken away by who gave it: where it was, accesses fault from now on."""
+        """Remove an extent that its giver took away: accesses to its addresses fault from now on."""
         handle = upcall.words[0]
         self._environment.views.forget(handle)
         for holding in [holding for holding in holdings(list(self)) if holding.handle == handle]:
@@ -152,7 +152,7 @@ class Addresses:
     ) -> Iterator[memoryview]:
         """Yield the *size* bytes from *address* on in runs, faulting where nothing is mapped for *access*.
 
-        Each run is to be used before the next is asked for: a fault may unmap it. *access* is rights of an
+        Use each run before the next is asked for: a fault may unmap it. *access* is rights of an
         fpage; *fault* is called in place of the space's own. Raises BadAddress.
         """
         end = address + size
@@ -179,7 +179,7 @@ class Addresses:
         return b"".join([bytes(piece) for piece in self.pieces(address, size, Readable)])
 
     def store(self, address: int, data: Buffer) -> None:
-        """Write *data* from *address* on. Raises BadAddress; then what came before is written."""
+        """Write *data* from *address* on. Raises BadAddress; then the part before the fault is written."""
         rest = memoryview(data).cast("B")
         for piece in self.pieces(address, len(rest), Writable):
             piece[:] = rest[: len(piece)]
@@ -214,5 +214,5 @@ class Addresses:
 
 
 def no_pager(address: int, access: int) -> None:
-    """Handle a page fault where there is no pager: raise BadAddress."""
+    """Handle a page fault without a pager: raise BadAddress."""
     raise BadAddress(f"nothing is mapped at {address:#x} for access {access:#o}, and there is no pager")

@@ -1,11 +1,11 @@
 """Addresses for Python's own memory, so that string items can name it.
 
 A buffer (bytes, bytearray, memoryview) is at an address in the upper half of the address space, which
-is kept free for them. It is always present, so it never faults, and it is no extent, so it can never be mapped to
+is kept free for them. It is always present, so it never faults. It is not an extent, so it can never be mapped to
 others. An address is never given out twice: one that was forgotten names nothing.
 
-A memoryview is forgotten when the last reference to it goes: who puts one keeps it as long as it is to be found.
-Python cannot tell when bytes and bytearrays go, so they are kept, and stay until `Buffers.forget`.
+A memoryview is forgotten when the last reference to it goes: keep one as long as it must be found.
+Python cannot tell when bytes and bytearrays go, so they stay until `Buffers.forget`.
 """
 
 import weakref
@@ -22,11 +22,11 @@ Buffer = bytes | bytearray | memoryview
 BUFFERS = END >> 1
 """The first address of a buffer; no extent is mapped from here on."""
 _LINE = 64
-"""Buffers begin on a multiple, with one at least between any two: who runs over the end of one meets none."""
+"""Buffers begin at multiples, with at least one between any two: a run past the end of one meets no other."""
 
 
 class BadAddress(ExoError):
-    """An access that no page fault can make good."""
+    """An access that no page fault can mend."""
 
 
 class _Entry(NamedTuple):
@@ -44,12 +44,12 @@ class Buffers:
         self._bases: list[int] = []
         self._entries: dict[int, _Entry] = {}
         self._known: dict[int, int] = {}
-        """Where a buffer is, by its `id`."""
+        """Addresses of buffers, by `id`."""
         self._gone: deque[int] = deque()
-        """Where buffers were that have gone since the last look; filled by the collector, at any moment."""
+        """Addresses of buffers that have gone since the last look; the collector adds to it at any moment."""
 
     def put(self, buffer: Buffer) -> int:
-        """Return the address of *buffer*, the same whenever asked. Raises ValueError.
+        """Return the address of *buffer*, the same at each call. Raises ValueError.
 
         It must be one run of bytes in memory, at least one.
         """
@@ -74,7 +74,7 @@ class Buffers:
         return weakref.ref(buffer, lambda _: gone.append(base))
 
     def forget(self, address: int) -> None:
-        """Give *address* up, as `put` returned it. Raises BadAddress if there is no buffer."""
+        """Give up *address*, which `put` returned. Raises BadAddress if there is no buffer."""
         self._sweep()
         if address not in self._entries:
             raise BadAddress(f"no buffer begins at {address:#x}")

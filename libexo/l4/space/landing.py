@@ -1,7 +1,7 @@
-"""Where a mapped fpage lands: the arithmetic of map and grant items.
+"""The landing of a mapped fpage: the arithmetic of map and grant items.
 
-The fpage that is sent and the window it is received in may differ in size. The send base then says which part of
-the larger one is meant: which part of a larger fpage is sent, or where in a larger window a smaller one lies.
+The sent fpage and the window that receives it may differ in size. The send base then selects a part of
+the larger one: the part of a larger fpage that is sent, or the place of a smaller one in a larger window.
 Source: L4 X.2 reference manual, rev. 7. Addresses and sizes are in bytes.
 """
 
@@ -23,22 +23,22 @@ class Span(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Which part of an fpage goes where."""
+    """A part of an fpage, and its place."""
 
     source: Span
-    """At the sender."""
+    """Addresses at the sender."""
     base: int
     """Its first address at the receiver."""
 
 
 def span(fpage: Fpage) -> Span:
-    """Return the addresses *fpage* covers: none, if it is nil, of ports, or malformed."""
+    """Return the addresses of *fpage*: none, if it is nil, of ports, or malformed."""
     first = Address(fpage)
     return Span(first, first + Size(fpage))
 
 
 def place(sent: Fpage, base: int, window: Fpage) -> Placement:
-    """Return what of *sent* goes where, by send base *base*, into *window*. Both cover something."""
+    """Return the part of *sent* that goes into *window* by send base *base*, and where. Both cover something."""
     source, target = span(sent), span(window)
     if source.size <= target.size:
         return Placement(source, target.first + _aligned(base, source.size, target.size))
@@ -47,5 +47,5 @@ def place(sent: Fpage, base: int, window: Fpage) -> Placement:
 
 
 def _aligned(base: int, smaller: int, larger: int) -> int:
-    """Where in the *larger* the *smaller* begins: both are powers of two."""
+    """Offset in the *larger* at which the *smaller* begins: both are powers of two."""
     return base & (larger - 1) & ~(smaller - 1)

@@ -1,6 +1,6 @@
-"""The table of an address space: which addresses show which extent.
+"""The table of an address space: the extents that its addresses show.
 
-Memory is held in extents, each by one capability, but addresses are given up piece by piece: what is mapped over
+Memory is held in extents, each by one capability, but addresses are given up piece by piece: a mapping over
 the middle of an extent leaves its two ends where they were. So a *region* shows a run of one *holding*'s bytes,
 and the holding is given up with its last region. Regions never overlap and never join.
 """
@@ -13,11 +13,11 @@ from kernel.abi.limits import FRAME_SIZE
 from libexo.l4.format.words import WORD_BITS
 
 END = 1 << WORD_BITS
-"""The first number that is no address."""
+"""The first number beyond all addresses."""
 
 
 class Holding:
-    """One extent, and what its holder knows about it. Not compared by value."""
+    """One extent, with its holder's knowledge of it. Not compared by value."""
 
     __slots__ = ("accessed", "given", "handle", "leaving", "rights", "shown", "size", "view")
 
@@ -27,15 +27,15 @@ class Holding:
         self.size = size
         self.rights = rights
         self.view: memoryview | None = None
-        """The mapping, once somebody looked."""
+        """The mapping, after the first access."""
         self.accessed = 0
-        """How it was accessed since the last look at its status, as rights of an fpage."""
+        """Accesses since the last look at its status, as rights of an fpage."""
         self.given = 0
-        """The rights under which others were given it since it was last taken back."""
+        """The rights others were given since it was last taken back."""
         self.leaving = False
         """It is in a message that grants it."""
         self.shown = 0
-        """How many of its bytes are at some address."""
+        """The number of its bytes that are at some address."""
 
     def __repr__(self) -> str:
         """Show the handle and the size."""
@@ -48,7 +48,7 @@ class Region(NamedTuple):
     base: int
     size: int
     offset: int
-    """In the holding."""
+    """Offset in the holding."""
     holding: Holding
 
     @property
@@ -62,7 +62,7 @@ class Region(NamedTuple):
         return self.size == self.holding.size
 
     def part(self, first: int, end: int) -> "Region":
-        """Return what of it lies from *first* up to *end*, both inside."""
+        """Return the part of it from *first* up to *end*, both inside."""
         return Region(first, end - first, self.offset + first - self.base, self.holding)
 
 
@@ -85,7 +85,7 @@ class Regions:
         return self._regions[index]
 
     def overlapping(self, first: int, end: int) -> list[Region]:
-        """Return the regions of which anything lies from *first* up to *end*, in order."""
+        """Return the regions of which any part is between *first* and *end*, in order."""
         return self._regions[self._slice(first, end)]
 
     def enter(self, base: int, holding: Holding) -> list[Holding]:
@@ -131,7 +131,7 @@ class Regions:
 
 
 def holdings(regions: list[Region]) -> list[Holding]:
-    """Return the holdings *regions* show, each once, in order."""
+    """Return the holdings that *regions* show, each once, in order."""
     return list(dict.fromkeys(region.holding for region in regions))
 
 

@@ -1,21 +1,21 @@
-"""The address space of an environment, as L4 X.2 sees one: what it maps to others, gets from them, and takes back.
+"""The address space of an environment, as in L4 X.2: mapping to others, mappings from them, taking back.
 
 *The unit of mapping is the extent*, as it was carved: the kernel passes an extent on whole or not at all. This
 is the one difference from X.2, where it is the page. An fpage that is mapped or granted sends the extents that
-lie wholly in it; at an extent that reaches out of it, or of which only part is still shown here, the message is
-cut (`Overflow`). A pager that gives out single pages carves single pages. In one's own table there is no such
+lie wholly in it. At an extent that extends beyond it, or of which only a part is still shown here, the message is
+cut (`Overflow`). A pager that gives out single pages carves single pages. One's own table has no such
 limit (`libexo.l4.space.addresses`).
 
-*Rights.* Each extent is passed on with the rights asked for and held. A mapping that can be written or executed
-can be read, as on most processors, so with these rights goes that to read. An extent of which no right would be
+*Rights.* Each extent is passed on with the rights that are asked for and held. A mapping that can be written or
+executed can be read, as on most processors, so the right to read goes with those. An extent with no right
 left, or that its holder may not pass on, is a hole: nothing is sent for it.
 
-*Taking back.* A share cannot be made smaller in place. Unmap takes away what carries a right to be revoked, whole,
-and whoever still has other rights to it faults and asks its pager again: it never takes less than was asked. How
-others accessed memory is known to their MMU only, so its status counts each right they were given since it was
+*Taking back.* A share cannot be made smaller in place. Unmap takes away, whole, each mapping that carries a right
+to be revoked; a holder with other rights to it faults and asks its pager again. It never takes less than asked.
+Only the other MMUs know the accesses of others, so the status counts each right given to others since memory was
 last taken from them as used: an fpage that comes back clean is clean.
 
-*Never mapped*, in either direction, are the ranges that are reserved (the KIP and UTCB areas) and the buffers.
+*Never mapped*, in either direction, are the reserved ranges (the KIP and UTCB areas) and the buffers.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -44,12 +44,12 @@ _KEPT = "l4_space"
 
 
 class AddressSpace(Addresses):
-    """One environment's memory, as others may share in it."""
+    """One environment's memory, as it shares it with others."""
 
     # ------------------------------------------------------------------------------------------ map and grant
 
     def outgoing(self, item: MapItem | GrantItem) -> tuple[tuple[int, int, int, int], ...]:
-        """Return what *item* sends: of each extent, offset from the fpage's base, size, handle, and rights to give.
+        """Return the extents that *item* sends: offset from the fpage's base, size, handle, and rights to give.
 
         Raises Overflow where the item covers part of an extent, or more extents than can be on offer at a time.
         """
@@ -81,11 +81,11 @@ class AddressSpace(Addresses):
         *,
         local: bool = False,
     ) -> None:
-        """Map what *item* brings into *window*: of each extent, offset from the fpage's base, size, and the offer.
+        """Map the *extents* of *item* into *window*: of each, offset from the fpage's base, size, and the offer.
 
         Each that lies in the part the send base selects is accepted and mapped over what was there; the rest is
         left. *local*: the sender is of this environment; what it maps onto itself stays as it is. Raises
-        ValueError, and maps nothing, when *extents* is none a sender may send; Overflow at the first extent that
+        ValueError, and maps nothing, when a sender may not send *extents*; Overflow at the first extent that
         is not wholly in the selected part or cannot be accepted; those before it stay mapped.
         """
         sent = item.snd_fpage
@@ -107,15 +107,15 @@ class AddressSpace(Addresses):
             self._take(target, accept, offer, Rights(sent))
 
     def granted(self, item: GrantItem) -> None:
-        """Give up what *item* granted, once it was taken, and what the fpage covers beyond what was taken.
+        """Give up what *item* granted, once accepted, and what the fpage covers besides.
 
-        What has come there meanwhile stays: a grant may be to an address of the same space.
+        Mappings that arrived there meanwhile stay: a grant may be to an address of the same space.
         """
         for region in self._leaving(item):
             self._cut(Span(region.base, region.end))
 
     def kept(self, item: GrantItem) -> None:
-        """Keep what *item* was to grant, when its message was cut or not sent; what was taken before is gone."""
+        """Keep what *item* was to grant, when its message was cut or not sent; what was accepted before is gone."""
         for region in self._leaving(item):
             try:
                 self._environment.sys.inspect(region.holding.handle)
@@ -125,7 +125,7 @@ class AddressSpace(Addresses):
                 self._cut(Span(region.base, region.end))
 
     def _leaving(self, item: GrantItem) -> list[Region]:
-        """Return the regions that *item* was to grant, each as far as it covers it; they no longer are to leave."""
+        """Return the regions that *item* was to grant, each as far as it covers it; they are no longer leaving."""
         first, end = span(item.snd_fpage)
         with self._lock:
             regions = [r for r in self._regions.overlapping(first, end) if r.holding.leaving]
@@ -142,9 +142,9 @@ class AddressSpace(Addresses):
         holding = Holding(accepted.handle, target.size, accepted.rights)
         if (accepted.kind, accepted.count * FRAME_SIZE) != (Kind.EXTENT, target.size):
             self._give_up([holding])
-            raise Overflow(f"what was offered is no extent of {target.size:#x} bytes")
+            raise Overflow(f"the offer is not of an extent of {target.size:#x} bytes")
         if self._enter(target.first, holding):
-            with UnlessGone():  # it may have come from what it was mapped over, and have gone with that
+            with UnlessGone():  # it may derive from what it was mapped over, and be gone
                 self._environment.sys.inspect(holding.handle)
                 return
             self._remove(holding)
@@ -152,10 +152,10 @@ class AddressSpace(Addresses):
     # ---------------------------------------------------------------------------------------------------- unmap
 
     def unmap(self, fpages: Iterable[Fpage], *, flush: bool = False) -> list[Fpage]:
-        """Take the rights of each fpage back from who got its memory from here; with *flush*, also from here.
+        """Take the rights of each fpage back from all that got its memory from here; with *flush*, also from here.
 
-        Returns the fpages with how their memory was accessed, as far as known, in place of the rights; that is
-        forgotten then. All rights unmap, some take away what carries one of them (of one's own, just the
+        Returns the fpages with the known accesses to their memory in place of the rights; those are
+        forgotten then. All rights unmap, some take away mappings that carry one of them (of one's own, just the
         rights), none only ask. An extent that is partly in an fpage is taken from others whole.
         """
         self.attend()
@@ -164,7 +164,7 @@ class AddressSpace(Addresses):
     def _unmap(self, fpage: Fpage, *, flush: bool) -> Fpage:
         covered, rights, status = span(fpage), Rights(fpage), NoAccess
         if rights & Readable:
-            rights = FullyAccessible  # no right is left without that to read
+            rights = FullyAccessible  # without the right to read, no right is left
         with self._lock:
             regions = self._regions.overlapping(*covered)
         goes = flush and rights == FullyAccessible
@@ -187,7 +187,7 @@ class AddressSpace(Addresses):
         return NoAccess
 
     def _take_back(self, holding: Holding) -> None:
-        """Take *holding* from everybody who got it from here; who gave it up may have it mapped even so."""
+        """Take *holding* from all that got it from here; one that gave it up may still have it mapped."""
         environment = self._environment
         holding.given = NoAccess
         with UnlessGone():
@@ -196,8 +196,8 @@ class AddressSpace(Addresses):
 
 
 def space_of(environment: "Environment") -> AddressSpace:
-    """Return the address space of *environment*, made when first asked for, the same for all its threads."""
-    # It is kept with the environment, which does not know this layer, so that the two go together.
+    """Return the address space of *environment*, made at the first call, the same for all its threads."""
+    # It is kept in the environment, which does not know this layer, so that the two go together.
     kept = vars(environment)
     space = kept.get(_KEPT)
     if space is None:
@@ -210,7 +210,7 @@ def space_of(environment: "Environment") -> AddressSpace:
 
 
 def _passed(asked: int, held: int) -> int:
-    """Return the rights of a capability that is passed on: none but those *held*, of which some must be *asked*."""
+    """Return the rights of a capability that is passed on: only those *held*, some of which must be *asked*."""
     if not held & _TRANSFER:
         return NoAccess
     given = asked & held & FullyAccessible
@@ -235,9 +235,7 @@ def _check_extents(extents: Sequence[tuple[int, int, int]], size: int) -> None:
             or offset < end
             or offset + length > size
         ):
-            raise ValueError(
-                f"an extent of {length:#x} bytes at offset {offset:#x} of {size:#x}: none can be there"
-            )
+            raise ValueError(f"an extent of {length:#x} bytes cannot be at offset {offset:#x} of {size:#x}")
         end = offset + length
 
 

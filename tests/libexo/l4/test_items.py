@@ -145,7 +145,7 @@ def test_an_unknown_type_is_refused(several: list[l4.Item], raw: int) -> None:
     found, error = outcome(run)
 
     assert found == several
-    assert re.match(f"word {len(run) - 1}: .* has item type 111, which is none", error)
+    assert re.match(f"word {len(run) - 1}: .* has item type 111, which X.2 has not", error)
 
 
 @given(st.lists(words, max_size=63))
