@@ -1,6 +1,6 @@
 """`exo bench bulk`: what it costs to pass bytes one way, 64 B to 1 GiB, by mapping them and by copying them.
 
-Whoever copies sends the same piece of memory again and again, which stays in the cache, and forgets it at the
+A copying sender sends the same piece of memory again and again, which stays in the cache, and forgets it at the
 other end: what is measured is the way alone. What is mapped was really written, all of it, before. Every way ends
 with an answer. Mapping is measured twice: read at both ends there, and read in every page.
 """
@@ -73,7 +73,7 @@ def measures(
 
 
 def start(system: System, transport: str, prefix: str = "") -> tuple[int, Worker]:
-    """Start who takes bytes, and who passes them by calls over *transport*; their names begin with *prefix*.
+    """Start the receiver of bytes, and the sender, by calls over *transport*; their names begin with *prefix*.
 
     Return the process id of the one, and the other.
     """

@@ -1,4 +1,4 @@
-"""What changed between two files that `exo bench --json` wrote: read, matched, judged. Nothing is measured here.
+"""Changes between two files that `exo bench --json` wrote: read, matched, judged. Nothing is measured here.
 
 Two runs are not side by side, and a host is slower one hour than the next. So a measure is called faster or slower
 only where two ratios of new over old (`bench.figures.change`) agree: that of its own rounds, and that of its rounds
@@ -34,7 +34,7 @@ OF_THE_RUN = frozenset({"commit", "when", "load"})
 
 
 class Verdict(StrEnum):
-    """What can be said of a measure."""
+    """The verdict on a measure."""
 
     SLOWER = "slower"
     FASTER = "faster"
@@ -45,7 +45,7 @@ class Verdict(StrEnum):
 
 
 class Key(NamedTuple):
-    """What makes two lines the same measure."""
+    """The identity of a measure: lines that share it are compared."""
 
     measure: str
     subject: str
@@ -118,7 +118,7 @@ def _key(line: Line) -> Key:
 
 
 def _line(text: bytes, where: str) -> Line | None:
-    """Return the measure that *text* is; None where it says what others come down to."""
+    """Return the measure in *text*; None: it sums up others."""
     try:
         line = msgspec.json.decode(text, type=Line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -189,7 +189,7 @@ def _side(lines: Sequence[Line]) -> Side | None:
 
 
 def _common(old: Sequence[Line], new: Sequence[Line]) -> str:
-    """Return the name of the first reference that all lines have; empty where there is none."""
+    """Return the name of the first reference that all lines have; empty: there is none."""
     names = [[party.name for party in line.references] for line in (*old, *new)]
     return next((name for name in names[0] if all(name in each for each in names)), "")
 

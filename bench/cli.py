@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds", type=_positive, default=ROUNDS, help=f"blocks of each (default: {ROUNDS})"
     )
     parser.add_argument("--cores", type=_cores, default=(), metavar="N,…",
-                        help="keep both parties, and the kernel, on these cores (default: nobody is pinned; for "
+                        help="keep both parties, and the kernel, on these cores (default: none is pinned; for "
                              "scale and heap, as root: one core). Of pingpong and rings: the first one for both "
                              "parties on the same CPU, and the second for one of them on another (default: the "
                              "first two)")  # fmt: skip

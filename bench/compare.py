@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("old", "new"):
         parser.add_argument(name, type=Path, metavar=name.upper(), help="a file of `exo bench ... --json`")
     parser.add_argument("--least", type=_percent, default=changes.LEAST, metavar="PERCENT",
-                        help=f"a smaller difference is none (default: {changes.LEAST:g})")  # fmt: skip
+                        help=f"a smaller difference does not count (default: {changes.LEAST:g})")  # fmt: skip
     parser.add_argument(
         "--fail", action="store_true", help=f"exit with status {SLOWER} when something is slower"
     )

@@ -1,5 +1,5 @@
-"""What a benchmark cannot go on for."""
+"""The error that stops a benchmark."""
 
 
 class BenchError(Exception):
-    """Nothing to measure with; the text says why and what to do."""
+    """There is nothing to measure with; the text says why and what to do."""

@@ -1,4 +1,4 @@
-"""What the figures depend on: the host, the libraries, the commit."""
+"""Facts that the figures depend on: the host, the libraries, the commit."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ LIBRARIES = ("grpcio", "iceoryx2", "msgspec", "pynng", "uvloop")
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """Where and with what a run was made."""
+    """The place and the means of a run."""
 
     cpus: int
     processor: str
@@ -36,7 +36,7 @@ class Facts(msgspec.Struct, frozen=True):
     when: str = ""
     """The start of the run: ISO 8601, UTC, to the second."""
     load: float = 0.0
-    """The mean length of the host's run queue in the minute before: more than nothing is somebody else's."""
+    """The mean length of the host's run queue in the minute before: more than 0 is other programs' work."""
 
     def __str__(self) -> str:
         """Show them on one line."""

@@ -30,7 +30,7 @@ Block = Sequence[int]
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What a distribution comes down to, in nanoseconds; `low` and `high` bound the p50."""
+    """Summary of a distribution, in nanoseconds; `low` and `high` bound the p50."""
 
     n: int
     p50: float

@@ -29,7 +29,7 @@ class Subject(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in tables and pictures."""
+        """Its name in tables and pictures."""
 
     def sample(self, count: int) -> list[int]:
         """Take *count* samples, in nanoseconds."""
@@ -71,7 +71,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a measure."""
+    """The result of a measure."""
 
     measure: Measure
     blocks: Sequence[Block]
@@ -217,7 +217,7 @@ def _wait(process: "subprocess.Popen[bytes]") -> None:
 
 
 def place(pids: Sequence[int], cores: Sequence[int]) -> None:
-    """Keep every thread of *pids* on *cores*; none: where the host puts them."""
+    """Keep every thread of *pids* on *cores*; empty: where the host puts them."""
     if cores:
         place_threads([thread.id for pid in pids for thread in psutil.Process(pid).threads()], cores)
 

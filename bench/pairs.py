@@ -1,4 +1,4 @@
-"""`exo bench rings --only pairs`: fresh pairs of processes, nobody pinned: how bad a place the host may give one.
+"""`exo bench rings --only pairs`: fresh pairs of processes, not pinned: how bad a place the host may give one.
 
 Each pair is two new environments that call over a ring, and beside them two new plain processes with raw pyzmq, a
 session each as well; they take turns. What counts is the worst pair.

@@ -38,7 +38,7 @@ class OneWay:
 
     @property
     def name(self) -> str:
-        """What the subject of the round trips is called."""
+        """The name of the round trips' subject."""
         return self.trips.name
 
     def sample(self, count: int) -> list[int]:
@@ -60,7 +60,7 @@ class Variant:
 
     @property
     def title(self) -> str:
-        """Who is where, in words."""
+        """The places of the parties, in words."""
         kind, _, placement = self.key.rpartition("-")
         return f"{KINDS[kind]}, {PLACEMENTS[placement]}"
 

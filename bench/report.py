@@ -169,7 +169,7 @@ def _party(name: str, figures: Summary, blocks: Sequence[Block]) -> Party:
 
 
 class Slopes(msgspec.Struct):
-    """What a word more costs each party of a sweep, as a line of JSON: after the lines of its points."""
+    """The cost of one more word to each party of a sweep, as a line of JSON: after the lines of its points."""
 
     measure: str
     title: str

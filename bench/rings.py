@@ -50,14 +50,14 @@ _BOTH = 2
 
 @dataclass(frozen=True)
 class Stage:
-    """Where the parties of a measure are started."""
+    """The places of a measure's parties."""
 
     system: System
     transport: str
     """What typed stubs go over."""
     near: int
     far: int
-    """Cores: of who measures, and of the other side."""
+    """Cores: the measuring side's, and the other side's."""
     open: contextlib.ExitStack
 
     def stub(self, key: str, environ: Mapping[str, str] | None = None, transport: str = "") -> Sampled:
@@ -71,7 +71,7 @@ class Stage:
         return Sampled(f"typed stub, {transport}", worker, "stub")
 
     def stream(self) -> Sampled:
-        """Start a sink and who sends to it; return the stream."""
+        """Start a sink and its sender; return the stream."""
         sink, streamer = (f"{part}-{os.getpid()}" for part in ("sink", "streamer"))
         environ = {"BENCH_TRANSPORT": self.transport, "BENCH_SINK": sink}
         pid = self.system.start("bench.programs.sink", sink, environ=environ)
@@ -80,7 +80,7 @@ class Stage:
         return Sampled(f"one way, {self.transport}", worker, "stream")
 
     def mapped(self, key: str, *sizes: int) -> list[Sampled]:
-        """Start who passes extents, for the measure *key*, and who maps them; return that for each of *sizes*."""
+        """Start the giver of extents, for the measure *key*, and their mapper; return it for each of *sizes*."""
         bulk.check_host(max(sizes))
         store, worker = bulk.start(self.system, self.transport, f"{key}-")
         self._place(worker.pid, store)

@@ -22,18 +22,18 @@ Sampler = Callable[[int], list[int]]
 
 WORD_BYTES = 8
 SIZES = (64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20)
-"""The payloads there and back, in bytes, of whoever measures payloads of more than one size."""
+"""The payloads there and back, in bytes, of measures with payloads of more than one size."""
 STREAM = 2000
 """Messages of a stream that are timed together."""
 BULK = tuple(64 << step for step in range(0, 26, 2))
-"""What is passed one way, in bytes, by whoever measures bulk: 64 B to 1 GiB."""
+"""What is passed one way, in bytes, by measures of bulk: 64 B to 1 GiB."""
 PIECE = 1 << 20
 """Bytes at most of one message, or one write, of those that copy: the same ones again and again."""
 _PR_SET_PDEATHSIG = 1
 
 
 def timed(action: Callable[[], object], after: Callable[[], object] | None = None) -> Sampler:
-    """Return a sampler of how long *action* takes; *after* is called between samples, on nobody's time."""
+    """Return a sampler of how long *action* takes; *after* is called between samples, outside the measured time."""
 
     def sample(count: int) -> list[int]:
         samples = []

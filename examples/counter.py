@@ -11,7 +11,7 @@ from libexo.stub import Interface, operation
 
 
 class Counter(Interface, label=0x41, name="counter"):
-    """What can be asked. Each operation has a number; its annotations say what travels."""
+    """The operations. Each has a number; its annotations are the types that travel."""
 
     @operation(1)
     def add(self, n: int) -> int: ...

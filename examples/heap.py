@@ -1,9 +1,9 @@
-"""The heap: blocks of any size in memory of one's own, which nobody is asked for while there is room.
+"""The heap: blocks of any size in memory of one's own, without asking a server while there is room.
 
     exo run examples/heap.py
 
-A block is a slice of an extent, so it can be shared by handle and offset. The kernel counts the frames; that most
-blocks cost no trap is seen in its own table.
+A block is a slice of an extent, so it can be shared by handle and offset. The kernel counts the frames; its own
+table shows that most blocks cost no trap.
 """
 
 import libexo
@@ -11,7 +11,7 @@ from libexo.heap import Heap
 
 
 def traps(env: libexo.Environment) -> int:
-    """Return how many traps this program has made: the table says it, to everybody."""
+    """Return how many traps this program has made, by the table that everybody may read."""
     row = env.kip.environment_of(env.thread.id)
     assert row is not None
     return row.traps

@@ -1,4 +1,4 @@
-"""Hello: a program attaches, and sees who else is there.
+"""Hello: a program attaches, and sees the other environments.
 
     exo run examples/hello.py
 

@@ -2,8 +2,8 @@
 
     exo run examples/memory.py
 
-What comes back from `allocate` is a capability. `vm.map` turns it into a memoryview: no copy, no library
-between the program and the memory. Nobody else can map these frames, for nobody else holds the capability.
+`allocate` returns a capability. `vm.map` turns it into a memoryview: no copy, no library
+between the program and the memory. Nobody else can map these frames, as nobody else holds the capability.
 """
 
 import libexo

@@ -2,7 +2,7 @@
 
     exo run examples/publish.py
 
-The program starts this file a second time, as the publisher, and joins its channel. To publish is a store to
+The program starts this file a second time, as the publisher, and joins its channel. Publishing is a store to
 memory: no message, no system call, and no waiting for readers, of which there may be any number. A reader maps that
 memory read-only, and takes what is new when it likes.
 """
@@ -29,7 +29,7 @@ class Tick(msgspec.Struct, array_like=True):
 
 
 class Clock(Publication, label=Publication.label, name="clock"):
-    """A channel, and what else its server does."""
+    """A channel, with further operations of its server."""
 
     @operation(10)
     def run(self, ticks: int) -> None: ...
@@ -47,12 +47,12 @@ class ClockServer(PublicationServer, Clock):
             self.publisher.publish(Tick(self.publisher.published))
 
     def stop(self) -> None:
-        """Publish no more."""
+        """Stop publishing."""
         self.publisher.close()
 
 
 def read(env: Environment) -> None:
-    """Start the publisher, and read what it publishes, quickly and slowly."""
+    """Start the publisher, and read its records, quickly and slowly."""
     me = str(Path(__file__).absolute())
     publisher = Processes.connect(env).spawn(ProgramSpec(ProgramKind.PYTHON, (me, "publisher"), name="clock"))
     env.lookup("clock", timeout=5)

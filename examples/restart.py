@@ -4,7 +4,7 @@
 
 The program starts this file a second time, as the server, with the rule that it is restarted when it fails.
 The caller whose call died with the server gets `NoPartner`: the work may or may not have been done, and only
-the caller knows whether it can be asked for twice. The next call finds the successor under the same name.
+the caller knows whether it may be repeated. The next call finds the successor under the same name.
 """
 
 import os

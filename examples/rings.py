@@ -2,9 +2,9 @@
 
     exo run examples/rings.py
 
-The program starts this file a second time, as the server, and calls it over ZeroMQ and over a ring. Nothing differs
-but the word `transport`: not the interface, nor the server, nor what comes back. The ring's memory is paid for by
-who asks for it, and given back when the binding ends. `exo bench rings` tells what that buys.
+The program starts this file a second time, as the server, and calls it over ZeroMQ and over a ring. Only the word
+`transport` differs: the interface, the server and the results are the same. The client pays for the ring's memory,
+which is given back when the binding ends. `exo bench rings` tells what that buys.
 """
 
 import sys
@@ -19,7 +19,7 @@ from servers.process.api import Processes, ProgramSpec
 
 
 class Counter(Interface, label=0x41, name="rings-counter"):
-    """The counter of counter.py, which may run beside it, and one operation more, which nobody answers."""
+    """The counter of counter.py, which may run beside it, and one more operation, without an answer."""
 
     @operation(1)
     def add(self, n: int) -> int: ...
@@ -29,7 +29,7 @@ class Counter(Interface, label=0x41, name="rings-counter"):
 
 
 class CounterServer(Counter):
-    """It cannot tell over what a request came, and need not."""
+    """It cannot tell over which transport a request came, and need not."""
 
     total = 0
 
@@ -48,13 +48,13 @@ def count(counter: Counter) -> list[int]:
     totals = [counter.add(n) for n in (1, 20, 300)]
     for n in range(1000):
         counter.note(n)
-    totals.append(counter.add(0))  # what was sent before is done before
+    totals.append(counter.add(0))  # earlier requests are done earlier
     counter.add(-totals[-1])
     return totals
 
 
 def compare(env: Environment) -> None:
-    """Start the server, count over both, and print what came back."""
+    """Start the server, count over both, and print the results."""
     me = str(Path(__file__).absolute())
     server = Processes.connect(env).spawn(
         ProgramSpec(ProgramKind.PYTHON, (me, "server"), name=Counter.default_name)

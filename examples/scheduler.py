@@ -5,8 +5,8 @@
     exo run -d --name younger -- sh -c 'while :; do :; done'
     exo run examples/scheduler.py
 
-A policy turns programs and their shares into a plan, the vector of slices that the kernel walks. What a program
-starts itself shares its slice. This policy favours the young: who came last gets the longest slice, everybody
+A policy turns programs and their shares into a plan, the vector of slices that the kernel walks. The children of a
+program share its slice. This policy favours the young: the last to come gets the longest slice, each one
 before it half of the next one's.
 """
 
@@ -28,7 +28,7 @@ class YoungFirst:
 
 
 class YoungFirstServer(SchedulerServer):
-    """The scheduler server with that policy: what scheduler.toml names as the scheduler."""
+    """The scheduler server with that policy, which scheduler.toml names as the scheduler."""
 
     def __init__(self) -> None:
         """Take the processors."""

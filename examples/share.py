@@ -1,9 +1,9 @@
-"""Share: another program may read a page of ours, and the host's MMU sees to it that it does no more.
+"""Share: another program may read a page of ours, and the host's MMU ensures that it does no more.
 
     exo run examples/share.py
 
 The program starts this file a second time, as the reader, and gives it a read-only capability to one page.
-Asked once, the reader answers what it read. Asked again, it writes, by an address, past all that Python checks.
+Asked once, the reader answers with the content. Asked again, it writes, by an address, past all that Python checks.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ SECRET = b"nobody changes this"
 
 
 def write(env: Environment) -> None:
-    """Fill a page, share it, and see what becomes of the reader."""
+    """Fill a page, share it, and see how the reader ends."""
     memory, processes = Memory.connect(env), Processes.connect(env)
     extent = memory.allocate(pages=1)
     page = vm.map(env, extent)
@@ -43,7 +43,7 @@ def write(env: Environment) -> None:
 
 
 def read(env: Environment) -> None:
-    """Map what was shared, answer what is in it, and when asked again, write."""
+    """Map the shared page, answer with its content, and when asked again, write."""
     _, request = env.thread.wait()
     page = vm.map(env, request.items[0])  # type: ignore[arg-type]  # the writer sends nothing else
     env.thread.reply_wait(request, ipc.Message(items=(bytes(page[: len(SECRET)]),)))

@@ -4,10 +4,10 @@
     exo logs spaces
     exo down
 
-A space is made in three calls, and its thread then waits for the pager's start message, which says where it begins
-(an *entry*) and with which word (its stack pointer). Both threads use the same address, where nothing is mapped:
+A space is made in three calls, and its thread then waits for the pager's start message, which gives it an
+instruction pointer (an *entry*) and a word (its stack pointer). Both threads use one address, unmapped at first:
 their page faults come here as messages, and the answers map one page of ours, to the one for writing, to the other
-for reading only. This file is imported in each space, so what the root task alone does stands at its end.
+for reading only. Each space imports this file, so the root task's own part is at its end.
 """
 
 import libexo
@@ -17,7 +17,7 @@ from libexo import l4
 from libexo.l4.space.space import space_of
 
 HERE, THERE = 0x10_0000, 0x40_0000
-"""Where the root task has the page, and where its spaces use it."""
+"""Addresses of the page in the root task, and in its spaces."""
 WRITER, READER = l4.GlobalId(3000, 1), l4.GlobalId(3001, 1)
 KIP_AREA, UTCB_AREA = l4.Fpage(0x8000_0000, 1 << 24), l4.Fpage(0x9000_0000, 1 << 12)
 NAMES: dict[int, str] = {WRITER: "writer", READER: "reader"}
@@ -33,7 +33,7 @@ def write(sp: int) -> None:
 
 @l4.entry
 def read(sp: int) -> None:
-    """Read at *sp*, and send the pager what is there: three words of it."""
+    """Read at *sp*, and send the pager the content: three words of it."""
     text = space_of(libexo.attach()).load(sp, 24)
     words = [int.from_bytes(text[at : at + 8], "little") for at in range(0, 24, 8)]
     l4.LoadMRs(0, (l4.MsgTag.of(label=2, u=3), *words))
@@ -51,7 +51,7 @@ def make(thread: int, begin: int) -> None:
 
 
 def page(thread: int, rights: int) -> tuple[int, ...]:
-    """Answer the page faults of *thread* with our page, until it says something else; return that."""
+    """Answer the page faults of *thread* with our page, until another message comes; return that."""
     while True:
         tag = l4.Receive(thread)
         if tag.label & ~l4.FullyAccessible != Label.PAGE_FAULT:
@@ -64,7 +64,7 @@ def page(thread: int, rights: int) -> tuple[int, ...]:
 
 
 def main() -> None:
-    """Get a page of sigma0, make the spaces one after the other, and see what they do."""
+    """Get a page of sigma0, make the spaces one after the other, and watch them."""
     l4.Sigma0_GetAny(l4.nilthread, 12, l4.Fpage(HERE, FRAME_SIZE))
     make(WRITER, write)
     page(WRITER, l4.ReadWriteOnly)

@@ -1,4 +1,4 @@
-"""`exo VERB …`: find the verb, do it, and say in one line what went wrong."""
+"""`exo VERB …`: find the verb, do it, and report an error in one line."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
-    """Do what the command line says; return the exit status."""
+    """Do the command line; return the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     _fill_streams()
     try:
@@ -21,7 +21,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     except Trouble as trouble:
         return _fail(str(trouble), trouble.status)
     except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter must not stumble over it again at its end.
+        # The reader of our output has seen enough; the interpreter must not stumble over it again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except KeyboardInterrupt:
@@ -36,9 +36,9 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
 
 
 def _fill_streams() -> None:
-    """Open what we were given closed of our standard streams, so that nothing of ours is taken for one of them.
+    """Open closed standard streams, so that no descriptor of ours gets one of their numbers.
 
-    A program is given our streams by number: without this, a closed one was the connection to the system.
+    A program is given our streams by number: otherwise a closed one would be the connection to the system.
     """
     for number in range(3):
         try:
@@ -60,7 +60,7 @@ def _dispatch(words: list[str]) -> int:
         return _version()
     verb, rest = words[0], words[1:]
     if verb == "run":
-        # The one verb that is called by other programs, in loops: it goes without argparse.
+        # The one verb that other programs call in loops: it goes without argparse.
         from exo.run import quick, start
 
         if (request := quick(rest)) is not None:
@@ -108,7 +108,7 @@ def _version() -> int:
 
 if (
     __name__ == "__main__"
-):  # `python -m` looks first where it is called: anything may be called as ours are there
+):  # `python -m` searches the current directory first: a module there may have the name of ours
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

@@ -1,4 +1,4 @@
-"""Whether servers serve: each is asked, as `exo ping` does it, until it has answered or cannot any more."""
+"""Servers that must answer: each is asked, as `exo ping` does it, until it has answered or cannot any more."""
 
 import os
 import time
@@ -22,18 +22,18 @@ PATIENCE = 0.25
 """Seconds that a server gets for one answer; it is asked again."""
 PAUSE = 0.003
 DEATHS = 2
-"""A server that ended as often, and has answered nobody, will not do so after one more restart."""
+"""A server that ended so often without an answer will not answer after one more restart."""
 VERSIONS = 2
 """By how much the version of a thread grows with each incarnation (X.2: odd numbers)."""
 STAYS = 0.5
-"""Seconds of its own time (`exo.owntime`) after which one that answers nobody is there to stay."""
+"""Seconds of its own time (`exo.owntime`) after which a server that need not answer counts as there to stay."""
 LEAVING = 1.0
 """Seconds until the kernel has noticed that we left."""
 TAIL = 12
 
 
 class Roll:
-    """Servers that are to answer; those which have."""
+    """Servers that must answer, without those that have."""
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class Roll:
     ) -> None:
         """Ask *names* of the system at *run*; one that ended *deaths* times will not answer.
 
-        Of those that need not answer it is enough that they stay. What stands in the logs before the marks
-        *since* is older.
+        Those that need not answer must only stay. The parts of logs before the marks
+        *since* are older.
         """
         self._run = run
         self._since = since
@@ -53,11 +53,11 @@ class Roll:
         self._left = list(names)
         self._silent = {name for name, answers in names.items() if not answers}
         self._first: dict[str, int] = {}
-        """The thread each had at first."""
+        """The first thread of each."""
         self._environment: Environment | None = None
 
     def call(self, kip: "Kip") -> bool:
-        """Ask those who have not answered yet; whether the system is up, and all have. Raises Trouble."""
+        """Ask the rest of them; return whether the system is up, and all have answered. Raises Trouble."""
         from exo.ping import ask
 
         if kip.state != SystemState.UP:
@@ -89,27 +89,27 @@ class Roll:
             time.sleep(PAUSE)
 
     def missing(self) -> str:
-        """Return who has not answered, or not shown that it stays, with what the first of them wrote last."""
+        """Return the servers that have not answered, or not shown that they stay, and the first one's words."""
         asked = [name for name in self._left if name not in self._silent]
         if asked:
             return f"no answer from {', '.join(asked)}{self.words()}"
         if self._left:
-            had = f"has had less than {STAYS:g} s for itself, so that nobody knows whether it stays"
+            had = f"has had less than {STAYS:g} s for itself, too little to tell whether it stays"
             return f"{', '.join(self._left)} {had}{self.words()}"
         return "the console is silent"
 
     def words(self) -> str:
-        """Return what the first of those who have not answered wrote last."""
+        """Return the last words of the first server that has not answered."""
         return next(filter(None, (last_words(self._run, name, self._since) for name in self._left)), "")
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         if self._environment is not None:
             self._environment.close()
             self._environment = None
 
     def _check(self, name: str, row: "EnvironmentRow | None") -> None:
-        """Raise Trouble if *name* ended, and is not to be restarted, or ends again and again."""
+        """Raise Trouble if *name* ended and is not to be restarted, or ends again and again."""
         if row is None:
             raise Trouble(f"{name} ended before it served{last_words(self._run, name, self._since)}")
         first = self._first.setdefault(name, row.thread)
@@ -118,7 +118,7 @@ class Roll:
             raise Trouble(f"{name} ends before it serves{last_words(self._run, name, self._since)}")
 
     def _leave(self, kip: "Kip") -> None:
-        """Be gone, for those who count environments."""
+        """Leave the system, and wait until the table of environments shows it."""
         if self._environment is None:
             return
         self.close()
@@ -128,7 +128,7 @@ class Roll:
 
 
 def _stays(row: "EnvironmentRow") -> bool:
-    """Whether the incarnation of *row* goes on: it has had as much time for itself as one that fails needs."""
+    """Whether the incarnation of *row* goes on: it has had as much time for itself as a failing one needs."""
     return row.state != EnvironmentState.DEAD and own_time(row.pid) >= STAYS
 
 
@@ -140,18 +140,18 @@ def _attach(run: str) -> "Environment":
 
 
 def marks(run: str) -> dict[Path, int]:
-    """Return how long each log of the system at *run* is now."""
+    """Return the present length of each log of the system at *run*."""
     return {path: path.stat().st_size for path in logs.files(run).values()}
 
 
 def last_words(run: str, name: str, since: Mapping[Path, int] = MappingProxyType({})) -> str:
-    """Return the end of the log of *name*, behind the marks *since*, below a colon; nothing if it is empty."""
+    """Return the end of the log of *name*, after the marks *since*, below a colon; empty: there is none."""
     path = logs.files(run).get(name if name not in RESERVED else logs.program(name))
     lines = logs.last_lines(_read(path, since.get(path, 0)), TAIL) if path is not None else []
     return "\n".join(["; its last words:", *(f"    {line}" for line in lines)]) if lines else ""
 
 
 def _read(path: Path, start: int) -> bytes:
-    """Return what stands in *path* from byte *start* on; all of it, if it was begun anew since."""
+    """Return *path* from byte *start* on; all of it, if it was rotated since."""
     text = path.read_bytes()
     return text[start:] if len(text) >= start else text

@@ -1,6 +1,6 @@
-"""What a program is given of ours: arguments and variables, however long they are and whatever bytes they have.
+"""Arguments and variables that a program gets from us, of any length and any bytes.
 
-What fits in a packet, and is text, goes with the request; else all of it goes as a file, `Role.ARGUMENTS`.
+If they fit in a packet, and are text, they go with the request; otherwise all go as a file, `Role.ARGUMENTS`.
 Light: `exo run` imports it.
 """
 
@@ -24,7 +24,7 @@ NOT_FOUND = 127
 
 
 def variables(added: "Sequence[str]") -> list[tuple[str, str]]:
-    """Return our variables and those *added*; not those which tell a program where it is."""
+    """Return our variables and those *added*, without those that tell a program its place."""
     environ = {name: value for name, value in os.environ.items() if name not in OWN_VARIABLES}
     for text in added:
         name, _, value = text.partition("=")
@@ -36,7 +36,7 @@ class Given:
     """Arguments and variables of a request, and the descriptor that carries them if need be."""
 
     def __init__(self, argv: "Sequence[str]", environ: "Variables") -> None:
-        """Raises Trouble when there are more than the host gives an executable."""
+        """Raises Trouble when they are more than the host gives an executable."""
         self.argv = list(argv)
         self.environ = list(environ)
         self.descriptor = -1
@@ -72,7 +72,7 @@ class Given:
 
 
 def is_text(text: str) -> bool:
-    """Whether *text*, which the shell handed over, is UTF-8."""
+    """Whether *text*, from the shell, is UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -81,23 +81,23 @@ def is_text(text: str) -> bool:
 
 
 def known(text: str) -> str:
-    """Return *text* if somebody can be called so: for argparse."""
+    """Return *text* if it can be a name that is in use: for argparse."""
     if not is_text(text):
         from argparse import ArgumentTypeError
 
-        raise ArgumentTypeError(f"{text!r} is no UTF-8, so nobody is called that")
+        raise ArgumentTypeError(f"{text!r} is not UTF-8, so it is no name")
     return text
 
 
 def is_name(text: str) -> bool:
-    """Whether an environment can be called *text*."""
+    """Whether *text* can be the name of an environment."""
     return (
         is_text(text) and 0 < len(text.encode()) <= MAX_NAME and text.isprintable() and text == text.strip()
     )
 
 
 def named(text: str) -> str:
-    """Return *text* if an environment can be called so: for argparse."""
+    """Return *text* if it can be the name of an environment: for argparse."""
     if not is_name(text):
         from argparse import ArgumentTypeError
 

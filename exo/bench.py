@@ -32,13 +32,13 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def main(options: Namespace) -> int:
-    """Be `dispatch` for one that only named a benchmark."""
+    """Do as `dispatch` for a command line that only names a benchmark."""
     return dispatch([options.benchmark] if options.benchmark else [])
 
 
 def dispatch(arguments: list[str]) -> int:
     """Have the benchmarks read the rest of the command line. Raises Trouble when they are not installed."""
-    beside = Path(__file__).resolve().parent.parent / "bench"  # and no bench.py of the directory we are in
+    beside = Path(__file__).resolve().parent.parent / "bench"  # not a bench.py of the current directory
     package = find_spec("bench") if beside.is_dir() else None
     is_ours = package is not None and str(beside) in (package.submodule_search_locations or ())
     found = next((place for place in PLACES if is_ours and find_spec(place)), None)

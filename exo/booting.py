@@ -1,4 +1,4 @@
-"""A kernel, started: as a process of ours, or of nobody's. What `up` and `tour` have in common."""
+"""A kernel, started as a child or a daemon: the common part of `up` and `tour`."""
 
 import contextlib
 import ctypes
@@ -36,7 +36,7 @@ class Kernel:
     """The process of a kernel we started."""
 
     def __init__(self, run: str, command: Sequence[str], output: int, *, tied: bool) -> None:
-        """Start *command*, its output to *output*; when *tied*, it is told to end should we be killed."""
+        """Start *command*, its output to *output*; when *tied*, it is told to end if we are killed."""
         self.run = run
         self.started = time.monotonic_ns()
         self.pid = _spawn(command, output, tied=tied)
@@ -65,7 +65,7 @@ class Kernel:
     def wait_ready(
         self, servers: Mapping[str, bool], log: Callable[[], str], *, console: bool = True
     ) -> "Kip":
-        """Wait until the system is up, *servers* are ready, and the *console* answers, if there is to be one.
+        """Wait until the system is up, *servers* are ready, and the *console*, if it has one, answers.
 
         Raises Trouble with the end of *log*.
         """
@@ -86,13 +86,13 @@ class Kernel:
         raise self.not_booted(f"the system did not boot{roll.words()}", log)
 
     def not_booted(self, what: str, log: Callable[[], str]) -> Trouble:
-        """End it, and return the error that *what* happened."""
+        """End the kernel, and return the error *what*."""
         if not self.has_ended():
             self.end()
         return failure(what, log())
 
     def _answers(self) -> bool:
-        """Whether the process server has come to where it listens to operators."""
+        """Whether the process server listens to operators yet."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as console:
             return console.connect_ex(f"{self.run}/console") == 0
 
@@ -109,7 +109,7 @@ class Kernel:
 
 
 def failure(what: str, log: str) -> Trouble:
-    """Return the error that *what* happened, with the last lines of the kernel's log and what may help."""
+    """Return the error *what*, with the last lines of the kernel's log and a remedy."""
     lines = last_lines(log.strip().encode(errors="replace"), TAIL) or ["the kernel said nothing"]
     text = "\n".join([f"{what}; the kernel's last words:", *(f"    {line}" for line in lines)])
     if "may_lack" in log:
@@ -118,14 +118,14 @@ def failure(what: str, log: str) -> Trouble:
 
 
 def command(config: str, run: str, *, degraded: bool, profile: bool = False) -> list[str]:
-    """Return the command that is the kernel."""
+    """Return the command that runs the kernel."""
     words = [sys.executable, "-P", "-m", "kernel", "--config", config, "--run", run, "--log", log_path(run)]
     words += [f"--may-lack={layer}" for layer in LAYERS] if degraded else []
     return [*words, "--profile"] if profile else words
 
 
 def refuse_second(run: str) -> None:
-    """Raise Trouble when a system lives at *run*."""
+    """Raise Trouble when a system runs at *run*."""
     try:
         words = Path(run, "lock").read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError):
@@ -139,7 +139,7 @@ def refuse_second(run: str) -> None:
 
 @contextlib.contextmanager
 def default_config(chosen: str | None) -> Iterator[str]:
-    """Give the path of the topology: *chosen*, or the one that comes with us."""
+    """Give the path of the topology: *chosen*, or our own."""
     from importlib import resources
 
     if chosen is not None:
@@ -160,10 +160,10 @@ def read_topology(config: str) -> "Topology":
 
 
 def boot_servers(config: str) -> dict[str, bool]:
-    """Return the servers the kernel starts by itself, and that stay, and whether they must answer. Raises Trouble.
+    """Return the servers the kernel starts by itself and keeps, with whether they must answer. Raises Trouble.
 
-    A Python file may answer nobody, as programs of X.2 do. One that is not restarted is a program, and none of
-    these: it may have come to its end before anybody looks.
+    A Python file may answer nobody, as programs of X.2 do. One that is not restarted is a program, and not among
+    them: it may have come to its end before anybody looks.
     """
     from kernel.abi.topology import booted
 
@@ -172,12 +172,12 @@ def boot_servers(config: str) -> dict[str, bool]:
 
 
 def has_console(config: str) -> bool:
-    """Whether a process server is in the topology at *config*, who listens to operators. Raises Trouble."""
+    """Whether the topology at *config* has a process server, which listens to operators. Raises Trouble."""
     return any(server.module == PROCESS_SERVER for server in read_topology(config).server.values())
 
 
 def open_log(run: str) -> int:
-    """Open the kernel's log anew: a file of ours, and no link somebody laid out."""
+    """Truncate and open the kernel's log: a file of ours, not a link that another user put there."""
     path = log_path(run)
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,7 @@ def _spawn(words: Sequence[str], output: int, *, tied: bool) -> int:
     """Start *words* in a session of its own: Ctrl-C reaches us, and we pass it on."""
     prctl = ctypes.CDLL(None).prctl
     us = os.getpid()
-    # We are found wherever we are; the kernel is to find itself beside us.
+    # We are imported from anywhere; the kernel must find itself beside us.
     beside = str(Path(__file__).resolve().parent.parent)
     paths = dict.fromkeys([beside, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,4 +1,4 @@
-"""The budgets of all environments, as `exo ps --budget` shows them: what is held for each, and how much may be."""
+"""The budgets of all environments, as `exo ps --budget` shows them: what is held for each, and its limit."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from libexo.kip import Kip
 
 _PARTS = (tuple(Item)[:6], tuple(Item)[6:])
-"""What stands in one table, so that it fits 80 columns."""
+"""Items of one table, so that it fits 80 columns."""
 _KIBI = 1024
 
 
@@ -62,7 +62,7 @@ def _row(each: view.Json, items: tuple[Item, ...]) -> tuple[object, ...]:
 
 
 def _short(number: int) -> str:
-    """Return *number* in at most four characters, where it is not huge."""
+    """Return *number* in at most four characters, unless it is huge."""
     for unit in ("", "k", "M"):
         if number < 10 * _KIBI or unit == "M":
             return f"{number}{unit}"

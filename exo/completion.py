@@ -41,7 +41,7 @@ def main(options: Namespace) -> int:
 
 
 def options_of(verb: str) -> Iterator[Option]:
-    """Yield what can follow *verb*, from its parser."""
+    """Yield the words that can follow *verb*, from its parser."""
     for action in verbs.parser(verb)._actions:  # noqa: SLF001 - argparse has no public way to list them
         choices = tuple(map(str, action.choices or ()))
         takes_value = action.nargs != 0
@@ -136,7 +136,7 @@ def fish() -> str:
 
 
 def _fish_option(word: str) -> str:
-    """Return what fish calls an option: long, short, or long with one dash."""
+    """Return fish's kind of an option: long, short, or long with one dash."""
     if word.startswith("--"):
         return f"-l {word[2:]}"
     return f"-o {word[1:]}" if len(word) > len("-x") else f"-s {word[1:]}"
@@ -148,7 +148,7 @@ def _single(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Leave out what zsh would read as more than text."""
+    """Remove characters that zsh would read as more than text."""
     return "".join(c for c in text if c not in "[]:'")
 
 

@@ -1,7 +1,7 @@
 """The operators' console of a running system, this end: JSON packets, with descriptors.
 
-`_socket` and not `socket`, and `json` only when something was received: while a program is being started we
-import, which costs nothing then. The protocol is described in `servers/process/console.py`.
+`_socket` and not `socket`, and `json` only when something was received: we import while a program is being
+started, which costs no time. The protocol is described in `servers/process/console.py`.
 """
 
 import os
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 MAX_ANSWER = 64 * 1024
 PAUSE = 0.005
 TRIES = 1000
-"""How often, and with what pause, one calls who is being started: five seconds in all."""
+"""How often, and with what pause, to call a server that is being started: five seconds in all."""
 
 
 class Console:
     """One conversation with the process server of the system at *run*."""
 
     def __init__(self, run: str) -> None:
-        """Connect. Raises Trouble when nobody is there, or it does not let us in."""
+        """Connect. Raises Trouble when no server is there, or it does not let us in."""
         self._socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
         tries = 0
         self._secret = ""
@@ -44,7 +44,7 @@ class Console:
         self._secret = secret(run)
 
     def _connect(self, path: str) -> bool:
-        """Connect; False when nobody listens there now."""
+        """Connect; False: no server listens there now."""
         try:
             self._socket.connect(path)
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
@@ -52,7 +52,7 @@ class Console:
         return True
 
     def send(self, op: str, /, descriptors: "Sequence[int]" = (), **request: "Value") -> None:
-        """Send one request. Raises Trouble when it is too long, or nobody is there any more."""
+        """Send one request. Raises Trouble when it is too long, or the server is gone."""
         rights = struct.pack(f"{len(descriptors)}i", *descriptors)
         ancillary = [(SOL_SOCKET, SCM_RIGHTS, rights)] if descriptors else []
         if self._secret:
@@ -60,23 +60,23 @@ class Console:
         try:
             self._socket.sendmsg([encode({"op": op, **request}).encode(errors="surrogateescape")], ancillary)
         except BrokenPipeError:
-            return  # what it still had to say, such as why, can be received
+            return  # its last packet, such as the reason, can be received
         except OSError as error:
             raise Trouble(f"the request could not be sent: {error.strerror or error}") from None
 
     def receive(self) -> "dict[str, Any] | None":
-        """Return the next packet, waiting for it; None when the conversation is over."""
+        """Return the next packet, waiting for it; None: the conversation is over."""
         import json
 
         try:
             data = self._socket.recv(MAX_ANSWER)
         except ConnectionResetError:
-            data = self._socket.recv(MAX_ANSWER)  # what it said before it closed, without reading all of ours
+            data = self._socket.recv(MAX_ANSWER)  # its packets before it closed, even if ours were unread
         answer: dict[str, Any] | None = json.loads(data) if data else None
         return answer
 
     def ask(self, op: str, /, descriptors: "Sequence[int]" = (), **request: "Value") -> "dict[str, Any]":
-        """Send a request and return what it brought. Raises Trouble with the reason when it was refused."""
+        """Send a request and return the answer. Raises Trouble with the reason when it was refused."""
         self.send(op, descriptors, **request)
         answer = self.receive()
         if answer is None:
@@ -87,16 +87,16 @@ class Console:
         return result
 
     def close(self) -> None:
-        """End the conversation, and what it runs."""
+        """End the conversation, and its programs."""
         self._socket.close()
 
     def fileno(self) -> int:
-        """Return what to wait on."""
+        """Return the descriptor to wait on."""
         return self._socket.fileno()
 
 
 def secret(run: str) -> str:
-    """Return the operators' secret of the system at *run*, in hexadecimal; nothing where it is not ours to read."""
+    """Return the operators' secret of the system at *run*, in hexadecimal; empty: we may not read it."""
     try:
         number = os.open(f"{run}/operator", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -112,7 +112,7 @@ def _wait(run: str, tries: int) -> None:
     if not os.path.exists(f"{run}/kip"):  # noqa: PTH110 - pathlib takes 7 ms to import
         raise no_system(run)
     if tries > TRIES:
-        raise Trouble(f"nobody answers at {run}: 'exo status' and 'exo logs process' say more")
+        raise Trouble(f"no process server answers at {run}: 'exo status' and 'exo logs process' say more")
     import time
 
     time.sleep(PAUSE)
@@ -137,7 +137,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _quote(text: str) -> str:
-    """Quote a string; bytes that are no text go as they came, for the receiver to refuse or to use."""
+    """Quote a string; bytes that are not text go as they came, for the receiver to refuse or to use."""
     escaped = {'"': '\\"', "\\": "\\\\"}
     return '"' + "".join(escaped.get(c) or (f"\\u{ord(c):04x}" if c < " " else c) for c in text) + '"'
 

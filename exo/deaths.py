@@ -1,4 +1,4 @@
-"""The last deaths of servers, as the logs have them: while the system is there, and after its end."""
+"""The last deaths of servers, from the logs: while the system is there, and after its end."""
 
 import os
 from pathlib import Path
@@ -7,11 +7,11 @@ from exo.system import log_path
 from kernel.abi.obituary import Obituary
 
 TAIL = 256 * 1024
-"""Bytes of a log, from its end, in which deaths are looked for."""
+"""Bytes at the end of a log in which deaths are searched for."""
 
 
 def recent(run: str, count: int) -> list[Obituary]:
-    """Return the last *count* deaths of the system at *run*, oldest first, of those logs that may be read."""
+    """Return the last *count* deaths of the system at *run*, oldest first, from those logs that may be read."""
     logs = [Path(run, "log", "process.log"), Path(run, "log", "kernel.log"), Path(log_path(run))]
     found = {(each.name, each.thread, each.at_ns): each for log in logs for each in _in(log)}
     return sorted(found.values(), key=lambda each: each.at_ns)[-count:]

@@ -2,7 +2,7 @@
 
 Protections are tried out, each in a process forked for it: what keeps one environment out of every other.
 Without one of them the system refuses to boot, unless told to go without: 'exo up --degraded', or may_lack in
-system.toml. Fences are what follows from them: what programs cannot reach of yours and of the host's. Features
+system.toml. Fences are their consequences: what programs cannot reach of yours and of the host's. Features
 marked "no" cost speed or comfort only.
 """
 
@@ -37,7 +37,7 @@ PERF_FOR_ALL = 2
 
 @dataclass(frozen=True)
 class Check:
-    """One thing the host has or has not."""
+    """One property of the host."""
 
     name: str
     group: str
@@ -53,7 +53,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def main(options: Namespace) -> int:
-    """Print the table; 1 when something that is needed is missing."""
+    """Print the table; return 1 when something required is missing."""
     checks = [*host(run_directory(options.run)), *protections(), *features()]
     if options.json:
         view.print_json([asdict(check) for check in checks])
@@ -63,7 +63,7 @@ def main(options: Namespace) -> int:
 
 
 def text(checks: list[Check]) -> str:
-    """Return the table, and below it what can be done."""
+    """Return the table, and the remedies below it."""
     rows = [(check.group, check.name, _mark(check), check.detail) for check in checks]
     lines = [view.table(("", "WHAT", "HERE", ""), rows)]
     missing = [check for check in checks if not check.available]
@@ -94,7 +94,7 @@ def _mark(check: Check) -> str:
 
 
 def host(run: str) -> list[Check]:
-    """Return what nothing runs without."""
+    """Return the requirements of everything."""
     release = platform.release()
     version = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdecimal())
     place = _first_there(run)
@@ -113,7 +113,7 @@ def host(run: str) -> list[Check]:
 
 
 def protections() -> list[Check]:
-    """Return the layers of confinement, each tried out, and what follows from them."""
+    """Return the layers of confinement, each tried out, and their consequences."""
     from libexo.launch.confine import fences, probe
 
     layers = probe()
@@ -127,7 +127,7 @@ def protections() -> list[Check]:
 
 
 def features() -> list[Check]:
-    """Return what makes things faster, or possible at all that are beside the point for most."""
+    """Return features that make things faster, or possible that few need."""
     cores = len(os.sched_getaffinity(0))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = hard if hard != resource.RLIM_INFINITY else max(soft, DESCRIPTORS)
@@ -160,7 +160,7 @@ def _feature(name: str, available: bool, detail: str, remedy: str) -> Check:  # 
 
 
 def _try(check: Callable[[], str]) -> tuple[bool, str]:
-    """Return whether *check* went well, and what it says."""
+    """Return whether *check* went well, and its text."""
     try:
         return True, check()
     except (OSError, ImportError) as error:
@@ -168,7 +168,7 @@ def _try(check: Callable[[], str]) -> tuple[bool, str]:
 
 
 def _first_there(run: str) -> Path:
-    """Return the deepest directory on the way to *run* that there is."""
+    """Return the deepest existing directory on the way to *run*."""
     path = Path(run)
     while not path.exists():
         path = path.parent

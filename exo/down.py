@@ -1,7 +1,7 @@
 """End the system: programs are told and get time, then users' servers, then the system's own, in reverse.
 
-Told means SIGTERM: handlers, finally and atexit run, and servers serve until the programs are gone. Who is there
-after the grace is killed; asked again, the system ends at once. Nobody is started or restarted meanwhile. Waits
+Told means SIGTERM: handlers, finally and atexit run, and servers serve until the programs are gone. What is left
+after the grace is killed; asked again, the system ends at once. Nothing is started or restarted meanwhile. Waits
 until the kernel is gone. The logs stay beside the run directory until the next system starts there.
 """
 
@@ -18,7 +18,7 @@ from exo.system import Trouble, run_directory
 from kernel.abi.topology import MachineConfig, TopologyError, load
 
 GROUPS = 3
-"""Programs, users' servers, the system's: each has the grace."""
+"""Programs, users' servers, the system's: each group has the grace."""
 SLACK = 15.0
 """Seconds beyond that, for the kernel to end."""
 
@@ -60,7 +60,7 @@ def main(options: Namespace) -> int:
 
 
 def _say_grace(run: str, asked: float | None) -> float:
-    """Leave the seconds *asked* for where the kernel looks when it is asked to end; return what it will give."""
+    """Write the seconds *asked* for where the kernel reads them when it is asked to end; return its grace."""
     if asked is None:
         with suppress(OSError, TopologyError):
             return load(Path(run, "system.toml")).machine.grace
@@ -74,7 +74,7 @@ def _say_grace(run: str, asked: float | None) -> float:
 
 
 def end(pid: int, timeout: float) -> None:
-    """Have process *pid* end. Raises Trouble when it may not be asked, or takes longer than *timeout*."""
+    """Have process *pid* end. Raises Trouble when we may not ask it, or when it takes longer than *timeout*."""
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""A log that is read while it is written: it may be put aside and begun anew, or cut, at any time."""
+"""A log that is read while it is written: it may be rotated, or cut, at any time."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 from exo.system import Trouble
 
 MOST = 1 << 20
-"""Bytes read at once: somebody who writes faster than we read is not listened to for ever."""
+"""Bytes read at once: a program that writes faster than we read does not hold us for ever."""
 
 
 class Follower:
-    """Reads what comes to the file at *path*."""
+    """Reads the additions to the file at *path*."""
 
     def __init__(self, path: Path) -> None:
         """Begin at the beginning of the file."""
@@ -27,7 +27,7 @@ class Follower:
         return data
 
     def close(self) -> None:
-        """Read it no more."""
+        """Close the file."""
         if self._number >= 0:
             os.close(self._number)
         self._number, self._at = -1, 0
@@ -45,7 +45,7 @@ class Follower:
         return data
 
     def _is_begun_anew(self) -> bool:
-        """Whether the file we read was put aside for a new one, or cut."""
+        """Whether the file we read was rotated, or cut."""
         if self._number < 0:
             return False
         ours = os.fstat(self._number)

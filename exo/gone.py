@@ -1,4 +1,4 @@
-"""A system that is over: how it ended, and its last words."""
+"""A system that has ended: how, and its last words."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ TAIL = 8
 
 
 def is_over(run: str) -> bool:
-    """Whether what is left at *run* is nobody's: neither the kernel nor the nursery holds its lock."""
+    """Whether the remains at *run* are nobody's: neither the kernel nor the nursery holds its lock."""
     try:
         number = os.open(Path(run, "lock"), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -4,12 +4,12 @@ A module is servers/NAME (a server of this tree), the path of a Python file, or 
 carry arguments: its command line, which every program reads in the boot records of the kernel interface page.
 
 With -roottask=MODULE that module is the root task, and the others follow it; kernel and sigma0 are implied.
-sigma0 is the memory server: where it is not among the modules it is started before them. Without -roottask=
-the modules go by their place, as for the boot loader of L4Ka::Pistachio: kernel, sigma0, root task, others.
+sigma0 is the memory server: if it is not among the modules it is started before them. Without -roottask=
+the modules go by their place, as in the boot loader of L4Ka::Pistachio: kernel, sigma0, root task, others.
 
 Options of that loader are words of the form NAME=VALUE: maxmem=N[K|M|G] bounds the RAM, bootinfo=on|off says
 whether boot records are written; yes, enable, no and disable are understood too. kmem=, mbi=on and
-decode-all=on have no meaning here and are refused: the kernel has its memory from the host, and below it there
+decode-all=on are refused: the kernel has its memory from the host, and below it there
 is no multiboot loader and no ELF image.
 """
 
@@ -47,7 +47,7 @@ MEANINGLESS = {
     "mbi": "there is no multiboot loader below the kernel, and nothing of its to copy",
     "decode-all": "modules are Python programs: there is no ELF image to decode",
 }
-"""Why an option means nothing here."""
+"""Why an option is refused here."""
 PLACES = ("the kernel", "sigma0", "the root task")
 
 
@@ -86,7 +86,7 @@ def main(options: Namespace) -> int:
 
 
 def plan(words: Sequence[str], roottask: str | None, directory: Path) -> "Boot":
-    """Return what the command line says is to be booted; files are found from *directory*. Raises Trouble."""
+    """Return the boot that the command line describes; files are found from *directory*. Raises Trouble."""
     from exo.modules import arrange, resolve
 
     line = take_apart(words)
@@ -98,7 +98,7 @@ def plan(words: Sequence[str], roottask: str | None, directory: Path) -> "Boot":
 
 
 def take_apart(words: Sequence[str]) -> Line:
-    """Return modules and options of *words*. Raises Usage for options that are none, or mean nothing here."""
+    """Return modules and options of *words*. Raises Usage for unknown and refused options."""
     line = Line([])
     for word in words:
         option = OPTION.fullmatch(word)
@@ -117,11 +117,11 @@ def take_apart(words: Sequence[str]) -> Line:
 
 
 def _size(name: str, text: str) -> int:
-    """Return the bytes *text* means, a frame at least."""
+    """Return the bytes that *text* means, a frame at least."""
     match = SIZE.fullmatch(text)
     size = int(match[1]) * UNITS[match[2].upper()] if match is not None else 0
     if size < 1 << 12:
-        raise Usage(f"{name}={text} is no size: write a number of at least 4K, with K, M or G behind it")
+        raise Usage(f"{name}={text} is not a size: write a number of at least 4K, with K, M or G behind it")
     return size
 
 
@@ -132,7 +132,7 @@ def _switch(name: str, text: str) -> bool:
 
 
 def _places(modules: Sequence[str]) -> list[str]:
-    """Return what follows the kernel. Raises Usage unless kernel, sigma0 and root task are there."""
+    """Return the modules after the kernel. Raises Usage unless kernel, sigma0 and root task are there."""
     if len(modules) < len(PLACES):
         missing = ", ".join(PLACES[len(modules) :])
         raise Usage(
@@ -147,10 +147,10 @@ def _places(modules: Sequence[str]) -> list[str]:
 
 
 def remarks(made: "Topology") -> list[str]:
-    """Return what somebody who boots *made* should know beforehand, a line each."""
+    """Return warnings to the user who boots *made*, a line each."""
     if any(server.module == PROCESS_SERVER for server in made.server.values()):
         return []
-    lacks = "no process server is booted: 'exo run', 'serve' and 'kill' have nobody to ask"
+    lacks = "no process server is booted: 'exo run', 'serve' and 'kill' have no server to ask"
     return [f"{lacks}; 'exo status', 'ps', 'logs' and 'down' work"]
 
 

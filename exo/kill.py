@@ -3,8 +3,8 @@
 A server, or a program started with a restart rule, is back soon after it was killed: that is what the rule
 is for. --end ends it for good: it has SIGTERM, and SIGKILL when its time is over.
 
-What a program started outlives it. --family ends a program, all it started, and so on, for good, all at once;
-what they would still start is refused. Of a program that has ended it ends what is left of its family.
+What a program started outlives it. --family ends a program and all its descendants, for good, all at once;
+what they would still start is refused. For a program that has ended it ends the rest of its family.
 Both return when all have ended, and their names are free.
 """
 
@@ -29,7 +29,7 @@ EXAMPLES = """\
   exo kill --family --grace 0 bomb       with all its descendants; 'exo ps --families' shows them"""
 
 PATIENCE = 10.0
-"""Seconds after its grace until one must be gone."""
+"""Seconds after its grace by which a program must be gone."""
 MAX_GRACE = 3600.0
 """As `servers.process.ending` has it; a test compares them."""
 
@@ -58,17 +58,17 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def number(text: str) -> int:
-    """Return the signal *text* means: ``9``, ``KILL``, ``SIGKILL``, ``kill``."""
+    """Return the signal that *text* means: ``9``, ``KILL``, ``SIGKILL``, ``kill``."""
     if text.isdecimal() and 0 < int(text) < signal.NSIG:
         return int(text)
     name = "SIG" + text.upper().removeprefix("SIG")
     if name in signal.Signals.__members__:
         return int(signal.Signals[name])
-    raise ArgumentTypeError(f"{text!r} is no signal; 'kill -l' lists them")
+    raise ArgumentTypeError(f"{text!r} is not a signal; 'kill -l' lists them")
 
 
 def seconds(text: str) -> float:
-    """Return the time *text* means, in seconds."""
+    """Return the time that *text* means, in seconds."""
     try:
         found = float(text)
     except ValueError:
@@ -111,7 +111,7 @@ class Ending:
             answer = console.ask(op, name=name) if grace is None else console.ask(op, name=name, grace=grace)
             self._grace = float(answer["grace"])
             self.names = ", ".join(answer.get("names", ()))
-            """Who is ended."""
+            """The programs that end."""
         except BaseException:
             self._console.close()
             raise
@@ -131,7 +131,7 @@ class Ending:
 
 
 def end(run: str, names: Iterable[str], grace: float | None = None, op: str = "end") -> list[str]:
-    """End *names* for good, all at the same time, and wait until they have; return what went wrong."""
+    """End *names* for good, all at the same time, and wait until they have; return the errors."""
     failed, begun = [], []
     for name in names:
         try:
@@ -149,7 +149,7 @@ def end(run: str, names: Iterable[str], grace: float | None = None, op: str = "e
 
 
 def send(run: str, name: str, signal_number: int) -> None:
-    """Have the process server signal *name*; what is not the process server's own, the host signals."""
+    """Have the process server signal *name*; the host signals what is not the process server's."""
     console = Console(run)
     try:
         console.ask("kill", name=name, signal=signal_number)
@@ -162,7 +162,7 @@ def send(run: str, name: str, signal_number: int) -> None:
 
 
 def _pid(run: str, name: str) -> int:
-    """Return the process of *name* by the kernel's own table: of the root task, or of one that attached."""
+    """Return the process of *name* by the kernel's own table: the root task's, or an attached program's."""
     from libexo.kip import read
 
     rows = read(Path(run, "kip")).environments()

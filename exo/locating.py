@@ -1,4 +1,4 @@
-"""Where a server of one's own is: module:Class, found from this directory, or FILE.py:Class."""
+"""The place of a server of one's own: module:Class, found from this directory, or FILE.py:Class."""
 
 import ast
 import os
@@ -13,7 +13,7 @@ PYTHON = ".py"
 
 
 class Place(NamedTuple):
-    """A class, and where its module is found."""
+    """A class, and the place of its module."""
 
     folder: str
     server: str
@@ -21,9 +21,9 @@ class Place(NamedTuple):
 
 
 def locate(text: str) -> Place:
-    """Return what *text* names, a ``module:Class`` or ``FILE.py:Class``. Raises Trouble."""
+    """Return the place that *text*, ``module:Class`` or ``FILE.py:Class``, names. Raises Trouble."""
     if not is_text(text):
-        raise Trouble(f"{os.fsencode(text)!r} is no UTF-8: name a module and its class")
+        raise Trouble(f"{os.fsencode(text)!r} is not UTF-8: name a module and its class")
     place, _, attribute = text.rpartition(":")
     if not (place and attribute.isidentifier()):
         raise Trouble(f"{text!r} names no class: write module:Class, or FILE.py:Class")
@@ -40,7 +40,7 @@ def locate(text: str) -> Place:
 
 
 def hint(text: str) -> str:
-    """Return what to type where *text* names a file or module, and no class of it; nothing if it does neither."""
+    """Return a correction of *text* that names a file or module, and no class of it; otherwise empty."""
     file = Path(text if text.endswith(PYTHON) else f"{text.replace('.', '/')}{PYTHON}")
     if not file.is_file():
         return ""

@@ -1,12 +1,12 @@
 """Show what programs and servers wrote, and the kernel's own log.
 
-Of a program that 'exo run' stays with, the streams are yours, so there is nothing to show here. A log is begun
-anew after 1 MiB, and one older file is kept beside it. The logs of a system that is over stay until the next one
+If 'exo run' stays with a program, the streams are yours, so there is nothing to show here. A log is rotated
+after 1 MiB, and one older file is kept beside it. The logs of a system that has ended stay until the next one
 starts at its run directory.
 
-Characters that would move the cursor or colour the screen are shown as escapes, so that no program can write over a
-line, or over whose it is; --raw passes on what was written. The log of a program that is called as one of the
-system's own, 'kernel' say, is that of 'program kernel' here.
+Characters that would move the cursor or colour the screen are shown as escapes, so that no program can write over
+a line, or fake its owner; --raw passes on what was written. A program's log that has the name of one of the
+system's own, 'kernel' say, is called 'program kernel' here.
 """
 
 import sys
@@ -30,14 +30,14 @@ EXAMPLES = """\
 PAUSE = 0.1
 """Seconds between looks at a file that is followed."""
 KEEP = 4 << 20
-"""Bytes of a log that are looked at for its last lines."""
+"""Bytes of a log that are searched for its last lines."""
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Categories of characters that do something else than to be seen."""
+"""Categories of characters that are more than visible."""
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `logs`."""
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what is written from now on")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
     parser.add_argument(
         "-n", "--lines", type=count, default=20, metavar="LINES", help="of each log (default: 20)"
     )
@@ -56,7 +56,7 @@ def main(options: Namespace) -> int:
     if not places:
         raise no_system(run)
     if options.name is not None and options.name not in places:
-        raise Trouble(f"nobody called {options.name!r} has a log; there are: {', '.join(sorted(places))}")
+        raise Trouble(f"no log is called {options.name!r}; there are: {', '.join(sorted(places))}")
     followed: dict[Path, Log] = {}
     for name in [options.name] if options.name else sorted(places):
         log = followed[places[name]] = Log(name, places[name])
@@ -80,7 +80,7 @@ class Log:
         self._partial = b""
 
     def begin(self) -> bytes:
-        """Return all there is, from before the log was begun anew too."""
+        """Return all there is, from before the last rotation too."""
         older = Follower(Path(f"{self._follower.path}{OLDER}"))
         text = older.read()
         older.close()
@@ -97,16 +97,16 @@ class Log:
 
 
 def files(run: str) -> dict[str, Path]:
-    """Return the logs of the system at *run* by name: of the one that runs there, or of the last one."""
+    """Return the logs of the system at *run* by name: of the running one, or of the last one."""
     folder = Path(run, FOLDER) if Path(run, FOLDER).is_dir() else Path(run + KEPT)
-    # A log that was put aside a moment ago, and not begun anew yet, has an older file only.
+    # A log that was put aside a moment ago, without a new one yet, has an older file only.
     paths = [folder / path.name.removesuffix(OLDER) for path in folder.glob("*.log*")]
     found: dict[str, Path] = {}
     for path in sorted(paths, key=lambda path: log_name(path.name) in RESERVED):
         name = log_name(path.name)
         if name in RESERVED and path.name == log_file(name):
             name = program(name)
-            while name in found:  # another one is called that
+            while name in found:  # the name is taken
                 name = program(name)
         found[name] = path
     kernel = Path(log_path(run))
@@ -116,12 +116,12 @@ def files(run: str) -> dict[str, Path]:
 
 
 def program(name: str) -> str:
-    """Return what the log of the program called *name* is called, where the system has one of that name."""
+    """Return the name of the log of the program called *name*, when the system has one of that name."""
     return f"program {name}"
 
 
 def lines_of(text: bytes) -> list[bytes]:
-    """Return the lines of *text*: what else ends a line for some is part of it."""
+    """Return the lines of *text*, which newlines alone end."""
     lines = text.split(b"\n")
     return lines if lines[-1] else lines[:-1]
 
@@ -138,7 +138,7 @@ def last_lines(text: bytes, lines: int | None) -> list[str]:
 
 
 def shown(line: bytes) -> str:
-    """Return *line* with escapes for what would be done rather than seen; tabs stay."""
+    """Return *line* with escapes for characters that act rather than show; tabs stay."""
     text = line.decode(errors="replace")
     if text.isprintable():
         return text

@@ -1,9 +1,9 @@
-"""Show who has how much of the system's memory, and where.
+"""Show how much of the system's memory each environment has, and where.
 
-What a family has, which is a program that an operator started and all its descendants, is said where it is of
-several: they have one quota.
+A family is a program that an operator started, with all its descendants. If several members have memory, the
+family's sum is shown: they share one quota.
 
-The picture has one letter for each stretch of frames: whose they are, ``·`` where they are free, ``+`` where
+The picture has one letter for each stretch of frames: its user's, ``·`` if free, ``+`` if
 several share a stretch.
 """
 
@@ -42,7 +42,7 @@ def main(options: Namespace) -> int:
 
 
 def gather(kip: "Kip") -> view.Json:
-    """Return who has how many frames, by the kernel's table of frames; most first."""
+    """Return the frames of each user, by the kernel's table of frames; most first."""
     owners = list(kip.frame_users())
     counts = Counter(owners)
     names = {row.number: row.name for row in kip.environments()}
@@ -90,7 +90,7 @@ def text(kip: "Kip", found: view.Json) -> str:
 
 
 def families(users: list[view.Json]) -> list[str]:
-    """Return a line for each family of which several have memory."""
+    """Return a line for each family with several users of memory."""
     have: dict[object, list[int]] = {}
     for user in users:
         frames = user["frames"]

@@ -1,10 +1,10 @@
-"""The modules of a kickstart: what they are, and the topology they make.
+"""The modules of a kickstart, and the topology they make.
 
 Rights go by place, as in X.2. sigma0 holds all RAM and is thread 96 (UserBase); the root task may create
 environments, and is thread 98 unless it is sigma0 too. Beyond that a server of this tree holds, and calls,
 what the base topology gives it, so `servers/scheduler` holds the processors, and `servers/process` may create
-environments even where it is not the root task. Whatever else is booted holds nothing, and may call all
-modules before it and every server of this tree. Everybody may call sigma0.
+environments even if it is not the root task. All other modules hold nothing, and may call the
+modules before them and every server of this tree. All may call sigma0.
 
 Servers of this tree and classes are restarted as the base topology says, or always: those that may create
 environments by the kernel, the others by the last of those, if it does so, as the process server does. A Python
@@ -28,7 +28,7 @@ from kernel.abi.topology import BootConfig, Right, ServerConfig, Topology, Topol
 
 MEMORY = "servers.memory"
 SIGMA0, ROOT, FIRST_OTHER = USER_BASE, USER_BASE + 2, USER_BASE + 3
-"""Thread numbers by X.2; the one between is sigma1's, which there is none of here."""
+"""Thread numbers by X.2; the one between is sigma1's, which does not exist here."""
 CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 NO_NAME = re.compile(r"[^a-z0-9_.-]+")
 ELF = b"\x7fELF"
@@ -49,21 +49,21 @@ class Module(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name it is to have: its file's, its package's, or that of the class's module."""
+        """Its name: its file's, its package's, or that of the class's module."""
         bare = Path(self.target).stem if self.is_file else self.target.partition(":")[0].rpartition(".")[2]
         name = NO_NAME.sub("-", bare.lower()).strip("-")
         return (name if name[:1].isalpha() else f"m{name}")[: MAX_NAME - 3]
 
 
 class Boot(NamedTuple):
-    """What a kickstart line says."""
+    """The contents of a kickstart line."""
 
     modules: tuple[Module, ...]
     """In the order in which they are started."""
     sigma0: int
-    """Which of them is sigma0."""
+    """The one among them that is sigma0."""
     root: int
-    """Which of them is the root task; it may be sigma0."""
+    """The one that is the root task; it may be sigma0."""
     maxmem: int | None = None
     """Bytes of RAM at most."""
     records: bool = True
@@ -71,7 +71,7 @@ class Boot(NamedTuple):
 
 
 def resolve(text: str, directory: Path) -> Module:
-    """Return the module *text* names, with its arguments; files are found from *directory*. Raises Trouble."""
+    """Return the module that *text* names, with its arguments; files are found from *directory*. Raises Trouble."""
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -103,7 +103,7 @@ def _find_server(path: str) -> str:
 
 
 def _find_class(target: str, directory: Path) -> str:
-    """Check that there is a module to import; it is not imported here."""
+    """Check that the module can be found; it is not imported here."""
     top = target.partition(":")[0].partition(".")[0]
     if PathFinder.find_spec(top, [str(directory)]) is None and PathFinder.find_spec(top) is None:
         raise Trouble(f"cannot boot {target}: there is no module {top!r} in {directory}")
@@ -121,7 +121,7 @@ def _find_file(name: str, directory: Path) -> Path:
 
 
 def arrange(modules: Sequence[Module], *, positional: bool) -> Boot:
-    """Return who is who: *modules* are sigma0, root task, rest; or, if not *positional*, root task, rest.
+    """Assign the roles: *modules* are sigma0, root task, rest; or, if not *positional*, root task, rest.
 
     In that second form sigma0 is the memory server: the one among the modules, or one more that is started
     before them. Raises Trouble.
@@ -204,7 +204,7 @@ def _names(modules: Sequence[Module]) -> list[str]:
 
 
 def _threads(boot: Boot, known: dict[str, ServerConfig]) -> list[int]:
-    """Return a thread number for each module: by its place, else as it is in the base topology, else the next."""
+    """Return a thread number for each module: by its place, or as in the base topology, or the next."""
     threads = dict.fromkeys(range(len(boot.modules)), 0)
     threads[boot.root] = ROOT
     threads[boot.sigma0] = SIGMA0

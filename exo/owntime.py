@@ -1,7 +1,7 @@
-"""How much time a process has had for itself: computing, or waiting for somebody.
+"""A process's time for itself: computing, or waiting for anything but a core.
 
-How long it is there says little on a busy machine, where it waits for a core most of that time. The host counts
-this, and we leave it out: who has had half a second has done as much as it does in half a second elsewhere.
+Its age says little on a busy machine, where it waits for a core most of that time. The host counts
+this wait, and we subtract it: half a second for itself is as much work as half a second on an idle machine.
 """
 
 import os
@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 STARTED = 19
-"""The place of the start of a process, in ticks since the host's, behind its name in `/proc/PID/stat` (proc(5))."""
+"""Index of a process's start, in ticks since the host's, after the name in `/proc/PID/stat` (proc(5))."""
 
 
 def own_time(pid: int) -> float:
-    """Return how many seconds process *pid* has been there and did not wait for a core; 0 if there is none.
+    """Return the seconds that process *pid* has existed without waiting for a core; 0: there is no such process.
 
-    Where the host does not count how long it waited for one, that is in it.
+    If the host does not count the wait for a core, that is included.
     """
     if pid <= 0:
         return 0.0
@@ -30,7 +30,7 @@ def own_time(pid: int) -> float:
 
 
 def _waited(path: Path) -> float:
-    """Return how many seconds a process was ready to run and had no core. Raises ValueError for an odd file."""
+    """Return the seconds for which a process was ready and had no core. Raises ValueError for an odd file."""
     try:
         return int(path.read_text().split()[1]) / 1e9
     except FileNotFoundError:

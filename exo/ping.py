@@ -1,7 +1,7 @@
 """Ask servers whether they serve.
 
-Each is sent a heartbeat, as the process server does all the time; whatever it answers, it is up, takes
-messages and answers them, which a look at its process or its socket would not tell. Without names every
+Each is sent a heartbeat, as the process server does all the time. Any answer shows that it is up, takes
+messages and answers them, which a look at its process or its socket would not show. Without names every
 server of the topology is asked. The exit status is 0 when all answered, and 1 otherwise.
 """
 
@@ -45,7 +45,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def main(options: Namespace) -> int:
-    """Ask each; raise Trouble that names those who did not answer."""
+    """Ask each; raise Trouble with the names of those that did not answer."""
     import libexo
 
     kip = view.open_kip(options.run)

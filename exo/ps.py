@@ -1,14 +1,14 @@
 """List the environments: servers, programs, and those that ended but are to be restarted.
 
 STATE is ready for one that runs or would if it had a processor, running for one that has the processor of its
-plan, blocked for one under a plan that sleeps. CPU is what the environment used of it, by the host's nanoseconds.
-MEMORY is what it holds of the system's RAM, HANDLES its capabilities, TRAPS its calls into the kernel. Nothing is
-asked of the kernel for this: it all stands in the kernel interface page, which everybody may read.
+plan, blocked for one under a plan that sleeps. CPU is its processor time, in the host's nanoseconds.
+MEMORY is what it holds of the system's RAM, HANDLES its capabilities, TRAPS its calls into the kernel. The kernel
+is asked nothing for this: it all is in the kernel interface page, which everybody may read.
 
-A family is a program that an operator started, with all its descendants. With --families each stands below
-the first of it, which is called so in JSON; of one that ended the oldest is first.
+A family is a program that an operator started, with all its descendants. With --families each is shown below
+its first, whose name JSON gives; if the first has ended, the oldest takes its place.
 
-With --budget it says what each makes the system hold for it, and, behind the stroke, how much that may be,
+With --budget it shows what each makes the system hold for it, and, behind the stroke, the limit,
 without what was given to children; memory is the whole family's.
 """
 
@@ -56,7 +56,7 @@ def main(options: Namespace) -> int:
 
 
 def together(found: list[view.Json]) -> list[view.Json]:
-    """Return *found* with each family below its first, a little to the right; servers are of none."""
+    """Return *found* with each family below its first, indented; servers are in none."""
     firsts = [each for each in found if each["family"] in (None, each["name"])]
     below: dict[object, list[view.Json]] = {}
     for each in found:
@@ -66,7 +66,7 @@ def together(found: list[view.Json]) -> list[view.Json]:
 
 
 def listing(found: list[view.Json]) -> str:
-    """Return the table of *found* environments, with the faults of those that had one below."""
+    """Return the table of *found* environments, with their faults below."""
     lines = [view.table(HEAD, map(_row, found), RIGHT)]
     lines += [f"{each['name']} was ended by the kernel: {each['fault']}" for each in found if each["fault"]]
     return "\n".join(lines)

@@ -11,22 +11,22 @@ from exo.run import DIRECTORY, IMPORTS
 from exo.system import Trouble
 
 PATIENCE = 10.0
-"""Seconds until the new one must have answered."""
+"""Seconds within which the new one must answer."""
 
 
 def is_server(run: str, name: str) -> bool:
-    """Say whether *name* is that of a server of the topology that runs, or is to run again."""
+    """Say whether *name* is a server of the topology that runs, or is to run again."""
     try:
         rows = view.open_kip(run).environments()
     except Trouble:
-        return False  # whoever is asked next says why
+        return False  # the next request tells why
     return any(row.name == name and view.is_server(row) for row in rows)
 
 
 def replace(run: str, name: str, server: str = "") -> str:
-    """Have ``module:Class`` take the place of server *name*, or, without one, what the topology says.
+    """Have ``module:Class`` take the place of server *name*; empty: the topology's own.
 
-    Returns *name* when it answers. Raises Trouble, when what ran before is back, with the reason.
+    Returns *name* when it answers. Raises Trouble with the reason, when what ran before is back.
     """
     place = locate(server) if server else None
     given = Given([place.server], variables(())) if place else Given([], [])

@@ -48,7 +48,7 @@ FORWARDED = (
 
 
 class Request:
-    """What is to be run, and how."""
+    """A program to run, with its options."""
 
     def __init__(self) -> None:
         """Start with nothing to run."""
@@ -62,7 +62,7 @@ class Request:
 
 
 def quick(words: list[str]) -> Request | None:
-    """Read a command line without argparse; None for one that needs help, or to be told what is wrong."""
+    """Read a command line without argparse; None: it needs help, or is wrong."""
     request = Request()
     rest = iter(words)
     for word in rest:
@@ -80,7 +80,7 @@ def quick(words: list[str]) -> Request | None:
 
 
 def _set(request: Request, option: str, value: str | None) -> bool:
-    """Set one option; whether that was possible."""
+    """Set one option; return whether that was possible."""
     if value is None:
         return False
     match option:
@@ -130,7 +130,7 @@ def configure(parser: "ArgumentParser") -> None:
 
 
 def parts(text: str) -> int:
-    """Return the share *text* means. Raises ArgumentTypeError."""
+    """Return the share that *text* means. Raises ArgumentTypeError."""
     if not (text.isascii() and text.isdecimal() and int(text) <= 1000):  # noqa: PLR2004 - the bound is the console's
         from argparse import ArgumentTypeError
 
@@ -139,7 +139,7 @@ def parts(text: str) -> int:
 
 
 def limits(text: str) -> "dict[str, int]":
-    """Return the budget *text* means; what there is to count, the system knows. Raises ArgumentTypeError."""
+    """Return the budget that *text* means; the system knows the items. Raises ArgumentTypeError."""
     found = _limits(text)
     if not found:
         from argparse import ArgumentTypeError
@@ -149,7 +149,7 @@ def limits(text: str) -> "dict[str, int]":
 
 
 def _limits(text: str) -> "dict[str, int]":
-    """Return the limits in *text*; none where it is no list of limits."""
+    """Return the limits in *text*; empty: it is not a list of limits."""
     found: dict[str, int] = {}
     for part in text.split(","):
         name, _, number = part.partition("=")
@@ -187,7 +187,7 @@ def start(request: Request) -> int:
     handlers: dict[int, Any] = {}
     streams = None if request.detach else Streams()
     try:
-        # The program may run before we come to the next line: a signal waits until it can be passed on.
+        # The program may run before our next line: a signal waits until it can be passed on.
         _signal.pthread_sigmask(_signal.SIG_BLOCK, FORWARDED)
         try:
             _ask(console, request, streams)
@@ -213,7 +213,7 @@ def start(request: Request) -> int:
 
 
 def _ask(console: Console, request: Request, streams: Streams | None) -> None:
-    """Send the request, with what the program is to have of ours."""
+    """Send the request, with our parts of the program."""
     kind, argv, descriptors, roles = _program(request.argv)
     given = Given(argv, variables(request.environ))
     try:
@@ -244,7 +244,7 @@ def _forward(console: Console, handlers: "dict[int, Any]") -> None:
 
 
 def _wait(console: Console, name: str) -> int:
-    """Return the exit status that the end of the program means."""
+    """Return the exit status for the end of the program."""
     answer = console.receive()
     while answer is not None and "exit" not in answer:  # a signal could not be sent
         print(f"exo: {answer.get('error')}", file=sys.stderr)
@@ -255,7 +255,7 @@ def _wait(console: Console, name: str) -> int:
 
 
 def _status(name: str, status: int, fault: int, text: str) -> int:
-    """Return the exit status a shell would give; say what a shell would not know."""
+    """Return the exit status a shell would give; report what a shell cannot know."""
     if fault == FAULT_NOT_STARTED:
         raise Trouble(f"{name} was not started: {text}", NOT_FOUND)
     if fault:
@@ -268,7 +268,7 @@ def _program(argv: list[str]) -> "tuple[int, list[str], list[int], list[int]]":
     if not argv[0].endswith(".py"):
         path = find(argv[0])
         if not is_text(path):
-            raise Trouble(f"{os.fsencode(path)!r} is no UTF-8: call the program by another path", NOT_FOUND)
+            raise Trouble(f"{os.fsencode(path)!r} is not UTF-8: call the program by another path", NOT_FOUND)
         return FOREIGN, [path, *argv[1:]], [own_directory()], [DIRECTORY]
     try:
         source = os.open(argv[0], os.O_RDONLY | os.O_CLOEXEC)

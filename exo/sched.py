@@ -1,7 +1,7 @@
 """Show the plan of each processor: the slices which the kernel walks, round and round.
 
-The servers are not in it: they run beside the plans, on the host's own scheduler. Where the plan is not that of the
-policy, because there is no scheduler, or what its policy says means nothing, the first line says so.
+The servers are not in it: they run beside the plans, on the host's own scheduler. If the plan is not the
+policy's, because there is no scheduler, or its policy's plan is invalid, the first line says so.
 """
 
 import os
@@ -22,7 +22,7 @@ EXAMPLES = """\
 WIDTH = 64
 SCHEDULER = "scheduler"
 PATIENCE = 0.5
-"""Seconds that the scheduler has to say whether it follows its policy."""
+"""Seconds that the scheduler has to report on its policy."""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def main(options: Namespace) -> int:
 
 
 def fallback(run: str, kip: "Kip") -> str:
-    """Return why plans are not those of a policy; empty: they are, for all that is known."""
+    """Return why plans are not a policy's; empty: they are, as far as known."""
     rows = {row.name: row for row in kip.environments()}
     if kip.state != SystemState.UP or SCHEDULER not in kip.names():
         return ""
@@ -61,7 +61,7 @@ def refused(run: str) -> str:
 
     try:
         environment = libexo.attach(run, f"sched-{os.getpid()}")
-    except (ExoError, OSError):  # not everybody may attach who may look
+    except (ExoError, OSError):  # a user who may read the tables may not be allowed to attach
         return ""
     try:
         return Scheduler.connect(environment, SCHEDULER, timeout=PATIENCE, patience=0).refused()

@@ -2,8 +2,8 @@
 
 module:Class is a server of your own: a class that implements an interface of libexo.stub. It runs in an
 environment of its own, detached; modules of this directory are found, and FILE.py:Class names a file anywhere.
-When it has answered, its name is printed; when it does not come up, it is ended, and its last words are shown.
-With --heartbeat it must answer whenever it is asked whether it is there: one that is stopped, or waits for ever in
+When it has answered, its name is printed; if it does not come up, it is ended, and its last words are shown.
+With --heartbeat it must answer whenever it is asked for a heartbeat: one that is stopped, or waits for ever in
 an operation, is ended, and restarted by its rule. With --here it runs in this very process instead, which attaches
 to the system: in a container of its own, say. The uid must be an operator's, or be listed in attach.members of the
 system's topology.
@@ -12,7 +12,7 @@ NAME is a server of the topology. With start = "attach" it runs in this very pro
 system. So a server runs in a container, under a debugger, or in a terminal beside the system.
 
 With --name NAME of a server that the topology starts by itself, your class takes its place: it is its successor,
-with all it held. When it does not answer, what ran before is put back. NAME alone puts back what the topology says.
+with all it held. If it does not answer, what ran before is put back. NAME alone puts back the topology's own.
 """
 
 import os
@@ -90,10 +90,10 @@ def configure(parser: ArgumentParser) -> None:
         help="from SIGTERM to SIGKILL when it is ended (default: 5)",
     )
     parser.add_argument(
-        "--here", action="store_true", help="in this very process, which whoever started it restarts"
+        "--here", action="store_true", help="in this very process, which its starter restarts"
     )
     parser.add_argument(
-        "--config", metavar="FILE", help="the topology in which NAME stands (default: that of 'exo up')"
+        "--config", metavar="FILE", help="the topology that names NAME (default: that of 'exo up')"
     )
     parser.add_argument("server", metavar="NAME | module:Class | FILE.py:Class")
 
@@ -104,7 +104,7 @@ def main(options: Namespace) -> int:
     run = run_directory(options.run)
     if options.here:
         if ":" not in options.server or options.restart:
-            raise Usage("--here is for module:Class, and whoever starts it restarts it: leave out --restart")
+            raise Usage("--here is for module:Class, and its starter restarts it: leave out --restart")
         return here(run, options.server, options.name)
     if ":" in options.server and options.name and replacing.is_server(run, options.name):
         print(replacing.replace(run, options.name, options.server))
@@ -150,7 +150,7 @@ def spawn(run: str, server: str, name: str = "", restart: str = "never", **wante
 def wait_until_it_serves(run: str, name: str, since: "Mapping[Path, int]") -> None:
     """Wait until *name*, just started, answers. Raises Trouble, and ends it for good, when it does not.
 
-    What stood in the logs before the marks *since* is not shown then.
+    The parts of logs before the marks *since* are not shown then.
     """
     roll = Roll(run, {name: True}, deaths=1, since=since)
     try:
@@ -195,7 +195,7 @@ def load_class(server: str) -> "type[Interface]":
     except (ModuleNotFoundError, AttributeError) as error:
         raise Trouble(f"cannot serve {server}: {error}") from None
     if not (isinstance(found, type) and issubclass(found, Interface)):
-        raise Trouble(f"cannot serve {server}: it is no class that implements an interface of libexo.stub")
+        raise Trouble(f"cannot serve {server}: it is not a class that implements an interface of libexo.stub")
     return found
 
 

@@ -1,13 +1,13 @@
-"""Say how the system is: since when it runs, its servers, its memory, what the kernel has counted.
+"""Show the state of the system: its age, its servers, its memory, the kernel's counters.
 
-`busy` is the CPU time the kernel once was busy without a look at anybody else, and with which trap at its end.
+`busy` is the longest CPU time for which the kernel served nobody else, and the last trap in it.
 
 The exit status is 0 when the system is up and every server of its topology is there and ready, and 1 otherwise; so
-a script can wait for it. A server that ends again and again is not, whatever it is at this moment, nor is a program
-of the topology that failed: their last words are shown. Of a system that is over it says how it ended, and shows
+a script can wait for it. A server that ends again and again is not ready, nor is a program
+of the topology that failed: their last words are shown. For a system that has ended it shows how, and
 the last words of its kernel.
 
-`died` are the last servers, and programs that are restarted, which ended though nobody wanted that; `ended` are
+`died` are the last servers, and programs that are restarted, that ended unasked; `ended` are
 those that did what `exo kill`, or their starter, asked.
 """
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 ARGUMENTS = "[--kernel] [--json]"
 MISSING = "missing"
 AGAIN = 2.0
-"""Seconds after a restart that was put off, until which it may end again as before."""
+"""Seconds after a delayed restart within which it may end as before."""
 REPEATED = 0.2
-"""A restart put off by so many seconds: three times in a row it had ended soon after its start."""
+"""Delay of a restart in seconds that means: three times in a row it ended soon after its start."""
 ALL = 1000
 DEATHS = 3
-"""How many of the last deaths of servers are shown."""
+"""Deaths of servers that are shown."""
 EXAMPLES = """\
   exo status
   exo status --json | jq .counters.traps"""
@@ -49,7 +49,7 @@ def configure(parser: ArgumentParser) -> None:
     """Add the options of `status`."""
     view.add_json(parser)
     parser.add_argument(
-        "--kernel", action="store_true", help="0 already when the kernel is up: servers may come later"
+        "--kernel", action="store_true", help="0 as soon as the kernel is up: servers may come later"
     )
 
 
@@ -81,7 +81,7 @@ def _is_whole(kip: "Kip", run: str) -> bool:
 
 
 def failing(kip: "Kip", run: str) -> list[str]:
-    """Return the servers that end again and again, and the programs of the topology that ended by a failure."""
+    """Return the servers that end again and again, and the programs of the topology that failed."""
     now, rows = time.monotonic_ns(), {row.name: row for row in kip.environments()}
     known: dict[str, ServerConfig] = {}
     with suppress(OSError, TopologyError):
@@ -104,7 +104,7 @@ def topology(run: str) -> Topology:
 
 
 def _gone(run: str, *, as_json: bool) -> int:
-    """Say how the last system at *run* ended, if one left its words. Raises Trouble."""
+    """Report how the last system at *run* ended, if its last words are there. Raises Trouble."""
     words = last_words(run)
     if words is None:
         raise no_system(run)
@@ -133,7 +133,7 @@ def servers(kip: "Kip", run: str) -> dict[str, str]:
 
 
 def gather(kip: "Kip", run: str) -> view.Json:
-    """Return what `status --json` has; these keys are kept stable."""
+    """Return the content of `status --json`; these keys are kept stable."""
     rows = kip.environments()
     return {
         "run": run,
@@ -178,7 +178,7 @@ def _text(kip: "Kip", found: view.Json) -> str:
 
 
 def _last(run: str, *, asked: bool) -> list[Obituary]:
-    """Return the last who died, or, *asked*, who ended because somebody wanted that; the oldest first."""
+    """Return the last that died, or, *asked*, that ended on request; the oldest first."""
     return [each for each in recent(run, ALL) if bool(each.asked) == asked][-DEATHS:]
 
 
@@ -187,7 +187,7 @@ def _shown(each: Obituary) -> view.Json:
 
 
 def _deaths(run: str) -> list[str]:
-    """Return a line for each of the last deaths, and of the last ends that somebody wanted."""
+    """Return a line for each of the last deaths, and of the last ends on request."""
     now = time.monotonic_ns()
     words = (("died", "", _last(run, asked=False)), ("ended", ", as asked", _last(run, asked=True)))
     return [
@@ -198,19 +198,19 @@ def _deaths(run: str) -> list[str]:
 
 
 def _failing(found: view.Json) -> list[str]:
-    """Return a line for each server that fails, with its last words below."""
+    """Return a line for each failing server, with its last words below."""
     names = found["failing"]
     assert isinstance(names, list)
     return [f"failing     {name}{said_last(str(found['run']), name)}" for name in names]
 
 
 def _longest(kip: "Kip") -> str:
-    """Return how long the longest turn of the kernel's loop took, and which trap it was."""
+    """Return the length of the longest turn of the kernel's loop, and its trap."""
     turns, trap = kip.turns(), _longest_trap(kip)
     return f"{view.duration(turns.longest_ns)} at a time{f', for {trap}' if trap else ''}"
 
 
 def _longest_trap(kip: "Kip") -> str:
-    """Return which trap the longest turn did last; empty: none."""
+    """Return the last trap of the longest turn; empty: none."""
     trap = traps.TRAPS.get(kip.turns().longest_trap)
     return trap.__name__ if trap is not None else ""

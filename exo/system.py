@@ -1,4 +1,4 @@
-"""Which system is meant, and the errors of this command. Light: `exo run` imports it."""
+"""The chosen system, and the errors of this command. Light: `exo run` imports it."""
 
 import os
 
@@ -6,7 +6,7 @@ DEFAULT_NAME = "exo"
 
 
 class Trouble(Exception):
-    """Something a person can mend; the text says what was wrong and what to do. Exit status 1, or *status*."""
+    """An error that a person can mend; the text says what was wrong and what to do. Exit status 1, or *status*."""
 
     def __init__(self, text: str, status: int = 1) -> None:
         super().__init__(text)
@@ -21,9 +21,9 @@ class Usage(Trouble):
 
 
 def run_directory(chosen: str | None = None) -> str:
-    """Return the run directory: *chosen*, else EXO_RUN, else the default of `libexo.run_directory`.
+    """Return the run directory: *chosen*, or EXO_RUN, or the default of `libexo.run_directory`.
 
-    Said here again because libexo takes 40 ms to import; a test compares the two.
+    Repeated here because libexo takes 40 ms to import; a test compares the two.
     """
     if chosen or (chosen := os.environ.get("EXO_RUN")):
         return os.path.abspath(chosen)  # noqa: PTH100 - pathlib takes 7 ms to import

@@ -1,4 +1,4 @@
-"""List the environments again and again, with what each used of a processor since the last time.
+"""List the environments again and again, with the processor time of each since the last list.
 
 'q' or Ctrl-C leaves. Into a pipe or a file it prints as often as --count says, once by default.
 """
@@ -58,7 +58,7 @@ def main(options: Namespace) -> int:
 
 
 class Meter:
-    """What was counted, and what came to it since."""
+    """The counts, and their growth since the last list."""
 
     def __init__(self, kip: "Kip") -> None:
         """Begin to count."""
@@ -101,7 +101,7 @@ def _number(value: object) -> int:
 
 
 def _pause(seconds: float, *, keys: bool) -> bool:
-    """Wait; False when somebody wants to leave."""
+    """Wait; False: the user wants to leave."""
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         ready, _, _ = select.select([sys.stdin] if keys else [], [], [], left)

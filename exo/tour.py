@@ -68,13 +68,13 @@ def main(options: Namespace) -> int:
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
-    """Be a Ctrl-C: everything that was begun is put in order."""
+    """Act as Ctrl-C: everything that was begun is cleaned up."""
     raise KeyboardInterrupt
 
 
 @contextmanager
 def _system(options: Namespace) -> Iterator[str]:
-    """Give the run directory of a system to visit: one that runs, or a new one, gone afterwards unless kept."""
+    """Give the run directory of a system to visit: one that runs, or a new one, removed afterwards unless kept."""
     running = run_directory(options.run)
     with suppress(Trouble):
         if view.is_ready(view.open_kip(running)):

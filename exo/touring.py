@@ -1,4 +1,4 @@
-"""The steps of the tour: each does one piece of work with one server, and checks what came of it."""
+"""The steps of the tour: each does one piece of work with one server, and checks the result."""
 
 import os
 import signal
@@ -27,9 +27,9 @@ TEXT = b"written in one environment, read in another"
 LOOP = Path(__file__).with_name("programs") / "loop.py"
 SHARES = {"tour-a": 3, "tour-b": 2, "tour-c": 1}
 LOOK = 0.6
-"""Seconds for which shares are measured: ten rounds of the plan, where the core is ours."""
+"""Seconds for which shares are measured: ten rounds of the plan, if the core is ours."""
 ENOUGH = 420_000_000
-"""Nanoseconds of the core, seven rounds, which the measurement takes at least, on a host that is busy."""
+"""Nanoseconds of the core, seven rounds, that the measurement takes at least, on a busy host."""
 TOLERANCE = 0.06
 PATIENCE = 10.0
 PAUSE = 0.002
@@ -37,7 +37,7 @@ PAUSE = 0.002
 
 @dataclass
 class Done:
-    """What a step did, how long it took, and whether it was right."""
+    """The outcome of a step: its work, its time, and whether it was right."""
 
     server: str
     what: str
@@ -47,7 +47,7 @@ class Done:
 
 
 class Stage:
-    """Where the tour stands: an environment of its own, and a line to the operators' console."""
+    """The place of the tour: an environment of its own, and a line to the operators' console."""
 
     def __init__(self, run: str) -> None:
         """Attach to the system at *run*."""
@@ -57,7 +57,7 @@ class Stage:
         self._consoles: list[Console] = []
 
     def wait(self, until: Callable[[], bool]) -> bool:
-        """Wait until something holds; False when it took too long."""
+        """Wait until something holds; False: it took too long."""
         deadline = time.monotonic() + PATIENCE
         while not until():
             if time.monotonic() > deadline:
@@ -88,7 +88,7 @@ class Stage:
         return console
 
     def close(self) -> None:
-        """Leave; what was started here ends."""
+        """Leave; the programs started here end."""
         for console in self._consoles:
             console.close()
         self.environment.close()
@@ -157,7 +157,7 @@ def share(stage: Stage) -> Done:
 
 
 def exit_status(stage: Stage) -> Done:
-    """Start a program, and hear how it ended."""
+    """Start a program, and wait for its exit status."""
     spec = ProgramSpec(int(ProgramKind.FOREIGN), ("/bin/sh", "-c", "exit 42"), "tour-exit")
     ended = stage.processes.wait(stage.processes.spawn(spec))
     return Done("process", "a program spawned and awaited: it exits with 42", 0, ended.status == 42)  # noqa: PLR2004
@@ -205,7 +205,7 @@ def _used(rows: list[EnvironmentRow]) -> list[int]:
 
 
 def restart(stage: Stage) -> Done:
-    """Kill the scheduler as hard as can be, and call it again."""
+    """Kill the scheduler by SIGKILL, and call it again."""
     scheduler = Scheduler.connect(stage.environment)
     scheduler.plan()
     before = stage.environment.lookup("scheduler")

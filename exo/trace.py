@@ -1,7 +1,7 @@
-"""Show what happened in the kernel: traps and their refusals, starts, ends, bindings, switches, what was taken.
+"""Show the kernel's events: traps and their refusals, starts, ends, bindings, switches, what was taken.
 
-The kernel writes each event into a ring that everybody may read, so looking on costs it nothing. Of one that
-falls behind, the ring says how many events it lost.
+The kernel writes each event into a ring that everybody may read, so reading costs it nothing. To a reader that
+falls behind, the ring tells how many events it lost.
 """
 
 import mmap
@@ -54,7 +54,7 @@ class Ring:
         self.lost = 0
 
     def read(self) -> Iterator[Record]:
-        """Yield what was written since the last time. What was overwritten before it was read is counted."""
+        """Yield the events since the last call. Those overwritten before they were read are counted."""
         written = self._head[0]
         while self.next < written:
             number = max(self.next, self._head[0] - TRACE_RECORDS + 1)
@@ -169,7 +169,7 @@ def _text(record: Record) -> str:
 
 
 def _named(kind: type[Refusal | Fault | Kind | Label], number: int) -> str:
-    """Return what *number* means among *kind*."""
+    """Return the name of *number* in *kind*."""
     if number not in tuple(int(each) for each in kind):
         return f"{kind.__name__.lower()} {number}"
     member = kind(number)

@@ -1,7 +1,7 @@
 """Boot a system: the kernel, its processors and memory, and the servers of its topology.
 
 In the foreground it stays, shows a line about the system, and ends it on Ctrl-C, on SIGTERM and when the
-terminal closes. With -d it returns when every server has answered. When a server does not come up, the system is
+terminal closes. With -d it returns when every server has answered. If a server does not come up, the system is
 ended, the server's last words are shown, and the exit status is 1. The logs stay beside the run directory until
 the next system starts there.
 """
@@ -52,9 +52,9 @@ LOOK = 0.1
 BOOTING = 0.003
 """And between looks at a system that is booting."""
 KILLS = 3
-"""Which of several requests to end is the last: the kernel does not answer."""
+"""Number of the request to end that kills: the kernel did not answer the earlier ones."""
 PHASE = "phase: "
-"""What the kernel's lines about its boot begin with."""
+"""Prefix of the kernel's lines about its boot."""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -68,7 +68,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--degraded",
         action="store_true",
-        help="where the host cannot give a layer of confinement, go without it",
+        help="go without layers of confinement that the host cannot give",
     )
     parser.add_argument("--profile", action="store_true", help="say how long each phase of the boot took")
 
@@ -80,7 +80,7 @@ def main(options: Namespace) -> int:
 
 
 def start(config: str, options: Namespace) -> int:
-    """Boot the topology at *config*, in front of somebody or detached; return the exit status."""
+    """Boot the topology at *config*, in the foreground or detached; return the exit status."""
     if options.detach and options.profile:
         raise Trouble("--profile looks on while the system boots: leave out -d", 2)
     run = run_directory(options.run)
@@ -99,7 +99,7 @@ def start(config: str, options: Namespace) -> int:
 
 
 def detached(run: str, words: list[str], servers: Mapping[str, bool], log: int, *, console: bool) -> int:
-    """Boot a system that outlives us; with a *console*, wait until one may speak through it."""
+    """Boot a system that outlives us; with a *console*, wait until it answers."""
     kernel = Kernel(run, words, log, tied=False)
     try:
         kernel.wait_ready(
@@ -118,10 +118,10 @@ def detached(run: str, words: list[str], servers: Mapping[str, bool], log: int, 
 
 
 class Foreground:
-    """A system in front of somebody: its kernel's words, and a status line below them."""
+    """A system in the foreground: its kernel's words, and a status line below them."""
 
     def __init__(self, run: str, words: list[str], servers: Mapping[str, bool], log: int) -> None:
-        """Be ready to boot *words*."""
+        """Prepare to boot *words*."""
         self._run = run
         self._words = words
         self._servers = servers
@@ -139,7 +139,7 @@ class Foreground:
         self._traps = (0, 0)
 
     def main(self) -> int:
-        """Boot, look on, and return how it ended."""
+        """Boot, look on, and return the exit status."""
         self._kernel = kernel = Kernel(self._run, self._words, self._log, tied=True)
         before = {
             number: signal.signal(number, self._end)
@@ -172,17 +172,17 @@ class Foreground:
         return 0
 
     def _end(self, _number: int, _frame: object) -> None:
-        """Pass on that it is to end; it ends at once when it is asked twice, and is ended when asked again."""
+        """Pass on the request to end; a second one ends the system at once, a third one kills the kernel."""
         self._asked += 1
         self._kernel.signal(signal.SIGTERM if self._asked < KILLS else signal.SIGKILL)
 
     def _attend(self) -> None:
-        """Look on until the kernel has ended. Raises Trouble when it cannot come up."""
+        """Look on until the kernel has ended. Raises Trouble when the system cannot come up."""
         due = 0.0
         while not self._kernel.has_ended(LOOK if self._is_up else BOOTING):
             self._hear()
             if not self._is_up and self._look():
-                self._hear()  # what it said before the last server was ready
+                self._hear()  # its words from before the last server was ready
                 self._is_up = True
                 link_log(self._run)
                 self._announce()
@@ -195,7 +195,7 @@ class Foreground:
     # ------------------------------------------------------------------------------------------ what is seen
 
     def _hear(self) -> None:
-        """Pass on what the kernel wrote: into its log, so that we may stand still and it goes on."""
+        """Pass the kernel's words on from its log, so that the kernel goes on if we are stopped."""
         *lines, self._tail = (self._tail + self._follower.read()).split(b"\n")
         for line in map(shown, lines):
             if line.startswith(PHASE):
@@ -204,11 +204,11 @@ class Foreground:
                 self._say(f"{line}\n")
 
     def _look(self) -> bool:
-        """See how far it is; whether all serve. Raises Trouble for one that cannot."""
+        """See how far it is; return whether all serve. Raises Trouble for one that cannot."""
         self._kip = self._kip or self._kernel.kip()
         if self._kip is None:
             return False
-        serve = self._roll.call(self._kip)  # first: whoever serves then is named below
+        serve = self._roll.call(self._kip)  # first: those that serve then are named below
         known = {name for name, _ in self._phases}
         for row in self._kip.environments():
             if (
@@ -244,18 +244,18 @@ class Foreground:
         return f"{len(kip.environments())} environments · {free} free · {rate:.0f} traps/s"
 
     def _say(self, text: str, line: str = "") -> None:
-        """Write *text*, and below it the status *line*. A terminal that is gone hears nothing."""
+        """Write *text*, and below it the status *line*. A terminal that is gone is ignored."""
         try:
             self._out.write(f"\r\x1b[K{text}{line}" if self._is_terminal else text)
             self._out.flush()
         except OSError:
-            # What is still in the buffer is written at our exit, which would fail, and be our exit status.
+            # The rest of the buffer is written at our exit, which would fail, and change our exit status.
             with Path(os.devnull).open("w", encoding="ascii") as nowhere:
                 os.dup2(nowhere.fileno(), self._out.fileno())
 
 
 def profile(phases: list[tuple[str, int]], started: int) -> str:
-    """Return a table of *phases*: what was reached, after how long, and how long it took itself."""
+    """Return a table of *phases*: the name, the time when it was reached, and its own time."""
     rows = []
     before = started
     for name, at in phases:

@@ -13,7 +13,7 @@ VERBS = {
     "up": "boot a system, in front of you or detached",
     "kickstart": "boot exactly the servers and programs that are named, in that order",
     "down": "end the system",
-    "status": "say how the system is",
+    "status": "show the state of the system",
     "ping": "ask servers whether they serve",
     "run": "run a program in an environment of its own",
     "serve": "start a server",
@@ -21,7 +21,7 @@ VERBS = {
     "ps": "list environments",
     "top": "list environments, again and again",
     "logs": "show what programs, servers and the kernel wrote",
-    "mem": "show who has how much memory",
+    "mem": "show how much memory each environment has",
     "sched": "show the plan of each processor",
     "trace": "show what happened in the kernel, event by event",
     "doctor": "say what this host gives, and how to get the rest",
@@ -31,11 +31,11 @@ VERBS = {
 }
 
 INTERMIXED = ("kickstart",)
-"""Verbs whose options may stand between their other words."""
+"""Verbs whose options may be between their other words."""
 
 
 class Verb(Protocol):
-    """What the module of a verb has."""
+    """The module of a verb."""
 
     ARGUMENTS: str
     EXAMPLES: str
@@ -49,7 +49,7 @@ class Verb(Protocol):
 
 
 def load(name: str) -> Verb:
-    """Import the module of a verb. Raises Usage for a name that is none."""
+    """Import the module of a verb. Raises Usage for an unknown name."""
     if name not in VERBS:
         raise Usage(f"there is no verb {name!r}: 'exo --help' lists them{_nearest(name)}")
     verb: Verb = importlib.import_module(f"exo.{name}")
@@ -79,7 +79,7 @@ def parser(name: str) -> "ArgumentParser":
     made.add_argument(
         "--run",
         metavar="DIR",
-        help="the run directory of the system meant (default: EXO_RUN, or the one 'exo up' takes)",
+        help="the run directory of the system (default: EXO_RUN, or the one 'exo up' takes)",
     )
     verb.configure(made)
     return made
@@ -92,7 +92,7 @@ def parse(name: str, words: "Sequence[str]") -> "Namespace":
 
 
 def overview() -> str:
-    """Return what `exo --help` prints."""
+    """Return the text of `exo --help`."""
     width = max(map(len, VERBS))
     lines = [f"  {name:{width}}  {line}" for name, line in VERBS.items()]
     return "\n".join(

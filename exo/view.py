@@ -1,4 +1,4 @@
-"""What the verbs that show something share: the open system, its environments, tables, sizes, times."""
+"""Common parts of the verbs that show something: the open system, its environments, tables, sizes, times."""
 
 import json
 import os
@@ -24,20 +24,20 @@ BAR = 48
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 _WAITING, _ENDED = frozenset({b"S", b"D", b"I"}), frozenset({b"Z", b"X", b"x"})
-"""States of a thread, as proc(5) has them: it does not want a processor; it never will again."""
+"""States of a thread, by proc(5): it does not want a processor; it never will again."""
 
 Json = dict[str, object]
 
 
 def open_kip(chosen: str | None) -> "Kip":
-    """Map the kernel interface page of the system meant. Raises Trouble when none runs."""
+    """Map the kernel interface page of the chosen system. Raises Trouble when none runs."""
     run = run_directory(chosen)
     try:
         return interface.read(Path(run, "kip"))
     except (FileNotFoundError, NotADirectoryError):
         raise no_system(run) from None
     except ValueError as error:  # an empty file cannot be mapped
-        raise Trouble(f"{run}/kip is no kernel interface page: {error}") from None
+        raise Trouble(f"{run}/kip is not a kernel interface page: {error}") from None
 
 
 def kernel_pid(kip: "Kip") -> int:
@@ -56,12 +56,12 @@ def is_ready(kip: "Kip", names: Iterable[str] = ()) -> bool:
 
 
 def is_server(row: "EnvironmentRow") -> bool:
-    """Whether this is a server of the topology, and no program."""
+    """Whether this is a server of the topology, not a program."""
     return thread_number(row.thread) < FIRST_PROGRAM
 
 
 def environments(kip: "Kip") -> list[Json]:
-    """Return every environment as `ps --json` has it; these keys are kept stable."""
+    """Return every environment, as in `ps --json`; these keys are kept stable."""
     now, rows = time.monotonic_ns(), kip.environments()
     of = of_family(rows)
     return [
@@ -80,7 +80,7 @@ def families(rows: Iterable["EnvironmentRow"]) -> dict[int, list["EnvironmentRow
 
 
 def of_family(rows: Iterable["EnvironmentRow"]) -> dict[int, str]:
-    """Return for each number of an environment what its family is called: as the first of it that is there."""
+    """Return the family's name for each number of an environment: that of its first member that is there."""
     return {row.number: members[0].name for members in families(rows).values() for row in members}
 
 
@@ -102,9 +102,9 @@ def _environment(row: "EnvironmentRow", now: int) -> Json:
 
 
 def state(row: "EnvironmentRow") -> str:
-    """Return what an environment does, in a word; one that a debugger has is traced, whatever else it does.
+    """Return an environment's activity, in a word; under a debugger it is traced, whatever else it does.
 
-    Who has a processor for himself the kernel neither looks at nor stops: whether he sleeps, the host says.
+    The kernel does not watch one with a processor to itself: the host tells whether it sleeps.
     """
     if row.pid and _is_traced(row.pid):
         return "traced"
@@ -114,7 +114,7 @@ def state(row: "EnvironmentRow") -> str:
 
 
 def _sleeps(pid: int) -> bool:
-    """Whether all threads of process *pid*, and of the processes of its group, wait; not where none can be seen."""
+    """Whether all threads of process *pid*, and of the processes of its group, wait; False: none can be seen."""
     states = [
         _stat(f"/proc/{each}/task/{thread}")[:1]
         for each in _listed("/proc")
@@ -126,7 +126,7 @@ def _sleeps(pid: int) -> bool:
 
 
 def _stat(path: str) -> list[bytes]:
-    """Return the fields behind the name in the file *stat* at *path*: state, parent, group; none of who is gone."""
+    """Return the fields behind the name in the file *stat* at *path*: state, parent, group; empty: it is gone."""
     try:
         with open(f"{path}/stat", "rb") as file:  # noqa: PTH123 - as below
             return file.read().rpartition(b")")[2].split()
@@ -135,7 +135,7 @@ def _stat(path: str) -> list[bytes]:
 
 
 def _listed(path: str) -> list[str]:
-    """Return the numbers in the directory *path*; none of one that is gone."""
+    """Return the numbers in the directory *path*; empty: it is gone."""
     try:
         return [name for name in os.listdir(path) if name.isdecimal()]  # noqa: PTH208
     except OSError:
@@ -152,7 +152,7 @@ def _is_traced(pid: int) -> bool:
 
 
 def consumed(row: "EnvironmentRow") -> int:
-    """Return the CPU time of an environment: the kernel's account under a plan, else the host's own."""
+    """Return the CPU time of an environment: the kernel's account under a plan, otherwise the host's."""
     if row.cpu < 0 and row.pid and row.state != EnvironmentState.DEAD:
         with suppress(OSError):  # it ended meanwhile
             return time.clock_gettime_ns(
@@ -162,7 +162,7 @@ def consumed(row: "EnvironmentRow") -> int:
 
 
 def fault_text(number: int) -> str | None:
-    """Return what a fault number says; None for no fault."""
+    """Return the meaning of a fault number; None: no fault."""
     if not number:
         return None
     return Fault(number).text if number in tuple(Fault) else f"fault {number}"
@@ -218,7 +218,7 @@ def duration(nanoseconds: int) -> str:
 
 
 def bar(part: float, width: int = BAR) -> str:
-    """Return a bar of *part* (0..1) of *width*; what is there at all is seen."""
+    """Return a bar of *part* (0..1) of *width*; the smallest part is visible."""
     filled = min(width, max(round(part * width), 1 if part > 0 else 0))
     return "█" * filled + "·" * (width - filled)
 

@@ -3,7 +3,7 @@
 
 A *rule* is a function from sources to violations, each ``file:line: what is wrong; what to do``. The tables
 are the design's import rules as data. tests/test_architecture.py runs the rules on the tree, and shows that
-each catches what it is for; its table of broken samples is the quickest way to learn what a rule means. As a
+each catches its violations; its table of broken samples is the quickest way to learn what a rule means. As a
 program, this prints the violations.
 """
 
@@ -27,7 +27,7 @@ VOCABULARY = "(vocabulary of libexo)"
 """Stands for the modules of libexo that import nothing of ours but `kernel.abi` and one another."""
 
 LAYERS: Mapping[str, tuple[str, ...]] = {
-    # who: what it may import of ours; the first row that fits a module counts; {self} is its own server
+    # module: what it may import of ours; the first row that fits a module counts; {self} is its own server
     "kernel.abi": ("kernel.abi",),
     "kernel": ("kernel", "hwmodel"),
     "hwmodel": ("hwmodel", "kernel.abi"),
@@ -59,7 +59,7 @@ HOST_MODULES = frozenset(
 )
 HOST_CALLS = frozenset({"open", "pipe", "pipe2", "eventfd", "memfd_create", "fork", "kill", "urandom"})
 """Of `os`."""
-ALLOWED: Mapping[tuple[str, str], str] = {  # who, what: the reason
+ALLOWED: Mapping[tuple[str, str], str] = {  # module, import: the reason
     ("hwmodel.failures", "random"): "the schedule of failures is drawn from a seed",
     ("hwmodel.simulated", "random"): "so is the order in which its environments run",
     ("hwmodel.simulated", "threading"): "its environments are threads, of which one runs at a time",
@@ -79,7 +79,7 @@ ALLOWED: Mapping[tuple[str, str], str] = {  # who, what: the reason
 }
 
 FOREIGN_WORDS = re.compile(r"(?:^|_)(inodes?|file_descriptors?|tcp|polic(?:y|ies))(?:_|$)")
-"""Abstractions of servers and libraries: the kernel that knows one has begun to decide for them."""
+"""Abstractions of servers and libraries: a kernel with such a name has begun to decide for them."""
 
 
 # --------------------------------------------------------------------------------------------------- sources
@@ -183,7 +183,7 @@ def layers(sources: Sources) -> Iterator[str]:
 
 
 def vocabulary(imported: Mapping[Source, list[tuple[int, str]]]) -> set[str]:
-    """The modules of libexo an `api` may import without closing a circle."""
+    """The modules of libexo that an `api` may import without closing a circle."""
     below = {source.module: {name for _, name in names} for source, names in imported.items()}
     shared = {module for module in below if within(module, "libexo")}
     while outside := {one for one in shared if any(not within(n, "kernel.abi", *shared) for n in below[one])}:
@@ -192,7 +192,7 @@ def vocabulary(imported: Mapping[Source, list[tuple[int, str]]]) -> set[str]:
 
 
 def circles(sources: Sources) -> Iterator[str]:
-    """The files of a package stand in a ladder: types and lazy imports counted, there is no circle of them."""
+    """The files of a package form a ladder: types and lazy imports counted, there is no circle of them."""
     imported = own_imports(sources)
     for package in LADDERS:
         inside = {source: names for source, names in imported.items() if within(source.module, package)}
@@ -266,7 +266,7 @@ def facts(sources: Sources) -> Iterator[str]:
 
 
 def kernel_words(sources: Sources) -> Iterator[str]:
-    """The kernel has no name for what it must not know."""
+    """The kernel has no name for abstractions it must not know."""
     for source in sources:
         if within(source.module, "kernel") and not within(source.module, "kernel.abi"):
             for line, name in [(1, source.module.rpartition(".")[2]), *identifiers(source.tree)]:
@@ -284,30 +284,30 @@ def identifiers(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield getattr(node, "lineno", 1), name
 
 
-BROAD: Mapping[str, str] = {  # who may catch whatever there is, without raising it again: the reason
+BROAD: Mapping[str, str] = {  # modules that may catch everything, without raising it again: the reason
     "hwmodel.real.worker": "a deed's bug is raised again in the loop, where it stops the system",
     "hwmodel.simulated.bodies": "it stands for a host process: whatever ends the program ends only that",
-    "libexo.stub.call": "what an implementation of an interface raises is its caller's to hear",
+    "libexo.stub.call": "an exception of an implementation is reported to its caller",
     "libexo.stub.shorts": "the same",
     "libexo.aio": "the same",
     "libexo.stub.server": "the same",
     "servers.scheduler.checking": "a policy is anybody's code: its author is told, and others go on",
-    "libexo.checking": "an error shows what was passed, whose code that is",
+    "libexo.checking": "an error shows a value by the value's own code",
     "libexo.stub.failure": "an exception is told to its caller, whatever its own code does",
-    "libexo.l4.engine.start": "what a thread ends with is its exception handler's to hear",
+    "libexo.l4.engine.start": "a thread's last exception is reported to its exception handler",
     "libexo.testing.exploring": "it is raised again with the order that led to it",
     "libexo.launch.child": "a program's end, whatever it is, is told to the kernel",
     "libexo.launch.confine.forked": "what goes wrong in a forked child is told to its parent",
     "exo.__main__": "a person is told in one line",
-    "kernel.abi.topology": "a file that cannot be read is told to who named it",
-    "kernel.__main__": "the border to people: what cannot be read, or nobody reads, before there is a machine",
+    "kernel.abi.topology": "a file that cannot be read is reported to the user that named it",
+    "kernel.__main__": "the border to people, before there is a machine",
 }
 HOST_ERRORS = frozenset({"OSError", "IOError", "EnvironmentError"})
 ALL_ERRORS = frozenset({"Exception", "BaseException"})
 
 
 def swallowed(sources: Sources) -> Iterator[str]:
-    """Nobody catches whatever there is, and the kernel no error of the host's: they are turned at its border."""
+    """Nobody catches everything, and the kernel no error of the host's: those are turned at its border."""
     for source in sources:
         if not within(source.module, *PACKAGES) or source.module in BROAD:
             continue
@@ -319,7 +319,7 @@ def swallowed(sources: Sources) -> Iterator[str]:
 
 
 def caught(tree: ast.Module) -> Iterator[tuple[int, set[str]]]:
-    """Yield line and names of what is caught, or suppressed, and not raised again as it was."""
+    """Yield line and names of the exceptions that are caught, or suppressed, and not raised again as they were."""
     for node in ast.walk(tree):
         match node:
             case ast.ExceptHandler(type=None) if not raises_again(node):
@@ -408,7 +408,7 @@ def numbers(sources: Sources) -> Iterator[str]:
 
 
 def copies(source: Source, defined: Mapping[tuple[str, int], str], traps: Mapping[int, str]) -> Iterator[str]:
-    """Numbers of the ABI written down again in *source*."""
+    """Numbers of the ABI that *source* writes down again."""
     for line, name, value in constants(source):
         if owner := defined.get((name, value)):
             yield source.at(line, f"{name} = {value} is defined in {owner}; import it")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """List the repository's files: one path a line, sorted, in docs/file_inventory.txt.
 
-What git and the set-up keep for themselves (.git, .venv, caches) is left out. The list is a snapshot to work
+Files that git and the set-up keep for themselves (.git, .venv, caches) are left out. The list is a snapshot to work
 from, so it is made when needed and not committed.
 """
 
@@ -26,7 +26,7 @@ def inventory(root: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Write the inventory, and say how long it is and where it lies."""
+    """Write the inventory, and report its length and place."""
     target = ROOT / INVENTORY
     target.parent.mkdir(exist_ok=True)
     target.touch()  # it lists itself, the first time too

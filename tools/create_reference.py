@@ -4,7 +4,7 @@
     python tools/create_reference.py            write them
     python tools/create_reference.py --check    exit with 1 if they are not what would be written
 
-What a page says comes from the classes themselves, of kernel/abi and of the servers' interfaces: number, arguments,
+A page's content comes from the classes themselves, of kernel/abi and of the servers' interfaces: number, arguments,
 result, refusals and the right a trap needs from their attributes, the words from their docstrings.
 tests/tools/test_create_reference.py checks.
 """
@@ -64,7 +64,7 @@ SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SMALLEST_POWER = 1 << 15
 
 
-# ----------------------------------------------------------------------------------------- what the ABI says
+# ----------------------------------------------------------------------------------------- the ABI
 
 
 def groups() -> Iterator[tuple[str, list[type[traps.Trap]]]]:
@@ -84,7 +84,7 @@ def number(trap: type[traps.Trap]) -> int:
 
 
 def notes(module: ModuleType, name: str) -> dict[str, str]:
-    """Return the sentence that stands below each member of class *name*, or of *module* itself when empty."""
+    """Return the sentence below each member of class *name*, or of *module* itself when empty."""
     if name:  # the class may come from a module of a package
         [definition] = ast.parse(inspect.getsource(getattr(module, name))).body
         assert isinstance(definition, ast.ClassDef)
@@ -175,7 +175,7 @@ def fields(record: type[msgspec.Struct]) -> Iterator[str]:
 
 
 def needs(trap: type[traps.Trap]) -> str:
-    """Say which capability the first argument must name, and with which rights."""
+    """Name the capability that the first argument must be, with its rights."""
     if trap.needs is None:
         return ""
     kind, right = trap.needs
@@ -191,7 +191,7 @@ def trap_page() -> Iterator[str]:
     yield from ("# Traps, rights, upcalls", "", GENERATED, "")
     yield from (inspect.getdoc(traps) or "").splitlines()
     yield from ("", f"There are {len(traps.TRAPS)} of at most 40. ABI level {kip.ABI_LEVEL}.")
-    yield "A trap that is not decodable, too long, or brings descriptors it does not take is no refusal but a"
+    yield "A trap that is not decodable, too long, or brings descriptors it does not take is not a refusal but a"
     yield from ("[fault](errors.md#faults): its caller is ended.", "")
     rows = [
         (f"{number(trap):#04x}", f"[{trap.__name__}](#{trap.__name__.lower()})", needs(trap), group)
@@ -287,7 +287,7 @@ def error_page() -> Iterator[str]:
     yield from ("`libexo.sys` raises `TrapRefused` with the number as `refusal`.", "")
     rows = [(r.value, f"`{r.name}`", r.text, _refused_by(r)) for r in errors.Refusal]
     yield from table(("number", "refusal", "condition", "of"), rows)
-    yield from ("## Faults", "", "The caller is ended; the kernel keeps the record for who watches it.", "")
+    yield from ("## Faults", "", "The caller is ended; the kernel keeps the record for its watchers.", "")
     yield from table(
         ("number", "fault", "condition"), [(f.value, f"`{f.name}`", f.text) for f in errors.Fault]
     )
@@ -308,7 +308,7 @@ def error_page() -> Iterator[str]:
 
 
 def _refused_by(refusal: errors.Refusal) -> str:
-    """Say which traps return *refusal*; one that none returns answers somebody who wants to attach."""
+    """Name the traps that return *refusal*; one that none returns answers a program that wants to attach."""
     by = [trap for trap in traps.TRAPS.values() if refusal in trap.refusals]
     needing = [trap for trap in traps.TRAPS.values() if trap.needs is not None]
     named = []
@@ -325,12 +325,12 @@ def interface_page() -> Iterator[str]:
     """Return the lines of docs/interfaces.md."""
     yield from ("# Interfaces", "", GENERATED_TOO, "")
     yield from (
-        "What the servers of the system do for their callers: `Interface.connect(env)`, then its methods.",
+        "The operations of the system's servers: `Interface.connect(env)`, then its methods.",
         "",
     )
     yield from (
-        "An argument outside its range is a `BadArgument` before anything is sent; who sends it all the same hears",
-        "`RemoteError: BadArgument` from the server, which goes on. Any operation may also raise what",
+        "An argument outside its range is a `BadArgument` before anything is sent; a caller that sends it anyway",
+        "gets `RemoteError: BadArgument` from the server, which goes on. Any operation may also raise what",
         "[IPC](errors.md#ipc) does. A *repeatable* one is done again by its stub when its server was ended from",
         "outside meanwhile; a *oneway* one is not answered.",
         "",

@@ -1,4 +1,4 @@
-"""How programs of the benchmarks reach their servers: over the transport that BENCH_TRANSPORT names."""
+"""Connections of benchmark programs to their servers: over the transport that BENCH_TRANSPORT names."""
 
 import os
 from typing import TypeVar

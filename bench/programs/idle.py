@@ -1,4 +1,4 @@
-"""An environment that is there and waits: living, with an end point, and doing nothing."""
+"""An environment that lives, has an end point, waits, and does nothing."""
 
 from libexo import attach
 

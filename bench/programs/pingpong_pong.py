@@ -1,4 +1,4 @@
-"""Pong: sends every message back as it came, to whoever sent it, and waits for the next."""
+"""Pong: sends every message back to its sender as it came, and waits for the next."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Takes messages that nobody waits for an answer to, and says, when it is asked, how many."""
+"""A receiver of messages without answers, which tells on request how many came."""
 
 import os
 
@@ -6,7 +6,7 @@ from libexo.stub import Interface, operation, serve
 
 
 class Sink(Interface, label=0x7B):
-    """What tells."""
+    """Counts, and tells."""
 
     @operation(1)
     def taken(self) -> int:
@@ -14,7 +14,7 @@ class Sink(Interface, label=0x7B):
 
     @operation(2, oneway=True)
     def take(self, data: bytes) -> None:
-        """Take *data*, and say nothing."""
+        """Take *data*, without an answer."""
 
 
 class SinkServer(Sink):
@@ -23,7 +23,7 @@ class SinkServer(Sink):
     count = 0
 
     def taken(self) -> int:
-        """Start again from none."""
+        """Start again from 0."""
         count, self.count = self.count, 0
         return count
 

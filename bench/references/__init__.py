@@ -1,1 +1,1 @@
-"""What the system is compared with: plain processes, each as lean as its library allows."""
+"""References of comparison: plain processes, each as lean as its library allows."""

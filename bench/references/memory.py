@@ -47,7 +47,7 @@ def closed() -> Sampler:
 
 
 def memfd() -> Sampler:
-    """Return a sampler of the host's bare calls, with nobody asked for permission."""
+    """Return a sampler of the host's bare calls, without permissions."""
     made: list[tuple[int, mmap.mmap]] = []
 
     def make() -> None:

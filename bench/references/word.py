@@ -1,6 +1,6 @@
 """One word there and one back in memory both share, each side spinning until it sees the other's: the floor.
 
-Nothing is sent but a number. Only while samples are taken does the other side spin: it sleeps at a pipe between.
+Only a number is sent. The other side spins only while samples are taken: in between it sleeps at a pipe.
 """
 
 import mmap

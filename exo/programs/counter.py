@@ -4,7 +4,7 @@ from libexo.stub import Interface, operation
 
 
 class Counter(Interface, label=0x41, name="tour-counter"):
-    """Something to add to."""
+    """A total to add to."""
 
     @operation(1)
     def add(self, n: int) -> int: ...  # type: ignore[empty-body] # the stub has it

@@ -1,4 +1,4 @@
-"""A server that reads memory which was shared with it, and tries to write to it."""
+"""A server that reads memory shared with it, and tries to write to it."""
 
 import ctypes
 
@@ -7,7 +7,7 @@ from libexo.stub import Interface, operation
 
 
 class Reader(Interface, label=0x50, name="tour-reader"):
-    """What the tour asks of another program."""
+    """Requests of the tour to another program."""
 
     @operation(1)
     def read(self, extent: Extent, size: int) -> bytes: ...  # type: ignore[empty-body] # the stub has it
@@ -24,7 +24,7 @@ class ReaderServer(Reader):
         return bytes(vm.map(self.environment, extent)[:size])
 
     def overwrite(self, extent: Extent) -> None:
-        """Map, and write below Python, which would know better: it is the host's hardware that says no."""
+        """Map, and write past Python's checks: the host's hardware refuses."""
         view = vm.map(self.environment, extent)
         kept = view.obj
         assert isinstance(kept, ctypes.Array)

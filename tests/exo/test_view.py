@@ -110,5 +110,5 @@ def test_a_page_that_is_none_is_told(run: Path) -> None:
     """An empty file is what a full disk leaves."""
     (run / "kip").touch()
 
-    with pytest.raises(Trouble, match="no kernel interface page"):
+    with pytest.raises(Trouble, match="not a kernel interface page"):
         view.open_kip(str(run))

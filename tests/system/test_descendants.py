@@ -102,7 +102,9 @@ def test_of_a_bomb_whose_first_ended(system: Command) -> None:
     system.exo("kill", "--family", "--grace", "0", "bomb")
 
     until(lambda: not programs(system))
-    assert "nobody is called 'bomb'" in system.exo("kill", "--family", "bomb", status=1).stderr
+    assert (
+        "no program started here is called 'bomb'" in system.exo("kill", "--family", "bomb", status=1).stderr
+    )
 
 
 def test_servers_are_refused(system: Command) -> None:

@@ -96,7 +96,7 @@ def test_a_server_runs_in_a_process_of_its_own_making(booted: System) -> None:
         (["memory"], 2, "module:Class"),
         (["nosuch:Class"], 1, "No module named 'nosuch'"),
         (["examples.counter:nosuch"], 1, "has no attribute 'nosuch'"),
-        (["examples.counter:libexo"], 1, "no class that implements an interface"),
+        (["examples.counter:libexo"], 1, "not a class that implements an interface"),
     ],
 )
 def test_what_cannot_be_served_here_is_told(booted: System, words: list[str], status: int, says: str) -> None:
