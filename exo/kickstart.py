@@ -23,7 +23,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from exo import up
-from exo.booting import PROCESS_SERVER, default_config, read_topology
+from exo.launcher import PROCESS_SERVER, default_config, read_topology
 from exo.system import Usage
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ MEANINGLESS = {
 PLACES = ("the kernel", "sigma0", "the root task")
 
 
-class Line(NamedTuple):
+class CommandLine(NamedTuple):
     """A command line, taken apart."""
 
     modules: list[str]
@@ -97,9 +97,9 @@ def plan(words: Sequence[str], roottask: str | None, directory: Path) -> "Boot":
     return boot._replace(maxmem=line.maxmem, records=line.bootinfo)
 
 
-def take_apart(words: Sequence[str]) -> Line:
+def take_apart(words: Sequence[str]) -> CommandLine:
     """Return modules and options of *words*. Raises Usage for unknown and refused options."""
-    line = Line([])
+    line = CommandLine([])
     for word in words:
         option = OPTION.fullmatch(word)
         if option is None:

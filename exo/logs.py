@@ -15,7 +15,7 @@ import unicodedata
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from exo.following import Follower
+from exo.follower import Follower
 from exo.numbers import count
 from exo.system import Trouble, log_path, no_system, run_directory
 from kernel.abi.logs import FOLDER, KEPT, OLDER, RESERVED, log_file, log_name

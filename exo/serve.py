@@ -23,13 +23,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exo import replacing, view
-from exo.answering import Roll, marks
+from exo import replacement, view
 from exo.arguments import Given, named, variables
-from exo.booting import default_config
 from exo.console import Console, own_directory
 from exo.kill import end, seconds
-from exo.locating import hint, locate
+from exo.launcher import default_config
+from exo.location import hint, locate
+from exo.roll import Roll, marks
 from exo.run import DIRECTORY, IMPORTS, parts
 from exo.system import Trouble, Usage, run_directory
 
@@ -106,8 +106,8 @@ def main(options: Namespace) -> int:
         if ":" not in options.server or options.restart:
             raise Usage("--here is for module:Class, and its starter restarts it: leave out --restart")
         return here(run, options.server, options.name)
-    if ":" in options.server and options.name and replacing.is_server(run, options.name):
-        print(replacing.replace(run, options.name, options.server))
+    if ":" in options.server and options.name and replacement.is_server(run, options.name):
+        print(replacement.replace(run, options.name, options.server))
         return 0
     if ":" in options.server:
         since = marks(run)
@@ -216,7 +216,7 @@ def attach(run: str, name: str, config: str) -> int:
         )
     view.open_kip(run)
     if server.start != "attach":
-        print(replacing.replace(run, name))
+        print(replacement.replace(run, name))
         return 0
     try:
         environment = libexo.attach(run, name)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo import view
-from exo.answering import last_words as said_last
 from exo.deaths import recent
 from exo.gone import ended_in_order, is_over, last_words
+from exo.roll import last_words as said_last
 from exo.system import Trouble, no_system, run_directory
 from kernel.abi import traps
 from kernel.abi.kip import EnvironmentState, Head

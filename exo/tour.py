@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from exo import view
-from exo.booting import Kernel, boot_servers, command, default_config, link_log, open_log
+from exo.launcher import Kernel, boot_servers, command, default_config, link_log, open_log
 from exo.system import Trouble, run_directory
 from kernel.abi.kip import Head
 
 if TYPE_CHECKING:
-    from exo.touring import Done
+    from exo.tour_steps import Done
 
 ARGUMENTS = "[--keep]"
 EXAMPLES = """\
@@ -42,7 +42,7 @@ def main(options: Namespace) -> int:
     began = time.perf_counter_ns()
     try:
         with _system(options) as run:
-            from exo.touring import Stage, steps
+            from exo.tour_steps import Stage, steps
 
             stage = Stage(run)
             try:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from exo import view
-from exo.answering import Roll
-from exo.booting import (
+from exo.follower import Follower
+from exo.launcher import (
     Kernel,
     boot_servers,
     command,
@@ -28,8 +28,8 @@ from exo.booting import (
     open_log,
     refuse_second,
 )
-from exo.following import Follower
 from exo.logs import shown
+from exo.roll import Roll
 from exo.system import Trouble, log_path, run_directory
 from kernel.abi.kip import Counter, EnvironmentState, Head
 from libexo.errors import ExoError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from exo.__main__ import main
-from exo.kickstart import Line, plan, remarks, take_apart
+from exo.kickstart import CommandLine, plan, remarks, take_apart
 from exo.modules import Module, servers, topology
 from exo.system import Trouble, Usage
 from kernel.abi.rights import Kind
@@ -39,21 +39,21 @@ def made(words: Sequence[str], root: str | None, folder: Path = ROOT, base: Topo
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], Line([])),
-        ([M, S], Line([M, S])),
-        (["maxmem=64M", M], Line([M], 64 << 20)),
-        ([M, "maxmem=4096"], Line([M], 4096)),
-        (["maxmem=1g"], Line([], 1 << 30)),
-        (["maxmem=8K", "maxmem=16K"], Line([], 16 << 10)),
-        (["bootinfo=off"], Line([], None, bootinfo=False)),
-        (["bootinfo=yes"], Line([])),
-        (["bootinfo=enable"], Line([])),
-        (["bootinfo=no", "mbi=off", "decode-all=disable"], Line([], None, bootinfo=False)),
-        (["a.py key=value"], Line(["a.py key=value"])),
-        (["./x=y.py"], Line(["./x=y.py"])),
+        ([], CommandLine([])),
+        ([M, S], CommandLine([M, S])),
+        (["maxmem=64M", M], CommandLine([M], 64 << 20)),
+        ([M, "maxmem=4096"], CommandLine([M], 4096)),
+        (["maxmem=1g"], CommandLine([], 1 << 30)),
+        (["maxmem=8K", "maxmem=16K"], CommandLine([], 16 << 10)),
+        (["bootinfo=off"], CommandLine([], None, bootinfo=False)),
+        (["bootinfo=yes"], CommandLine([])),
+        (["bootinfo=enable"], CommandLine([])),
+        (["bootinfo=no", "mbi=off", "decode-all=disable"], CommandLine([], None, bootinfo=False)),
+        (["a.py key=value"], CommandLine(["a.py key=value"])),
+        (["./x=y.py"], CommandLine(["./x=y.py"])),
     ],
 )
-def test_options_and_modules(words: list[str], expected: Line) -> None:
+def test_options_and_modules(words: list[str], expected: CommandLine) -> None:
     """A word NAME=VALUE is an option, wherever it stands; what is quoted with a blank in it is a module."""
     assert take_apart(words) == expected
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from exo.answering import STAYS, Roll
 from exo.owntime import own_time
+from exo.roll import STAYS, Roll
 from tests.system.booted import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.beside]

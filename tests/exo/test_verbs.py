@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from exo import booting, doctor, up
+from exo import doctor, launcher, up
 from exo.__main__ import main
 from exo.completion import SHELLS, options_of
 from exo.kill import number
-from exo.locating import locate
+from exo.location import locate
 from exo.system import Trouble
 from exo.verbs import VERBS
 from tests.exo.conftest import Pages
@@ -316,7 +316,7 @@ def test_a_second_system_is_refused(run: Path, capsys: Said) -> None:
     assert f"runs at {run} already (process {os.getpid()}): 'exo down' ends it" in capsys.readouterr().err
 
     (run / "lock").write_text("exokernel 999999999\n")
-    booting.refuse_second(str(run))
+    launcher.refuse_second(str(run))
 
 
 def test_a_wrong_topology_is_told_before_anything_is_started(run: Path, capsys: Said) -> None:
@@ -335,7 +335,7 @@ def test_the_last_words_of_a_kernel_are_shown() -> None:
         + "exo: no confinement by uid: ..., or list 'uid' in may_lack\n"
     )
 
-    text = str(booting.failure("the system did not boot", log))
+    text = str(launcher.failure("the system did not boot", log))
 
     assert "line 12" not in text
     assert "    line 13\n" in text
@@ -347,7 +347,7 @@ def test_the_log_is_a_file_of_ours(run: Path) -> None:
     run.with_suffix(".log").symlink_to(run / "victim")
 
     with pytest.raises(Trouble, match="cannot write"):
-        booting.open_log(str(run))
+        launcher.open_log(str(run))
     assert not (run / "victim").exists()
 
 

@@ -5,7 +5,7 @@ import os
 from exo import sched, view
 from exo.arguments import Given, variables
 from exo.console import Console, own_directory
-from exo.locating import locate
+from exo.location import locate
 from exo.ping import ask
 from exo.run import DIRECTORY, IMPORTS
 from exo.system import Trouble

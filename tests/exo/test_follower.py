@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exo.__main__ import main
-from exo.following import Follower
+from exo.follower import Follower
 from exo.gone import is_over, last_words
 from kernel.abi.kip import EnvironmentState
 from kernel.abi.logs import LAST_LINE, OLDER, log_file

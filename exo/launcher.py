@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo import view
-from exo.answering import Roll
 from exo.logs import last_lines
+from exo.roll import Roll
 from exo.system import Trouble, log_path
 from libexo.errors import ExoError
 from libexo.launch.confine.policy import LAYERS
