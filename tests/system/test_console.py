@@ -168,7 +168,7 @@ def test_those_that_say_nothing_are_bounded(unharmed: System) -> None:
         stays.tell("end")
 
         assert answers == [b""] * (MANY - IDLE_CONNECTIONS)
-        assert b"nobody is called 'nobody'" in served
+        assert b"no program is called 'nobody'" in served
         assert stays.finish().status == 0
 
 

@@ -180,7 +180,7 @@ def test_a_detached_program_is_found_by_its_name(system: Command) -> None:
     assert "web" in system.exo("sched").stdout
     system.exo("kill", "web")
     until(lambda: "web" not in system.listed())
-    assert "nobody is called 'web'" in system.exo("kill", "web", status=1).stderr
+    assert "no program is called 'web'" in system.exo("kill", "web", status=1).stderr
 
 
 # -------------------------------------------------------------------------------------------------- servers

@@ -95,7 +95,7 @@ def test_whoever_ends_a_program_hears_when_it_has(booted: System) -> None:
             assert deaf.line() == "ready"
 
             assert kill.end(str(booted.run_directory), ["deaf", "nobody"], 0.1) == [
-                "nobody is called 'nobody'"
+                "no program is called 'nobody'"
             ]
 
 

@@ -66,7 +66,7 @@ def test_who_does_not_answer_is_named(own: System) -> None:
     assert done.returncode == 1
     assert "scheduler" in done.stdout
     assert done.stderr.startswith("exo: no answer from deaf (")
-    assert "nosuch (nobody is called 'nosuch'" in done.stderr
+    assert "nosuch (no thread is called 'nosuch'" in done.stderr
     assert "scheduler (" not in done.stderr
 
 

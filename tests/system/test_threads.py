@@ -142,7 +142,7 @@ libexo.lending.PATIENCE = 0.5
 libexo.stub.interface.PATIENCE = libexo.stub.client.PATIENCE = 0.5
 with concurrent.futures.ThreadPoolExecutor(1) as pool:
     error = pool.submit(total).exception()
-print(type(error).__name__, "nobody is called 'process'" in str(error), total() > 0)
+print(type(error).__name__, "no thread is called 'process'" in str(error), total() > 0)
 """
 )
 
@@ -165,7 +165,7 @@ def refused(call):
     try:
         call()
     except ExoError as error:
-        return type(error).__name__ + " " * ("call libexo.attach() anew" not in str(error))
+        return type(error).__name__ + " " * ("call libexo.attach() again" not in str(error))
     return "done"
 thread, sys_ = env.thread, env.sys
 calls = [

@@ -389,7 +389,7 @@ def test_nobody_of_that_name() -> None:
     """A stub whose server never comes says who there is instead."""
     with simulated() as system:
         system.spawn(lambda env: Shop.connect(env).add(1), "client")
-        with pytest.raises(NotFound, match="nobody is called 'shop'; there are: client"):
+        with pytest.raises(NotFound, match="no thread is called 'shop'; there are: client"):
             system.run()
 
 
