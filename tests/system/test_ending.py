@@ -189,7 +189,7 @@ def test_a_missing_server_is_told(fresh: Command) -> None:
         ('"servers.process"', '"servers.proces"', "No module named servers.proces"),
         ('"servers.scheduler"', '"nosuch:Policy"', "ModuleNotFoundError: No module named 'nosuch'"),
         ('"servers.scheduler"', '"twice:Dies"', "RuntimeError: there is no way"),
-        ('"servers.scheduler"', '"twice:Plain"', "twice:Plain is no server"),
+        ('"servers.scheduler"', '"twice:Plain"', "twice:Plain is not a server"),
         ('"256 MiB"', '"900 TiB"'.replace("TiB", "GiB"), "machine.memory is 900 GiB, but this host has"),
     ],
 )
@@ -276,7 +276,7 @@ def test_serve_waits_until_it_serves(fresh: Command) -> None:
         ("nosuch:Server", "ModuleNotFoundError: No module named 'nosuch'"),
         ("twice:Nothing", "AttributeError: module 'twice' has no attribute 'Nothing'"),
         ("twice:Dies", "RuntimeError: there is no way"),
-        ("twice:Plain", "TypeError: twice:Plain is no server"),
+        ("twice:Plain", "TypeError: twice:Plain is not a server"),
         ("twice:Twice", "TypeError: twice:Twice is a bare interface"),
     ):
         for rule in ("never", "always"):

@@ -73,7 +73,7 @@ def test_its_user_commands_it(system: System, folder: Path) -> None:
 
 
 def test_the_secret_is_its_users_alone(system: System, folder: Path) -> None:
-    """It is there for who has the uid, in no argument and no environ; another user is no operator."""
+    """It is there for who has the uid, in no argument and no environ; another user is not an operator."""
     secret = system.run_directory / "operator"
     digits = secret.read_bytes()
     shown = [
@@ -87,7 +87,7 @@ def test_the_secret_is_its_users_alone(system: System, folder: Path) -> None:
 
     assert (status.st_mode & 0o777, status.st_uid, len(digits)) == (0o600, NOBODY, 32)
     assert not any(digits in text or digits.hex().encode() in text for text in shown)
-    assert f"uid {OTHER_USER} is no operator" in stranger.stderr
+    assert f"uid {OTHER_USER} is not an operator" in stranger.stderr
 
 
 def test_a_program_is_not_started_where_it_could_read_the_secret(system: System) -> None:
