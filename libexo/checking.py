@@ -26,7 +26,7 @@ _CARRYING = {kind for kind in traps.TRAPS.values() if kind.takes_descriptors}
 
 
 def encode_arguments(
-    operation: str, names: Sequence[str], values: tuple[object, ...], decode: Callable[[bytes], object]
+    operation: str, names: Sequence[str], decode: Callable[[bytes], object], values: tuple[object, ...]
 ) -> bytes:
     """Return the *values* of the arguments of a call, encoded. Raises BadArgument: its server would refuse them.
 

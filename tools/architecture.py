@@ -288,7 +288,6 @@ BROAD: Mapping[str, str] = {  # modules that may catch everything, without raisi
     "hwmodel.real.worker": "a deed's bug is raised again in the loop, where it stops the system",
     "hwmodel.simulated.bodies": "it stands for a host process: whatever ends the program ends only that",
     "libexo.stub.call": "an exception of an implementation is reported to its caller",
-    "libexo.stub.shorts": "the same",
     "libexo.aio": "the same",
     "libexo.stub.server": "the same",
     "servers.scheduler.checking": "a policy is anybody's code: its author is told, and others go on",

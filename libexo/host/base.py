@@ -138,9 +138,10 @@ class Host(Protocol):
     def close_descriptor(self, descriptor: Descriptor) -> None:
         """Close a descriptor that is not wanted."""
 
-    def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
+    def wait(self, sources: Sequence[Source], deadline: int | None) -> bool:
         """Sleep until one of *sources* may have something, or until *deadline* (ns); it may end early, after days.
 
+        True: nothing but messages has come; the gate, if it is one of *sources*, has no news.
         Ends of rings (`libexo.transport.ring.ends`) are looked into for a while first, and told of the sleep.
         """
 

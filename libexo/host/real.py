@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 import weakref
+from _thread import _count as _strands  # `threading.active_count`, less the main one, takes a lock
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -143,20 +144,20 @@ class RealHost:
         """Close a descriptor that is not wanted."""
         os.close(cast("int", descriptor))
 
-    def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
-        """Sleep until one of *sources* may have something, or until *deadline*."""
+    def wait(self, sources: Sequence[Source], deadline: int | None) -> bool:
+        """Sleep until one of *sources* may have something, or until *deadline*; True: it is messages at most."""
         gate = self.gate
-        if not gate.shared and threading.active_count() > 1 and self.environment is not None:
+        if not gate.shared and _strands() and self.environment is not None:
             # Another thread may use the environment while we sleep, and take our news: let it wake us, too.
             self.environment.share()
-            return
+            return False
         own = gate.own
         if gate.kept and gate in sources:
             own.spared = 0
             for source in sources:
                 if hasattr(source, "doze"):  # a ring end: looking into it alone would miss the gate
                     cast("RingEnd", source).found_others = True
-            return
+            return False
         key = tuple(sources)
         poll = own.polls.get(key) or self._new_poll(key, own)
         if deadline is None:
@@ -165,12 +166,14 @@ class RealHost:
             left = -(-(deadline - time.monotonic_ns()) // 1_000_000)
             ready = poll.poll(min(max(0, left), LONGEST_POLL))
         if ready is None:
-            return
-        spared = SPARED if gate in key else 0
+            return False
+        own.spared = SPARED if gate in key else 0
+        if not ready:
+            return True
         for descriptor, _ in ready:
             if descriptor == gate.watched:
-                spared = 0
-        own.spared = spared
+                own.spared = 0
+        return False
 
     def _new_poll(self, key: tuple[Source, ...], own: Own) -> "Poll | Nap | select.poll":
         if len(own.polls) > 256:  # noqa: PLR2004 - sets of sources that were closed long ago

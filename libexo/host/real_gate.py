@@ -72,6 +72,8 @@ class RealGate:
         self._buffer = mmap.mmap(-1, _ANSWER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         """Not of the heap: it takes memory only as far as long answers have filled it."""
         self._view = memoryview(self._buffer)
+        self.shared = False
+        """It is ready for several strands."""
         self._bell: RealWaker | None = None
         self._watch: select.epoll | None = None
 
@@ -86,14 +88,10 @@ class RealGate:
             watch.register(bell, select.EPOLLIN)
             opened.pop_all()
             self._watch, self._bell, self.watched = watch, bell, watch.fileno()
+            self.shared = True
             self.own = _Owns()  # polls made before do not watch the bell
             if self.kept:
                 bell.wake()
-
-    @property
-    def shared(self) -> bool:
-        """Whether it is prepared for several strands."""
-        return self._bell is not None
 
     def forked(self, why: str) -> None:
         """Close this process's copy of the gate, so that the kernel sees when the parent ends; and refuse."""

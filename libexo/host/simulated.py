@@ -324,7 +324,7 @@ class SimulatedHost:
             raise TypeError(f"{descriptor!r} is not a descriptor")
         close()
 
-    def wait(self, sources: Sequence[Source], deadline: int | None) -> None:
+    def wait(self, sources: Sequence[Source], deadline: int | None) -> bool:
         """Hand over until one of *sources* has something, or until *deadline*."""
         rings = [cast("RingEnd", source) for source in sources if hasattr(source, "doze")]
         others = [source for source in sources if not hasattr(source, "doze")]
@@ -341,6 +341,7 @@ class SimulatedHost:
         for ring, (key, line) in bells:
             if self._has(key):
                 ring.rang(line)
+        return False
 
     def _has(self, key: int) -> bool:
         if key < GATE_KEY:

@@ -1,5 +1,6 @@
 """Somebody's binding to us, once it is identified."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from libexo.ipc.tickets import Tickets
@@ -8,12 +9,16 @@ if TYPE_CHECKING:
     from libexo.transport.ring.line import Line
 
 
+def _nowhere(_mark: int, _sequence: int, _label: int, _string: bytes) -> bool:
+    return False
+
+
 class Peer:
     """Somebody's binding to us, identified."""
 
     __slots__ = (
-        "doubted", "environment", "epoch", "family", "kept", "last", "line", "redirected", "thread", "tickets",
-        "token",
+        "doubted", "environment", "epoch", "family", "kept", "last", "line", "put", "redirected", "thread",
+        "tickets", "token",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +48,8 @@ class Peer:
         """What `last` was when it had put a message up that never came: it is not waited for until one comes."""
         self.kept = 0
         """The number of a message that is ours, though its ticket was put up again: see `Peers.put_back`."""
+        self.put: Callable[[int, int, int, bytes], bool] = _nowhere
+        """Writes a plain answer: as `Line.put`. False: it takes the ordinary way."""
         self.line: Line | None = None
         """Our end of the ring, where the binding has one."""
 

@@ -11,15 +11,17 @@ be it the one that has just come. A *family* is a program with all its descendan
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kernel.abi import traps
+from kernel.abi.messages import Packet, ShortPart
 from libexo.errors import ExoError, GateClosed, TrapRefused
 from libexo.ipc.exchange import Arrival
 from libexo.ipc.peer import Peer
 from libexo.ipc.tickets import Tickets
-from libexo.ipc.wire import TIMED
-from libexo.transport.base import Descriptor
+from libexo.ipc.wire import ENCODE, TIMED
+from libexo.transport.base import Descriptor, Frames
 from libexo.transport.ring.line import open_line
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class Peers:
             peer = self.known[each.token] = self._meet(each.token, each.who, given[1:])
             peer.epoch = epoch
             is_last = not environment.host.has_room(given[-1])
+            peer.put = partial(_put, inbox.send, each.token)
             inbox.admit(each.token, given[0], peer.family)
             if is_last:
                 self._refuse(self._of_whom_most(), thread)
@@ -160,3 +163,11 @@ class Peers:
         if peer is not None:
             peer.close()
             self._gone(peer)
+
+
+def _put(
+    send: Callable[[bytes, Frames], bool], token: bytes, mark: int, sequence: int, label: int, string: bytes
+) -> bool:
+    """Write a plain answer back over the binding of *token*."""
+    packet = Packet(mark >> 48, sequence, label, (mark >> 16 & 0xFFFF,), (ShortPart(string),))
+    return send(token, (ENCODE(packet),))

@@ -15,9 +15,9 @@ from kernel.abi.limits import SHORT_STRING
 from kernel.abi.messages import Packet, Phase, ShortPart
 from libexo.errors import BrokenRing, BrokenStream, NoPartner
 from libexo.ipc.message import Message
-from libexo.ipc.wire import CALL, DECODE, ENCODE, MALFORMED, REPLY
+from libexo.ipc.wire import CALL, ENCODE, REPLY, read_plain
 from libexo.transport.ring.ends import RingChannel
-from libexo.transport.ring.layout import WORDS, short
+from libexo.transport.ring.layout import short
 from libexo.transport.ring.line import ONCE
 
 if TYPE_CHECKING:
@@ -52,16 +52,10 @@ class Packets:
         frames = self._link.channel.receive()
         if frames is None:
             return None
-        try:
-            packet = DECODE(frames[0])
-            (word,), (part,) = packet.words, packet.parts
-        except MALFORMED:
+        found = read_plain(frames)
+        if found is None:
             self.other = frames
-            return None
-        if packet.flags or packet.typed or len(frames) > 1 or type(part) is not ShortPart or word >= WORDS:
-            self.other = frames
-            return None
-        return short(packet.kind, word), packet.sequence, packet.label, part.string
+        return found
 
     def ready(self) -> bool:
         """Say whether something came that is no plain message."""
@@ -117,7 +111,11 @@ class Plain:
         try:
             if not self._put(mark, sequence, label, string):
                 return None
-            answer = get(patience.looks) if patience is not None else None  # a wait looks into sockets itself
+            if patience is None:  # to wait is to look into sockets
+                self._wait((link.channel, *self._core.outside), None)
+                answer, woken = get(ONCE), True
+            else:
+                answer = get(patience.looks)
             while True:
                 if answer is not None:
                     kind, answers, _, result = answer

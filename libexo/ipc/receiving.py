@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kernel.abi.gate import Upcall
 from kernel.abi.ids import ANY_THREAD
+from kernel.abi.kip import Head
 from kernel.abi.limits import MAX_BATCH, MAX_OFFERS
 from kernel.abi.messages import IpcCode, Packet, Phase
 from kernel.abi.traps import Unbind
@@ -39,6 +40,7 @@ from libexo.ipc.wire import (
     TELLS,
     TIMED,
     TURNED,
+    read_plain,
 )
 from libexo.transport.base import HELD
 
@@ -54,6 +56,8 @@ As many of the kernel's, for themselves: no sender keeps the kernel from being h
 
 WITHDRAWN = 16
 """Withdrawn messages of one party in a row that cost it no turn: who floods with such has no more of our time."""
+_PLAIN = (CALL, TELL)
+_EPOCH = int(Head.BINDING_EPOCH)
 _MESSAGES, _OUTCOMES = (SEND, CALL, TELL), (TAKEN, REFUSED, TURNED)
 
 
@@ -72,15 +76,18 @@ class Receiving:
         self._environment = environment
         self._host = environment.host
         self._kip = environment.kip
+        self._words = environment.kip.words
         self._sys = environment.sys
         self.thread = thread
         self._statistics = statistics
-        self._shows_all = False
+        self.shows_all = False
+        """To wait for the inbox shows whatever it holds."""
         self.rings: Rings | None = None
         """From the first sender that has a ring on; the inbox is its then."""
         self.peers = Peers(environment, self._gone)
         self._peers, self._identify = self.peers.known, self.peers.identify
-        self._held = Pending()
+        self.held = Pending()
+        """What arrived and was not taken yet."""
         self._withdrawn = 0
         """Withdrawn messages in a row, that cost nobody a turn so far."""
         self.answers = Answers(environment, thread, self.peers, statistics, self.send_back)
@@ -89,7 +96,7 @@ class Receiving:
         """Open the receiving end, if it is not open yet."""
         if self.inbox is None:
             self.inbox = self._host.transport.inbox(self._broken)
-            self._shows_all = getattr(self.inbox, "shows_all", False)
+            self.shows_all = getattr(self.inbox, "shows_all", False)
         return self.inbox
 
     def bound(self) -> None:
@@ -119,14 +126,14 @@ class Receiving:
 
     def must_look(self) -> bool:
         """Whether there may be a message that waiting would not show."""
-        return bool(self._held) or not self._shows_all or self.news
+        return bool(self.held) or not self.shows_all or self.news
 
     # ------------------------------------------------------------------------------------------------ arrival
 
     def look(self) -> None:
         """Take in what has arrived, a batch at most, to be held for later receives."""
         self._refresh()
-        held = self._held
+        held = self.held
         for _ in range(BATCH):
             if held.weight > self.holds or (arrival := self._arrive()) is None:
                 return
@@ -149,9 +156,34 @@ class Receiving:
                 return arrival
         return None
 
+    def get(self) -> "tuple[Peer, int, int, int, bytes] | None":
+        """Take the next message if it is a plain one (`libexo.ipc.plain`): who sent it, and what `Line.get` says.
+
+        None: there is none, or another, which is held.
+        """
+        if self.news:
+            self._take_in()
+        if self.held:
+            return None
+        receive = (self.inbox or self.open_inbox()).receive
+        for _ in range(BATCH):
+            if (arrived := receive()) is None:
+                break
+            token, frames = arrived
+            peer = self._peers.get(token)
+            if peer is not None and peer.epoch == self._words[_EPOCH] and (found := read_plain(frames)):
+                mark, sequence, _, _ = found
+                if sequence > peer.last and mark >> 48 in _PLAIN:
+                    peer.last = sequence
+                    return peer, *found
+            if (arrival := self._arrived(token, frames)) is not None:
+                self.held.append(arrival)
+                break
+        return None
+
     def hold(self, upcall: Upcall) -> None:
         """Keep a message of the kernel until somebody receives it."""
-        held = self._held
+        held = self.held
         if len(held) >= PENDING and sum(arrival.peer is None for arrival in held) >= PENDING:
             self._statistics["kernel_message"] += 1
             return
@@ -207,6 +239,7 @@ class Receiving:
             self.rings = Rings(self._environment, self.thread, self.peers, self.inbox, self._statistics)
             self.inbox = self.rings.inbox
         self.rings.inbox.attach(peer.token, peer.line, peer.family)
+        peer.put = peer.line.put
 
     def speaks_for(self, environment: int, thread: int, virtual: int, to: int) -> bool:
         """Say whether *thread* of *environment* may send for *virtual* to environment *to*; else for itself."""
@@ -231,7 +264,7 @@ class Receiving:
         if sender == ANY_THREAD:
             return self._next()
         self.look()
-        held, number = self._held, self._environment.number
+        held, number = self.held, self._environment.number
         for arrival in [arrival for arrival in held if is_from(arrival, sender, number)]:
             held.remove(arrival)
             if self._claim(arrival):
@@ -242,7 +275,7 @@ class Receiving:
     def _next(self) -> Arrival | None:
         """Take the next of what is held, or of what arrives. None: there is none, or a batch of withdrawn ones."""
         self._refresh()
-        held = self._held
+        held = self.held
         for _ in range(BATCH):
             arrival = held.popleft() if held else self._arrive()
             if arrival is None or self._claim(arrival):
@@ -256,14 +289,14 @@ class Receiving:
         peer = arrival.peer
         self._withdrawn = (self._withdrawn + 1) % WITHDRAWN
         if self._withdrawn and peer is not None:
-            if self._held:
-                self._held.again(peer.family)
+            if self.held:
+                self.held.again(peer.family)
             elif self.inbox is not None:
                 self.inbox.again(peer.token)
 
     def _make_room(self) -> None:
         """Refuse some of what is held, where that is too much: what is waited for must find room."""
-        for arrival in self._held.cut(self.holds * 3 // 4) if self._held.weight > self.holds else ():
+        for arrival in self.held.cut(self.holds * 3 // 4) if self.held.weight > self.holds else ():
             if self._claim(arrival):
                 self._statistics["overflow"] += 1
                 self.refuse(arrival, error_word(IpcCode.OVERFLOW, Phase.SEND))
@@ -272,7 +305,7 @@ class Receiving:
         """Say whether a message from *sender* waits, not withdrawn so far."""
         self.look()
         number = self._environment.number
-        if any(is_from(it, sender, number) and self.peers.is_up(it, self.thread) for it in self._held):
+        if any(is_from(it, sender, number) and self.peers.is_up(it, self.thread) for it in self.held):
             return True
         self._make_room()
         return False

@@ -6,7 +6,7 @@
 
 `interface` has the class, `client` what a connected one does with a call, `server` the loop of one that serves. All
 three stand on `operation`, `call` and `failure`: what is asked for, who asked, and how an exception travels.
-`shorts` serves ordinary calls over a ring; `libexo.ipc.plain` makes them.
+Ordinary calls are made by `libexo.ipc.plain`.
 """
 
 from libexo.stub.call import DEFERRED, Call

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DONE, FAILED = 0, 1
 UNSERVED = "Unserved"
 """The kind of a failure that says: the server ends, and has not begun this request."""
-_ENCODE = msgspec.msgpack.Encoder().encode
+ENCODE = msgspec.msgpack.Encoder().encode
 
 
 class Deferred:
@@ -56,7 +56,7 @@ class Call:
         try:
             if self._operation.extents:
                 self._thread.environment.views.check(handles(self._message.items))
-            items: tuple[Item, ...] = (_ENCODE(result),)
+            items: tuple[Item, ...] = (ENCODE(result),)
             if self._operation.gives_extent:
                 items += (item(result),)
             reply_to(self._thread, self._message, Message(self._message.label, (DONE,), items))
@@ -90,7 +90,7 @@ def short_call(
 
 def refuse(thread: "Thread", to: Message, failure: Failure) -> None:
     """Answer *to*, if anybody waits for that, with *failure*."""
-    reply_to(thread, to, Message(to.label, (FAILED,), (_ENCODE(failure),)))
+    reply_to(thread, to, Message(to.label, (FAILED,), (ENCODE(failure),)))
 
 
 def reply_to(thread: "Thread", to: Message, message: Message) -> None:

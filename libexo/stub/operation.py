@@ -3,6 +3,7 @@
 import inspect
 import typing
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -38,10 +39,6 @@ class Operation:
         bound.apply_defaults()
         return bound.args[1:]
 
-    def encode(self, arguments: tuple[Any, ...]) -> bytes:
-        """Return *arguments* as they travel. Raises BadArgument where they do not fit the annotations."""
-        return encode_arguments(self.name, self.names, arguments, self.arguments.decode)
-
     @property
     def defaults(self) -> dict[str, Any]:
         """Of the arguments that have one."""
@@ -74,6 +71,8 @@ class Operation:
         self.accepts = int(self.gives_extent)
         """How many capabilities its answer may bring."""
         self.arguments = msgspec.msgpack.Decoder(tuple[kinds] if kinds else tuple[()])  # type: ignore[valid-type]
+        self.encode = partial(encode_arguments, self.name, self.names, self.arguments.decode)
+        """Returns arguments as they travel. Raises BadArgument where they do not fit the annotations."""
         self.result = msgspec.msgpack.Decoder(hints["return"])
 
 

@@ -13,18 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from kernel.abi.gate import UNDECODABLE
 from kernel.abi.ids import ANY_THREAD, FIRST_PROGRAM, USER_BASE, show_thread, thread_id, thread_number
+from kernel.abi.kip import Head
+from kernel.abi.limits import SHORT_STRING
 from kernel.abi.messages import Label, Packet
 from libexo import timeouts
 from libexo.environment import attached
-from libexo.errors import BadArgument, ExoError, GateClosed, IpcTimeout, TrapRefused
-from libexo.ipc.message import Message
+from libexo.errors import BadArgument, BrokenRing, ExoError, GateClosed, TrapRefused
+from libexo.ipc.message import Message, Origin
 from libexo.ipc.packing import handles
-from libexo.stub.call import DEFERRED, DONE, UNSERVED, Call, adopt, refuse, reply_to, spurn
+from libexo.ipc.wire import CALL, REPLY
+from libexo.stub.call import DEFERRED, DONE, ENCODE, UNSERVED, Call, adopt, refuse, reply_to, spurn
 from libexo.stub.failure import Failure, Reports, failure_of
-from libexo.stub.shorts import AT_ONCE, Shorts
+from libexo.transport.ring.layout import short
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
+    from libexo.ipc.peer import Peer
     from libexo.stub.interface import Interface
     from libexo.stub.operation import Operation
     from libexo.transport.base import Source
@@ -32,6 +36,10 @@ if TYPE_CHECKING:
 
 _USERS = thread_id(USER_BASE, 0)
 """Thread ids below are the kernel's."""
+AT_ONCE = 32
+"""Requests served through rings before the server looks elsewhere: at its gate, sockets, what it watches."""
+_DONE = short(REPLY, DONE)
+_EPOCH = int(Head.BINDING_EPOCH)
 HELD = 8 << 20
 """Bytes a server holds for its clients, of requests that are not complete, and of answers that are not read."""
 
@@ -47,14 +55,21 @@ class Server:
         for each in implementation.operations.values():
             each.prepare()
         self._implementation.environment = environment
-        receiving = environment.thread.core.receiving
+        self._core = environment.thread.core
+        self._receiving = receiving = self._core.receiving
         receiving.window = self._accepts
         receiving.holds = HELD
+        self._words = environment.kip.words
         self._watched: dict[Source, Callable[[], None]] = {}
         self._alarms: list[tuple[int, int, Callable[[], None]]] = []
         self._serial = count()
-        self._shorts: Shorts | None = None
         self.reports = Reports(type(implementation).__name__)
+        self._methods = {
+            each.mark: (each, each.arguments.decode, getattr(implementation, each.name))
+            for each in implementation.operations.values()
+            if each.mark and not each.extents
+        }
+        """What plain requests ask for, by their mark."""
 
     def _operation(self, label: int, words: tuple[int, ...]) -> "Operation | None":
         """Return the operation a message asks for; None: it is no request of this interface."""
@@ -95,7 +110,7 @@ class Server:
     def run(self) -> None:
         """Serve until `stop`, or until the kernel is gone (GateClosed)."""
         self.environment.own()
-        receiving = self.environment.thread.core.receiving
+        receiving = self._receiving
         while not self._stopping:
             timeout = self._strike() if self._alarms else None
             if receiving.rings is not None:
@@ -105,19 +120,32 @@ class Server:
 
     def _serve(self, timeout: float | None) -> None:
         """Serve the next request, or look at what is watched, or find that the time is up."""
-        try:
-            received = self.environment.thread.receive_or_watch(ANY_THREAD, tuple(self._watched), timeout)
-        except IpcTimeout:
-            return
-        if received is not None:
+        core, receiving, row = self._core, self._receiving, self._core.row
+        row.receives(ANY_THREAD)  # before it looks: see `libexo.ipc.standing`
+        plain = received = None
+        if receiving.news or receiving.held or not receiving.shows_all:
+            core.pump_gate()
+            plain = receiving.get()
+        if plain is None and not receiving.held:
+            inbox = receiving.inbox or receiving.open_inbox()
+            until = None if timeout is None else self._until(timeout)
+            if not core.wait((*core.outside, inbox, *self._watched), until):
+                core.pump_gate()
+            plain = receiving.get()
+        if plain is None and receiving.held:
+            received = core.take(ANY_THREAD)
+        row.rests()
+        if plain is not None:
+            self._do(*plain)
+        elif received is not None:
+            self.environment.thread.remember(received[1].origin)
             self.handle(*received)
-        self._look_at_watched()
+        if self._watched:
+            self._look_at_watched()
 
     def _serve_rings(self, inbox: "RingInbox", timeout: float | None) -> None:
         """Do the same where some clients have a ring: for theirs we look, all else is waited for."""
-        if self._shorts is None or self._shorts.inbox is not inbox:
-            self._shorts = Shorts(self, self._implementation, inbox)
-        served = self._shorts.serve()
+        served = self._serve_lines(inbox)
         if served == AT_ONCE:
             self._wait(inbox, 0)  # how long it pays to look is found out there
         elif not inbox.found_others and (served or not inbox.ready()):
@@ -126,15 +154,39 @@ class Server:
         inbox.found_others = False
         self._glance(inbox)
 
+    def _serve_lines(self, inbox: "RingInbox") -> int:
+        """Serve the plain requests that are in rings, AT_ONCE at most; return how many that were."""
+        lines, peers = inbox.lines, self._receiving.peers.known
+        looks = inbox.patience.looks
+        served = 0
+        while served < AT_ONCE:
+            turn = lines[0] if len(lines) == 1 else inbox.next_line(looks)
+            if turn is None:
+                break
+            token, line = turn
+            try:
+                found = line.get(looks)
+            except BrokenRing as error:
+                inbox.broken(token, error)
+                continue
+            if found is None:
+                break
+            self._take(peers[token], *found)
+            served += 1
+        inbox.looked = served < AT_ONCE
+        return served
+
+    def _until(self, timeout: float | None) -> int | None:
+        """Return when *timeout*, in seconds, will be over."""
+        return None if timeout is None else self.environment.host.now() + int(timeout * 1e9)
+
     def _wait(self, inbox: "RingInbox", timeout: float | None) -> None:
-        host, outside = self.environment.host, self.environment.thread.core.outside
-        deadline = None if timeout is None else host.now() + int(timeout * 1e9)
         if not self._stopping:
-            host.wait((*outside, inbox, *self._watched), deadline)
+            self._core.wait((*self._core.outside, inbox, *self._watched), self._until(timeout))
 
     def _glance(self, inbox: "RingInbox") -> None:
         """Serve what has come elsewhere than in the rings, or is not abbreviated, some at most."""
-        core = self.environment.thread.core
+        core = self._core
         core.pump_gate()
         for _ in range(AT_ONCE):
             with inbox.sparing_shorts():
@@ -148,9 +200,49 @@ class Server:
         self._look_at_watched()
 
     def _look_at_watched(self) -> None:
-        if self._watched:
-            for ready in tuple(self._watched.values()):
-                ready()
+        for ready in tuple(self._watched.values()):
+            ready()
+
+    def _take(self, peer: "Peer", mark: int, sequence: int, label: int, string: bytes) -> None:
+        """Do what *peer* wrote into its ring, a plain request, unless it is gone, or said so before."""
+        if peer.epoch != self._words[_EPOCH]:
+            peers = self._receiving.peers
+            if peers.identify(peer.token, self._receiving.thread) is None:
+                return
+        if sequence <= peer.last:
+            self._core.statistics["duplicate"] += 1
+            return
+        peer.last = sequence
+        self._do(peer, mark, sequence, label, string)
+
+    def _do(self, peer: "Peer", mark: int, sequence: int, label: int, string: bytes) -> None:
+        """Do what a plain request of *peer* asks for (`libexo.ipc.plain`), and answer it."""
+        implementation = self._implementation
+        method = self._methods.get(mark) if label == implementation.label else None
+        if method is None:
+            origin = Origin(peer, peer.thread, sequence, mark >> 48 == CALL)
+            self.handle(peer.thread, Message(label, (mark >> 16 & 0xFFFF,), (string,), origin))
+            return
+        operation, decode, do = method
+        implementation.asking = self.environment.thread, operation, peer, sequence, label, self.reports
+        try:
+            arguments = decode(string)
+        except UNDECODABLE as error:
+            implementation.call.fail(BadArgument(f"{operation.name}: {error}"))
+            return
+        try:
+            result = do(*arguments)
+            if operation.oneway or result is DEFERRED:
+                return
+            data = ENCODE(result)
+            if (
+                operation.gives_extent
+                or len(data) > SHORT_STRING
+                or not peer.put(_DONE, sequence, label, data)
+            ):
+                implementation.call.answer(result)
+        except BaseException as error:  # noqa: BLE001 - whatever an implementation raises
+            self.surprised(implementation.call, error)
 
     def handle(self, sender: int, message: Message) -> None:
         """Serve one message."""

@@ -249,7 +249,7 @@ class InprocessInbox:
             if self._closed:
                 return
             self._closed = True
-            self._hub.lost += len(self.waiting)
+            self._hub.lost += self.waiting.count()
             self.waiting.clear()
             for pipe in self._pipes.values():
                 self._close(pipe)

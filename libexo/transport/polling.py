@@ -53,22 +53,21 @@ class Poll:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         """Wait for *sources*."""
-        ends = [source for source in sources if isinstance(source, End)]
+        self._ends = [source for source in sources if isinstance(source, End)]
         plain = [source.fileno() for source in sources if not isinstance(source, End)]
-        self._ends = {end.socket: end for end in ends}
-        self._items: list[tuple[Any, int]] = [(item, _READABLE) for item in (*self._ends, *plain)]
+        self._items: list[tuple[Any, int]] = [(end.socket, _READABLE) for end in self._ends]
+        self._items += [(descriptor, _READABLE) for descriptor in plain]
 
-    def poll(self, milliseconds: int = -1) -> list[tuple[int, int]]:
+    def poll(self, milliseconds: int = -1) -> Sequence[tuple[int, int]]:
         """Return the plain descriptors that have something, with their events; the ends are told themselves."""
-        descriptors = []
-        for end in self._ends.values():
+        ends = self._ends
+        for end in ends:
             if end.messages:
                 end.is_ready = True
                 milliseconds = 0
-        for item, events in _poll(self._items, milliseconds):
-            found = self._ends.get(item)
-            if found is None:
-                descriptors.append((item, events))
-            else:
-                found.is_ready = True
-        return descriptors
+        found = _poll(self._items, milliseconds)
+        for end in ends:
+            if found and found[0][0] is end.socket:  # in the order they were asked for
+                end.is_ready = True
+                del found[0]
+        return found

@@ -25,8 +25,8 @@ import zmq
 from kernel.abi.limits import TOKEN_BYTES
 from libexo.errors import BrokenStream
 from libexo.transport.base import HELD, Broken, Descriptor, Frames, Source
-from libexo.transport.binding import PIECE, Binding
-from libexo.transport.framing import Assembly, encode, report
+from libexo.transport.binding import LONG_REPORT, PIECE, REPORT, Binding
+from libexo.transport.framing import HEAD, MAX_PACKET, Assembly, encode, report
 from libexo.transport.polling import End, Poll
 from libexo.transport.turns import Turns
 
@@ -36,7 +36,7 @@ FULL = 1 << 13
 """Bytes that ZeroMQ reads at a time: after so many there are more, as a rule, and it is not asked first."""
 WINDOW = 1 << 18
 """Bytes that a sender has on the way, or waiting for their turn, before `send` says the same: see *Turns*."""
-CHUNKS, FEW_CHUNKS = 64, 4
+CHUNKS, FEW_CHUNKS = 64, 5
 """Pieces that ZeroMQ reads from a connection before we do: from the one of a channel, from each of an inbox, which
 may have hundreds. The rest waits at the host. A piece takes 8 KiB, however short it is.
 
@@ -45,8 +45,6 @@ Neither changes while there are connections: where a bound is lowered, ZeroMQ ne
 AT_ONCE = 64
 """Pieces that an inbox reads before it returns a message, if it has one; and so many times, before it says that it
 has none: there is more to see to."""
-REPORT, LONG_REPORT = 1 << 14, 1 << 18
-"""Bytes read that are reported when there is no message to go with; in the middle of a long one."""
 STRAIGHT = 8
 """Messages received as they come before it is looked for others, who may have waited longer."""
 FLUSH_MS = 200
@@ -69,6 +67,7 @@ _UNSENT = (zmq.EAGAIN, zmq.EHOSTUNREACH)
 _NOW = int(zmq.DONTWAIT)
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 _poll = zmq.zmq_poll
+_PACK = HEAD.pack
 
 
 class ZmqChannel(End):
@@ -94,12 +93,20 @@ class ZmqChannel(End):
 
     def send(self, frames: Frames) -> bool:
         """Send a message: one for ZeroMQ, so it takes all of it or nothing."""
-        record = encode(frames, self._read)
+        read, first = self._read, frames[0]
+        plain = len(frames) == 1 and len(first) <= MAX_PACKET  # as `encode` writes it
+        record = _PACK(1, len(first), read) + first if plain else encode(frames, read)
         if self._sent - self._assembly.read > WINDOW and not self._has_room():
             return False
-        if not self._write(record):
-            return False
-        self._told = self._read
+        self.is_quiet = False
+        try:  # as `_write`, which it would cost more to call than to do
+            self._send(_PEER, _MORE)
+            self._send(record, _NOW)
+        except zmq.ZMQError as error:
+            if error.errno in _UNSENT:
+                return False
+            raise
+        self._told = read
         self._sent += len(record)
         return True
 
@@ -146,14 +153,19 @@ class ZmqChannel(End):
             chunk = self._recv(_NOW)
         except zmq.Again:
             return ()
-        self.is_ready = len(chunk) == FULL
-        self._read += len(chunk)
+        size = len(chunk)
+        self.is_ready = size == FULL
+        self._read += size
         messages = self._assembly.feed(chunk)
-        most = REPORT if messages else LONG_REPORT
+        if self._read - self._told > REPORT:
+            self._report(REPORT if messages else LONG_REPORT)
+        return messages
+
+    def _report(self, most: int) -> None:
+        """Say how much was read, if that is more than *most* since we last did."""
         if self._read - self._told > most and self._write(record := report(self._read)):
             self._told = self._read
             self._sent += len(record)
-        return messages
 
 
 class ZmqInbox(End):
@@ -219,6 +231,10 @@ class ZmqInbox(End):
             peer = self._connected.get(identity)
             if peer is None:
                 self._meet(identity, chunk)
+            elif frame := peer.whole(chunk):
+                self._held -= peer.owed
+                peer.owed = 0
+                return peer.token, [frame]
             elif len(messages := self._take(peer, chunk)) == 1:
                 return peer.token, messages[0]
             elif messages and peer.token in self._peers:
@@ -382,12 +398,14 @@ class ZmqInbox(End):
         peer = self._peers.get(token)
         if peer is None or peer.identity is None:
             return False
-        peer.told = peer.read
-        return self._write(peer, encode(frames, peer.read))
+        read, first = peer.read, frames[0]
+        plain = len(frames) == 1 and len(first) <= MAX_PACKET
+        peer.told = read
+        return self._write(peer, _PACK(1, len(first), read) + first if plain else encode(frames, read))
 
     def _write(self, peer: Binding, record: bytes) -> bool:
-        assert peer.identity is not None
         self.is_quiet = False
+        assert peer.identity is not None
         try:
             self._send(peer.identity, _MORE)
             self._send(record, _NOW)
@@ -395,7 +413,11 @@ class ZmqInbox(End):
             if error.errno in _UNSENT:
                 return False
             raise
-        self._held += peer.wrote(len(record))
+        cost = PIECE + len(record)
+        peer.sent += cost - PIECE
+        peer.owed += cost
+        peer.newer += 1
+        self._held += cost
         if self._held > self.limit:
             self._shed()
             return peer.token in self._peers

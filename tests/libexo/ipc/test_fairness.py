@@ -120,7 +120,7 @@ def test_a_closed_receive_is_not_shut_out() -> None:
 
         assert looked == [None] * 8
         assert taken(b, c.thread) == (GUEST,)
-        assert len(core(b).receiving._held) <= PENDING
+        assert len(core(b).receiving.held) <= PENDING
         kept = 6000 - core(b).statistics["overflow"]
         assert [taken(b) for _ in range(kept)] == [(FLOOD,)] * kept
         assert taken(b) is None

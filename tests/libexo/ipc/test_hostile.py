@@ -295,7 +295,7 @@ def test_taken_by_nobody() -> None:
         a, b = stage.pair()
         exchange = post(a, b, timed=True)
         core(b).receiving.look()
-        [arrival] = core(b).receiving._held
+        [arrival] = core(b).receiving.held
         back(b, core(b).receiving.origin(arrival), Packet(TAKEN, 1))
         told = pumped(a, exchange).state is State.TAKEN
 
@@ -308,7 +308,7 @@ def test_a_link_whose_partner_empties_the_tickets() -> None:
         a, b = stage.pair()
         exchange = post(a, b, timed=True)
         core(b).receiving.look()
-        [arrival] = core(b).receiving._held
+        [arrival] = core(b).receiving.held
         assert arrival.peer is not None
         arrival.peer.tickets.send.claim()
         assert core(a).give_up(exchange, "in time") < OVERDUE

@@ -257,7 +257,7 @@ def test_the_kernel_is_heard_over_a_crowd() -> None:
         found = core(b).take(KERNEL_ENVIRONMENTS)
 
         assert found is not None
-        assert PENDING - 8 < len(core(b).receiving._held) <= PENDING
+        assert PENDING - 8 < len(core(b).receiving.held) <= PENDING
         assert core(b).statistics["kernel_message"] == 0
 
 

@@ -228,7 +228,7 @@ def test_in_the_hands_of_a_receiver_that_looks_at_an_earlier_one(kind: PacketKin
         [peer] = core(b).receiving._peers.values()
         seen: list[Phase | None] = []
         peer.tickets.send = Slow(peer.tickets.send, lambda: seen.append(core(a).withdraw(later)))
-        first = core(b).receiving._claim(core(b).receiving._held.popleft())
+        first = core(b).receiving._claim(core(b).receiving.held.popleft())
 
         assert (first, seen, core(a).withdraw(later)) == (False, [None], Phase.SEND)
         assert taken(b) is None

@@ -56,7 +56,7 @@ def test_dropped() -> None:
         turns.add(1, thing)
     dropped = turns.drop(1, lambda thing: thing == "b"), turns.drop(2, lambda _: True)
 
-    assert (dropped, len(turns), turns.next(), turns.next(), bool(turns)) == (
+    assert (dropped, turns.count(), turns.next(), turns.next(), bool(turns)) == (
         *((["b"], []), 2),
         *((1, "a"), (1, "c"), False),
     )
