@@ -21,9 +21,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kernel.abi.ids import ANY_THREAD, NIL_THREAD, show_thread
+from kernel.abi.ids import ANY_THREAD, show_thread
 from kernel.abi.limits import MAX_OFFERS, SHORT_STRING
-from kernel.abi.messages import IpcCode, PacketKind, Phase
+from kernel.abi.messages import PacketKind, Phase
 from libexo import timeouts
 from libexo.errors import (
     BrokenRing,
@@ -129,7 +129,7 @@ class Thread:
         """Receive from *sender* only. Several may wait at once; the first whose sender it is gets a message."""
         until, timeout = self._thread.deadline(timeout)
         self.core.open_inbox()
-        received: Received = await self._run(self._thread.operation(None, sender, until, timeout))
+        received: Received = await self._run(Operation(self.core, None, sender, until, f"within {timeout} s"))
         return received
 
     def reply(self, to: Message, message: Message) -> None:
@@ -148,9 +148,9 @@ class Thread:
         """Send *message* on its way, waiting for room if need be; return what waits for its end."""
         until, timeout = self._thread.deadline(timeout)
         while True:
-            exchange = self.core.post(to, message, kind, timed=timeout is not None, accepts=accepts)
-            if exchange.error is None or exchange.error.code != IpcCode.OVERFLOW:
-                return self._thread.operation(exchange, NIL_THREAD, until, timeout)
+            operation = self._thread.post(to, message, kind, until, timeout, accepts)
+            if not operation.finds_no_room:
+                return operation
             self._watch.soon()  # to look for room may have brought answers
             if until is not None and self.core.now() >= until:
                 raise IpcTimeout(Phase.SEND, f"no room for a message to {show_thread(to)} within {timeout} s")

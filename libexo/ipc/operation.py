@@ -50,6 +50,8 @@ class Operation:
     """The phases that another thread asked to abort."""
     told = False
     """The receiver of the call says when it takes it."""
+    holds = False
+    """When the time is over, a receiver that waits is held on to for a while, until it says that it took it."""
     brings_items = False
     """The message is not taken in one step: to abort it meanwhile is no time-out."""
     polls = 0
@@ -72,21 +74,19 @@ class Operation:
         until: int | None = None,
         why: str = "",
         *,
-        holds: bool = False,
         accepts: int | None = None,
         watch: "tuple[Source, ...]" = (),
     ) -> None:
         """Send *exchange*, if that is something, then receive from *source* (nilthread: what answers it, only).
 
-        *until*: when the time is over, *why* in an error; *holds*: though a receiver that waits is held on to.
-        *accepts*: how many capabilities a message may bring. With something in *watch*, it is over, too.
+        *until*: when the time is over, *why* in an error; *accepts*: how many capabilities a message may bring.
+        With something in *watch*, it is over, too.
         """
         self.core = core
         self.exchange = exchange
         self.source = source
         self.until = until
         self.why = why
-        self.holds = holds
         self.accepts = accepts
         self.watch = watch
         self.phase = Phase.RECEIVE if exchange is None else Phase.SEND
@@ -159,6 +159,12 @@ class Operation:
         """Wait until it may go on."""
         self.core.wait(self.sources(), self.deadline)
         self.woken = True
+
+    @property
+    def finds_no_room(self) -> bool:
+        """Whether its message did not go: there are too many on the way, or too long ones."""
+        error = self.exchange.error if self.exchange is not None else None
+        return error is not None and error.code == IpcCode.OVERFLOW
 
     # ---------------------------------------------------------------------------- what differs from face to face
 

@@ -14,7 +14,7 @@ Each is an `Operation`, which is waited for here.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kernel.abi.ids import ANY_THREAD, NIL_THREAD, show_thread
+from kernel.abi.ids import ANY_THREAD, show_thread
 from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.messages import PacketKind, Phase
 from libexo import timeouts
@@ -64,18 +64,18 @@ class Thread:
         if to == self.id:
             raise self._is_caller()
         until, timeout = (None, None) if timeout is None else self.deadline(timeout)
-        call = self.core.post(to, message, PacketKind.CALL, timed=timeout is not None, accepts=accepts)
-        return self.answer_to(call, until, timeout)
+        return self._answer_to(self.post(to, message, PacketKind.CALL, until, timeout, accepts))
 
-    def answer_to(self, call: Outgoing, until: int | None = None, timeout: float | None = None) -> Message:
-        """Wait for the answer to *call*, which is under way, and return it."""
-        operation = self.operation(call, NIL_THREAD, until, timeout)
+    def answer_to(self, call: Outgoing) -> Message:
+        """Wait for the answer to *call*, which is under way without a time-out, and return it."""
+        return self._answer_to(Operation(self.core, call, accepts=call.accepts))
+
+    def _answer_to(self, operation: Operation) -> Message:
+        reply: Message
         try:
-            _, message = operation.run()
+            _, reply = operation.run()
         finally:
-            if call.forwarded_to:
-                self.core.row.rests()
-        reply: Message = message
+            self.core.row.rests()
         return reply
 
     def send(self, to: int, message: Message, timeout: float | None = None) -> None:
@@ -90,8 +90,7 @@ class Thread:
         if to == self.id:
             raise self._is_caller()
         until, timeout = (None, None) if timeout is None else self.deadline(timeout)
-        exchange = self.core.post(to, message, PacketKind.SEND, timed=timeout is not None)
-        self.operation(exchange, NIL_THREAD, until, timeout).run()
+        self.post(to, message, PacketKind.SEND, until, timeout).run()
 
     def wait(self, timeout: float | None = None) -> tuple[int, Message]:
         """Receive from anybody: return the sender's thread id and the message."""
@@ -108,8 +107,7 @@ class Thread:
     ) -> tuple[int, Message] | None:
         """Receive, or return None when one of *watch* may have something. For servers that serve more than IPC."""
         until, timeout = (None, None) if timeout is None else self.deadline(timeout)
-        operation = self.operation(None, sender, until, timeout)
-        operation.watch = tuple(watch)
+        operation = Operation(self.core, None, sender, until, f"within {timeout} s", watch=tuple(watch))
         row = self.core.row
         row.receives(sender)
         try:
@@ -175,17 +173,25 @@ class Thread:
         if origin is not None and origin.answers:
             self.callers[origin.actual or origin.sender] = origin
 
-    def operation(
-        self, exchange: Outgoing | None, source: int, until: int | None, timeout: float | None
+    def post(
+        self,
+        to: int,
+        message: Message,
+        kind: PacketKind,
+        until: int | None,
+        timeout: float | None,
+        accepts: int = MAX_OFFERS,
     ) -> Operation:
-        """Return what sends *exchange*, then receives from *source*, within *timeout*: see `deadline`."""
-        accepts = exchange.accepts if exchange is not None else None
-        if timeout is None:
-            return Operation(self.core, exchange, source, accepts=accepts)
-        holds = timeout < READY
-        return Operation(
-            self.core, exchange, source, until, f"within {timeout} s", holds=holds, accepts=accepts
-        )
+        """Send *message* on its way; return what waits for its end, within *timeout* (see `deadline`).
+
+        A receiver that waits is held on to for a while even so, until it says that it has the message.
+        """
+        holds = timeout is not None and timeout < READY
+        tells = holds and kind is PacketKind.CALL
+        exchange = self.core.post(to, message, kind, timed=timeout is not None, tells=tells, accepts=accepts)
+        operation = Operation(self.core, exchange, until=until, why=f"within {timeout} s", accepts=accepts)
+        operation.holds, operation.told = holds, tells
+        return operation
 
     def deadline(self, timeout: float | None) -> tuple[int | None, float | None]:
         """Return when *timeout* is over, and how long it is in seconds; None twice where it is for ever."""

@@ -9,8 +9,10 @@ import libexo
 from kernel.abi.ids import thread_id
 from kernel.abi.limits import SHORT_STRING
 from kernel.abi.messages import IpcCode, Phase
+from libexo.environment import Environment
 from libexo.errors import IpcError, IpcTimeout, NoPartner
 from libexo.ipc import Message
+from libexo.ipc.standing import HOLD
 from libexo.testing import Failure, FailureKind, Failures, simulated
 from libexo.transport.faulty import FaultyTransport, Odds
 
@@ -235,6 +237,35 @@ def test_a_closed_receive_from_the_dead() -> None:
         system.run()
 
         assert waiting.result == (IpcCode.NO_PARTNER, Phase.RECEIVE)
+
+
+def test_a_call_of_no_time_that_is_taken_and_not_answered() -> None:
+    """Its receiver waits for others: it has the call already, and is given no more time to take it."""
+
+    def serve(env: Environment) -> None:
+        env.thread.wait()
+        env.thread.wait()
+
+    def ask(env: Environment) -> tuple[object, bool]:
+        before = env.host.now()
+        failure = failure_of(lambda: env.thread.call(server.thread, Message(), timeout=0))
+        return failure, env.host.now() - before < HOLD // 2
+
+    with simulated() as system:
+        server = system.spawn(serve, "server")
+        client = system.spawn(ask)
+        system.run(client)
+
+        assert client.result == ((IpcCode.TIMEOUT, Phase.RECEIVE), True)
+
+
+def test_a_closed_receive_from_one_that_never_was() -> None:
+    """Nothing was sent: that there is no such thread is an error of the receive phase."""
+    with simulated() as system:
+        task = system.spawn(lambda env: failure_of(lambda: env.thread.receive(thread_id(5000))))
+        system.run()
+
+        assert task.result == (IpcCode.NO_PARTNER, Phase.RECEIVE)
 
 
 def test_nobody_is_there() -> None:
