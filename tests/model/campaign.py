@@ -17,6 +17,7 @@ KINDS = {
     "plain": Taste(),
     "redirected": Taste(deaths=0.1, redirection=1.0),
     "delayed": Taste(odds=Odds(delay=0.08, duplicate=0.08)),
+    "native": Taste(native=0.5),
     "cut": Taste(propagation=0.0, odds=Odds(cut=0.02, duplicate=0.05)),
 }
 """What a campaign's scripts hold, and what befalls their messages."""

@@ -108,7 +108,7 @@ def _observe(world: World, states: set[State], event: Event, calls: dict[int, in
     elif isinstance(event, Ended):
         yield from (end(state, event.threads, event.time) for state in states)
     else:
-        after = (complete(state, event.thread, event.outcome) for state in states)
+        after = (complete(world, state, event.thread, event.outcome) for state in states)
         yield from (state for state in after if state is not None)
 
 
@@ -147,11 +147,15 @@ def conservation(history: History) -> Violation | None:
     """Of each message, the index of the event with which its sending ended; of those under way, -1."""
     began: dict[int, Ipc] = {}
     taken: Counter[int] = Counter()
+    kept: set[int] = set()
+    """Those that are never withdrawn."""
     for index, event in enumerate(history.events):
         if isinstance(event, Invoked) and isinstance(event.operation, Ipc):
             began[event.thread] = event.operation
             if event.operation.to != NIL:
                 sent[event.operation.payload] = -1
+                if event.operation.is_kept:
+                    kept.add(event.operation.payload)
         elif isinstance(event, Completed) and event.thread in began:
             operation = began.pop(event.thread)
             if operation.to != NIL:
@@ -166,13 +170,18 @@ def conservation(history: History) -> Violation | None:
         event = history.events[index]
         if index < 0 or not isinstance(event, Completed):
             continue
-        if why := _unlawful(history, event.outcome.error, taken[payload]):
+        if why := _unlawful(history, event.outcome.error, taken[payload], is_kept=payload in kept):
             return Violation(f"message {payload} {why}", index, history)
     return None
 
 
-def _unlawful(history: History, error: int, taken: int) -> str:
-    """Say what is wrong when a message whose sending ended with *error* was *taken* so often."""
+def _unlawful(history: History, error: int, taken: int, *, is_kept: bool) -> str:
+    """Say what is wrong when a message whose sending ended with *error* was *taken* so often.
+
+    Of one that *is kept*, and cannot be withdrawn, it is not known whether one that is gone had taken it.
+    """
+    if is_kept and error >> 1 == IpcCode.NO_PARTNER:
+        return ""
     if error & 1 or not error:  # in the receive phase, or not at all: it arrived, perhaps at one that ended
         ended = any(isinstance(event, Ended) for event in history.events)
         lost = not taken and not ended and history.settled and not history.cuts

@@ -32,6 +32,7 @@ from tests.model.states import (
     LATENCY,
     LOOKS,
     LOST,
+    PLAIN,
     RECEIVING,
     RECHECK,
     REQUEUES,
@@ -65,21 +66,25 @@ def begin(world: World, state: State, thread: int, call: int, now: int) -> Itera
     if not isinstance(operation, Ipc):
         yield put(state, thread, Place(ACTING, now, call))
     elif operation.to == NIL:
-        yield put(state, thread, listen(world, thread, call, now))
+        yield put(state, thread, listen(world, call, now))
     else:
         limit = deadline(now, operation.send)
         for partner in destinations(world, state, thread, operation.to, now):
             yield put(state, thread, Place(SENDING, now, call, partner, limit))
 
 
-def listen(world: World, thread: int, call: int, since: int, partner: int | None = None) -> Place:
-    """Return where *thread* is after its send phase: in its receive phase, from *partner*, or done."""
+def listen(world: World, call: int, since: int, partner: int | None = None, limit: int = FOREVER) -> Place:
+    """Return where who began *call* is after its send phase: in its receive phase, from *partner*, or done.
+
+    A native call has the time that is left until *limit*.
+    """
     operation = world.calls[call]
     assert isinstance(operation, Ipc)
     if operation.sender == NIL:
         return Place(DONE, since, call)
     source = operation.sender if partner is None else partner
-    return Place(RECEIVING, since, call, source, deadline(since, operation.receive))
+    whole = operation.native and operation.to != NIL
+    return Place(RECEIVING, since, call, source, limit if whole else deadline(since, operation.receive))
 
 
 def end(state: State, threads: tuple[int, ...], now: int) -> State:
@@ -92,10 +97,16 @@ def end(state: State, threads: tuple[int, ...], now: int) -> State:
     return state
 
 
-def complete(state: State, thread: int, outcome: Outcome) -> State | None:
-    """*thread* returned with *outcome*: return what that leads to, None if it cannot be."""
+def complete(world: World, state: State, thread: int, outcome: Outcome) -> State | None:
+    """*thread* returned with *outcome*: return what that leads to, None if it cannot be.
+
+    A native call does not say who answered it.
+    """
     place = state.places[thread]
-    if place.kind != DONE or place.outcome != outcome:
+    operation, expected = world.calls[place.call] if world.calls else None, place.outcome
+    if isinstance(operation, Ipc) and operation.native and operation.is_call and expected.payload:
+        expected = expected._replace(sender=operation.to, actual=NIL, intended=NIL)
+    if place.kind != DONE or expected != outcome:
         return None
     return put(state, thread, Place())
 
@@ -125,6 +136,8 @@ def steps(world: World, state: State, now: int) -> Iterator[Step]:
                 yield Step(place.since, place.since + world.latency, after)
         elif kind == DEAD and place.partner >= 0 and now <= place.since + world.latency:
             yield from _meet(world, state, thread, late=True)
+        if kind == DONE:
+            yield from _untold(world, state, thread)
         if world.faulty and kind in (RECEIVING, DONE):
             yield from _unread(world, state, thread)
 
@@ -147,12 +160,15 @@ def _sender(world: World, state: State, thread: int, now: int) -> Iterator[Step]
         return
     meant = world.ipc(place).to
     if state.places[meant].kind == DEAD:
-        lost = _lost(world, state, thread, state.places[meant].since, Phase.SEND)
-        yield lost if meant == partner else lost._replace(due=FOREVER)  # the redirector may still take it
+        for phase in _phases(world, place, state.places[meant].since):
+            lost = _lost(world, state, thread, state.places[meant].since, phase)
+            yield lost if meant == partner else lost._replace(due=FOREVER)  # the redirector may still take it
         if meant == partner and place.since <= state.places[meant].since + world.latency:
             # It may have had the message in its hand when it ended: whether it was taken is not known then.
             yield Step(
-                place.since, FOREVER, put(state, thread, listen(world, thread, place.call, place.since))
+                place.since,
+                FOREVER,
+                put(state, thread, listen(world, place.call, place.since, limit=place.deadline)),
             )
         if meant != partner and state.places[partner].kind == DEAD:  # now it cannot
             gone, its = state.places[meant].since, state.places[partner].since
@@ -174,6 +190,29 @@ def _sender(world: World, state: State, thread: int, now: int) -> Iterator[Step]
     missed = world.ipc(place).send == 0 and not (meetings and sure)
     if missed or now + TICK >= place.deadline:
         yield _expire(world, state, thread, Phase.SEND, place.since if missed else place.deadline - TICK)
+
+
+def _phases(world: World, place: Place, gone: int) -> Iterator[Phase]:
+    """Yield in which phase the operation at *place*, which sends to one that is *gone* since then, may fail.
+
+    Of a call that is never withdrawn it is not known whether it was taken, once it is on its way.
+    """
+    operation = world.ipc(place)
+    on_its_way = operation.is_kept and operation.is_call
+    if not on_its_way or gone - world.latency <= place.since:
+        yield Phase.SEND
+    if on_its_way and place.since <= gone + world.latency:
+        yield Phase.RECEIVE
+
+
+def _untold(world: World, state: State, thread: int) -> Iterator[Step]:
+    """What is never withdrawn was taken by one that ended before it said so: its sender hears that it is gone."""
+    place = state.places[thread]
+    operation = world.calls[place.call]
+    if isinstance(operation, Ipc) and operation.is_kept and operation.to >= 0 and place.outcome == PLAIN:
+        gone = state.places[operation.to]
+        if gone.kind == DEAD and gone.since >= place.since:
+            yield Step(gone.since, FOREVER, _fail(state, thread, gone.since, NO_PARTNER[Phase.SEND]))
 
 
 def _receiver(world: World, state: State, thread: int, now: int) -> Iterator[Step]:
@@ -255,7 +294,7 @@ def _meet(world: World, state: State, thread: int, *, late: bool = False) -> Ite
         return
     virtuals = tuple(names(world, state, thread))
     for virtual in virtuals:
-        if not accepts(world, receiver, there.partner, thread, virtual):
+        if not accepts(world, state, receiver, thread, virtual):
             continue
         since = max(place.since, there.since)
         unsure = late or len(virtuals) > 1 or there.hears == DEAF
@@ -284,7 +323,7 @@ def _met(world: World, state: State, thread: int, virtual: int, since: int, *, l
         state = put(state, thread, place._replace(partner=NIL))
     else:
         turned = receiver if receiver != operation.to and operation.sender == operation.to else None
-        listening = listen(world, thread, place.call, since, turned)
+        listening = listen(world, place.call, since, turned, place.deadline)
         state = put(state, thread, listening._replace(replied=listening.kind == RECEIVING and replied))
     return state
 
@@ -313,14 +352,19 @@ def turnings(world: World, state: State, thread: int, virtual: int, since: int) 
 
 
 def _turned_back(world: World, state: State, thread: int, failed: State) -> Iterator[State]:
-    """Yield *failed*, in which the message of *thread* was not taken; the call turned early is as it was before."""
+    """Yield *failed*, in which the message of *thread* was not taken; the call turned early is as it was before.
+
+    That is so when its time was over, or when that was found, which may be a little later.
+    """
     yield failed
     virtual, receiver = world.ipc(state.places[thread]).virtual, world.ipc(state.places[thread]).to
     if TURNS_EARLY and virtual >= 0:
         waiting = state.places[virtual]
         if waiting.kind == RECEIVING and waiting.partner == receiver and world.ipc(waiting).sender == thread:
-            since = max(failed.places[thread].since, waiting.since)
-            yield put(failed, virtual, waiting._replace(partner=thread, since=since))
+            found = failed.places[thread].since
+            for each in {found, min(found, state.places[thread].deadline)}:
+                back = waiting._replace(partner=thread, since=max(each, waiting.since))
+                yield put(failed, virtual, back)
 
 
 def _cut(world: World, state: State, met: State, thread: int) -> Iterator[State]:

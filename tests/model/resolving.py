@@ -9,8 +9,9 @@ from tests.model.script import INTENDED, LAST, NIL, End, Ipc, Kill, Operation, S
 class Memory:
     """What the operations of thread *me* refer to."""
 
-    def __init__(self, me: int) -> None:
+    def __init__(self, me: int, *, native: bool = False) -> None:
         self.me = me
+        self._native = native
         self._names = {LAST: NIL, INTENDED: NIL}
 
     def remember(self, outcome: Outcome) -> None:
@@ -21,13 +22,19 @@ class Memory:
     def resolve(self, operation: Operation) -> Operation:
         """Return *operation* with LAST and INTENDED replaced by whom they mean.
 
-        Nobody propagates a message in its own name, or to the thread it is sent for.
+        Nobody propagates a message in its own name, or to the thread it is sent for. A native thread sends in its
+        own name, and does not send to one and receive from another in one operation.
         """
         if not isinstance(operation, Ipc):
             return operation
         to = self._names.get(operation.to, operation.to)
         virtual = self._names.get(operation.virtual, operation.virtual)
-        return replace(operation, to=to, virtual=NIL if virtual in (to, self.me) else virtual)
+        virtual = NIL if virtual in (to, self.me) else virtual
+        if not self._native:
+            return replace(operation, to=to, virtual=virtual)
+        sender = operation.sender if to in (NIL, operation.sender) else NIL
+        receive = operation.receive if to == NIL else operation.send
+        return replace(operation, to=to, sender=sender, receive=receive, virtual=NIL, native=True)
 
     def victims(self, operation: End | Kill, script: Script) -> tuple[int, ...]:
         """Return who ends by *operation*: with the first thread of an environment, or by a kill, all of it."""

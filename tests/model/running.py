@@ -7,14 +7,16 @@ first word, and in two more that are computed from it: what was received is what
 """
 
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 
 from hwmodel.simulated.machine import SimulatedMachine
 from kernel.abi import traps
-from kernel.abi.ids import ANY_THREAD, thread_id
+from kernel.abi.ids import ANY_LOCAL_THREAD, ANY_THREAD, thread_id
 from libexo import l4
 from libexo.environment import Environment
-from libexo.errors import TrapRefused
+from libexo.errors import IpcError, IpcTimeout, NoPartner, TrapRefused
+from libexo.ipc import Message, Thread
 from libexo.l4 import entries
 from libexo.l4.engine import start
 from libexo.testing import Outcome as Ending
@@ -94,9 +96,12 @@ class Stage:
         """Do the operations of thread *me*; then stay, without receiving, until the end."""
         self.locals[me] = l4.MyLocalId()
         env.host.wait((), BEGIN)
-        memory = Memory(me)
-        actor = Actor(self, me, env)
+        native = self.script.environments[me] in self.script.native
+        memory = Memory(me, native=native)
+        actor = (NativeActor if native else Actor)(self, me, env)
         for operation in self.script.threads[me]:
+            if native and isinstance(operation, Abort):
+                continue
             if isinstance(operation, End | Kill):
                 if self.end(env, memory.victims(operation, self.script), me):
                     return
@@ -224,6 +229,53 @@ class Actor:
         except TrapRefused:
             return Outcome(control=REFUSED)
         return Outcome()
+
+
+class NativeActor(Actor):
+    """Does the operations of one thread by `libexo.ipc`."""
+
+    def ipc(self, ipc: Ipc) -> Outcome:
+        """Send, receive or call."""
+        thread, ids = start.engine().thread, self.stage.ids
+        message = Message(ipc.payload, pattern(ipc.payload))
+        try:
+            if ipc.is_call:
+                answer = thread.call(ids[ipc.to], message, seconds(ipc.send))
+                return self.came(ids[ipc.to], answer)._replace(sender=ipc.to, actual=NIL, intended=NIL)
+            if ipc.to != NIL:
+                self.give(thread, ids[ipc.to], message, seconds(ipc.send))
+            elif ipc.sender != NIL:
+                special = {ANY: ANY_THREAD, LOCAL: ANY_LOCAL_THREAD}
+                sender = special.get(ipc.sender) or ids[ipc.sender]
+                return self.came(*thread.receive(sender, seconds(ipc.receive)))
+        except IpcError as error:
+            return Outcome(error.word)
+        return Outcome()
+
+    def give(self, thread: Thread, to: int, message: Message, timeout: float | None) -> None:
+        """Send *message*; if it would answer one who waits no longer, as any other."""
+        if to in thread.callers:
+            with suppress(IpcTimeout, NoPartner):
+                thread.send(to, message)
+                return
+        thread.send(to, message, timeout)
+
+    def came(self, sender: int, message: Message) -> Outcome:
+        """Check *message*; say which it is, and from whom."""
+        if message.words != pattern(message.label):
+            raise Mangled(f"{message!r} is no message of the script")
+        origin = message.origin
+        return Outcome(
+            sender=self.thread(sender, anywhere=True),
+            payload=message.label,
+            actual=self.thread(origin.actual, anywhere=True) if origin and origin.actual else NIL,
+            intended=self.thread(origin.intended, anywhere=True) if origin and origin.intended else NIL,
+        )
+
+
+def seconds(timeout: int) -> float | None:
+    """Return *timeout* as `libexo.ipc` has it."""
+    return None if timeout == NEVER else timeout / 1_000_000
 
 
 def pattern(payload: int) -> tuple[int, int, int]:

@@ -29,7 +29,8 @@ _NAMES = {NIL: "NIL", ANY: "ANY", LOCAL: "LOCAL", LAST: "LAST", INTENDED: "INTEN
 class Ipc:
     """One X.2 Ipc: send to *to*, then receive from *sender*; the time-outs of both phases in microseconds.
 
-    With *virtual*, the message is propagated in that thread's name.
+    With *virtual*, the message is propagated in that thread's name. *native*: by `libexo.ipc`, which has one phase,
+    or both of a call in one time; what has no time-out there is not withdrawn.
     """
 
     to: int = NIL
@@ -38,6 +39,17 @@ class Ipc:
     receive: int = NEVER
     payload: int = 0
     virtual: int = NIL
+    native: bool = False
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it waits for the answer to what it sends."""
+        return self.to == self.sender != NIL
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what it sends is never withdrawn."""
+        return self.native and self.to != NIL and self.send == NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,8 @@ class Script:
     threads: tuple[tuple[Operation, ...], ...]
     seed: int = 0
     odds: Odds = field(default_factory=Odds)
+    native: tuple[int, ...] = ()
+    """The environments whose threads use `libexo.ipc`; those of the others use X.2."""
 
     @property
     def steps(self) -> int:
@@ -98,7 +112,8 @@ class Script:
             lines.append(f"        (  # thread {number}")
             lines += [f"            {show(operation)}," for operation in operations]
             lines.append("        ),")
-        lines += ["    ),", f"    seed={self.seed},", f"    odds={self.odds!r},", ")"]
+        lines += ["    ),", f"    seed={self.seed},", f"    odds={self.odds!r},"]
+        lines += [f"    native={self.native!r},", ")"] if self.native else [")"]
         return "\n".join(lines)
 
 
@@ -107,7 +122,7 @@ def show(operation: Operation) -> str:
     arguments = []
     for name, default in _defaults(operation).items():
         value = getattr(operation, name)
-        if value != default or type(value) is bool:
+        if value != default or isinstance(operation, Abort):
             arguments.append(f"{name}={_NAMES.get(value, repr(value))}")
     return f"{type(operation).__name__}({', '.join(arguments)})"
 
@@ -143,6 +158,8 @@ class Taste:
     deaths: float = 0.15
     propagation: float = 1.0
     redirection: float = 0.0
+    native: float = 0.0
+    """How many of the environments are native."""
     odds: Odds = field(default_factory=Odds)
 
 
@@ -179,7 +196,9 @@ class Author:
             bias = [weight * self._random.choice((0.3, 1, 1, 2)) for weight in weights]
             drawn = self._random.choices(kinds, bias, k=self._length)
             threads.append(tuple(kind(me) for kind in drawn))
-        return Script(self._environments, tuple(threads), self._seed, self._taste.odds)
+        spaces = range(max(self._environments) + 1) if self._taste.native else ()
+        native = tuple(space for space in spaces if self._random.random() < self._taste.native)
+        return Script(self._environments, tuple(threads), self._seed, self._taste.odds, native)
 
     def _other(self, me: int) -> int:
         """Return a partner: mostly a neighbour, so that they meet; now and then the thread itself."""

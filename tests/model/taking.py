@@ -7,8 +7,17 @@ from tests.model.script import ANY, LOCAL, NIL
 from tests.model.states import ANSWERS_FIRST, DEAD, LOST, SENDING, State, World, put
 
 
-def accepts(world: World, receiver: int, source: int, sender: int, virtual: int) -> bool:
-    """Say whether *receiver*, waiting for *source*, takes a message of *sender*, sent in the name of *virtual*."""
+def accepts(world: World, state: State, receiver: int, sender: int, virtual: int) -> bool:
+    """Say whether *receiver* takes a message of *sender*, sent in the name of *virtual*.
+
+    Who calls natively takes nothing but the answer, unless it is turned; in X.2, any message of its partner. Who
+    natively calls one that waits for an answer does not answer it.
+    """
+    place = state.places[receiver]
+    operation, source = world.ipc(place), place.partner
+    if operation.native and operation.to == source:
+        its = world.ipc(state.places[sender])
+        return sender == source and not (its.native and its.is_call)
     if source == LOCAL:
         return world.environments[sender] == world.environments[receiver]
     return source in (ANY, sender) or source == virtual != NIL
@@ -20,7 +29,6 @@ def earlier(world: World, state: State, thread: int) -> Iterator[int]:
     if ANSWERS_FIRST and answers(world, state, thread, place.partner):
         return
     receiver, limit = place.partner, place.since - world.slack
-    source = state.places[receiver].partner
     for other, its in enumerate(state.places):
         if (
             its.kind == SENDING
@@ -28,7 +36,7 @@ def earlier(world: World, state: State, thread: int) -> Iterator[int]:
             and its.since < limit
             and its.hears != LOST
             and other != thread
-            and all(accepts(world, receiver, source, other, v) for v in names(world, state, other))
+            and all(accepts(world, state, receiver, other, v) for v in names(world, state, other))
         ):
             yield other
 

@@ -3,8 +3,20 @@
 import pytest
 
 from libexo.transport.faulty import Odds
-from tests.model.campaign import judge
-from tests.model.script import ANY, INTENDED, LAST, NIL, Abort, Ipc, Kill, Operation, Redirect, Script
+from tests.model.campaign import KINDS, judge
+from tests.model.script import (
+    ANY,
+    INTENDED,
+    LAST,
+    NIL,
+    Abort,
+    Ipc,
+    Kill,
+    Operation,
+    Redirect,
+    Script,
+    generate,
+)
 
 Threads = tuple[tuple[Operation, ...], ...]
 
@@ -259,6 +271,35 @@ DELAYED: dict[str, tuple[tuple[int, ...], Threads]] = {
     ),
 }
 """Those that need messages that are held back on their way."""
+NATIVE: dict[str, tuple[tuple[int, ...], Threads]] = {
+    # Nothing was sent, so that the partner is gone is an error of the receive phase.
+    "a closed receive from one that ended before": (
+        (0, 1),
+        ((Ipc(NIL, 1, receive=SLEEP), Ipc(NIL, 1)), (Kill(1),)),
+    ),
+    # Who took the call waits for others now: that is no reason to hold on to a call whose time is over.
+    "a call of no time that is taken and not answered": (
+        (0, 1),
+        ((Ipc(1, 1, 0, 0, payload=1),), (Ipc(NIL, ANY), Ipc(NIL, ANY))),
+    ),
+    # Turned to another and back, a call waits for its answer alone: what others send does not keep it awake.
+    "a call is turned back, and another sends to its caller": (
+        (0, 1, 1, 2),
+        (
+            (Ipc(1, 1, payload=1),),
+            (Ipc(NIL, ANY), Ipc(2, NIL, 5_000, payload=2, virtual=0)),
+            (),
+            (Ipc(NIL, 3, receive=SLEEP), Ipc(0, NIL, 5_000, payload=4), Ipc(0, NIL, 5_000, payload=5)),
+        ),
+    ),
+}
+"""Those of threads that use `libexo.ipc`."""
+
+WHOLE = {
+    # When a call was turned back is known to a millisecond only, and what came right after it is as soon as that.
+    "a call is turned back, answered, and the next times out": (9100538, "redirected"),
+}
+"""Those that were not to be had shorter: a seed, and what the script holds."""
 
 
 @pytest.mark.parametrize("name", FOUND)
@@ -276,3 +317,22 @@ def test_it_follows_from_the_model_with_delays(name: str) -> None:
     odds = Odds(delay=1 / 2)
 
     assert [judge(Script(environments, threads, seed, odds)) for seed in range(ORDERS)] == [None] * ORDERS
+
+
+@pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.parametrize("native", [(0,), (0, 1)])
+def test_it_follows_from_the_model_natively(name: str, native: tuple[int, ...]) -> None:
+    """In each of some orders, where the caller uses `libexo.ipc`, and where both do."""
+    environments, threads = NATIVE[name]
+
+    assert [judge(Script(environments, threads, seed, native=native)) for seed in range(ORDERS)] == [
+        None
+    ] * ORDERS
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_it_follows_from_the_model_as_a_whole(name: str) -> None:
+    """The script as it was drawn does what X.2 says."""
+    seed, kind = WHOLE[name]
+
+    assert judge(generate(seed, taste=KINDS[kind])) is None
