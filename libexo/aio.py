@@ -38,8 +38,8 @@ from libexo.host.loopwatch import AGAIN, LoopWatch
 from libexo.ipc.exchange import Link
 from libexo.ipc.message import Message
 from libexo.ipc.operation import Operation
+from libexo.ipc.packing import TELL
 from libexo.ipc.ring import open_ring
-from libexo.ipc.wire import TELL
 from libexo.stub import Interface, Server
 from libexo.stub import Operation as StubOperation
 from libexo.stub.call import DEFERRED
@@ -85,7 +85,7 @@ class Thread:
         self._timer: asyncio.Handle | None = None
         self._watch = LoopWatch(self._loop, self._pump)
         self._watch.doze(self.core.outside)
-        self.core.answers.on_ring = self._watch.soon
+        self.core.on_ring = self._watch.soon
 
     async def call(
         self, to: int, message: Message, timeout: float | None = None, *, accepts: int = MAX_OFFERS
@@ -118,7 +118,7 @@ class Thread:
                 if self.core.link(to) is not link:
                     raise NoPartner(Phase.SEND, f"thread {show_thread(to)} ended meanwhile", *link.end)
         except BrokenRing as error:
-            self.core.sending.break_link(link)
+            self.core.break_link(link)
             raise NoPartner(Phase.SEND, f"thread {show_thread(to)} does not keep to the rules") from error
 
     async def wait(self, timeout: float | None = None) -> Received:
@@ -140,7 +140,7 @@ class Thread:
         """Leave the loop; the thread itself goes on."""
         self._plan(None)
         self._watch.close()
-        self.core.answers.on_ring = None
+        self.core.on_ring = None
 
     async def _post(
         self, to: int, message: Message, kind: PacketKind, timeout: float | None, accepts: int = MAX_OFFERS
@@ -209,7 +209,7 @@ class Thread:
         """Return what may bring something that somebody waits for."""
         sources = self.core.sources()
         if not any(operation.awaited for operation in self._operations):
-            inbox = self.core.receiving.inbox
+            inbox = self.core.inbox
             return [source for source in sources if source is not inbox]
         return sources
 

@@ -81,7 +81,7 @@ class Lending:
             thread = self._free.popleft()
             if not thread.core.ended:
                 thread.callers.clear()
-                thread.core.receiving.close()
+                thread.core.close_inbox()
                 return thread
         return None
 

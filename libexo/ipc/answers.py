@@ -13,14 +13,11 @@ from libexo.errors import IpcError, IpcTimeout, NoPartner, transfer_error
 from libexo.ipc import message as messages
 from libexo.ipc.exchange import Exchange, State
 from libexo.ipc.message import Message, Origin
-from libexo.ipc.packing import outgoing, take_back
+from libexo.ipc.packing import ENDS, REFUSED, REPLY, TAKEN, TELLS, TURN, TURNED, note, outgoing, take_back
 from libexo.ipc.peer import Peer
-from libexo.ipc.peers import Peers
-from libexo.ipc.wire import ENCODE, ENDS, REFUSED, REPLY, TELLS, TURN
+from libexo.ipc.receiving import Receiving
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     from libexo.attachment import Attachment
     from libexo.transport.base import Frames
 
@@ -29,28 +26,16 @@ ANSWERS = 1024
 _OVER = Exchange(REPLY, 0, 0, state=State.OVER)
 
 
-class Answers:
-    """Those of one thread."""
+class Answering(Receiving):
+    """What one thread receives, and answers."""
 
-    def __init__(
-        self,
-        environment: "Attachment",
-        thread: int,
-        peers: Peers,
-        statistics: "Counter[str]",
-        send: "Callable[[bytes, Frames], bool]",
-    ) -> None:
-        """Answer *peers* of *thread*, by *send*, which sends frames back over the binding of a token."""
-        self._kip = environment.kip
-        self._sys = environment.sys
-        self._peers = peers
-        self._statistics = statistics
-        self._send = send
-        self.thread = thread
+    def __init__(self, environment: "Attachment", thread: int) -> None:
+        """Answer as *thread* of *environment*."""
+        super().__init__(environment, thread)
         self.on_ring: Callable[[], None] | None = None
         """Told when an answer goes into a ring, in which it may wait for room."""
-        self.under_way: dict[tuple[bytes, int], Exchange] = {}
-        """By the token and the sequence number of what they answer, the oldest first."""
+        self._answers: dict[tuple[bytes, int], Exchange] = {}
+        """Those under way, by the token and the sequence number of what they answer, the oldest first."""
 
     def answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Exchange:
         """Answer a received message, for thread *virtual* if that is given (X.2 propagation).
@@ -60,7 +45,7 @@ class Answers:
         """
         peer = origin.peer
         if peer is None:
-            self._sys.acknowledge(origin.sender, message.words)
+            self.sys.acknowledge(origin.sender, message.words)
             return _OVER
         messages.check(message)
         if peer.line is not None:
@@ -70,12 +55,12 @@ class Answers:
         if not self._waits(origin):
             raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} waits for no answer")
         sequence, flags = origin.sequence, TELLS if tells else 0
-        frames, given = outgoing(self._sys, message, REPLY, sequence, peer.thread, flags, virtual)
+        frames, given = outgoing(self.sys, message, REPLY, sequence, peer.thread, flags, virtual)
         if origin.timed and not peer.tickets.pay(sequence):
-            take_back(self._sys, given)
+            take_back(self.sys, given)
             raise IpcTimeout(Phase.SEND, f"thread {show_thread(peer.thread)} waits no longer")
-        if not self._send_back(origin, frames):
-            take_back(self._sys, given)
+        if not self._give(origin, frames):
+            take_back(self.sys, given)
             raise NoPartner(Phase.SEND, f"thread {show_thread(peer.thread)} is gone")
         return self._follow(peer, Exchange(REPLY, sequence, peer.thread, given)) if tells else _OVER
 
@@ -89,25 +74,23 @@ class Answers:
             return None
         if origin.timed and not back and not peer.tickets.pay(sequence):
             return None
-        if not self._send_back(origin, (ENCODE(Packet(TURN, sequence, 0, (to,))),), owed=not back):
+        if not self._give(origin, note(TURN, sequence, to), owed=not back):
             return None
         return self._follow(peer, Exchange(TURN, sequence, peer.thread))
 
     def recheck(self, origin: Origin) -> None:
         """Find out whether the sender of *origin* is still there, if bindings fell since it was last known."""
-        peer = origin.peer
-        if peer is not None and peer.epoch != self._kip.epoch:
-            self._peers.identify(peer.token, self.thread)
+        if origin.peer is not None:
+            self.peers.stands(origin.peer)
 
     def _waits(self, origin: Origin) -> bool:
         """Say whether the sender of *origin* waits for an answer, as far as is known without its ticket."""
-        peer = origin.peer
-        return origin.answers and peer is not None and peer.token in self._peers.known
+        return origin.answers and origin.peer is not None and origin.peer.token in self.peers.known
 
-    def _send_back(self, origin: Origin, frames: "Frames", *, owed: bool = True) -> bool:
+    def _give(self, origin: Origin, frames: "Frames", *, owed: bool = True) -> bool:
         """Send what was made ours to give. False: that cannot be, and the answer is *owed* as before."""
         assert origin.peer is not None
-        if self._send(origin.peer.token, frames):
+        if self.send_back(origin.peer.token, frames):
             return True
         if origin.timed and owed:
             origin.peer.tickets.owe(origin.sequence)  # the caller may be there, and its queue full
@@ -115,34 +98,38 @@ class Answers:
 
     def _follow(self, peer: Peer, exchange: Exchange) -> Exchange:
         """Remember *exchange* until *peer* says how it went; of too many, the oldest is given up."""
-        self.under_way[peer.token, exchange.sequence] = exchange
-        if len(self.under_way) > ANSWERS:
+        self._answers[peer.token, exchange.sequence] = exchange
+        if len(self._answers) > ANSWERS:
             text = "nothing was said about the answer"
-            self._end(next(iter(self.under_way)), IpcError(IpcCode.ABORTED, Phase.SEND, text))
+            self._ended(next(iter(self._answers)), IpcError(IpcCode.ABORTED, Phase.SEND, text))
         return exchange
 
-    def heard(self, peer: Peer, packet: Packet) -> None:
-        """*peer* says how an answer of ours was taken, or that it waits for another's now."""
+    def told(self, peer: Peer, packet: Packet) -> None:
+        """Take in what is no message: here, how an answer of ours was taken, or that *peer* waits for another's."""
+        if packet.kind not in (TAKEN, REFUSED, TURNED):
+            super().told(peer, packet)
+            return
         key = peer.token, packet.sequence
-        exchange = self.under_way.get(key)
+        exchange = self._answers.get(key)
         if exchange is None or packet.kind not in (ENDS[exchange.kind], REFUSED):
-            self._statistics["unexpected_answer"] += 1
+            self.statistics["unexpected_answer"] += 1
         elif packet.kind == REFUSED:
             word = packet.words[0] if packet.words else 0
             text = f"thread {show_thread(exchange.to)} could not take the whole answer"
-            self._end(key, transfer_error(word, Phase.SEND, text))
+            self._ended(key, transfer_error(word, Phase.SEND, text))
         else:
-            self._end(key, None)
+            self._ended(key)
 
-    def _end(self, key: tuple[bytes, int], error: IpcError | None) -> None:
+    def _ended(self, key: tuple[bytes, int], error: IpcError | None = None) -> None:
         """An answer of ours is over: what it offered is offered no longer where that is with an *error*."""
-        exchange = self.under_way.pop(key)
+        exchange = self._answers.pop(key)
         if error is not None:
-            take_back(self._sys, exchange.given)
+            take_back(self.sys, exchange.given)
         exchange.error, exchange.state = error, State.OVER
 
     def gone(self, peer: Peer) -> None:
-        """What *peer* was to say of answers will not be said."""
+        """*peer* is bound no more: what it was to say of answers of ours will not be said."""
+        super().gone(peer)
         text = f"thread {show_thread(peer.thread)} ended meanwhile"
-        for key in [key for key in self.under_way if key[0] == peer.token]:
-            self._end(key, NoPartner(Phase.SEND, text))
+        for key in [key for key in self._answers if key[0] == peer.token]:
+            self._ended(key, NoPartner(Phase.SEND, text))

@@ -23,40 +23,36 @@ if TYPE_CHECKING:
     from libexo.transport.ring.spinning import Patience
 
 
-class Link:
-    """A binding of ours: the way to one partner."""
+BATCH = 1024
+"""Packets taken in at a time: however fast a partner sends, there is an end to that."""
 
-    __slots__ = (
-        "channel", "end", "exchanges", "fallen", "line", "paid", "partner", "receiver", "sequence", "shows_all",
-        "socket", "standing", "tickets", "timed", "token",
-    )  # fmt: skip
 
-    def __init__(
-        self, partner: int, receiver: int, token: bytes, channel: "Channel", tickets: Tickets
-    ) -> None:
-        """Send to *partner* through *channel*; a redirector in between is the *receiver*."""
-        self.partner = partner
-        self.receiver = receiver
-        self.token = token
-        self.channel = channel
-        self.shows_all = getattr(channel, "shows_all", False)
-        self.tickets = tickets
-        self.sequence = count(1)
-        self.exchanges: dict[int, Outgoing] = {}
-        self.timed: Outgoing | None = None
-        """The message the tickets are up for: a second one that may be withdrawn needs another link."""
-        self.fallen = False
-        """The binding fell; it stays open for messages whose answer comes from elsewhere."""
-        self.end: tuple[int, ...] = ()
-        """How the partner's environment ended: exit status and fault; nothing: it lives, as far as is known."""
-        self.line: Line | None = None
-        """Our end of the ring, where the binding has one; it is not used before the receiver has its own."""
-        self.socket: Channel | None = None
-        """The channel there was before the ring, for as long as it is needed."""
-        self.standing: Standing | None = None
-        """What the receiver says of itself, once that was of interest."""
-        self.paid = 0
-        """The handle of the extent that paid for it."""
+class Link(msgspec.Struct, eq=False):
+    """A binding of ours: the way to one *partner*; a redirector in between is the *receiver*."""
+
+    partner: int
+    receiver: int
+    token: bytes
+    channel: "Channel"
+    tickets: Tickets
+    line: "Line | None" = None
+    """Our end of the ring, where the binding has one; it is not used before the receiver has its own."""
+    shows_all: bool = False
+    """To wait for its channel is to look into it."""
+    sequence: "count[int]" = msgspec.field(default_factory=lambda: count(1))
+    exchanges: "dict[int, Outgoing]" = {}
+    timed: "Outgoing | None" = None
+    """The message the tickets are up for: a second one that may be withdrawn needs another link."""
+    fallen: bool = False
+    """The binding fell; it stays open for messages whose answer comes from elsewhere."""
+    end: tuple[int, ...] = ()
+    """How the partner's environment ended: exit status and fault; nothing: it lives, as far as is known."""
+    socket: "Channel | None" = None
+    """The channel there was before the ring, for as long as it is needed."""
+    standing: "Standing | None" = None
+    """What the receiver says of itself, once that was of interest."""
+    paid: int = 0
+    """The handle of the extent that paid for it."""
 
     @property
     def rings(self) -> bool:

@@ -105,7 +105,7 @@ class Operation:
             elif exchange.state is State.POSTED:
                 return False  # to wait is to look
         elif exchange is not None:
-            self.core.receiving.look()
+            self.core.look()
         if exchange is not None and exchange.state is State.OVER:
             return self.settle()
         if self.woken or self.is_eager or (exchange is None and self.core.must_look()):
@@ -140,7 +140,7 @@ class Operation:
         """Return what may bring what is waited for."""
         core, exchange = self.core, self.exchange
         if not isinstance(exchange, Outgoing):
-            return (*core.outside, core.receiving.inbox or core.open_inbox(), *self.watch)
+            return (*core.outside, core.inbox or core.open_inbox(), *self.watch)
         if exchange.state is State.FORWARDED or (self.source and exchange.kind == PacketKind.CALL):
             return (exchange.link.channel, *core.outside, core.open_inbox())
         return (exchange.link.channel, *core.outside)
@@ -252,7 +252,7 @@ class Operation:
         Somebody may speak for the partner, or be sent to in its stead. Waiting for the answer is then given up; it
         comes as a message, like any other.
         """
-        if not self.core.receiving.has(call.to):
+        if not self.core.has(call.to):
             return False
         phase = self.core.withdraw(call, Phase.RECEIVE)
         if phase is Phase.SEND:  # taken back by the thread that aborted it
@@ -293,7 +293,7 @@ class Operation:
         return False
 
     def _is_known(self, source: int) -> bool:
-        return thread_number(source) < USER_BASE or self.core.known(source) is not None
+        return thread_number(source) < USER_BASE or self.core.links.known(source) is not None
 
     def _keep_bound(self, source: int) -> None:
         """Bind to the one partner of a closed receive, so that the kernel says when it is gone.

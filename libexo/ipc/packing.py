@@ -1,13 +1,19 @@
-"""What the items of a message become on the way, and back: strings travel, capabilities are offered and accepted.
+"""Messages on the way: packets, in which strings travel, and capabilities are offered and accepted.
 
 A capability stays in its owner's table until the receiver takes it: what the packet names is an offer. So a
 message that is withdrawn or refused gives nothing away, and nobody fills another's table unasked.
+
+Kinds and flags are plain numbers here: msgspec writes them faster than members of an enum, and Python compares them
+faster.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from kernel.abi.errors import Refusal
+from kernel.abi.gate import UNDECODABLE
 from kernel.abi.ids import show_thread
 from kernel.abi.limits import MAX_BATCH, SHORT_STRING
 from kernel.abi.messages import (
@@ -16,6 +22,8 @@ from kernel.abi.messages import (
     GrantPart,
     MapPart,
     Packet,
+    PacketFlags,
+    PacketKind,
     Part,
     Phase,
     ShortPart,
@@ -24,15 +32,22 @@ from kernel.abi.messages import (
 from kernel.abi.rights import ALL_RIGHTS
 from kernel.abi.traps import Drop
 from libexo.errors import NoPartner, TrapRefused
-from libexo.ipc.message import FpageItem, GrantItem, Item, MapItem, Message
-from libexo.ipc.wire import ENCODE, PROPAGATED
+from libexo.ipc.message import FpageItem, GrantItem, Item, MapItem, Message, Origin
+from libexo.transport.ring.layout import WORDS, short
+from libexo.transport.ring.line import Short
 
 if TYPE_CHECKING:
     from libexo.sys import Sys
 
-Packed = tuple[tuple[Part, ...], Sequence[bytes], tuple[int, ...]]
-"""Parts, strings that travel in frames of their own, and the offers made."""
-_NOTHING: Packed = ((), (), ())
+SEND, CALL, REPLY, TAKEN, REFUSED, TURN, TURNED, RING, TELL = (int(kind) for kind in PacketKind)
+TIMED, TELLS, PROPAGATED = (int(flag) for flag in PacketFlags)
+ENCODE = msgspec.msgpack.Encoder().encode
+DECODE = msgspec.msgpack.Decoder(Packet).decode
+MALFORMED = (*UNDECODABLE, IndexError, ValueError)
+"""What reading a packet raises: also where a message has no frame."""
+ENDS = {CALL: REPLY, SEND: TAKEN, REPLY: TAKEN, TURN: TURNED, RING: TAKEN}
+"""What ends a message, by its kind. REFUSED ends each of them, but a TURN, otherwise than well."""
+_PLAIN = short(0, 0)
 NOBODY = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD)
 _HANDLES = 1 << 32
 """Every handle is below this."""
@@ -53,7 +68,7 @@ def outgoing(
     *virtual*: the thread it is sent for; *intended*: the one it is meant for, where *to* is a redirector. Raises
     TrapRefused, NoPartner; then nothing is offered.
     """
-    parts, strings, given = pack(sys, message, to)
+    parts, strings, given = pack(sys, message.items, to)
     words, typed = message.words, message.typed
     packet = Packet(
         kind,
@@ -70,14 +85,17 @@ def outgoing(
     return (encoded, *strings) if strings else (encoded,), given
 
 
-def pack(sys: "Sys", message: Message, to: int) -> Packed:
-    """Return what *message*'s items become for thread *to*.
+def note(kind: int, sequence: int, *words: int) -> tuple[bytes]:
+    """Return the frames of a packet that is about a message, and none itself."""
+    return (ENCODE(Packet(kind, sequence, 0, words)),)
 
-    Raises TrapRefused, NoPartner when *to* is gone; then nothing is offered.
-    """
-    items = message.items
+
+def pack(
+    sys: "Sys", items: Sequence[Item], to: int
+) -> tuple[tuple[Part, ...], Sequence[bytes], tuple[int, ...]]:
+    """Return what *items* become for thread *to*: parts, strings in frames of their own, the offers made."""
     if not items:
-        return _NOTHING
+        return (), (), ()
     if len(items) == 1 and type(items[0]) is bytes and len(items[0]) <= SHORT_STRING:
         return (ShortPart(items[0]),), (), ()  # what stubs send, nearly always
     parts: list[Part] = []
@@ -117,14 +135,6 @@ def take_back(sys: "Sys", given: Sequence[int]) -> None:
         sys.batch([Drop(offer) for offer in given[first : first + MAX_BATCH]])
 
 
-def capabilities(packet: Packet) -> int:
-    """Return how many capabilities *packet* brings."""
-    return sum(
-        len(part.extents) if isinstance(part, FpagePart) else isinstance(part, MapPart | GrantPart)
-        for part in packet.parts
-    )
-
-
 def plain(packet: Packet, frames: Sequence[bytes]) -> tuple[Item, ...] | None:
     """Return the items of *packet* if it has none, or one short string: what stubs send, nearly always.
 
@@ -137,6 +147,25 @@ def plain(packet: Packet, frames: Sequence[bytes]) -> tuple[Item, ...] | None:
         return ()
     part = parts[0]
     return (part.string,) if type(part) is ShortPart else None
+
+
+def read_plain(frames: Sequence[bytes]) -> Short | None:
+    """Return of a plain message (`libexo.ipc.plain`) what `Line.get` would; None: it is another."""
+    try:
+        packet = DECODE(frames[0])
+        (word,), (part,) = packet.words, packet.parts
+    except MALFORMED:
+        return None
+    if (
+        packet.flags
+        or packet.typed
+        or packet.intended
+        or word >= WORDS
+        or len(frames) > 1
+        or type(part) is not ShortPart
+    ):
+        return None
+    return _PLAIN | packet.kind << 48 | word << 16, packet.sequence, packet.label, part.string
 
 
 def check(packet: Packet) -> None:
@@ -169,7 +198,10 @@ def unpack(
     know of what had come.
     """
     found = list(_walk(packet, frames))  # before anything is accepted
-    if (brings := capabilities(packet)) > accepts:
+    brings = sum(
+        len(p.extents) if isinstance(p, FpagePart) else isinstance(p, MapPart | GrantPart) for p in found
+    )
+    if brings > accepts:
         raise ValueError(f"{brings} capabilities came where {accepts} are wanted")
     taken: list[int] = []
     try:
@@ -177,6 +209,15 @@ def unpack(
     except TrapRefused:
         take_back(sys, taken)
         raise
+
+
+def incoming(packet: Packet, items: tuple[Item, ...], origin: Origin | None = None) -> Message:
+    """Return the message that *packet* is, with these *items*."""
+    words, typed = packet.words, packet.typed
+    if not typed:
+        return Message(packet.label, words, items, origin)
+    untyped = len(words) - typed
+    return Message(packet.label, words[:untyped], items, origin, words[untyped:])
 
 
 def handles(items: Iterable[Item]) -> list[int]:

@@ -12,21 +12,17 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
 
 from kernel.abi import traps
 from kernel.abi.messages import Packet, ShortPart
 from libexo.errors import ExoError, GateClosed, TrapRefused
+from libexo.ipc.endpoint import Endpoint
 from libexo.ipc.exchange import Arrival
+from libexo.ipc.packing import ENCODE, TIMED
 from libexo.ipc.peer import Peer
-from libexo.ipc.tickets import Tickets
-from libexo.ipc.wire import ENCODE, TIMED
-from libexo.transport.base import Descriptor, Frames
+from libexo.ipc.tickets import tickets
+from libexo.transport.base import Descriptor, Frames, Inbox
 from libexo.transport.ring.line import open_line
-
-if TYPE_CHECKING:
-    from libexo.attachment import Attachment
-    from libexo.transport.base import Inbox
 
 SWEEP = 32
 """Peers of an earlier epoch that make a sweep worth its trap."""
@@ -41,65 +37,69 @@ _RING_ENDS = 3
 class Peers:
     """The bindings to one thread that it took."""
 
-    def __init__(self, environment: "Attachment", gone: Callable[[Peer], None]) -> None:
-        """Ask the kernel of *environment*; call *gone* for each that is found to be."""
+    def __init__(self, own: Endpoint, gone: Callable[[Peer], None]) -> None:
+        """Take those to the thread of *own*; call *gone* for each that is found to be."""
         self.known: dict[bytes, Peer] = {}
         """By token."""
-        self._environment = environment
+        self._own = own
         self._gone = gone
 
-    def take_in(self, thread: int, inbox: "Inbox") -> None:
-        """Have *inbox* hear those who were bound to *thread* since the last time, a few at most."""
-        environment = self._environment
-        epoch = environment.kip.epoch
-        arrived, descriptors = environment.sys.incoming(thread)
+    def take_in(self, inbox: Inbox) -> None:
+        """Have *inbox* hear those who were bound to us since the last time, a few at most."""
+        own = self._own
+        epoch = own.kip.epoch
+        arrived, descriptors = own.sys.incoming(own.thread)
         for each in arrived:
             count = _ENDS + (_RING_ENDS if each.who.ring else 0)
             given, descriptors = descriptors[:count], descriptors[count:]
             if len(given) < count:  # the host had no room for them here: they are lost
                 self._close(given)
-                self._refuse(each.token, thread)
+                self.end(each.token)
                 continue
             peer = self.known[each.token] = self._meet(each.token, each.who, given[1:])
             peer.epoch = epoch
-            is_last = not environment.host.has_room(given[-1])
+            is_last = not own.host.has_room(given[-1])
             peer.put = partial(_put, inbox.send, each.token)
             inbox.admit(each.token, given[0], peer.family)
             if is_last:
-                self._refuse(self._of_whom_most(), thread)
+                self.end(self._of_whom_most())
         if arrived:
-            self.sweep(thread, SWEEP)
+            self.sweep(SWEEP)
 
-    def identify(self, token: bytes, thread: int) -> Peer | None:
-        """Return whose binding to *thread* the *token* is, by what the kernel says now; None: nobody's."""
-        environment, peer = self._environment, self.known.get(token)
+    def stands(self, peer: Peer) -> bool:
+        """Say whether *peer* is bound to us still; the kernel is asked if any binding fell since it was last."""
+        return peer.epoch == self._own.kip.epoch or self.identify(peer.token) is not None
+
+    def identify(self, token: bytes) -> Peer | None:
+        """Return whose binding to us the *token* is, by what the kernel says now; None: nobody's."""
+        own, peer = self._own, self.known.get(token)
         if peer is None:
             return None
-        epoch = environment.kip.epoch
+        epoch = own.kip.epoch
         try:
-            environment.sys.identify(token, thread)
+            own.sys.identify(token, own.thread)
         except (TrapRefused, GateClosed):
             self.forget(token)
             return None
         peer.epoch = epoch
         return peer
 
-    def is_up(self, arrival: Arrival, thread: int) -> bool:
-        """Say whether *thread* could take *arrival* now. A sender that wants it back at this moment asks again."""
+    def is_up(self, arrival: Arrival) -> bool:
+        """Say whether *arrival* could be taken now. A sender that wants it back at this moment asks again."""
         peer, sequence = arrival.peer, arrival.packet.sequence
         if peer is None or not arrival.packet.flags & TIMED or peer.kept == sequence:
             return True
-        return self.posted(peer, thread) == sequence
+        return self.posted(peer) == sequence
 
-    def posted(self, peer: Peer, thread: int) -> int:
-        """Return the number of the message to *thread* that *peer* has up; 0: it has none, or is gone."""
-        if peer.epoch != self._environment.kip.epoch and self.identify(peer.token, thread) is None:
+    def posted(self, peer: Peer) -> int:
+        """Return the number of the message that *peer* has up; 0: it has none, or is gone."""
+        if not self.stands(peer):
             return 0
         posted = peer.tickets.take()
-        self.put_back(peer, posted, thread)
+        self.put_back(peer, posted)
         return posted
 
-    def put_back(self, peer: Peer, sequence: int, thread: int) -> None:
+    def put_back(self, peer: Peer, sequence: int) -> None:
         """Put up again the send ticket of message *sequence*, which was in our hands for a moment.
 
         *peer* was known to be bound before that. Whose way to us falls in that moment takes the message for taken,
@@ -107,18 +107,19 @@ class Peers:
         """
         while sequence:
             peer.tickets.put_back(sequence)
-            if peer.epoch == self._environment.kip.epoch:
+            if peer.epoch == self._own.kip.epoch:
                 return
             sequence = peer.tickets.take()
-            if self.identify(peer.token, thread) is None:
+            if self.identify(peer.token) is None:
                 peer.kept = sequence
                 return
 
     def _meet(self, token: bytes, who: traps.Identified, descriptors: list[Descriptor]) -> Peer:
         """Return a new peer, with our end of its ring if it has one and there is room for it."""
-        host = self._environment.host
-        tickets = Tickets(host.ticket(descriptors[0]), host.ticket(descriptors[1]))
-        peer = Peer(who.thread, who.environment, token, tickets, redirected=who.redirected, family=who.family)
+        host = self._own.host
+        peer = Peer(
+            who.thread, who.environment, token, tickets(host, descriptors), who.redirected, who.family
+        )
         if who.ring:
             if sum(known.line is not None for known in self.known.values()) < RINGS:
                 peer.line = open_line(host, who.ring, descriptors[2:], receiver=True)
@@ -128,29 +129,29 @@ class Peers:
 
     def _close(self, descriptors: list[Descriptor]) -> None:
         for descriptor in descriptors:
-            self._environment.host.close_descriptor(descriptor)
+            self._own.host.close_descriptor(descriptor)
 
     def _of_whom_most(self) -> bytes:
         """Return the youngest binding of the family that has the most."""
         most, _ = Counter(peer.family for peer in self.known.values()).most_common(1)[0]
         return next(peer.token for peer in reversed(self.known.values()) if peer.family == most)
 
-    def _refuse(self, token: bytes, thread: int) -> None:
+    def end(self, token: bytes) -> None:
         """End the binding of *token*: its sender is told."""
         with suppress(ExoError):  # it fell meanwhile
-            self._environment.sys.unbind(token, thread)
+            self._own.sys.unbind(token, self._own.thread)
         self.forget(token)
 
-    def sweep(self, thread: int, least: int = 1) -> None:
+    def sweep(self, least: int = 1) -> None:
         """Forget peers that are gone, a batch at a time, so that those who come and go leave nothing behind.
 
         Where fewer than *least* may be, it is not worth its trap.
         """
-        epoch = self._environment.kip.epoch
+        own, epoch = self._own, self._own.kip.epoch
         stale = [p.token for p in self.known.values() if p.epoch != epoch][:SWEEP]
         if len(stale) < least:
             return
-        outcomes, _ = self._environment.sys.batch([traps.Identify(token, thread) for token in stale])
+        outcomes, _ = own.sys.batch([traps.Identify(token, own.thread) for token in stale])
         for token, outcome in zip(stale, outcomes, strict=True):
             if isinstance(outcome, TrapRefused):
                 self.forget(token)
@@ -163,6 +164,12 @@ class Peers:
         if peer is not None:
             peer.close()
             self._gone(peer)
+
+    def close(self) -> None:
+        """Forget everybody."""
+        for peer in self.known.values():
+            peer.close()
+        self.known.clear()
 
 
 def _put(

@@ -11,8 +11,7 @@ from kernel.abi.ids import ANY_LOCAL_THREAD
 from kernel.abi.limits import SHORT_STRING
 from kernel.abi.messages import Packet, ShortPart
 from libexo.ipc.exchange import Arrival
-from libexo.ipc.packing import plain
-from libexo.ipc.wire import SEND
+from libexo.ipc.packing import SEND, plain
 
 
 class Pending(deque[Arrival]):

@@ -15,7 +15,7 @@ from kernel.abi.limits import SHORT_STRING
 from kernel.abi.messages import Packet, Phase, ShortPart
 from libexo.errors import BrokenRing, BrokenStream, NoPartner
 from libexo.ipc.message import Message
-from libexo.ipc.wire import CALL, ENCODE, REPLY, read_plain
+from libexo.ipc.packing import CALL, ENCODE, REPLY, read_plain
 from libexo.transport.ring.ends import RingChannel
 from libexo.transport.ring.layout import short
 from libexo.transport.ring.line import ONCE
@@ -135,18 +135,18 @@ class Plain:
                     woken = True
                 answer = get(ONCE)
         except (BrokenRing, BrokenStream):
-            call = self._core.sending.expect(link, CALL, sequence)
-            self._core.sending.break_link(link)
+            call = self._core.expect(link, CALL, sequence)
+            self._core.break_link(link)
             return self._thread.answer_to(call)
         return self._go_on(sequence)
 
     def _go_on(self, sequence: int) -> Message:
         """Wait for the answer to call *sequence* as to any."""
-        sending, link, line = self._core.sending, self._link, self._line
-        call = sending.expect(link, CALL, sequence)
+        core, link, line = self._core, self._link, self._line
+        call = core.expect(link, CALL, sequence)
         if isinstance(line, Packets) and line.other is not None:
             frames, line.other = line.other, None
-            sending.take_in(link, frames)
+            core.take_in(link, frames)
         return self._thread.answer_to(call)
 
     def tell(self, label: int, mark: int, string: bytes) -> bool:
@@ -159,7 +159,7 @@ class Plain:
             while not line.put(mark, sequence, label, string):
                 self._await_room(line)
         except BrokenRing as error:
-            self._core.sending.break_link(self._link)
+            self._core.break_link(self._link)
             raise self._gone() from error
         return True
 

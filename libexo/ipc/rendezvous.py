@@ -1,5 +1,7 @@
 """The rendezvous: the non-blocking core of IPC, under all its faces (`libexo.ipc`, `libexo.aio`, `libexo.l4`).
 
+It is one object, in floors: `endpoint`, `receiving`, `answers`, `sending`, and here what needs all of them.
+
 *Theory of operation.* A sender binds once; its link to the partner holds the channel and two tickets. A message
 is posted and becomes an `Exchange`, which ends when its answer, its acknowledgement or bad news arrives. A
 receiver takes messages out of its inbox one by one, as it asks for them: what it did not ask for stays there.
@@ -18,134 +20,93 @@ word, be on offer by its sender. Everything else in a packet is the sender's cla
 and thrown away.
 """
 
-from collections import Counter, deque
-from typing import TYPE_CHECKING
-
-from kernel.abi.gate import Upcall
 from kernel.abi.ids import show_thread
-from kernel.abi.messages import Label
-from libexo.errors import Ended
-from libexo.ipc.exchange import Outgoing
-from libexo.ipc.holding import comes, hold
-from libexo.ipc.receiving import Receiving
+from libexo.ipc.exchange import Link, Outgoing
 from libexo.ipc.sending import Sending
-
-if TYPE_CHECKING:
-    from libexo.attachment import Attachment
-    from libexo.host.base import Waker
-    from libexo.transport.base import Source
-
-__all__ = ["Rendezvous"]
+from libexo.ipc.standing import HOLD, LOOK, Standing
+from libexo.transport.base import Source
 
 
-class Rendezvous:
+class Rendezvous(Sending):
     """One thread's sending and receiving, without waiting."""
-
-    def __init__(self, environment: "Attachment", thread: int) -> None:
-        """Be the core of *thread* of *environment*."""
-        self.thread = thread
-        self.statistics: Counter[str] = Counter()
-        """What was thrown away, and why."""
-        self.waker: Waker | None = None
-        """By which other threads of the environment wake this one; while there are none, it has none."""
-        self.outside: tuple[Source, ...] = (environment.gate,)
-        """What brings news from outside IPC: the gate, and other threads of the environment."""
-        self.upcalls: deque[Upcall] = deque()
-        """What other threads of the environment took out of the gate for this one."""
-        self.ended = False
-        """The thread was deleted."""
-        self._environment = environment
-        self._gate = environment.gate
-        self.sending = Sending(environment, thread, self.statistics, lambda: self.pump_gate(surely=True))
-        self.receiving = Receiving(environment, thread, self.statistics)
-        self.row = self.sending.row
-        """Where it says for whom it waits."""
-        self.kip = environment.kip
-        # The hot ones at hand, without a call in between.
-        self.now = environment.host.now
-        self.wait = environment.host.wait
-        self.post = self.sending.post
-        self.links = self.sending.links
-        self.link = self.links.link
-        self.known = self.links.known
-        self.withdraw = self.sending.withdraw
-        self.give_up = self.sending.give_up
-        self.abandon = self.sending.abandon
-        self.pump_link = self.sending.pump
-        self.take = self.receiving.take
-        self.answers = self.receiving.answers
-        self.answer = self.answers.answer
-        self.must_look = self.receiving.must_look
-        self.open_inbox = self.receiving.open_inbox
 
     def pump(self) -> None:
         """Take in whatever has arrived: answers on every link, and upcalls. Raises GateClosed."""
         for link in self.links.that_wait():
-            self.sending.pump(link)
+            self.pump_link(link)
         self.pump_gate()
 
-    def pump_gate(self, *, surely: bool = False) -> None:
-        """Take in the upcalls that have arrived, *surely* all of them. Raises GateClosed, Ended."""
-        if self.ended:
-            raise Ended
-        if self.waker is not None:
-            self.waker.clear()  # first: what another thread puts there from now on wakes anew
-        if arrived := self._gate.upcalls(surely=surely):
-            self._environment.on_upcalls(arrived, self)
-        while self.upcalls:
-            self.upcall(self.upcalls.popleft())
-
-    def upcall(self, upcall: Upcall) -> None:
-        """Take in one upcall for this thread."""
-        if upcall.label == Label.PARTNER_GONE:
-            self.sending.partner_gone(*upcall.words)
-        elif upcall.label == Label.UNBOUND:
-            self.sending.unbound(*upcall.words)
-        elif upcall.label == Label.BOUND:
-            self.receiving.bound()
-        else:
-            self.receiving.hold(upcall)
-
-    def rename(self, thread: int) -> None:
-        """Be *thread* from now on."""
-        self.thread = self.links.thread = self.receiving.thread = self.answers.thread = thread
-
-    def share(self, waker: "Waker") -> None:
-        """Be ready for other threads of the environment, which wake this one by *waker*."""
-        self.waker = waker
-        self.outside = (self._gate, waker)
-
-    def sources(self) -> "list[Source]":
+    def sources(self) -> list[Source]:
         """Return everything that may bring something: the gate, the inbox if open, links that wait."""
-        sources: list[Source] = [*self.outside]
-        if self.receiving.inbox is not None:
-            sources.append(self.receiving.inbox)
-        return sources + [link.channel for link in self.links.that_wait()]
+        inbox = () if self.inbox is None else (self.inbox,)
+        return [*self.outside, *inbox, *(link.channel for link in self.links.that_wait())]
+
+    # ------------------------------------------------------- when the time is over: is a partner there even so?
 
     def hold(self, exchange: Outgoing) -> int:
         """The time of *exchange* is over; return how soon to look again whether its receiver took it, in ns.
 
-        0: it does not wait, or has had all the time it may take.
+        0: it does not wait, or has had all the time it may take (`libexo.ipc.standing`).
         """
-        return hold(self._environment, exchange, self.thread)
+        standing, now = self._standing(exchange.link), self.now()
+        patience = standing.patience(self.thread, exchange.virtual)
+        exchange.held = exchange.held or now
+        left = patience - (now - exchange.held)
+        if patience and left <= 0:
+            standing.doubted = True
+        return max(min(left, LOOK), 0)
 
     def comes(self, sender: int, since: int) -> bool:
-        """The time of a receive from *sender* is over *since* then: say whether a message is on its way even so."""
-        link = self.known(sender)
-        return comes(self._environment, self.thread, link, self.receiving.peers, since)
+        """The time of a receive from *sender* is over *since* then: say whether a message is on its way even so.
+
+        The one partner of a closed receive may not have sent before: then what it says is asked, if it can be
+        believed.
+        """
+        bound, link = list(self.peers.known.values()), self.links.known(sender)
+        late = [peer for peer in bound if peer.doubted != peer.last and self.peers.posted(peer) > peer.last]
+        first = None
+        if link is not None and all(peer.thread != link.receiver for peer in bound):
+            first = self._standing(link) if self._leads_here(link.receiver) else None
+            if first is not None and (first.doubted or not first.is_sending(self.thread)):
+                first = None
+        if not late and first is None:
+            return False
+        if self.now() - since < HOLD:
+            return True
+        for peer in late:
+            peer.doubted = peer.last
+        if first is not None:
+            first.doubted = True
+        return False
+
+    def _standing(self, link: Link) -> Standing:
+        """Return what the receiver of *link* says of itself."""
+        if link.standing is None:
+            link.standing = Standing(self.environment, link.receiver)
+        return link.standing
+
+    def _leads_here(self, sender: int) -> bool:
+        """Say whether what thread *sender* sends to us comes here, as the kernel shows its redirector."""
+        row, ours = self.kip.thread(sender), self.kip.thread(self.thread)
+        if row is None or ours is None:
+            return False
+        if not row.redirector or row.environment == ours.environment:
+            return True
+        redirector = self.kip.thread(row.redirector)
+        return redirector is not None and redirector.environment == ours.environment
 
     def look_after(self, call: Outgoing) -> None:
         """Look whether *call*, whose way fell, is being answered still; if not, it has failed."""
         link = call.link
         if self.kip.thread(link.receiver) is None or not call.is_coming():
-            self.sending.pump(link)  # what was answered before is taken
+            self.pump_link(link)  # what was answered before is taken
             if not call.done:
                 text = f"the binding to thread {show_thread(link.partner)} fell"
-                self.sending.fail(call, call.cut_off(text))
+                self.fail(call, call.cut_off(text))
 
     def close(self) -> None:
         """Close every link and the inbox."""
-        self.sending.close()
-        self.receiving.close()
+        self.links.close()
+        self.close_inbox()
         if self.waker is not None:
             self.waker.close()

@@ -45,7 +45,6 @@ def open_paid(thread: "Thread", to: int, extent: int) -> "Link":
     except (IpcError, TrapRefused):
         thread.environment.sys.drop(extent)
         raise
-    link.paid = extent
     core.links.prefer(link)
-    core.sending.announce_ring(link)
+    core.announce_ring(link)
     return link

@@ -10,13 +10,13 @@ the from-specifier). That answer arrives as a message of its own; we bind to tha
 
 import struct
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from kernel.abi.gate import Upcall
 from kernel.abi.ids import show_thread
 from kernel.abi.limits import MAX_OFFERS
-from kernel.abi.messages import STATUS_BIAS, IpcCode, Packet, Phase
+from kernel.abi.messages import STATUS_BIAS, IpcCode, Label, Packet, Phase
 from libexo.errors import (
     BrokenRing,
     BrokenStream,
@@ -29,63 +29,34 @@ from libexo.errors import (
     transfer_error,
 )
 from libexo.ipc import message as messages
-from libexo.ipc.exchange import Link, Outgoing, State
+from libexo.ipc import packing
+from libexo.ipc.answers import Answering
+from libexo.ipc.exchange import BATCH, Link, Outgoing, State
 from libexo.ipc.links import Links
 from libexo.ipc.message import Message
-from libexo.ipc.packing import check, outgoing, plain, take_back, unpack
-from libexo.ipc.standing import Row
-from libexo.ipc.wire import (
-    CALL,
-    DECODE,
-    ENCODE,
-    ENDS,
-    MALFORMED,
-    REFUSED,
-    REPLY,
-    RING,
-    TAKEN,
-    TELLS,
-    TIMED,
-    TURN,
-    TURNED,
-)
+from libexo.ipc.packing import CALL, ENDS, REFUSED, REPLY, RING, TAKEN, TELLS, TIMED, TURN, TURNED, note
 from libexo.transport.ring.spinning import Patience
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     from libexo.attachment import Attachment
 
 RECHECK = 1_000_000
 """After a withdrawal found nothing, how long until it is tried again, in ns: see `rendezvous`, *Withdrawing*."""
 OVERDUE = 1_000_000_000
 """How long what the partner claimed may be on its way, in ns: after that, it does not keep to the rules."""
-BATCH = 1024
-"""Packets taken in at a time: however fast a partner sends, there is an end to that."""
 FORWARDS = 16
 """Threads that partners forwarded us to and that we stay bound to, so as to hear when they are gone."""
 
 _TOKEN = struct.Struct("<QQ")
 
 
-class Sending:
-    """What one thread sends."""
+class Sending(Answering):
+    """What one thread receives, answers and sends."""
 
-    def __init__(
-        self,
-        environment: "Attachment",
-        thread: int,
-        statistics: "Counter[str]",
-        news: Callable[[], None],
-    ) -> None:
-        """Send as *thread* of *environment*; *news* takes in what the kernel has to say."""
-        self._environment = environment
-        self._host = environment.host
-        self._kip = environment.kip
-        self._sys = environment.sys
-        self._statistics = statistics
-        self.row = Row(environment.page, thread)
-        self.links = Links(environment, thread, news, self._settle)
+    def __init__(self, environment: "Attachment", thread: int) -> None:
+        """Send as *thread* of *environment*."""
+        super().__init__(environment, thread)
+        self.links = Links(self)
         self._forwarded: dict[Outgoing, None] = {}
         self._heard: deque[int] = deque()
         """Threads we are bound to only because a call was forwarded to them, oldest first."""
@@ -111,40 +82,47 @@ class Sending:
         *accepts*: how many capabilities the answer may bring.
         """
         messages.check(message)
-        link = self.links.link(to, timed=timed)
-        sequence, flags = next(link.sequence), (TIMED if timed else 0) | (TELLS if tells else 0)
-        intended = to if link.receiver != to else 0
-        frames, given = outgoing(
-            self._sys, message, int(kind), sequence, link.receiver, flags, virtual, intended
+        link = self.link(to, timed=timed)
+        kind, sequence, receiver = int(kind), next(link.sequence), link.receiver
+        flags = (TIMED if timed else 0) | (TELLS if tells else 0)
+        intended = to if receiver != to else 0
+        frames, given = packing.outgoing(
+            self.sys, message, kind, sequence, receiver, flags, virtual, intended
         )
-        exchange = Outgoing(
-            int(kind),
-            sequence,
-            link.receiver,
-            given,
-            link=link,
-            timed=timed,
-            accepts=accepts,
-            virtual=virtual,
-            apart=apart,
-        )
+        exchange = self.expect(link, kind, sequence, given)
+        exchange.virtual, exchange.apart, exchange.accepts = virtual, apart, accepts
         if timed:
-            link.timed = exchange
+            exchange.timed, link.timed = True, exchange
             link.tickets.post(sequence)
-        link.exchanges[sequence] = exchange
         if not link.channel.send(frames):
             self.fail(exchange, IpcError(IpcCode.OVERFLOW, Phase.SEND, f"queue to {show_thread(to)} is full"))
+        return exchange
+
+    def link(self, to: int, *, timed: bool = False) -> Link:
+        """Return a link to thread *to*, binding if need be; a *timed* message wants one with free tickets.
+
+        Raises NoPartner; NoRedirector while messages of this environment wait for another redirector.
+        """
+        links = self.links
+        links.refresh()
+        for link in links.get(to, ()):
+            if timed and link.timed is not None and link.timed.deserted:
+                self.pump_link(link)  # it may be over by now
+                if link.timed is not None:
+                    self.withdraw(link.timed)
+            if not timed or link.timed is None:
+                return link
+        return links.bind(to)
+
+    def expect(self, link: Link, kind: int, sequence: int, given: tuple[int, ...] = ()) -> Outgoing:
+        """Wait for what ends message *sequence* of *kind*, which goes over *link* without more ado."""
+        exchange = link.exchanges[sequence] = Outgoing(kind, sequence, link.receiver, given, link=link)
         return exchange
 
     def announce_ring(self, link: Link) -> Outgoing:
         """Tell the receiver of *link* that there is a ring, which is used once it has said that it has its end."""
         exchange = self.expect(link, RING, next(link.sequence))
-        link.channel.send((ENCODE(Packet(RING, exchange.sequence)),))
-        return exchange
-
-    def expect(self, link: Link, kind: int, sequence: int) -> Outgoing:
-        """Wait for what ends message *sequence* of *kind*, which goes over *link* without more ado."""
-        exchange = link.exchanges[sequence] = Outgoing(kind, sequence, link.receiver, link=link)
+        link.channel.send(note(RING, exchange.sequence))
         return exchange
 
     def withdraw(self, exchange: Outgoing, only: Phase | None = None) -> Phase | None:
@@ -171,7 +149,7 @@ class Sending:
             raise IpcTimeout(phase, f"thread {who} did not take the message {why}")
         if phase is Phase.RECEIVE:
             raise IpcTimeout(phase, f"thread {who} took the message, but did not answer {why}")
-        now = self._host.now()
+        now = self.now()
         exchange.overdue = exchange.overdue or now
         if now - exchange.overdue > OVERDUE:
             self._end(exchange)  # a message was taken: that the partner does not say so changes nothing
@@ -187,14 +165,9 @@ class Sending:
         else:
             self._end(exchange)
 
-    def _settle(self, exchange: Outgoing) -> None:
-        """Find out whether *exchange*, which is deserted, is over by now."""
-        self.pump(exchange.link)
-        self.withdraw(exchange)
-
     # ----------------------------------------------------------------------------------------- what comes back
 
-    def pump(self, link: Link) -> None:
+    def pump_link(self, link: Link) -> None:
         """Take in what has come back on *link*, a batch at most."""
         for _ in range(BATCH):
             try:
@@ -208,9 +181,9 @@ class Sending:
     def take_in(self, link: Link, frames: list[bytes]) -> None:
         """Take in what came on *link*: what ends its message, or what else there is to say of it."""
         try:
-            packet = DECODE(frames[0])
-        except MALFORMED:
-            self._statistics["malformed"] += 1
+            packet = packing.DECODE(frames[0])
+        except packing.MALFORMED:
+            self.statistics["malformed"] += 1
             return
         kind, words = packet.kind, packet.words
         exchange = link.exchanges.get(packet.sequence)
@@ -221,17 +194,20 @@ class Sending:
         elif kind == TAKEN:
             exchange.state = max(exchange.state, State.TAKEN)
         elif kind == REFUSED and words:
-            self._refused(exchange, words[0])
+            if exchange.kind == RING:
+                self.statistics["ring_refused"] += 1
+            text = f"thread {show_thread(link.partner)} could not take the whole message"
+            self.fail(exchange, transfer_error(words[0], Phase.SEND, text))
         elif not (kind == TURN and exchange.kind == CALL and words and self._forward(exchange, words[0])):
             self._unexpected(link, packet)
 
     def _unexpected(self, link: Link, packet: Packet) -> None:
         """Throw away what nobody waits for."""
-        self._statistics["unexpected_answer"] += 1
+        self.statistics["unexpected_answer"] += 1
         self.acknowledge(link, packet, refused=error_word(IpcCode.ABORTED, Phase.SEND))
 
     def _answered(self, exchange: Outgoing, packet: Packet, frames: list[bytes]) -> None:
-        items = plain(packet, frames)
+        items = packing.plain(packet, frames)
         if items is not None and exchange.kind == CALL and not (
             packet.flags or exchange.apart or exchange.deserted
         ):  # fmt: skip
@@ -241,82 +217,63 @@ class Sending:
         if exchange.link.standing is not None:
             exchange.link.standing.doubted = False
         if exchange.kind == RING:
-            exchange.link.use_ring(Patience(self._host.looks))
+            exchange.link.use_ring(Patience(self.host.looks))
         self._close(exchange)
 
     def _take_answer(self, exchange: Outgoing, packet: Packet, frames: list[bytes]) -> bool:
         """Take *packet* for the answer it is. False: it could not be taken, and both sides know."""
-        if exchange.link.fallen and packet.flags & TELLS:  # the partner that gave it knows that the way fell
-            text = f"the binding to thread {show_thread(exchange.link.partner)} fell"
+        link, who = exchange.link, show_thread(exchange.to)
+        if link.fallen and packet.flags & TELLS:  # the partner that gave it knows that the way fell
+            text = f"the binding to thread {show_thread(link.partner)} fell"
             self.fail(exchange, NoPartner(Phase.RECEIVE, text))
             return False
         try:
-            check(packet)
+            packing.check(packet)
             if exchange.deserted:
-                self._unexpected(exchange.link, packet)
+                self._unexpected(link, packet)
             elif exchange.kind != CALL:
                 pass
             elif exchange.apart:
                 exchange.answer = packet, frames
             else:
-                exchange.reply = self._read(exchange, packet, frames)
+                items = packing.unpack(self.sys, packet, frames, exchange.to, exchange.accepts)
+                self.acknowledge(link, packet)
+                exchange.reply = packing.incoming(packet, items)
         except (ValueError, TrapRefused) as error:
-            self._cut(exchange, packet, error)
+            self.statistics["malformed"] += 1
+            self.acknowledge(link, packet, refused=error_word(IpcCode.OVERFLOW, Phase.SEND))
+            text = f"the answer of thread {who} could not be taken: {error}"
+            self.fail(exchange, IpcError(IpcCode.OVERFLOW, Phase.RECEIVE, text))
             return False
         return True
-
-    def _read(self, exchange: Outgoing, packet: Packet, frames: list[bytes]) -> Message:
-        """Return the answer *packet* is, and say that it was taken. Raises ValueError, TrapRefused."""
-        words, typed = packet.words, packet.typed
-        items = unpack(self._sys, packet, frames, exchange.to, exchange.accepts)
-        if packet.flags:
-            self.acknowledge(exchange.link, packet)
-        if not typed:
-            return Message(packet.label, words, items)
-        untyped = len(words) - typed
-        return Message(packet.label, words[:untyped], items, typed=words[untyped:])
-
-    def _cut(self, exchange: Outgoing, packet: Packet, error: Exception) -> None:
-        """The answer could not be taken: say so to both sides."""
-        self._statistics["malformed"] += 1
-        self.acknowledge(exchange.link, packet, refused=error_word(IpcCode.OVERFLOW, Phase.SEND))
-        text = f"the answer of thread {show_thread(exchange.to)} could not be taken: {error}"
-        self.fail(exchange, IpcError(IpcCode.OVERFLOW, Phase.RECEIVE, text))
 
     def acknowledge(self, link: Link, packet: Packet, refused: int = 0) -> None:
         """Tell the sender of the answer *packet*, if it asked, that it was taken, or *refused* with a word."""
         if packet.kind == REPLY and packet.flags & TELLS:
-            kind, words = (REFUSED, (refused,)) if refused else (TAKEN, ())
-            link.channel.send((ENCODE(Packet(kind, packet.sequence, 0, words)),))
-
-    def _refused(self, exchange: Outgoing, word: int) -> None:
-        if exchange.kind == RING:
-            self._statistics["ring_refused"] += 1
-        text = f"thread {show_thread(exchange.link.partner)} could not take the whole message"
-        self.fail(exchange, transfer_error(word, Phase.SEND, text))
+            sequence = packet.sequence
+            link.channel.send(note(REFUSED, sequence, refused) if refused else note(TAKEN, sequence))
 
     # -------------------------------------------------------------------------------------------- forwarded calls
 
     def _forward(self, exchange: Outgoing, thread: int) -> bool:
         """Have *thread* answer, or the receiver after all, as it was first awaited. False: that cannot be."""
-        link = exchange.link
         back = thread == exchange.to  # the partner called through a redirector may answer itself
         if back != (exchange.state is State.FORWARDED):
             return False  # where it is now, it cannot be forwarded so
-        if back or self._kip.thread(thread) is not None:
+        lives = back or self.kip.thread(thread) is not None
+        if lives:
             self.row.receives(thread)
-            exchange.forwarded_to = 0 if back else thread
         if back:
-            exchange.state = State.TAKEN
+            exchange.state, exchange.forwarded_to = State.TAKEN, 0
             del self._forwarded[exchange]
             if exchange.timed:
-                link.tickets.await_answer(exchange.sequence)
-        elif exchange.forwarded_to:
-            exchange.state = State.FORWARDED
+                exchange.link.tickets.owe(exchange.sequence)
+        elif lives:
+            exchange.state, exchange.forwarded_to = State.FORWARDED, thread
             self._forwarded[exchange] = None
             self._hear_of(thread)
-        link.channel.send((ENCODE(Packet(TURNED, exchange.sequence)),))  # its receiver goes on at once
-        if not back and not exchange.forwarded_to:
+        exchange.link.channel.send(note(TURNED, exchange.sequence))  # its receiver goes on at once
+        if not lives:
             text = f"it is to be answered by {show_thread(thread)}"
             self.fail(exchange, NoPartner(Phase.RECEIVE, text))
         return True
@@ -326,7 +283,7 @@ class Sending:
         if self.links.known(thread) is not None:
             return
         with suppress(ExoError):  # we may not bind to it: then it has to answer, or our time runs out
-            self.links.link(thread)
+            self.link(thread)
             self._heard.append(thread)
         if len(self._heard) > FORWARDS:
             oldest = self._heard.popleft()
@@ -335,26 +292,33 @@ class Sending:
 
     # ------------------------------------------------------------------------------------------ what ends otherwise
 
-    def partner_gone(self, thread: int, status: int = 0, fault: int = 0) -> None:
+    def upcall(self, upcall: Upcall) -> None:
+        """Take in one upcall: here, that a partner is gone, or a binding."""
+        if upcall.label == Label.PARTNER_GONE:
+            self._partner_gone(*upcall.words)
+        elif upcall.label == Label.UNBOUND:
+            receiver, *token = upcall.words
+            for link in self.links.take(receiver, _TOKEN.pack(*token)):
+                self._fell(link, f"the binding to thread {show_thread(receiver)} was ended")
+        else:
+            super().upcall(upcall)
+
+    def _partner_gone(self, thread: int, status: int = 0, fault: int = 0) -> None:
         """End every exchange with *thread*; what it answered before it went is still taken.
 
         *status* and *fault*: how its environment ended, if it did, as the kernel tells it. Where only the way to it
         changed (another redirector), a call that was forwarded to it, or that it is answering just now, goes on.
         """
         end = (status - STATUS_BIAS, fault) if status else ()
-        lives = self._kip.thread(thread) is not None
+        lives = self.kip.thread(thread) is not None
         for exchange in [each for each in self._forwarded if not lives and each.forwarded_to == thread]:
             self.fail(exchange, NoPartner(Phase.RECEIVE, f"thread {show_thread(thread)} ended"))
         for link in self.links.take(thread):
             self._fell(link, f"thread {show_thread(thread)} ended meanwhile", end, lives=lives)
 
-    def unbound(self, receiver: int, *token: int) -> None:
-        """Our binding of *token* to *receiver* was ended; others stand. What was answered before is still taken."""
-        for link in self.links.take(receiver, _TOKEN.pack(*token)):
-            self._fell(link, f"the binding to thread {show_thread(receiver)} was ended")
-
     def _fell(self, link: Link, why: str, end: tuple[int, ...] = (), *, lives: bool = False) -> None:
-        self.pump(link)
+        """The way over *link* is gone; what was answered before is still taken."""
+        self.pump_link(link)
         link.end = end
         for exchange in list(link.exchanges.values()):
             if exchange.state is not State.FORWARDED and not (lives and exchange.is_coming()):
@@ -367,7 +331,7 @@ class Sending:
             self.links.unlink(link)
         elif not link.fallen:
             return  # it is just falling
-        self._statistics["broken_link"] += 1
+        self.statistics["broken_link"] += 1
         text = f"thread {show_thread(link.partner)} does not keep to the rules"
         for exchange in list(link.exchanges.values()):
             self.fail(exchange, exchange.cut_off(text))
@@ -383,7 +347,7 @@ class Sending:
         """End *exchange* otherwise than well: what it offered is offered no longer."""
         self._close(exchange)
         if exchange.given:
-            take_back(self._sys, exchange.given)
+            packing.take_back(self.sys, exchange.given)
 
     def _close(self, exchange: Outgoing) -> None:
         link = exchange.link
@@ -395,8 +359,3 @@ class Sending:
             link.timed = None
         if not link.exchanges:
             link.settle()
-
-    def close(self) -> None:
-        """Close every link."""
-        self.links.close()
-        self._forwarded.clear()

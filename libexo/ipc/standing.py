@@ -3,7 +3,7 @@
 Each thread has a row in the page of its environment, which those bound to it can read (`kernel.abi.kip.Wait`). Who
 receives says so there *before* it looks for messages, and until it has one; who sends reads it *after* its message
 is on the way. So a receiver that says that it waits will look once more, and find the message; one that does not
-say so was not waiting when the message went, and the sender takes its message back (`libexo.ipc.holding`).
+say so was not waiting when the message went, and the sender takes its message back (`Rendezvous.hold`).
 
 A row is its thread's own claim. One that claims to wait and takes nothing holds a sender for HOLD at most, and then
 no more, until it has taken something.

@@ -8,21 +8,20 @@ into the second. So to take a message and to withdraw it exclude each other, as 
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
-    from libexo.transport.base import Ticket
+    from libexo.host.base import Host
+    from libexo.transport.base import Descriptor, Ticket
 
 
-class Tickets:
-    """One end's view of both."""
+class Tickets(msgspec.Struct, eq=False):
+    """One end's view of both; its sender's moves first, then its receiver's."""
 
-    __slots__ = ("answer", "send")
-
-    def __init__(self, send: "Ticket", answer: "Ticket") -> None:
-        """Use *send* for who has a message, *answer* for who waits for what is to come of it."""
-        self.send = send
-        self.answer = answer
-
-    # ----------------------------------------------------------------------------------------- the sender's moves
+    send: "Ticket"
+    """Who has a message."""
+    answer: "Ticket"
+    """Who waits for what is to come of it."""
 
     def post(self, sequence: int) -> None:
         """Message *sequence* may be taken from now on."""
@@ -36,16 +35,10 @@ class Tickets:
         """Wait for the answer to *sequence* no more. False: it is being given just now."""
         return self.answer.claim() == sequence
 
-    def await_answer(self, sequence: int) -> None:
-        """The receiver may answer *sequence* again, which another was to answer."""
-        self.answer.post(sequence)
-
     def clear(self) -> None:
         """Neither holds anything any more."""
         self.send.claim()
         self.answer.claim()
-
-    # --------------------------------------------------------------------------------------- the receiver's moves
 
     def take(self) -> int:
         """Take whatever number is up: a message is had by who has its number. 0: none is."""
@@ -70,6 +63,11 @@ class Tickets:
         """Give both up."""
         self.send.close()
         self.answer.close()
+
+
+def tickets(host: "Host", descriptors: "list[Descriptor]") -> Tickets:
+    """Return the two whose *descriptors* come first."""
+    return Tickets(host.ticket(descriptors[0]), host.ticket(descriptors[1]))
 
 
 def _put_up(ticket: "Ticket", sequence: int) -> None:

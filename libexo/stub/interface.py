@@ -74,7 +74,7 @@ class Interface:
 
         *timeout* bounds each call, in seconds; *patience* how long a server that is being restarted is
         waited for. *transport* is "zmq", or "ring": through memory shared with the server, many times faster for
-        who calls often (`libexo.ipc.rings`). The server is looked up at the first call.
+        who calls often (`libexo.ipc.ring`). The server is looked up at the first call.
         """
         stub: Self = cls._stub(environment, name or cls.default_name, timeout, patience, transport)
         return stub

@@ -10,7 +10,7 @@ import msgspec
 
 from libexo.checking import encode_arguments
 from libexo.extent import Extent, Ram
-from libexo.ipc.wire import CALL, TELL
+from libexo.ipc.packing import CALL, TELL
 from libexo.transport.ring.layout import WORDS, short
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -20,8 +20,7 @@ from libexo import timeouts
 from libexo.environment import attached
 from libexo.errors import BadArgument, BrokenRing, ExoError, GateClosed, TrapRefused
 from libexo.ipc.message import Message, Origin
-from libexo.ipc.packing import handles
-from libexo.ipc.wire import CALL, REPLY
+from libexo.ipc.packing import CALL, REPLY, handles
 from libexo.stub.call import DEFERRED, DONE, ENCODE, UNSERVED, Call, adopt, refuse, reply_to, spurn
 from libexo.stub.failure import Failure, Reports, failure_of
 from libexo.transport.ring.layout import short
@@ -56,9 +55,8 @@ class Server:
             each.prepare()
         self._implementation.environment = environment
         self._core = environment.thread.core
-        self._receiving = receiving = self._core.receiving
-        receiving.window = self._accepts
-        receiving.holds = HELD
+        self._core.window = self._accepts
+        self._core.holds = HELD
         self._words = environment.kip.words
         self._watched: dict[Source, Callable[[], None]] = {}
         self._alarms: list[tuple[int, int, Callable[[], None]]] = []
@@ -110,29 +108,29 @@ class Server:
     def run(self) -> None:
         """Serve until `stop`, or until the kernel is gone (GateClosed)."""
         self.environment.own()
-        receiving = self._receiving
+        core = self._core
         while not self._stopping:
             timeout = self._strike() if self._alarms else None
-            if receiving.rings is not None:
-                self._serve_rings(receiving.rings.inbox, timeout)
+            if core.rings is not None:
+                self._serve_rings(core.rings, timeout)
             else:
                 self._serve(timeout)
 
     def _serve(self, timeout: float | None) -> None:
         """Serve the next request, or look at what is watched, or find that the time is up."""
-        core, receiving, row = self._core, self._receiving, self._core.row
+        core, row = self._core, self._core.row
         row.receives(ANY_THREAD)  # before it looks: see `libexo.ipc.standing`
         plain = received = None
-        if receiving.news or receiving.held or not receiving.shows_all:
+        if core.news or core.held or not core.shows_all:
             core.pump_gate()
-            plain = receiving.get()
-        if plain is None and not receiving.held:
-            inbox = receiving.inbox or receiving.open_inbox()
+            plain = core.get()
+        if plain is None and not core.held:
+            inbox = core.inbox or core.open_inbox()
             until = None if timeout is None else self._until(timeout)
             if not core.wait((*core.outside, inbox, *self._watched), until):
                 core.pump_gate()
-            plain = receiving.get()
-        if plain is None and receiving.held:
+            plain = core.get()
+        if plain is None and core.held:
             received = core.take(ANY_THREAD)
         row.rests()
         if plain is not None:
@@ -156,7 +154,7 @@ class Server:
 
     def _serve_lines(self, inbox: "RingInbox") -> int:
         """Serve the plain requests that are in rings, AT_ONCE at most; return how many that were."""
-        lines, peers = inbox.lines, self._receiving.peers.known
+        lines, peers = inbox.lines, self._core.peers.known
         looks = inbox.patience.looks
         served = 0
         while served < AT_ONCE:
@@ -206,8 +204,8 @@ class Server:
     def _take(self, peer: "Peer", mark: int, sequence: int, label: int, string: bytes) -> None:
         """Do what *peer* wrote into its ring, a plain request, unless it is gone, or said so before."""
         if peer.epoch != self._words[_EPOCH]:
-            peers = self._receiving.peers
-            if peers.identify(peer.token, self._receiving.thread) is None:
+            peers = self._core.peers
+            if peers.identify(peer.token) is None:
                 return
         if sequence <= peer.last:
             self._core.statistics["duplicate"] += 1
@@ -295,20 +293,20 @@ class Server:
 
     def _turn_away(self) -> None:
         """Tell those whose requests wait that this server ends, and has not begun them."""
-        thread, receiving = self.environment.thread, self.environment.thread.core.receiving
+        thread, core = self.environment.thread, self.environment.thread.core
         failure = Failure(UNSERVED, f"{type(self._implementation).__name__} ends, and has not begun this")
         with suppress(ExoError):
             thread.core.pump_gate(surely=True)  # who was bound just now waits, too
-            while (arrival := receiving.next(ANY_THREAD)) is not None:
-                origin = receiving.origin(arrival)
+            while (arrival := core.next(ANY_THREAD)) is not None:
+                origin = core.origin(arrival)
                 if origin.answers:
                     refuse(thread, Message(arrival.packet.label, origin=origin), failure)
 
     def _say_so(self, sender: int, message: Message) -> None:
         """Answer who asks whether we are there; asked by a server, give up some who are not there any more."""
         if thread_number(sender) < FIRST_PROGRAM:
-            receiving = self.environment.thread.core.receiving
-            receiving.peers.sweep(receiving.thread)
+            core = self.environment.thread.core
+            core.peers.sweep()
         if message.origin is not None and message.origin.answers:
             reply_to(self.environment.thread, message, Message(message.label, (DONE,)))
 

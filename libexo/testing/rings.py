@@ -2,7 +2,7 @@
 
     with over_rings(), simulated(seed=1) as system: ...
 
-In a real system a binding begins on a socket, and its sender pays for the ring (`libexo.ipc.rings`). Here each
+In a real system a binding begins on a socket, and its sender pays for the ring (`libexo.ipc.ring`). Here each
 channel has one when it is made: plain memory, with doorbells that are keys of the hub. So every test of the
 rendezvous is one of rings too. A message in a ring is lost when its receiver closes, like one at a `Hub`.
 """

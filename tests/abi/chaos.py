@@ -236,10 +236,10 @@ class Chaos:
             if origin is None or origin.peer is None or not origin.answers:
                 continue
             if self.random.random() < 0.2:
-                core.answers.forward(origin, self.thread())
+                core.forward(origin, self.thread())
                 continue
             try:
-                core.answers.answer(origin, Message(words=(3,)), tells=self.random.random() < 0.2)
+                core.answer(origin, Message(words=(3,)), tells=self.random.random() < 0.2)
             except ExoError:
                 self.did["not answered"] += 1
 
@@ -247,12 +247,12 @@ class Chaos:
         """Send a packet made by hand, to somebody we are bound to or back to somebody who is bound to us."""
         core = self.actor().env.thread.core
         links = [link for links in core.links.values() for link in links]
-        tokens = list(core.receiving._peers)
+        tokens = list(core._peers)
         data = ENCODE([self.random.choice((*range(9), -1)), *(self.forged() for _ in range(2)), *self.rest()])
         if links and self.random.random() < 0.5:
             self.random.choice(links).channel.send((data,))
-        elif tokens and core.receiving.inbox is not None:
-            core.receiving.inbox.send(self.random.choice(tokens), (data,))
+        elif tokens and core.inbox is not None:
+            core.inbox.send(self.random.choice(tokens), (data,))
         self.did["forged"] += 1
 
     def forged(self) -> int:

@@ -214,7 +214,7 @@ class Theatre:
         self.machine.virtual.ring()
         for env in [puppet._env for puppet in self.puppets if puppet._env is not None]:
             for thread in env.threads.values():
-                thread.core.receiving.bound()
+                thread.core.bound()
 
     def settle(self) -> None:
         """Let happen what can happen now."""

@@ -50,7 +50,7 @@ def packet(a: Puppet, b: Puppet, head: object, *strings: bytes) -> Link:
 
 def back(b: Puppet, origin: Origin, head: object, *strings: bytes) -> None:
     """Send any frames back to the sender of what b took."""
-    inbox, peer = core(b).receiving.inbox, origin.peer
+    inbox, peer = core(b).inbox, origin.peer
     assert inbox is not None
     assert peer is not None
     data = head if isinstance(head, bytes) else msgspec.msgpack.encode(head)

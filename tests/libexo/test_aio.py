@@ -92,7 +92,7 @@ def test_a_turned_call(timeout: float | None) -> None:
         c = stage.puppet("c", holds=("ram",))
 
         def turn() -> None:
-            core(b).answers.forward(origin(b), c.thread)
+            core(b).forward(origin(b), c.thread)
 
         def send() -> None:
             item = GrantItem(c.handles[0], int(ALL_RIGHTS))
@@ -111,7 +111,7 @@ def test_a_turned_call(timeout: float | None) -> None:
         before = len(a.caps)
         reply = virtual_loop.run(stage, a, main())
         assert (reply.words, len(reply.items), len(a.caps) - before) == ((7,), 1, 1)
-        assert core(a).sending._forwarded == {}
+        assert core(a)._forwarded == {}
 
 
 def test_a_turned_call_in_time() -> None:
@@ -122,10 +122,10 @@ def test_a_turned_call_in_time() -> None:
 
         async def main() -> list[type]:
             thread = aio.Thread(a.env)
-            later(stage, 0.1, lambda: core(b).answers.forward(origin(b), c.thread))
+            later(stage, 0.1, lambda: core(b).forward(origin(b), c.thread))
             with pytest.raises(IpcTimeout) as late:
                 await thread.call(b.thread, Message(), timeout=0.5)
-            later(stage, 0.1, lambda: core(b).answers.forward(origin(b), c.thread))
+            later(stage, 0.1, lambda: core(b).forward(origin(b), c.thread))
             later(stage, 0.3, c.kill)
             with pytest.raises(NoPartner) as gone:
                 await thread.call(b.thread, Message())

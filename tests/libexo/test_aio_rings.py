@@ -83,9 +83,9 @@ def ring(a: Puppet, b: Puppet) -> Link:
 
 def the_line(b: Puppet) -> Line:
     """Return b's end of the one ring to it."""
-    rings = core(b).receiving.rings
+    rings = core(b).rings
     assert rings is not None
-    return rings.inbox.lines[0][1]
+    return rings.lines[0][1]
 
 
 def answer(b: Puppet, *words: int) -> Callable[[], object]:
@@ -302,10 +302,10 @@ def test_clients_come_and_go() -> None:
         later(stage, 0.2, lambda: asked.append(request(c, b, 2, 1)))
 
         virtual_loop.run(stage, b, served(b, 1.0))
-        rings = core(b).receiving.rings
+        rings = core(b).rings
         assert rings is not None
         assert result(pumped(c, asked[0])) == 2
-        assert len(rings.inbox.lines) == 1
+        assert len(rings.lines) == 1
 
 
 def test_told_in_order() -> None:

@@ -48,8 +48,8 @@ class Server(Echo):
         kept, self.kept = self.kept, []
         return kept
     def rings(self):
-        rings = env.thread.core.receiving.rings
-        return len(rings.inbox.lines) if rings is not None else 0
+        rings = env.thread.core.rings
+        return len(rings.lines) if rings is not None else 0
 """
 )
 ON_A_LOOP = (

@@ -77,9 +77,9 @@ class Server(Board):
         time.sleep(milliseconds / 1000)
         return milliseconds
     def held(self):
-        core = env.thread.core.receiving
+        core = env.thread.core
         core.look()
-        lines = len(core.rings.inbox.lines) if core.rings else 0
+        lines = len(core.rings.lines) if core.rings else 0
         return len(os.listdir("/proc/self/fd")), len(env.sys.inventory()), lines
 print("ready")
 serve(Server(), name="board")

@@ -32,8 +32,7 @@ def speak_for(own: "Context", to: int) -> tuple[int, Origin | None]:
         return NIL_THREAD, None
     row = environment.kip.thread(to)
     virtual = own.global_id(own.registers.virtual_actual_sender)
-    receiving = thread.core.receiving
-    if row is None or not receiving.speaks_for(environment.number, thread.id, virtual, row.environment):
+    if row is None or not thread.core.speaks_for(environment.number, thread.id, virtual, row.environment):
         return NIL_THREAD, None
     caller = thread.callers.pop(virtual, None)
     if caller is not None and not turn(own, caller, to):
@@ -47,7 +46,7 @@ def turn(own: "Context", caller: Origin, to: int) -> bool:
     Where *to* is *own*, that is not vital: an answer that comes sooner than the turn is a message like any other.
     """
     core = own.thread.core
-    forward = core.answers.forward(caller, to)
+    forward = core.forward(caller, to)
     if forward is None:
         return False
     until = core.now() + (TURNING_BACK if to == own.thread.id else TURNING)

@@ -92,14 +92,14 @@ def failed(engine: "Context") -> None:
 
 def receive(engine: "Context", arrival: "Arrival") -> tuple[int, MsgTag]:
     """Take *arrival* into the registers, and tell its sender how that went; return the sender and the tag."""
-    receiving, peer = engine.thread.core.receiving, arrival.peer
+    core, peer = engine.thread.core, arrival.peer
     try:
         tag = incoming(engine, arrival.packet, arrival.frames, peer.thread if peer is not None else 0)
     except IpcError as error:
-        receiving.refuse(arrival, sender_word(error))
+        core.refuse(arrival, sender_word(error))
         raise
-    receiving.taken(arrival)
-    origin = receiving.origin(arrival)
+    core.taken(arrival)
+    origin = core.origin(arrival)
     engine.thread.remember(origin)
     registers = engine.registers
     registers.virtual_actual_sender = origin.actual
@@ -113,7 +113,7 @@ def answered(engine: "Context", packet: Packet, sender: int, tag: MsgTag) -> tup
     """Return of whom the answer *packet* of thread *sender* is, who may speak for another, and its *tag*."""
     kip, virtual = engine.environment.kip, packet.virtual
     row = kip.thread(sender) if packet.flags & PacketFlags.PROPAGATED else None
-    speaks = engine.thread.core.receiving.speaks_for
+    speaks = engine.thread.core.speaks_for
     if row is None or not speaks(row.environment, sender, virtual, engine.environment.number):
         return engine.local_id(sender), tag
     engine.registers.virtual_actual_sender = sender

@@ -69,7 +69,7 @@ class Ipc(Operation):
 
     def accept(self, source: int) -> bool:
         """Take a message from *source* into the registers."""
-        arrival = self.core.receiving.next(source)
+        arrival = self.core.next(source)
         if arrival is None:
             return False
         self.result = transfer.receive(self.engine, arrival)
@@ -79,13 +79,12 @@ class Ipc(Operation):
         """Take the answer to *call* into the registers."""
         assert call.answer is not None
         packet, frames = call.answer
-        sending, link = self.core.sending, call.link
         try:
             tag = transfer.incoming(self.engine, packet, frames, call.to)
         except IpcError as error:
-            sending.acknowledge(link, packet, refused=sender_word(error))
+            self.core.acknowledge(call.link, packet, refused=sender_word(error))
             raise
-        sending.acknowledge(link, packet)
+        self.core.acknowledge(call.link, packet)
         self.result = transfer.answered(self.engine, packet, call.to, tag)
 
     def sent(self) -> None:
@@ -202,11 +201,11 @@ class Engine(Context):
 
         The caller itself keeps to the transfer time-out, from its first page fault on, and says what it took.
         """
-        answers, kip = self._core.answers, self.environment.kip
+        core, kip = self._core, self.environment.kip
         until = self.deadline(split_timeouts(self.registers.xfer_timeouts)[0])
-        answers.recheck(caller)  # one that was deleted this moment took its ticket along unclaimed
+        core.recheck(caller)  # one that was deleted this moment took its ticket along unclaimed
         try:
-            answer = answers.answer(caller, message, tells=bool(message.typed), virtual=virtual)
+            answer = core.answer(caller, message, tells=bool(message.typed), virtual=virtual)
         except IpcTimeout:
             return False
         except NoPartner:

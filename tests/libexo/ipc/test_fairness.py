@@ -65,7 +65,7 @@ def test_what_was_withdrawn_takes_nobodys_place() -> None:
     """Messages that were taken back are passed over: those that were not are found behind them."""
     with theatre() as stage:
         a, b, c = (stage.puppet(name) for name in "abc")
-        core(b).receiving.look()
+        core(b).look()
         for _ in range(24):
             core(a).withdraw(post(a, b, FLOOD, kind=SEND, timed=True))
         stage.pass_time(1)
@@ -82,14 +82,14 @@ def test_what_was_withdrawn_costs_no_turn(*, looked: bool) -> None:
     """Who withdrew some is passed by one message of another all the same, be they in the inbox, or held already."""
     with theatre() as stage:
         a, b, c = (stage.puppet(name) for name in "abc")
-        core(b).receiving.look()
+        core(b).look()
         for _ in range(WITHDRAWN // 2):
             core(a).withdraw(post(a, b, 3, kind=SEND, timed=True))
         post(a, b, GUEST, kind=SEND)
         for _ in range(WITHDRAWN):
             post(c, b, FLOOD, kind=SEND)
         if looked:
-            core(b).receiving.look()
+            core(b).look()
 
         assert before(b) <= MOST
 
@@ -98,7 +98,7 @@ def test_a_flood_of_withdrawn_ones_keeps_nobody_waiting() -> None:
     """Of what one sends and withdraws without end, its receiver looks at a few before the next of another."""
     with theatre() as stage:
         a, b, c = (stage.puppet(name) for name in "abc")
-        core(b).receiving.look()
+        core(b).look()
         for _ in range(20 * WITHDRAWN):
             core(a).withdraw(post(a, b, FLOOD, kind=SEND, timed=True))
         post(c, b, GUEST, kind=SEND)
@@ -120,7 +120,7 @@ def test_a_closed_receive_is_not_shut_out() -> None:
 
         assert looked == [None] * 8
         assert taken(b, c.thread) == (GUEST,)
-        assert len(core(b).receiving.held) <= PENDING
+        assert len(core(b).held) <= PENDING
         kept = 6000 - core(b).statistics["overflow"]
         assert [taken(b) for _ in range(kept)] == [(FLOOD,)] * kept
         assert taken(b) is None

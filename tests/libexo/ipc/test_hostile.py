@@ -124,7 +124,7 @@ def test_a_ticket_filled_to_the_brim() -> None:
         a, b = stage.pair()
         packet(a, b, Packet(SEND, 1))
         taken(b)
-        [peer] = core(b).receiving._peers.values()
+        [peer] = core(b)._peers.values()
         peer.tickets.send = Full()
         packet(a, b, Packet(SEND, 2, flags=PacketFlags.TIMED))
 
@@ -148,9 +148,9 @@ def test_a_refused_answer_with_nonsense() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         post(a, b)
-        answer = core(b).answers.answer(origin(b), Message(typed=(1,)), tells=True)
+        answer = core(b).answer(origin(b), Message(typed=(1,)), tells=True)
         packet(a, b, Packet(REFUSED, 1, 0, (HUGE,)))
-        core(b).receiving.look()
+        core(b).look()
 
         assert (answer.done, answer.error is not None and answer.error.code) == (True, IpcCode.ABORTED)
 
@@ -162,14 +162,14 @@ def test_answers_that_nobody_speaks_of_are_forgotten() -> None:
         first = None
         for _ in range(1025):
             exchange = post(a, b)
-            answer = core(b).answers.answer(origin(b), Message(), tells=True)
+            answer = core(b).answer(origin(b), Message(), tells=True)
             first = first or answer
             exchange.link.channel.receive()
             core(a).abandon(exchange)
 
         assert first is not None
         assert (first.done, isinstance(first.error, IpcError)) == (True, True)
-        assert len(core(b).answers.under_way) == 1024
+        assert len(core(b)._answers) == 1024
 
 
 ANSWERS: list[tuple[str, object, list[bytes], str]] = [
@@ -283,7 +283,7 @@ def test_turned_to_everybody() -> None:
         for other in others:
             turn(a, b, other.thread)()
             core(a).pump()
-            [exchange] = core(a).sending._forwarded
+            [exchange] = core(a)._forwarded
             core(a).abandon(exchange)
 
         assert len(a.environment.outgoing) == FORWARDS + 1
@@ -294,9 +294,9 @@ def test_taken_by_nobody() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, timed=True)
-        core(b).receiving.look()
-        [arrival] = core(b).receiving.held
-        back(b, core(b).receiving.origin(arrival), Packet(TAKEN, 1))
+        core(b).look()
+        [arrival] = core(b).held
+        back(b, core(b).origin(arrival), Packet(TAKEN, 1))
         told = pumped(a, exchange).state is State.TAKEN
 
         assert (told, exchange.done, core(a).withdraw(exchange)) == (True, False, Phase.SEND)
@@ -307,8 +307,8 @@ def test_a_link_whose_partner_empties_the_tickets() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, timed=True)
-        core(b).receiving.look()
-        [arrival] = core(b).receiving.held
+        core(b).look()
+        [arrival] = core(b).held
         assert arrival.peer is not None
         arrival.peer.tickets.send.claim()
         assert core(a).give_up(exchange, "in time") < OVERDUE

@@ -77,7 +77,7 @@ def withdrawn(stage: Theatre, a: Puppet, b: Puppet, exchange: Outgoing) -> None:
 
 
 def refused(stage: Theatre, a: Puppet, b: Puppet, exchange: Outgoing) -> None:
-    core(b).receiving.window = lambda _: 0
+    core(b).window = lambda _: 0
     assert taken(b) is None
     core(a).pump()
 
@@ -161,7 +161,7 @@ def test_a_cut_message_is_an_error_of_its_sender() -> None:
     """Who sent more than was wanted hears that the message was cut; the receiver goes on to the next."""
     with theatre() as stage:
         a, b = stage.pair()
-        core(b).receiving.window = lambda packet: packet.label
+        core(b).window = lambda packet: packet.label
         ram = a.handles[0]
         wide = core(a).post(b.thread, Message(1, items=(MapItem(ram, 4), MapItem(ram, 4))), CALL, timed=False)
         fit = core(a).post(b.thread, Message(1, items=(MapItem(ram, 4),)), SEND, timed=False)
@@ -241,7 +241,7 @@ def test_a_full_table() -> None:
         exchange = post(a, b)
         core(b).answer(origin(b), Message(items=(MapItem(give_ram(stage, b), int(READ)),)), tells=True)
         error = pumped(a, exchange).error
-        core(b).receiving.look()
+        core(b).look()
 
         assert isinstance(error, IpcError)
         assert (error.code, offers(b)) == (IpcCode.OVERFLOW, 0)

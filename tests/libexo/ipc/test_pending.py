@@ -37,13 +37,13 @@ def test_bytes_that_wait_are_bounded(kind: PacketKind, *, timed: bool) -> None:
     with theatre() as stage:
         a, b = stage.pair()
         quiet, wanted = stage.puppet("quiet"), stage.puppet("wanted")
-        core(b).receiving.holds = ROOM
+        core(b).holds = ROOM
         core(b).open_inbox()
         small = [send(quiet, b, number, 1000) for number in range(3)]
         large = [send(a, b, number, LONG, kind, timed=timed) for number in range(20)]
         send(wanted, b, 7, 1000)
         found = look_for(b, wanted)
-        weight = core(b).receiving.held.weight
+        weight = core(b).held.weight
         refused = [exchange.error for exchange in large if pumped(a, exchange).done]
 
         assert found == (7,)
@@ -54,7 +54,7 @@ def test_bytes_that_wait_are_bounded(kind: PacketKind, *, timed: bool) -> None:
         )
         assert [taken(b, quiet.thread) for _ in small] == [(0,), (1,), (2,)]
         assert [taken(b, a.thread) is not None for _ in large].count(True) == len(large) - len(refused)
-        assert core(b).receiving.held.weight == 0
+        assert core(b).held.weight == 0
 
 
 def test_a_crowd_of_short_ones_does_not_hide_another() -> None:
@@ -70,22 +70,22 @@ def test_a_crowd_of_short_ones_does_not_hide_another() -> None:
         post(wanted, b, 7, kind=SEND)
 
         assert look_for(b, wanted) == (7,)
-        assert len(core(b).receiving.held) <= PENDING
-        assert core(b).statistics["overflow"] + len(core(b).receiving.held) == len(crowd)
+        assert len(core(b).held) <= PENDING
+        assert core(b).statistics["overflow"] + len(core(b).held) == len(crowd)
 
 
 def test_whoever_takes_what_comes_refuses_nothing() -> None:
     """A server holds a few at hand, or fewer where they are large; the others wait where they are."""
     with theatre() as stage:
         a, b = stage.pair()
-        core(b).receiving.holds = ROOM
+        core(b).holds = ROOM
         core(b).open_inbox()
         sent = [send(a, b, number, LONG) for number in range(30)]
         weights = []
         said = []
         while (words := taken(b, ANY_THREAD)) is not None:
             said.append(words)
-            weights.append(core(b).receiving.held.weight)
+            weights.append(core(b).held.weight)
 
         assert said == [(number,) for number in range(len(sent))]
         assert max(weights) == 0

@@ -7,9 +7,9 @@ from kernel.abi.ids import KERNEL_ENVIRONMENTS, show_thread
 from kernel.abi.kip import Counter
 from kernel.abi.messages import IpcCode, Label, Packet, PacketFlags, PacketKind, Phase
 from libexo.errors import IpcError, NoPartner
+from libexo.ipc.exchange import BATCH
 from libexo.ipc.message import Message
 from libexo.ipc.receiving import PENDING
-from libexo.ipc.sending import BATCH
 from tests.kernel.puppets import theatre
 from tests.kernel.test_bindings import bind
 from tests.libexo.moves import CALL, SEND, core, origin, packet, post, pumped, taken
@@ -136,7 +136,7 @@ def test_a_sender_that_is_gone() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         core(a).link(b.thread)
-        core(b).receiving.look()
+        core(b).look()
         post(a, b, 1, kind=SEND)
         stage.kill(a)
 
@@ -250,14 +250,14 @@ def test_the_kernel_is_heard_over_a_crowd() -> None:
         for a in crowd * 1000:
             post(a, b, kind=SEND)
         for _ in range(5):
-            core(b).receiving.look()
+            core(b).look()
         stage.system.give(b.task, crowd[0].environment)
         stage.kill(crowd[0])
         core(b).pump()
         found = core(b).take(KERNEL_ENVIRONMENTS)
 
         assert found is not None
-        assert PENDING - 8 < len(core(b).receiving.held) <= PENDING
+        assert PENDING - 8 < len(core(b).held) <= PENDING
         assert core(b).statistics["kernel_message"] == 0
 
 
@@ -269,7 +269,7 @@ def test_a_crowd_does_not_keep_the_receiver() -> None:
         for sender in (a, c):
             for _ in range(1000):
                 packet(sender, b, b"")
-        core(b).receiving.look()
+        core(b).look()
 
         assert core(b).statistics["malformed"] == BATCH
 
@@ -298,4 +298,4 @@ def test_peers_that_come_and_go() -> None:
             assert taken(b) == ()
             stage.kill(a)
 
-        assert len(core(b).receiving._peers) < 70
+        assert len(core(b)._peers) < 70

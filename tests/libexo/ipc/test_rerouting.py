@@ -8,7 +8,7 @@ from kernel.abi.messages import Packet, PacketKind, Phase
 from libexo.errors import NoPartner
 from libexo.ipc.exchange import Outgoing
 from libexo.ipc.message import Message, Origin
-from libexo.ipc.wire import TELLS
+from libexo.ipc.packing import TELLS
 from tests.kernel.controls import root
 from tests.kernel.puppets import Theatre, theatre
 from tests.libexo.moves import SEND, back, came_back, core, origin, post, pumped
@@ -62,7 +62,7 @@ def test_no_answer_can_be_given_after_that(scene: Scene) -> None:
 
     assert isinstance(error, NoPartner)
     assert error.phase is Phase.RECEIVE
-    core(scene.b).answers.recheck(scene.caller)
+    core(scene.b).recheck(scene.caller)
     with pytest.raises(NoPartner):
         core(scene.b).answer(scene.caller, Message())
 
@@ -81,7 +81,7 @@ def test_nonsense_on_a_way_that_fell(scene: Scene) -> None:
     """What waits for an answer there can be given up, and nothing is left."""
     scene.answer()
     exchange = scene.redirect()
-    core(scene.a).sending.break_link(exchange.link)
+    core(scene.a).break_link(exchange.link)
 
     assert (exchange.done, core(scene.a).links.that_wait()) == (True, [])
 

@@ -77,16 +77,16 @@ class BoardServer(Board):
 
     def chatter(self) -> None:
         """Say what nobody asked for, and be busy for a while."""
-        rings = self.environment.thread.core.receiving.rings
+        rings = self.environment.thread.core.rings
         assert rings is not None
-        for _, line in rings.inbox.lines:
+        for _, line in rings.lines:
             assert line.send([b"stray"])
         self.environment.thread.sleep(0.05)
 
     def scribble(self, seed: int) -> int:
-        rings = self.environment.thread.core.receiving.rings
+        rings = self.environment.thread.core.rings
         assert rings is not None
-        for _, line in rings.inbox.lines:
+        for _, line in rings.lines:
             scribbled(line, seed)
             line._at = line._start + line._size // 2  # our answer is not what is read next
         return seed
@@ -204,7 +204,7 @@ def test_a_ring_that_is_announced_again() -> None:
 
     def insists(env: Environment) -> bytes:
         board = connected(env)
-        env.thread.core.sending.announce_ring(link_of(board))
+        env.thread.core.announce_ring(link_of(board))
         return board.echo(b"a")
 
     with servers() as system:
@@ -235,7 +235,7 @@ def ringing(a: Puppet, b: Puppet) -> None:
     """Give a's binding to b a ring, and have both use it."""
     link = open_paid(a.env.thread, b.thread, carve(a))
     assert core(b).take(b.thread) is None
-    core(a).sending.pump(link)
+    core(a).pump_link(link)
     assert link.rings
 
 

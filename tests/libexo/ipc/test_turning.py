@@ -24,11 +24,11 @@ def test_turned_and_told_so() -> None:
         a, b = stage.pair()
         c = stage.puppet("c")
         exchange = post(a, b, 1, timed=True)
-        answer = core(b).answers.forward(origin(b), c.thread)
+        answer = core(b).forward(origin(b), c.thread)
         assert answer is not None
         before = answer.done
         core(a).pump()
-        core(b).receiving.look()
+        core(b).look()
 
         assert (before, answer.done, answer.error) == (False, True, None)
         assert (exchange.forwarded_to, exchange.done) == (c.thread, False)
@@ -42,10 +42,10 @@ def test_turned_to_one_that_is_gone() -> None:
         exchange = post(a, b, 1, timed=True)
         caller = origin(b)
         stage.kill(c)
-        answer = core(b).answers.forward(caller, c.thread)
+        answer = core(b).forward(caller, c.thread)
         assert answer is not None
         core(a).pump()
-        core(b).receiving.look()
+        core(b).look()
 
         assert answer.done
         assert isinstance(exchange.error, NoPartner)
@@ -60,7 +60,7 @@ def test_turned_back() -> None:
         exchange = post(a, b, 1, timed=True)
         caller = origin(b)
         for to in (c.thread, b.thread):
-            core(b).answers.forward(caller, to)
+            core(b).forward(caller, to)
             core(a).pump()
         core(b).answer(caller, Message(words=(2,)))
 
@@ -81,9 +81,7 @@ def test_no_turning_of_who_gave_up() -> None:
         ended = origin(b)
         stage.kill(c)
 
-        assert [core(b).answers.forward(each, b.thread + 1) for each in (gave_up, sender, ended)] == [
-            None
-        ] * 3
+        assert [core(b).forward(each, b.thread + 1) for each in (gave_up, sender, ended)] == [None] * 3
 
 
 def test_the_one_it_was_turned_to_ends() -> None:
@@ -108,7 +106,7 @@ def test_the_one_who_turned_it_ends(timed: bool) -> None:  # noqa: FBT001 - a pa
         a, b = stage.pair()
         c = stage.puppet("c")
         exchange = post(a, b, timed=timed)
-        core(b).answers.forward(origin(b), c.thread)
+        core(b).forward(origin(b), c.thread)
         core(a).pump()
         stage.kill(b)
         before = pumped(a, exchange).done
@@ -123,7 +121,7 @@ def test_time_is_up_after_the_one_who_turned_it_ended() -> None:
         a, b = stage.pair()
         c = stage.puppet("c")
         exchange = post(a, b, timed=True)
-        core(b).answers.forward(origin(b), c.thread)
+        core(b).forward(origin(b), c.thread)
         core(a).pump()
         stage.kill(b)
         core(a).pump()
@@ -147,11 +145,11 @@ def desk(env: Environment) -> None:
     clerk = env.lookup("clerk", 1)
     sender, found = env.thread.wait()
     assert found.origin is not None
-    receiving = env.thread.core.receiving
-    answer = env.thread.core.answers.forward(found.origin, clerk)
+    core = env.thread.core
+    answer = core.forward(found.origin, clerk)
     while answer is not None and not answer.done:
-        env.host.wait((receiving.open_inbox(),), None)
-        receiving.look()
+        env.host.wait((core.open_inbox(),), None)
+        core.look()
     env.thread.send(clerk, Message(words=(sender, *found.words)))
     env.thread.wait()
 
@@ -226,11 +224,11 @@ def redirector(env: Environment, *, whom: Task) -> None:
     assert found.origin is not None
     assert (sender, found.origin.intended) == (whom.thread, env.lookup("clerk"))
     core = env.thread.core
-    answer = core.answers.forward(found.origin, found.origin.intended)
+    answer = core.forward(found.origin, found.origin.intended)
     assert answer is not None
     while not answer.done:
         env.host.wait((core.open_inbox(),), None)
-        core.receiving.look()
+        core.look()
     core.post(found.origin.intended, found, PacketKind.SEND, timed=False, virtual=sender)
     env.thread.wait()
 

@@ -33,10 +33,10 @@ def test_what_the_dead_left_in_a_crowd() -> None:
     """It is not taken, though it was not withdrawn, and others are looked at with it."""
     with theatre() as stage:
         a, b = stage.pair()
-        core(b).receiving.look()
+        core(b).look()
         core(a).withdraw(post(a, b, 1, timed=True))
         post(a, b, 2, timed=True)
-        core(b).receiving.look()
+        core(b).look()
         stage.kill(a)
 
         assert taken(b) is None
@@ -223,12 +223,12 @@ def test_in_the_hands_of_a_receiver_that_looks_at_an_earlier_one(kind: PacketKin
         a, b = stage.pair()
         core(b).open_inbox()
         core(a).withdraw(post(a, b, 1, kind=kind, timed=True))
-        core(b).receiving.look()
+        core(b).look()
         later = post(a, b, 2, kind=kind, timed=True)
-        [peer] = core(b).receiving._peers.values()
+        [peer] = core(b)._peers.values()
         seen: list[Phase | None] = []
         peer.tickets.send = Slow(peer.tickets.send, lambda: seen.append(core(a).withdraw(later)))
-        first = core(b).receiving._claim(core(b).receiving.held.popleft())
+        first = core(b)._claim(core(b).held.popleft())
 
         assert (first, seen, core(a).withdraw(later)) == (False, [None], Phase.SEND)
         assert taken(b) is None
@@ -294,7 +294,7 @@ def test_an_answer_after_the_link_was_broken() -> None:
         a, b = stage.pair()
         exchange = post(a, b, 1, timed=True)
         caller = origin(b)
-        core(a).sending.break_link(exchange.link)
+        core(a).break_link(exchange.link)
 
         assert isinstance(exchange.error, NoPartner)
         with pytest.raises(IpcTimeout):
@@ -347,7 +347,7 @@ def test_full_of_answers() -> None:
 
 def take_silently(b: Puppet) -> None:
     """Take the next message for good; that it was taken does not arrive any more."""
-    assert core(b).receiving.next(ANY_THREAD) is not None
+    assert core(b).next(ANY_THREAD) is not None
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -393,15 +393,15 @@ def test_the_way_falls_while_a_receiver_looks(*, earlier: bool) -> None:
         if earlier:
             core(a).withdraw(post(a, b, 1, kind=SEND, timed=True))
         exchange = post(a, b, 2, kind=SEND, timed=True)
-        core(b).receiving.look()
-        [peer] = core(b).receiving._peers.values()
+        core(b).look()
+        [peer] = core(b)._peers.values()
 
         def fall() -> None:
             b.sys.unbind(exchange.link.token, b.thread)
             core(a).pump()
 
         peer.tickets.send = Slow(peer.tickets.send, fall)
-        seen = earlier or core(b).receiving.has(a.thread)
+        seen = earlier or core(b).has(a.thread)
 
         assert (seen, taken(b)) == (True, (2,))
         assert (exchange.done, exchange.error) == (True, None)
@@ -412,9 +412,9 @@ def test_the_way_fell_before_a_receiver_looked() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, 1, kind=SEND, timed=True)
-        core(b).receiving.look()
+        core(b).look()
         b.sys.unbind(exchange.link.token, b.thread)
         core(a).pump()
 
         assert isinstance(exchange.error, NoPartner)
-        assert (core(b).receiving.has(a.thread), taken(b)) == (False, None)
+        assert (core(b).has(a.thread), taken(b)) == (False, None)

@@ -14,7 +14,7 @@ from kernel.abi.messages import (
     ShortPart,
 )
 from libexo import attach, l4
-from libexo.ipc.wire import ENCODE
+from libexo.ipc.packing import ENCODE
 from libexo.l4.exregs import DELIVER
 from tests.libexo.l4.meetings import (
     ALL,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from libexo.ipc.wire import CALL
+from libexo.ipc.packing import CALL
 from libexo.testing.rings import RingHub, lines
 from libexo.transport.framing import encode
 from libexo.transport.inprocess import Hub, Listener
