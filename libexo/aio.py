@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kernel.abi.ids import ANY_THREAD, show_thread
 from kernel.abi.limits import MAX_OFFERS, SHORT_STRING
 from kernel.abi.messages import PacketKind, Phase
-from libexo import timeouts
 from libexo.errors import (
     BrokenRing,
     Ended,
@@ -82,8 +81,7 @@ class Thread:
         if environment.host.lends:
             environment.share()  # asyncio.to_thread may bring other threads at any time
         self._operations: dict[Operation, asyncio.Future[Any]] = {}
-        self._timer: asyncio.Handle | None = None
-        self._watch = LoopWatch(self._loop, self._pump)
+        self._watch = LoopWatch(self._loop, self._pump, environment.host)
         self._watch.doze(self.core.outside)
         self.core.on_ring = self._watch.soon
 
@@ -138,7 +136,6 @@ class Thread:
 
     def close(self) -> None:
         """Leave the loop; the thread itself goes on."""
-        self._plan(None)
         self._watch.close()
         self.core.on_ring = None
 
@@ -178,9 +175,9 @@ class Thread:
         except (GateClosed, Ended) as gone:
             self._fail(gone)
             return
-        self._plan(min((at for one in self._operations if (at := one.deadline) is not None), default=None))
         sources = self._sources()
-        self._watch.doze(sources)
+        deadlines = [at for one in self._operations if (at := one.deadline) is not None]
+        self._watch.doze(sources, min(deadlines, default=None))
         if some_ended or any(getattr(source, "is_ready", False) for source in sources):
             self._watch.soon()  # to take it may have been a trap: upcalls that came meanwhile are kept
 
@@ -196,14 +193,6 @@ class Thread:
             operation.abandon()
             future.set_exception(error)
         return True
-
-    def _plan(self, at: int | None) -> None:
-        """Look again at that time, in ns, whatever happens until then."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None
-        if at is not None:
-            self._timer = self._loop.call_later(max(0, at - self.core.now()) / timeouts.SECOND, self._pump)
 
     def _sources(self) -> "list[Source]":
         """Return what may bring something that somebody waits for."""

@@ -74,6 +74,30 @@ class Tenant(Protocol):
         """Prepare for several threads of the host."""
 
 
+class Nap(Protocol):
+    """What an event loop waits for in the place of `Host.wait`: one descriptor for all, ends of rings included."""
+
+    has_rings: bool
+
+    def aim(self, sources: Sequence[Source]) -> None:
+        """Wait for *sources*, and nothing else, from now on."""
+
+    def lie_down(self) -> bool:
+        """Say that we sleep from now on. True: there is something to do instead."""
+
+    def stirs(self) -> bool:
+        """Say whether there is something to do in a ring after all; one that was closed is that."""
+
+    def rise(self) -> None:
+        """Say that nobody sleeps."""
+
+    def fileno(self) -> int:
+        """Return what tells that there is something; a stable key (simulated)."""
+
+    def close(self) -> None:
+        """Wait no more."""
+
+
 class Host(Protocol):
     """The ground."""
 
@@ -144,6 +168,9 @@ class Host(Protocol):
         True: nothing but messages has come; the gate, if it is one of *sources*, has no news.
         Ends of rings (`libexo.transport.ring.ends`) are looked into for a while first, and told of the sleep.
         """
+
+    def nap(self) -> Nap:
+        """Return what an event loop waits for."""
 
     def has_room(self, descriptor: Descriptor) -> bool:
         """Say whether the host, which lent *descriptor* last, lends this program more than a few yet."""

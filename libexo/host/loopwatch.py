@@ -1,23 +1,19 @@
-"""The watch of an event loop over a thread: everything its core waits for, rings included.
+"""What an event loop watches for a thread: everything its core waits for, rings included, in one descriptor.
 
-It replaces `Host.wait`, which would keep the loop from its other work. An end of rings
-(`libexo.transport.ring.ends`) is told when the program stops looking into it, so that its doorbells are rung from
-then on, and when it looks again. Before the loop sleeps for long there is a second look, a little later:
-`libexo.transport.ring.line`, *Order*, says why.
+In the place of `Host.wait`, which would keep the loop from its other work: the same `Nap`, which the loop waits for
+and nobody spins in. Before the loop sleeps for good there is a second look, a little later: why, is told in
+`libexo.transport.ring.line`, *Order*.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from libexo.host.ring_poll import LINGER
 
 if TYPE_CHECKING:
+    from libexo.host.base import Host
     from libexo.transport.base import Source
-    from libexo.transport.ring.ends import RingEnd
-    from libexo.transport.ring.line import Line
-
 
 AGAIN = 0.001
 """Seconds until another look, if no event tells when it is worth while."""
@@ -26,20 +22,17 @@ AGAIN = 0.001
 class LoopWatch:
     """Has a loop call one function when there is something to do."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pump: Callable[[], None]) -> None:
-        """Have *loop* call *pump*, which ends with `doze`."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, pump: Callable[[], None], host: "Host") -> None:
+        """Have *loop* call *pump*, which begins with `wake` and ends with `doze`, on *host*."""
         self._loop = loop
         self._pump = pump
-        self._readers: dict[int, object] = {}
-        """Watched sources by descriptor, because its number alone may be another source's by now."""
-        self._known: tuple[list[RingEnd], int] = ([], 0)
-        """The ring ends watched last, and how often their lines had changed by then."""
-        self._bells: dict[int, tuple[RingEnd, Line]] = {}
-        self._dozing: list[RingEnd] = []
+        self._now = host.now
+        self._nap = host.nap()
         self._next: asyncio.Handle | None = None
-        """The next look, if no descriptor will bring it about."""
+        """The next look, where nothing that is watched brings it about before."""
         self._is_soon = False
-        """The look is as soon as possible; postponed again and again, it would never come."""
+        """It is as soon as can be; put off for a later one again and again, it would never come."""
+        loop.add_reader(self._nap.fileno(), pump)
 
     def soon(self) -> None:
         """Look as soon as the loop comes round."""
@@ -50,33 +43,25 @@ class LoopWatch:
     def wake(self) -> None:
         """Note that nobody sleeps: tell the other ends of rings, and write what waited for room."""
         self._plan(None)
-        dozing, self._dozing = self._dozing, []
-        for end in dozing:
-            with suppress(ValueError):  # it was closed meanwhile
-                end.wake(-1)
+        self._nap.rise()
 
-    def doze(self, sources: "Iterable[Source]") -> None:
-        """Watch *sources*, and nothing else, from now on."""
-        plain: list[Source] = []
-        ends: list[RingEnd] = []
-        for source in sources:
-            if hasattr(source, "doze"):
-                end = cast("RingEnd", source)
-                ends.append(end)
-                plain += end.inner()
-            else:
-                plain.append(source)
-        self._watch(plain, ends)
-        self._dozing = ends
-        if any(end.doze() for end in ends):
+    def doze(self, sources: "Sequence[Source]", until: int | None = None) -> None:
+        """Watch *sources*, and nothing else, from now on; look at *until*, in ns, whatever happens."""
+        nap = self._nap
+        nap.aim(sources)
+        left = None if until is None else max(0, until - self._now()) / 1e9
+        if nap.lie_down():
             self.soon()
-        elif ends:
-            self._plan(self._loop.call_later(LINGER, self._look_again))
+        elif nap.has_rings and (left is None or left > LINGER):
+            self._plan(self._loop.call_later(LINGER, self._look_again, left))
+        elif left is not None:
+            self._plan(self._loop.call_later(left, self._pump))
 
     def close(self) -> None:
         """Watch nothing any more."""
         self.wake()
-        self._watch([], [])
+        self._loop.remove_reader(self._nap.fileno())
+        self._nap.close()
 
     def _plan(self, look: asyncio.Handle | None) -> None:
         """Make *look* the next one, and the only one."""
@@ -84,34 +69,9 @@ class LoopWatch:
             self._next.cancel()
         self._next, self._is_soon = look, False
 
-    def _look_again(self) -> None:
-        """Check whether something was written just when we went to sleep."""
-        self._plan(None)
-        with suppress(ValueError):  # a closed one counts as something to do
-            if not any(end.stirs() for end in self._dozing):
-                return
-        self._pump()
-
-    def _watch(self, plain: "list[Source]", ends: "list[RingEnd]") -> None:
-        """Have the loop watch the descriptors of these, and no others."""
-        known = ends, sum(end.changes for end in ends)
-        if known != self._known:
-            self._known = known
-            self._bells = {number: (end, line) for end in ends for number, line in end.bells().items()}
-        wanted: dict[int, object] = {source.fileno(): source for source in plain}
-        wanted.update(self._bells)
-        for number, watched in list(self._readers.items()):
-            if wanted.get(number) != watched:
-                self._loop.remove_reader(number)
-                del self._readers[number]
-        for number in wanted.keys() - self._readers.keys():
-            if number in self._bells:
-                self._loop.add_reader(number, self._rang, *self._bells[number])
-            else:
-                self._loop.add_reader(number, self._pump)
-        self._readers = wanted
-
-    def _rang(self, end: "RingEnd", line: "Line") -> None:
-        """Silence a doorbell that was rung, and pump."""
-        end.rang(line)
-        self._pump()
+    def _look_again(self, left: float | None) -> None:
+        """Look whether something was written just when we went to sleep, when so much time was *left*."""
+        if self._nap.stirs():
+            self._pump()
+        else:
+            self._plan(None if left is None else self._loop.call_later(left - LINGER, self._pump))

@@ -191,6 +191,12 @@ class RealHost:
             poll.register(source.fileno(), select.POLLIN)
         return poll
 
+    def nap(self) -> "Nap":
+        """Return what an event loop waits for."""
+        from libexo.host.ring_poll import Nap  # noqa: PLC0415 - few programs have a loop
+
+        return Nap((), self.now)
+
     def has_room(self, descriptor: Descriptor) -> bool:
         """Say whether more than RESERVE are left: the host gives the lowest free number."""
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

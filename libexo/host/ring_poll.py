@@ -1,7 +1,8 @@
 """Waiting for rings and all other sources at once: spin for a while, say that we sleep, sleep.
 
-It replaces a `select.poll`. A ring end is a `libexo.transport.ring.ends.RingEnd`. A ZeroMQ socket is asked for
-messages if it was used since it was last asked, because its descriptor tells of changes only.
+It replaces a `select.poll`; an event loop (`libexo.host.loopwatch`) lies down, sleeps by itself, and rises. A
+ring end is a `libexo.transport.ring.ends.RingEnd`. A ZeroMQ socket is asked for messages if it was used since it
+was last asked, because its descriptor tells of changes only.
 
 Doorbells are watched for edges: each ring of one wakes us, silenced or not. So they are
 silenced only now and then, before they are full, and a wake-up is one host call on either side.
@@ -12,7 +13,7 @@ import os
 import select
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from libexo.transport.base import Source
@@ -35,32 +36,87 @@ EVENTS = 16
 """Events taken at a time; a buffer for as many is made each time."""
 _core = ctypes.PyDLL(None).sched_getcpu
 """The processor we are on at this moment; -1 where the host does not tell."""
+T = TypeVar("T")
 _EDGES = select.EPOLLIN | select.EPOLLET
 _HUNG_UP = select.EPOLLHUP | select.EPOLLERR
 
 
 class Nap:
-    """Waits for one set of sources, of which some are rings."""
+    """Waits for a set of sources, of which some are rings."""
 
     def __init__(self, sources: "Sequence[Source]", now: Callable[[], int]) -> None:
-        """Wait for *sources*; *now* is the time in ns."""
+        """Wait for *sources*, until it is aimed elsewhere; *now* is the time in ns."""
         self._now = now
+        self._watch = select.epoll()
+        self._wait = self._watch.poll
+        self._others: dict[int, Source] = {}
+        """What is watched besides doorbells, by descriptor: its number alone may be somebody else's by now."""
+        self._bells: dict[int, tuple[RingEnd, Line]] = {}
+        self.aim(sources)
         self._is_kept = False
         """We are kept on one processor, as last asked."""
         self._naps = 0
         self._keeps = 0
         """How often not to hand over our processor."""
+
+    def aim(self, sources: "Sequence[Source]") -> None:
+        """Wait for *sources*, and nothing else, from now on."""
         self._rings = [cast("RingEnd", source) for source in sources if hasattr(source, "doze")]
+        self.has_rings = bool(self._rings)
         others = [source for source in sources if not hasattr(source, "doze")]
         others += [source for ring in self._rings for source in ring.inner()]
-        self._sockets = [cast("ZmqInbox", source) for source in others if hasattr(source, "look")]
-        self._plain = {source.fileno() for source in others} - {socket.fileno() for socket in self._sockets}
+        wanted = {source.fileno(): source for source in others}
+        self._sockets = {
+            number: cast("ZmqInbox", source) for number, source in wanted.items() if hasattr(source, "look")
+        }
+        self._change(self._others, wanted, select.EPOLLIN)
+        self._others = wanted
         self._changes = -1
-        self._bells: dict[int, tuple[RingEnd, Line]] = {}
-        self._watch = select.epoll()
-        self._wait = self._watch.poll
-        for source in others:
-            self._watch.register(source.fileno(), select.EPOLLIN)
+
+    def _change(self, known: dict[int, T], wanted: dict[int, T], events: int) -> None:
+        """Watch the descriptors of what is *wanted* for *events*, in the place of what is *known*."""
+        for number, each in known.items():
+            if wanted.get(number) != each:
+                with suppress(OSError):  # it was closed, and forgotten with that
+                    self._watch.unregister(number)
+        for number, each in wanted.items():
+            if known.get(number) != each:
+                self._watch.register(number, events)
+
+    # ------------------------------------------------------------------------------------------ for an event loop
+
+    def fileno(self) -> int:
+        """Return what tells a loop that there is something."""
+        return self._watch.fileno()
+
+    def lie_down(self) -> bool:
+        """Say that we sleep from now on. True: there is something to do instead."""
+        if not self._naps % SILENCE_AFTER:
+            self._silence()
+        self._naps += 1
+        self._watch_bells()
+        return any(ring.doze() for ring in self._rings)
+
+    def stirs(self) -> bool:
+        """Say whether there is something to do in a ring, after all; one that was closed is that."""
+        try:
+            return any(ring.stirs() for ring in self._rings)
+        except ValueError:
+            return True
+
+    def rise(self) -> None:
+        """Say that nobody sleeps."""
+        if events := self._wait(0, EVENTS):
+            self._took(events)
+        for ring in self._rings:
+            with suppress(ValueError):  # it was closed meanwhile
+                ring.wake(-1)
+
+    def close(self) -> None:
+        """Wait no more."""
+        self._watch.close()
+
+    # ---------------------------------------------------------------------------------------------- for a strand
 
     def poll(self, milliseconds: int = -1) -> list[tuple[int, int]] | None:
         """Wait that long, or for ever; return the plain descriptors that have something, with their events.
@@ -77,7 +133,8 @@ class Nap:
                 if self._is_kept and ring.patience.shares and self._hands_over(ring):
                     return None
         if not self._naps % SILENCE_AFTER:
-            self._tend()
+            self._is_kept = len(os.sched_getaffinity(0)) == 1
+            self._silence()
         self._naps += 1
         began = 0
         events: list[tuple[int, int]] | None = None
@@ -113,16 +170,15 @@ class Nap:
             self._keeps = KEEP
         return False
 
-    def _tend(self) -> None:
-        """Silence doorbells, and look up what seldom changes."""
-        self._is_kept = len(os.sched_getaffinity(0)) == 1
+    def _silence(self) -> None:
+        """Silence every doorbell."""
         for ring, line in list(self._bells.values()):
             ring.rang(line)
 
     def _ask_sockets(self) -> bool:
         """Ask the sockets that were used whether they have a message, and mark those that do."""
         found = False
-        for socket in self._sockets:
+        for socket in self._sockets.values():
             if not socket.is_quiet and socket.look():
                 socket.is_ready = found = True
         for ring in self._rings:
@@ -145,13 +201,7 @@ class Nap:
     def _watch_bells(self) -> None:
         """Watch the doorbells of all present lines."""
         wanted = {number: (ring, line) for ring in self._rings for number, line in ring.bells().items()}
-        for number, known in self._bells.items():
-            if wanted.get(number) != known:
-                with suppress(OSError):  # it was closed, and forgotten with that
-                    self._watch.unregister(number)
-        for number, line in wanted.items():
-            if self._bells.get(number) != line:
-                self._watch.register(number, _EDGES)
+        self._change(self._bells, wanted, _EDGES)
         self._bells = wanted
         self._changes = sum(ring.changes for ring in self._rings)
 
@@ -166,11 +216,10 @@ class Nap:
                     ring, line = self._bells[number]
                     ring.rang(line)
                 continue
-            if number in self._plain:
+            if number in self._sockets:
+                self._sockets[number].is_quiet = False
+            else:
                 plain.append((number, event))
-            for socket in self._sockets:
-                if socket.fileno() == number:
-                    socket.is_quiet = False
             for ring in self._rings:
                 ring.found_others = True
         return plain

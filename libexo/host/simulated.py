@@ -6,6 +6,7 @@ own program sees. Every wait and trap hands the baton on; nothing here blocks a 
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -18,6 +19,7 @@ from libexo.transport.base import Descriptor, Source, Transport
 
 if TYPE_CHECKING:
     from libexo.transport.ring.ends import RingEnd
+    from libexo.transport.ring.line import Line
 
 GATE_KEY = 0
 """The gate's `fileno`; the keys of transports are above, those of wakers and doorbells below."""
@@ -238,6 +240,62 @@ class SimulatedBell:
         self._doorbells.close()
 
 
+class SimulatedNap:
+    """What is waited for. Implements `libexo.host.base.Nap`."""
+
+    def __init__(self, key: int, has_news: Callable[[int], bool], known: "dict[int, SimulatedNap]") -> None:
+        """Be waited for by *key*, among those *known*; *has_news*: whether there is something by another key."""
+        self.has_rings = False
+        self._rings: list[RingEnd] = []
+        self._key = key
+        self._has_news = has_news
+        self._known = known
+        self._others: list[int] = []
+        self._bells: list[tuple[RingEnd, int, Line]] = []
+
+    def aim(self, sources: Sequence[Source]) -> None:
+        """Wait for *sources*, and nothing else, from now on."""
+        self._rings = [cast("RingEnd", source) for source in sources if hasattr(source, "doze")]
+        self.has_rings = bool(self._rings)
+        inner = [source for ring in self._rings for source in ring.inner()]
+        self._others = [source.fileno() for source in (*sources, *inner) if not hasattr(source, "doze")]
+
+    def lie_down(self) -> bool:
+        """Say that we sleep from now on. True: there is something to do instead."""
+        self._bells = [(ring, key, line) for ring in self._rings for key, line in ring.bells().items()]
+        return any(ring.doze() for ring in self._rings)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether one of its sources has something."""
+        return any(map(self._has_news, self._others)) or any(self._has_news(key) for _, key, _ in self._bells)
+
+    def stirs(self) -> bool:
+        """Say whether there is something to do in a ring after all; one that was closed is that."""
+        try:
+            return any(ring.stirs() for ring in self._rings)
+        except ValueError:
+            return True
+
+    def rise(self) -> None:
+        """Say that nobody sleeps."""
+        for ring in self._rings:
+            with suppress(ValueError):  # it was closed meanwhile
+                ring.wake(0)
+            ring.found_others = True
+        for ring, key, line in self._bells:
+            if self._has_news(key):
+                ring.rang(line)
+
+    def fileno(self) -> int:
+        """Return its key."""
+        return self._key
+
+    def close(self) -> None:
+        """Wait no more."""
+        del self._known[self._key]
+
+
 class SimulatedHost:
     """One program's ground. Implements `libexo.host.base.Host`."""
 
@@ -254,6 +312,7 @@ class SimulatedHost:
         self._keys = count(GATE_KEY - 1, -1)
         self._awake: set[int] = set()
         self._doorbells: dict[int, Doorbells] = {}
+        self._naps: dict[int, SimulatedNap] = {}
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -326,28 +385,28 @@ class SimulatedHost:
 
     def wait(self, sources: Sequence[Source], deadline: int | None) -> bool:
         """Hand over until one of *sources* has something, or until *deadline*."""
-        rings = [cast("RingEnd", source) for source in sources if hasattr(source, "doze")]
-        others = [source for source in sources if not hasattr(source, "doze")]
-        bells = [(ring, bell) for ring in rings for bell in ring.bells().items()]
-        keys = [source.fileno() for source in (*others, *(inner for ring in rings for inner in ring.inner()))]
-        keys += [key for _, (key, _) in bells]
+        nap = self.nap()
+        nap.aim(sources)
         try:
-            if not any(ring.doze() for ring in rings):
-                self._ground.wait(lambda: any(self._has(key) for key in keys), deadline)
+            if not nap.lie_down():
+                self._ground.wait(lambda: nap.has_news, deadline)
         finally:
-            for ring in rings:
-                ring.wake(0)
-                ring.found_others = True
-        for ring, (key, line) in bells:
-            if self._has(key):
-                ring.rang(line)
+            nap.rise()
+            nap.close()
         return False
 
-    def _has(self, key: int) -> bool:
-        if key < GATE_KEY:
-            doorbells = self._doorbells.get(key)
-            return key in self._awake if doorbells is None else doorbells.has_news
-        return self.gate.ready() if key == GATE_KEY else self._ready(key)
+    def nap(self) -> "SimulatedNap":
+        """Return what an event loop waits for."""
+        key = next(self._keys)
+        nap = self._naps[key] = SimulatedNap(key, self.has_news, self._naps)
+        return nap
+
+    def has_news(self, key: int) -> bool:
+        """Say whether what is waited for by *key* has something."""
+        if key >= GATE_KEY:
+            return self.gate.ready() if key == GATE_KEY else self._ready(key)
+        known = self._doorbells.get(key) or self._naps.get(key)
+        return key in self._awake if known is None else known.has_news
 
     def has_room(self, descriptor: Descriptor) -> bool:
         """Return True: the simulated host has room for any number."""

@@ -48,7 +48,7 @@ class Keys(selectors.BaseSelector):
             raise AssertionError(f"{self._puppet.name} waits for what will never come")
 
     def _ready(self) -> list[tuple[selectors.SelectorKey, int]]:
-        has = self._puppet.host._has
+        has = self._puppet.host.has_news
         return [(key, selectors.EVENT_READ) for number, key in self._keys.items() if has(number)]
 
     def close(self) -> None:
