@@ -125,9 +125,8 @@ class Thread:
 
     async def receive(self, sender: int, timeout: float | None = None) -> Received:
         """Receive from *sender* only. Several may wait at once; the first whose sender it is gets a message."""
-        until, timeout = self._thread.deadline(timeout)
         self.core.open_inbox()
-        received: Received = await self._run(Operation(self.core, None, sender, until, f"within {timeout} s"))
+        received: Received = await self._run(self._thread.listen(sender, timeout))
         return received
 
     def reply(self, to: Message, message: Message) -> None:
@@ -143,9 +142,10 @@ class Thread:
         self, to: int, message: Message, kind: PacketKind, timeout: float | None, accepts: int = MAX_OFFERS
     ) -> Operation:
         """Send *message* on its way, waiting for room if need be; return what waits for its end."""
-        until, timeout = self._thread.deadline(timeout)
+        until = None
         while True:
-            operation = self._thread.post(to, message, kind, until, timeout, accepts)
+            operation = self._thread.post(to, message, kind, timeout, accepts)
+            until = operation.until = until or operation.until
             if not operation.finds_no_room:
                 return operation
             self._watch.soon()  # to look for room may have brought answers

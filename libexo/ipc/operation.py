@@ -58,6 +58,8 @@ class Operation:
     """Since when a message that is on its way is waited for, where the receive phase has next to no time."""
     woken = False
     """It was waited for."""
+    watch: "tuple[Source, ...]" = ()
+    """It is over when one of these may have something, too."""
     result: Any = None
     _bound: int = NIL_THREAD
     """The partner of a closed receive we have seen to be bound to, so as to hear of its end."""
@@ -75,12 +77,10 @@ class Operation:
         why: str = "",
         *,
         accepts: int | None = None,
-        watch: "tuple[Source, ...]" = (),
     ) -> None:
         """Send *exchange*, if that is something, then receive from *source* (nilthread: what answers it, only).
 
         *until*: when the time is over, *why* in an error; *accepts*: how many capabilities a message may bring.
-        With something in *watch*, it is over, too.
         """
         self.core = core
         self.exchange = exchange
@@ -88,7 +88,6 @@ class Operation:
         self.until = until
         self.why = why
         self.accepts = accepts
-        self.watch = watch
         self.phase = Phase.RECEIVE if exchange is None else Phase.SEND
 
     # --------------------------------------------------------------------------------------------- for a driver

@@ -63,8 +63,7 @@ class Thread:
         """
         if to == self.id:
             raise self._is_caller()
-        until, timeout = (None, None) if timeout is None else self.deadline(timeout)
-        return self._answer_to(self.post(to, message, PacketKind.CALL, until, timeout, accepts))
+        return self._answer_to(self.post(to, message, PacketKind.CALL, timeout, accepts))
 
     def answer_to(self, call: Outgoing) -> Message:
         """Wait for the answer to *call*, which is under way without a time-out, and return it."""
@@ -89,8 +88,7 @@ class Thread:
             return
         if to == self.id:
             raise self._is_caller()
-        until, timeout = (None, None) if timeout is None else self.deadline(timeout)
-        self.post(to, message, PacketKind.SEND, until, timeout).run()
+        self.post(to, message, PacketKind.SEND, timeout).run()
 
     def wait(self, timeout: float | None = None) -> tuple[int, Message]:
         """Receive from anybody: return the sender's thread id and the message."""
@@ -106,9 +104,8 @@ class Thread:
         self, sender: int, watch: Sequence["Source"], timeout: float | None = None
     ) -> tuple[int, Message] | None:
         """Receive, or return None when one of *watch* may have something. For servers that serve more than IPC."""
-        until, timeout = (None, None) if timeout is None else self.deadline(timeout)
-        operation = Operation(self.core, None, sender, until, f"within {timeout} s", watch=tuple(watch))
-        row = self.core.row
+        operation, row = self.listen(sender, timeout), self.core.row
+        operation.watch = tuple(watch)
         row.receives(sender)
         try:
             received: tuple[int, Message] | None = operation.run()
@@ -174,28 +171,28 @@ class Thread:
             self.callers[origin.actual or origin.sender] = origin
 
     def post(
-        self,
-        to: int,
-        message: Message,
-        kind: PacketKind,
-        until: int | None,
-        timeout: float | None,
-        accepts: int = MAX_OFFERS,
+        self, to: int, message: Message, kind: PacketKind, timeout: float | None, accepts: int = MAX_OFFERS
     ) -> Operation:
-        """Send *message* on its way; return what waits for its end, within *timeout* (see `deadline`).
+        """Send *message* on its way; return what waits for its end.
 
         A receiver that waits is held on to for a while even so, until it says that it has the message.
         """
-        holds = timeout is not None and timeout < READY
+        until, seconds = self._within(timeout)
+        holds = seconds is not None and seconds < READY
         tells = holds and kind is PacketKind.CALL
-        exchange = self.core.post(to, message, kind, timed=timeout is not None, tells=tells, accepts=accepts)
-        operation = Operation(self.core, exchange, until=until, why=f"within {timeout} s", accepts=accepts)
+        exchange = self.core.post(to, message, kind, timed=until is not None, tells=tells, accepts=accepts)
+        operation = Operation(self.core, exchange, until=until, why=f"within {seconds} s", accepts=accepts)
         operation.holds, operation.told = holds, tells
         return operation
 
-    def deadline(self, timeout: float | None) -> tuple[int | None, float | None]:
+    def listen(self, sender: int, timeout: float | None) -> Operation:
+        """Return what waits for a message from *sender*."""
+        until, seconds = self._within(timeout)
+        return Operation(self.core, None, sender, until, f"within {seconds} s")
+
+    def _within(self, timeout: float | None) -> tuple[int | None, float | None]:
         """Return when *timeout* is over, and how long it is in seconds; None twice where it is for ever."""
-        number = timeouts.seconds(timeout)
+        number = None if timeout is None else timeouts.seconds(timeout)
         if number is None:
             return None, None
         return self._host.now() + int(max(number, READY) * timeouts.SECOND), number
