@@ -78,6 +78,8 @@ ALLOWED: Mapping[tuple[str, str], str] = {  # module, import: the reason
     ("hwmodel.simulated", "signal"): "only the numbers: with which signal a program would have ended",
 }
 
+DOORS = ("tests.libexo.moves", "tests.kernel.puppets")
+"""Through which tests reach the rendezvous of a thread: behind them, what it is made of may change."""
 FOREIGN_WORDS = re.compile(r"(?:^|_)(inodes?|file_descriptors?|tcp|polic(?:y|ies))(?:_|$)")
 """Abstractions of servers and libraries: a kernel with such a name has begun to decide for them."""
 
@@ -265,6 +267,15 @@ def facts(sources: Sources) -> Iterator[str]:
                     yield source.at(function.lineno, wrong)
 
 
+def doors(sources: Sources) -> Iterator[str]:
+    """Tests reach what IPC is made of through one module."""
+    for source in sources:
+        is_bound = within(source.module, "tests") and source.module not in DOORS
+        for node in ast.walk(source.tree) if is_bound else ():
+            if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("thread.core"):
+                yield source.at(node.lineno, f"reaches into IPC; make that a move in {DOORS[0]}")
+
+
 def kernel_words(sources: Sources) -> Iterator[str]:
     """The kernel has no name for abstractions it must not know."""
     for source in sources:
@@ -422,7 +433,7 @@ def copies(source: Source, defined: Mapping[tuple[str, int], str], traps: Mappin
                 yield source.at(node.lineno, f"{about} is compared with the number of {trap}; name it")
 
 
-RULES: tuple[Rule, ...] = (layers, circles, seams, sizes, facts, kernel_words, numbers, swallowed)
+RULES: tuple[Rule, ...] = (layers, circles, seams, sizes, facts, doors, kernel_words, numbers, swallowed)
 
 
 def main() -> int:

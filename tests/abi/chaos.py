@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from kernel.abi import traps
-from kernel.abi.ids import ANY_THREAD, thread_id
+from kernel.abi.ids import thread_id
 from kernel.abi.kip import Page
 from kernel.abi.limits import MAX_TRAP_BYTES
 from kernel.abi.messages import PacketKind
@@ -19,6 +19,7 @@ from libexo.errors import ExoError
 from libexo.ipc.message import GrantItem, Item, MapItem, Message
 from tests.abi.world import GARBAGE, NUMBER, PROGRAM, compute, refusal_of
 from tests.kernel.puppets import Puppet, Theatre, wait_for_ever
+from tests.libexo import moves
 
 ACTORS, CROWD = 6, 24
 ENCODE = msgspec.msgpack.encode
@@ -212,15 +213,14 @@ class Chaos:
         timed = self.random.random() < 0.3
         how = self.random.choice((PacketKind.CALL, PacketKind.SEND))
         speak = self.thread() if self.random.random() < 0.2 else 0
-        core = actor.env.thread.core
         try:
-            exchange = core.post(
-                to, message, how, timed=timed, tells=self.random.random() < 0.2, virtual=speak
+            exchange = moves.post_message(
+                actor, to, message, how, timed=timed, tells=self.random.random() < 0.2, virtual=speak
             )
             if timed and self.random.random() < 0.5:
-                core.withdraw(exchange)
+                moves.withdraw(actor, exchange)
             elif self.random.random() < 0.1:
-                core.abandon(exchange)
+                moves.abandon(actor, exchange)
             self.did["sent"] += 1
         except ExoError:
             self.did["not sent"] += 1
@@ -228,31 +228,30 @@ class Chaos:
     def receive(self) -> None:
         """Take what has arrived, and answer it, or turn its sender to somebody else."""
         actor = self.actor()
-        core = actor.env.thread.core
-        core.pump()
-        while (received := core.take(ANY_THREAD)) is not None:
+        moves.pump(actor)
+        while (received := moves.take(actor)) is not None:
             self.did["received"] += 1
             origin = received[1].origin
             if origin is None or origin.peer is None or not origin.answers:
                 continue
             if self.random.random() < 0.2:
-                core.forward(origin, self.thread())
+                moves.forward(actor, origin, self.thread())
                 continue
             try:
-                core.answer(origin, Message(words=(3,)), tells=self.random.random() < 0.2)
+                moves.answer(actor, origin, Message(words=(3,)), tells=self.random.random() < 0.2)
             except ExoError:
                 self.did["not answered"] += 1
 
     def forge(self) -> None:
         """Send a packet made by hand, to somebody we are bound to or back to somebody who is bound to us."""
-        core = self.actor().env.thread.core
-        links = [link for links in core.links.values() for link in links]
-        tokens = list(core._peers)
+        actor = self.actor()
+        links = [link for links in moves.links(actor).values() for link in links]
+        tokens = [peer.token for peer in moves.peers(actor)]
         data = ENCODE([self.random.choice((*range(9), -1)), *(self.forged() for _ in range(2)), *self.rest()])
         if links and self.random.random() < 0.5:
             self.random.choice(links).channel.send((data,))
-        elif tokens and core.inbox is not None:
-            core.inbox.send(self.random.choice(tokens), (data,))
+        elif tokens:
+            moves.open_inbox(actor).send(self.random.choice(tokens), (data,))
         self.did["forged"] += 1
 
     def forged(self) -> int:

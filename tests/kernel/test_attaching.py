@@ -28,6 +28,7 @@ from tests.kernel.test_boot import (
     named,
     settle,
 )
+from tests.libexo import moves
 
 
 def attach(system: System, packet: bytes, uid: int) -> tuple[SimulatedBody, list[bytes]]:
@@ -257,6 +258,6 @@ def test_who_left_keeps_no_memory() -> None:
         theirs = shell.env.views.map(passed(owner, extent, shell, Rights.READ))
         stage.supervisor.ended(body, 0)
         stage.settle()
-        owner.env.thread.core.pump_gate()
+        moves.pump_gate(owner.env)
 
         assert (faults(theirs), view[0]) == (True, 0)

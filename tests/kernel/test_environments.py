@@ -16,6 +16,7 @@ from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.environment import Environment
 from libexo import attach
 from tests.kernel.puppets import Puppet, Theatre, refusal, theatre, wait_for_ever
+from tests.libexo import moves
 
 PROGRAM = Program(kind=ProgramKind.PYTHON, argv=("child",))
 READ = Rights.READ
@@ -172,7 +173,7 @@ def test_however_it_ends(how: str) -> None:
     """However an environment ends, all it had returns: frames, handles, bindings, names, lines."""
     with theatre() as stage:
         root = creator(stage)
-        root.env.thread.core.open_inbox()
+        moves.open_inbox(root.env)
         before = stage.system.ledger()
         made, handle = child(stage, root)
         live_fully(stage, root, made)
@@ -192,7 +193,7 @@ def live_fully(stage: Theatre, root: Puppet, made: Puppet) -> None:
     made.env.views.map(made.sys.carve(ram, 3).extent)
     made.sys.interrupt_bind(lines)
     made.sys.plan(made.caps[1].handle, [])
-    made.env.thread.core.link(root.thread)
+    moves.link(made.env, root.thread)
     root.sys.name_publish(root.handles[0], "alias", made.thread)
 
 
@@ -408,7 +409,7 @@ def test_who_it_may_call() -> None:
         root = creator(stage)
         made, _ = child(stage, root, may_bind=(thread_number(root.thread),))
         other = stage.puppet("other")
-        made.env.thread.core.link(root.thread)
+        moves.link(made.env, root.thread)
 
         assert refusal(made.sys.bind, other.thread) == Refusal.MAY_NOT_BIND
 

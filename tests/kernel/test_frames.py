@@ -13,6 +13,7 @@ from libexo import vm
 from libexo.extent import Extent
 from tests.kernel.passing import passed
 from tests.kernel.puppets import Puppet, Theatre, faults, ram_of, refusal, theatre
+from tests.libexo import moves
 
 READ, WRITE, CONTROL, TRANSFER = Rights.READ, Rights.WRITE, Rights.CONTROL, Rights.TRANSFER
 
@@ -147,7 +148,7 @@ def test_revoked_share_tells_the_others() -> None:
         views.append(b.env.views.map(b_handle))
         c.env.views.map(passed(b, b_handle, c, READ))
         vm.revoke(b.env, Extent(b_handle, 1, 0))
-        a.env.thread.core.pump_gate()
+        moves.pump_gate(a.env)
         views[0][0] = 9
 
         assert (views[1][0], stage.system.kernel.frames.free) == (9, 255)

@@ -12,8 +12,8 @@ from libexo.errors import IpcError, IpcTimeout, NoPartner
 from libexo.ipc.message import GrantItem, Message
 from libexo.transport.inprocess import BOUND
 from tests.kernel.puppets import Puppet, Theatre, theatre
-from tests.libexo import virtual_loop
-from tests.libexo.moves import SEND, back, core, message, origin, packet, post, taken
+from tests.libexo import moves, virtual_loop
+from tests.libexo.moves import SEND, back, message, origin, packet, post, taken
 
 
 def later(stage: Theatre, seconds: float, action: Callable[[], object]) -> None:
@@ -27,7 +27,7 @@ def later(stage: Theatre, seconds: float, action: Callable[[], object]) -> None:
 
 
 def answer(b: Puppet, *words: int) -> Callable[[], object]:
-    return lambda: core(b).answer(origin(b), Message(words=words))
+    return lambda: moves.answer(b, origin(b), Message(words=words))
 
 
 def test_an_answer_is_awaited() -> None:
@@ -51,7 +51,7 @@ def test_time_outs(take: bool, phase: Phase) -> None:  # noqa: FBT001 - a parame
     """A call that nobody takes, or nobody answers, ends when its time is over, in that phase."""
     with theatre() as stage:
         a, b = stage.pair()
-        core(b).open_inbox()
+        moves.open_inbox(b)
 
         async def main() -> Phase:
             if take:
@@ -61,14 +61,14 @@ def test_time_outs(take: bool, phase: Phase) -> None:  # noqa: FBT001 - a parame
             return caught.value.phase
 
         assert virtual_loop.run(stage, a, main()) is phase
-        assert core(a).links.that_wait() == []
+        assert moves.waiting(a) == []
 
 
 def test_what_was_not_looked_at_is_looked_at_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """An inbox that says that there may be more is looked at again, though nothing will tell of news."""
     with theatre() as stage:
         a, _ = stage.pair()
-        inbox = core(a).open_inbox()
+        inbox = moves.open_inbox(a)
 
         async def main() -> list[bool]:
             thread, soon = aio.Thread(a.env), []
@@ -92,11 +92,11 @@ def test_a_turned_call(timeout: float | None) -> None:
         c = stage.puppet("c", holds=("ram",))
 
         def turn() -> None:
-            core(b).forward(origin(b), c.thread)
+            moves.forward(b, origin(b), c.thread)
 
         def send() -> None:
             item = GrantItem(c.handles[0], int(ALL_RIGHTS))
-            core(c).post(a.thread, Message(words=(7,), items=(item,)), SEND, timed=False)
+            moves.post_message(c, a.thread, Message(words=(7,), items=(item,)), SEND, timed=False)
 
         async def main() -> Message:
             thread = aio.Thread(a.env)
@@ -111,7 +111,7 @@ def test_a_turned_call(timeout: float | None) -> None:
         before = len(a.caps)
         reply = virtual_loop.run(stage, a, main())
         assert (reply.words, len(reply.items), len(a.caps) - before) == ((7,), 1, 1)
-        assert core(a)._forwarded == {}
+        assert moves.forwarded(a) == []
 
 
 def test_a_turned_call_in_time() -> None:
@@ -122,10 +122,10 @@ def test_a_turned_call_in_time() -> None:
 
         async def main() -> list[type]:
             thread = aio.Thread(a.env)
-            later(stage, 0.1, lambda: core(b).forward(origin(b), c.thread))
+            later(stage, 0.1, lambda: moves.forward(b, origin(b), c.thread))
             with pytest.raises(IpcTimeout) as late:
                 await thread.call(b.thread, Message(), timeout=0.5)
-            later(stage, 0.1, lambda: core(b).forward(origin(b), c.thread))
+            later(stage, 0.1, lambda: moves.forward(b, origin(b), c.thread))
             later(stage, 0.3, c.kill)
             with pytest.raises(NoPartner) as gone:
                 await thread.call(b.thread, Message())
@@ -138,7 +138,7 @@ def test_a_cancelled_call_is_withdrawn() -> None:
     """A task that is cancelled in a call withdraws the message if it can; nobody takes it later."""
     with theatre() as stage:
         a, b = stage.pair()
-        core(b).open_inbox()
+        moves.open_inbox(b)
 
         async def main() -> None:
             thread = aio.Thread(a.env)
@@ -148,7 +148,7 @@ def test_a_cancelled_call_is_withdrawn() -> None:
             await asyncio.wait([task])
 
         virtual_loop.run(stage, a, main())
-        assert (taken(b), core(b).statistics["withdrawn"]) == (None, 1)
+        assert (taken(b), moves.counted(b, "withdrawn")) == (None, 1)
 
 
 def test_a_cancelled_call_that_was_taken() -> None:
@@ -165,7 +165,7 @@ def test_a_cancelled_call_that_was_taken() -> None:
             await asyncio.wait([task])
             assert late.origin is not None
             with pytest.raises(IpcTimeout):
-                core(b).answer(late.origin, Message(words=(1,)))
+                moves.answer(b, late.origin, Message(words=(1,)))
             later(stage, 0.1, answer(b, 2))
             return (await thread.call(b.thread, Message(words=(2,)), timeout=5)).words
 
@@ -199,7 +199,7 @@ def test_answering_whom_another_spoke_for() -> None:
     """The answer to a message that came for another thread of its space goes to that thread."""
     with theatre() as stage:
         a, b = stage.pair()
-        core(b).open_inbox()
+        moves.open_inbox(b)
 
         async def main() -> bool:
             thread = aio.Thread(a.env)
@@ -224,7 +224,7 @@ def test_more_at_once_than_there_is_room_for() -> None:
                 for _ in range(min(count, 100)):
                     found = message(b)
                     assert found.origin is not None
-                    core(b).answer(found.origin, Message(words=found.words))
+                    moves.answer(b, found.origin, Message(words=found.words))
                     count -= 1
 
         async def main() -> list[int]:

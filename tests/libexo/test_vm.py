@@ -5,6 +5,7 @@ from contextlib import suppress
 from libexo import vm
 from libexo.extent import Extent
 from tests.kernel.puppets import Puppet, faults, theatre
+from tests.libexo import moves
 
 
 def carved(puppet: Puppet, pages: int = 1) -> Extent:
@@ -49,7 +50,7 @@ def test_moved_behind_its_back() -> None:
         vm.revoke(a.env, extent, seconds=0.001)
         stage.pass_time(2)
         lost = faults(view)
-        a.env.thread.core.pump_gate()
+        moves.pump_gate(a.env)
 
         assert (lost, view[0]) == (True, 5)
 
@@ -94,7 +95,7 @@ def test_what_was_derived_goes_on_when_told() -> None:
         b.env.views.map(lent(a, b, extent))
         vm.revoke(a.env, extent, seconds=0.001)
         stage.pass_time(2)
-        a.env.thread.core.pump_gate()
+        moves.pump_gate(a.env)
 
         assert (words[0], faults(gone)) == (5, True)
 
@@ -109,7 +110,7 @@ def test_a_handle_that_went_meanwhile() -> None:
         vm.revoke(a.env, extent, seconds=0.001)
         stage.pass_time(2)
         a.sys.drop(extent.handle)
-        a.env.thread.core.pump_gate()
+        moves.pump_gate(a.env)
 
         assert faults(words)
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from libexo.ipc.peer import Peer
-from libexo.ipc.receiving import Receiving
 from libexo.transport.faulty import Odds
+from tests.libexo.moves import Receiving
 from tests.model import campaign as campaigns
 from tests.model.campaign import KINDS, Refuted, campaign, judge
 from tests.model.script import ANY, NIL, Ipc, Script, Taste

@@ -20,6 +20,7 @@ from libexo.ipc import MapItem, Message
 from servers.memory.api import Memory
 from tests.kernel.passing import passed
 from tests.kernel.puppets import Puppet, Theatre, faults, ram_of, theatre
+from tests.libexo import moves
 from tests.servers.rig import ask, servers
 
 
@@ -202,7 +203,7 @@ def test_asked_back() -> None:
                 heap.free(block)
         held = [heap.usage().frames for heap in heaps]
         root.sys.revoke(pools[0], 1_000_000)
-        a.env.thread.core.pump_gate()
+        moves.pump_gate(a.env)
         given = [heap.usage().frames for heap in heaps]
         readable = [faults(some[0].view) for some in blocks]
         stage.pass_time(1500)
@@ -241,7 +242,7 @@ def test_moved_by_another() -> None:
         theirs = passed(a, block.extent.handle, b, 22)
         c.env.views.map(passed(b, theirs, c, 4))
         b.sys.revoke(theirs)
-        a.env.thread.core.pump_gate()
+        moves.pump_gate(a.env)
 
         assert bytes(block.view[:2]) == b"ok"
         heap.free(block)

@@ -4,9 +4,9 @@ import pytest
 
 from kernel.abi.ids import ANY_THREAD
 from libexo.ipc.message import Message
-from libexo.ipc.receiving import PENDING, WITHDRAWN
 from tests.kernel.puppets import Puppet, Theatre, theatre
-from tests.libexo.moves import SEND, core, post, taken
+from tests.libexo import moves
+from tests.libexo.moves import PENDING, SEND, WITHDRAWN, post, taken
 
 FLOOD, GUEST = 1, 2
 MOST = 1
@@ -17,8 +17,7 @@ def flood(stage: Theatre, b: Puppet, bindings: int) -> Puppet:
     """Have somebody send *b* a hundred messages over each of so many *bindings*; b has taken some."""
     a = stage.puppet("a")
     for _ in range(bindings):
-        link = core(a).links.bind(b.thread)
-        core(a).links.prefer(link)
+        moves.bind(a, b.thread)
         for _ in range(100):
             post(a, b, FLOOD, kind=SEND)
     assert [taken(b) for _ in range(20)] == [(FLOOD,)] * 20
@@ -65,9 +64,9 @@ def test_what_was_withdrawn_takes_nobodys_place() -> None:
     """Messages that were taken back are passed over: those that were not are found behind them."""
     with theatre() as stage:
         a, b, c = (stage.puppet(name) for name in "abc")
-        core(b).look()
+        moves.look(b)
         for _ in range(24):
-            core(a).withdraw(post(a, b, FLOOD, kind=SEND, timed=True))
+            moves.withdraw(a, post(a, b, FLOOD, kind=SEND, timed=True))
         stage.pass_time(1)
         post(a, b, 3, kind=SEND)
         stage.pass_time(1)
@@ -82,14 +81,14 @@ def test_what_was_withdrawn_costs_no_turn(*, looked: bool) -> None:
     """Who withdrew some is passed by one message of another all the same, be they in the inbox, or held already."""
     with theatre() as stage:
         a, b, c = (stage.puppet(name) for name in "abc")
-        core(b).look()
+        moves.look(b)
         for _ in range(WITHDRAWN // 2):
-            core(a).withdraw(post(a, b, 3, kind=SEND, timed=True))
+            moves.withdraw(a, post(a, b, 3, kind=SEND, timed=True))
         post(a, b, GUEST, kind=SEND)
         for _ in range(WITHDRAWN):
             post(c, b, FLOOD, kind=SEND)
         if looked:
-            core(b).look()
+            moves.look(b)
 
         assert before(b) <= MOST
 
@@ -98,13 +97,13 @@ def test_a_flood_of_withdrawn_ones_keeps_nobody_waiting() -> None:
     """Of what one sends and withdraws without end, its receiver looks at a few before the next of another."""
     with theatre() as stage:
         a, b, c = (stage.puppet(name) for name in "abc")
-        core(b).look()
+        moves.look(b)
         for _ in range(20 * WITHDRAWN):
-            core(a).withdraw(post(a, b, FLOOD, kind=SEND, timed=True))
+            moves.withdraw(a, post(a, b, FLOOD, kind=SEND, timed=True))
         post(c, b, GUEST, kind=SEND)
 
         assert taken(b) == (GUEST,)
-        assert core(b).statistics["withdrawn"] <= WITHDRAWN
+        assert moves.counted(b, "withdrawn") <= WITHDRAWN
 
 
 def test_a_closed_receive_is_not_shut_out() -> None:
@@ -112,7 +111,7 @@ def test_a_closed_receive_is_not_shut_out() -> None:
     with theatre() as stage:
         a, b, c = (stage.puppet(name) for name in "abc")
         for _ in range(6):
-            core(a).links.prefer(core(a).links.bind(b.thread))
+            moves.bind(a, b.thread)
             for _ in range(1000):
                 post(a, b, FLOOD, kind=SEND)
         looked = [taken(b, c.thread) for _ in range(8)]
@@ -120,8 +119,8 @@ def test_a_closed_receive_is_not_shut_out() -> None:
 
         assert looked == [None] * 8
         assert taken(b, c.thread) == (GUEST,)
-        assert len(core(b).held) <= PENDING
-        kept = 6000 - core(b).statistics["overflow"]
+        assert moves.held(b) <= PENDING
+        kept = 6000 - moves.counted(b, "overflow")
         assert [taken(b) for _ in range(kept)] == [(FLOOD,)] * kept
         assert taken(b) is None
 
@@ -133,11 +132,11 @@ def test_strangers_in_a_crowd_wait_for_one_another_only() -> None:
         callers = [stage.puppet(f"a{n}") for n in range(5)]
         calls = [(a, post(a, b, n, k)) for k in range(20) for n, a in enumerate(callers)]
         for _ in calls:
-            found = core(b).take(ANY_THREAD)
+            found = moves.take(b, ANY_THREAD)
             assert found is not None
             assert found[1].origin is not None
-            core(b).answer(found[1].origin, Message(words=found[1].words))
+            moves.answer(b, found[1].origin, Message(words=found[1].words))
         for a, _ in calls:
-            core(a).pump()
+            moves.pump(a)
 
         assert [exchange.reply is not None for _, exchange in calls] == [True] * 100

@@ -21,9 +21,22 @@ from kernel.abi.messages import (
 from libexo.errors import IpcError, IpcTimeout, NoPartner
 from libexo.ipc.exchange import State
 from libexo.ipc.message import Message
-from libexo.ipc.sending import FORWARDS, OVERDUE
 from tests.kernel.puppets import Puppet, theatre
-from tests.libexo.moves import CALL, SEND, back, came_back, core, message, origin, packet, post, pumped, taken
+from tests.libexo import moves
+from tests.libexo.moves import (
+    CALL,
+    FORWARDS,
+    OVERDUE,
+    SEND,
+    back,
+    came_back,
+    message,
+    origin,
+    packet,
+    post,
+    pumped,
+    taken,
+)
 
 REPLY, REFUSED, TAKEN = PacketKind.REPLY, PacketKind.REFUSED, PacketKind.TAKEN
 TURN, TURNED = PacketKind.TURN, PacketKind.TURNED
@@ -65,7 +78,7 @@ def test_what_is_no_message(head: object, strings: list[bytes]) -> None:
         packet(a, b, head, *strings)
         packet(a, b, Packet(SEND, 9, words=(9,)))
 
-        assert (taken(b), core(b).statistics["malformed"]) == ((9,), 1)
+        assert (taken(b), moves.counted(b, "malformed")) == ((9,), 1)
         assert b.alive
 
 
@@ -73,9 +86,9 @@ def test_no_frame_at_all() -> None:
     """A message without a frame is none."""
     with theatre() as stage:
         a, b = stage.pair()
-        core(a).link(b.thread).channel.send(())
+        moves.link(a, b.thread).channel.send(())
 
-        assert (taken(b), core(b).statistics["malformed"]) == (None, 1)
+        assert (taken(b), moves.counted(b, "malformed")) == (None, 1)
 
 
 def test_huge_numbers() -> None:
@@ -87,7 +100,7 @@ def test_huge_numbers() -> None:
         link = packet(a, b, head)
         found = message(b)
         assert found.origin is not None
-        core(b).answer(found.origin, Message(words=(1,)))
+        moves.answer(b, found.origin, Message(words=(1,)))
 
         assert (found.words, found.typed, found.origin.actual) == ((), (HUGE,) * 63, 0)
         assert [(p.kind, p.sequence) for p in came_back(link)] == [(TAKEN, HUGE), (REPLY, HUGE)]
@@ -124,11 +137,11 @@ def test_a_ticket_filled_to_the_brim() -> None:
         a, b = stage.pair()
         packet(a, b, Packet(SEND, 1))
         taken(b)
-        [peer] = core(b)._peers.values()
+        [peer] = moves.peers(b)
         peer.tickets.send = Full()
         packet(a, b, Packet(SEND, 2, flags=PacketFlags.TIMED))
 
-        assert (taken(b), core(b).statistics["withdrawn"]) == (None, 1)
+        assert (taken(b), moves.counted(b, "withdrawn")) == (None, 1)
 
 
 @pytest.mark.parametrize("kind", [TAKEN, REFUSED, TURNED])
@@ -140,7 +153,7 @@ def test_outcomes_of_nothing(kind: PacketKind, words: tuple[int, ...]) -> None:
         packet(a, b, Packet(kind, 1, 0, words))
         packet(a, b, Packet(SEND, 1, words=(1,)))
 
-        assert (taken(b), core(b).statistics["unexpected_answer"]) == ((1,), 1)
+        assert (taken(b), moves.counted(b, "unexpected_answer")) == ((1,), 1)
 
 
 def test_a_refused_answer_with_nonsense() -> None:
@@ -148,9 +161,9 @@ def test_a_refused_answer_with_nonsense() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         post(a, b)
-        answer = core(b).answer(origin(b), Message(typed=(1,)), tells=True)
+        answer = moves.answer(b, origin(b), Message(typed=(1,)), tells=True)
         packet(a, b, Packet(REFUSED, 1, 0, (HUGE,)))
-        core(b).look()
+        moves.look(b)
 
         assert (answer.done, answer.error is not None and answer.error.code) == (True, IpcCode.ABORTED)
 
@@ -162,14 +175,14 @@ def test_answers_that_nobody_speaks_of_are_forgotten() -> None:
         first = None
         for _ in range(1025):
             exchange = post(a, b)
-            answer = core(b).answer(origin(b), Message(), tells=True)
+            answer = moves.answer(b, origin(b), Message(), tells=True)
             first = first or answer
             exchange.link.channel.receive()
-            core(a).abandon(exchange)
+            moves.abandon(a, exchange)
 
         assert first is not None
         assert (first.done, isinstance(first.error, IpcError)) == (True, True)
-        assert len(core(b)._answers) == 1024
+        assert moves.answers_under_way(b) == 1024
 
 
 ANSWERS: list[tuple[str, object, list[bytes], str]] = [
@@ -195,9 +208,9 @@ def test_what_is_no_answer(head: object, strings: list[bytes], counted: str) -> 
         caller = origin(b)
         back(b, caller, head, *strings)
         before = pumped(a, exchange).done
-        core(b).answer(caller, Message(words=(5,)))
+        moves.answer(b, caller, Message(words=(5,)))
 
-        assert (before, core(a).statistics[counted]) == (False, 1)
+        assert (before, moves.counted(a, counted)) == (False, 1)
         assert (pumped(a, exchange).reply, a.alive) == (Message(words=(5,)), True)
 
 
@@ -237,7 +250,7 @@ def test_a_refusal_with_any_reason(word: int) -> None:
 
         assert isinstance(error, IpcError)
         assert error.code in (IpcCode.OVERFLOW, IpcCode.ABORTED)
-        assert (error.phase, core(a).withdraw(exchange)) == (Phase.SEND, None)
+        assert (error.phase, moves.withdraw(a, exchange)) == (Phase.SEND, None)
 
 
 def turn(a: Puppet, b: Puppet, to: int) -> Callable[[], None]:
@@ -269,10 +282,10 @@ def test_turned_back_without_having_been_turned() -> None:
         caller = origin(b)
         for to in (b.thread, b.thread, c.thread, c.thread, a.thread):
             back(b, caller, Packet(TURN, 1, 0, (to,)))
-        core(a).pump()
+        moves.pump(a)
 
-        assert (exchange.forwarded_to, core(a).statistics["unexpected_answer"]) == (c.thread, 4)
-        assert core(a).withdraw(exchange) is Phase.RECEIVE
+        assert (exchange.forwarded_to, moves.counted(a, "unexpected_answer")) == (c.thread, 4)
+        assert moves.withdraw(a, exchange) is Phase.RECEIVE
 
 
 def test_turned_to_everybody() -> None:
@@ -282,9 +295,9 @@ def test_turned_to_everybody() -> None:
         others = [stage.puppet(f"c{n}") for n in range(FORWARDS + 8)]
         for other in others:
             turn(a, b, other.thread)()
-            core(a).pump()
-            [exchange] = core(a)._forwarded
-            core(a).abandon(exchange)
+            moves.pump(a)
+            [exchange] = moves.forwarded(a)
+            moves.abandon(a, exchange)
 
         assert len(a.environment.outgoing) == FORWARDS + 1
 
@@ -294,12 +307,12 @@ def test_taken_by_nobody() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, timed=True)
-        core(b).look()
-        [arrival] = core(b).held
-        back(b, core(b).origin(arrival), Packet(TAKEN, 1))
+        moves.look(b)
+        _, way = moves.held_back(b)
+        back(b, way, Packet(TAKEN, 1))
         told = pumped(a, exchange).state is State.TAKEN
 
-        assert (told, exchange.done, core(a).withdraw(exchange)) == (True, False, Phase.SEND)
+        assert (told, exchange.done, moves.withdraw(a, exchange)) == (True, False, Phase.SEND)
 
 
 def test_a_link_whose_partner_empties_the_tickets() -> None:
@@ -307,13 +320,12 @@ def test_a_link_whose_partner_empties_the_tickets() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, timed=True)
-        core(b).look()
-        [arrival] = core(b).held
-        assert arrival.peer is not None
-        arrival.peer.tickets.send.claim()
-        assert core(a).give_up(exchange, "in time") < OVERDUE
+        moves.look(b)
+        peer, _ = moves.held_back(b)
+        peer.tickets.send.claim()
+        assert moves.give_up(a, exchange, "in time") < OVERDUE
         stage.pass_time(OVERDUE / 1e6 + 1)
         with pytest.raises(IpcTimeout, match="claimed the answer"):
-            core(a).give_up(exchange, "in time")
+            moves.give_up(a, exchange, "in time")
 
-        assert core(a).link(b.thread) is not exchange.link
+        assert moves.link(a, b.thread) is not exchange.link

@@ -15,6 +15,7 @@ from libexo.ipc import Message
 from libexo.ipc.standing import HOLD
 from libexo.testing import Failure, FailureKind, Failures, simulated
 from libexo.transport.faulty import FaultyTransport, Odds
+from tests.libexo import moves
 
 Program = Callable[[libexo.Environment], object]
 
@@ -153,7 +154,7 @@ def test_a_late_answer(seed: int) -> None:
         _, message = env.thread.wait()
         env.thread.sleep(1)
         sender, _ = env.thread.reply_wait(message, Message())
-        return late, env.thread.core.statistics["unanswered"], sender
+        return late, moves.counted(env, "unanswered"), sender
 
     def impatient(env: libexo.Environment) -> list[tuple[IpcCode, Phase] | None]:
         to = env.lookup("slow", 1)

@@ -11,7 +11,8 @@ from libexo.errors import IpcError, IpcTimeout, NoPartner, TrapRefused
 from libexo.ipc.exchange import Outgoing
 from libexo.ipc.message import FpageItem, GrantItem, Item, MapItem, Message
 from tests.kernel.puppets import Puppet, Theatre, theatre
-from tests.libexo.moves import CALL, SEND, came_back, core, message, origin, packet, post, pumped, taken
+from tests.libexo import moves
+from tests.libexo.moves import CALL, SEND, came_back, message, origin, packet, post, pumped, taken
 
 READ = Rights.READ
 ALL = int(ALL_RIGHTS)
@@ -20,7 +21,7 @@ ALL = int(ALL_RIGHTS)
 def pass_on(
     a: Puppet, b: Puppet, *items: Item, kind: PacketKind = SEND, timed: bool = False, accepts: int = 64
 ) -> Outgoing:
-    return core(a).post(b.thread, Message(items=items), kind, timed=timed, accepts=accepts)
+    return moves.post_message(a, b.thread, Message(items=items), kind, timed=timed, accepts=accepts)
 
 
 def give_ram(stage: Theatre, puppet: Puppet) -> int:
@@ -72,23 +73,23 @@ def test_extents_of_an_fpage() -> None:
 
 
 def withdrawn(stage: Theatre, a: Puppet, b: Puppet, exchange: Outgoing) -> None:
-    assert core(a).withdraw(exchange) is Phase.SEND
+    assert moves.withdraw(a, exchange) is Phase.SEND
     assert taken(b) is None
 
 
 def refused(stage: Theatre, a: Puppet, b: Puppet, exchange: Outgoing) -> None:
-    core(b).window = lambda _: 0
+    moves.want(b, lambda _: 0)
     assert taken(b) is None
-    core(a).pump()
+    moves.pump(a)
 
 
 def receiver_died(stage: Theatre, a: Puppet, b: Puppet, exchange: Outgoing) -> None:
     stage.kill(b)
-    core(a).pump()
+    moves.pump(a)
 
 
 def abandoned(stage: Theatre, a: Puppet, b: Puppet, exchange: Outgoing) -> None:
-    core(a).abandon(exchange)
+    moves.abandon(a, exchange)
     assert taken(b) is None
 
 
@@ -125,7 +126,7 @@ def test_what_is_given_up_after_it_was_taken() -> None:
         exchange = pass_on(a, b, MapItem(a.handles[0], int(READ)), kind=CALL, timed=True)
         message(b)
 
-        assert core(a).withdraw(exchange) is Phase.RECEIVE
+        assert moves.withdraw(a, exchange) is Phase.RECEIVE
         assert (len(b.caps), offers(a)) == (1, 0)
 
 
@@ -150,7 +151,7 @@ def test_a_message_is_taken_whole_or_not(
         good = a.sys.transfer(a.handles[0], b.thread, READ)
         link = packet(a, b, Packet(SEND, 1, parts=parts(good)))
 
-        assert (taken(b), b.caps, core(b).statistics["malformed"]) == (None, [], 1)
+        assert (taken(b), b.caps, moves.counted(b, "malformed")) == (None, [], 1)
         assert [(p.kind, p.words) for p in came_back(link)] == [
             (PacketKind.REFUSED, (IpcCode.OVERFLOW << 1,))
         ]
@@ -161,12 +162,14 @@ def test_a_cut_message_is_an_error_of_its_sender() -> None:
     """Who sent more than was wanted hears that the message was cut; the receiver goes on to the next."""
     with theatre() as stage:
         a, b = stage.pair()
-        core(b).window = lambda packet: packet.label
+        moves.want(b, lambda packet: packet.label)
         ram = a.handles[0]
-        wide = core(a).post(b.thread, Message(1, items=(MapItem(ram, 4), MapItem(ram, 4))), CALL, timed=False)
-        fit = core(a).post(b.thread, Message(1, items=(MapItem(ram, 4),)), SEND, timed=False)
+        wide = moves.post_message(
+            a, b.thread, Message(1, items=(MapItem(ram, 4), MapItem(ram, 4))), CALL, timed=False
+        )
+        fit = moves.post_message(a, b.thread, Message(1, items=(MapItem(ram, 4),)), SEND, timed=False)
         first = message(b)
-        core(a).pump()
+        moves.pump(a)
 
         assert isinstance(wide.error, IpcError)
         assert (wide.error.code, wide.error.phase, fit.error) == (IpcCode.OVERFLOW, Phase.SEND, None)
@@ -187,7 +190,7 @@ def test_forged_capabilities() -> None:
         for n, offer in enumerate(forged, 1):
             packet(a, b, Packet(SEND, n, parts=(MapPart(offer),)))
 
-        assert (taken(b), core(b).statistics["malformed"], len(b.caps)) == (None, 4, 1)
+        assert (taken(b), moves.counted(b, "malformed"), len(b.caps)) == (None, 4, 1)
 
 
 def test_an_answer_with_a_capability() -> None:
@@ -196,7 +199,7 @@ def test_an_answer_with_a_capability() -> None:
         a, b = stage.pair(holds=())
         exchange = post(a, b)
         caller = origin(b)
-        core(b).answer(caller, Message(items=(GrantItem(give_ram(stage, b), ALL),)))
+        moves.answer(b, caller, Message(items=(GrantItem(give_ram(stage, b), ALL),)))
 
         assert pumped(a, exchange).reply == Message(items=(GrantItem(a.caps[0].handle, ALL),))
         assert b.caps == []
@@ -206,16 +209,16 @@ def test_an_answer_nobody_waits_for_gives_nothing_away() -> None:
     """What was meant for a caller that gave up, or ended, stays with who would have answered it."""
     with theatre() as stage:
         a, b = stage.pair(holds=())
-        core(b).open_inbox()
+        moves.open_inbox(b)
         item = GrantItem(give_ram(stage, b), ALL)
         exchange = post(a, b, timed=True)
         caller = origin(b)
-        core(a).withdraw(exchange)
+        moves.withdraw(a, exchange)
         with pytest.raises(IpcTimeout):
-            core(b).answer(caller, Message(items=(item,)))
+            moves.answer(b, caller, Message(items=(item,)))
         stage.kill(a)
         with pytest.raises(NoPartner):
-            core(b).answer(caller, Message(items=(item,)))
+            moves.answer(b, caller, Message(items=(item,)))
 
         assert [capability.handle for capability in b.caps] == [item.handle]
 
@@ -225,7 +228,7 @@ def test_an_answer_that_brings_too_much() -> None:
     with theatre() as stage:
         a, b = stage.pair(holds=())
         exchange = pass_on(a, b, kind=CALL, accepts=0)
-        core(b).answer(origin(b), Message(items=(MapItem(give_ram(stage, b), int(READ)),)))
+        moves.answer(b, origin(b), Message(items=(MapItem(give_ram(stage, b), int(READ)),)))
         error = pumped(a, exchange).error
 
         assert isinstance(error, IpcError)
@@ -239,9 +242,9 @@ def test_a_full_table() -> None:
         while len(a.caps) < MAX_HANDLES:
             a.sys.derive(a.handles[0], 0)
         exchange = post(a, b)
-        core(b).answer(origin(b), Message(items=(MapItem(give_ram(stage, b), int(READ)),)), tells=True)
+        moves.answer(b, origin(b), Message(items=(MapItem(give_ram(stage, b), int(READ)),)), tells=True)
         error = pumped(a, exchange).error
-        core(b).look()
+        moves.look(b)
 
         assert isinstance(error, IpcError)
         assert (error.code, offers(b)) == (IpcCode.OVERFLOW, 0)
@@ -253,7 +256,7 @@ def test_capabilities_to_the_gone() -> None:
         a, b = stage.pair()
         with pytest.raises(TrapRefused):
             pass_on(a, b, MapItem(77, int(READ)))
-        core(a).link(b.thread)
+        moves.link(a, b.thread)
         stage.kill(b)
         with pytest.raises(NoPartner) as caught:
             pass_on(a, b, MapItem(a.handles[0], int(READ)))

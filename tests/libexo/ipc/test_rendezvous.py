@@ -9,10 +9,10 @@ from kernel.abi.messages import IpcCode, Label, Packet, PacketFlags, PacketKind,
 from libexo.errors import IpcError, NoPartner
 from libexo.ipc.exchange import BATCH
 from libexo.ipc.message import Message
-from libexo.ipc.receiving import PENDING
 from tests.kernel.puppets import theatre
 from tests.kernel.test_bindings import bind
-from tests.libexo.moves import CALL, SEND, core, origin, packet, post, pumped, taken
+from tests.libexo import moves
+from tests.libexo.moves import CALL, PENDING, SEND, origin, packet, post, pumped, taken
 
 
 def test_a_send_is_over_when_it_was_taken() -> None:
@@ -20,10 +20,10 @@ def test_a_send_is_over_when_it_was_taken() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, 1, kind=SEND)
-        core(a).pump()
+        moves.pump(a)
         before = exchange.done
         assert taken(b) == (1,)
-        core(a).pump()
+        moves.pump(a)
 
         assert (before, exchange.done, exchange.error) == (False, True, None)
 
@@ -35,7 +35,7 @@ def test_a_call_is_over_when_it_was_answered() -> None:
         exchange = post(a, b, 1)
         caller = origin(b)
         before = pumped(a, exchange).done
-        core(b).answer(caller, Message(words=(2,)))
+        moves.answer(b, caller, Message(words=(2,)))
 
         assert (before, pumped(a, exchange).reply) == (False, Message(words=(2,)))
 
@@ -71,7 +71,7 @@ def test_a_closed_receive_leaves_the_others_waiting() -> None:
         c = stage.puppet("c")
         exchanges = [post(sender, b, n, kind=SEND) for n, sender in enumerate((a, c, a))]
         first = taken(b, c.thread)
-        core(a).pump()
+        moves.pump(a)
 
         assert (first, exchanges[0].done) == ((1,), False)
         assert [taken(b), taken(b)] == [(0,), (2,)]
@@ -83,11 +83,11 @@ def test_an_answer_nobody_waits_for() -> None:
         a, b = stage.pair()
         exchange, other = post(a, b, 1), post(a, b, 2)
         caller = origin(b)
-        core(a).abandon(exchange)
-        core(b).answer(caller, Message())
-        core(a).pump()
+        moves.abandon(a, exchange)
+        moves.answer(b, caller, Message())
+        moves.pump(a)
 
-        assert (other.done, core(a).statistics["unexpected_answer"]) == (False, 1)
+        assert (other.done, moves.counted(a, "unexpected_answer")) == (False, 1)
 
 
 def test_duplicates_are_thrown_away() -> None:
@@ -98,7 +98,7 @@ def test_duplicates_are_thrown_away() -> None:
             packet(a, b, Packet(SEND, 5, words=(1,)))
 
         assert (taken(b), taken(b)) == ((1,), None)
-        assert core(b).statistics["duplicate"] == 2
+        assert moves.counted(b, "duplicate") == 2
 
 
 def test_unknown_tokens() -> None:
@@ -119,7 +119,7 @@ def test_whom_the_kernel_named_is_remembered() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         c = stage.puppet("c")
-        core(c).link(b.thread)
+        moves.link(c, b.thread)
         for _ in range(3):
             post(a, b, kind=SEND)
             taken(b)
@@ -135,12 +135,12 @@ def test_a_sender_that_is_gone() -> None:
     """What a dead sender left behind comes under a token that nobody has."""
     with theatre() as stage:
         a, b = stage.pair()
-        core(a).link(b.thread)
-        core(b).look()
+        moves.link(a, b.thread)
+        moves.look(b)
         post(a, b, 1, kind=SEND)
         stage.kill(a)
 
-        assert (taken(b), core(b).statistics["unknown_token"]) == (None, 1)
+        assert (taken(b), moves.counted(b, "unknown_token")) == (None, 1)
 
 
 @pytest.mark.parametrize(("kind", "phase"), [(SEND, Phase.SEND), (CALL, Phase.RECEIVE)])
@@ -150,7 +150,7 @@ def test_a_partner_that_ends(kind: PacketKind, phase: Phase) -> None:
         a, b = stage.pair()
         exchange = post(a, b, 1, kind=kind)
         stage.kill(b)
-        core(a).pump()
+        moves.pump(a)
 
         assert isinstance(exchange.error, NoPartner)
         assert (exchange.error.code, exchange.error.phase) == (IpcCode.NO_PARTNER, phase)
@@ -165,12 +165,12 @@ def test_one_binding_of_several_falls() -> None:
         for token in (first.link.token, bind(a, b.thread).token):
             b.sys.unbind(token)
         over = pumped(a, first).error
-        core(b).answer(asked[1], Message(words=(3,)))
+        moves.answer(b, asked[1], Message(words=(3,)))
 
         assert isinstance(over, NoPartner)
         why = f"the binding to thread {show_thread(b.thread)} was ended"
         assert (over.phase, str(over)) == (Phase.RECEIVE, why)
-        assert (pumped(a, second).reply, core(a).link(b.thread)) == (Message(words=(3,)), second.link)
+        assert (pumped(a, second).reply, moves.link(a, b.thread)) == (Message(words=(3,)), second.link)
 
 
 def test_what_was_answered_before_the_binding_fell() -> None:
@@ -178,7 +178,7 @@ def test_what_was_answered_before_the_binding_fell() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, 1)
-        core(b).answer(origin(b), Message(words=(2,)))
+        moves.answer(b, origin(b), Message(words=(2,)))
         b.sys.unbind(exchange.link.token)
 
         assert pumped(a, exchange).reply == Message(words=(2,))
@@ -189,7 +189,7 @@ def test_what_it_answered_before_it_ended() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, 1)
-        core(b).answer(origin(b), Message(words=(2,)))
+        moves.answer(b, origin(b), Message(words=(2,)))
         stage.kill(b)
 
         assert pumped(a, exchange).reply == Message(words=(2,))
@@ -204,7 +204,7 @@ def test_an_answer_to_the_gone() -> None:
         stage.kill(a)
 
         with pytest.raises(NoPartner, match="is gone"):
-            core(b).answer(caller, Message())
+            moves.answer(b, caller, Message())
 
 
 def test_an_answer_to_a_send() -> None:
@@ -215,7 +215,7 @@ def test_an_answer_to_a_send() -> None:
         receiver = origin(b)
 
         with pytest.raises(NoPartner, match="waits for no answer"):
-            core(b).answer(receiver, Message())
+            moves.answer(b, receiver, Message())
 
 
 def test_a_full_queue() -> None:
@@ -235,8 +235,8 @@ def test_messages_of_the_kernel() -> None:
         a, b = stage.pair()
         stage.system.give(a.task, b.environment)
         stage.kill(b)
-        core(a).pump()
-        found = core(a).take(KERNEL_ENVIRONMENTS)
+        moves.pump(a)
+        found = moves.take(a, KERNEL_ENVIRONMENTS)
 
         assert found is not None
         assert (found[1].label, found[1].words[0]) == (Label.DEATH, b.thread)
@@ -250,15 +250,15 @@ def test_the_kernel_is_heard_over_a_crowd() -> None:
         for a in crowd * 1000:
             post(a, b, kind=SEND)
         for _ in range(5):
-            core(b).look()
+            moves.look(b)
         stage.system.give(b.task, crowd[0].environment)
         stage.kill(crowd[0])
-        core(b).pump()
-        found = core(b).take(KERNEL_ENVIRONMENTS)
+        moves.pump(b)
+        found = moves.take(b, KERNEL_ENVIRONMENTS)
 
         assert found is not None
-        assert PENDING - 8 < len(core(b).held) <= PENDING
-        assert core(b).statistics["kernel_message"] == 0
+        assert PENDING - 8 < moves.held(b) <= PENDING
+        assert moves.counted(b, "kernel_message") == 0
 
 
 def test_a_crowd_does_not_keep_the_receiver() -> None:
@@ -269,9 +269,9 @@ def test_a_crowd_does_not_keep_the_receiver() -> None:
         for sender in (a, c):
             for _ in range(1000):
                 packet(sender, b, b"")
-        core(b).look()
+        moves.look(b)
 
-        assert core(b).statistics["malformed"] == BATCH
+        assert moves.counted(b, "malformed") == BATCH
 
 
 def test_many_withdrawn_while_another_was_looked_for() -> None:
@@ -285,7 +285,7 @@ def test_many_withdrawn_while_another_was_looked_for() -> None:
         first = taken(b, b.thread)
 
         assert (first, taken(b), taken(b)) == (None, (1,), None)
-        assert core(b).statistics["withdrawn"] == 998
+        assert moves.counted(b, "withdrawn") == 998
 
 
 def test_peers_that_come_and_go() -> None:
@@ -298,4 +298,4 @@ def test_peers_that_come_and_go() -> None:
             assert taken(b) == ()
             stage.kill(a)
 
-        assert len(core(b)._peers) < 70
+        assert len(moves.peers(b)) < 70

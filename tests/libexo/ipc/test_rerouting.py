@@ -11,7 +11,8 @@ from libexo.ipc.message import Message, Origin
 from libexo.ipc.packing import TELLS
 from tests.kernel.controls import root
 from tests.kernel.puppets import Theatre, theatre
-from tests.libexo.moves import SEND, back, came_back, core, origin, post, pumped
+from tests.libexo import moves
+from tests.libexo.moves import SEND, back, came_back, origin, post, pumped
 
 REPLY = PacketKind.REPLY
 
@@ -27,7 +28,7 @@ class Scene:
 
     def answer(self) -> None:
         """Answer it; the answer stays on its way."""
-        core(self.b).answer(self.caller, Message(words=(2,)))
+        moves.answer(self.b, self.caller, Message(words=(2,)))
         assert len(came_back(self.call.link)) == 1
 
     def redirect(self) -> Outgoing:
@@ -53,7 +54,7 @@ def test_an_answer_on_its_way_is_waited_for(scene: Scene) -> None:
     exchange = scene.arrives()
 
     assert (before, exchange.reply, exchange.error) == (False, Message(words=(2,)), None)
-    assert core(scene.a).links.that_wait() == []
+    assert moves.waiting(scene.a) == []
 
 
 def test_no_answer_can_be_given_after_that(scene: Scene) -> None:
@@ -62,9 +63,9 @@ def test_no_answer_can_be_given_after_that(scene: Scene) -> None:
 
     assert isinstance(error, NoPartner)
     assert error.phase is Phase.RECEIVE
-    core(scene.b).recheck(scene.caller)
+    moves.recheck(scene.b, scene.caller)
     with pytest.raises(NoPartner):
-        core(scene.b).answer(scene.caller, Message())
+        moves.answer(scene.b, scene.caller, Message())
 
 
 def test_an_answer_whose_giver_was_to_hear_of_it(scene: Scene) -> None:
@@ -81,9 +82,9 @@ def test_nonsense_on_a_way_that_fell(scene: Scene) -> None:
     """What waits for an answer there can be given up, and nothing is left."""
     scene.answer()
     exchange = scene.redirect()
-    core(scene.a).break_link(exchange.link)
+    moves.break_link(scene.a, exchange.link)
 
-    assert (exchange.done, core(scene.a).links.that_wait()) == (True, [])
+    assert (exchange.done, moves.waiting(scene.a)) == (True, [])
 
 
 def test_what_was_not_taken_is_sent_again(scene: Scene) -> None:

@@ -21,8 +21,9 @@ from libexo.transport.ring.layout import Word
 from libexo.transport.ring.line import Line
 from tests.kernel.puppets import Puppet, theatre
 from tests.kernel.rings import carve
+from tests.libexo import moves
 from tests.libexo.ends import end
-from tests.libexo.moves import core, origin, post, pumped
+from tests.libexo.moves import origin, post, pumped
 from tests.model.campaign import KINDS, campaign
 from tests.servers.rig import ask, servers
 
@@ -70,21 +71,21 @@ class BoardServer(Board):
         raise KeyError("no such thing")
 
     def broken(self) -> int:
-        return self.environment.thread.core.statistics["broken_ring"]
+        return moves.counted(self.environment, "broken_ring")
 
     def end(self) -> None:
         end(self.environment)
 
     def chatter(self) -> None:
         """Say what nobody asked for, and be busy for a while."""
-        rings = self.environment.thread.core.rings
+        rings = moves.rings(self.environment)
         assert rings is not None
         for _, line in rings.lines:
             assert line.send([b"stray"])
         self.environment.thread.sleep(0.05)
 
     def scribble(self, seed: int) -> int:
-        rings = self.environment.thread.core.rings
+        rings = moves.rings(self.environment)
         assert rings is not None
         for _, line in rings.lines:
             scribbled(line, seed)
@@ -159,7 +160,7 @@ def test_a_server_that_says_what_nobody_asked_for() -> None:
         board = connected(env)
         for number in range(-2, 3000):
             board.post(number)
-        return len(board.posted()), env.thread.core.statistics["unexpected_answer"]
+        return len(board.posted()), moves.counted(env, "unexpected_answer")
 
     with servers() as system:
         system.spawn(lambda env: serve(BoardServer(), "board", env), "board")
@@ -204,7 +205,7 @@ def test_a_ring_that_is_announced_again() -> None:
 
     def insists(env: Environment) -> bytes:
         board = connected(env)
-        env.thread.core.announce_ring(link_of(board))
+        moves.announce_ring(env, link_of(board))
         return board.echo(b"a")
 
     with servers() as system:
@@ -234,8 +235,8 @@ def test_a_server_that_scribbles(seed: int) -> None:
 def ringing(a: Puppet, b: Puppet) -> None:
     """Give a's binding to b a ring, and have both use it."""
     link = open_paid(a.env.thread, b.thread, carve(a))
-    assert core(b).take(b.thread) is None
-    core(a).pump_link(link)
+    assert moves.take(b, b.thread) is None
+    moves.pump_link(a, link)
     assert link.rings
 
 
@@ -274,7 +275,7 @@ def test_a_server_that_never_reads_right() -> None:
                 list(map(board.post, range(3000)))
             board.echo(b"")
             board.echo(b"")
-        return len(env.thread.core.links[board._remote._thread]), len(env.sys.inventory())  # type: ignore[attr-defined]
+        return len(moves.links(env)[board._remote._thread]), len(env.sys.inventory())  # type: ignore[attr-defined]
 
     with servers() as system:
         system.spawn(lambda env: serve(BoardServer(), "board", env), "board")
@@ -289,14 +290,14 @@ def test_an_answer_over_the_ring_of_one_that_ended() -> None:
         ringing(a, b)
         exchange = post(a, b, 1)
         first = origin(b)
-        core(b).answer(first, Message(words=(2,)))
+        moves.answer(b, first, Message(words=(2,)))
         assert pumped(a, exchange).reply == Message(words=(2,))
         post(a, b, 3)
         second = origin(b)
         stage.kill(a)
 
         with pytest.raises(NoPartner):
-            core(b).answer(second, Message())
+            moves.answer(b, second, Message())
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from libexo.errors import IpcError, IpcTimeout, NoPartner
 from libexo.ipc import GrantItem, Message
 from libexo.testing import System, Task, simulated
 from tests.kernel.puppets import theatre
-from tests.libexo.moves import CALL, SEND, back, core, message, origin, packet, post, pumped, taken
+from tests.libexo import moves
+from tests.libexo.moves import CALL, SEND, back, message, origin, packet, post, pumped, taken
 
 SEEDS = range(8)
 
@@ -24,11 +25,11 @@ def test_turned_and_told_so() -> None:
         a, b = stage.pair()
         c = stage.puppet("c")
         exchange = post(a, b, 1, timed=True)
-        answer = core(b).forward(origin(b), c.thread)
+        answer = moves.forward(b, origin(b), c.thread)
         assert answer is not None
         before = answer.done
-        core(a).pump()
-        core(b).look()
+        moves.pump(a)
+        moves.look(b)
 
         assert (before, answer.done, answer.error) == (False, True, None)
         assert (exchange.forwarded_to, exchange.done) == (c.thread, False)
@@ -42,10 +43,10 @@ def test_turned_to_one_that_is_gone() -> None:
         exchange = post(a, b, 1, timed=True)
         caller = origin(b)
         stage.kill(c)
-        answer = core(b).forward(caller, c.thread)
+        answer = moves.forward(b, caller, c.thread)
         assert answer is not None
-        core(a).pump()
-        core(b).look()
+        moves.pump(a)
+        moves.look(b)
 
         assert answer.done
         assert isinstance(exchange.error, NoPartner)
@@ -60,9 +61,9 @@ def test_turned_back() -> None:
         exchange = post(a, b, 1, timed=True)
         caller = origin(b)
         for to in (c.thread, b.thread):
-            core(b).forward(caller, to)
-            core(a).pump()
-        core(b).answer(caller, Message(words=(2,)))
+            moves.forward(b, caller, to)
+            moves.pump(a)
+        moves.answer(b, caller, Message(words=(2,)))
 
         assert (exchange.forwarded_to, pumped(a, exchange).reply) == (0, Message(words=(2,)))
 
@@ -74,14 +75,14 @@ def test_no_turning_of_who_gave_up() -> None:
         c = stage.puppet("c")
         exchange = post(a, b, 1, timed=True)
         gave_up = origin(b)
-        core(a).withdraw(exchange)
+        moves.withdraw(a, exchange)
         post(a, b, 2, kind=SEND)
         sender = origin(b)
         post(c, b, 3)
         ended = origin(b)
         stage.kill(c)
 
-        assert [core(b).forward(each, b.thread + 1) for each in (gave_up, sender, ended)] == [None] * 3
+        assert [moves.forward(b, each, b.thread + 1) for each in (gave_up, sender, ended)] == [None] * 3
 
 
 def test_the_one_it_was_turned_to_ends() -> None:
@@ -91,7 +92,7 @@ def test_the_one_it_was_turned_to_ends() -> None:
         c = stage.puppet("c")
         exchange = post(a, b)
         back(b, origin(b), Packet(PacketKind.TURN, 1, 0, (c.thread,)))
-        core(a).pump()
+        moves.pump(a)
         stage.kill(c)
 
         assert isinstance(pumped(a, exchange).error, NoPartner)
@@ -106,8 +107,8 @@ def test_the_one_who_turned_it_ends(timed: bool) -> None:  # noqa: FBT001 - a pa
         a, b = stage.pair()
         c = stage.puppet("c")
         exchange = post(a, b, timed=timed)
-        core(b).forward(origin(b), c.thread)
-        core(a).pump()
+        moves.forward(b, origin(b), c.thread)
+        moves.pump(a)
         stage.kill(b)
         before = pumped(a, exchange).done
         stage.kill(c)
@@ -121,12 +122,12 @@ def test_time_is_up_after_the_one_who_turned_it_ended() -> None:
         a, b = stage.pair()
         c = stage.puppet("c")
         exchange = post(a, b, timed=True)
-        core(b).forward(origin(b), c.thread)
-        core(a).pump()
+        moves.forward(b, origin(b), c.thread)
+        moves.pump(a)
         stage.kill(b)
-        core(a).pump()
+        moves.pump(a)
         with pytest.raises(IpcTimeout) as caught:
-            core(a).give_up(exchange, "in time")
+            moves.give_up(a, exchange, "in time")
 
         assert caught.value.phase is Phase.RECEIVE
 
@@ -145,11 +146,10 @@ def desk(env: Environment) -> None:
     clerk = env.lookup("clerk", 1)
     sender, found = env.thread.wait()
     assert found.origin is not None
-    core = env.thread.core
-    answer = core.forward(found.origin, clerk)
+    answer = moves.forward(env, found.origin, clerk)
     while answer is not None and not answer.done:
-        env.host.wait((core.open_inbox(),), None)
-        core.look()
+        env.host.wait((moves.open_inbox(env),), None)
+        moves.look(env)
     env.thread.send(clerk, Message(words=(sender, *found.words)))
     env.thread.wait()
 
@@ -223,13 +223,12 @@ def redirector(env: Environment, *, whom: Task) -> None:
     sender, found = env.thread.wait()
     assert found.origin is not None
     assert (sender, found.origin.intended) == (whom.thread, env.lookup("clerk"))
-    core = env.thread.core
-    answer = core.forward(found.origin, found.origin.intended)
+    answer = moves.forward(env, found.origin, found.origin.intended)
     assert answer is not None
     while not answer.done:
-        env.host.wait((core.open_inbox(),), None)
-        core.look()
-    core.post(found.origin.intended, found, PacketKind.SEND, timed=False, virtual=sender)
+        env.host.wait((moves.open_inbox(env),), None)
+        moves.look(env)
+    moves.post_message(env, found.origin.intended, found, PacketKind.SEND, timed=False, virtual=sender)
     env.thread.wait()
 
 
@@ -264,7 +263,7 @@ def test_who_may_not_speak_for_another_speaks_for_himself() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         c = stage.puppet("c")
-        core(a).post(b.thread, Message(words=(1,)), CALL, timed=False, virtual=c.thread)
+        moves.post_message(a, b.thread, Message(words=(1,)), CALL, timed=False, virtual=c.thread)
         found = message(b)
         assert found.origin is not None
 
@@ -276,7 +275,7 @@ def test_one_space_speaks_with_one_voice() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         packet(a, b, Packet(SEND, 1, flags=4, virtual=a.thread))
-        found = core(b).take(ANY_THREAD)
+        found = moves.take(b, ANY_THREAD)
 
         assert found is not None
         assert found[1].origin is not None

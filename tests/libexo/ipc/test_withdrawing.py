@@ -10,10 +10,10 @@ from kernel.abi.messages import PacketKind, Phase
 from libexo.errors import IpcTimeout, NoPartner
 from libexo.ipc.exchange import Outgoing
 from libexo.ipc.message import Message
-from libexo.ipc.sending import OVERDUE, RECHECK
 from libexo.transport.base import Ticket
 from tests.kernel.puppets import Puppet, Theatre, theatre
-from tests.libexo.moves import CALL, SEND, core, origin, post, pumped, taken
+from tests.libexo import moves
+from tests.libexo.moves import CALL, OVERDUE, RECHECK, SEND, origin, post, pumped, taken
 
 MS = 1_000_000
 
@@ -24,19 +24,19 @@ def test_withdrawn_is_never_delivered() -> None:
         a, b = stage.pair()
         exchange = post(a, b, 1, timed=True)
 
-        assert core(a).withdraw(exchange) is Phase.SEND
+        assert moves.withdraw(a, exchange) is Phase.SEND
         assert taken(b) is None
-        assert core(b).statistics["withdrawn"] == 1
+        assert moves.counted(b, "withdrawn") == 1
 
 
 def test_what_the_dead_left_in_a_crowd() -> None:
     """It is not taken, though it was not withdrawn, and others are looked at with it."""
     with theatre() as stage:
         a, b = stage.pair()
-        core(b).look()
-        core(a).withdraw(post(a, b, 1, timed=True))
+        moves.look(b)
+        moves.withdraw(a, post(a, b, 1, timed=True))
         post(a, b, 2, timed=True)
-        core(b).look()
+        moves.look(b)
         stage.kill(a)
 
         assert taken(b) is None
@@ -51,10 +51,10 @@ def test_the_dead_have_nothing_on_its_way() -> None:
         assert pumped(a, exchange).done
         exchange.link.tickets.send.post(exchange.sequence + 1)
         now = b.env.host.now()
-        before = core(b).comes(ANY_THREAD, now)
+        before = moves.comes(b, ANY_THREAD, now)
         stage.kill(a)
 
-        assert (before, core(b).comes(ANY_THREAD, now)) == (True, False)
+        assert (before, moves.comes(b, ANY_THREAD, now)) == (True, False)
 
 
 def test_a_taken_send_is_never_withdrawn() -> None:
@@ -64,7 +64,7 @@ def test_a_taken_send_is_never_withdrawn() -> None:
         exchange = post(a, b, 1, kind=SEND, timed=True)
         assert taken(b) == (1,)
 
-        assert core(a).withdraw(exchange) is None
+        assert moves.withdraw(a, exchange) is None
         assert pumped(a, exchange).done
 
 
@@ -73,11 +73,11 @@ def test_a_taken_call_waits_no_longer() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, 1, timed=True)
-        before = core(a).withdraw(exchange, Phase.RECEIVE)
+        before = moves.withdraw(a, exchange, Phase.RECEIVE)
         assert taken(b) == (1,)
 
-        assert (before, core(a).withdraw(exchange, Phase.SEND)) == (None, None)
-        assert core(a).withdraw(exchange, Phase.RECEIVE) is Phase.RECEIVE
+        assert (before, moves.withdraw(a, exchange, Phase.SEND)) == (None, None)
+        assert moves.withdraw(a, exchange, Phase.RECEIVE) is Phase.RECEIVE
 
 
 def test_a_late_answer() -> None:
@@ -86,11 +86,11 @@ def test_a_late_answer() -> None:
         a, b = stage.pair()
         exchange = post(a, b, 1, timed=True)
         caller = origin(b)
-        core(a).withdraw(exchange)
+        moves.withdraw(a, exchange)
         later = post(a, b, 2, timed=True)
         with pytest.raises(IpcTimeout) as caught:
-            core(b).answer(caller, Message(words=(1,)))
-        core(b).answer(origin(b), Message(words=(2,)))
+            moves.answer(b, caller, Message(words=(1,)))
+        moves.answer(b, origin(b), Message(words=(2,)))
 
         assert (caught.value.phase, pumped(a, later).reply) == (Phase.SEND, Message(words=(2,)))
 
@@ -99,11 +99,11 @@ def test_a_withdrawn_message_before_a_later_one() -> None:
     """After one was withdrawn the next is posted over the same ticket; the receiver takes only that one."""
     with theatre() as stage:
         a, b = stage.pair()
-        core(a).withdraw(post(a, b, 1, timed=True))
+        moves.withdraw(a, post(a, b, 1, timed=True))
         later = post(a, b, 2, timed=True)
 
         assert (taken(b), taken(b)) == ((2,), None)
-        assert core(a).withdraw(later) is Phase.RECEIVE
+        assert moves.withdraw(a, later) is Phase.RECEIVE
         assert len(a.environment.outgoing) == 1
 
 
@@ -114,8 +114,8 @@ def test_two_timed_messages_at_once() -> None:
         first, second = (post(a, b, n, timed=True) for n in (1, 2))
 
         assert len(a.environment.outgoing) == 2
-        assert core(a).withdraw(first) is Phase.SEND
-        assert (taken(b), core(a).withdraw(second)) == ((2,), Phase.RECEIVE)
+        assert moves.withdraw(a, first) is Phase.SEND
+        assert (taken(b), moves.withdraw(a, second)) == ((2,), Phase.RECEIVE)
 
 
 class Story:
@@ -124,7 +124,7 @@ class Story:
     def __init__(self, stage: Theatre, kind: PacketKind) -> None:
         self.a, self.b = stage.pair()
         self.kind = kind
-        self.link = core(self.a).link(self.b.thread)
+        self.link = moves.link(self.a, self.b.thread)
         self.exchanges: dict[int, Outgoing] = {}
         self.given_up: dict[int, Phase] = {}
         """By the sender: the message, with the phase it was in."""
@@ -139,21 +139,21 @@ class Story:
     def give_up(self, n: int) -> None:
         """Look for what came, and give the message up where nothing did."""
         exchange = pumped(self.a, self.exchanges[n])
-        if not exchange.done and (phase := core(self.a).withdraw(exchange)) is not None:
+        if not exchange.done and (phase := moves.withdraw(self.a, exchange)) is not None:
             self.given_up[n] = phase
 
     def take(self) -> None:
         """Answer what was taken before; else take the next message."""
         if self.callers:
             self.answer(self.callers.pop())
-        elif (found := core(self.b).take(self.a.thread)) is not None:
+        elif (found := moves.take(self.b, self.a.thread)) is not None:
             self.taken += found[1].words
             self.callers += [found[1]] if self.kind is CALL else []
 
     def answer(self, message: Message) -> None:
         assert message.origin is not None
         try:
-            core(self.b).answer(message.origin, Message(words=message.words))
+            moves.answer(self.b, message.origin, Message(words=message.words))
         except IpcTimeout:
             return
         self.answered += message.words
@@ -221,16 +221,16 @@ def test_in_the_hands_of_a_receiver_that_looks_at_an_earlier_one(kind: PacketKin
     """A number that is about to be put back is neither withdrawn nor taken: the sender asks again."""
     with theatre() as stage:
         a, b = stage.pair()
-        core(b).open_inbox()
-        core(a).withdraw(post(a, b, 1, kind=kind, timed=True))
-        core(b).look()
+        moves.open_inbox(b)
+        moves.withdraw(a, post(a, b, 1, kind=kind, timed=True))
+        moves.look(b)
         later = post(a, b, 2, kind=kind, timed=True)
-        [peer] = core(b)._peers.values()
+        [peer] = moves.peers(b)
         seen: list[Phase | None] = []
-        peer.tickets.send = Slow(peer.tickets.send, lambda: seen.append(core(a).withdraw(later)))
-        first = core(b)._claim(core(b).held.popleft())
+        peer.tickets.send = Slow(peer.tickets.send, lambda: seen.append(moves.withdraw(a, later)))
+        first = moves.claim_held(b)
 
-        assert (first, seen, core(a).withdraw(later)) == (False, [None], Phase.SEND)
+        assert (first, seen, moves.withdraw(a, later)) == (False, [None], Phase.SEND)
         assert taken(b) is None
 
 
@@ -244,9 +244,9 @@ def test_an_answer_on_its_way() -> None:
         waits: list[int] = []
         answer_ticket = caller.peer.tickets.answer
         caller.peer.tickets.answer = Slow(
-            answer_ticket, lambda: waits.append(core(a).give_up(exchange, "in time"))
+            answer_ticket, lambda: waits.append(moves.give_up(a, exchange, "in time"))
         )
-        core(b).answer(caller, Message(words=(2,)))
+        moves.answer(b, caller, Message(words=(2,)))
 
         assert (waits, pumped(a, exchange).reply) == ([RECHECK], Message(words=(2,)))
 
@@ -255,7 +255,7 @@ def claimed_for_ever(stage: Theatre, a: Puppet, exchange: Outgoing) -> IpcTimeou
     """Give *exchange* up until that is over; return how it ended, None: well."""
     while not exchange.done:
         try:
-            wait = core(a).give_up(exchange, "in time")
+            wait = moves.give_up(a, exchange, "in time")
         except IpcTimeout as over:
             return over
         stage.pass_time(wait / MS)
@@ -277,15 +277,15 @@ def test_a_partner_that_claims_and_is_silent(kind: PacketKind) -> None:
         caller.peer.tickets.answer.claim()
         start = stage.machine.clock.now()
         if kind is SEND:
-            core(a).links[b.thread][0].channel.receive()  # lost: what says that it was taken
+            moves.links(a)[b.thread][0].channel.receive()  # lost: what says that it was taken
         error = claimed_for_ever(stage, a, exchange)
 
         assert error is None if kind is SEND else error is not None and error.phase is Phase.RECEIVE
         assert (exchange.done, exchange.error) == (True, None)
         assert OVERDUE <= stage.machine.clock.now() - start <= OVERDUE + 2 * MS
         assert isinstance(other.error, NoPartner)
-        assert (len(a.environment.outgoing), core(a).statistics["broken_link"]) == (0, 1)
-        assert core(a).link(b.thread) is not exchange.link
+        assert (len(a.environment.outgoing), moves.counted(a, "broken_link")) == (0, 1)
+        assert moves.link(a, b.thread) is not exchange.link
 
 
 def test_an_answer_after_the_link_was_broken() -> None:
@@ -294,11 +294,11 @@ def test_an_answer_after_the_link_was_broken() -> None:
         a, b = stage.pair()
         exchange = post(a, b, 1, timed=True)
         caller = origin(b)
-        core(a).break_link(exchange.link)
+        moves.break_link(a, exchange.link)
 
         assert isinstance(exchange.error, NoPartner)
         with pytest.raises(IpcTimeout):
-            core(b).answer(caller, Message())
+            moves.answer(b, caller, Message())
 
 
 def test_an_abandoned_message_is_withdrawn() -> None:
@@ -306,7 +306,7 @@ def test_an_abandoned_message_is_withdrawn() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         for n, timed in ((1, True), (2, False)):
-            core(a).abandon(post(a, b, n, kind=SEND, timed=timed))
+            moves.abandon(a, post(a, b, n, kind=SEND, timed=timed))
 
         assert (taken(b), taken(b)) == ((2,), None)
 
@@ -319,15 +319,15 @@ def test_a_deserted_call_keeps_its_tickets_apart() -> None:
         caller = origin(b)
         assert caller.peer is not None
         ticket = caller.peer.tickets.answer
-        caller.peer.tickets.answer = Slow(ticket, lambda: core(a).abandon(first))
-        core(b).answer(caller, Message(words=(1,)))
+        caller.peer.tickets.answer = Slow(ticket, lambda: moves.abandon(a, first))
+        moves.answer(b, caller, Message(words=(1,)))
         before = first.done
         second = post(a, b, 2, timed=True)
-        core(b).answer(origin(b), Message(words=(2,)))
+        moves.answer(b, origin(b), Message(words=(2,)))
 
         assert (before, first.done, first.reply) == (False, True, None)
         assert (pumped(a, second).reply, len(a.environment.outgoing)) == (Message(words=(2,)), 1)
-        assert core(a).statistics["unexpected_answer"] == 1
+        assert moves.counted(a, "unexpected_answer") == 1
 
 
 def test_full_of_answers() -> None:
@@ -340,14 +340,14 @@ def test_full_of_answers() -> None:
             post(a, b, kind=SEND)
             taken(b)
         with pytest.raises(NoPartner):
-            core(b).answer(caller, Message())
+            moves.answer(b, caller, Message())
 
-        assert core(a).withdraw(exchange) is Phase.RECEIVE
+        assert moves.withdraw(a, exchange) is Phase.RECEIVE
 
 
 def take_silently(b: Puppet) -> None:
     """Take the next message for good; that it was taken does not arrive any more."""
-    assert core(b).next(ANY_THREAD) is not None
+    assert moves.next(b, ANY_THREAD) is not None
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -370,7 +370,7 @@ def test_taken_just_before_the_end_of_its_way(
             stage.kill(b)
         else:
             b.sys.unbind(exchange.link.token, b.thread)
-        core(a).pump()
+        moves.pump(a)
         error = exchange.error
 
         assert exchange.done
@@ -389,19 +389,19 @@ def test_the_way_falls_while_a_receiver_looks(*, earlier: bool) -> None:
     """Whose way falls while its number is in the receiver's hands takes it for taken: so that one takes it."""
     with theatre() as stage:
         a, b = stage.pair()
-        core(b).open_inbox()
+        moves.open_inbox(b)
         if earlier:
-            core(a).withdraw(post(a, b, 1, kind=SEND, timed=True))
+            moves.withdraw(a, post(a, b, 1, kind=SEND, timed=True))
         exchange = post(a, b, 2, kind=SEND, timed=True)
-        core(b).look()
-        [peer] = core(b)._peers.values()
+        moves.look(b)
+        [peer] = moves.peers(b)
 
         def fall() -> None:
             b.sys.unbind(exchange.link.token, b.thread)
-            core(a).pump()
+            moves.pump(a)
 
         peer.tickets.send = Slow(peer.tickets.send, fall)
-        seen = earlier or core(b).has(a.thread)
+        seen = earlier or moves.has(b, a.thread)
 
         assert (seen, taken(b)) == (True, (2,))
         assert (exchange.done, exchange.error) == (True, None)
@@ -412,9 +412,9 @@ def test_the_way_fell_before_a_receiver_looked() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, 1, kind=SEND, timed=True)
-        core(b).look()
+        moves.look(b)
         b.sys.unbind(exchange.link.token, b.thread)
-        core(a).pump()
+        moves.pump(a)
 
         assert isinstance(exchange.error, NoPartner)
-        assert (core(b).has(a.thread), taken(b)) == (False, None)
+        assert (moves.has(b, a.thread), taken(b)) == (False, None)

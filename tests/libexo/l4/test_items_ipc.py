@@ -16,6 +16,7 @@ from kernel.abi.messages import (
 from libexo import attach, l4
 from libexo.ipc.packing import ENCODE
 from libexo.l4.exregs import DELIVER
+from tests.libexo import moves
 from tests.libexo.l4.meetings import (
     ALL,
     BASE,
@@ -245,7 +246,7 @@ def test_a_start_message_with_an_item_nobody_accepts() -> None:
 
 def post(to: int, typed: Sequence[int], *parts: Part, claimed: int | None = None) -> None:
     """Send thread *to* a packet as no libexo would: *typed* words of which *claimed* are, and any *parts*."""
-    link = attach().thread.core.link(to)
+    link = moves.link(attach(), to)
     count = len(typed) if claimed is None else claimed
     packet = Packet(PacketKind.SEND, next(link.sequence), 0, tuple(typed), parts, 0, count)
     link.channel.send((ENCODE(packet),))
@@ -374,13 +375,12 @@ def test_an_answer_that_lies() -> None:
     def a(cast: Cast) -> object:
         for _ in range(2):
             sender, _ = l4.Wait()
-            core = attach().thread.core
             origin = attach().thread.callers.pop(sender)
             assert origin.peer is not None
             words = mapping()
             packet = Packet(PacketKind.REPLY, origin.sequence, 0, words, (FpagePart(((0, PAGE, 7),)),), 0, 2)
             origin.peer.tickets.answer.claim()
-            core.open_inbox().send(origin.peer.token, (ENCODE(packet),))
+            moves.open_inbox(attach()).send(origin.peer.token, (ENCODE(packet),))
         return None
 
     def b(cast: Cast) -> object:

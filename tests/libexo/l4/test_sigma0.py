@@ -13,6 +13,7 @@ from libexo import l4
 from libexo.environment import Environment
 from libexo.l4.sigma0 import sigma0
 from libexo.l4.space.space import space_of
+from tests.libexo import moves
 from tests.servers.memory.stage import keep
 from tests.servers.rig import ask, kill, servers
 
@@ -251,7 +252,7 @@ def test_the_pager_between_ends() -> None:
         space_of(env).load(0x900 * PAGE, 1)
         before = shown(env)
         env.thread.sleep(2)
-        env.thread.core.pump_gate()
+        moves.pump_gate(env)
         return before, shown(env)
 
     with servers() as system:

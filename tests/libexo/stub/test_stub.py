@@ -15,8 +15,8 @@ from libexo.ipc.message import MapItem, Message
 from libexo.stub import DEFERRED, Call, Interface, Server, operation, serve
 from libexo.testing import System, simulated
 from tests.kernel.puppets import theatre
+from tests.libexo import moves
 from tests.libexo.ends import end
-from tests.libexo.moves import core
 
 
 class Shop(Interface, label=0x70, name="shop"):
@@ -267,13 +267,13 @@ def test_a_caller_that_does_not_wait_for_a_refusal() -> None:
     with theatre() as stage:
         a, b = stage.pair()
         server = Server(b.env, ShopServer())
-        exchange = core(a).post(b.thread, Message(0x70, (99,)), PacketKind.CALL, timed=True)
-        found = core(b).take(a.thread)
-        core(a).withdraw(exchange)
+        exchange = moves.post_message(a, b.thread, Message(0x70, (99,)), PacketKind.CALL, timed=True)
+        found = moves.take(b, a.thread)
+        moves.withdraw(a, exchange)
         assert found is not None
 
         assert server.begin(*found) is None
-        assert core(b).statistics["unanswered"] == 1
+        assert moves.counted(b, "unanswered") == 1
 
 
 def come_later(env: libexo.Environment) -> None:

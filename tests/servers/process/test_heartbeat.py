@@ -15,12 +15,12 @@ from kernel.abi.topology import ServerConfig
 from kernel.environment import Environment as KernelEnvironment
 from libexo.environment import Environment
 from libexo.errors import NoPartner, RemoteError
-from libexo.ipc.peers import Peers
 from libexo.stub import Interface, operation, serve
 from libexo.testing import System, Task, burn, simulated
 from servers.memory.api import Memory
 from servers.process.api import Processes, ProgramSpec
 from servers.scheduler.api import Scheduler
+from tests.libexo.moves import Peers
 from tests.servers.rig import TOPOLOGY, ask, offer, servers
 
 SECOND = 1_000_000_000
