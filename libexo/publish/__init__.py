@@ -18,11 +18,11 @@ A reader trusts nothing in the memory: a publisher can give it wrong records, or
 When the publisher ends, the kernel takes its extent from all, with the unread records: the reader's next
 look raises ChannelEnded. When a reader that attached by itself leaves the system, the kernel moves the extent: the
 channel goes on, and records unread by then count as missed. The layout is in `libexo.publish.layout`; why
-no torn record is ever read is in `writing` and `reading`.
+no torn record is ever read is in `writer` and `cursor`.
 """
 
-from libexo.publish.joining import Publication, PublicationServer
 from libexo.publish.layout import BrokenChannel, ChannelEnded
+from libexo.publish.publication import Publication, PublicationServer
 from libexo.publish.publisher import Publisher
 from libexo.publish.reader import Reader
 

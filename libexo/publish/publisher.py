@@ -9,7 +9,7 @@ from libexo.errors import ExoError
 from libexo.extent import Extent
 from libexo.publish.layout import ChannelEnded
 from libexo.publish.window import Window
-from libexo.publish.writing import Writer
+from libexo.publish.writer import Writer
 
 if TYPE_CHECKING:
     from libexo.environment import Environment

@@ -9,9 +9,9 @@ import msgspec
 from libexo import timeouts
 from libexo.errors import ExoError, IpcTimeout, NoPartner, NotFound, RemoteError, TrapRefused
 from libexo.extent import Extent
-from libexo.publish.joining import Publication
+from libexo.publish.cursor import Cursor
 from libexo.publish.layout import BrokenChannel, ChannelEnded, MemoryCut
-from libexo.publish.reading import Cursor
+from libexo.publish.publication import Publication
 from libexo.publish.window import Window
 
 if TYPE_CHECKING:

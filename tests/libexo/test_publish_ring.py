@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from libexo.publish.cursor import BATCH, Cursor
 from libexo.publish.layout import (
     CONTROL,
     FILLER,
@@ -16,8 +17,7 @@ from libexo.publish.layout import (
     MemoryCut,
     space,
 )
-from libexo.publish.reading import BATCH, Cursor
-from libexo.publish.writing import PIECE, Writer
+from libexo.publish.writer import PIECE, Writer
 
 SMALL = 8 * GRAIN
 """The ring of the exhaustive tests: room for two or three records."""

@@ -6,9 +6,9 @@ from typing import cast
 
 import pytest
 
+from libexo.publish.cursor import Cursor
 from libexo.publish.layout import CONTROL, GRAIN
-from libexo.publish.reading import Cursor
-from libexo.publish.writing import Writer
+from libexo.publish.writer import Writer
 from tests.libexo.test_publish_ring import SMALL, Channel, drained, looked_through, record, views
 
 
