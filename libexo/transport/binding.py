@@ -51,7 +51,7 @@ class Binding:
         return self.waiting + self.assembly.held + self.owed
 
     def whole(self, piece: bytes) -> bytes:
-        """Return the frame that is all of *piece*, from a sender that has read everything; else nothing: see `feed`."""
+        """Return the frame that is all of *piece*, if its sender has read everything; else nothing: see `feed`."""
         assembly = self.assembly
         if assembly.held or len(piece) <= _HEAD:
             return b""
