@@ -22,7 +22,7 @@ import msgspec
 from bench.errors import BenchError
 from bench.facts import Facts
 from bench.figures import Ratio, change
-from bench.report import Line, Party, Slopes
+from bench.report import Party, ReportLine, Slopes
 
 LEAST = 5.0
 """Per cent by which a p50 must differ, by default: less is what placing a process anew does to it."""
@@ -55,7 +55,7 @@ class Key(NamedTuple):
     clients: int | None = None
 
 
-Runs = Mapping[Key, Sequence[Line]]
+Runs = Mapping[Key, Sequence[ReportLine]]
 """The lines of a file: of each measure one a run."""
 
 
@@ -103,7 +103,7 @@ def read(path: Path) -> Runs:
         text = path.read_bytes()
     except OSError as error:
         raise BenchError(f"{path}: {error.strerror}") from None
-    runs: dict[Key, list[Line]] = {}
+    runs: dict[Key, list[ReportLine]] = {}
     for number, each in enumerate(text.splitlines(), 1):
         line = _line(each, f"{path}, line {number}") if each.strip() else None
         if line is not None:
@@ -113,14 +113,14 @@ def read(path: Path) -> Runs:
     return runs
 
 
-def _key(line: Line) -> Key:
+def _key(line: ReportLine) -> Key:
     return Key(line.measure, line.subject.name, line.environments, line.words, line.size, line.clients)
 
 
-def _line(text: bytes, where: str) -> Line | None:
+def _line(text: bytes, where: str) -> ReportLine | None:
     """Return the measure in *text*; None: it sums up others."""
     try:
-        line = msgspec.json.decode(text, type=Line)
+        line = msgspec.json.decode(text, type=ReportLine)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         if _is_slopes(text):
             return None
@@ -150,7 +150,11 @@ def changes(old: Runs, new: Runs, least: float = LEAST) -> list[Change]:
 
 
 def _change(
-    key: Key, old: Sequence[Line], new: Sequence[Line], differ: Mapping[str, tuple[str, str]], least: float
+    key: Key,
+    old: Sequence[ReportLine],
+    new: Sequence[ReportLine],
+    differ: Mapping[str, tuple[str, str]],
+    least: float,
 ) -> Change:
     made = Change(
         key.measure, key.subject, Verdict.FEW, _side(old), _side(new),
@@ -178,7 +182,7 @@ def verdict(ratios: Sequence[Ratio], least: float) -> Verdict:
     return Verdict.SAME
 
 
-def _side(lines: Sequence[Line]) -> Side | None:
+def _side(lines: Sequence[ReportLine]) -> Side | None:
     if not lines:
         return None
     parties = [line.subject for line in lines]
@@ -188,13 +192,13 @@ def _side(lines: Sequence[Line]) -> Side | None:
     return Side(len(lines), len(rounds), sum(party.n for party in parties), median(rounds), p90, p99, worst)
 
 
-def _common(old: Sequence[Line], new: Sequence[Line]) -> str:
+def _common(old: Sequence[ReportLine], new: Sequence[ReportLine]) -> str:
     """Return the name of the first reference that all lines have; empty: there is none."""
     names = [[party.name for party in line.references] for line in (*old, *new)]
     return next((name for name in names[0] if all(name in each for each in names)), "")
 
 
-def _against(line: Line, name: str) -> list[float]:
+def _against(line: ReportLine, name: str) -> list[float]:
     """Return each round of *line* in times of that of its reference *name*."""
     reference: Party = next(party for party in line.references if party.name == name)
     return [ours / theirs for ours, theirs in zip(line.subject.rounds, reference.rounds, strict=True)]

@@ -112,7 +112,7 @@ class Party(msgspec.Struct, omit_defaults=True):
     """Of a reference: whether it was."""
 
 
-class Line(msgspec.Struct, omit_defaults=True):
+class ReportLine(msgspec.Struct, omit_defaults=True):
     """One measure as a line of JSON. Times in nanoseconds."""
 
     measure: str
@@ -150,7 +150,7 @@ def line(
     subject = _party(measure.subject.name, result.figures, result.blocks)
     references = [_reference(each) for each in result.references]
     first = references[0].goal if references else None
-    whole = Line(measure.key, measure.title, subject, references, first, result.met, facts,
+    whole = ReportLine(measure.key, measure.title, subject, references, first, result.met, facts,
                  environments, words, size, clients, measure.most)  # fmt: skip
     return msgspec.json.encode(whole).decode()
 

@@ -82,7 +82,7 @@ class Thread:
             environment.share()  # asyncio.to_thread may bring other threads at any time
         self._operations: dict[Operation, asyncio.Future[Any]] = {}
         self._watch = LoopWatch(self._loop, self._pump, environment.host)
-        self._watch.doze(self.core.outside)
+        self._watch.prepare_to_sleep(self.core.outside)
         self.core.on_ring = self._watch.soon
 
     async def call(
@@ -177,7 +177,7 @@ class Thread:
             return
         sources = self._sources()
         deadlines = [at for one in self._operations if (at := one.deadline) is not None]
-        self._watch.doze(sources, min(deadlines, default=None))
+        self._watch.prepare_to_sleep(sources, min(deadlines, default=None))
         if some_ended or any(getattr(source, "is_ready", False) for source in sources):
             self._watch.soon()  # to take it may have been a trap: upcalls that came meanwhile are kept
 

@@ -74,28 +74,28 @@ class Tenant(Protocol):
         """Prepare for several threads of the host."""
 
 
-class Nap(Protocol):
-    """What an event loop waits for in the place of `Host.wait`: one descriptor for all, ends of rings included."""
+class SourceWatch(Protocol):
+    """The wait of an event loop, in place of `Host.wait`: one descriptor for all sources, rings included."""
 
     has_rings: bool
 
-    def aim(self, sources: Sequence[Source]) -> None:
+    def watch(self, sources: Sequence[Source]) -> None:
         """Wait for *sources*, and nothing else, from now on."""
 
-    def lie_down(self) -> bool:
-        """Say that we sleep from now on. True: there is something to do instead."""
+    def prepare_to_sleep(self) -> bool:
+        """Announce our sleep. True: there is something to do instead."""
 
-    def stirs(self) -> bool:
-        """Say whether there is something to do in a ring after all; one that was closed is that."""
+    def rings_have_news(self) -> bool:
+        """Say whether there is something to do in a ring after all; a closed one counts."""
 
-    def rise(self) -> None:
-        """Say that nobody sleeps."""
+    def wake(self) -> None:
+        """Announce that we are awake."""
 
     def fileno(self) -> int:
-        """Return what tells that there is something; a stable key (simulated)."""
+        """Return the descriptor that tells of news; a stable key (simulated)."""
 
     def close(self) -> None:
-        """Wait no more."""
+        """Stop watching."""
 
 
 class Host(Protocol):
@@ -107,7 +107,7 @@ class Host(Protocol):
     lends: bool
     """Threads of the host that are not strands of ours may use it: they are lent an IPC thread."""
 
-    looks: int
+    spins: int
     """How often to look into shared memory before sleeping; 0 where no other program runs meanwhile."""
 
     @property
@@ -169,7 +169,7 @@ class Host(Protocol):
         Ends of rings (`libexo.transport.ring.ends`) are looked into for a while first, and told of the sleep.
         """
 
-    def nap(self) -> Nap:
+    def source_watch(self) -> SourceWatch:
         """Return what an event loop waits for."""
 
     def has_room(self, descriptor: Descriptor) -> bool:

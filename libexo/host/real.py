@@ -29,7 +29,7 @@ from libexo.host.real_gate import Own, RealGate
 from libexo.transport.base import Descriptor, Source
 
 if TYPE_CHECKING:
-    from libexo.host.ring_poll import Nap
+    from libexo.host.ring_poll import RingPoll
     from libexo.transport.polling import Poll
     from libexo.transport.ring.ends import RingEnd
     from libexo.transport.zmq import ZmqTransport
@@ -68,7 +68,7 @@ class RealHost:
         self.environment: Tenant | None = None
         self._transport: ZmqTransport | None = None
         self._lock = threading.RLock()
-        self.looks = _looks(os.environ.get("EXO_SPIN", ""))
+        self.spins = _spins(os.environ.get("EXO_SPIN", ""))
 
     def imports(self) -> Descriptor | None:
         """Return a descriptor of the directory the program imports from first, to be passed on, if it has one."""
@@ -155,7 +155,7 @@ class RealHost:
         if gate.kept and gate in sources:
             own.spared = 0
             for source in sources:
-                if hasattr(source, "doze"):  # a ring end: looking into it alone would miss the gate
+                if hasattr(source, "prepare_to_sleep"):  # a ring end: looking into it alone misses the gate
                     cast("RingEnd", source).found_others = True
             return False
         key = tuple(sources)
@@ -175,13 +175,13 @@ class RealHost:
                 own.spared = 0
         return False
 
-    def _new_poll(self, key: tuple[Source, ...], own: Own) -> "Poll | Nap | select.poll":
+    def _new_poll(self, key: tuple[Source, ...], own: Own) -> "Poll | RingPoll | select.poll":
         if len(own.polls) > 256:  # noqa: PLR2004 - sets of sources that were closed long ago
             own.polls.clear()
-        if any(hasattr(source, "doze") for source in key):
-            from libexo.host.ring_poll import Nap  # noqa: PLC0415 - few programs have a ring
+        if any(hasattr(source, "prepare_to_sleep") for source in key):
+            from libexo.host.ring_poll import RingPoll  # noqa: PLC0415 - few programs have a ring
 
-            own.polls[key] = Nap(key, self.now)
+            own.polls[key] = RingPoll(key, self.now)
             return own.polls[key]
         if self._transport is not None and key:  # ZeroMQ cannot wait for an empty set
             own.polls[key] = self._transport.poll(key)
@@ -191,11 +191,11 @@ class RealHost:
             poll.register(source.fileno(), select.POLLIN)
         return poll
 
-    def nap(self) -> "Nap":
-        """Return what an event loop waits for."""
-        from libexo.host.ring_poll import Nap  # noqa: PLC0415 - few programs have a loop
+    def source_watch(self) -> "RingPoll":
+        """Return a watch for an event loop."""
+        from libexo.host.ring_poll import RingPoll  # noqa: PLC0415 - few programs have a loop
 
-        return Nap((), self.now)
+        return RingPoll((), self.now)
 
     def has_room(self, descriptor: Descriptor) -> bool:
         """Say whether more than RESERVE are left: the host gives the lowest free number."""
@@ -293,7 +293,7 @@ class Renewal:
         return self._times <= AGAIN
 
 
-def _looks(variable: str) -> int:
+def _spins(variable: str) -> int:
     """Return how often to look into a ring, by EXO_SPIN. Raises ExoError."""
     if variable and not variable.isdecimal():
         raise ExoError(

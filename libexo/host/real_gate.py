@@ -25,7 +25,7 @@ from libexo.host.eventfds import RealWaker
 from libexo.transport.base import Descriptor, Source
 
 if TYPE_CHECKING:
-    from libexo.host.ring_poll import Nap
+    from libexo.host.ring_poll import RingPoll
     from libexo.transport.polling import Poll
 
 _ANSWER_BYTES = 4 * MAX_TRAP_BYTES
@@ -49,7 +49,7 @@ class Own:
 
     def __init__(self) -> None:
         """Start with no polls; as `_Owns`, this runs in each strand, when it first comes here."""
-        self.polls: dict[tuple[Source, ...], Poll | Nap | select.poll] = {}
+        self.polls: dict[tuple[Source, ...], Poll | RingPoll | select.poll] = {}
 
 
 class _Owns(threading.local, Own):

@@ -1,8 +1,8 @@
 """Waiting for rings and all other sources at once: spin for a while, say that we sleep, sleep.
 
-It replaces a `select.poll`; an event loop (`libexo.host.loopwatch`) lies down, sleeps by itself, and rises. A
-ring end is a `libexo.transport.ring.ends.RingEnd`. A ZeroMQ socket is asked for messages if it was used since it
-was last asked, because its descriptor tells of changes only.
+It replaces a `select.poll`; an event loop (`libexo.host.loopwatch`) announces its sleep, sleeps by itself, and
+wakes. A ring end is a `libexo.transport.ring.ends.RingEnd`. A ZeroMQ socket is asked for messages if it was used
+since it was last asked, because its descriptor tells of changes only.
 
 Doorbells are watched for edges: each ring of one wakes us, silenced or not. So they are
 silenced only now and then, before they are full, and a wake-up is one host call on either side.
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from libexo.transport.base import Source
+    from libexo.transport.ring.duplex import Duplex
     from libexo.transport.ring.ends import RingEnd
-    from libexo.transport.ring.line import Line
     from libexo.transport.zmq import ZmqInbox
 
 SILENCE_AFTER = 64
 """Sleeps after which doorbells are silenced, and the host is asked again whether we are kept on one processor."""
 LINGER = 0.05
-"""How long to sleep before the second look (`libexo.transport.ring.line`, *Order*), in seconds: longer than the
+"""How long to sleep before the second look (`libexo.transport.ring.duplex`, *Order*), in seconds: longer than the
 host's own tick, for a timer that comes before it costs ten times what all the rest does."""
 YIELDS = 2
 """How often to let the other side have the processor both are kept on, before sleeping."""
@@ -41,29 +41,29 @@ _EDGES = select.EPOLLIN | select.EPOLLET
 _HUNG_UP = select.EPOLLHUP | select.EPOLLERR
 
 
-class Nap:
+class RingPoll:
     """Waits for a set of sources, of which some are rings."""
 
     def __init__(self, sources: "Sequence[Source]", now: Callable[[], int]) -> None:
-        """Wait for *sources*, until it is aimed elsewhere; *now* is the time in ns."""
+        """Wait for *sources*, until told otherwise; *now* is the time in ns."""
         self._now = now
         self._watch = select.epoll()
         self._wait = self._watch.poll
         self._others: dict[int, Source] = {}
-        """What is watched besides doorbells, by descriptor: its number alone may be somebody else's by now."""
-        self._bells: dict[int, tuple[RingEnd, Line]] = {}
-        self.aim(sources)
+        """Sources besides doorbells, by descriptor, because its number alone may be another source's by now."""
+        self._bells: dict[int, tuple[RingEnd, Duplex]] = {}
+        self.watch(sources)
         self._is_kept = False
         """We are kept on one processor, as last asked."""
-        self._naps = 0
+        self._sleeps = 0
         self._keeps = 0
         """How often not to hand over our processor."""
 
-    def aim(self, sources: "Sequence[Source]") -> None:
+    def watch(self, sources: "Sequence[Source]") -> None:
         """Wait for *sources*, and nothing else, from now on."""
-        self._rings = [cast("RingEnd", source) for source in sources if hasattr(source, "doze")]
+        self._rings = [cast("RingEnd", source) for source in sources if hasattr(source, "prepare_to_sleep")]
         self.has_rings = bool(self._rings)
-        others = [source for source in sources if not hasattr(source, "doze")]
+        others = [source for source in sources if not hasattr(source, "prepare_to_sleep")]
         others += [source for ring in self._rings for source in ring.inner()]
         wanted = {source.fileno(): source for source in others}
         self._sockets = {
@@ -74,7 +74,7 @@ class Nap:
         self._changes = -1
 
     def _change(self, known: dict[int, T], wanted: dict[int, T], events: int) -> None:
-        """Watch the descriptors of what is *wanted* for *events*, in the place of what is *known*."""
+        """Watch the descriptors of *wanted* for *events*, instead of those of *known*."""
         for number, each in known.items():
             if wanted.get(number) != each:
                 with suppress(OSError):  # it was closed, and forgotten with that
@@ -86,26 +86,26 @@ class Nap:
     # ------------------------------------------------------------------------------------------ for an event loop
 
     def fileno(self) -> int:
-        """Return what tells a loop that there is something."""
+        """Return the descriptor that tells a loop of news."""
         return self._watch.fileno()
 
-    def lie_down(self) -> bool:
-        """Say that we sleep from now on. True: there is something to do instead."""
-        if not self._naps % SILENCE_AFTER:
+    def prepare_to_sleep(self) -> bool:
+        """Announce our sleep. True: there is something to do instead."""
+        if not self._sleeps % SILENCE_AFTER:
             self._silence()
-        self._naps += 1
+        self._sleeps += 1
         self._watch_bells()
-        return any(ring.doze() for ring in self._rings)
+        return any(ring.prepare_to_sleep() for ring in self._rings)
 
-    def stirs(self) -> bool:
-        """Say whether there is something to do in a ring, after all; one that was closed is that."""
+    def rings_have_news(self) -> bool:
+        """Say whether there is something to do in a ring after all; a closed one counts."""
         try:
-            return any(ring.stirs() for ring in self._rings)
+            return any(ring.has_news() for ring in self._rings)
         except ValueError:
             return True
 
-    def rise(self) -> None:
-        """Say that nobody sleeps."""
+    def wake(self) -> None:
+        """Announce that we are awake."""
         if events := self._wait(0, EVENTS):
             self._took(events)
         for ring in self._rings:
@@ -113,7 +113,7 @@ class Nap:
                 ring.wake(-1)
 
     def close(self) -> None:
-        """Wait no more."""
+        """Stop watching."""
         self._watch.close()
 
     # ---------------------------------------------------------------------------------------------- for a strand
@@ -130,25 +130,25 @@ class Nap:
                     ring.looked = False
                 elif ring.spin():
                     return None
-                if self._is_kept and ring.patience.shares and self._hands_over(ring):
+                if self._is_kept and ring.spinning.shares and self._hands_over(ring):
                     return None
-        if not self._naps % SILENCE_AFTER:
+        if not self._sleeps % SILENCE_AFTER:
             self._is_kept = len(os.sched_getaffinity(0)) == 1
             self._silence()
-        self._naps += 1
+        self._sleeps += 1
         began = 0
         events: list[tuple[int, int]] | None = None
         for ring in rings:
-            if ring.doze():
+            if ring.prepare_to_sleep():
                 break
-            if milliseconds and not began and ring.patience.learns:
+            if milliseconds and not began and ring.spinning.learns:
                 began = self._now()
         else:
             events = [] if self._sockets and self._ask_sockets() else self._sleep(milliseconds)
         ended, core = self._now() if began else 0, _core()
         for ring in rings:
             if began:
-                ring.patience.slept(began, ended)
+                ring.spinning.slept(began, ended)
             ring.wake(core)
         return self._took(events) if events else events
 
@@ -173,7 +173,7 @@ class Nap:
     def _silence(self) -> None:
         """Silence every doorbell."""
         for ring, line in list(self._bells.values()):
-            ring.rang(line)
+            ring.rung(line)
 
     def _ask_sockets(self) -> bool:
         """Ask the sockets that were used whether they have a message, and mark those that do."""
@@ -194,7 +194,7 @@ class Nap:
             self._watch_bells()
         linger = LINGER if milliseconds else 0
         events = self._wait(linger, EVENTS)
-        if events or 0 <= milliseconds <= 1 or any(ring.stirs() for ring in self._rings):
+        if events or 0 <= milliseconds <= 1 or any(ring.has_news() for ring in self._rings):
             return events
         return self._wait(milliseconds / 1000 - linger if milliseconds > 0 else None, EVENTS)
 
@@ -214,7 +214,7 @@ class Nap:
             if number in self._bells:
                 if event & _HUNG_UP:
                     ring, line = self._bells[number]
-                    ring.rang(line)
+                    ring.rung(line)
                 continue
             if number in self._sockets:
                 self._sockets[number].is_quiet = False

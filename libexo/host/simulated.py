@@ -18,8 +18,8 @@ from libexo.host.base import MappedMemory, Tenant
 from libexo.transport.base import Descriptor, Source, Transport
 
 if TYPE_CHECKING:
+    from libexo.transport.ring.duplex import Duplex
     from libexo.transport.ring.ends import RingEnd
-    from libexo.transport.ring.line import Line
 
 GATE_KEY = 0
 """The gate's `fileno`; the keys of transports are above, those of wakers and doorbells below."""
@@ -240,66 +240,68 @@ class SimulatedBell:
         self._doorbells.close()
 
 
-class SimulatedNap:
-    """What is waited for. Implements `libexo.host.base.Nap`."""
+class SimulatedWatch:
+    """The wait of an event loop. Implements `libexo.host.base.SourceWatch`."""
 
-    def __init__(self, key: int, has_news: Callable[[int], bool], known: "dict[int, SimulatedNap]") -> None:
-        """Be waited for by *key*, among those *known*; *has_news*: whether there is something by another key."""
+    def __init__(self, key: int, has_news: Callable[[int], bool], known: "dict[int, SimulatedWatch]") -> None:
+        """Use *key*, and be among those *known*; *has_news* tells whether another key has something."""
         self.has_rings = False
         self._rings: list[RingEnd] = []
         self._key = key
         self._has_news = has_news
         self._known = known
         self._others: list[int] = []
-        self._bells: list[tuple[RingEnd, int, Line]] = []
+        self._bells: list[tuple[RingEnd, int, Duplex]] = []
 
-    def aim(self, sources: Sequence[Source]) -> None:
+    def watch(self, sources: Sequence[Source]) -> None:
         """Wait for *sources*, and nothing else, from now on."""
-        self._rings = [cast("RingEnd", source) for source in sources if hasattr(source, "doze")]
+        self._rings = [cast("RingEnd", source) for source in sources if hasattr(source, "prepare_to_sleep")]
         self.has_rings = bool(self._rings)
         inner = [source for ring in self._rings for source in ring.inner()]
-        self._others = [source.fileno() for source in (*sources, *inner) if not hasattr(source, "doze")]
+        self._others = [
+            source.fileno() for source in (*sources, *inner) if not hasattr(source, "prepare_to_sleep")
+        ]
 
-    def lie_down(self) -> bool:
-        """Say that we sleep from now on. True: there is something to do instead."""
+    def prepare_to_sleep(self) -> bool:
+        """Announce our sleep. True: there is something to do instead."""
         self._bells = [(ring, key, line) for ring in self._rings for key, line in ring.bells().items()]
-        return any(ring.doze() for ring in self._rings)
+        return any(ring.prepare_to_sleep() for ring in self._rings)
 
     @property
     def has_news(self) -> bool:
         """Whether one of its sources has something."""
         return any(map(self._has_news, self._others)) or any(self._has_news(key) for _, key, _ in self._bells)
 
-    def stirs(self) -> bool:
-        """Say whether there is something to do in a ring after all; one that was closed is that."""
+    def rings_have_news(self) -> bool:
+        """Say whether there is something to do in a ring after all; a closed one counts."""
         try:
-            return any(ring.stirs() for ring in self._rings)
+            return any(ring.has_news() for ring in self._rings)
         except ValueError:
             return True
 
-    def rise(self) -> None:
-        """Say that nobody sleeps."""
+    def wake(self) -> None:
+        """Announce that we are awake."""
         for ring in self._rings:
             with suppress(ValueError):  # it was closed meanwhile
                 ring.wake(0)
             ring.found_others = True
         for ring, key, line in self._bells:
             if self._has_news(key):
-                ring.rang(line)
+                ring.rung(line)
 
     def fileno(self) -> int:
         """Return its key."""
         return self._key
 
     def close(self) -> None:
-        """Wait no more."""
+        """Stop watching."""
         del self._known[self._key]
 
 
 class SimulatedHost:
     """One program's ground. Implements `libexo.host.base.Host`."""
 
-    looks = 0
+    spins = 0
     lends = False
 
     def __init__(self, ground: Ground, transport: Transport, ready: Callable[[int], bool]) -> None:
@@ -312,7 +314,7 @@ class SimulatedHost:
         self._keys = count(GATE_KEY - 1, -1)
         self._awake: set[int] = set()
         self._doorbells: dict[int, Doorbells] = {}
-        self._naps: dict[int, SimulatedNap] = {}
+        self._watches: dict[int, SimulatedWatch] = {}
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -385,27 +387,27 @@ class SimulatedHost:
 
     def wait(self, sources: Sequence[Source], deadline: int | None) -> bool:
         """Hand over until one of *sources* has something, or until *deadline*."""
-        nap = self.nap()
-        nap.aim(sources)
+        watch = self.source_watch()
+        watch.watch(sources)
         try:
-            if not nap.lie_down():
-                self._ground.wait(lambda: nap.has_news, deadline)
+            if not watch.prepare_to_sleep():
+                self._ground.wait(lambda: watch.has_news, deadline)
         finally:
-            nap.rise()
-            nap.close()
+            watch.wake()
+            watch.close()
         return False
 
-    def nap(self) -> "SimulatedNap":
-        """Return what an event loop waits for."""
+    def source_watch(self) -> "SimulatedWatch":
+        """Return a watch for an event loop."""
         key = next(self._keys)
-        nap = self._naps[key] = SimulatedNap(key, self.has_news, self._naps)
-        return nap
+        watch = self._watches[key] = SimulatedWatch(key, self.has_news, self._watches)
+        return watch
 
     def has_news(self, key: int) -> bool:
-        """Say whether what is waited for by *key* has something."""
+        """Say whether the source of *key* has something."""
         if key >= GATE_KEY:
             return self.gate.ready() if key == GATE_KEY else self._ready(key)
-        known = self._doorbells.get(key) or self._naps.get(key)
+        known = self._doorbells.get(key) or self._watches.get(key)
         return key in self._awake if known is None else known.has_news
 
     def has_room(self, descriptor: Descriptor) -> bool:

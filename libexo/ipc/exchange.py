@@ -19,8 +19,8 @@ from libexo.transport.ring.ends import RingChannel
 if TYPE_CHECKING:
     from libexo.ipc.standing import Standing
     from libexo.transport.base import Channel
-    from libexo.transport.ring.line import Line
-    from libexo.transport.ring.spinning import Patience
+    from libexo.transport.ring.duplex import Duplex
+    from libexo.transport.ring.spinning import SpinPolicy
 
 
 BATCH = 1024
@@ -35,7 +35,7 @@ class Link(msgspec.Struct, eq=False):
     token: bytes
     channel: "Channel"
     tickets: Tickets
-    line: "Line | None" = None
+    line: "Duplex | None" = None
     """Our end of the ring, where the binding has one; it is not used before the receiver has its own."""
     shows_all: bool = False
     """To wait for its channel is to look into it."""
@@ -59,13 +59,13 @@ class Link(msgspec.Struct, eq=False):
         """Whether messages go through the ring."""
         return self.line is not None and isinstance(self.channel, RingChannel)
 
-    def use_ring(self, patience: "Patience") -> None:
+    def use_ring(self, spinning: "SpinPolicy") -> None:
         """Send and receive through the ring from now on, as the receiver does.
 
         What was sent through the socket before may still be on its way, so it stays open until that is answered.
         """
         assert self.line is not None
-        self.socket, self.channel = self.channel, RingChannel(self.line, patience)
+        self.socket, self.channel = self.channel, RingChannel(self.line, spinning)
         self.shows_all = True
 
     def settle(self) -> None:

@@ -10,7 +10,7 @@ from libexo.ipc.endpoint import Endpoint
 from libexo.ipc.exchange import Link
 from libexo.ipc.packing import NOBODY
 from libexo.ipc.tickets import tickets
-from libexo.transport.ring.line import open_line
+from libexo.transport.ring.duplex import open_duplex
 
 
 class Links(dict[int, list[Link]]):
@@ -47,7 +47,7 @@ class Links(dict[int, list[Link]]):
             error = NoRedirector if refused.refusal == Refusal.NO_REDIRECTOR else NoPartner
             raise error(Phase.SEND, f"thread {show_thread(to)}: {refused}") from refused
         channel = host.transport.channel(bound.address, bound.token)
-        line = open_line(host, bound.ring, descriptors[2:], receiver=False) if ring else None
+        line = open_duplex(host, bound.ring, descriptors[2:], receiver=False) if ring else None
         link = Link(to, bound.thread, bound.token, channel, tickets(host, descriptors), line)
         link.shows_all = getattr(channel, "shows_all", False)
         link.paid = ring

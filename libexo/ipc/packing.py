@@ -33,8 +33,8 @@ from kernel.abi.rights import ALL_RIGHTS
 from kernel.abi.traps import Drop
 from libexo.errors import NoPartner, TrapRefused
 from libexo.ipc.message import FpageItem, GrantItem, Item, MapItem, Message, Origin
+from libexo.transport.ring.duplex import Short
 from libexo.transport.ring.layout import WORDS, short
-from libexo.transport.ring.line import Short
 
 if TYPE_CHECKING:
     from libexo.sys import Sys
@@ -150,7 +150,7 @@ def plain(packet: Packet, frames: Sequence[bytes]) -> tuple[Item, ...] | None:
 
 
 def read_plain(frames: Sequence[bytes]) -> Short | None:
-    """Return of a plain message (`libexo.ipc.plain`) what `Line.get` would; None: it is another."""
+    """Return of a plain message (`libexo.ipc.plain`) what `Duplex.get` would; None: it is another."""
     try:
         packet = DECODE(frames[0])
         (word,), (part,) = packet.words, packet.parts

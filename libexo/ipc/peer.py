@@ -8,7 +8,7 @@ import msgspec
 from libexo.ipc.tickets import Tickets
 
 if TYPE_CHECKING:
-    from libexo.transport.ring.line import Line
+    from libexo.transport.ring.duplex import Duplex
 
 
 def _nowhere(_mark: int, _sequence: int, _label: int, _string: bytes) -> bool:
@@ -35,8 +35,8 @@ class Peer(msgspec.Struct, eq=False):
     kept: int = 0
     """The number of a message that is ours, though its ticket was put up again: see `Peers.put_back`."""
     put: Callable[[int, int, int, bytes], bool] = _nowhere
-    """Writes a plain answer: as `Line.put`. False: it takes the ordinary way."""
-    line: "Line | None" = None
+    """Writes a plain answer: as `Duplex.put`. False: it takes the ordinary way."""
+    line: "Duplex | None" = None
     """Our end of the ring, where the binding has one."""
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from libexo.ipc.packing import ENCODE, TIMED
 from libexo.ipc.peer import Peer
 from libexo.ipc.tickets import tickets
 from libexo.transport.base import Descriptor, Frames, Inbox
-from libexo.transport.ring.line import open_line
+from libexo.transport.ring.duplex import open_duplex
 
 SWEEP = 32
 """Peers of an earlier epoch that make a sweep worth its trap."""
@@ -122,7 +122,7 @@ class Peers:
         )
         if who.ring:
             if sum(known.line is not None for known in self.known.values()) < RINGS:
-                peer.line = open_line(host, who.ring, descriptors[2:], receiver=True)
+                peer.line = open_duplex(host, who.ring, descriptors[2:], receiver=True)
             else:
                 self._close(descriptors[2:])
         return peer

@@ -16,16 +16,16 @@ from kernel.abi.messages import Packet, Phase, ShortPart
 from libexo.errors import BrokenRing, BrokenStream, NoPartner
 from libexo.ipc.message import Message
 from libexo.ipc.packing import CALL, ENCODE, REPLY, read_plain
+from libexo.transport.ring.duplex import ONCE
 from libexo.transport.ring.ends import RingChannel
 from libexo.transport.ring.layout import short
-from libexo.transport.ring.line import ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from libexo.ipc.exchange import Link
     from libexo.ipc.thread import Thread
-    from libexo.transport.ring.line import Line, Short
+    from libexo.transport.ring.duplex import Duplex, Short
 
 _EPOCH = int(Head.BINDING_EPOCH)
 _WELL = short(REPLY, 0)
@@ -47,7 +47,7 @@ class Packets:
         packet = Packet(mark >> 48, sequence, label, (mark >> 16 & 0xFFFF,), (ShortPart(string),))
         return self._link.channel.send((ENCODE(packet),))
 
-    def get(self, looks: "Sequence[None]" = ONCE) -> "Short | None":
+    def get(self, spins: "Sequence[None]" = ONCE) -> "Short | None":
         """Read a plain message. None: there is nothing, or something else, which is in `other`."""
         frames = self._link.channel.receive()
         if frames is None:
@@ -66,7 +66,16 @@ class Plain:
     """Ordinary calls of one strand over one link."""
 
     __slots__ = (
-        "_core", "_get", "_line", "_link", "_patience", "_put", "_strand", "_thread", "_wait", "_words"
+        "_core",
+        "_get",
+        "_line",
+        "_link",
+        "_put",
+        "_spinning",
+        "_strand",
+        "_thread",
+        "_wait",
+        "_words"
     )  # fmt: skip
 
     def __init__(self, thread: "Thread", link: "Link") -> None:
@@ -76,8 +85,8 @@ class Plain:
         self._core = core = thread.core
         self._link = link
         channel = link.channel
-        self._line: Line | Packets = channel.line if isinstance(channel, RingChannel) else Packets(link)
-        self._patience = channel.patience if isinstance(channel, RingChannel) else None
+        self._line: Duplex | Packets = channel.line if isinstance(channel, RingChannel) else Packets(link)
+        self._spinning = channel.spinning if isinstance(channel, RingChannel) else None
         self._put, self._get, self._wait = self._line.put, self._line.get, core.wait
         self._words = thread.environment.kip.words
 
@@ -106,16 +115,16 @@ class Plain:
             or len(string) > SHORT_STRING
         ):
             return None
-        get, patience, woken = self._get, self._patience, False
+        get, spinning, woken = self._get, self._spinning, False
         sequence = next(link.sequence)
         try:
             if not self._put(mark, sequence, label, string):
                 return None
-            if patience is None:  # to wait is to look into sockets
+            if spinning is None:  # to wait is to look into sockets
                 self._wait((link.channel, *self._core.outside), None)
                 answer, woken = get(ONCE), True
             else:
-                answer = get(patience.looks)
+                answer = get(spinning.spins)
             while True:
                 if answer is not None:
                     kind, answers, _, result = answer
@@ -129,7 +138,7 @@ class Plain:
                 elif woken or self._line.ready():
                     break  # something else than an answer has happened
                 else:
-                    if patience is not None:
+                    if spinning is not None:
                         link.channel.looked = True  # type: ignore[attr-defined]
                     self._wait((self._link.channel, *self._core.outside), None)
                     woken = True
@@ -163,7 +172,7 @@ class Plain:
             raise self._gone() from error
         return True
 
-    def _await_room(self, line: "Line") -> None:
+    def _await_room(self, line: "Duplex") -> None:
         """Sleep until there is room. Raises NoPartner, BrokenRing."""
         if line.receive() is not None:  # nobody asked for it, and with it there nobody sleeps
             self._core.statistics["unexpected_answer"] += 1

@@ -27,7 +27,7 @@ from libexo.ipc.peers import Peers
 from libexo.ipc.pending import Pending, is_from, of_kernel
 from libexo.transport.base import HELD
 from libexo.transport.ring.ends import RingInbox
-from libexo.transport.ring.spinning import Patience
+from libexo.transport.ring.spinning import SpinPolicy
 
 if TYPE_CHECKING:
     from libexo.attachment import Attachment
@@ -157,7 +157,7 @@ class Receiving(Endpoint):
         return None
 
     def get(self) -> tuple[Peer, int, int, int, bytes] | None:
-        """Take the next message if it is a plain one (`libexo.ipc.plain`): who sent it, and what `Line.get` says.
+        """Take the next message if it is a plain one (`libexo.ipc.plain`): who sent it, and what `Duplex.get` says.
 
         None: there is none, or another, which is held.
         """
@@ -225,7 +225,7 @@ class Receiving(Endpoint):
         else:
             self.send_back(peer.token, note(TAKEN, packet.sequence))
             if self.rings is None:
-                self.rings = RingInbox(self.open_inbox(), Patience(self.host.looks), self._broken_ring)
+                self.rings = RingInbox(self.open_inbox(), SpinPolicy(self.host.spins), self._broken_ring)
                 self.inbox = self.rings
             self.rings.attach(peer.token, peer.line, peer.family)
             peer.put = peer.line.put

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PAGES = 33
 """Of a ring, unless the sender says otherwise: control words, and 64 KiB for each direction."""
 ORDERED = ("x86_64", "AMD64")
-"""Hosts on which others see stores in the order they were made, as `libexo.transport.ring.line` needs it."""
+"""Hosts on which others see stores in the order they were made, as `libexo.transport.ring.duplex` needs it."""
 
 
 def open_ring(thread: "Thread", to: int, pages: int = PAGES) -> "Link":

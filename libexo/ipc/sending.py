@@ -35,7 +35,7 @@ from libexo.ipc.exchange import BATCH, Link, Outgoing, State
 from libexo.ipc.links import Links
 from libexo.ipc.message import Message
 from libexo.ipc.packing import CALL, ENDS, REFUSED, REPLY, RING, TAKEN, TELLS, TIMED, TURN, TURNED, note
-from libexo.transport.ring.spinning import Patience
+from libexo.transport.ring.spinning import SpinPolicy
 
 if TYPE_CHECKING:
     from libexo.attachment import Attachment
@@ -217,7 +217,7 @@ class Sending(Answering):
         if exchange.link.standing is not None:
             exchange.link.standing.doubted = False
         if exchange.kind == RING:
-            exchange.link.use_ring(Patience(self.host.looks))
+            exchange.link.use_ring(SpinPolicy(self.host.spins))
         self._close(exchange)
 
     def _take_answer(self, exchange: Outgoing, packet: Packet, frames: list[bytes]) -> bool:

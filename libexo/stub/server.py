@@ -155,15 +155,15 @@ class Server:
     def _serve_lines(self, inbox: "RingInbox") -> int:
         """Serve the plain requests that are in rings, AT_ONCE at most; return how many that were."""
         lines, peers = inbox.lines, self._core.peers.known
-        looks = inbox.patience.looks
+        spins = inbox.spinning.spins
         served = 0
         while served < AT_ONCE:
-            turn = lines[0] if len(lines) == 1 else inbox.next_line(looks)
+            turn = lines[0] if len(lines) == 1 else inbox.next_duplex(spins)
             if turn is None:
                 break
             token, line = turn
             try:
-                found = line.get(looks)
+                found = line.get(spins)
             except BrokenRing as error:
                 inbox.broken(token, error)
                 continue

@@ -16,9 +16,9 @@ from libexo.errors import BrokenRing
 from libexo.testing.carriers import carriers
 from libexo.transport.base import Broken, Channel, Descriptor, Frames, Inbox
 from libexo.transport.inprocess import Hub
+from libexo.transport.ring.duplex import Duplex
 from libexo.transport.ring.ends import RingChannel, RingInbox
-from libexo.transport.ring.line import Line
-from libexo.transport.ring.spinning import Patience
+from libexo.transport.ring.spinning import SpinPolicy
 
 PAGES = 129
 """Frames of a ring: 256 KiB for each direction, so that even large answers are out before their sender ends."""
@@ -74,12 +74,12 @@ def join(one: PlainBell, other: PlainBell) -> tuple[PlainBell, PlainBell]:
     return one, other
 
 
-def lines(size: int, one: PlainBell | None = None, other: PlainBell | None = None) -> tuple[Line, Line]:
+def lines(size: int, one: PlainBell | None = None, other: PlainBell | None = None) -> tuple[Duplex, Duplex]:
     """Return both ends of a new ring binding in *size* bytes of plain memory: the sender's, the receiver's."""
     memory = bytearray(size)
     bells = join(one or PlainBell(), other or PlainBell())
     sender, receiver = (
-        Line(memoryview(memory), bell, memoryview.release, receiver=is_receiver)
+        Duplex(memoryview(memory), bell, memoryview.release, receiver=is_receiver)
         for bell, is_receiver in zip(bells, (False, True), strict=True)
     )
     return sender, receiver
@@ -95,9 +95,9 @@ class RingHub:
         self._size = pages * FRAME_SIZE
         self._bell_keys = count(FIRST_BELL)
         self._bells: dict[int, PlainBell] = {}
-        self._lines: dict[int, Line] = {}
+        self._lines: dict[int, Duplex] = {}
         """Both ends of every ring, by the keys of their doorbells."""
-        self._rings: dict[bytes, Line] = {}
+        self._rings: dict[bytes, Duplex] = {}
         """The receivers' ends of rings that were announced, by token."""
         self.broken: list[tuple[bytes, BrokenRing]] = []
         """Rings that their receivers found broken, with the reason."""
@@ -128,7 +128,7 @@ class RingHub:
     def connected(self, connected: Callable[[str], object]) -> None:
         self.plain.connected = connected
 
-    def open(self, token: bytes, announce: Channel) -> Line:
+    def open(self, token: bytes, announce: Channel) -> Duplex:
         """Return the sender's end of a new ring, which *announce* makes known to the receiver."""
         waits, hears = self._bell(lambda: self._untaken(token)), self._bell()
         sender, receiver = lines(self._size, waits, hears)
@@ -137,11 +137,11 @@ class RingHub:
         announce.send((b"ring",))
         return sender
 
-    def take(self, token: bytes) -> Line | None:
+    def take(self, token: bytes) -> Duplex | None:
         """Return the receiver's end of the ring that was announced under *token*."""
         return self._rings.pop(token, None)
 
-    def is_left(self, line: Line) -> bool:
+    def is_left(self, line: Duplex) -> bool:
         """Say whether the other side of *line* is gone."""
         return not self._bells[line.bell.fileno()].is_connected
 
@@ -176,7 +176,7 @@ class ListeningInbox(RingInbox):
 
     def __init__(self, hub: RingHub, inner: Inbox) -> None:
         """Learn of rings through *inner*."""
-        super().__init__(inner, Patience(0), self._found_broken)
+        super().__init__(inner, SpinPolicy(0), self._found_broken)
         self._hub = hub
         self._owners: dict[bytes, int] = {}
 
@@ -226,9 +226,9 @@ class ListeningInbox(RingInbox):
 class AnnouncedChannel(RingChannel):
     """The sender's end, with the channel that announced the ring to its receiver."""
 
-    def __init__(self, line: Line, announce: Channel) -> None:
+    def __init__(self, line: Duplex, announce: Channel) -> None:
         """Send through *line*; close *announce* with it."""
-        super().__init__(line, Patience(0))
+        super().__init__(line, SpinPolicy(0))
         self._announce = announce
 
     def close(self) -> None:

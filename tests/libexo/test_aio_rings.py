@@ -17,8 +17,8 @@ from libexo.ipc.exchange import Link, Outgoing
 from libexo.ipc.message import Message
 from libexo.ipc.ring import open_paid
 from libexo.stub import DEFERRED, Call, Interface, operation
+from libexo.transport.ring.duplex import Duplex
 from libexo.transport.ring.layout import DIRECTION, Word
-from libexo.transport.ring.line import Line
 from tests.kernel.puppets import Puppet, Theatre, theatre
 from tests.kernel.rings import carve
 from tests.libexo import moves, virtual_loop
@@ -81,7 +81,7 @@ def ring(a: Puppet, b: Puppet) -> Link:
     return link
 
 
-def the_line(b: Puppet) -> Line:
+def the_line(b: Puppet) -> Duplex:
     """Return b's end of the one ring to it."""
     rings = moves.rings(b)
     assert rings is not None

@@ -3,7 +3,7 @@
 An inbox keeps the one it had before, for bindings without a ring. Every party that has something gets its
 turn: one message each, in a circle, of its rings as well. So do the two inboxes.
 
-`Host.wait` waits for both. It asks them to *doze* before it sleeps, and to *wake* after.
+`Host.wait` waits for both. It asks them to *prepare_to_sleep* before it sleeps, and to *wake* after.
 """
 
 from collections import deque
@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from libexo.errors import BrokenRing
-from libexo.transport.ring.line import Line
-from libexo.transport.ring.spinning import Patience
+from libexo.transport.ring.duplex import Duplex
+from libexo.transport.ring.spinning import SpinPolicy
 
 if TYPE_CHECKING:
     from libexo.transport.base import Descriptor, Frames, Inbox, Source
@@ -29,10 +29,10 @@ class RingEnd:
     shows_all = True
     """A wait looks into the rings: see `libexo.ipc`."""
 
-    def __init__(self, patience: Patience) -> None:
-        """Look as long as *patience* says before sleeping."""
-        self.patience = patience
-        self.lines: list[tuple[bytes, Line]] = []
+    def __init__(self, spinning: SpinPolicy) -> None:
+        """Look as long as *spinning* says before sleeping."""
+        self.spinning = spinning
+        self.lines: list[tuple[bytes, Duplex]] = []
         self.changes = 0
         """How often lines came and went: a wait that watches their doorbells looks again."""
         self.found_others = True
@@ -44,11 +44,11 @@ class RingEnd:
         """Return the other sources to wait for."""
         return ()
 
-    def bells(self) -> "dict[int, Line]":
+    def bells(self) -> "dict[int, Duplex]":
         """Return the lines to wait for, by the descriptors of their doorbells."""
         return {line.bell.fileno(): line for _, line in self.lines if not line.hung_up}
 
-    def rang(self, line: Line) -> None:
+    def rung(self, line: Duplex) -> None:
         """Silence the doorbell of *line*. One that hung up is gone, as IPC learns elsewhere, and rings no more."""
         if not line.bell.silence():
             line.hung_up = True
@@ -57,10 +57,10 @@ class RingEnd:
 
     def spin(self) -> bool:
         """Look for as long as it seems worth while; return whether something came."""
-        lines, looks = [line for _, line in self.lines], self.patience.looks
-        for _ in looks[: len(looks) // (len(lines) or 1) or 1]:
+        lines, spins = [line for _, line in self.lines], self.spinning.spins
+        for _ in spins[: len(spins) // (len(lines) or 1) or 1]:
             for line in lines:
-                if line.stirs():
+                if line.has_news():
                     line.go_on()
                     return True
         return False
@@ -69,16 +69,16 @@ class RingEnd:
         """Say whether there is something to read."""
         return any(line.ready() for _, line in self.lines)
 
-    def doze(self) -> bool:
+    def prepare_to_sleep(self) -> bool:
         """Tell all other sides that we sleep from now on. True: there is something to do instead."""
         for _, line in self.lines:  # noqa: SIM110 - a generator would cost more than all of this
-            if line.doze():
+            if line.prepare_to_sleep():
                 return True
         return False
 
-    def stirs(self) -> bool:
+    def has_news(self) -> bool:
         """Say whether there is something to do."""
-        return any(line.stirs() for _, line in self.lines)
+        return any(line.has_news() for _, line in self.lines)
 
     def wake(self, processor: int) -> None:
         """Tell that we are awake, and on which *processor* (-1: not told); write what waited for room."""
@@ -86,15 +86,15 @@ class RingEnd:
         for _, line in self.lines:
             if line.wake(processor) != processor:
                 shares = False
-        self.patience.share(shares)
+        self.spinning.share(shares)
 
 
 class RingChannel(RingEnd):
     """The sender's end of a binding. Implements `libexo.transport.base.Channel`."""
 
-    def __init__(self, line: Line, patience: Patience) -> None:
+    def __init__(self, line: Duplex, spinning: SpinPolicy) -> None:
         """Send through *line*."""
-        super().__init__(patience)
+        super().__init__(spinning)
         self.line = line
         self.lines.append((b"", line))
 
@@ -123,14 +123,14 @@ class RingInbox(RingEnd):
     """The receiving end of a thread. Implements `libexo.transport.base.Inbox`."""
 
     def __init__(
-        self, inner: "Inbox", patience: Patience, broken: Callable[[bytes, BrokenRing], None]
+        self, inner: "Inbox", spinning: SpinPolicy, broken: Callable[[bytes, BrokenRing], None]
     ) -> None:
         """Receive through rings and *inner*; *broken* is called with the token of a sender that breaks its ring."""
-        super().__init__(patience)
+        super().__init__(spinning)
         self._inner = inner
         self.broken = broken
-        self._by_token: dict[bytes, Line] = {}
-        self._circle: dict[int, deque[tuple[bytes, Line]]] = {}
+        self._by_token: dict[bytes, Duplex] = {}
+        self._circle: dict[int, deque[tuple[bytes, Duplex]]] = {}
         """The lines of each party; the next in turn is first, among parties and within each."""
         self._waiting: dict[bytes, deque[Frames]] = {}
         """Answers that wait for room, by token, oldest first."""
@@ -163,7 +163,7 @@ class RingInbox(RingEnd):
         """Close the connection of *token*."""
         self._inner.close_peer(token)
 
-    def attach(self, token: bytes, line: Line, party: int) -> None:
+    def attach(self, token: bytes, line: Duplex, party: int) -> None:
         """Receive from *line* what comes under *token* of *party*, and answer there. Harmless when done already."""
         if token in self._by_token:
             return
@@ -186,7 +186,7 @@ class RingInbox(RingEnd):
 
     @contextmanager
     def sparing_shorts(self) -> Iterator[None]:
-        """Leave plain records where they are for the length of a block: `Line.get` is for them."""
+        """Leave plain records where they are for the length of a block: `Duplex.get` is for them."""
         self._spares_shorts = True
         try:
             yield
@@ -223,16 +223,16 @@ class RingInbox(RingEnd):
         lines = self._circle.pop(party)
         self._circle = {party: lines, **self._circle}
 
-    def next_line(self, looks: Sequence[None]) -> tuple[bytes, Line] | None:
-        """Return the next line in turn that has something, after so many *looks*. None: none has."""
-        for _ in looks[: len(looks) // (len(self.lines) or 1) or 1]:
+    def next_duplex(self, spins: Sequence[None]) -> tuple[bytes, Duplex] | None:
+        """Return the next line in turn that has something, after so many *spins*. None: none has."""
+        for _ in spins[: len(spins) // (len(self.lines) or 1) or 1]:
             for party, lines in self._circle.items():
                 for place, (_, line) in enumerate(lines):
                     if line.ready():
                         return self._had_its_turn(party, place)
         return None
 
-    def _had_its_turn(self, party: int, place: int) -> tuple[bytes, Line]:
+    def _had_its_turn(self, party: int, place: int) -> tuple[bytes, Duplex]:
         """Put *party* last, and its line at *place* last among its own; return that line."""
         lines = self._circle[party] = self._circle.pop(party)
         lines.rotate(-place - 1)

@@ -15,7 +15,7 @@ The other side may say anything of itself: at worst we look without success, and
 
 from typing import Final
 
-from libexo.transport.ring.line import ONCE
+from libexo.transport.ring.duplex import ONCE
 
 OFTEN: Final = 64
 """Sleeps without a look, at most."""
@@ -23,14 +23,14 @@ AWAKE_NS: Final = 500_000
 """A side awake for this long has found its message."""
 
 
-class Patience:
+class SpinPolicy:
     """The experience of one end."""
 
-    __slots__ = ("_ended", "_many", "_skip", "_step", "learns", "looks", "shares")
+    __slots__ = ("_ended", "_many", "_skip", "_step", "learns", "shares", "spins")
 
-    def __init__(self, looks: int) -> None:
+    def __init__(self, spins: int) -> None:
         """Look that many times; 0: never, sleep at once."""
-        self._many = (None,) * looks or ONCE
+        self._many = (None,) * spins or ONCE
         self.learns = self._many is not ONCE
         """It matters how long we sleep."""
         self.shares = False
@@ -39,15 +39,15 @@ class Patience:
         """How often to sleep at once before looking again."""
         self._step = 0
         self._ended = 0
-        self.looks = self._many
+        self.spins = self._many
         """As often as this is long."""
 
     def share(self, shares: bool) -> None:  # noqa: FBT001 - the only argument
         """Learn whether all others last woke on our processor."""
         if shares != self.shares:
             self.shares = shares
-            self.looks = ONCE if shares else self._many
-            self.learns = self.looks is not ONCE
+            self.spins = ONCE if shares else self._many
+            self.learns = self.spins is not ONCE
             self._step = self._skip = 0
 
     def slept(self, began: int, ended: int) -> None:
@@ -59,9 +59,9 @@ class Patience:
         self._ended = ended
         if self._skip:
             self._skip -= 1
-            self.looks = ONCE if self._skip else self._many
-        elif self.looks is ONCE:
-            self.looks = self._many
+            self.spins = ONCE if self._skip else self._many
+        elif self.spins is ONCE:
+            self.spins = self._many
         else:
             self._step = self._skip = min(2 * self._step or 1, OFTEN)
-            self.looks = ONCE
+            self.spins = ONCE

@@ -402,7 +402,7 @@ class RingEnd:
 
     found_others = False
 
-    def doze(self) -> bool:
+    def prepare_to_sleep(self) -> bool:
         """Say that there is nothing."""
         return False
 

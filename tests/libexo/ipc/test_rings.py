@@ -17,8 +17,8 @@ from libexo.ipc.exchange import Link
 from libexo.ipc.ring import open_paid
 from libexo.stub import Interface, operation, serve
 from libexo.testing.rings import over_rings
+from libexo.transport.ring.duplex import Duplex
 from libexo.transport.ring.layout import Word
-from libexo.transport.ring.line import Line
 from tests.kernel.puppets import Puppet, theatre
 from tests.kernel.rings import carve
 from tests.libexo import moves
@@ -45,7 +45,7 @@ class Board(Interface, label=0x77, name="board"):
     def end(self) -> None: ...
 
 
-def scribbled(line: Line, seed: int) -> None:
+def scribbled(line: Duplex, seed: int) -> None:
     """Write what nobody would: nonsense where the other side reads next, and everywhere else in what is ours."""
     draw = random.Random(seed)
     for at in range(line._start, line._end, 8):
@@ -108,7 +108,7 @@ def link_of(board: Any) -> Link:  # noqa: ANN401 - a stub
     return link
 
 
-def line_of(board: Board) -> Line:
+def line_of(board: Board) -> Duplex:
     """Return the client's end of the ring."""
     line = link_of(board).line
     assert line is not None

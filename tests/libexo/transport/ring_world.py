@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from libexo.transport.ring.duplex import Duplex
 from libexo.transport.ring.layout import CONTROL
-from libexo.transport.ring.line import Line
 
 Choose = Callable[[int], int]
 MOST = 4000
@@ -71,7 +71,9 @@ class Side:
         self.history: list[object] = []
         """All it ever loaded: with this, what it does next is decided."""
         self.error: BaseException | None = None
-        self.line = Line(memoryview(bytearray(CONTROL + world.size)), self, lambda _: None, receiver=receiver)
+        self.line = Duplex(
+            memoryview(bytearray(CONTROL + world.size)), self, lambda _: None, receiver=receiver
+        )
         self.line._memory, self.line._words = (
             cast("memoryview", View(self, 1)),
             cast("memoryview", View(self, 8)),
@@ -127,14 +129,14 @@ class Side:
 
     def await_news(self) -> None:
         """Sleep as `libexo.host.ring_poll` does: until the doorbell, with a second look on the way."""
-        if not self.line.doze():
+        if not self.line.prepare_to_sleep():
             self.sleeping, self.may_look = True, True
             self.seen_when_asleep = -1 if self.buffer else self.other.issued
             self.hand_over()
             if not self.rung:
                 self.sleeping = False
-                stirs = self.line.stirs()
-                if not stirs:
+                has_news = self.line.has_news()
+                if not has_news:
                     self.sleeping, self.may_look = True, False
                     self.hand_over()
             self.sleeping = False

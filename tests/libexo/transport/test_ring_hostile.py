@@ -13,8 +13,8 @@ import pytest
 from kernel.abi.limits import SHORT_STRING
 from libexo.errors import BrokenRing
 from libexo.testing.rings import lines
+from libexo.transport.ring.duplex import RECORDS, Duplex
 from libexo.transport.ring.layout import CONTROL, HEADER, LONGEST, Form, Word, mark, short
-from libexo.transport.ring.line import RECORDS, Line
 
 RING = 512
 SIZE = CONTROL + 2 * RING
@@ -28,7 +28,7 @@ Write = Callable[[int, int], None]
 class Watched:
     """Memory as one side has it: each access is checked, counted, and gives the other side an occasion."""
 
-    def __init__(self, memory: bytearray, line: Line, occasion: Callable[[], None], unit: int) -> None:
+    def __init__(self, memory: bytearray, line: Duplex, occasion: Callable[[], None], unit: int) -> None:
         self._memory = memoryview(memory)
         self._occasion = occasion
         self._unit = unit
@@ -119,7 +119,8 @@ class Attack:
         line, draw = self.line, self.draw
         frames = [bytes(draw.choice((0, 1, 60, 120, 400, 3000))) for _ in range(draw.randrange(1, 4))]
         return [
-            line.receive, line.receive, line.get, line.ready, line.is_short, line.stirs, line.doze, line.flush,
+            line.receive, line.receive, line.get, line.ready, line.is_short, line.has_news,
+            line.prepare_to_sleep, line.flush,
             lambda: line.wake(draw.choice((-1, 0, 3))), lambda: line.send(frames),
             lambda: line.put(short(1, 2), 1, 2, frames[0][:200]),
         ]  # fmt: skip
@@ -155,13 +156,13 @@ def test_anything_at_any_time(
     assert sum(calls for calls, _ in played) > 400
 
 
-def receiver() -> tuple[Line, Line, memoryview]:
+def receiver() -> tuple[Duplex, Duplex, memoryview]:
     """Return the two ends of a ring, and the memory where the second reads."""
     sender, hostile = lines(SIZE)
     return sender, hostile, sender._memory
 
 
-def fill(line: Line) -> None:
+def fill(line: Duplex) -> None:
     """Send until there is no room."""
     while line.send([b"more"]):
         pass

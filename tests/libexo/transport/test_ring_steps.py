@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from libexo.testing import explore
+from libexo.transport.ring.duplex import Duplex
 from libexo.transport.ring.layout import WORDS, short
-from libexo.transport.ring.line import Line
 from tests.libexo.transport.ring_world import LostWakeUpError, Pruned, Side, World
 
 SIZE = 2 * 256
@@ -91,7 +91,7 @@ def test_without_the_second_look_somebody_oversleeps(monkeypatch: pytest.MonkeyP
     """A load may overtake a store: who does not look again misses a record in some order, and that is found."""
 
     def await_news(side: Side) -> None:
-        if not side.line.doze():
+        if not side.line.prepare_to_sleep():
             side.sleeping, side.may_look = True, False
             side.hand_over()
             side.sleeping = False
@@ -105,13 +105,13 @@ def test_without_the_second_look_somebody_oversleeps(monkeypatch: pytest.MonkeyP
 
 def test_a_mark_before_its_record_is_torn(monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that tells of a record before it is all there is found out, in some order."""
-    put = Line.put
+    put = Duplex.put
 
-    def early(line: Line, mark: int, sequence: int, label: int, string: bytes) -> bool:
+    def early(line: Duplex, mark: int, sequence: int, label: int, string: bytes) -> bool:
         line._words[line._at >> 3] = mark | len(string)
         return put(line, mark, sequence, label, string)
 
-    monkeypatch.setattr(Line, "put", early)
+    monkeypatch.setattr(Duplex, "put", early)
     torn = 0
     for seed in range(40):
         got: list[object] = []

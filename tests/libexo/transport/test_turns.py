@@ -16,7 +16,7 @@ from libexo.transport.framing import encode
 from libexo.transport.inprocess import Hub, Listener
 from libexo.transport.ring.ends import RingInbox
 from libexo.transport.ring.layout import short
-from libexo.transport.ring.spinning import Patience
+from libexo.transport.ring.spinning import SpinPolicy
 from libexo.transport.turns import Turns
 from libexo.transport.zmq import QUEUE, STRAIGHT, WINDOW
 from tests.libexo.transport.test_zmq import Party, Place
@@ -110,7 +110,9 @@ def test_what_was_withdrawn_takes_no_turn(make: type[Hub] | type[RingHub]) -> No
 def test_a_flood_through_rings(held: int) -> None:
     """One party with many rings has one turn in two: the abbreviated requests of another are not kept waiting."""
     hub = Hub()
-    inbox = RingInbox(hub.transport().inbox(lambda token, why: None), Patience(0), lambda token, error: None)
+    inbox = RingInbox(
+        hub.transport().inbox(lambda token, why: None), SpinPolicy(0), lambda token, error: None
+    )
     pairs = [lines(1 << 16) for _ in range(held + 1)]
     for n, (_, receiver) in enumerate(pairs):
         inbox.attach(bytes([n]) * 16, receiver, GUEST if n == held else HOST)
@@ -119,7 +121,7 @@ def test_a_flood_through_rings(held: int) -> None:
             assert sender.put(short(CALL, 1), sequence, 0x40, b"")
     order = []
     for _ in range(2 * 10):
-        turn = inbox.next_line((None,))
+        turn = inbox.next_duplex((None,))
         assert turn is not None
         assert turn[1].get() is not None
         order.append(turn[0][0])

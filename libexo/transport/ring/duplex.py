@@ -62,13 +62,40 @@ _SIZE = 4
 """Bytes of a frame's size."""
 
 
-class Line:
+class Duplex:
     """One end. Nothing here waits; every read of the other side's words may raise BrokenRing."""
 
     __slots__ = (
-        "_asleep", "_at", "_body", "_coming", "_count", "_end", "_freed", "_in_at", "_in_base", "_in_end",
-        "_in_lap", "_in_start", "_lap", "_leaving", "_left", "_limit", "_memory", "_naps", "_out_base", "_room",
-        "_rung", "_size", "_start", "_tell", "_unmap", "_words", "_wrong", "bell", "hung_up", "stuck",
+        "_asleep",
+        "_at",
+        "_body",
+        "_coming",
+        "_count",
+        "_end",
+        "_freed",
+        "_in_at",
+        "_in_base",
+        "_in_end",
+        "_in_lap",
+        "_in_start",
+        "_lap",
+        "_leaving",
+        "_left",
+        "_limit",
+        "_memory",
+        "_out_base",
+        "_room",
+        "_rung",
+        "_size",
+        "_sleeps",
+        "_start",
+        "_tell",
+        "_unmap",
+        "_words",
+        "_wrong",
+        "bell",
+        "hung_up",
+        "stuck",
     )  # fmt: skip
 
     def __init__(
@@ -106,7 +133,7 @@ class Line:
         self._body = bytearray()
         self._coming = self._count = 0
         """The part of a long message that came; the bytes still missing, and its frames."""
-        self._naps = self._rung = self._freed = 0
+        self._sleeps = self._rung = self._freed = 0
         """Our sleeps; the other side's sleep, and the room it waited for, that we last rang for."""
 
     def close(self) -> None:
@@ -233,14 +260,14 @@ class Line:
         """Say whether the next record is an abbreviated message, which `get` reads."""
         return self._words[self._in_at >> 3] >> 32 & 0xFFFF == _SHORT
 
-    def get(self, looks: Sequence[None] = ONCE) -> Short | None:
-        """Read an abbreviated message, looking as often as *looks* is long.
+    def get(self, spins: Sequence[None] = ONCE) -> Short | None:
+        """Read an abbreviated message, looking as often as *spins* is long.
 
         None: there is nothing, or something else, which is for `receive`.
         """
         words, at = self._words, self._in_at
         place = at >> 3
-        for _ in looks:
+        for _ in spins:
             mark = words[place]
             if mark:
                 break
@@ -334,23 +361,23 @@ class Line:
 
     # ----------------------------------------------------------------------------------------------- sleeping
 
-    def doze(self) -> bool:
+    def prepare_to_sleep(self) -> bool:
         """Announce our sleep. True: there is something to do instead."""
         words, place = self._words, self._in_at >> 3
         if words[place]:
             return True
         if self._left or self.stuck or self._wrong:
-            if self.stirs():
+            if self.has_news():
                 return True
             tail = self._lap + self._at - self._start
             words[self._out_base + _FULL] = tail + self._size // 4 - (self._size - ALIGN)
-            if self.stirs():
+            if self.has_news():
                 return True
-        self._naps += 1
-        words[self._in_base + _ASLEEP] = self._naps
+        self._sleeps += 1
+        words[self._in_base + _ASLEEP] = self._sleeps
         return words[place] != 0
 
-    def stirs(self) -> bool:
+    def has_news(self) -> bool:
         """Say whether there is something to do: to read, or to write where there was no room."""
         if self.ready():
             return True
@@ -384,10 +411,10 @@ class Line:
         self._wrong = str(error)
 
 
-def open_line(host: "Host", size: int, descriptors: "Sequence[Descriptor]", *, receiver: bool) -> Line:
+def open_duplex(host: "Host", size: int, descriptors: "Sequence[Descriptor]", *, receiver: bool) -> Duplex:
     """Return one end of a ring binding of *size* bytes; *descriptors*, as the kernel gave them, are consumed."""
     memory, wait, ring = descriptors
-    return Line(host.map(memory, size, writable=True), host.bell(wait, ring), host.unmap, receiver=receiver)
+    return Duplex(host.map(memory, size, writable=True), host.bell(wait, ring), host.unmap, receiver=receiver)
 
 
 def _sizes(frames: "Frames") -> bytes:
