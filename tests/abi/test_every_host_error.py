@@ -94,7 +94,7 @@ class Rich(World):
         return caller
 
     def books(self) -> tuple[object, ...]:
-        """What a refused trap must leave as it was."""
+        """The state that a refused trap must leave unchanged."""
         kernel, caller = self.stage.kernel, self.caller
         return (
             [(c.handle, c.rights) for c in caller.caps],

@@ -114,7 +114,7 @@ def test_who_is_booted() -> None:
     ],
 )
 def test_what_cannot_be_booted(topology: Topology, message: str) -> None:
-    """What does not fit into the boot records, or names no file for certain, is refused, with the reason."""
+    """Topologies that overflow the boot records, or name no file for certain, are refused with the reason."""
     with pytest.raises(TopologyError, match=message):
         check(topology)
 

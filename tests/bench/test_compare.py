@@ -118,7 +118,7 @@ def test_a_small_change_is_none_however_sure(tmp_path: Path) -> None:
     ("runs", "rounds", "verdict"), [(2, 20, Verdict.FEW), (3, 1, Verdict.FEW), (3, 2, Verdict.SLOWER)]
 )
 def test_few_runs_or_rounds_tell_nothing(tmp_path: Path, runs: int, rounds: int, verdict: Verdict) -> None:
-    """Two runs, or three rounds, are no evidence however far apart they lie; the ratio is there all the same."""
+    """Two runs, or three rounds, are no evidence however far apart they lie; the ratio is still there."""
     old, new = [told([1000] * rounds, [500] * rounds)], [told([3000] * rounds, [500] * rounds)]
 
     (found,) = compared(tmp_path, old, new, runs=runs)

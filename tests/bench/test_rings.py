@@ -21,7 +21,7 @@ def test_every_measure_can_be_made_and_has_a_goal() -> None:
 
 
 def test_one_core_leaves_what_needs_no_second() -> None:
-    """What two cores are for is left out by default, and refused when nothing else was asked for."""
+    """Measures that need two cores are left out by default, and refused when nothing else was asked for."""
     assert rings.possible(KEYS, (0, 1)) == list(KEYS)
     assert rings.possible(KEYS, (3,)) == [key for key in KEYS if key not in APART]
     with pytest.raises(BenchError, match="two cores"):

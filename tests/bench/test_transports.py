@@ -84,7 +84,7 @@ def test_a_size_has_a_name(size: int, name: str) -> None:
 
 
 def test_the_facts_name_the_libraries_that_are_installed() -> None:
-    """What figures depend on is in them, with the time and the load; what is not installed is not."""
+    """The facts list what figures depend on, with the time and the load, and only what is installed."""
     facts = gather()
 
     assert facts.libraries["msgspec"] == msgspec.__version__

@@ -133,7 +133,7 @@ REFUSED = {"EPERM", "EACCES", "EROFS"}
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_servers_uid_can_do_nothing_to_others(deployment: Deployment, pids: list[int], server: str) -> None:
-    """Whoever takes a server over reads, traces, signals none but itself, and writes no file."""
+    """An attacker in a server's place reads, traces, signals only itself, and writes no file."""
     rows = deployment.environments()
     others = {*pids, *(rows[name]["pid"] for name in SERVERS)} - {rows[server]["pid"]}
     words = ["python", "-", *map(str, others)]
@@ -147,7 +147,7 @@ def test_a_servers_uid_can_do_nothing_to_others(deployment: Deployment, pids: li
 
 
 def test_a_guessed_token_of_another_container_is_hung_up_on(deployment: Deployment, vault: str) -> None:
-    """Who is bound, and says another token than it has, is heard by nobody."""
+    """A bound sender that says another token than its own is not heard."""
     script = (
         PRELUDE.replace("env = libexo.attach()", "env = libexo.attach(os.environ['EXO_RUN'], 'guesser')")
         + "binding, _ = env.sys.bind(env.lookup('scheduler')); guess = Bare(binding.address, os.urandom(16))\n"
@@ -170,7 +170,7 @@ for name in sys.argv[1:]:
 
 
 def test_nobody_attaches_as_somebody_else(deployment: Deployment) -> None:
-    """Who a container is the host says: a server's uid is that server's alone, and no name helps."""
+    """The host tells who a container is: a server's uid is that server's alone, and no name helps."""
     done = deployment.inside(deployment.service("scheduler"), "python", "-", "memory", "process", text=ATTACH)
     name = deployment.member("stranger", STRANGER, "python", "-c", ATTACH, "memory", "anybody")
     stranger = deployment.logs(name)

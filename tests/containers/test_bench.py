@@ -1,4 +1,4 @@
-"""What containers cost: a typed call between two of them, beside one between two processes of the host."""
+"""The cost of containers: a typed call between two of them, beside one between two processes of the host."""
 
 import os
 import subprocess

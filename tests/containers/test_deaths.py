@@ -1,4 +1,4 @@
-"""Deaths of containers: what the kernel takes back, who starts them again, and what the rest notices."""
+"""Deaths of containers: what the kernel takes back, how they start again, and the effect on the rest."""
 
 import re
 

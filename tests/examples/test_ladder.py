@@ -20,7 +20,7 @@ def ladder() -> list[list[str]]:
 
 
 def test_the_ladder_holds() -> None:
-    """What a step leaves behind is in no later step's way."""
+    """The remains of a step are in no later step's way."""
     with place(Command) as system:
         system.folder = ROOT
         for words in ladder():

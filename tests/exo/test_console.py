@@ -46,7 +46,7 @@ def test_a_refusal_is_told(run: Path, operator: Callable[..., Any]) -> None:
 
 
 def test_a_server_that_hangs_up_is_told(run: Path, operator: Callable[..., Any]) -> None:
-    """Whoever waits for its answer does not wait for ever."""
+    """A wait for an answer does not last for ever."""
     operator()
     console = Console(str(run))
 

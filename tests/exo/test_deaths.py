@@ -1,4 +1,4 @@
-"""The last deaths of servers, and who is traced or sleeps, as status and ps show them."""
+"""The last deaths of servers, and traced or sleeping ones, as status and ps show them."""
 
 import json
 import os
@@ -123,7 +123,7 @@ def test_who_is_traced(pages: Pages, run: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_grace_is_passed_on(run: Path, operator: Callable[..., Any]) -> None:
-    """What --grace says goes to the process server; its bound is the server's."""
+    """The value of --grace goes to the process server, which bounds it."""
     heard = operator({"packets": [{"ok": {"grace": 0.5}}, {"ended": {}}]})
 
     assert main(["--run", str(run), "kill", "--end", "--grace", "0.5", "web"]) == 0

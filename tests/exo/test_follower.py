@@ -63,7 +63,7 @@ def test_a_log_that_shrinks_goes_on_from_its_new_beginning(tmp_path: Path) -> No
 
 
 def test_the_last_lines_reach_into_the_older_file(run: Path, capsys: Said) -> None:
-    """A log that was begun anew a moment ago has its past there."""
+    """A log that was rotated a moment ago has its past there."""
     (run / "log" / f"web.log{OLDER}").write_text("one\ntwo\n")
     (run / "log" / "web.log").write_text("three\n")
 
@@ -72,7 +72,7 @@ def test_the_last_lines_reach_into_the_older_file(run: Path, capsys: Said) -> No
 
 
 def test_a_log_is_found_between_two_files(run: Path, capsys: Said) -> None:
-    """Put aside, and not begun anew yet."""
+    """Put aside, with no new file yet."""
     (run / "log" / f"web.log{OLDER}").write_text("one\ntwo\n")
 
     assert main(["--run", str(run), "logs", "-n", "1", "web"]) == 0
@@ -86,7 +86,7 @@ SHOWN = "\ttab \\r    kernel | panic: forged\\x1b[2K\ufffd1A\\u202e\\x85\\u2028\
 
 
 def test_no_line_passes_for_another(run: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    """What moves the cursor, ends lines for some, or turns them round is shown as an escape; --raw passes it on."""
+    """Characters that move the cursor, end lines, or turn text round are shown as escapes; --raw passes them on."""
     (run / "log" / "web.log").write_bytes(FORGED)
 
     assert main(["--run", str(run), "logs"]) == 0

@@ -99,7 +99,7 @@ def test_options_that_are_refused(word: str, message: str) -> None:
 def test_who_is_who(
     words: list[str], root: str | None, names: list[str], sigma0: int, roottask: int, folder: Path
 ) -> None:
-    """With -roottask= the memory server is sigma0, implied if not named; without, the places say who is who."""
+    """With -roottask= the memory server is sigma0, implied if not named; without, places give the roles."""
     boot = plan(words, root, folder)
 
     assert [module.name for module in boot.modules] == names
@@ -127,7 +127,7 @@ def test_who_is_who(
     ],
 )
 def test_lines_that_are_refused(words: list[str], root: str | None, message: str, folder: Path) -> None:
-    """What cannot be booted is told before anything is started."""
+    """A boot that cannot succeed is refused before anything is started."""
     with pytest.raises(Trouble, match=message):
         plan(words, root, folder)
 

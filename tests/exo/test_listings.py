@@ -1,4 +1,4 @@
-"""What ps, status, mem, sched and top print of a system laid out by the test."""
+"""The output of ps, status, mem, sched and top for a system laid out by the test."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Print = Callable[..., str]
 
 @pytest.fixture
 def printed(run: Path, pages: Pages, capsys: pytest.CaptureFixture[str]) -> Print:
-    """What a command line prints, of a system with two servers and two programs."""
+    """The output of a command line, for a system with two servers and two programs."""
     for number, name in enumerate(("memory", "process")):
         pages.environment(number, name, traps=10 + number)
     pages.environment(
@@ -84,7 +84,7 @@ def related(pages: Pages) -> None:
 
 
 def test_ps_shows_families(printed: Print, related: None, pages: Pages) -> None:
-    """Each below its first: who was started first, or has succeeded it, or the oldest of the orphans."""
+    """Each below its first: the first started, or its successor, or the oldest of the orphans."""
     pages.publish()
     lines = printed("ps", "--families").splitlines()
     found = {each["name"]: each["family"] for each in json.loads(printed("ps", "--json"))}
@@ -97,7 +97,7 @@ def test_ps_shows_families(printed: Print, related: None, pages: Pages) -> None:
 
 
 def test_memory_of_families(printed: Print, related: None, pages: Pages) -> None:
-    """What a family has together stands in `ps --budget`, and in `mem` where several have any."""
+    """A family's sum is shown in `ps --budget`, and in `mem` if several members have memory."""
     pages.publish()
     lines = printed("ps", "--budget").splitlines()
 

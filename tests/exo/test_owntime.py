@@ -62,6 +62,6 @@ def test_who_is_not_there_has_none() -> None:
 
 
 def test_whom_nobody_asks_is_not_said_to_be_silent() -> None:
-    """What is missing of one that need not answer is time."""
+    """One that need not answer lacks time only."""
     assert Roll("/nowhere", {"a": True, "b": False}).missing() == "no answer from a"
     assert Roll("/nowhere", {"b": False}).missing().startswith("b has had less than 0.5 s for itself")

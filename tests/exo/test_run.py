@@ -197,7 +197,7 @@ def test_the_end_of_a_program_becomes_ours(
 
 
 def test_signals_are_passed_on(run: Path, operator: Callable[..., Any]) -> None:
-    """What reaches us while the program runs reaches it."""
+    """Signals that reach us while the program runs reach it."""
     heard = operator(STARTED, ended(-signal.SIGUSR1)["packets"][1])
     words = [sys.executable, "-m", "exo", "--run", str(run), "run", "/bin/true"]
     with subprocess.Popen(words, cwd=Path(__file__).parents[2]) as child:

@@ -55,7 +55,7 @@ def change(number: int) -> None:
 def test_a_pipe_and_a_terminal_are_opened_anew(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], Pair], which: int, *, blocking: bool
 ) -> None:
-    """What the program does to its flags is not done to ours; it starts with those that ours have."""
+    """The program's changes to its flags are not made to ours; it starts with ours."""
     pair = make()
     ours = pair[which] if make is os.pipe else pair[1]
     os.set_blocking(ours, blocking)
@@ -71,7 +71,7 @@ def test_a_pipe_and_a_terminal_are_opened_anew(
 
 @pytest.mark.parametrize("make", [sockets, file])
 def test_others_are_shared_and_put_back(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Pair]) -> None:
-    """A socket and a file cannot be opened anew; when the program has ended they have the flags they had."""
+    """A socket and a file cannot be opened again; when the program has ended they have their old flags."""
     with standing(monkeypatch, *make()) as made:
         given = made.descriptors
         ours, other = made.roles
@@ -99,7 +99,7 @@ def test_what_cannot_be_opened_anew_is_shared(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_end_of_a_pipe_is_still_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was opened anew is closed when the program has it: a reader hears of the end as before."""
+    """Reopened streams are closed when the program has them: a reader sees the end as before."""
     reading, writing = os.pipe()
     with standing(monkeypatch, writing) as made:
         os.write(made.descriptors[0], b"said")
@@ -112,7 +112,7 @@ def test_the_end_of_a_pipe_is_still_an_end(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_pipe_whose_other_end_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is opened anew without waiting for anybody, and is at its end."""
+    """It is opened again without waiting, and is at its end."""
     reading, writing = os.pipe()
     os.close(writing)
     with standing(monkeypatch, reading) as made:
@@ -122,7 +122,7 @@ def test_a_pipe_whose_other_end_is_closed(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_closed_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not open is not given, and nothing else in its place."""
+    """A closed stream is not given, nor anything else in its place."""
     reading, writing = os.pipe()
     os.close(writing)
     with standing(monkeypatch, reading, writing) as made:

@@ -35,6 +35,6 @@ def test_the_option_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_error_says_what_to_do() -> None:
-    """That no system runs is no dead end."""
+    """Without a system the error says how to start one."""
     assert "exo up -d" in str(no_system("/a"))
     assert log_path("/a/run") == "/a/run.log"

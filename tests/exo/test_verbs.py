@@ -44,7 +44,7 @@ def test_kill_asks_the_process_server(run: Path, operator: Callable[..., Any]) -
 
 
 def test_kill_ends_families(run: Path, operator: Callable[..., Any], capsys: Said) -> None:
-    """A request a name, with the grace if one is given; whom it ends is printed."""
+    """A request a name, with the grace if one is given; the ended programs are printed."""
     heard = operator({"packets": [{"ok": {"grace": 0, "names": ["bomb", "bomb-2"]}}, {"ended": {}}]})
     assert main(["--run", str(run), "kill", "--family", "--grace", "0", "bomb"]) == 0
     assert heard.requests == [{"op": "end_family", "name": "bomb", "grace": 0.0}]
@@ -57,7 +57,7 @@ def test_kill_ends_families(run: Path, operator: Callable[..., Any], capsys: Sai
 
 @pytest.mark.parametrize("other", [["-s", "TERM"], ["--end"]])
 def test_families_are_ended_one_way(run: Path, other: list[str]) -> None:
-    """There is no signal to choose, and for good they end anyway."""
+    """With --end no signal can be chosen."""
     try:
         status = main(["--run", str(run), "kill", "--family", *other, "bomb"])
     except SystemExit as end:

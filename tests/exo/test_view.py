@@ -1,4 +1,4 @@
-"""What the listings share: sizes, times, bars, tables, environments."""
+"""Common parts of the listings: sizes, times, bars, tables, environments."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""What must be true of the kernel between any two traps, checked from all its records against one another."""
+"""Invariants of the kernel between any two traps, checked from all its records against one another."""
 
 from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
@@ -139,7 +139,7 @@ def _things(capabilities: list[Capability], rows: list[Environment]) -> Iterator
 
 
 def _watched(rows: list[Environment], leaving: Collection[Environment]) -> Iterator[str]:
-    """The dead are there for who watches them; else those of *leaving* go, step by step."""
+    """The dead are there for their watchers; otherwise those of *leaving* go, step by step."""
     for e in rows:
         if e.over and not e.watchers and e not in leaving:
             yield f"nobody watches {e}, which ended"
@@ -148,7 +148,7 @@ def _watched(rows: list[Environment], leaving: Collection[Environment]) -> Itera
 def rights_grow(
     capabilities: list[Capability], spared: Callable[[Capability], int] = lambda _: 0
 ) -> list[str]:
-    """Say who holds more rights than what its capability was derived from (EXECUTE comes with carving).
+    """Name holders of more rights than their capability was derived from (EXECUTE comes with carving).
 
     *spared*: which of them it has had since before that was granted with fewer.
     """
@@ -208,7 +208,7 @@ def _users(kernel: Kernel, extents: dict[Extent, list[Capability]]) -> Iterator[
 
 
 def _carved(capabilities: list[Capability]) -> Iterator[str]:
-    """What was carved counts to everything that the capability was derived from through which it was carved."""
+    """Carved frames count to all capabilities that the one they were carved through was derived from."""
     carved = dict.fromkeys((c for c in capabilities if isinstance(c.resource, Ram)), 0)
     for capability in capabilities:
         above = capability.parent

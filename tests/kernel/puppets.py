@@ -36,7 +36,7 @@ _UPCALL = msgspec.msgpack.Decoder(Upcall)
 
 
 class Strings:
-    """What a puppet's host layer stands on: its body, moved by the test instead of by a program."""
+    """The ground of a puppet's host layer: its body, moved by the test instead of by a program."""
 
     def __init__(self, theatre: "Theatre", body: SimulatedBody) -> None:
         self._theatre = theatre
@@ -142,7 +142,7 @@ class Puppet:
         self.task._system.hub.connected(address)
 
     def upcalls(self) -> list[Upcall]:
-        """What the kernel told it since the last time."""
+        """The kernel's upcalls since the last time."""
         return [_UPCALL.decode(data[1:]) for data in self.gate.upcalls()]
 
     def told(self) -> list[tuple[Label, tuple[int, ...]]]:
@@ -209,7 +209,7 @@ class Theatre:
         return self.puppet("a", holds=holds), self.puppet("b")
 
     def connect(self, address: str) -> None:
-        """Somebody connects to the end point at *address*: kernel and receivers learn of it at once."""
+        """Connect a sender to the end point at *address*: kernel and receivers learn of it at once."""
         self.machine.connect(address)
         self.machine.virtual.ring()
         for env in [puppet._env for puppet in self.puppets if puppet._env is not None]:

@@ -12,7 +12,7 @@ SIZE = FRAMES * FRAME_SIZE
 
 
 class End(NamedTuple):
-    """What one side of a ring binding has."""
+    """One side's part of a ring binding."""
 
     token: bytes
     memory: memoryview

@@ -1,4 +1,4 @@
-"""Attaching: who may come in that was started elsewhere, as what, and what a greeting may be."""
+"""Attaching: the programs that may, under which names, with which greetings."""
 
 import msgspec
 import pytest
@@ -131,7 +131,7 @@ def test_the_secret_says_who_the_uid_does_not(uid: int, secret: bytes) -> None:
 
 
 def test_the_secret_is_in_no_text() -> None:
-    """What might come into a log shows who the operators are, and not their secret."""
+    """Records that may be logged show the operators, and not their secret."""
     text = f"{Operators((1,), 1, SECRET)} {Attach('shell', SECRET)}"
 
     assert text == "Operators(uids=(1,), common=1) Attach(name='shell')"
@@ -149,7 +149,7 @@ def test_the_secret_is_in_no_text() -> None:
     ],
 )
 def test_who_may_not_attach(name: str, uid: int, expected: Refusal) -> None:
-    """Who is neither operator nor that server is sent away with the reason, as is one with a bad name."""
+    """A program that is neither operator nor that server is sent away with the reason, as is a bad name."""
     with simulated(TOPOLOGY) as system:
         settle(system)
         _, heard = attach(system, hello(name), uid)
@@ -220,7 +220,7 @@ def test_servers_are_attached_to_by_nobody(name: str) -> None:
 
 @pytest.mark.parametrize("uid", [MEMBER, OPERATOR])
 def test_nobody_inherits_by_attaching_under_a_name(uid: int) -> None:
-    """What a program left to its successor goes to nobody who attaches under its name."""
+    """A program that attaches under a name gets none of what a dead one of that name left to its successor."""
     with simulated(TOPOLOGY) as system:
         settle(system)
         job = system.spawn(wait_for_ever, "job", holds=("ram",), keeps=True)

@@ -64,7 +64,7 @@ def test_bind_and_identify() -> None:
 
 
 def test_both_ends_share_two_tickets() -> None:
-    """What the sender posts into one of its tickets, the receiver takes from its own, and from no other."""
+    """The receiver takes from its own ticket the number that the sender posted in its, and from no other."""
     with theatre() as stage:
         a, b = stage.pair()
         binding, mine = a.sys.bind(b.thread)
@@ -112,7 +112,7 @@ def test_unbind() -> None:
 
 
 def test_a_third_party_cannot_unbind() -> None:
-    """Who is neither its sender nor its receiver cannot take a binding away."""
+    """An environment that is neither sender nor receiver cannot take a binding away."""
     with theatre() as stage:
         a, b = stage.pair()
         token = bound(a, b)
@@ -277,7 +277,7 @@ def test_addresses_differ() -> None:
 
 
 def test_a_flood_of_bindings_is_told_of_once() -> None:
-    """Who binds and gives up in a loop makes the kernel speak to the receiver once, until that has asked."""
+    """A sender that binds and gives up in a loop makes the kernel tell the receiver once, until that has asked."""
     with theatre() as stage:
         a, b = stage.pair()
         for _ in range(50):

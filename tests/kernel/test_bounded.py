@@ -96,7 +96,7 @@ def test_what_is_to_go_is_gone_at_once() -> None:
 
 
 def test_a_caller_that_dies_meanwhile() -> None:
-    """What it began is done to the end."""
+    """Its unfinished work is done to the end."""
     with theatre() as stage:
         a, b = stage.pair()
         theirs = passed(a, a.handles[0], b, READ | TRANSFER)
@@ -136,7 +136,7 @@ def test_a_batch_yields() -> None:
 
 
 def test_a_batch_has_no_more_answers_than_a_packet_takes() -> None:
-    """What would make the answer longer than the host sends is not done, and refused: it is asked for again."""
+    """Traps whose answers would exceed one packet are not done, and refused: the caller asks again."""
     with theatre() as stage:
         a = stage.puppet(holds=("ram",))
         wide = a.sys.derive(a.handles[0], ALL_RIGHTS)
@@ -153,7 +153,7 @@ def test_a_batch_has_no_more_answers_than_a_packet_takes() -> None:
 
 
 def test_a_full_table_ends_in_steps() -> None:
-    """Who ends is dead at once; its death is told when all it had is back."""
+    """An ended environment is dead at once; its death is told when all it had is back."""
     with theatre() as stage:
         a, watcher = stage.pair()
         stage.system.give(watcher.task, a.environment)
@@ -255,7 +255,7 @@ def test_the_largest_extent() -> None:
 
 
 def test_fragmented_memory_is_searched_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks for a run that is not there looks at a few runs a step."""
+    """A carve for a run that does not exist examines a few runs a step."""
     monkeypatch.setattr("kernel.frames._RUNS", 1)
     with theatre(Topology(MachineConfig(memory="2 MiB"))) as stage:
         a = stage.puppet(holds=("ram",))

@@ -104,7 +104,7 @@ class Crowd:
     "item", [item for item in Item if item not in (Item.OFFERS, Item.UPCALLS)], ids=lambda item: item.name
 )
 def test_over_budget(item: Item) -> None:
-    """Who holds as much as it may is refused more, by the item's name; others are not; all of it comes back."""
+    """An environment at a limit is refused more, by the item's name; others are not; all of it comes back."""
     with theatre() as stage:
         crowd = Crowd(stage)
         shell, innocent = (
@@ -155,7 +155,7 @@ def test_what_a_child_gets() -> None:
 
 
 def test_all_children_can_be_started() -> None:
-    """Whoever starts as many children as it may can give each what it needs to live."""
+    """A program that starts as many children as it may can give each what it needs to live."""
     with theatre() as stage:
         crowd = Crowd(stage)
         shell = crowd.begin("shell")
@@ -191,7 +191,7 @@ def test_an_item_there_is_none_of(item: int) -> None:
 
 
 def test_orphans_are_their_grandparents() -> None:
-    """Who ends before its children leaves them, and what they cost, to its own payer: it gains nothing by that."""
+    """A program that ends before its children leaves them, and their cost, to its own payer: it gains nothing."""
     with theatre() as stage:
         crowd = Crowd(stage)
         shell = crowd.begin("shell")
@@ -278,7 +278,7 @@ def answering(stage: Theatre) -> tuple[Puppet, Puppet, Puppet]:
 
 
 def test_an_answer_counts_against_its_receiver() -> None:
-    """What a server offers a program that is bound to it is in the program's budget; else it is the maker's."""
+    """A server's offer to a program bound to it counts in the program's budget; otherwise in the maker's."""
     with theatre() as stage:
         server, hog, _ = answering(stage)
         offer(server, server.handles[0], hog, READ)
@@ -329,7 +329,7 @@ def test_offers_expire() -> None:
 
 
 def test_no_offers_at_all() -> None:
-    """Who may have no offer is refused the first it makes."""
+    """An environment that may have no offer is refused its first."""
     with theatre() as stage:
         crowd = Crowd(stage)
         miser = crowd.begin("miser", OFFERS=0)
@@ -353,7 +353,7 @@ def test_upcalls_are_bounded() -> None:
 
 @pytest.mark.parametrize("ends", ["server", "client"])
 def test_charges_are_void_when_either_ends(ends: str) -> None:
-    """What a server holds for a program counts until it says otherwise, or one of them ends."""
+    """A server's charge to a program counts until it changes it, or one of them ends."""
     with theatre() as stage:
         crowd = Crowd(stage)
         server, client = stage.puppet("server", holds=("factory",)), crowd.begin("client", keeps=True)
@@ -377,7 +377,7 @@ def test_only_servers_charge() -> None:
 
 
 def test_alarms_go_with_their_program() -> None:
-    """What a program asked back by a deadline is asked no more when it has ended."""
+    """A revocation with a deadline is dropped when its caller has ended."""
     with theatre() as stage:
         crowd = Crowd(stage)
         hog = crowd.begin("hog")

@@ -88,7 +88,7 @@ def test_only_ram_has_parts() -> None:
 
 
 def test_map_gives_a_derivative() -> None:
-    """After a map both hold it; the receiver's says whom it came from."""
+    """After a map both hold it; the receiver's names its giver."""
     with theatre() as stage:
         a, b, extent, there = shared(stage)
         inspection = b.sys.inspect(there)
@@ -129,7 +129,7 @@ def test_transfer_to_nobody() -> None:
 
 
 def test_transfer_follows_the_calls() -> None:
-    """Who may not call somebody may not give it anything either, unless it calls him."""
+    """An environment that may not call another may not give it anything either, unless the other calls it."""
     with theatre() as stage:
         b = stage.puppet("b")
         a = stage.puppet("a", holds=("ram",), may_bind=[1])
@@ -164,7 +164,7 @@ def test_revoke_spares_the_capability() -> None:
 
 
 def test_revoke_reaches_everybody() -> None:
-    """What was passed on by those it was passed to is taken too, from all of them."""
+    """Capabilities passed on by their receivers are taken too, from all of them."""
     with theatre() as stage:
         line = [stage.puppet(f"p{n}", holds=("ram",) if not n else ()) for n in range(5)]
         handle = line[0].handles[0]
@@ -176,7 +176,7 @@ def test_revoke_reaches_everybody() -> None:
 
 
 def test_chains_are_bounded() -> None:
-    """What was derived from one another MAX_DEPTH times is derived from no more, nor carved or offered."""
+    """After MAX_DEPTH derivations, one from another, there is no further one, nor a carve or an offer."""
     with theatre() as stage:
         a, b = stage.pair()
         handle = a.handles[0]
@@ -192,7 +192,7 @@ def test_chains_are_bounded() -> None:
 
 
 def test_losers_are_told() -> None:
-    """Who loses a capability by force is told, and finds the handle in its environment page."""
+    """The loser of a capability by force is told, and finds the handle in its environment page."""
     with theatre() as stage:
         a, b, extent, there = shared(stage)
         page = b.env.page
@@ -203,7 +203,7 @@ def test_losers_are_told() -> None:
 
 
 def test_takers_are_not_told() -> None:
-    """Who takes from itself knows it."""
+    """An environment that takes from itself is not told."""
     with theatre() as stage:
         a = stage.puppet(holds=("ram",))
         a.sys.derive(a.handles[0], READ)
@@ -237,7 +237,7 @@ def test_revoke_asks_first() -> None:
 
 
 def test_revoke_finds_what_was_given_back() -> None:
-    """Who drops what it was asked for in time is not told again."""
+    """A holder that drops a capability in time is not told again."""
     with theatre() as stage:
         a, b, extent, there = shared(stage)
         a.sys.revoke(extent, 5_000)
@@ -259,7 +259,7 @@ def test_revoke_deadline_of_a_dropped_capability() -> None:
 
 
 def test_revoke_deadline_outlives_the_owner() -> None:
-    """What a server asked back before it died is taken for its successor."""
+    """A revocation that a dead server began is completed for its successor."""
     with theatre() as stage:
         root, a, b = stage.puppet(), stage.puppet("a", keeps=True, holds=("ram",)), stage.puppet("b")
         stage.system.give(root.task, a.environment)

@@ -18,7 +18,7 @@ MOST = ALL_RIGHTS & ~Rights.EXECUTE
 
 
 class Step(NamedTuple):
-    """One thing that is done: by whom, to which of what it could be done to, with or for whom."""
+    """One step: its actor, its object among the possible ones, its partner."""
 
     what: str
     actor: int
@@ -63,7 +63,7 @@ class Walk:
         return [node for node in self.nodes if node.holder == holder]
 
     def below(self, node: Node) -> list[Node]:
-        """What is derived from *node*, offers included."""
+        """The derivatives of *node*, offers included."""
         children = [child for child in self.nodes if child.parent is node]
         return [*children, *(deeper for child in children for deeper in self.below(child))]
 

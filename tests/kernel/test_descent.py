@@ -1,4 +1,4 @@
-"""Families: a program with all its descendants, as the kernel tells who is of which."""
+"""Families: a program with all its descendants, as the kernel shows them."""
 
 from kernel.abi import traps
 from kernel.abi.ids import thread_id
@@ -27,7 +27,7 @@ def test_a_family_is_one_party() -> None:
 
 
 def test_who_is_of_one_family() -> None:
-    """Who descends from whom, whoever ended meanwhile, and its spaces; what a server starts is the first of one."""
+    """The kernel tells all descents, through dead parents, spaces too; a server's child is a family's first."""
     with theatre() as stage:
         crowd = Crowd(stage)
         server = stage.of(stage.kernel.environments.create("server", PROGRAM, [], number=120))

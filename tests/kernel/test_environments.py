@@ -293,7 +293,7 @@ def test_who_cannot_be_succeeded() -> None:
 
 
 def test_an_estate_nobody_wants() -> None:
-    """What a dead environment kept returns when nobody can succeed it any more."""
+    """Capabilities kept by a dead environment return when no successor is possible any more."""
     with theatre() as stage:
         root = creator(stage)
         made, handle = child(stage, root, keeps=True)
@@ -404,7 +404,7 @@ def test_names_follow_their_thread() -> None:
 
 
 def test_who_it_may_call() -> None:
-    """`may_bind` says whom a created environment may call; empty, anybody."""
+    """`may_bind` lists whom a created environment may call; empty: any."""
     with theatre() as stage:
         root = creator(stage)
         made, _ = child(stage, root, may_bind=(thread_number(root.thread),))

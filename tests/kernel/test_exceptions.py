@@ -71,7 +71,7 @@ def test_an_end_in_peace() -> None:
 @pytest.mark.conforms("Exception: death of a program")
 @pytest.mark.parametrize("fresh", [True, False])
 def test_a_deletion(*, fresh: bool) -> None:
-    """That its first thread was deleted is no exception of an environment: its handler hears nothing."""
+    """The deletion of its first thread is no exception of an environment: its handler gets no message."""
     with theatre() as stage:
         boss, handler = root(stage), stage.puppet("handler")
         victim = launched(stage, boss) if fresh else stage.puppet("victim")

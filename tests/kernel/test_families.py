@@ -35,7 +35,7 @@ def listed(stage: Theatre, friend: Puppet, name: str = "boss") -> Puppet:
 
 
 def test_a_task_and_its_spaces_call_one_another() -> None:
-    """Who makes spaces may call their threads, they may call it, and one another, its lists notwithstanding."""
+    """A maker of spaces may call their threads, they may call it, and one another, despite its lists."""
     with theatre() as stage:
         friend = stage.puppet("friend")
         boss = listed(stage, friend)
@@ -90,13 +90,13 @@ def test_who_was_created_otherwise_is_no_family() -> None:
             traps.EnvironmentCreate(factory=boss.handles[0], name="made", program=PROGRAM)
         )
         stage.settle()
-        boss.sys.drop(made.environment)  # whoever may end an environment may ask it how it is, too
+        boss.sys.drop(made.environment)  # the right to end an environment includes asking for its heartbeat
 
         assert refusal(boss.sys.bind, made.thread) == Refusal.MAY_NOT_BIND
 
 
 def test_a_successor_is_of_the_family() -> None:
-    """Who is restarted may go on calling the spaces that its predecessor made, and they it."""
+    """A restarted program may go on calling the spaces that its predecessor made, and they it."""
     with theatre() as stage:
         overseer, friend = creator(stage), stage.puppet("friend")
         boss, handle = child(stage, overseer, keeps=True, may_bind=(thread_number(friend.thread),))

@@ -67,7 +67,7 @@ def test_carve_more_than_there_is() -> None:
 
 
 def test_carve_from_a_part() -> None:
-    """Who holds a part of RAM carves there and nowhere else."""
+    """The holder of a part of RAM carves there and nowhere else."""
     with theatre() as stage:
         a = stage.puppet(holds=("ram",))
         part = a.sys.derive(a.handles[0], CONTROL, 10, 5)
@@ -181,7 +181,7 @@ def test_revoke_at_the_deadline_moves_the_memory() -> None:
 
 
 def test_dropped_but_still_mapped() -> None:
-    """Who dropped a share and kept it mapped loses the mapping at the next revoke, though it held nothing."""
+    """A holder that dropped a share and kept it mapped loses the mapping at the next revoke."""
     with theatre() as stage:
         a, b = stage.pair()
         extent = carved(a)
@@ -195,7 +195,7 @@ def test_dropped_but_still_mapped() -> None:
 
 
 def test_shares_that_are_dropped_move_nothing() -> None:
-    """Who maps what was shared with him and drops it, again and again, takes nothing from the owner's view."""
+    """A receiver that maps and drops shares again and again takes nothing from the owner's view."""
     with theatre() as stage:
         a, b = stage.pair()
         extent = carved(a)
@@ -210,7 +210,7 @@ def test_shares_that_are_dropped_move_nothing() -> None:
 
 @pytest.mark.parametrize("trap", ["revoke", "drop"])
 def test_what_is_taken_from_oneself_moves_nothing(trap: str) -> None:
-    """Who has a share can map what he derives from it and take that back: the owner's view stays."""
+    """The receiver of a share can map its derivatives and take them back: the owner's view stays."""
     with theatre() as stage:
         a, b = stage.pair()
         extent = carved(a)
@@ -223,7 +223,7 @@ def test_what_is_taken_from_oneself_moves_nothing(trap: str) -> None:
 
 
 def test_what_was_left_by_way_of_oneself_is_still_taken() -> None:
-    """Who dropped all he had derived, then what he derived it from, loses his view with the owner's next revoke."""
+    """A holder that dropped its derivatives, then their parent, loses its view with the owner's next revoke."""
     with theatre() as stage:
         a, b = stage.pair()
         extent = carved(a)
@@ -282,7 +282,7 @@ def test_dead_owner_of_a_share() -> None:
 
 
 def test_revoking_ram() -> None:
-    """Revoking RAM takes every extent carved through it, from whoever has it."""
+    """Revoking RAM takes every extent carved through it, from all holders."""
     with theatre() as stage:
         a, b = stage.pair()
         pool = a.sys.derive(a.handles[0], ALL_RIGHTS)
@@ -315,7 +315,7 @@ def test_receiver_is_the_user(grant: bool) -> None:  # noqa: FBT001 - a paramete
 
 
 def test_sharing_on_changes_no_account() -> None:
-    """Who got frames from their carver and lets others map them stays the one they count for."""
+    """Frames stay accounted to the one that got them from their carver, even when others map them."""
     with theatre() as stage:
         a, b, c = stage.puppet("a", holds=("ram",)), stage.puppet("b"), stage.puppet("c")
         granted = passed(a, carved(a, 3).handle, b, ALL_RIGHTS, grant=True)
@@ -335,7 +335,7 @@ def test_user_keeps_the_account_while_it_holds_any() -> None:
 
 
 def test_account_falls_back() -> None:
-    """When the user gives its last capability up, the frames count for who still holds them."""
+    """When the user gives its last capability up, the frames count for another holder."""
     with theatre() as stage:
         a, b = stage.pair()
         b.sys.drop(passed(a, carved(a, 3).handle, b, ALL_RIGHTS))

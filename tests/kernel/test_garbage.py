@@ -15,7 +15,7 @@ KERNEL = ("kernel.", "hwmodel.real")
 
 @pytest.fixture
 def found() -> Iterator[list[str]]:
-    """What the collector finds in the test, and no earlier garbage."""
+    """Garbage the collector finds in the test, and none from before."""
     gc.collect()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
@@ -46,7 +46,7 @@ def live_and_die(stage: Theatre) -> None:
 
 
 def test_environments_leave_none(found: list[str]) -> None:
-    """What ended environments had is freed by its last reference: tables, threads, bindings, extents, jobs."""
+    """The last reference frees all of an ended environment: tables, threads, bindings, extents, jobs."""
     with theatre() as stage:
         live_and_die(stage)
         gc.collect()

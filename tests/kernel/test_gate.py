@@ -116,7 +116,7 @@ def test_who_does_not_read() -> None:
 
 
 def test_who_does_not_read_its_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One whose answers bring descriptors is ended, however much room its gate has; who reads them gets on."""
+    """A caller that leaves descriptors in answers unread is ended, with any room in its gate; a reader gets on."""
     monkeypatch.setattr(ports, "PORT_PACKETS", 10 * MAX_UNREAD_DESCRIPTORS)
     with theatre() as stage:
         sender, reader = stage.puppet("sender", holds=("ram",)), stage.puppet("reader", holds=("ram",))

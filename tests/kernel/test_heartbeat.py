@@ -1,4 +1,4 @@
-"""The watch of the loader over the root task, in virtual time: who is ended, when, and who is left alone."""
+"""The loader's watch over the root task, in virtual time: who is ended, and when."""
 
 import signal
 from collections.abc import Iterator
@@ -134,7 +134,7 @@ def test_who_acknowledges_nothing_is_not_asked() -> None:
 
 
 def test_only_root_tasks_are_asked() -> None:
-    """What any other environment acknowledges, nobody asked."""
+    """Acknowledgements of other environments are refused: nobody asked."""
     with theatre() as stage:
         puppet = stage.puppet("a")
 

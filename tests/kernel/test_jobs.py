@@ -31,7 +31,7 @@ def count(units: int, log: list[str], name: str = "") -> Steps[None]:
 
 
 def test_little_is_done_at_once(machine: SimulatedMachine) -> None:
-    """What ends within its quantum takes no later turn, and says so."""
+    """A job that ends within its quantum takes no later turn, and `begin` returns True."""
     jobs, log, ended = Jobs(machine, int), list[str](), list[bool]()
 
     assert jobs.begin(count(QUANTUM - 1, log), lambda: ended.append(True))
@@ -74,7 +74,7 @@ def test_causes_are_noted(machine: SimulatedMachine) -> None:
 
 
 def test_a_latch_keeps_jobs_waiting(machine: SimulatedMachine) -> None:
-    """Who waits costs nothing; opened, all go on, and later comers do not wait."""
+    """A waiting job costs nothing; once the latch is open all go on, and later comers do not wait."""
     jobs, latch, log = Jobs(machine, int), Latch(), list[str]()
 
     def wait(name: str) -> Steps[None]:

@@ -68,7 +68,7 @@ def test_names_are_shown() -> None:
 
 
 def test_plans_are_shown() -> None:
-    """The plan of a processor is read as it was installed, with who runs."""
+    """The plan of a processor is read as it was installed, with the running environment."""
     with theatre() as stage:
         scheduler = stage.puppet("scheduler", holds=("cpus",))
         scheduler.sys.plan(scheduler.handles[0], [])

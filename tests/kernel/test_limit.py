@@ -17,7 +17,7 @@ OVER = Refusal.OVER_LIMIT
 
 
 def lender(stage: Theatre) -> tuple[Puppet, Puppet, int, int]:
-    """Return a holder of RAM, one to whom it passed a pool of it on, and the handles of both to that."""
+    """Return a holder of RAM, the receiver of a pool of it, and the handles of both to that."""
     a, b = stage.puppet("a", holds=("ram",)), stage.puppet("b")
     pool = a.sys.derive(a.handles[0], ALL_RIGHTS)
     return a, b, pool, passed(a, pool, b, ALL_RIGHTS)
@@ -28,7 +28,7 @@ def frames(puppet: Puppet) -> int:
 
 
 def test_what_is_derived_is_limited() -> None:
-    """Up to the limit is carved, what is freed can be carved again, and who set it may carve beside it."""
+    """Carving goes up to the limit, freed frames can be carved again, and the limit's setter may carve besides."""
     with theatre() as stage:
         a, b, pool, ram = lender(stage)
         set_to = a.sys.limit(pool, 5)
@@ -69,7 +69,7 @@ def test_every_ancestor_counts() -> None:
 
 
 def test_nobody_raises_his_own() -> None:
-    """Who was given RAM may limit whom it passes it on to, and itself gets no more by that."""
+    """A receiver of RAM may limit its own receivers, and gets no more itself by that."""
     with theatre() as stage:
         a, b, pool, ram = lender(stage)
         a.sys.limit(pool, 1)
@@ -98,7 +98,7 @@ def test_narrowed_below_what_is_carved() -> None:
 
 
 def test_it_counts_until_it_is_free() -> None:
-    """What was carved and granted on counts, until whoever has it gives it up: its carver gains nothing by that."""
+    """Frames that were carved and granted on count until their holder gives them up: the carver gains nothing."""
     with theatre() as stage:
         a, b, pool, ram = lender(stage)
         c = stage.puppet("c")
@@ -113,7 +113,7 @@ def test_it_counts_until_it_is_free() -> None:
 
 
 def test_what_one_shares_stays_ones_own() -> None:
-    """What a program carves for itself and shares is counted to it, not to who was shown it."""
+    """Frames a program carves for itself and shares count to it, not to its receivers."""
     with theatre() as stage:
         _, b, _, ram = lender(stage)
         c = stage.puppet("c")
@@ -149,7 +149,7 @@ def test_all_of_it_is_found(how: str) -> None:
 
 
 def test_a_successor_goes_on() -> None:
-    """What a successor takes over counts as before."""
+    """A successor's inheritance counts as before."""
     with theatre() as stage:
         a, b = stage.puppet("a", holds=("ram",)), stage.puppet("b", keeps=True)
         stage.system.give(a.task, b.environment)

@@ -65,7 +65,7 @@ def test_runs_by_the_new_plan_only() -> None:
 
 
 def test_from_outside_all_plans() -> None:
-    """What ran by the host's own scheduling runs by the plan from then on."""
+    """An environment that the host scheduled runs by the plan from then on."""
     with theatre() as stage:
         scheduler = stage.puppet("scheduler", holds=("cpus",))
         scheduler.sys.plan(scheduler.handles[0], [])
@@ -101,7 +101,7 @@ def test_where_it_is_already() -> None:
 
 
 def test_the_processor_is_given_on_at_once() -> None:
-    """Who is moved away while it has the processor leaves it to the next of the plan."""
+    """An environment moved away while it has the processor leaves it to the next of the plan."""
     with theatre(TWO) as stage:
         first, _, one, two = schedulers(stage)
         members = {name: stage.puppet(name, cpu=0, work=compute) for name in "ab"}
@@ -132,7 +132,7 @@ def test_one_scheduler_of_both() -> None:
 
 
 def test_a_sleeper_moves() -> None:
-    """Who sleeps is moved as well, is found to sleep there too, and wakes there."""
+    """A sleeper is moved as well, is found to sleep there too, and wakes there."""
     with theatre(TWO) as stage:
         first, second, one, two = schedulers(stage)
         members = {"s": stage.puppet("s", cpu=0, work=sleepy(5_000_000, 100_000_000))}
@@ -225,7 +225,7 @@ def test_successors_start_where_it_was_moved() -> None:
 
 
 def test_who_holds_a_processor_stays() -> None:
-    """Who may write plans is put under none: it would wait for itself. Who only sees a processor may be."""
+    """An author of plans is put under none: it would wait for itself. One that only sees a processor may be."""
     with theatre(TWO) as stage:
         first, second, one, _ = schedulers(stage)
         watcher = stage.puppet("watcher")
@@ -239,7 +239,7 @@ def test_who_holds_a_processor_stays() -> None:
 
 
 def test_who_attached_stays() -> None:
-    """What was started outside the system belongs to the host's scheduling, and is not stopped for a plan."""
+    """A program started outside the system stays in the host's scheduling, and is not stopped for a plan."""
     with theatre() as stage:
         scheduler = stage.puppet("scheduler", holds=("cpus",))
         body = stage.machine.attach("tool", lambda: idle(body), uid=7)
@@ -274,7 +274,7 @@ def frequencies(stage: Theatre, processor: int) -> tuple[int, int]:
 
 
 def test_processor_control() -> None:
-    """Who may create environments says at what frequencies a processor runs, and everybody reads it in the KIP."""
+    """An environment that may create others sets the frequencies of a processor shown to all in the KIP."""
     with theatre(TWO) as stage:
         root = stage.puppet("root", holds=("factory",))
         before = frequencies(stage, 0)

@@ -1,4 +1,4 @@
-"""Whose names are whose, and successors that run other programs."""
+"""Owners of names, and successors that run other programs."""
 
 from kernel.abi import traps
 from kernel.abi.budget import Item
@@ -10,7 +10,7 @@ from tests.kernel.test_environments import child, create, creator, newest
 
 
 def test_no_room_for_names() -> None:
-    """Names beside their own leave room for those of environments: these are created all the same."""
+    """Names beside their own leave room for those of environments, which are still created."""
     with theatre() as stage:
         root = creator(stage)
         room = MAX_NAMES - MAX_ENVIRONMENTS

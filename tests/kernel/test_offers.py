@@ -71,7 +71,7 @@ def test_accept_a_grant() -> None:
 
 @MAP_OR_GRANT
 def test_accept_less(grant: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """Who accepts may take fewer rights than offered; of what was not offered nothing is added."""
+    """A receiver may accept fewer rights than offered, and gets none that were not offered."""
     with theatre() as stage:
         a, b, _, made = offered(stage, grant=grant)
         accepted = accept(b, a, made, READ | CONTROL)
@@ -201,7 +201,7 @@ def test_drop_an_offer() -> None:
     ids=["drop", "revoke", "revoke what it is derived from"],
 )
 def test_offers_go_with_their_capability(take: Callable[[Puppet, int], object]) -> None:
-    """Dropping or revoking the capability takes the offers of it; who did that itself is not told."""
+    """Dropping or revoking the capability takes the offers of it; the one that did so is not told."""
     with theatre() as stage:
         a, b, extent, made = offered(stage)
         take(a, extent)
@@ -211,7 +211,7 @@ def test_offers_go_with_their_capability(take: Callable[[Puppet, int], object]) 
 
 
 def test_offers_taken_by_another() -> None:
-    """Who made an offer is told when another takes the capability, and the offer with it."""
+    """The maker of an offer is told when another takes the capability, and the offer with it."""
     with theatre() as stage:
         a, b, c = stage.puppet("a", holds=("ram",)), stage.puppet("b"), stage.puppet("c")
         there = passed(a, a.handles[0], b, READ | TRANSFER)
@@ -248,7 +248,7 @@ def test_a_grant_takes_the_other_offers() -> None:
 
 @pytest.mark.parametrize("narrowed_by", ["giver", "receiver"])
 def test_a_grant_of_fewer_rights_spares_what_is_older(narrowed_by: str) -> None:
-    """What was derived before keeps its rights; who was granted the rest sees it, and takes it back."""
+    """Earlier derivatives keep their rights; the grant's receiver sees them, and takes them back."""
     with theatre() as stage:
         a, b = stage.pair()
         c = stage.puppet("c")
@@ -335,7 +335,7 @@ def test_an_offer_follows_who_succeeded() -> None:
 
 
 def test_watchers_by_offer() -> None:
-    """Who offers its capability to an environment hears of the end once, not once more for the offer."""
+    """The maker of an offer to an environment is told of its end once, not once more for the offer."""
     with theatre() as stage:
         a, b, c = stage.puppet("a"), stage.puppet("b"), stage.puppet("c")
         offer(a, stage.system.give(a.task, c.environment).handle, b, READ)
@@ -358,7 +358,7 @@ def test_the_oldest_offer_falls() -> None:
 
 
 def test_offers_from_a_full_table() -> None:
-    """Offers take none of the room for capabilities: who can hold no more can still pass on what it holds."""
+    """Offers take none of the room for capabilities: a full table can still pass on its capabilities."""
     with theatre() as stage:
         a, b = stage.puppet("a", holds=("ram",)), stage.puppet("b")
         for _ in range(MAX_HANDLES - 1):

@@ -1,4 +1,4 @@
-"""Processors: plans walked in virtual time, and who sleeps and wakes."""
+"""Processors: plans walked in virtual time, sleeping and waking members."""
 
 from collections.abc import Callable
 
@@ -46,12 +46,12 @@ def plan(scheduler: Puppet, cpu: int, members: dict[str, Puppet], **milliseconds
 
 
 def used(members: dict[str, Puppet]) -> dict[str, float]:
-    """What each consumed, in milliseconds."""
+    """CPU time of each, in milliseconds."""
     return {name: member.body.consumed() / MS for name, member in members.items()}
 
 
 def events(scheduler: Puppet) -> list[tuple[Preemption, int]]:
-    """What the scheduler was told: event and thread."""
+    """The scheduler's messages: event and thread."""
     words = [u.words for u in scheduler.upcalls() if u.label == Label.PREEMPTION]
     return [(Preemption(w[at]), w[at + 1]) for w in words for at in range(0, len(w), 3)]
 
@@ -83,7 +83,7 @@ def test_nobody_competes() -> None:
 
 
 def test_sleepers_cost_nothing() -> None:
-    """The slices of who sleeps are skipped, and the others get the time."""
+    """The slices of sleepers are skipped, and the others get the time."""
     with theatre() as stage:
         scheduler, cpu, members = cast_of(stage, a=compute, b=sleepy(1000, 10**12))
         plan(scheduler, cpu, members, a=3, b=3)
@@ -171,7 +171,7 @@ def test_thread_switch() -> None:
 
 
 def test_one_at_a_time() -> None:
-    """A directed slice stops whoever had the processor, even the only one of the plan."""
+    """A directed slice stops the running member, even the only one of the plan."""
     with theatre() as stage:
         scheduler, cpu, members = cast_of(stage, a=compute, b=compute)
         plan(scheduler, cpu, members, a=50)
@@ -220,7 +220,7 @@ def test_threads_that_are_no_members() -> None:
 
 
 def test_out_of_the_plan() -> None:
-    """Who is no longer planned is stopped at once, and gets nothing."""
+    """A member that is no longer planned is stopped at once, and gets nothing."""
     with theatre() as stage:
         scheduler, cpu, members = cast_of(stage, a=compute, b=compute)
         plan(scheduler, cpu, members, a=5)
@@ -246,7 +246,7 @@ def test_an_empty_plan() -> None:
 
 
 def test_a_member_ends() -> None:
-    """Who ends leaves the plan, the next has the processor, and the scheduler hears of it."""
+    """A member that ends leaves the plan, the next has the processor, and the scheduler is told."""
     with theatre() as stage:
         scheduler, cpu, members = cast_of(stage, a=compute, b=compute)
         plan(scheduler, cpu, members, a=50, b=5)
@@ -285,7 +285,7 @@ def test_more_slices_for_one() -> None:
 
 
 def test_the_rest_is_given_up() -> None:
-    """Who gives up its slice is stopped at once, the next begins, and nothing is carried over."""
+    """A member that gives up its slice is stopped at once, the next begins, and nothing is carried over."""
     with theatre() as stage:
         scheduler, cpu, members = cast_of(stage, a=compute, b=compute)
         plan(scheduler, cpu, members, a=10, b=10)
@@ -316,7 +316,7 @@ def test_the_rest_is_given_to_another() -> None:
 
 
 def test_only_what_one_has_is_given() -> None:
-    """Who has not the processor gives nothing up; who is no member of it can neither give nor get."""
+    """Only the member with the processor gives a slice up; only members give and get."""
     with theatre() as stage:
         scheduler, cpu, members = cast_of(stage, a=compute, b=compute)
         plan(scheduler, cpu, members, a=10, b=10)
@@ -330,7 +330,7 @@ def test_only_what_one_has_is_given() -> None:
 
 
 def test_nobody_else_wants_it() -> None:
-    """Who gives up its slice while all others sleep goes on at once."""
+    """A member that gives up its slice while all others sleep goes on at once."""
     with theatre() as stage:
         scheduler, cpu, members = cast_of(stage, a=compute, b=sleepy(1000, 10**12))
         plan(scheduler, cpu, members, a=10, b=10)
@@ -357,7 +357,7 @@ def test_preemptions_are_shown_to_who_is_preempted() -> None:
 
 
 def test_who_waits_outside_the_plan() -> None:
-    """That the owner of the processor sleeps is noticed also when only such want it as have no slice."""
+    """The owner's sleep is noticed also when only members without a slice want the processor."""
     with theatre() as stage:
         scheduler, cpu, members = cast_of(stage, a=sleepy(20 * MS, 10**12), b=compute)
         plan(scheduler, cpu, members, a=10)
@@ -367,7 +367,7 @@ def test_who_waits_outside_the_plan() -> None:
 
 
 def test_what_was_used_is_shown_with_a_plan() -> None:
-    """With every plan the row of who runs says what it has used by then."""
+    """With every plan the row of the running member shows its CPU time by then."""
     with theatre() as stage:
         scheduler, cpu, members = cast_of(stage, a=compute)
         plan(scheduler, cpu, members, a=10)

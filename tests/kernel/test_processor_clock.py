@@ -1,4 +1,4 @@
-"""Who holds a processor without using it: stopped, traced, or asleep for most of the time."""
+"""Members that hold a processor without using it: stopped, traced, or asleep for most of the time."""
 
 import signal
 
@@ -85,7 +85,7 @@ def test_a_stop_between_slices_holds() -> None:
 
 
 def test_a_slice_ends_by_the_clock() -> None:
-    """Who naps through its slice has three times its length, by the clock: the rest of it is lost, and counted."""
+    """A member that naps through its slice has three times its length by the clock; the rest is lost, counted."""
     with theatre() as stage:
         scheduler, cpu, members = cast_of(stage, a=compute, b=sleepy(MS // 5, 9 * MS // 5))
         plan(scheduler, cpu, members, a=10, b=10)

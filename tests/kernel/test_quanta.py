@@ -11,7 +11,7 @@ from tests.kernel.test_processor import compute
 
 
 def cast_of(stage: Theatre) -> tuple[Puppet, Puppet, int, Puppet]:
-    """Who writes plans, whom X.2 calls the scheduler of a thread, that thread, and a member it is."""
+    """The author of plans, X.2's scheduler of a thread, that thread, and a member it is."""
     writer = stage.puppet("writer", holds=("cpus",))
     writer.sys.plan(writer.handles[0], [])
     member = stage.puppet("member", cpu=0, work=compute)
@@ -36,7 +36,7 @@ def test_the_scheduler_is_told() -> None:
 
 
 def test_nobody_is_told() -> None:
-    """Whose X.2 scheduler writes the plans itself, or is nobody, tells nobody."""
+    """Without an X.2 scheduler, or with the author of the plans as one, no message is sent."""
     with theatre() as stage:
         writer, scheduler, thread, _ = cast_of(stage)
         other = stage.puppet("other", cpu=0, work=compute)

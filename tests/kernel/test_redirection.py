@@ -21,7 +21,7 @@ def cast(stage: Theatre) -> tuple[Puppet, Puppet, Puppet, Puppet]:
 
 
 def test_whoever_is_asked_for_it_is_the_redirector() -> None:
-    """A binding to anybody outside leads to the redirector, who learns so; nobody else knows it."""
+    """A binding to an outsider leads to the redirector, which learns so; no other thread knows it."""
     with theatre() as stage:
         _, a, chief, other = cast(stage)
         bound = bind(a, other.thread)
@@ -143,7 +143,7 @@ def test_redirectors_in_a_chain() -> None:
 
 
 def test_capabilities_go_no_other_way() -> None:
-    """A redirected space offers capabilities to whom it could send, and to those that call it."""
+    """A redirected space offers capabilities where it could send, and to its callers."""
     with theatre() as stage:
         boss, a, chief, other = cast(stage)
         handle = stage.system.give(a.task, other.environment).handle
@@ -157,7 +157,7 @@ def test_capabilities_go_no_other_way() -> None:
 
 
 def test_a_successor_is_redirected_too() -> None:
-    """What an environment may send does not change because it is restarted."""
+    """A restart does not change where an environment may send."""
     with theatre() as stage:
         boss, chief, a = root(stage), stage.puppet("chief"), stage.puppet("a", keeps=True)
         stage.system.give(boss.task, a.environment)

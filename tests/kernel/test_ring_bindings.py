@@ -15,7 +15,7 @@ from tests.kernel.test_redirection import redirect
 
 
 def test_both_sides_see_one_memory() -> None:
-    """What one side writes the other reads, and the memory is as large as the extent and begins as zeros."""
+    """One side reads what the other writes; the memory is as large as the extent and begins as zeros."""
     with theatre() as stage:
         p = pair(stage)
         assert (len(p.sends.memory), bytes(p.receives.memory)) == (SIZE, bytes(SIZE))
@@ -40,7 +40,7 @@ def test_each_side_rings_at_the_other() -> None:
 
 
 def test_a_binding_without_a_ring_has_none() -> None:
-    """Whoever does not pay gets two tickets and no memory, and so does the receiver."""
+    """A sender that does not pay gets two tickets and no memory, and so does the receiver."""
     with theatre() as stage:
         a, b = stage.pair()
         binding, mine = a.sys.bind(b.thread)
@@ -79,7 +79,7 @@ def test_a_ring_beside_plain_bindings() -> None:
 
 
 def test_what_was_mapped_before_is_taken() -> None:
-    """Who had the extent mapped loses that memory, also who gave its capability up and kept the mapping."""
+    """Holders that had the extent mapped lose that memory, even if they gave the capability up."""
     with theatre() as stage:
         a, b = stage.pair()
         extent = carve(a)
@@ -94,7 +94,7 @@ def test_what_was_mapped_before_is_taken() -> None:
 
 
 def test_ring_memory_is_not_passed_on() -> None:
-    """It cannot be mapped by its handle, offered, or derived from; it can be inspected, and revoked in vain."""
+    """It cannot be mapped by its handle, offered, or derived from; it can be inspected; a revoke finds nothing."""
     with theatre() as stage:
         p = pair(stage)
         sys, extent = p.a.sys, p.extent
@@ -112,7 +112,7 @@ def test_ring_memory_is_not_passed_on() -> None:
 
 
 def test_its_frames_are_the_senders() -> None:
-    """They are accounted to who paid, while the binding stands and afterwards."""
+    """They are accounted to the payer, while the binding stands and afterwards."""
     with theatre() as stage:
         p = pair(stage)
         during = p.a.environment.frames, p.b.environment.frames
@@ -229,7 +229,7 @@ def test_revoked() -> None:
 
 @pytest.mark.parametrize("obeys", [True, False])
 def test_asked_back(obeys: bool) -> None:  # noqa: FBT001 - a column of the table
-    """Who is asked for the extent may unbind and drop it; at the deadline it is taken from who did not."""
+    """A holder asked for the extent may unbind and drop it; at the deadline it is taken."""
     with theatre() as stage:
         a, b = stage.pair()
         server = stage.puppet("server", holds=("ram",))
@@ -258,7 +258,7 @@ def test_redirected() -> None:
 
 
 def test_the_frames_next_owner() -> None:
-    """Whoever gets the frames next shares nothing with those who still have the ring mapped."""
+    """The next owner of the frames shares nothing with those who still have the ring mapped."""
     with theatre(ram_of(64)) as stage:
         p = pair(stage)
         p.a.sys.drop(p.extent)

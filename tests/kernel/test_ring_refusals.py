@@ -1,4 +1,4 @@
-"""What cannot pay for a ring, and a host that is full: then nothing has changed, and nothing is left over."""
+"""Extents that cannot pay for a ring, and a full host: nothing has changed, and nothing is left over."""
 
 import pytest
 
@@ -72,7 +72,7 @@ def test_nobody_else_holds_it() -> None:
 
 
 def test_one_extent_one_ring() -> None:
-    """Memory of a ring pays for no second binding, whoever it is to."""
+    """Memory of a ring pays for no second binding, to any thread."""
     with theatre() as stage:
         p = pair(stage)
 

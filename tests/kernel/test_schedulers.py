@@ -1,4 +1,4 @@
-"""Who schedules a processor: a scheduler that dies, is silent, or is new; or nobody."""
+"""Schedulers of a processor: dying, silent, new, or none."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_the_scheduler_dies() -> None:
 
 
 def test_a_new_scheduler_is_told_whom_it_left_out() -> None:
-    """Who came when there was no scheduler, and is not in the first plan of the next one, is announced to it."""
+    """Members that came without a scheduler, and are not in the next one's first plan, are announced to it."""
     with theatre() as stage:
         members = {name: stage.puppet(name, cpu=0, work=compute) for name in "abc"}
         scheduler = stage.puppet("scheduler", holds=("cpus",))

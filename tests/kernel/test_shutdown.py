@@ -1,4 +1,4 @@
-"""The end of the system: who is told when, how long each has, and what is refused meanwhile."""
+"""The end of the system: the order, the time for each, and the refusals meanwhile."""
 
 import signal
 
@@ -142,7 +142,7 @@ def test_no_grace() -> None:
 
 
 def test_a_second_request_ends_it_at_once() -> None:
-    """Whoever is still there is left to the machine."""
+    """Environments still there are left to the machine."""
     with simulated(TOPOLOGY) as system:
         stage = Stage(system)
         stage.make_deaf("first")
@@ -186,7 +186,7 @@ def test_nobody_is_started_or_restarted() -> None:
 
 
 def test_servers_serve_until_the_programs_are_gone() -> None:
-    """What a program does on its way out may call them: they are not told before."""
+    """A program on its way out may still call them: they are told only after it."""
     with simulated(TOPOLOGY) as system:
         stage = Stage(system)
         stage.make_deaf("third")

@@ -43,7 +43,7 @@ def test_senders_are_the_callers_own(sender: int) -> None:
 
 
 def test_each_thread_is_told_of_its_own() -> None:
-    """Who is bound to one thread of an environment is handed over to that one, and what waits goes with it."""
+    """Senders bound to one thread of an environment are handed to that one, and their messages go with them."""
     with theatre() as stage:
         boss, a, b = root(stage), stage.puppet("a"), stage.puppet("b")
         thread_in(boss, a)
@@ -59,7 +59,7 @@ def test_each_thread_is_told_of_its_own() -> None:
 
 
 def test_bound_to_its_own_threads() -> None:
-    """Whomever an environment may call, its own threads may always call each other."""
+    """The threads of an environment may always call each other, despite its list."""
     with theatre() as stage:
         boss, friend = root(stage), stage.puppet("friend")
         a = stage.puppet("a", may_bind=[thread_number(friend.thread)])
@@ -71,7 +71,7 @@ def test_bound_to_its_own_threads() -> None:
 
 
 def test_the_list_is_of_environments() -> None:
-    """Who may call a thread of an environment may call the others of it too."""
+    """An environment that may call one thread of another may call its other threads too."""
     with theatre() as stage:
         boss, friend = root(stage), stage.puppet("friend")
         a = stage.puppet("a", may_bind=[thread_number(friend.thread)])

@@ -27,7 +27,7 @@ def test_in_order() -> None:
 
 
 def test_a_full_gate_is_tried_again() -> None:
-    """What a full gate does not take waits with the kernel, is shown as pending, and follows in order."""
+    """Upcalls that a full gate does not take wait with the kernel, are shown as pending, and follow in order."""
     with theatre() as stage:
         a = stage.puppet()
         page, many = a.env.page, PORT_PACKETS // 2 + 40
@@ -55,7 +55,7 @@ def test_what_nobody_reads_is_dropped_and_counted() -> None:
 
 
 def test_upcalls_leave_room_for_answers() -> None:
-    """Whoever is told more than its gate holds still gets the answer to its next trap."""
+    """A receiver of more upcalls than its gate holds still gets the answer to its next trap."""
     with theatre() as stage:
         a = stage.puppet()
         told(stage, a, range(PORT_PACKETS + 10))

@@ -31,7 +31,7 @@ class Refuted(AssertionError):
 
 @dataclass
 class Tally:
-    """What a campaign did."""
+    """The outcome of a campaign."""
 
     scripts: int = 0
     steps: int = 0
@@ -52,7 +52,7 @@ def judge(script: Script, tally: Tally | None = None) -> str | None:
         tally.scripts += 1
         tally.steps += sum(isinstance(event, Invoked) for event in history.events)
     polls = any(isinstance(operation, Redirect) for each in script.threads for operation in each)
-    if not history.settled and not polls:  # who has no way to hear of a partner's end looks again and again
+    if not history.settled and not polls:  # a thread that is not told of a partner's end polls
         return "it does not come to rest: something goes on for ever"
     violation = conservation(history) if history.cuts else check(history)
     return None if violation is None else str(violation)

@@ -53,7 +53,7 @@ def error_name(word: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Invoked:
-    """*thread* began *operation*, in which LAST and INTENDED have been replaced by whom they meant."""
+    """*thread* began *operation*, in which LAST and INTENDED have been replaced by the threads they meant."""
 
     time: int
     thread: int

@@ -11,7 +11,7 @@ SLOW = 8_000_000
 
 
 class DeliversTwice(Toy):
-    """Who begins to receive now and then gets the last message once more, whoever had it before."""
+    """A thread that begins to receive now and then gets the last message once more, whoever had it before."""
 
     last: Outcome | None = None
 
@@ -153,7 +153,7 @@ class AbortsStrangers(Toy):
 
 
 class ForgetsTheDead(Toy):
-    """Who waits for a thread that ends is not told."""
+    """A thread that waits for one that ends is not told."""
 
     def die(self, numbers: tuple[int, ...]) -> None:
         waiting = [f for f in self.fibers if f.phase is not None]
@@ -211,7 +211,7 @@ class BelievesAnybody(Toy):
 
 
 class ReceivesAfterFailure(Toy):
-    """When the send phase fails, the receive phase is entered all the same."""
+    """When the send phase fails, the receive phase is entered nevertheless."""
 
     def fail(self, fiber: Fiber, code: IpcCode) -> None:
         ipc, phase = fiber.ipc, fiber.phase

@@ -74,7 +74,7 @@ def begin(world: World, state: State, thread: int, call: int, now: int) -> Itera
 
 
 def listen(world: World, call: int, since: int, partner: int | None = None, limit: int = FOREVER) -> Place:
-    """Return where who began *call* is after its send phase: in its receive phase, from *partner*, or done.
+    """Return the state of *call*'s caller after its send phase: in its receive phase, from *partner*, or done.
 
     A native call has the time that is left until *limit*.
     """
@@ -181,7 +181,7 @@ def _sender(world: World, state: State, thread: int, now: int) -> Iterator[Step]
         there = route(world, thread, meant, redirector)
         if there != partner or (REQUEUES and changed > place.since):
             # It changed while the message waited: that stays where it is, or goes there, to the end of the queue.
-            # Who lacked a redirector looks whether there is another, or is to be none, now and then.
+            # A thread without a redirector looks now and then whether there is another, or is to be none.
             lacked = partner != meant and state.places[partner].kind == DEAD
             for later in range(0, LOOKS + 1, LATENCY) if lacked else (0,):
                 moved = place._replace(partner=there, since=max(place.since, changed + later))
@@ -206,7 +206,7 @@ def _phases(world: World, place: Place, gone: int) -> Iterator[Phase]:
 
 
 def _untold(world: World, state: State, thread: int) -> Iterator[Step]:
-    """What is never withdrawn was taken by one that ended before it said so: its sender hears that it is gone."""
+    """A message that is never withdrawn was taken by one that ended before it said so: its sender sees the end."""
     place = state.places[thread]
     operation = world.calls[place.call]
     if isinstance(operation, Ipc) and operation.is_kept and operation.to >= 0 and place.outcome == PLAIN:
@@ -271,7 +271,7 @@ def _lost(world: World, state: State, thread: int, gone: int, phase: Phase, late
 
 
 def _unread(world: World, state: State, thread: int) -> Iterator[Step]:
-    """An answer was under way too long: who sent it is gone before it arrived."""
+    """An answer was under way too long: its sender is gone before it arrived."""
     place = state.places[thread]
     operation = world.calls[place.call]
     if not isinstance(operation, Ipc) or operation.to < 0 or place.outcome.sender < 0:
@@ -329,9 +329,9 @@ def _met(world: World, state: State, thread: int, virtual: int, since: int, *, l
 
 
 def turnings(world: World, state: State, thread: int, virtual: int, since: int) -> Iterator[State]:
-    """Yield *state* with the wait of *virtual* for *thread* turned to whom that one sends to, if it is to be.
+    """Yield *state* with the wait of *virtual* for *thread* turned to that one's partner, if it is to be.
 
-    It is turned to whom the message is meant for, also where a redirector takes it: that one passes it on.
+    It is turned to the message's intended receiver, even if a redirector takes it: that one passes it on.
     What can answer it is due from then on: *since*.
     """
     waiting = state.places[virtual] if virtual != NIL else Place()

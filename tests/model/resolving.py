@@ -1,4 +1,4 @@
-"""What a thread that executes a script remembers, and what its operations mean because of it."""
+"""A script thread's memory, and the meaning that it gives to its operations."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from tests.model.script import INTENDED, LAST, NIL, End, Ipc, Kill, Operation, S
 
 
 class Memory:
-    """What the operations of thread *me* refer to."""
+    """The threads that the operations of thread *me* refer to."""
 
     def __init__(self, me: int, *, native: bool = False) -> None:
         self.me = me
@@ -15,12 +15,12 @@ class Memory:
         self._names = {LAST: NIL, INTENDED: NIL}
 
     def remember(self, outcome: Outcome) -> None:
-        """Keep from whom the last message came, and for whom it was meant."""
+        """Keep the last message's sender, and its intended receiver."""
         if outcome.payload:
             self._names = {LAST: outcome.sender, INTENDED: outcome.intended}
 
     def resolve(self, operation: Operation) -> Operation:
-        """Return *operation* with LAST and INTENDED replaced by whom they mean.
+        """Return *operation* with LAST and INTENDED replaced by the threads they mean.
 
         Nobody propagates a message in its own name, or to the thread it is sent for. A native thread sends in its
         own name, and does not send to one and receive from another in one operation.

@@ -1,4 +1,4 @@
-"""Whom a message goes to: its receiver, or the redirector of its environment, as the model sees it."""
+"""Routes of messages: to the receiver, or the redirector of the sender's environment, as the model sees it."""
 
 from collections.abc import Iterator
 

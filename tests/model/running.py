@@ -179,7 +179,7 @@ class Actor:
         return self.received(sender, tag) if ipc.sender != NIL else Outcome()
 
     def received(self, sender: int, tag: l4.MsgTag) -> Outcome:
-        """Check the message in the registers; say which it is, and from whom."""
+        """Check the message in the registers; return which it is, and its sender."""
         words = l4.StoreMRs(1, 3)
         if tag.label != words[0] or words != pattern(words[0]) or tag.u != 3 or tag.t:
             raise Mangled(f"{tag!r} {words} is no message of the script")
@@ -261,7 +261,7 @@ class NativeActor(Actor):
         thread.send(to, message, timeout)
 
     def came(self, sender: int, message: Message) -> Outcome:
-        """Check *message*; say which it is, and from whom."""
+        """Check *message*; return which it is, and its sender."""
         if message.words != pattern(message.label):
             raise Mangled(f"{message!r} is no message of the script")
         origin = message.origin

@@ -86,7 +86,7 @@ Operation = Ipc | Abort | End | Kill | Redirect
 
 @dataclass(frozen=True)
 class Script:
-    """What every thread does, the seed of the order in which they do it, and what befalls their messages."""
+    """The work of every thread, the seed of its order, and the fate of the messages."""
 
     environments: tuple[int, ...]
     """The environment of each thread, counted from 0."""
@@ -152,7 +152,7 @@ _SLEEPS = (3_500, 8_000, 20_000)
 
 @dataclass(frozen=True)
 class Taste:
-    """What kinds of operations a generator draws: weights, none of a kind that is not supported."""
+    """Weights of the kinds of operations that a generator draws; none of an unsupported kind."""
 
     cancels: float = 1.0
     deaths: float = 0.15
@@ -255,7 +255,7 @@ class Author:
         return Abort(self._random.choice(others), send, receive)
 
     def _propagate(self, me: int) -> Operation:
-        """Pass a message on in the name of who sent the last one, or of a neighbour."""
+        """Pass a message on in the name of the last one's sender, or of a neighbour."""
         virtual = self._random.choice([LAST, *self._neighbours(me), self._other(me)])
         return replace(self._ipc(me), virtual=virtual)
 
@@ -276,7 +276,7 @@ class Author:
         return Redirect(self._random.randrange(last), thread)
 
     def _forward(self, me: int) -> Operation:
-        """What a redirector does: deliver what was meant for another in its sender's name."""
+        """A redirector's work: deliver a message to its intended receiver in its sender's name."""
         return Ipc(INTENDED, ANY, self._timeout(), self._timeout(), self._payload(), LAST)
 
 

@@ -75,7 +75,7 @@ class State(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What may happen next."""
+    """The events that may happen next."""
 
     ready: int
     """When it became possible."""
@@ -86,7 +86,7 @@ class Step(NamedTuple):
 
 @dataclass
 class World:
-    """What does not change: who lives where, and which faults there are. Collects the operations begun."""
+    """The constants: environments of threads, and possible faults. Collects the operations begun."""
 
     environments: tuple[int, ...]
     calls: list[Operation]

@@ -214,7 +214,7 @@ def test_what_x2_forbids_is_refuted(name: str) -> None:
 
 
 def test_a_violation_shows_the_events_before_it() -> None:
-    """What is printed names the event that cannot be, last, under the reason."""
+    """The printed text ends with the impossible event, under the reason."""
     text = str(check(history(*BAD["the wrong phase"])))
 
     assert "this cannot be" in text
@@ -229,7 +229,7 @@ def test_every_error_is_known() -> None:
 
 
 def test_a_run_that_was_stopped_owes_what_was_due() -> None:
-    """What would be lost at the end may still arrive in a run that was stopped at once, and not in a later one."""
+    """A message lost at the end may still arrive in a run that was stopped at once, and not in a later one."""
     pending = history(*BAD["two wait for each other for ever"])
     stopped = pending.events[-1].time
 

@@ -77,7 +77,7 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Ipc(NIL, ANY, receive=0),),
         ),
     ),
-    # A neighbour answers in the name of whom the caller waits for.
+    # A neighbour answers in the name of the caller's partner.
     "a call is answered in its partner's name": (
         (0, 1, 1),
         (
@@ -86,7 +86,7 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Ipc(NIL, 2, receive=SLEEP), Ipc(0, NIL, payload=2, virtual=1)),
         ),
     ),
-    # Who answers a call itself, in a neighbour's name, is known as the actual sender only.
+    # A thread that answers a call itself, in a neighbour's name, is known as the actual sender only.
     "an answer in a neighbour's name": (
         (0, 1, 1),
         ((Ipc(1, 1, payload=1),), (Ipc(NIL, ANY), Ipc(0, NIL, payload=2, virtual=2)), ()),
@@ -100,7 +100,7 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
         (0, 1, 2),
         ((Redirect(1, 2),), (Ipc(NIL, 0, receive=12_000),), ()),
     ),
-    # The redirector forwards a call in its sender's name: the answer is awaited from whom it was meant for.
+    # The redirector forwards a call in its sender's name: the caller awaits the answer of the intended receiver.
     "a redirected call is passed on": (
         (0, 1, 2),
         (
@@ -109,7 +109,7 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Ipc(NIL, ANY), Ipc(INTENDED, NIL, 12_000, payload=2, virtual=LAST)),
         ),
     ),
-    # Who calls through a redirector awaits that one's answer: for a message of whom it called it is not ready.
+    # A caller through a redirector awaits the redirector's answer: it is not ready for its partner's message.
     "a redirected call is no wait for whom it was meant for": (
         (0, 1, 2),
         (
@@ -118,12 +118,12 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Ipc(NIL, ANY),),
         ),
     ),
-    # It says to whom it sends, and its messages go elsewhere: no reason to wait for it either.
+    # It says where it sends, and its messages go elsewhere: no reason to wait for it either.
     "a receive of no time from a redirected thread": (
         (0, 1, 2),
         ((Ipc(1, NIL, payload=1),), (Ipc(NIL, 1, receive=SLEEP), Ipc(NIL, 0, receive=0)), (Redirect(0, 2),)),
     ),
-    # For whom it was meant has ended, so there is nobody that its sender may speak to in another's name.
+    # The intended receiver has ended, so there is no thread that its sender may answer in another's name.
     "what a redirector gets that was meant for one that ended": (
         (0, 1, 1, 2),
         (
@@ -137,7 +137,7 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Redirect(1, 3), Ipc(NIL, 3, receive=8_000), Ipc(NIL, 2, receive=12_000)),
         ),
     ),
-    # Who waits for a redirector has sent nothing yet, and does not wait for anybody's message either.
+    # A thread that waits for a redirector has sent nothing yet, and does not wait for a message either.
     "a send of no time to one that lacks a redirector": (
         (0, 1, 2),
         (
@@ -155,7 +155,7 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Redirect(1, 2), Kill(2)),
         ),
     ),
-    # Who lacks a redirector waits for another only as long as there is whom its message is for.
+    # A thread without a redirector waits for one only as long as its message has a receiver.
     "a message that lacks a redirector, and its receiver ends": (
         (0, 1, 2, 3),
         (
@@ -177,7 +177,7 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Redirect(1, 2), Ipc(NIL, 2, receive=8_000), Kill(0), Ipc(NIL, 2, receive=20_000), Kill(2)),
         ),
     ),
-    # Nobody tells a redirected thread of the end of whom it waits for: it finds out by looking, now and then.
+    # Nobody tells a redirected thread of its partner's end: it finds out by looking, now and then.
     "a redirected call, and its partner ends": (
         (0, 1, 2),
         (
@@ -186,7 +186,7 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (),
         ),
     ),
-    # Who begins to receive finds one message and is sent another: across bindings there is no order.
+    # A thread that begins to receive finds one message and is sent another: across bindings there is no order.
     "two messages for one that begins to receive": (
         (0, 1, 2),
         (
@@ -219,7 +219,7 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             (Ipc(0, 0, receive=32_000, payload=73),),
         ),
     ),
-    # Who aborts a call has its ticket, and what falls then fails in the phase it was aborted in.
+    # An aborted call has its ticket, and a fall after that fails in the phase it was aborted in.
     "a call is aborted when its way changes": (
         (0, 0, 1, 2),
         (
@@ -260,7 +260,7 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
 }
 ORDERS = 8
 DELAYED: dict[str, tuple[tuple[int, ...], Threads]] = {
-    # The caller's way falls while its answer is on it: who gave the answer was told that it arrived.
+    # The caller's way falls while its answer is on it: the answerer was told that it arrived.
     "an answer is on its way when that falls": (
         (0, 1, 2),
         (
@@ -277,7 +277,7 @@ NATIVE: dict[str, tuple[tuple[int, ...], Threads]] = {
         (0, 1),
         ((Ipc(NIL, 1, receive=SLEEP), Ipc(NIL, 1)), (Kill(1),)),
     ),
-    # Who took the call waits for others now: that is no reason to hold on to a call whose time is over.
+    # The taker of the call waits for others now: that is no reason to hold on to a call whose time is over.
     "a call of no time that is taken and not answered": (
         (0, 1),
         ((Ipc(1, 1, 0, 0, payload=1),), (Ipc(NIL, ANY), Ipc(NIL, ANY))),

@@ -34,7 +34,7 @@ def test_no_two_messages_have_one_name() -> None:
 
 
 def test_printed_code_is_the_script() -> None:
-    """What `code` prints makes, pasted into a test, the same script again."""
+    """The output of `code`, pasted into a test, makes the same script again."""
     script = generate(5, taste=ALL)
 
     assert eval(script.code(), vars(scripts) | {"Odds": Odds}) == script  # noqa: S307 - our own text

@@ -264,7 +264,7 @@ def test_the_longest_program(more: int) -> None:
 
 
 def test_an_extent_is_what_it_says() -> None:
-    """What an extent says of itself is its sender's claim, within the ranges of an extent."""
+    """The fields of an extent are its sender's claim, within the ranges of an extent."""
     decoder = msgspec.msgpack.Decoder(Extent)
     for wrong in ([0, -1, 0, 0], [-1, 1, 0, 0], [0, 1, -2, 0], [0, 1, 0, 1 << 32], [0, 1 << 40, 0, 0]):
         with pytest.raises(msgspec.ValidationError):

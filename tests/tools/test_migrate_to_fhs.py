@@ -91,7 +91,7 @@ def test_files_that_differ_are_not_overwritten(root: Path) -> None:
 
 
 def test_an_interrupted_run_is_finished(root: Path) -> None:
-    """What a run that was cut short left behind is cleared away by the next."""
+    """The next run clears away the remains of one that was cut short."""
     migrate(root, "--force")
     (root / "lib.fhs-old").mkdir()
 

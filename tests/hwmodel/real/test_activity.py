@@ -1,4 +1,4 @@
-"""What host processes do, thread by thread and group by group, as /proc tells."""
+"""Activity of host processes, thread by thread and group by group, as /proc tells."""
 
 import os
 import signal
@@ -76,7 +76,7 @@ def test_names_that_look_like_states() -> None:
 
 
 def test_children_are_counted_when_they_are_gone() -> None:
-    """What the processes of a group used is kept when they end; one of them that runs is found."""
+    """The CPU time of a group's processes is kept when they end; one of them that runs is found."""
     with process("/bin/sh", "-c", "(while :; do :; done) & wait") as pid:
         children = Children(pid)
         assert becomes(children.run, expected=True)

@@ -1,4 +1,4 @@
-"""Doorbells of the real machine: what the holder of one end can do to the other, and what he cannot."""
+"""Doorbells of the real machine: what the holder of one end can, and cannot, do to the other."""
 
 import fcntl
 import os
@@ -24,7 +24,7 @@ def test_what_is_rung_arrives() -> None:
 
 
 def test_a_full_doorbell_neither_waits_nor_costs_more_than_a_page() -> None:
-    """Who rings without end is told that it is full after a page."""
+    """A side that rings without end is told that the doorbell is full after a page."""
     wait, ring = pipe()
     assert os.write(ring.number, bytes(1 << 20)) == FRAME_SIZE
     with pytest.raises(BlockingIOError):
@@ -44,7 +44,7 @@ def test_neither_end_makes_the_other_wait() -> None:
 
 
 def test_the_ring_end_takes_nothing() -> None:
-    """Who rings cannot read what was rung, and who waits cannot ring."""
+    """The ringing end cannot read what was rung, and the waiting end cannot ring."""
     wait, ring = pipe()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.read(ring.number, 1)

@@ -83,7 +83,7 @@ def copied(made: RealBacking) -> None:
 
 
 class Rig:
-    """What the methods are tried on."""
+    """The objects on which the methods are tried."""
 
     def __init__(self, folder: Path) -> None:
         self.memory = backing()
@@ -162,7 +162,7 @@ def test_every_host_call_fails(method: str, monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.mark.parametrize("number", ERRORS)
 def test_errors_say_what_to_do(number: int) -> None:
-    """What is in the table says so; what is not, as the host does; both with the host's name for it."""
+    """An error in the table brings its advice, any other the host's text; both with the host's name for it."""
     from hwmodel.errors import exhausted  # noqa: PLC0415 - the function under test
 
     text = str(exhausted(number))
@@ -173,7 +173,7 @@ def test_errors_say_what_to_do(number: int) -> None:
 
 @pytest.mark.parametrize(("number", "blamed"), BLAMED)
 def test_what_the_host_counts_against_us(number: int, blamed: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
-    """A packet that has no room or no reader is the peer's affair; every other error is none of his."""
+    """A packet that has no room or no reader is the peer's affair; every other error is not."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     loop = Loop()
     port, given = RealPort(loop, ours), RealDescriptor(os.eventfd(0))
@@ -196,7 +196,7 @@ def test_what_the_host_counts_against_us(number: int, blamed: bool, monkeypatch:
 
 
 def test_a_held_port_is_not_read() -> None:
-    """What the peer sends waits, also its end, until the port is read again."""
+    """The peer's packets wait, and its end too, until the port is read again."""
     heard: list[bytes] = []
 
     class Supervisor:

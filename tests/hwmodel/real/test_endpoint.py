@@ -71,7 +71,7 @@ def refused(call: Callable[[], socket.socket]) -> str:
 
 
 def test_one_connection(place: Place) -> None:
-    """The first to connect is there, whoever comes next is not; who listens is told once, and accepts that one."""
+    """The first to connect gets in, all later ones do not; the listener is told once, and accepts that one."""
     endpoint = place.listen()
     one = place.connect(endpoint.name)
     second = refused(lambda: place.connect(endpoint.name))
@@ -123,7 +123,7 @@ def test_names_are_long_and_differ(place: Place) -> None:
 
 
 def test_one_that_is_not_wanted_any_more(place: Place) -> None:
-    """Closing it twice is harmless; nobody is told of it, and who was there is hung up on."""
+    """Closing it twice is harmless; nobody is told of it, and a connected peer is hung up on."""
     endpoint = place.listen()
     with place.connect(endpoint.name) as end:
         endpoint.close()

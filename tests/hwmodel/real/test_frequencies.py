@@ -1,4 +1,4 @@
-"""What /proc/cpuinfo says of the frequencies of cores."""
+"""Frequencies of cores, from /proc/cpuinfo."""
 
 import pytest
 

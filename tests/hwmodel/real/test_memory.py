@@ -1,4 +1,4 @@
-"""Memory of the real machine: what a holder can do to it, and what he cannot."""
+"""Memory of the real machine: what a holder can, and cannot, do to it."""
 
 import faulthandler
 import fcntl
@@ -129,7 +129,7 @@ def test_replaced_memory_keeps_its_contents_and_loses_its_holders() -> None:
 
 
 def test_memory_that_a_holder_cut_short_can_still_be_replaced() -> None:
-    """What he cut off reads as zeros."""
+    """The part that a holder cut off reads as zeros."""
     extent = RealMemory(2).carve(0, 2, zero=True)
     descriptor = extent.descriptor(writable=True)
     os.ftruncate(descriptor.number, FRAME_SIZE)
@@ -254,7 +254,7 @@ def test_a_writable_page_cannot_be_cut_short() -> None:
 
 
 def test_a_published_page_is_a_file_everybody_may_read(tmp_path: Path) -> None:
-    """What the kernel writes later, through the buffer it had before, is seen; writing is its own."""
+    """The kernel's later writes, through its earlier buffer, are seen; only the kernel writes."""
     page = RealPage("kip", 3 * FRAME_SIZE)
     buffer = page.buffer
     buffer[0] = 1
@@ -291,7 +291,7 @@ def test_a_descriptor_closes_once() -> None:
 
 
 def test_a_copy_nobody_wants_is_closed_by_the_closer() -> None:
-    """To free it takes as long as it is large, so whoever gives it up does not do it himself."""
+    """Freeing it takes as long as it is large, so it is not done in the caller's turn."""
     given: list[int] = []
     extent = RealMemory(4, given.append).carve(0, 4, zero=True)
     do(extent.copy())

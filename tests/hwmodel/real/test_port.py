@@ -189,7 +189,7 @@ def test_what_an_ordinary_trap_takes(loop: Loop, monkeypatch: pytest.MonkeyPatch
 
 
 def test_descriptors_that_nobody_reads_are_bounded(lines: list[Line]) -> None:
-    """Who does not read the answers they came with gets no more of them, whatever room its gate has."""
+    """A peer that leaves answers with descriptors unread gets no more of them, with any room in its gate."""
     port, peer = lines[0].body.port, lines[0].peer
     before = open_descriptors()
     lent = [lend(port, MAX_UNREAD_DESCRIPTORS // 8) for _ in range(10)]
@@ -281,7 +281,7 @@ def test_who_floods_his_gate_keeps_nobody_from_theirs(lines: list[Line], recorde
 
 
 def test_a_peer_that_does_not_read_is_noticed_without_waiting(lines: list[Line]) -> None:
-    """Sending says so, and the descriptors are closed all the same."""
+    """Sending returns False, and the descriptors are closed."""
     port = lines[0].body.port
     while port.send(b"x" * 4096):
         pass
@@ -295,7 +295,7 @@ def test_a_peer_that_does_not_read_is_noticed_without_waiting(lines: list[Line])
 
 @dataclass
 class Door:
-    """A listening gate, and whom it admitted."""
+    """A listening gate, with the peers it admitted."""
 
     path: Path
     admitted: list[tuple[Peer, bytes]]
@@ -332,7 +332,7 @@ def turn(loop: Loop, milliseconds: int = 0) -> None:
 
 
 def test_a_visitor_is_who_the_host_says(door: Door, loop: Loop) -> None:
-    """His process id and uid come from the connection; descriptors he brings are refused, or closed."""
+    """A visitor's process id and uid come from the connection; descriptors it brings are refused, or closed."""
     visitor = door.knock()
     before = open_descriptors()
     try:
@@ -365,7 +365,7 @@ def test_silent_visitors_are_dropped(door: Door, loop: Loop, monkeypatch: pytest
 
 
 def test_a_visitor_who_sends_too_much_is_dropped(door: Door, loop: Loop) -> None:
-    """His first packet is bounded like any other."""
+    """A visitor's first packet is bounded like any other."""
     visitor = door.knock()
     visitor.send(b"x" * (MAX_TRAP_BYTES + 1))
 

@@ -74,7 +74,7 @@ def test_a_directory_of_somebody_elses_is_refused(place: Path, name: str) -> Non
 
 
 def test_a_link_is_refused(place: Path) -> None:
-    """Whoever may make links must not choose what we empty."""
+    """A user who can make links cannot choose what we empty."""
     target = place.with_name("target")
     target.mkdir()
     place.symlink_to(target)
@@ -121,7 +121,7 @@ def test_two_systems_never_have_the_same_uid(
 def test_names_that_programs_bind_keep_no_system_from_its_uids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever has bound the abstract names of all blocks, the next system claims one by its file."""
+    """Even if others have bound the abstract names of all blocks, the next system claims one by its file."""
     if os.geteuid() != 0:
         pytest.skip("only root has uids to give")
     monkeypatch.setattr(uids, "CLAIMS", str(tmp_path / "claims"))

@@ -27,7 +27,7 @@ def pair() -> tuple[RealTicket, RealTicket]:
 
 
 def test_either_posts_and_either_claims() -> None:
-    """What one posted the other takes, or itself; it comes out once, first posted first, and nothing is 0."""
+    """Either end takes what one posted; it comes out once, first posted first, and nothing is 0."""
     one, other = pair()
     for number in (7, 8, (1 << 64) - 1):
         one.post(number)
@@ -73,7 +73,7 @@ def test_a_full_one_loses_what_is_posted() -> None:
 
 @pytest.mark.parametrize("junk", [b"", b"x", bytes(7)])
 def test_what_is_no_number_is_nothing(junk: bytes) -> None:
-    """Who writes anything but eight bytes gets nothing for it, and the other goes on."""
+    """An end that writes anything but eight bytes gets nothing for it, and the other goes on."""
     mine, theirs = ticket()
     end = RealTicket(os.dup(mine.number))
     os.write(theirs.number, junk)

@@ -75,7 +75,7 @@ def test_dropped_port() -> None:
 
 
 def test_exception_ends_one_program() -> None:
-    """What a program raises ends it with status 1; the error and its traceback are kept."""
+    """An exception ends its program with status 1; the error and its traceback are kept."""
     with rig() as r:
         body = r.launch(lambda _: 1 // 0)
         r.run()

@@ -145,7 +145,7 @@ def test_tokens_come_from_the_seed() -> None:
 
 
 def test_endpoints() -> None:
-    """An end point takes one connection, which is told of later; who cares is told when it goes untaken."""
+    """An end point takes one connection, announced later; the transport is told when it goes untaken."""
     machine = SimulatedMachine()
     gone: list[str] = []
     told: list[str] = []

@@ -58,7 +58,7 @@ def test_struct_on_revoked_memory_raises() -> None:
 
 
 def test_revoked_region_is_junk_and_cannot_be_mapped() -> None:
-    """What was taken is overwritten, and a descriptor that is still held leads nowhere."""
+    """Taken memory is overwritten, and a descriptor that is still held leads nowhere."""
     region, _, _ = mapped()
     region.revoke()
     assert set(region.data) == {JUNK}

@@ -73,7 +73,7 @@ def test_strands_take_turns_by_the_seed() -> None:
 
 
 def test_a_new_strand_runs_at_the_next_handover() -> None:
-    """To start a strand is no handover: who starts it goes on first."""
+    """Starting a strand is no handover: its starter goes on first."""
     order: list[str] = []
     with rig() as r:
 

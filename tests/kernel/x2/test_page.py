@@ -60,7 +60,7 @@ def test_x2_head(word: int, expected: str) -> None:
 
 
 def test_the_rest_of_x2_is_zero() -> None:
-    """What X.2 has and there is nothing of here is zero: kernel debugger, images, old-style memory ranges."""
+    """X.2 fields without a counterpart here are zero: kernel debugger, images, old-style memory ranges."""
     with theatre(ram_of(FRAMES)) as stage:
         found = words(stage, 0, 256)
 

@@ -105,7 +105,7 @@ def test_other_environments_have_areas() -> None:
     ],
 )
 def test_refused_whole(arguments: tuple[int, ...], expected: Refusal) -> None:
-    """What is wrong with one argument refuses the trap, by what is wrong, and the space is as it was."""
+    """A wrong argument refuses the trap, by its kind, and the space is as it was."""
     with theatre() as stage:
         boss = fresh(stage)
         home = home_of(stage, NEW)

@@ -41,7 +41,7 @@ def test_a_fresh_space() -> None:
 
 
 def test_a_name_for_a_space() -> None:
-    """A space gets a name of its own, whoever else is called so."""
+    """A space gets a name of its own, even if other spaces have that name."""
     with theatre() as stage:
         boss = root(stage)
         stage.puppet("space-1000")

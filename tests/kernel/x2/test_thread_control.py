@@ -225,7 +225,7 @@ def test_deleting_oneself() -> None:
 
 
 def test_deleting_oneself_among_other_traps() -> None:
-    """What comes in one batch with the deletion of oneself is still done: the end comes after the answer."""
+    """Later traps of a batch that deletes the caller are still done: the end comes after the answer."""
     with theatre() as stage:
         boss = root(stage)
         batch = [traps.ThreadControl(boss.thread, 0), traps.Inventory(), traps.ThreadControl(boss.thread, 0)]

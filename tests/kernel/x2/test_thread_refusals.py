@@ -1,4 +1,4 @@
-"""What ThreadControl refuses: each time by what is wrong, and nothing has changed."""
+"""Refusals of ThreadControl: each by what is wrong, and nothing has changed."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -93,7 +93,7 @@ def furnish(stage: Theatre) -> tuple[Puppet, dict[Any, int]]:
 
 @pytest.mark.parametrize(("thread", "where", "wishes", "expected"), REFUSED)
 def test_refused_whole(thread: int | str, where: str, wishes: Arguments, expected: Refusal) -> None:
-    """What is wrong with one argument refuses the trap, by what is wrong, and nothing has changed."""
+    """A wrong argument refuses the trap, by its kind, and nothing has changed."""
     with theatre() as stage:
         boss, names = furnish(stage)
         named = {key: names[value] if isinstance(value, str) else value for key, value in wishes.items()}
@@ -125,7 +125,7 @@ def snapshot(stage: Theatre) -> object:
 
 @pytest.mark.parametrize("rights", [None, ALL_RIGHTS & ~Rights.CONTROL])
 def test_privilege(rights: Rights | None) -> None:
-    """Only who holds a factory, with the right to control, may control threads and spaces."""
+    """Only a holder of the factory, with the right to control, may control threads and spaces."""
     with theatre() as stage:
         boss, a = root(stage), stage.puppet("a")
         if rights is not None:

@@ -10,7 +10,7 @@ from tests.servers.rig import command, servers
 
 
 def test_what_is_carved_anew_is_forgotten() -> None:
-    """Frames that are asked for again were free: whoever had them before, whole or in part, has them no more."""
+    """Frames that are asked for again were free: their earlier owner, of all or a part, has them no more."""
     with servers() as system:
 
         def look(env: Environment) -> tuple[int, ...]:

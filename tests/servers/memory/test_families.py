@@ -89,7 +89,7 @@ def family(system: System, name: str) -> int:
 
 @pytest.mark.parametrize("takes", [hog, sigma0_hog])
 def test_descendants_have_one_quota(takes: Callable[[Environment], None]) -> None:
-    """A program, its child and its grandchild, all of whom take what they can, have half of RAM together."""
+    """A program, its child and its grandchild, all of which take what they can, have half of RAM together."""
     with servers() as system:
         grandchild = offer(system, takes, "grandchild")
         child = offer(system, parent_of(grandchild, then=takes), "child")
@@ -99,7 +99,7 @@ def test_descendants_have_one_quota(takes: Callable[[Environment], None]) -> Non
 
 
 def test_orphans_count() -> None:
-    """Who ended leaves its children in its family: they have one quota still, whoever starts them anew."""
+    """The children of an ended program stay in its family: they still have one quota, even restarted."""
     with servers() as system:
         orphans = [offer(system, hog, f"orphan-{n}") for n in range(3)]
         orphans[0].restart = "always"
@@ -135,7 +135,7 @@ def test_families_survive(name: str) -> None:
 
 
 def test_what_is_passed_on_counts() -> None:
-    """What a child was granted by its parent is its family's still."""
+    """Memory that a child got from its parent still counts to its family."""
     with servers() as system:
 
         def takes_one(env: Environment) -> None:

@@ -57,7 +57,7 @@ def test_the_words_of_the_answer() -> None:
 
 
 def test_address_0_means_refused() -> None:
-    """What was refused has address 0, so nothing is ever allocated there."""
+    """A refusal has address 0, so nothing is ever allocated there."""
 
     def client(env: Environment) -> list[int]:
         server = memory_server()
@@ -72,7 +72,7 @@ def test_address_0_means_refused() -> None:
 
 
 def test_freeing() -> None:
-    """What is given back is unmapped, its frames are free, and it cannot be given back twice."""
+    """Memory given back is unmapped, its frames are free, and it cannot be given back twice."""
 
     def client(env: Environment) -> list[object]:
         server = memory_server()
@@ -117,7 +117,7 @@ def test_freeing_is_checked() -> None:
 
 
 def test_freeing_takes_it_from_everybody() -> None:
-    """What its owner mapped on is taken from others, too, when it is given back."""
+    """Memory given back is taken, too, from those to whom its owner mapped it."""
 
     def owner(env: Environment) -> bool:
         address = memory_alloc(memory_server(), PAGE)
@@ -149,7 +149,7 @@ def test_freeing_takes_it_from_everybody() -> None:
 
 
 def test_a_closed_acceptor() -> None:
-    """Who calls without an open window gets an overflow in place of memory it could not use."""
+    """A caller without an open window gets an overflow in place of memory it could not use."""
 
     def client(env: Environment) -> tuple[bool, int]:
         l4.Accept(l4.UntypedWordsAcceptor)

@@ -1,4 +1,4 @@
-"""Who may have how much: plain numbers."""
+"""Limits of each party, as plain numbers."""
 
 import sys
 from array import array
@@ -128,7 +128,7 @@ def test_how_many_extents_come_in_a_message() -> None:
 
 
 def of_frames(*users: int) -> memoryview:
-    """Whose each frame is, as the kernel interface page has it."""
+    """The user of each frame, as in the kernel interface page."""
     return memoryview(array("I", users))
 
 

@@ -1,4 +1,4 @@
-"""What programs are promised, and carve by themselves: quotas and reserve hold as if it had been allocated."""
+"""Promises to programs that carve by themselves: quotas and reserve hold as if they allocated."""
 
 import random
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def promised(env: Environment, pages: int) -> tuple[Memory, int]:
 
 
 def test_carved_without_the_server() -> None:
-    """What was promised is carved by traps alone, and is seen in the KIP, and by the server, as the program's."""
+    """A promise is carved by traps alone, and the KIP and the server see the frames as the program's."""
 
     def client(env: Environment) -> tuple[object, ...]:
         memory, ram = promised(env, 10)
@@ -113,7 +113,7 @@ def test_what_is_freed_may_be_carved_again() -> None:
 
 
 def test_a_hoard_is_narrowed() -> None:
-    """What one of a family was promised and does not use, another of it gets: nobody loses what he carved."""
+    """An unused promise of one member goes to another of the family: nobody loses carved memory."""
 
     def child(env: Environment) -> None:
         _, ram = promised(env, 100)
@@ -135,7 +135,7 @@ def test_a_hoard_is_narrowed() -> None:
 
 
 def test_hoards_do_not_starve_others() -> None:
-    """Families that were promised all there is and use none of it leave all of it to who asks."""
+    """Families with unused promises of all RAM leave all of it to one that asks."""
 
     def hoarder(env: Environment) -> None:
         promised(env, 100)
@@ -177,7 +177,7 @@ def test_the_reserve_holds() -> None:
 
 
 def test_what_is_passed_on_counts() -> None:
-    """What a program carved and gave to another family counts against its own, too, until it is free."""
+    """Frames that a program carved and gave to another family count against its own, too, until they are free."""
 
     def taker(env: Environment) -> None:
         sender, message = env.thread.wait()
@@ -209,7 +209,7 @@ def test_what_is_passed_on_counts() -> None:
 
 
 def test_a_refused_promise_narrows_nobody() -> None:
-    """Who asks for more than he can be given takes nothing from others by that."""
+    """A program that asks for more than it can get takes nothing from others by that."""
 
     def hoarder(env: Environment) -> str:
         _, ram = promised(env, 100)
@@ -247,7 +247,7 @@ def test_the_server_dies() -> None:
 
 
 def test_the_dead_leave_nothing() -> None:
-    """With a program goes its promise, and all that was carved through its capability, whoever had it."""
+    """With a program goes its promise, and all that was carved through its capability, held by anyone."""
 
     def client(env: Environment) -> None:
         _, ram = promised(env, 100)
@@ -363,7 +363,7 @@ def test_the_dead_do_not_fill_the_table(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_pool_is_its_makers_after_a_restart() -> None:
-    """Who was granted what another carved is not taken for that one when the server is back."""
+    """A program granted another's frames is not taken for their carver when the server is back."""
 
     def keeper(env: Environment) -> list[str]:
         sender, _ = env.thread.wait()

@@ -1,4 +1,4 @@
-"""What the memory server granted and nobody took: it counts against who was to have it, and comes back."""
+"""Grants of the memory server that nobody took: they count against their receiver, and come back."""
 
 import msgspec
 
@@ -31,7 +31,7 @@ def held(system: System) -> int:
 
 
 def test_what_nobody_takes_comes_back() -> None:
-    """Programs that take nothing of what they are granted fill no table for good, and cost nobody memory."""
+    """Programs that take none of their grants fill no table permanently, and cost nobody memory."""
     with servers() as system:
         before = held(system), system.kernel.frames.free
         hogs = [
@@ -48,7 +48,7 @@ def test_what_nobody_takes_comes_back() -> None:
 
 
 def test_what_is_promised_counts() -> None:
-    """Who takes nothing cannot have more than its quota promised either; when the offers fell it may again."""
+    """A program that takes nothing gets no promise beyond its quota either; once the offers fell it may again."""
 
     def greedy(env: Environment) -> tuple[list[str], str]:
         heard = [allocate_and_leave_it(env, 16) for _ in range(9)]
@@ -60,7 +60,7 @@ def test_what_is_promised_counts() -> None:
 
 
 def test_what_is_taken_counts_once() -> None:
-    """Who takes what it is granted has its whole quota, and no more."""
+    """A program that takes its grants has its whole quota, and no more."""
 
     def client(env: Environment) -> tuple[int, str]:
         memory, got = Memory.connect(env), 0
@@ -76,7 +76,7 @@ def test_what_is_taken_counts_once() -> None:
 
 
 def test_an_innocent_beside_a_crowd() -> None:
-    """While others leave what they are granted, a program gets its memory all the same."""
+    """While others leave their grants, a program still gets its memory."""
 
     def hog(env: Environment) -> None:
         while True:

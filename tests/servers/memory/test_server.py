@@ -38,7 +38,7 @@ def used(statistics: Statistics) -> dict[str, int]:
 
 
 def test_allocate_and_free() -> None:
-    """What is allocated is zeroed and the caller's alone; freed, it is free again."""
+    """Allocated memory is zeroed and the caller's alone; freed, it is free again."""
 
     def client(env: Environment) -> tuple[bytes, int, int]:
         memory = Memory.connect(env)
@@ -100,7 +100,7 @@ def test_out_of_memory() -> None:
 
 
 def test_sharing() -> None:
-    """What is shared read-only is read by the other, and still counts as its owner's."""
+    """Memory shared read-only is read by the other, and still counts as its owner's."""
 
     def reader(env: Environment) -> int:
         sender, message = env.thread.wait()

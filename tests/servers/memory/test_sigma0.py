@@ -1,4 +1,4 @@
-"""sigma0 on the simulated machine: who is given what, and what is refused."""
+"""sigma0 on the simulated machine: its grants and its refusals."""
 
 import pytest
 
@@ -21,7 +21,7 @@ conforms = pytest.mark.conforms
 
 @conforms("sigma0: request")
 def test_an_fpage_is_mapped() -> None:
-    """What was asked for comes with full rights, its address as the send base, as one zeroed extent."""
+    """The requested memory comes with full rights, its address as the send base, as one zeroed extent."""
 
     def client(env: Environment) -> tuple[l4.MapItem, FpageItem, bytes, int]:
         answer = rpc(env, fpage(8, 4))
@@ -69,7 +69,7 @@ def test_the_same_again() -> None:
 
 @conforms("sigma0: request")
 def test_flushed_it_is_still_its_owners() -> None:
-    """Who gives its mapping up can have the same page again, and nobody else can."""
+    """The owner of a page can have it again after it gave its mapping up, and nobody else can."""
 
     def owner(env: Environment) -> bytes:
         l4.Sigma0_GetPage(0, fpage(8))
@@ -94,7 +94,7 @@ def test_flushed_it_is_still_its_owners() -> None:
 
 @conforms("sigma0: request")
 def test_the_first_owner_wins() -> None:
-    """What one program was given, or allocated, is refused to others; the refusal gives nothing away."""
+    """Memory given to one program, or allocated by it, is refused to others; the refusal reveals nothing."""
 
     def first(env: Environment) -> None:
         rpc(env, fpage(8, 4))
@@ -115,7 +115,7 @@ def test_the_first_owner_wins() -> None:
 
 
 def test_ones_own_allocations_are_not_mapped() -> None:
-    """What a program allocated by a typed call is its own to map: sigma0 has nothing to give of it."""
+    """Memory that a program allocated by a typed call is its own to map: sigma0 gives none of it."""
 
     def client(env: Environment) -> bool:
         Memory.connect(env).allocate(1, 8)
@@ -145,7 +145,7 @@ def test_part_of_a_run_is_there() -> None:
 
 @conforms("sigma0: unit")
 def test_part_of_an_extent_brings_the_whole() -> None:
-    """An extent is mapped whole: who asks for a page of a larger one it was given gets all of that again."""
+    """An extent is mapped whole: a request for a page of a larger one brings all of that again."""
 
     def client(env: Environment) -> list[l4.Fpage]:
         l4.Sigma0_GetPage(0, fpage(8, 4))

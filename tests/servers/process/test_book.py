@@ -1,4 +1,4 @@
-"""What the process server writes down, where memory is scarce, and when it dies meanwhile."""
+"""The process server's book, with scarce memory, and with deaths in between."""
 
 from libexo import attach
 from libexo.environment import Environment

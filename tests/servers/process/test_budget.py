@@ -1,4 +1,4 @@
-"""The process server and budgets on the simulated machine: whom it charges, and what it forgets."""
+"""The process server and budgets on the simulated machine: its charges, and what it forgets."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def wait_and_give_up(env: Environment, thread: int) -> str:
 
 
 def test_waits_are_bounded() -> None:
-    """Who waits without end is refused more, and costs others nothing; with its end all of it is forgotten."""
+    """A program that waits without end is refused more, and costs others nothing; its end clears all of it."""
     found: list[str] = []
 
     def client(env: Environment) -> None:
@@ -80,7 +80,7 @@ def test_restartable_children_are_bounded() -> None:
 
 
 def test_a_child_is_its_spawners_to_pay() -> None:
-    """What a program starts comes out of its budget, with the limits it names."""
+    """A program's children come out of its budget, with the limits it names."""
 
     def client(env: Environment) -> tuple[int, int, str, str]:
         processes = Processes.connect(env)
@@ -168,7 +168,7 @@ def test_a_program_called_like_a_server() -> None:
 
 
 def test_exits_of_one_do_not_push_out_anothers() -> None:
-    """Of the exits that are remembered, who started most loses its oldest."""
+    """Of the remembered exits, the starter with most loses its oldest."""
     exits = Exits(4)
     exits.add(1, Exit(1), spawner=7)
     for thread in range(2, 9):

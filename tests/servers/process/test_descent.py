@@ -1,4 +1,4 @@
-"""Who came of whom, and a program that is ended with all its descendants."""
+"""Descent of programs, and the end of one with all its descendants."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -170,7 +170,7 @@ def test_after_restarts_the_descendants_are_found(desk: Desk) -> None:
 
 
 def test_who_is_being_ended_starts_nobody(desk: Desk) -> None:
-    """What it asks for in its last seconds is refused, so that nothing is left when they are over."""
+    """Its requests in its last seconds are refused, so that nothing is left when they are over."""
     system = desk.system
     said: list[str] = []
     specs = [offer(system, sleep, f"child-{n}") for n in range(6)]
@@ -217,7 +217,7 @@ def test_servers_of_the_topology_have_no_family(desk: Desk) -> None:
 
 
 def test_who_ended_while_he_was_to_be_ended_is_not_forgotten(desk: Desk) -> None:
-    """The kernel has ended a program, and has yet to say so: whoever waits for it hears of it all the same."""
+    """The kernel has ended a program, and has yet to say so: a waiting caller still hears of it."""
     start(desk.system, offer(desk.system, sleep, "short"))
     heard: list[Exit] = []
 

@@ -1,4 +1,4 @@
-"""Who shares a part of the processor with whom, and who may start programs beside the plans."""
+"""Shared parts of the processor, and the right to start programs beside the plans."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ def start(system: System, spec: ProgramSpec) -> None:
 
 
 def used(system: System, seconds: float = 4) -> dict[str, float]:
-    """What each program uses of the processor in the next seconds."""
+    """CPU time of each program in the next seconds."""
     living = [e for e in system.kernel.environments if e.alive and e.cpu >= 0]
     before = [e.body.consumed() for e in living]
     system.pass_time(seconds)
@@ -76,7 +76,7 @@ def test_grandchildren_too() -> None:
 
 @pytest.mark.parametrize("name", ["process", "scheduler"])
 def test_families_survive(name: str) -> None:
-    """Either server is killed: who belongs to whom still holds, for the living and for what they start."""
+    """Either server is killed: families still hold, for the living and for their later children."""
     with servers() as system:
         again = offer(system, compute, "again")
         late = offer(system, compute, "late")

@@ -1,4 +1,4 @@
-"""Servers that do not answer, in virtual time: who is ended, who is excused, who is left alone."""
+"""Servers that do not answer, in virtual time: ended, excused, or left alone."""
 
 import signal
 from contextlib import suppress
@@ -91,7 +91,7 @@ def test_all_answer() -> None:
 
 @pytest.mark.parametrize("name", ["memory", "process", "scheduler"])
 def test_a_stopped_server(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is ended, its successor serves, and a line and a record say who, why, and what is done."""
+    """It is ended, its successor serves, and a line and a record give its name, the reason and the restart."""
     with servers() as system:
         system.pass_time(2)
         first = named(system, name)
@@ -108,7 +108,7 @@ def test_a_stopped_server(name: str, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_server_that_hangs_in_an_operation() -> None:
-    """Its caller hears that the server is gone; others, who call its successor, are served."""
+    """Its caller is told that the server is gone; later callers, of its successor, are served."""
 
     def caller(env: Environment) -> str:
         with pytest.raises(NoPartner):
@@ -150,7 +150,7 @@ def test_only_who_asked_for_it() -> None:
 
 
 def test_one_that_is_debugged() -> None:
-    """Who is under a debugger is left alone, and watched again when that is gone."""
+    """A server under a debugger is left alone, and watched again when the debugger is gone."""
     with servers() as system:
         system.pass_time(1)
         first = body(system, "scheduler")
@@ -199,7 +199,7 @@ def test_a_server_that_knows_no_heartbeat() -> None:
 
 
 def test_a_successor_that_hangs_at_its_start() -> None:
-    """Who was started with a heartbeat must answer within five seconds of its start."""
+    """A program started with a heartbeat must answer within five seconds of its start."""
     with servers() as system:
         spec = offer(system, lambda env: env.thread.sleep(10**6), "late")
         spec.heartbeat, spec.restart = True, "always"

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Desk:
-    """An operator, who has the root task at hand."""
+    """An operator, with the root task within reach."""
 
     def __init__(self, system: System, roots: list[ProcessServer]) -> None:
         self.system, self.roots = system, roots
@@ -128,7 +128,7 @@ def test_a_successor_with_all_it_held(desk: Desk) -> None:
 
 
 def test_one_that_ends_at_once(desk: Desk) -> None:
-    """What ran before is back when the new program ends before it is kept, and the operator hears why."""
+    """The old program is back when the new one ends before it is kept, and the operator is told why."""
     made = desk.begin("scheduler", "broken")
     desk.call_off(made, "it does not answer")
 
@@ -167,7 +167,7 @@ def test_what_is_called_off_before_it_began(desk: Desk) -> None:
 
 
 def test_what_the_kernel_refuses_to_start(desk: Desk) -> None:
-    """What ran before is back, and the operator is told why."""
+    """The old program is back, and the operator is told why."""
     spec = ProgramSpec(int(ProgramKind.PYTHON), ("lottery", "\0"))
     desk.do(lambda: desk.root.replacements.begin("scheduler", spec, [], (), desk.heard.append), 2)
 

@@ -39,7 +39,7 @@ def live(env: Environment) -> None:
 
 @pytest.mark.parametrize("late", [0.0, 1.0])
 def test_spawn_and_wait(late: float) -> None:
-    """Who waits for a program hears its exit status, whether it waits before the end or after."""
+    """A caller that waits for a program gets its exit status, whether it waits before the end or after."""
 
     def client(env: Environment) -> Exit:
         processes = Processes.connect(env)
@@ -64,7 +64,7 @@ def test_waiting_for_nobody() -> None:
 
 
 def test_kill() -> None:
-    """Who started a program may kill it, nobody else may."""
+    """The starter of a program may kill it, nobody else may."""
 
     def client(env: Environment) -> tuple[str, int]:
         processes = Processes.connect(env)
@@ -102,7 +102,7 @@ def test_what_cannot_be_started() -> None:
 
 
 def test_a_name_is_free_as_soon_as_the_kernel_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever sees that a program is gone may start another of its name, though its starter has yet to hear."""
+    """A program that sees another gone may start one of its name, before the other's starter is told."""
 
     def client(env: Environment) -> list[int]:
         processes = Processes.connect(env)
@@ -160,7 +160,7 @@ def test_restarted_with_backoff() -> None:
 
 
 def test_what_is_said_of_an_end(capsys: pytest.CaptureFixture[str]) -> None:
-    """A program that is restarted died, unless whoever may end it asked it to end; its successor was not asked."""
+    """A restarted program died, unless an authorised caller asked it to end; its successor was not asked."""
 
     def client(env: Environment) -> None:
         thread = Processes.connect(env).spawn(spec)

@@ -1,4 +1,4 @@
-"""Programs that compute, and commands about them by who is their X.2 scheduler."""
+"""Programs that compute, and commands about them by their X.2 scheduler."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,12 +62,12 @@ def command(system: System, tasks: dict[str, Task], orders: Callable[[], T]) -> 
 
 
 def used(tasks: dict[str, Task]) -> dict[str, float]:
-    """What each consumed, in milliseconds."""
+    """CPU time of each, in milliseconds."""
     return {name: task.body.consumed() / MS for name, task in tasks.items()}
 
 
 def uses(system: System, tasks: dict[str, Task], milliseconds: float) -> dict[str, float]:
-    """What each uses of the next milliseconds."""
+    """CPU time of each in the next milliseconds."""
     before = used(tasks)
     system.pass_time(milliseconds / 1000)
     return {name: after - before[name] for name, after in used(tasks).items()}

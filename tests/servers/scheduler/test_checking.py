@@ -63,7 +63,7 @@ def test_what_is_no_plan(plan: Any, why: str) -> None:  # noqa: ANN401 - anythin
 
 
 def test_a_plan_again() -> None:
-    """What was refused is forgotten with the next plan."""
+    """The next plan clears an earlier refusal."""
     policy = Says([])
     checked = Checked(policy)
     checked.plan(SHARES)

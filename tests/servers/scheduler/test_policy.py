@@ -50,7 +50,7 @@ def candidates(*known: tuple[int, int, bool], expired: int = 0) -> list[Candidat
     ],
 )
 def test_levels(known: list[tuple[int, int, bool]], expired: int, threads: list[int]) -> None:
-    """Slices are for the highest level that is awake, and sleepers above it; not for who used up its quantum."""
+    """Slices are for the highest awake level, and sleepers above it; not for a member with a used-up quantum."""
     assert [each.thread for each in admitted(candidates(*known, expired=expired))] == threads
 
 
@@ -120,7 +120,7 @@ def family(head: int, awake: int, *, asleep: int = 0, part: int = 1, share: int 
 
 
 def total(plan: list[tuple[int, int]], members: list[Candidate]) -> int:
-    """What those of *members* that are awake have of a round."""
+    """The parts of a round that the awake *members* have."""
     awake = {each.thread for each in members if not each.asleep}
     return sum(length for thread, length in plan if thread in awake)
 
@@ -169,7 +169,7 @@ def test_a_family_divides_by_shares() -> None:
 
 
 def test_sleepers_of_a_family() -> None:
-    """Who sleeps is planned for when it wakes, and takes nothing from those that are awake."""
+    """A sleeper is planned for when it wakes, and takes nothing from those that are awake."""
     members = family(1000, 1, asleep=3)
     plan = divide(RoundRobin(), members)
 

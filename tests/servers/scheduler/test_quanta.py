@@ -26,7 +26,7 @@ TOLERANCE = 1.5
 
 
 def period_ms(milliseconds: float) -> float:
-    """What is left of a length in the ten bits of a period."""
+    """The rest of a length in the ten bits of a period."""
     return (l4.TimePeriod(int(milliseconds * 1000)).period or 0) / 1000
 
 
@@ -40,7 +40,7 @@ def limit(system: System, tasks: dict[str, Task], name: str, milliseconds: float
 
 @pytest.mark.parametrize("quantum", [1, 35, 500])
 def test_used_up(quantum: int) -> None:
-    """Who has used its quantum runs no more, and the other has all of the processor."""
+    """A thread that has used its quantum runs no more, and the other has all of the processor."""
     with servers() as system:
         tasks = start(system, a=compute, b=compute)
         before = tasks["a"].body.consumed() / MS
@@ -127,7 +127,7 @@ def test_a_level_that_is_used_up() -> None:
 
 
 def test_sleeping_costs_no_quantum() -> None:
-    """Who sleeps between its work uses its quantum by what it works: 5 ms of every 25 or so."""
+    """A thread that sleeps between its work uses its quantum by its work: 5 ms of every 25 or so."""
     with servers() as system:
         tasks = start(system, a=work_and_sleep(5, 20))
         limit(system, tasks, "a", 50)
@@ -139,7 +139,7 @@ def test_sleeping_costs_no_quantum() -> None:
 
 
 def test_another_processor() -> None:
-    """What is left of a quantum goes along to another processor."""
+    """The rest of a quantum goes along to another processor."""
     with two_processors() as system:
         tasks = start(system, a=compute)
         limit(system, tasks, "a", 100)
@@ -164,7 +164,7 @@ def test_set_before_it_is_planned() -> None:
 
 
 def test_a_new_scheduler_knows() -> None:
-    """Killed, the scheduler is back and knows who has used up what, and what others have left."""
+    """Killed, the scheduler is back and knows all used-up quanta, and the rests of others."""
     with servers() as system:
         tasks = start(system, a=compute, b=compute)
         limit(system, tasks, "a", 10)

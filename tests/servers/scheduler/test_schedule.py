@@ -1,4 +1,4 @@
-"""X.2's Schedule on the simulated machine: who may, what is refused, and what becomes of slices and levels."""
+"""X.2's Schedule on the simulated machine: privilege, refusals, and the effect on slices and levels."""
 
 from collections.abc import Callable
 
@@ -60,7 +60,7 @@ def test_the_state_and_the_old_times() -> None:
 
 
 def test_who_sleeps_waits() -> None:
-    """Who sleeps beside somebody who computes is in the state of waiting."""
+    """A thread that sleeps beside a computing one is in the state of waiting."""
     with servers() as system:
         tasks = start(system, a=compute, s=lambda env: env.thread.sleep(1000))
         system.pass_time(0.1)
@@ -86,7 +86,7 @@ def test_who_is_inactive() -> None:
 
 
 def test_who_is_dead() -> None:
-    """A thread that is gone, or that never was, is dead, whoever asks: no error."""
+    """A thread that is gone, or never existed, is dead for every caller: no error."""
     with servers() as system:
         tasks = start(system, a=compute)
         tasks["a"].kill()
@@ -177,7 +177,7 @@ def test_what_can_be_no_thread(dest: int) -> None:
 
 
 def test_who_cannot_be_moved() -> None:
-    """Who holds a processor can be put under no plan: error 2."""
+    """The holder of a processor can be put under no plan: error 2."""
 
     def root(env: Environment) -> tuple[int, int, int]:
         scheduler = env.lookup("scheduler")
@@ -223,7 +223,7 @@ def test_timeslices_that_no_plan_has(asked: l4.Time, got: int) -> None:
 
 
 def test_a_share_after_a_timeslice() -> None:
-    """Who is given a share again has slices as the policy makes them."""
+    """A thread with a new share has slices as the policy makes them."""
     with servers() as system:
         tasks = start(system, a=compute)
         thread = tasks["a"].thread
@@ -419,7 +419,7 @@ def test_the_only_client_is_answered() -> None:
 
 
 def test_time_control_of_both() -> None:
-    """What was set is what comes back as old time control with the next request."""
+    """The old time control of the next request is what was set."""
     with servers() as system:
         tasks = start(system, a=lambda env: env.thread.sleep(1000))
         a, control = tasks["a"].thread, time_control(l4.TimePeriod(5000), l4.TimePeriod(70_000))

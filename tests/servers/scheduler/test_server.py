@@ -1,4 +1,4 @@
-"""The scheduler server on the simulated machine: who gets how much, and what survives its death."""
+"""The scheduler server on the simulated machine: shares, and what survives its death."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def burners(system: System, count: int) -> list[Task]:
 
 
 def shares(system: System, tasks: list[Task], seconds: float = 3) -> list[float]:
-    """What each uses of the next seconds."""
+    """CPU time of each in the next seconds."""
     before = [task.body.consumed() for task in tasks]
     system.pass_time(seconds)
     return [(task.body.consumed() - was) / 1e9 / seconds for task, was in zip(tasks, before, strict=True)]
@@ -53,7 +53,7 @@ def asks_for(share: int) -> Function:
 
 
 def test_a_servers_word() -> None:
-    """What a server sets is a part of the processor."""
+    """A server's setting is a part of the processor."""
     with servers() as system:
         tasks = burners(system, 2)
         command(system, lambda env: Scheduler.connect(env).set_share(tasks[0].thread, 3))
@@ -101,7 +101,7 @@ def test_a_family_has_one_part() -> None:
 
 
 def test_a_family_has_the_part_of_its_head() -> None:
-    """What its first was given is the whole family's, also when the first has ended."""
+    """The first program's part is the whole family's, also when the first has ended."""
     with servers() as system:
         other, head, member = burners(system, 3)
         place(system, head, member, part=3)
@@ -124,7 +124,7 @@ def test_who_sleeps_leaves_its_part_to_the_family() -> None:
 
 
 def test_programs_place_nobody() -> None:
-    """Who belongs to whom is not for programs to say."""
+    """Programs may not set families."""
 
     def client(env: Environment) -> str:
         with pytest.raises(RemoteError) as caught:

@@ -1,4 +1,4 @@
-"""What sigma0 keeps, for whom, and for how long: when owners end, when it dies itself, when RAM is full."""
+"""Memory that sigma0 keeps: its owners and its time, when owners end, when it dies itself, when RAM is full."""
 
 from collections.abc import Callable
 from random import Random
