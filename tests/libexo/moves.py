@@ -126,7 +126,7 @@ def waiting(where: Where) -> list[Link]:
 
 
 def bind(where: Where, to: int) -> Link:
-    """Bind anew, and send over that from now on."""
+    """Bind again, and send over that from now on."""
     made = core(where).links.bind(to)
     core(where).links.prefer(made)
     return made

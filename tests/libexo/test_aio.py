@@ -152,7 +152,7 @@ def test_a_cancelled_call_is_withdrawn() -> None:
 
 
 def test_a_cancelled_call_that_was_taken() -> None:
-    """Who answers a task that was cancelled is told so, and the next call on the same binding is its own."""
+    """An answer to a cancelled task fails, and the next call on the same binding gets its own."""
     with theatre() as stage:
         a, b = stage.pair()
 

@@ -1,4 +1,4 @@
-"""The awaiting face of IPC over rings, in virtual time: who sleeps is woken, what waits for room gets it."""
+"""The awaiting face of IPC over rings, in virtual time: sleepers are woken, messages waiting for room get it."""
 
 import asyncio
 from collections.abc import Callable
@@ -113,7 +113,7 @@ async def served(b: Puppet, seconds: float) -> aio.Thread:
 
 
 def test_an_answer_through_a_ring_is_awaited() -> None:
-    """The doorbell wakes a loop that sleeps, each time anew, when the answer comes."""
+    """The doorbell wakes a sleeping loop, each time, when the answer comes."""
     with theatre() as stage:
         a, b = stage.pair()
         ring(a, b)
@@ -233,7 +233,7 @@ def test_long_answers_wait_for_room() -> None:
 
 
 def test_an_answer_given_later_is_written() -> None:
-    """An answer longer than the ring, given when nothing else brings the loop round, is written all the same."""
+    """An answer longer than the ring, given when nothing else brings the loop round, is still written."""
     with theatre() as stage:
         a, b = stage.pair()
         ring(a, b)
@@ -331,7 +331,7 @@ def test_told_in_order() -> None:
 
 
 def test_telling_one_who_ends() -> None:
-    """Who waits for room to tell somebody something is told when that one ends."""
+    """A sender that waits for room is told when its receiver ends."""
     with theatre() as stage:
         a, b = stage.pair()
         ring(a, b)
@@ -350,7 +350,7 @@ def test_telling_one_who_ends() -> None:
 
 
 def test_a_broken_ring() -> None:
-    """What is no record ends the calls under way, and only the binding they are on."""
+    """Bytes that are no record end the calls under way, and only the binding they are on."""
     with theatre() as stage:
         a, b = stage.pair()
         c = stage.puppet("c")
@@ -375,7 +375,7 @@ def test_a_broken_ring() -> None:
 
 
 def test_what_nobody_receives_keeps_no_loop_awake() -> None:
-    """While nobody receives, what waits in a ring is no reason to look again; who receives later gets it."""
+    """While no task receives, a message in a ring is no reason to look again; a later receive gets it."""
     with theatre() as stage:
         a, b = stage.pair()
         ring(a, b)

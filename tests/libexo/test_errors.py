@@ -90,7 +90,7 @@ def test_they_are_all_found() -> None:
 
 
 def test_a_subclass_of_ones_own() -> None:
-    """What a program derives from ours pickles, too, however it is made."""
+    """Errors that a program derives from ours pickle, too, however they are made."""
     error = Lost("box", at=4)
 
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own

@@ -73,7 +73,7 @@ def test_typed_records() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\xdd\xff\xff\xff\xff", b"\x91" * 2000, b"\xa2\xff\xfe", b"\xc1"])
 def test_hostile_records(content: bytes) -> None:
-    """What cannot be decoded is a BrokenChannel, whatever it is."""
+    """Any undecodable record is a BrokenChannel."""
     with theatre() as stage:
         a, publisher, extent = channel(stage, pages=2)
         b = stage.puppet()

@@ -59,7 +59,7 @@ def record(number: int, length: int | None = None) -> bytes:
 
 
 def test_records_come_in_order() -> None:
-    """What was published is read once, in its order, and then there is nothing."""
+    """Each record is read once, in order, and then there is nothing."""
     channel = Channel(4096)
     cursor = channel.cursor()
     channel.put(b"first", b"", b"third")
@@ -127,7 +127,7 @@ def test_lapped_again_and_again() -> None:
 
 
 def test_start_at_the_oldest_or_the_newest() -> None:
-    """Who starts late has missed nothing: it begins with what is kept, or with what comes next."""
+    """A late reader has missed nothing: it begins with what is kept, or with what comes next."""
     channel = Channel(256)
     channel.put(*(record(number) for number in range(50)))
     oldest, newest = channel.cursor(), channel.cursor(oldest=False)
@@ -149,7 +149,7 @@ def test_one_who_starts_late_is_counted_for_from_there() -> None:
 
 
 def test_readers_are_independent() -> None:
-    """What one reads or misses makes no difference to another."""
+    """One reader's progress makes no difference to another."""
     channel = Channel(256)
     quick, slow = channel.cursor(), channel.cursor()
     read = []
@@ -193,7 +193,7 @@ def test_a_successor_goes_on_with_the_numbers() -> None:
 
 
 def test_memory_that_was_taken() -> None:
-    """Who finds zeros knows: the writer writes nothing there, the reader takes nothing from there."""
+    """A side that finds zeros knows: the writer writes nothing there, the reader takes nothing from there."""
     channel = Channel(4096)
     cursor = channel.cursor()
     channel.memory[:] = bytes(len(channel.memory))

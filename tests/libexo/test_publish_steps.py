@@ -135,7 +135,7 @@ def race(memories: list[bytes], moments: tuple[int, int, int], load: int) -> lis
 
 @pytest.mark.parametrize("load", range(2, 6))  # HEAD, the number there, TAIL, GENERATION
 def test_a_start_between_any_two_stores(load: int) -> None:
-    """Who starts at the newest has the right number, however far the writer comes while it looks."""
+    """A reader that starts at the newest has the right number, however far the writer comes meanwhile."""
     memories = list(states(SMALLEST_RING, CONTENTS))
     for first in range(len(memories)):
         for second in range(first, len(memories)):

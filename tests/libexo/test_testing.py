@@ -90,7 +90,7 @@ def test_an_idle_system_ends_the_run() -> None:
 
 
 def test_errors_come_out() -> None:
-    """What a program raises is raised in the test, once, and says in which program it happened."""
+    """A program's exception is raised in the test, once, and names the program."""
     with simulated() as system:
         system.spawn(lambda _: 1 // 0, "divider")
         with pytest.raises(ZeroDivisionError) as caught:
@@ -168,7 +168,7 @@ def test_revocation_takes_the_memory(seed: int) -> None:
 
 
 def test_grant_moves_a_capability() -> None:
-    """What is granted is in the receiver's table, and no more in the giver's."""
+    """A granted capability is in the receiver's table, and no more in the giver's."""
 
     def receiver(env: libexo.Environment) -> int:
         _, message = env.thread.wait()

@@ -50,7 +50,7 @@ def test_meant(given: object, meant: float | None) -> None:
 
 @pytest.mark.parametrize("given", NONSENSE)
 def test_no_time(given: float) -> None:
-    """What is no number, or before now, is refused by name."""
+    """A value that is no number, or before now, is refused by name."""
     with pytest.raises(ValueError, match="a time-out is a number of seconds from 0"):
         timeouts.seconds(given)
 

@@ -1,4 +1,4 @@
-"""Which message a receiver takes next: whom it accepts, in whose name that one may send, and whose turn it is."""
+"""The next message of a receiver: accepted senders, permitted names, and turns."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from tests.model.states import ANSWERS_FIRST, DEAD, LOST, SENDING, State, World,
 def accepts(world: World, state: State, receiver: int, sender: int, virtual: int) -> bool:
     """Say whether *receiver* takes a message of *sender*, sent in the name of *virtual*.
 
-    Who calls natively takes nothing but the answer, unless it is turned; in X.2, any message of its partner. Who
+    A native caller takes only the answer, unless it is turned; in X.2, any message of its partner. A thread that
     natively calls one that waits for an answer does not answer it.
     """
     place = state.places[receiver]
@@ -45,7 +45,7 @@ def may_pass(world: World, state: State, thread: int, other: int) -> bool:
     """Say whether the message of *thread* may be taken before that of *other*, which came first.
 
     Parties take turns, one message each, and within its turn a party's threads do. A party is an environment here.
-    So who waits is passed by each other thread once for each thread of its own environment.
+    So a waiting message is passed by each other thread once for each thread of its own environment.
     """
     turns = world.environments.count(world.environments[other])
     return state.places[other].passed.count(thread) < turns

@@ -151,7 +151,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Books:
-    """What must be the same before and after: the kernel's own accounts, and what the host lends it."""
+    """The state that must be the same before and after: the kernel's own accounts, and the host's lendings."""
 
     environments: tuple[tuple[str, int, int, str], ...]
     """Name, handles, frames, state."""

@@ -20,7 +20,7 @@ TEXT = "the user's own\n"
 
 @dataclass(frozen=True)
 class Bystander:
-    """What programs are told about it."""
+    """Variables that tell programs about it."""
 
     pid: int
     folder: Path

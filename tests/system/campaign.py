@@ -89,7 +89,7 @@ print(json.dumps(said), flush=True)
 
 @dataclass
 class Report:
-    """What a campaign was, and what came of it."""
+    """The course of a campaign, and its outcome."""
 
     seed: int
     blows: dict[str, int] = field(default_factory=Counter)

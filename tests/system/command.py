@@ -34,7 +34,7 @@ class Command:
         self.environ = {**os.environ, "EXO_RUN": str(self.run), "PYTHONPATH": str(ROOT)}
 
     def words(self, *words: str | Path) -> list[str]:
-        """What to start for *words*."""
+        """The program to start for *words*."""
         return [sys.executable, "-m", "exo", *map(str, words)]
 
     def exo(self, *words: str | Path, stdin: str = "", status: int = 0) -> subprocess.CompletedProcess[str]:

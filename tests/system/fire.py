@@ -65,7 +65,7 @@ GUARDED = ("memory", "process", "scheduler")
 
 
 class Times(NamedTuple):
-    """What the calls of one kind took, in ns."""
+    """Times of the calls of one kind, in ns."""
 
     p99: int
     longest: int
@@ -205,7 +205,7 @@ def wait_for(seconds: float) -> None:
 
 
 class Turns(NamedTuple):
-    """What became of a process's turns at the processor, in ns."""
+    """A process's turns at the processor, in ns."""
 
     computed: int
     waited: int

@@ -1,4 +1,4 @@
-"""The table of attacks on the host: what a program tries against what else belongs to whoever booted the system.
+"""The table of attacks on the host: a program's attempts on everything else of the user who booted the system.
 
 Each row holds with and without a uid for every environment: most of what it needs refused is the uid's to refuse
 in the one case, and the other layers' in the other.

@@ -85,7 +85,7 @@ class System:
         self.machine.run(self)
 
     def told(self, what: str, body: Body | None) -> list[object]:
-        """What the machine said of one kind about *body*."""
+        """The machine's reports of one kind about *body*."""
         return [detail for kind, about, detail in self.events if kind == what and about is body]
 
     def wait(self, what: str, body: Body | None) -> object:

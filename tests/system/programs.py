@@ -1,4 +1,4 @@
-"""What the programs of the tests begin with, and a bystander for them to meet."""
+"""A prelude for the tests' programs, and a bystander for them to meet."""
 
 PRELUDE = """
 import contextlib, ctypes, errno, fcntl, mmap, os, signal, socket, sys, threading

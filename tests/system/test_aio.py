@@ -66,7 +66,7 @@ def test_many_calls_at_once(booted: System) -> None:
 
 
 def test_errors_come_back(booted: System) -> None:
-    """What a server raises is raised where it was awaited, and nowhere else."""
+    """A server's exception is raised where its call was awaited, and nowhere else."""
     body = """
     memory = aio.connect(Memory, thread)
     good, bad = await asyncio.gather(memory.statistics(), memory.allocate(1 << 30), return_exceptions=True)

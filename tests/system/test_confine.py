@@ -203,7 +203,7 @@ def test_may_lack_does_not_take_away() -> None:
 
 
 def test_an_ordinary_user_lacks_the_uid_layer() -> None:
-    """Who is not root is told to be, or goes on with the other layers under the uid it has."""
+    """A user who is not root is told to be, or goes on with the other layers under the own uid."""
 
     def work() -> str:
         credentials.become(OTHER, OTHER)
@@ -308,7 +308,7 @@ def test_a_parent_that_is_gone_already() -> None:
 
 
 def test_a_writable_extent_keeps_its_size() -> None:
-    """Who may write an extent cannot cut, grow, punch or seal it, nor make memory of its own to share."""
+    """A writer of an extent cannot cut, grow, punch or seal it, nor make memory of its own to share."""
     with extent() as descriptor, mmap.mmap(descriptor, 4096) as memory:
 
         def work() -> str:

@@ -1,4 +1,4 @@
-"""What one environment may try against another, under each layer alone and under none of them."""
+"""Attacks of one environment on another, under each layer alone and under none of them."""
 
 import ctypes
 import os

@@ -150,6 +150,6 @@ def test_a_file_outside_the_policy() -> None:
 
 
 def test_a_missing_executable() -> None:
-    """What is not there is named."""
+    """A missing program is named."""
     with pytest.raises(ChildError, match="no /no/such/program"):
         confined(lambda: confine.execute("/no/such/program", ["program"], {}), FOREIGN)

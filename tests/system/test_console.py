@@ -159,7 +159,7 @@ def test_connections_that_end_at_once(unharmed: System) -> None:
 
 
 def test_those_that_say_nothing_are_bounded(unharmed: System) -> None:
-    """Of many, the oldest are dropped; who runs something is not one of them."""
+    """Of many, the oldest are dropped, but none that runs something."""
     with unharmed.start("input()", name="stays") as stays, ExitStack() as opened:
         peers = [opened.enter_context(connect(unharmed)) for _ in range(MANY)]
         answers = [peer.recv(1) for peer in peers[: MANY - IDLE_CONNECTIONS]]

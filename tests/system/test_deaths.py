@@ -1,4 +1,4 @@
-"""Deaths: of servers, of the kernel, of the nursery, of programs at bad moments; and who does not notice."""
+"""Deaths: of servers, of the kernel, of the nursery, of programs at bad moments; and their bystanders."""
 
 import os
 import signal
@@ -142,7 +142,7 @@ def test_everybody_is_killed_at_once(own: System, client: Running) -> None:
 
 
 def test_a_program_is_restarted_by_its_rule(own: System) -> None:
-    """Killed, it is back; told to end for good by an operator, it is not."""
+    """Killed, it is back; ended for good by an operator, it is not."""
     with own.start("input()", name="phoenix", restart="always", detach=True):
         first = own.server("phoenix")
         os.kill(first.pid, signal.SIGKILL)
@@ -152,7 +152,7 @@ def test_a_program_is_restarted_by_its_rule(own: System) -> None:
 
 
 def test_a_promise_to_restart_outlives_the_process_server(own: System) -> None:
-    """What is to be restarted is restarted by the successor of the one that promised."""
+    """The successor of the process server keeps the restarts that it promised."""
     with own.start(LASTING, name="phoenix", restart="always", detach=True) as phoenix:
         assert phoenix.line() == "here"
         first = own.server("phoenix")
@@ -228,7 +228,7 @@ def test_a_program_is_killed_in_the_middle_of_a_call(booted: System) -> None:
 
 
 def test_the_owner_of_shared_memory_is_killed(booted: System) -> None:
-    """Its memory ends with it: who still touches it ends by a bus error, and who does not goes on."""
+    """Its memory ends with it: a program that still touches it ends by a bus error, others go on."""
     with (
         booted.start(VAULT, name="vault") as vault,
         booted.start(READER, name="reader") as reader,

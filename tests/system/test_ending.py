@@ -65,7 +65,7 @@ class Plain: ...
 
 
 def logged(system: Command, name: str) -> list[str]:
-    """What is in a log, while the system runs or after it."""
+    """The content of a log, while the system runs or after it."""
     for folder in (system.run / "log", system.run.parent / "run.logs"):
         if (folder / f"{name}.log").exists():
             return (folder / f"{name}.log").read_text(encoding="utf-8").splitlines()
@@ -86,7 +86,7 @@ def kernel_log(system: Command) -> list[str]:
 
 
 def test_programs_are_told_and_servers_serve_until_they_are_gone(fresh: Command) -> None:
-    """What finally and atexit do is done, also by one that was stopped; the logs are kept."""
+    """The work of finally and atexit is done, also by a stopped program; the logs are kept."""
     fresh.up()
     for name in ("first", "stopped"):
         start(fresh, name, TIDY)
@@ -102,7 +102,7 @@ def test_programs_are_told_and_servers_serve_until_they_are_gone(fresh: Command)
 
 
 def test_who_does_not_end_is_killed_after_the_grace(fresh: Command) -> None:
-    """Nobody outlives the kernel, and the log says who it was."""
+    """No program outlives the kernel, and the log names those that did not end."""
     fresh.up()
     start(fresh, "deaf", DEAF)
     processes = family(fresh.pid())
@@ -292,7 +292,7 @@ def test_serve_waits_until_it_serves(fresh: Command) -> None:
 
 
 def test_a_flood_is_bounded_and_delays_nobody_for_long(fresh: Command) -> None:
-    """The log is begun anew, one older file is kept, and others are started meanwhile."""
+    """The log is rotated, one older file is kept, and others are started meanwhile."""
     fresh.up()
     start(fresh, "flood", FLOOD)
     older = fresh.run / "log" / f"flood.log{OLDER}"
@@ -395,7 +395,7 @@ def until_gone(system: Command, name: str) -> None:
     until(lambda: name not in system.listed())
 
 
-# ------------------------------------------------------------------------------------------------ starting anew
+# ------------------------------------------------------------------------------------------------ starting again
 
 
 def test_a_restart_runs_the_file_that_is_there_now(fresh: Command) -> None:

@@ -159,7 +159,7 @@ def test_signals_reach_the_program(number: signal.Signals, system: Command) -> N
 
 
 def test_a_program_ends_with_the_one_who_ran_it(system: Command) -> None:
-    """However he ends."""
+    """By any kind of end."""
     words = system.words("run", "--name", "orphan", "--", "sh", "-c", "echo ready; exec sleep 60")
     with subprocess.Popen(words, env=system.environ, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -277,7 +277,7 @@ def test_a_killed_foreground_takes_the_system_along(fresh: Command) -> None:
 
 
 def test_a_terminal_shows_a_status_line_and_ends_the_system_when_it_closes(fresh: Command) -> None:
-    """What is printed on it stays above the line."""
+    """Text printed on it stays above the line."""
     pid, terminal, shown = fresh.on_terminal()
     processes = family(fresh.pid())
     os.close(terminal)
@@ -328,7 +328,7 @@ def test_two_systems_run_side_by_side(system: Command, fresh: Command) -> None:
 
 
 def test_the_death_of_the_kernel_is_told(fresh: Command) -> None:
-    """Whoever runs a program there hears of it, and the kernel's log is still there to be read."""
+    """A user who runs a program there is told, and the kernel's log is still there to be read."""
     fresh.up()
     pid = fresh.pid()
     processes = family(pid)

@@ -104,7 +104,7 @@ def test_the_flags_of_a_stream_are_its_operators(
 
 
 def test_a_pipe_between_programs(system: Command) -> None:
-    """Who does not wait at his end of a pipe leaves those who use it before and after him as they were."""
+    """A program that makes its end of a pipe non-blocking leaves the pipe's other users as they were."""
     system.write("unblocks.py", "import os\nos.set_blocking(1, False)\nos.write(1, b'one\\n')\n")
     run = " ".join(system.words("run"))
     line = f"({run} unblocks.py; python3 -c 'import os; print(os.get_blocking(1))') | cat"

@@ -1,4 +1,4 @@
-"""What ends a server on purpose, on real processes."""
+"""A server's deliberate end, on real processes."""
 
 import os
 

@@ -100,7 +100,7 @@ def test_whoever_ends_a_program_hears_when_it_has(booted: System) -> None:
 
 
 def test_one_that_waits_to_be_restarted_is_ended_at_once(booted: System) -> None:
-    """Its next start is put off, for it ends again and again; its name is free all the same."""
+    """Its next start is delayed, since it ends again and again; its name is still free."""
     booted.start(["/bin/false"], name="fails", restart="always", detach=True, streams=False).close()
     assert wait_until(lambda: (row := booted.row("fails")) is None or row.state == EnvironmentState.DEAD)
 
@@ -123,7 +123,7 @@ def test_one_that_is_stopped_hears_of_it(booted: System) -> None:
 
 
 def test_the_end_of_its_operator(booted: System) -> None:
-    """What a console connection ran has its time to end when the connection does."""
+    """The programs of a console connection have their time to end when the connection does."""
     words = "trap 'echo bye >&3; exit' TERM; echo ready; while :; do sleep 0.05; done"
     with booted.start(["/bin/sh", "-c", words.replace(">&3", "> /dev/null")], name="orphan") as running:
         assert running.line() == "ready"

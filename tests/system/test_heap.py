@@ -124,7 +124,7 @@ def test_a_block_moves(booted: System) -> None:
 
 
 def test_the_server_dies_and_the_heap_grows(own: System) -> None:
-    """What was carved is there when the memory server is restarted, and its successor promises more."""
+    """Carved memory is there when the memory server is restarted, and the successor promises more."""
     with own.start(GROWS, name="grower") as grower:
         before = grower.line()
         os.kill(own.server("memory").pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The host layer under a real program: interrupted traps, upcalls between answers, mappings, who may attach."""
+"""The host layer under a real program: interrupted traps, upcalls between answers, mappings, attaching."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def test_an_interrupted_trap_leaves_the_gate_in_step(booted: System) -> None:
 
 
 def autogroup(pid: int) -> Path:
-    """What the host says of the session of process *pid*, where it weighs sessions against each other."""
+    """The host's weight of the session of process *pid*, if it weighs sessions against each other."""
     return Path(f"/proc/{pid}/autogroup")
 
 
@@ -234,7 +234,7 @@ print(view[0], memory.statistics().total)
 
 
 def test_a_program_out_of_descriptors_goes_on(booted: System) -> None:
-    """What it cannot receive it does not get, the gate stays in step, and with room again all works."""
+    """Descriptors that it cannot receive are lost to it, the gate stays in step, and with room again all works."""
     finished = booted.run(FULL)
 
     assert finished.out == "EMFILE\nTrue\n0 65536\n", finished
@@ -276,7 +276,7 @@ def test_who_may_attach(booted: System) -> None:
 
 
 def test_an_operator_may_attach() -> None:
-    """One that the topology names, whatever his uid."""
+    """A server that the topology names, of any uid."""
     topology = (ROOT / "system.toml").read_text().replace("operators = []", f"operators = [{NOBODY}]")
     with boot(topology) as system:
         assert attach(system, NOBODY, "visitor") == "True 65536"

@@ -52,7 +52,7 @@ def test_attack_under_a_users_system(of_a_user: System, attack: Attack) -> None:
 
 @pytest.mark.skipif(LINUX < (6, 16), reason="the host cannot refuse descriptors on behalf of a socket")
 def test_nobody_parks_descriptors_in_the_gate(booted: System) -> None:
-    """Who has not attached yet sends words there, and no descriptors."""
+    """A program that has not attached yet sends bytes there, and no descriptors."""
     program = (
         PRELUDE + "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect(RUN + '/gate')\n"
         "show(lambda: socket.send_fds(s, [b'x'], [0]), lambda: s.send(b'x'))"

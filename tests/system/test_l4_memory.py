@@ -180,7 +180,7 @@ say(space.load(BASE, 4))
 
 @conforms("Unmap: mapped views")
 def test_a_view_of_what_was_unmapped(booted: System) -> None:
-    """Who keeps a view of memory that was taken back, and reads it without asking the space, ends by SIGBUS."""
+    """A view of memory that was taken back, read without asking the space, ends its reader by SIGBUS."""
     guest = (
         GUEST
         + """
@@ -214,7 +214,7 @@ say(bytes(own), space.load(BASE, 4))
 
 @conforms("Items: GrantItem")
 def test_granted_memory_is_the_givers_no_more(booted: System) -> None:
-    """After a grant the receiver has the memory, and the giver, who kept a view of it, has none: SIGBUS."""
+    """After a grant the receiver has the memory, and the giver's kept view ends in SIGBUS."""
     guest = (
         GUEST
         + """

@@ -1,6 +1,6 @@
-"""Time-outs of zero between real processes: stopped partners and busy cores change nothing about who waits.
+"""Time-outs of zero between real processes: stopped partners and busy cores do not change which threads wait.
 
-Who is stopped here is under no plan: the kernel would let it go on with its next slice.
+The stopped programs here are under no plan: the kernel would let them go on with their next slice.
 """
 
 import os
@@ -113,7 +113,7 @@ def test_a_receiver_that_is_stopped(booted: System) -> None:
                 os.kill(pid, signal.SIGSTOP)
                 crossed = crossings(booted, "sender") + 2
                 sender.tell(str(number))
-                # The first time it binds, and asks who waits. Then there is no trap: it looks, and is held on.
+                # First it binds, and asks for the partner. Then there is no trap: it looks, and is held on.
                 assert number or wait_until(partial(has_crossed, booted, "sender", crossed))
                 wait_until(lambda: False, 0.1)
                 os.kill(pid, signal.SIGCONT)

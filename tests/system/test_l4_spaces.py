@@ -220,7 +220,7 @@ print(said(l4.Receive(FIRST)), delete(FIRST))
 
 @conforms("Items: reserved areas")
 def test_its_areas_are_never_mapped_over(root: Root) -> None:
-    """What is sent to a space's UTCB or KIP area stays with its sender; beside them it is mapped."""
+    """Memory sent to a space's UTCB or KIP area stays with its sender; beside them it is mapped."""
     lines = root.prints(
         """
 make(FIRST)
@@ -241,7 +241,7 @@ print(delete(FIRST))
 
 @conforms("SpaceControl: redirector")
 def test_a_redirected_space(root: Root) -> None:
-    """What a redirected space sends to a third comes to its redirector, who hears for whom it was meant."""
+    """A redirected space's message to a third comes to its redirector, which learns the intended receiver."""
     lines = root.prints(
         """
 make(FIRST), make(SECOND)
@@ -278,7 +278,7 @@ for turn in range(3):
 
 @conforms("IPC: error 2")
 def test_answering_one_that_was_deleted(root: Root) -> None:
-    """Who is deleted while it waits for an answer is not there: error 2 of the send phase."""
+    """A thread deleted while it waits for an answer is not there: error 2 of the send phase."""
     lines = root.prints(
         """
 make(FIRST)

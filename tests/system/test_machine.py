@@ -35,7 +35,7 @@ def test_a_program_runs_and_its_output_and_status_come_back(system: System) -> N
 
 
 def test_a_program_has_its_own_environment_only(system: System) -> None:
-    """What it was given, and where it is; nothing of ours."""
+    """Its own variables and its place; nothing of ours."""
     _, output = system.finish("import os; print(dict(os.environ))", environ={"A": "b", "EXO_NAME": "forged"})
 
     expected = {"A": "b", "EXO_NAME": "test", "EXO_RUN": str(system.run), "EXO_TRAP_FD": "3"}
@@ -211,7 +211,7 @@ def test_a_program_may_close_its_gate_and_live(system: System) -> None:
 
 
 def test_somebody_attaches_and_leaves(system: System) -> None:
-    """He is who the host says; his packets are traps; that he is gone is noticed."""
+    """The host tells its identity; its packets are traps; its end is noticed."""
     source = (
         "import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect(sys.argv[1])\n"
         "s.send(b'it is me'); s.send(b'trap'); print(s.recv(10)); "

@@ -46,7 +46,7 @@ def test_a_held_program_runs_nothing_before_it_is_resumed(system: System) -> Non
 
 
 def test_a_held_foreign_program_is_executed_when_resumed(system: System) -> None:
-    """That it cannot be is then its own end, with the reason in its log."""
+    """A program that cannot be started ends, with the reason in its log."""
     works = system.start("echo", "hello", kind=FOREIGN, cpu=0)
     fails = system.start("no-such-thing", kind=FOREIGN, cpu=0)
     for body in (works, fails):

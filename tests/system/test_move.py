@@ -72,7 +72,7 @@ def test_children_move_too(system: System) -> None:
 
 @pytest.mark.parametrize("cpu", [-1, 0])
 def test_moved_before_the_start(system: System, cpu: int) -> None:
-    """What is asked before there is a process is done when it is there, held or not."""
+    """Requests from before there is a process are done when it is there, held or not."""
     body = system.start(source=TRAP + "gate.recv(10)", cpu=cpu)
     do(body.move(CORES[0]))
     body.resume()

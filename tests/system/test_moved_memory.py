@@ -1,4 +1,4 @@
-"""Memory that moves because who it was lent to took it back from somebody else: it harms nobody who reads it."""
+"""Memory that moves because its lender revoked another share: it harms no reader."""
 
 import os
 
@@ -114,7 +114,7 @@ for take_back in (env.sys.revoke, env.sys.drop):
 
 
 def test_a_server_outlives_what_it_reads(booted: System) -> None:
-    """Whoever takes memory back while a server uses it hears of it, and ends no server."""
+    """A caller that takes memory back while a server uses it is told, and ends no server."""
     with booted.start(SERVED, name="reader") as server:
         server.line()
         finished = booted.run(FAITHLESS)

@@ -53,7 +53,7 @@ def core_busy_ns(core: int) -> int:
 
 @dataclass
 class Measured:
-    """What some programs used of a core in a while, in nanoseconds."""
+    """CPU time of some programs in a while, in nanoseconds."""
 
     used: list[int]
     lasted: int
@@ -130,7 +130,7 @@ def loops(booted: System) -> Iterator[tuple[System, list[int]]]:
 def test_shares(loops: tuple[System, list[int]]) -> None:
     """3:2:1 slices give 3:2:1 of the CPU time within 1 %, and at least 98 % of the core is used.
 
-    Who has others on the core at the end of a slice has less of that slice: within 2 %, where outsiders have half.
+    A program with others on the core when a slice ends has less of that slice: within 2 % if outsiders have half.
     """
     system, pids = loops
 

@@ -122,7 +122,7 @@ def test_a_fast_and_a_slow_reader(booted: System) -> None:
 
 
 def test_the_publisher_is_killed(booted: System) -> None:
-    """Its memory is taken from all: who sleeps, and who reads all the time, both hear of it and live."""
+    """Its memory is taken from all: sleeping and busy readers both learn of it and live."""
     with (
         booted.start(PUBLISHER, 0, 1, name="publisher") as publisher,
         booted.start(READER, 0, name="sleepy") as sleepy,

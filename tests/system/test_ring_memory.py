@@ -87,7 +87,7 @@ def pair(booted: System) -> Iterator[Pair]:
 
 
 def test_two_programs_share_memory_and_doorbells(pair: Pair) -> None:
-    """What one writes the other reads; who sleeps at its doorbell is woken; neither can cut the memory."""
+    """One side reads what the other writes; a sleeper at its doorbell is woken; neither can cut the memory."""
     sender, receiver = pair.sender, pair.receiver
     assert [p.ask("cut()") for p in (sender, receiver)] == ["refused"] * 2
     sender.ask("view.__setitem__(4096, 7)")

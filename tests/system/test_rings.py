@@ -196,7 +196,7 @@ def test_a_server_is_killed_at_any_moment(
 ) -> None:
     """In the middle of calls, or of requests nobody answers: the caller soon knows, and binds to the next one.
 
-    Whoever was not told NoPartner had a call that the dead one cannot have taken: that went to its successor.
+    A client that did not get NoPartner had a call that the dead server cannot have taken: its successor got it.
     """
     knew: dict[str, list[float]] = {"NoPartner": [], "another": []}
     for after in moments(seed, KILLS // 2):
@@ -213,7 +213,7 @@ def test_a_server_is_killed_at_any_moment(
 
 
 def test_repeatable_calls_go_on(own: System, client: Running, seed: int) -> None:
-    """With a server that is killed and started again, who may ask twice notices nothing."""
+    """A client with repeatable calls does not notice that its server is killed and started again."""
     for after in moments(seed, 4):
         client.tell("many(5_000)")
         kill(own, "board", after)
@@ -222,7 +222,7 @@ def test_repeatable_calls_go_on(own: System, client: Running, seed: int) -> None
 
 
 def test_clients_are_killed_at_any_moment(own: System, client: Running, seed: int) -> None:
-    """Whoever else the server serves is served on, and it keeps nothing of theirs."""
+    """The server's other clients are served on, and it keeps nothing of theirs."""
     before = settled(client)
     for number, after in enumerate(moments(seed, 10)):
         with own.start(CLIENT, name=f"victim-{number}") as victim:
@@ -275,9 +275,7 @@ def test_clients_of_all_kinds_at_once(own: System, client: Running) -> None:
             assert each.ask("connect()") == "True"
         for each in (client, *others):
             each.tell("many(3_000)")
-        with own.start(
-            CLIENT, name="dying"
-        ) as dying:  # its end is a message of the kernel to who was bound to
+        with own.start(CLIENT, name="dying") as dying:  # the kernel reports its end to those bound to it
             assert dying.ask("connect()") == "True"
             os.kill(pid(own, "dying"), signal.SIGKILL)
             dying.finish()

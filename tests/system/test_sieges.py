@@ -48,7 +48,7 @@ def withstands(
 
 
 def show(siege: Siege, fared: Fared, sizes: dict[str, int]) -> str:
-    """Return a line: the 99th percentile of each server's calls, and who grew most."""
+    """Return a line: the 99th percentile of each server's calls, and the largest growth."""
     calls = ", ".join(f"{name} {times.p99 / 1e6:.1f} ms" for name, times in fared.times.items())
     name, most = max(sizes.items(), key=lambda row: row[1])
     late = f"of a bare wake-up {fared.late / 1e6:.1f} ms"

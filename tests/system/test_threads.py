@@ -206,7 +206,7 @@ print(os.waitpid(pid, 0)[1], total() == total(ring), env.lookup("memory") > 0, v
 
 
 def test_a_fork(booted: System) -> None:
-    """A child is refused whatever it asks of its parent's environment, and may attach anew; the parent goes on."""
+    """A child's requests to its parent's environment are refused, and it may attach again; the parent goes on."""
     once = "{'ForkedProcess'} True True 0 7\n"
 
     assert attached(booted, FORK) == once * 4 + "0 True True 0 7\n"

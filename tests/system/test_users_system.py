@@ -1,4 +1,4 @@
-"""A system that an ordinary user booted: who commands it, and what remains open to its programs."""
+"""A system that an ordinary user booted: its operators, and what remains open to its programs."""
 
 import contextlib
 import os
@@ -73,7 +73,7 @@ def test_its_user_commands_it(system: System, folder: Path) -> None:
 
 
 def test_the_secret_is_its_users_alone(system: System, folder: Path) -> None:
-    """It is there for who has the uid, in no argument and no environ; another user is not an operator."""
+    """It is there for its uid's owner, in no argument and no environ; another user is not an operator."""
     secret = system.run_directory / "operator"
     digits = secret.read_bytes()
     shown = [
@@ -115,7 +115,7 @@ def test_strangers_do_not_keep_operators_out(system: System, folder: Path) -> No
 
 
 def test_a_program_has_its_own_terminal_and_no_other(system: System) -> None:
-    """What it was given it may open again, as shells do with /dev/stderr; another of its user's it may not."""
+    """It may open its own streams again, as shells do with /dev/stderr; other ones of its user it may not."""
     script = "tty; echo again > /dev/stderr; (: < {}) 2>/dev/null || echo shut; (: < /dev/tty) || echo none"
     with bystander(NOBODY) as other, ExitStack() as stack:
         ours, theirs = pty.openpty()

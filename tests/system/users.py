@@ -1,4 +1,4 @@
-"""What an ordinary user of this host can do, for tests that are root."""
+"""The means of an ordinary user of this host, for tests that are root."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def python() -> list[str]:
 
 @contextmanager
 def booted_by_a_user() -> Iterator[System]:
-    """Give a system that an ordinary user booted, who has one uid for all."""
+    """Give a system that an ordinary user booted, with one uid for all."""
     if not may_give_files():
         pytest.skip("needs CAP_CHOWN, to give the user a directory")
     assert "uid" in TOPOLOGY

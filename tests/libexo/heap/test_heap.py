@@ -92,7 +92,7 @@ def test_warm() -> None:
 
 
 def test_a_large_block_is_an_extent() -> None:
-    """What is larger than a quarter of a chunk has an extent of its own, and is given back at once."""
+    """A block larger than a quarter of a chunk has an extent of its own, and is given back at once."""
     with theatre() as stage:
         a, heap = heap_of(stage)
         block = heap.allocate(5 * FRAME_SIZE)
@@ -193,7 +193,7 @@ def test_more_than_an_extent_has(size: int) -> None:
 
 
 def test_asked_back() -> None:
-    """Who lent the memory asks for it: what nobody uses is given at once, the rest is taken when its time is up."""
+    """The lender asks for its memory: unused memory is given at once, the rest is taken when its time is up."""
     with theatre() as stage:
         root, a = stage.puppet("root", holds=("ram",)), stage.puppet("a")
         pools, heaps = lent_by(root, a)
@@ -249,7 +249,7 @@ def test_moved_by_another() -> None:
 
 
 def test_taken() -> None:
-    """What was taken by force is not given out again; its blocks are lost, and the heap goes on."""
+    """Memory taken by force is not given out again; its blocks are lost, and the heap goes on."""
     with theatre() as stage:
         root, a = stage.puppet("root", holds=("ram",)), stage.puppet("a")
         ram = Ram(passed(root, root.handles[0], a, ALL_RIGHTS), 256, 0, int(ALL_RIGHTS))
@@ -281,7 +281,7 @@ def test_taken_with_much_else() -> None:
 
 
 def test_a_successor() -> None:
-    """What a successor inherits of a heap it can give up, all at once."""
+    """A successor can give up all that it inherits of a heap at once."""
     with theatre() as stage:
         root, a = stage.puppet("root", holds=("ram",)), stage.puppet("a", keeps=True)
         stage.system.give(root.task, a.environment)

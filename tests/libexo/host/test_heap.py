@@ -1,4 +1,4 @@
-"""What one long string needed serves the next."""
+"""Memory of one long string serves the next."""
 
 import platform
 import subprocess

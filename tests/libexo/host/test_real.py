@@ -58,7 +58,7 @@ def descriptors() -> int:
 
 @pytest.fixture
 def kernel() -> Iterator[Kernel]:
-    """A gate, and who answers at its other end."""
+    """A gate, with a party that answers at its other end."""
     before = descriptors()
     made = Kernel()
     yield made
@@ -207,7 +207,7 @@ def test_upcalls_come_out_once(host: RealHost) -> None:
 
 
 def test_upcalls_of_one_strand_s_trap_wake_another(host: RealHost) -> None:
-    """Who sleeps at the gate wakes for what came in with another's answer, though the socket is empty again.
+    """A sleeper at the gate wakes for upcalls that came with another's answer, though the socket is empty again.
 
     That holds for the main strand, too, which has waited there before there was another.
     """
@@ -237,7 +237,7 @@ def test_upcalls_of_one_strand_s_trap_wake_another(host: RealHost) -> None:
 
 
 def test_a_wait_that_found_nothing_speaks_for_its_own_strand(kernel: Kernel, host: RealHost) -> None:
-    """Who has just waited in vain need not look at the gate at once; another strand's look is a look."""
+    """A strand whose wait found nothing need not look at the gate at once; another strand's look counts."""
     got: list[list[bytes]] = []
 
     def look() -> None:
@@ -398,7 +398,7 @@ def test_strands_make_one_transport(host: RealHost) -> None:
 
 
 class RingEnd:
-    """What a host takes for the end of a ring."""
+    """Errors that a host takes for the end of a ring."""
 
     found_others = False
 

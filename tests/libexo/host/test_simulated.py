@@ -162,7 +162,7 @@ def handing_on(take: Callable[[SimulatedHost, Waker, list[int]], None]) -> Progr
 
 @pytest.mark.slow
 def test_no_order_loses_a_wake_up() -> None:
-    """Who is woken clears first and then looks: in every order of the steps, what came is found."""
+    """A strand that clears first and then looks finds the news in every order of the steps."""
 
     def take(host: SimulatedHost, waker: Waker, box: list[int]) -> None:
         while len(box) < 2:
@@ -173,7 +173,7 @@ def test_no_order_loses_a_wake_up() -> None:
 
 
 def test_exploring_finds_a_lost_wake_up() -> None:
-    """Who looks first and clears then is left waiting in some order, and the exploration says in which."""
+    """A strand that looks first and clears then is left waiting in some order, which the exploration names."""
 
     def take(host: SimulatedHost, waker: Waker, box: list[int]) -> None:
         while len(box) < 2:

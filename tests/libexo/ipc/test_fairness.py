@@ -1,4 +1,4 @@
-"""Who sends much keeps nobody waiting: of a flood, a few messages are taken before that of another."""
+"""A busy sender keeps no other waiting: of a flood, a few messages are taken before that of another."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_a_flood_keeps_nobody_waiting(bindings: int) -> None:
 
 
 def test_floods_of_several() -> None:
-    """Of each party that floods comes one in its turn: who waits does so for one more of each."""
+    """Of each flooding party one message comes in its turn: a waiting one waits for one more of each."""
     with theatre() as stage:
         b, c = stage.puppet("b"), stage.puppet("c")
         floods = [stage.puppet(f"a{n}") for n in range(6)]
@@ -107,7 +107,7 @@ def test_a_flood_of_withdrawn_ones_keeps_nobody_waiting() -> None:
 
 
 def test_a_closed_receive_is_not_shut_out() -> None:
-    """Who waits for one sender finds its message behind however many of another, of which some are refused."""
+    """A receiver of one sender finds its message behind however many of another, of which some are refused."""
     with theatre() as stage:
         a, b, c = (stage.puppet(name) for name in "abc")
         for _ in range(6):
@@ -126,7 +126,7 @@ def test_a_closed_receive_is_not_shut_out() -> None:
 
 
 def test_strangers_in_a_crowd_wait_for_one_another_only() -> None:
-    """Answers go to whom they belong, whatever waits: calls of many are served, one of each in a round."""
+    """Answers reach their callers in any crowd: calls of many are served, one of each in a round."""
     with theatre() as stage:
         b = stage.puppet("b")
         callers = [stage.puppet(f"a{n}") for n in range(5)]

@@ -72,7 +72,7 @@ NONSENSE: list[tuple[str, object, list[bytes]]] = [
 
 @pytest.mark.parametrize(("head", "strings"), [pytest.param(h, s, id=name) for name, h, s in NONSENSE])
 def test_what_is_no_message(head: object, strings: list[bytes]) -> None:
-    """What does not decode, or is not what it says, is counted and thrown away; the next is taken."""
+    """A packet that does not decode, or is not what it says, is counted and thrown away; the next is taken."""
     with theatre() as stage:
         a, b = stage.pair()
         packet(a, b, head, *strings)
@@ -108,7 +108,7 @@ def test_huge_numbers() -> None:
 
 @pytest.mark.parametrize("ticket", [0, 1, 2, HUGE - 1])
 def test_a_ticket_with_anything_on_it(ticket: int) -> None:
-    """What stands in a ticket is its sender's affair: the receiver takes the message or does not, and goes on."""
+    """A ticket's content is its sender's affair: the receiver takes the message or does not, and goes on."""
     with theatre() as stage:
         a, b = stage.pair()
         link = packet(a, b, Packet(CALL, 1, words=(1,), flags=PacketFlags.TIMED))
@@ -201,7 +201,7 @@ ANSWERS: list[tuple[str, object, list[bytes], str]] = [
     ("head", "strings", "counted"), [pytest.param(h, s, c, id=name) for name, h, s, c in ANSWERS]
 )
 def test_what_is_no_answer(head: object, strings: list[bytes], counted: str) -> None:
-    """What answers nothing is counted and thrown away; the caller waits on for its answer, and gets it."""
+    """An answer to nothing is counted and thrown away; the caller waits on for its answer, and gets it."""
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b)
@@ -241,7 +241,7 @@ def test_an_answer_that_cannot_be_taken(head: object, strings: list[bytes]) -> N
 
 @pytest.mark.parametrize("word", [0, 1, HUGE, IpcCode.NO_PARTNER << 1, IpcCode.ABORTED << 1])
 def test_a_refusal_with_any_reason(word: int) -> None:
-    """Who says that a message was cut is believed that, not that its time was over or nobody was there."""
+    """A partner that says that a message was cut is believed that, not that time was over or nobody was there."""
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, timed=True)
@@ -303,7 +303,7 @@ def test_turned_to_everybody() -> None:
 
 
 def test_taken_by_nobody() -> None:
-    """Whoever says that it took a call, and turns it away unasked, is given up on as anybody."""
+    """A partner that says that it took a call, and turns it away unasked, is given up on like any other."""
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, timed=True)

@@ -145,7 +145,7 @@ def test_both_sides_agree(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_late_answer(seed: int) -> None:
-    """Who answers a caller that gave up learns it; a server's loop counts that, and goes on."""
+    """An answer to a caller that gave up fails; a server's loop counts that, and goes on."""
 
     def slow(env: libexo.Environment) -> tuple[tuple[IpcCode, Phase] | None, int, int]:
         _, message = env.thread.wait()
@@ -231,7 +231,7 @@ def test_a_partner_that_ends(at: int) -> None:
 
 
 def test_a_closed_receive_from_the_dead() -> None:
-    """Who waits for one partner only learns when that one ends."""
+    """A receiver of one partner only learns when that one ends."""
     with simulated() as system:
         dying = system.spawn(lambda env: env.thread.sleep(1), "dying")
         waiting = system.spawn(lambda env: failure_of(lambda: env.thread.receive(dying.thread)))
@@ -312,7 +312,7 @@ def test_reply_by_message() -> None:
 
 
 def test_no_message() -> None:
-    """What cannot be a message is refused before anything is sent, with the limit it breaks."""
+    """An impossible message is refused before anything is sent, with the limit it breaks."""
     bad = (
         Message(label=1 << 48),
         Message(label=-1),

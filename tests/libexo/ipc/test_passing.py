@@ -57,7 +57,7 @@ def test_granted_with_a_message() -> None:
 
 
 def test_extents_of_an_fpage() -> None:
-    """What an fpage covers comes as its extents, each with the rights that were given."""
+    """The extents of an fpage come with the rights that were given."""
     with theatre() as stage:
         a, b = stage.pair()
         first, second = (a.sys.carve(a.handles[0], 1).extent for _ in range(2))
@@ -109,7 +109,7 @@ def test_what_nobody_took_is_not_given_away(
 
 
 def test_a_full_queue_takes_nothing() -> None:
-    """What did not even get on its way is offered no longer."""
+    """Capabilities of a message that was not sent are offered no longer."""
     with theatre() as stage:
         a, b = stage.pair()
         for n in range(1000):
@@ -120,7 +120,7 @@ def test_a_full_queue_takes_nothing() -> None:
 
 
 def test_what_is_given_up_after_it_was_taken() -> None:
-    """What was taken with a call is the receiver's, though its caller does not wait for the answer."""
+    """Capabilities taken with a call are the receiver's, though its caller does not wait for the answer."""
     with theatre() as stage:
         a, b = stage.pair()
         exchange = pass_on(a, b, MapItem(a.handles[0], int(READ)), kind=CALL, timed=True)
@@ -159,7 +159,7 @@ def test_a_message_is_taken_whole_or_not(
 
 
 def test_a_cut_message_is_an_error_of_its_sender() -> None:
-    """Who sent more than was wanted hears that the message was cut; the receiver goes on to the next."""
+    """A sender of more than was wanted learns that the message was cut; the receiver goes on to the next."""
     with theatre() as stage:
         a, b = stage.pair()
         moves.want(b, lambda packet: packet.label)
@@ -206,7 +206,7 @@ def test_an_answer_with_a_capability() -> None:
 
 
 def test_an_answer_nobody_waits_for_gives_nothing_away() -> None:
-    """What was meant for a caller that gave up, or ended, stays with who would have answered it."""
+    """Capabilities meant for a caller that gave up, or ended, stay with the answerer."""
     with theatre() as stage:
         a, b = stage.pair(holds=())
         moves.open_inbox(b)
@@ -236,7 +236,7 @@ def test_an_answer_that_brings_too_much() -> None:
 
 
 def test_a_full_table() -> None:
-    """Who has no room for an answer's capability is told so; the offer stands no longer than its maker wants."""
+    """An answer without room for its capability tells its receiver so; the offer stands while its maker wants."""
     with theatre() as stage:
         a, b = stage.pair()
         while len(a.caps) < MAX_HANDLES:

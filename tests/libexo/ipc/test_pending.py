@@ -1,4 +1,4 @@
-"""What waits at a receiver that waits for others: bounded in bytes and number, at the cost of who sends most."""
+"""Messages at a receiver that waits for others: bounded in bytes and number, at the cost of the busiest sender."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def look_for(b: Puppet, sender: Puppet) -> tuple[int, ...] | None:
 @pytest.mark.parametrize("kind", [SEND, CALL])
 @pytest.mark.parametrize("timed", [True, False])
 def test_bytes_that_wait_are_bounded(kind: PacketKind, *, timed: bool) -> None:
-    """Who has the most there has the latest refused, and is told; others' stay, and what was waited for comes."""
+    """The party with most there has its latest refused, and is told; others' stay, and the awaited one comes."""
     with theatre() as stage:
         a, b = stage.pair()
         quiet, wanted = stage.puppet("quiet"), stage.puppet("wanted")

@@ -52,7 +52,7 @@ def test_in_a_circle() -> None:
 
 
 def test_what_is_held_comes_first() -> None:
-    """What a closed receive found and left is taken before what arrives later, in the order it came."""
+    """Messages that a closed receive found and left are taken before later ones, in their order."""
     with theatre() as stage:
         a, b = stage.pair()
         c = stage.puppet("c")
@@ -65,7 +65,7 @@ def test_what_is_held_comes_first() -> None:
 
 
 def test_a_closed_receive_leaves_the_others_waiting() -> None:
-    """Who waits for one sender only gets its messages only; the others keep their order."""
+    """A receiver of one sender gets that one's messages only; the others keep their order."""
     with theatre() as stage:
         a, b = stage.pair()
         c = stage.puppet("c")
@@ -102,7 +102,7 @@ def test_duplicates_are_thrown_away() -> None:
 
 
 def test_unknown_tokens() -> None:
-    """Who connects to an end point of his, and says another token than it has, is not heard, and others are."""
+    """A sender that says another token than its own at its end point is not heard, and others are."""
     with theatre() as stage:
         a, b = stage.pair()
         bound, tickets = a.sys.bind(b.thread)
@@ -115,7 +115,7 @@ def test_unknown_tokens() -> None:
 
 
 def test_whom_the_kernel_named_is_remembered() -> None:
-    """The kernel says who a sender is when it hands the binding over, and again only after a binding fell."""
+    """The kernel names a sender when it hands the binding over, and again only after a binding fell."""
     with theatre() as stage:
         a, b = stage.pair()
         c = stage.puppet("c")
@@ -132,7 +132,7 @@ def test_whom_the_kernel_named_is_remembered() -> None:
 
 
 def test_a_sender_that_is_gone() -> None:
-    """What a dead sender left behind comes under a token that nobody has."""
+    """A dead sender's messages come under an unknown token."""
     with theatre() as stage:
         a, b = stage.pair()
         moves.link(a, b.thread)
@@ -230,7 +230,7 @@ def test_a_full_queue() -> None:
 
 
 def test_messages_of_the_kernel() -> None:
-    """What the kernel says and no handler takes is received as a message of the kernel's thread."""
+    """A kernel message that no handler takes is received as a message of the kernel's thread."""
     with theatre() as stage:
         a, b = stage.pair()
         stage.system.give(a.task, b.environment)
@@ -262,7 +262,7 @@ def test_the_kernel_is_heard_over_a_crowd() -> None:
 
 
 def test_a_crowd_does_not_keep_the_receiver() -> None:
-    """One look takes in a batch at most: who floods an inbox with nonsense does not hold the receiver up in it."""
+    """One look takes in a batch at most: a flood of nonsense does not hold the receiver up in it."""
     with theatre() as stage:
         a, b = stage.pair()
         c = stage.puppet("c")

@@ -48,7 +48,7 @@ def scene() -> Iterator[Scene]:
 
 
 def test_an_answer_on_its_way_is_waited_for(scene: Scene) -> None:
-    """Who gave it knows it given: its caller gets it, though the way fell before it arrived."""
+    """The answerer knows it given: its caller gets it, though the way fell before it arrived."""
     scene.answer()
     before = scene.redirect().done
     exchange = scene.arrives()
@@ -79,7 +79,7 @@ def test_an_answer_whose_giver_was_to_hear_of_it(scene: Scene) -> None:
 
 
 def test_nonsense_on_a_way_that_fell(scene: Scene) -> None:
-    """What waits for an answer there can be given up, and nothing is left."""
+    """A wait for an answer there can be given up, and nothing is left."""
     scene.answer()
     exchange = scene.redirect()
     moves.break_link(scene.a, exchange.link)

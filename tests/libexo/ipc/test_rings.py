@@ -154,7 +154,7 @@ def test_requests_nobody_answers_keep_their_order() -> None:
 
 
 def test_a_server_that_says_what_nobody_asked_for() -> None:
-    """Whoever waits for room in its ring sleeps nevertheless, and all is done."""
+    """A sender that waits for room in its ring still sleeps, and all is done."""
 
     def program(env: Environment) -> tuple[int, int]:
         board = connected(env)
@@ -170,7 +170,7 @@ def test_a_server_that_says_what_nobody_asked_for() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_client_that_scribbles(seed: int) -> None:
-    """Its ring is closed and counted, its binding falls, and it is told: it must bind anew; others go on."""
+    """Its ring is closed and counted, its binding falls, and it is told: it must bind again; others go on."""
 
     def bystander(env: Environment) -> list[bytes]:
         board = connected(env)
@@ -218,7 +218,7 @@ def test_a_ring_that_is_announced_again() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_server_that_scribbles(seed: int) -> None:
-    """Its client gets NoPartner instead of an answer, and can bind anew."""
+    """Its client gets NoPartner instead of an answer, and can bind again."""
 
     def victim(env: Environment) -> bytes:
         board = connected(env)
@@ -241,7 +241,7 @@ def ringing(a: Puppet, b: Puppet) -> None:
 
 
 def test_two_stubs_whose_server_ends() -> None:
-    """Each of them has a ring of its own; when the server is another, both bind anew, whichever calls first."""
+    """Each of them has a ring of its own; when the server is another, both bind again, in either order."""
 
     def program(env: Environment) -> list[bytes]:
         boards = [connected(env), connected(env)]
@@ -264,7 +264,7 @@ def test_two_stubs_whose_server_ends() -> None:
 
 
 def test_a_server_that_never_reads_right() -> None:
-    """Whoever tells it something gives up each ring it breaks: no bindings pile up, and no memory."""
+    """A teller gives up each ring that it breaks: no bindings pile up, and no memory."""
 
     def program(env: Environment) -> tuple[int, int]:
         board = connected(env)

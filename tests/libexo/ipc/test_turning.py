@@ -1,4 +1,4 @@
-"""Calls that are answered by another than who was called: the receiver turns the caller to that thread."""
+"""Calls answered by another thread than the called one: the receiver turns the caller to that thread."""
 
 from contextlib import suppress
 from functools import partial
@@ -36,7 +36,7 @@ def test_turned_and_told_so() -> None:
 
 
 def test_turned_to_one_that_is_gone() -> None:
-    """The call fails, and who turned it hears at once that nothing is to be waited for."""
+    """The call fails, and the thread that turned it learns at once that nobody waits."""
     with theatre() as stage:
         a, b = stage.pair()
         c = stage.puppet("c")
@@ -102,7 +102,7 @@ def test_the_one_it_was_turned_to_ends() -> None:
 
 @pytest.mark.parametrize("timed", [False, True])
 def test_the_one_who_turned_it_ends(timed: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """When who turned the call ends, the other still answers it; and when that ends, too, nobody does."""
+    """When the turning thread ends, the other still answers the call; when that ends, too, none does."""
     with theatre() as stage:
         a, b = stage.pair()
         c = stage.puppet("c")
@@ -202,7 +202,7 @@ def test_a_turned_call_in_time(seed: int) -> None:
 
 
 def test_a_turned_answer_that_brings_too_much() -> None:
-    """Who answers in another's place gives the caller no more than that wanted: it is refused, and waits on."""
+    """An answer in another's place cannot exceed the caller's wishes: it is refused, and the caller waits on."""
     with simulated() as system:
         office(system, gift=True)
         task = system.spawn(partial(caller, timeout=2, accepts=0))
@@ -233,7 +233,7 @@ def redirector(env: Environment, *, whom: Task) -> None:
 
 
 def answering(env: Environment) -> tuple[int, int, list[int]]:
-    """Answer one message; return whom it was for, who brought it, and who waits for an answer then."""
+    """Answer one message; return its intended receiver, its bearer, and who waits for an answer then."""
     sender, found = env.thread.wait()
     assert found.origin is not None
     env.thread.reply(found, Message(words=(found.words[0] + 1,)))
@@ -242,7 +242,7 @@ def answering(env: Environment) -> tuple[int, int, list[int]]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_propagated_by_a_redirector(seed: int) -> None:
-    """Who is called through its caller's redirector sees the caller, and who brought it, and answers the caller."""
+    """A thread called through its caller's redirector sees the caller and the bearer, and answers the caller."""
 
     def late(env: Environment) -> tuple[tuple[int, ...], int]:
         env.thread.sleep(1)
@@ -271,7 +271,7 @@ def test_who_may_not_speak_for_another_speaks_for_himself() -> None:
 
 
 def test_one_space_speaks_with_one_voice() -> None:
-    """A message sent for another thread of one's own space is from that thread, and says who sent it."""
+    """A message sent for another thread of one's own space is from that thread, and names its sender."""
     with theatre() as stage:
         a, b = stage.pair()
         packet(a, b, Packet(SEND, 1, flags=4, virtual=a.thread))

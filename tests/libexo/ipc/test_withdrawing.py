@@ -43,7 +43,7 @@ def test_what_the_dead_left_in_a_crowd() -> None:
 
 
 def test_the_dead_have_nothing_on_its_way() -> None:
-    """What one that ended had put up is not waited for, as it would be of one that lives."""
+    """A dead sender's posted message is not waited for, as a living one's would be."""
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, 1, kind=SEND, timed=True)
@@ -81,7 +81,7 @@ def test_a_taken_call_waits_no_longer() -> None:
 
 
 def test_a_late_answer() -> None:
-    """Who answers a caller that gave up is told so, and the caller's next call is its own."""
+    """An answer to a caller that gave up fails, and the caller's next call gets its own."""
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, 1, timed=True)
@@ -119,7 +119,7 @@ def test_two_timed_messages_at_once() -> None:
 
 
 class Story:
-    """What each side was told of the messages 1 and 2 of a sender."""
+    """Each side's view of the messages 1 and 2 of a sender."""
 
     def __init__(self, stage: Theatre, kind: PacketKind) -> None:
         self.a, self.b = stage.pair()
@@ -264,9 +264,9 @@ def claimed_for_ever(stage: Theatre, a: Puppet, exchange: Outgoing) -> IpcTimeou
 
 @pytest.mark.parametrize("kind", [SEND, CALL])
 def test_a_partner_that_claims_and_is_silent(kind: PacketKind) -> None:
-    """Who claims the message or the answer, and then says nothing, is waited for a second, and used no more.
+    """A partner that claims the message or the answer, and then says nothing, has a second, and is used no more.
 
-    A claimed answer did not come in time; a claimed message was delivered, whether he says so or not.
+    A claimed answer did not come in time; a claimed message was delivered, with or without a word of it.
     """
     with theatre() as stage:
         a, b = stage.pair()
@@ -289,7 +289,7 @@ def test_a_partner_that_claims_and_is_silent(kind: PacketKind) -> None:
 
 
 def test_an_answer_after_the_link_was_broken() -> None:
-    """Who was waited for in vain learns it from the answer that nobody gets."""
+    """A partner that waited without success learns it from the answer that nobody gets."""
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, 1, timed=True)
@@ -302,7 +302,7 @@ def test_an_answer_after_the_link_was_broken() -> None:
 
 
 def test_an_abandoned_message_is_withdrawn() -> None:
-    """Who waits no longer takes back what may be withdrawn; what may not is still delivered."""
+    """A waiter that gives up takes back a message that may be withdrawn; another is still delivered."""
     with theatre() as stage:
         a, b = stage.pair()
         for n, timed in ((1, True), (2, False)):
@@ -346,7 +346,7 @@ def test_full_of_answers() -> None:
 
 
 def take_silently(b: Puppet) -> None:
-    """Take the next message for good; that it was taken does not arrive any more."""
+    """Take the next message; the word that it was taken does not arrive any more."""
     assert moves.next(b, ANY_THREAD) is not None
 
 
@@ -386,7 +386,7 @@ def test_taken_just_before_the_end_of_its_way(
 
 @pytest.mark.parametrize("earlier", [False, True])
 def test_the_way_falls_while_a_receiver_looks(*, earlier: bool) -> None:
-    """Whose way falls while its number is in the receiver's hands takes it for taken: so that one takes it."""
+    """A sender whose way falls while its number is in the receiver's hands takes it for taken, and so it is."""
     with theatre() as stage:
         a, b = stage.pair()
         moves.open_inbox(b)
@@ -408,7 +408,7 @@ def test_the_way_falls_while_a_receiver_looks(*, earlier: bool) -> None:
 
 
 def test_the_way_fell_before_a_receiver_looked() -> None:
-    """A message that was taken back when its way fell is not there any more, whoever looks."""
+    """A message that was taken back when its way fell is not there for anyone any more."""
     with theatre() as stage:
         a, b = stage.pair()
         exchange = post(a, b, 1, kind=SEND, timed=True)

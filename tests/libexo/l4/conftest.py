@@ -1,4 +1,4 @@
-"""What the tests of the X.2 formats share."""
+"""Common part of the tests of X.2 formats."""
 
 from collections.abc import Iterator
 

@@ -40,7 +40,7 @@ _PATIENCE = 60.0
 
 
 def meet(a: Part, b: Part, c: Part | None = None, *, seed: int = 0) -> tuple[object, ...]:
-    """Play *a*, *b* and *c*, who know each other by these names; return what each saw: None, if it was killed."""
+    """Play *a*, *b* and *c*, which know each other by these names; return what each saw: None, if it was killed."""
     parts = {"a": a, "b": b} | ({"c": c} if c else {})
     with stage(seed=seed) as cast:
         for name, part in parts.items():
@@ -95,7 +95,7 @@ def shown() -> list[tuple[int, int]]:
 
 
 def reads(address: int, size: int = 1) -> bytes | None:
-    """What is at *address*; None: a page fault. The calling thread has no pager then, and wants none."""
+    """The content at *address*; None: a page fault. The calling thread has no pager then, and wants none."""
     found: list[bytes] = []
     with _unpaged():
         found.append(own().load(address, size))

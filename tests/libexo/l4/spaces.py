@@ -49,7 +49,7 @@ class Side:
         return sum(self.sys.inspect(handle).kind == Kind.EXTENT for handle in self.sys.inventory())
 
     def reads(self, address: int, size: int = 1) -> bytes | None:
-        """What is at *address*; None: a page fault."""
+        """The content at *address*; None: a page fault."""
         try:
             return self.space.load(address, size)
         except BadAddress:

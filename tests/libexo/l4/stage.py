@@ -81,7 +81,7 @@ class Cast:
         return task
 
     def _live(self, part: Part) -> object:
-        """Do *part*, and stay until the threads it made are through, or wait for good: they end with it."""
+        """Do *part*, and stay until the threads it made are through, or wait for ever: they end with it."""
         names = self._besides[attach().number] = []
         result = part(self)
         for _ in range(_PATIENCE):
@@ -114,7 +114,7 @@ class Cast:
         assert not l4.Send(thread).E
 
     def result(self, name: str) -> Any:  # noqa: ANN401 - whatever the part returned
-        """What *name* returned, or WAITS."""
+        """The result of *name*, or WAITS."""
         task = self.tasks.get(name)
         if task is None:
             return self.results.get(name, WAITS)
@@ -159,7 +159,7 @@ def put(*words: int, label: int = 0, p: bool = False) -> l4.MsgTag:
 
 
 def said(tag: l4.MsgTag) -> Said | Failed:
-    """What an IPC that ended with *tag* brought, or how it failed."""
+    """The message of an IPC that ended with *tag*, or its failure."""
     if tag.E:
         return failure()
     flags = "".join(name for name in "prX" if getattr(tag, name))
@@ -167,13 +167,13 @@ def said(tag: l4.MsgTag) -> Said | Failed:
 
 
 def failure() -> Failed:
-    """What ErrorCode says of the last IPC, which failed."""
+    """The ErrorCode of the last IPC, which failed."""
     phase, code, offset = ipc_error_parts(l4.ErrorCode())
     return Failed(code, phase, offset)
 
 
 def heard(received: tuple[int, l4.MsgTag]) -> tuple[int, Said | Failed]:
-    """What `Wait` and its like brought, and from whom."""
+    """The message and the sender of `Wait` and its like."""
     sender, tag = received
     return sender, said(tag)
 

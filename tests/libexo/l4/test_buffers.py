@@ -49,7 +49,7 @@ def test_written_through() -> None:
 
 
 def test_buffers_do_not_touch() -> None:
-    """Behind each buffer is a gap: who runs over its end meets no other."""
+    """Behind each buffer is a gap: a run past its end meets no other."""
     buffers = Buffers()
     places = [(buffers.put(bytearray(size)), size) for size in (1, 63, 64, 65, 4096)]
 

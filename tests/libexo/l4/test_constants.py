@@ -24,7 +24,7 @@ def test_the_codes_of_the_calls(number: int) -> None:
 
 
 def test_a_code_that_is_none() -> None:
-    """What is no code of a call is said to be none."""
+    """An unknown code is named so."""
     assert l4.ErrorCode_String(9) == "invalid error code"
 
 

@@ -26,7 +26,7 @@ def test_a_decorator() -> None:
 
 
 def test_the_same_word_again() -> None:
-    """Whoever makes an entry of the function, of the entry, or of another of its name, has the same word."""
+    """Every entry made of the function, of its entry, or of another function of its name, is the same word."""
     assert l4.entry(double) is double
     assert l4.entry(double.function) == double
 

@@ -1,4 +1,4 @@
-"""ExchangeRegisters: what it reads, writes, aborts, halts and resumes, and for whom."""
+"""ExchangeRegisters: its reads, writes, aborts, halts and resumptions, and the threads they apply to."""
 
 import pytest
 

@@ -121,7 +121,7 @@ def test_when_the_thread_is_halted(registers: Registers, pager: int, error: int,
 
 
 def test_resumed_with_a_pager(registers: Registers) -> None:
-    """A thread that was halted for want of a pager tries again when it is resumed, and then finds one."""
+    """A thread that was halted without a pager tries again when it is resumed, and then finds one."""
     with sides(1) as (a,):
 
         def call(*_: object, **__: object) -> int:

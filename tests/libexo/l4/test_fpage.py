@@ -117,7 +117,7 @@ def test_rights_that_do_not_exist(wrong: int) -> None:
 
 
 def test_status_bits() -> None:
-    """What Unmap returns in rwx: referenced, written, executed."""
+    """The rwx bits of Unmap's result: referenced, written, executed."""
     page = l4.Fpage(0, 4096)
 
     assert [l4.WasReferenced(page + right) for right in (4, 2, 1)] == [True, False, False]

@@ -1,4 +1,4 @@
-"""What the first thread of a fresh space has: its page faults, its pager's memory, its areas, as any thread has."""
+"""The first thread of a fresh space: its page faults, its pager's memory, its areas, like any thread's."""
 
 from collections.abc import Callable
 from typing import Any
@@ -67,7 +67,7 @@ def end() -> None:
 @conforms("Page fault: to whom")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_page_fault_of_the_first_thread(seed: int) -> None:
-    """What it reads where nothing is mapped its pager is asked for by X.2's message, and it goes on with that."""
+    """A read of unmapped memory asks its pager by X.2's message, and goes on with the answer."""
 
     def boss(_: Cast) -> object:
         carve(BASE, fill=(77).to_bytes(8, "little"))

@@ -81,7 +81,7 @@ def test_the_answer_unmasks(seed: int) -> None:
 
 @conforms("Interrupt: acknowledge")
 def test_answering_nothing() -> None:
-    """Who answers an interrupt that is not outstanding, or not his, finds no partner; nor is there a line 63.3."""
+    """An answer to an interrupt not outstanding, or to another's, finds no partner; no line 63.3 exists."""
 
     def driver(cast: Cast) -> object:
         l4.AssociateInterrupt(IRQ, l4.Myself())

@@ -1,4 +1,4 @@
-"""The system call Ipc: its two phases, whom they go to and come from, and what stands between them: nothing."""
+"""The system call Ipc: its two phases, their partners, and nothing in between."""
 
 import pytest
 
@@ -28,7 +28,7 @@ NOBODY = thread_id(3000)
 
 
 def echo(cast: Cast) -> None:
-    """Answer everybody with his own words."""
+    """Answer each sender with its own words."""
     sender, tag = l4.Wait()
     while True:
         put(*l4.StoreMRs(1, tag.u), label=tag.label)
@@ -203,7 +203,7 @@ def test_any_local_thread(seed: int) -> None:
 
 @conforms("IPC: from-specifier anylocalthread")
 def test_any_local_thread_times_out_for_strangers() -> None:
-    """A stranger does not satisfy `anylocalthread`, however long he waits."""
+    """A stranger does not satisfy `anylocalthread`, however long it waits."""
 
     def server(cast: Cast) -> object:
         sender, tag = l4.Ipc(l4.nilthread, l4.anylocalthread, l4.Timeouts(l4.Never, l4.TimePeriod(LONG)))

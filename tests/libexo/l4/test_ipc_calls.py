@@ -1,4 +1,4 @@
-"""The calls made of Ipc: whom they send to, whom they receive from, and within which times."""
+"""The calls made of Ipc: their receivers, their senders, and their times."""
 
 from collections.abc import Callable
 

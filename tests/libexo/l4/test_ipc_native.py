@@ -1,4 +1,4 @@
-"""X.2 threads and native programs: the same messages, and a server that is asked nonsense answers all the same."""
+"""X.2 threads and native programs: the same messages, and answers of a server even to nonsense."""
 
 import pytest
 

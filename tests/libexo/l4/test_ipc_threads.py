@@ -43,7 +43,7 @@ def test_native_calls_of_several_threads(seed: int) -> None:
 @conforms("IPC: several threads")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_each_thread_has_its_own_registers(seed: int) -> None:
-    """What one thread loads, another of the same environment does not see; ids and pagers are each its own."""
+    """One thread's registers are not seen by another of the same environment; ids and pagers are each its own."""
 
     def space(cast: Cast) -> object:
         def other(cast: Cast) -> object:

@@ -263,7 +263,7 @@ def gives_up(cast: Cast, after: int) -> Said | Failed:
 @conforms("IPC: a caller that gave up")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_answering_a_caller_that_gave_up(seed: int) -> None:
-    """Who waits for an answer no longer is not ready: a reply with ZeroTime fails with error 1, send phase."""
+    """A thread that no longer waits for an answer is not ready: a reply with ZeroTime is error 1, send phase."""
     results = play(seed=seed, server=answers_late(l4.Reply), client=partial(gives_up, after=MOMENT))
 
     assert results == {"server": TIMED_OUT[Phase.SEND], "client": TIMED_OUT[Phase.RECEIVE]}

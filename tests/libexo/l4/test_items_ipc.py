@@ -282,7 +282,7 @@ def mapping(pages: int = 1) -> tuple[int, ...]:
 def test_packets_that_lie(typed: Sequence[int], parts: tuple[Part, ...]) -> None:
     """Items and what comes with them must fit: else the message is cut, and the receiver has nothing of it.
 
-    Nor is he the worse for it: the next message is received as ever.
+    The sender is not the worse for it: the next message is received as ever.
     """
 
     def a(cast: Cast) -> object:
@@ -319,7 +319,7 @@ def test_packets_that_are_none(typed: Sequence[int], parts: tuple[Part, ...], cl
 
 @conforms("Items: hostile packets")
 def test_offers_are_for_whom_they_were_made() -> None:
-    """An offer made to one environment cannot be taken by another, whoever names it in a message."""
+    """An offer made to one environment cannot be taken by another, even if a message names it."""
 
     def a(cast: Cast) -> object:
         handle = carve(BASE, fill=b"secret")
@@ -336,7 +336,7 @@ def test_offers_are_for_whom_they_were_made() -> None:
 
 @conforms("Items: hostile packets")
 def test_an_extent_of_another_size_than_said() -> None:
-    """What is accepted must be as large as the message said: else it is given up at once, and the message cut."""
+    """The accepted extent must be as large as the message said: otherwise it is given up, and the message cut."""
 
     def a(cast: Cast) -> object:
         offer = attach().sys.transfer(carve(BASE, 2), cast.b, 7)

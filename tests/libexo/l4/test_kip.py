@@ -51,7 +51,7 @@ def test_fields(accessor: Callable[[Kip], int], expected: int) -> None:
 
 
 def test_the_constants_of_the_fields() -> None:
-    """What the version and the flags are compared with has the names of X.2."""
+    """The constants of version and flags have the names of X.2."""
     kip = changed()
 
     assert l4.ApiVersion(kip) >> 24 == l4.APIVERSION_X2 == 0x84

@@ -185,7 +185,7 @@ def test_what_came_before_the_cut_stays() -> None:
 
 @conforms("Items: cut messages")
 def test_a_grant_before_the_cut_has_moved() -> None:
-    """What was granted before the overflow is the receiver's; what was to be behind it, still the sender's."""
+    """Extents granted before the overflow are the receiver's; the rest is still the sender's."""
 
     def a(cast: Cast) -> object:
         four_pages()
@@ -280,7 +280,7 @@ def test_mapping_back_over_where_it_came_from() -> None:
 @conforms("Items: in an answer")
 @pytest.mark.parametrize("kind", [l4.MapItem, l4.GrantItem])
 def test_items_in_an_answer(kind: type[l4.MapItem] | type[l4.GrantItem]) -> None:
-    """An answer's items are taken as the caller's acceptor says when he called."""
+    """An answer's items are taken by the acceptor the caller had when it called."""
 
     def a(cast: Cast) -> object:
         carve(BASE, fill=b"answer")
@@ -302,7 +302,7 @@ def test_items_in_an_answer(kind: type[l4.MapItem] | type[l4.GrantItem]) -> None
 @conforms("Items: in an answer")
 @pytest.mark.parametrize("kind", [l4.MapItem, l4.GrantItem])
 def test_an_answer_that_is_cut(kind: type[l4.MapItem] | type[l4.GrantItem]) -> None:
-    """Overflow of an answer ends the caller's receive phase and the replier's send phase; he receives nothing."""
+    """Overflow of an answer ends the caller's receive phase and the replier's send phase; nothing arrives."""
 
     def a(cast: Cast) -> object:
         carve(BASE, fill=b"mine")

@@ -39,7 +39,7 @@ Item = l4.MapItem | l4.GrantItem
 @conforms("Items: MapItem")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_map_item_shares_memory(seed: int) -> None:
-    """What is mapped is the same memory at both sides: each sees what the other writes."""
+    """Mapped memory is the same at both sides: each sees what the other writes."""
 
     def a(cast: Cast) -> object:
         carve(BASE, fill=b"from a")
@@ -62,7 +62,7 @@ def test_a_map_item_shares_memory(seed: int) -> None:
 @conforms("Items: GrantItem")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_grant_item_moves_memory(seed: int) -> None:
-    """What is granted leaves the sender: the address faults there, and the capability is the receiver's."""
+    """Granted memory leaves the sender: the address faults there, and the capability is the receiver's."""
 
     def a(cast: Cast) -> object:
         carve(BASE, fill=b"yours")
@@ -77,9 +77,9 @@ def test_a_grant_item_moves_memory(seed: int) -> None:
 
 @conforms("Items: GrantItem")
 def test_a_grant_outlives_its_giver() -> None:
-    """What was granted is not its giver's any more: he may end, and it stays; what he mapped goes with him.
+    """Granted memory is not its giver's any more: it stays when the giver ends; mapped memory goes with it.
 
-    It is still the share of who had mapped it to the giver: he takes it back.
+    It is still a share of the one that had mapped it to the giver, which takes it back.
     """
 
     def root(cast: Cast) -> None:
@@ -115,7 +115,7 @@ def test_a_grant_outlives_its_giver() -> None:
 
 @conforms("Items: GrantItem")
 def test_a_grant_of_what_was_mapped_on() -> None:
-    """Who got memory from the giver keeps it, as the receiver's share now: he can take it back."""
+    """A receiver of memory from the giver keeps it, now as the grantee's share: the grantee can take it back."""
 
     def a(cast: Cast) -> object:
         carve(BASE, fill=b"x")
@@ -141,7 +141,7 @@ def test_a_grant_of_what_was_mapped_on() -> None:
 
 @conforms("Items: GrantItem")
 def test_a_grant_flushes_its_whole_fpage() -> None:
-    """What of the fpage the window is too small for leaves the sender as well; its frames are free again."""
+    """What the window is too small for leaves the sender as well, and its frames are free again."""
 
     def a(cast: Cast) -> object:
         before = free()
@@ -243,7 +243,7 @@ def test_a_nil_fpage_brings_nothing() -> None:
 
 @conforms("Items: nil fpage")
 def test_an_empty_fpage_brings_nothing() -> None:
-    """Where the sender has nothing mapped, nothing is mapped at the receiver; what he had there stays."""
+    """Unmapped parts at the sender map nothing at the receiver; its own memory there stays."""
 
     def a(cast: Cast) -> object:
         return send(cast.b, l4.MapItem(fpage(THERE, 4), THERE))
@@ -290,7 +290,7 @@ def test_rights_are_those_asked_for_and_held(held: int, asked: int, may: int) ->
 
 @conforms("Items: rights")
 def test_no_rights_come_back_by_a_detour() -> None:
-    """Who may only read cannot map to a third to be written, nor back to who could: the kernel sees to it."""
+    """A holder with the right to read only can map to nobody for writing: the kernel sees to it."""
 
     def a(cast: Cast) -> object:
         carve(BASE, fill=b"kept")
@@ -312,7 +312,7 @@ def test_no_rights_come_back_by_a_detour() -> None:
 
 @conforms("Items: rights")
 def test_rights_are_the_kernels_not_the_tables() -> None:
-    """A receiver who takes an offer by himself, with more rights than were offered, has no more than that."""
+    """A receiver that takes an offer by itself, with more rights than were offered, has no more than that."""
 
     def a(cast: Cast) -> object:
         handle = carve(BASE)
@@ -333,7 +333,7 @@ def test_rights_are_the_kernels_not_the_tables() -> None:
 
 @conforms("Items: mapping over what is there")
 def test_mapping_over_what_was_there() -> None:
-    """What the receiver had at the place is unmapped first, and his capability to it given up."""
+    """The receiver's memory at the place is unmapped first, and its capability given up."""
 
     def a(cast: Cast) -> object:
         carve(BASE, fill=b"new")
@@ -352,7 +352,7 @@ def test_mapping_over_what_was_there() -> None:
 
 @conforms("Items: mapping over what is there")
 def test_mapping_over_what_was_passed_on() -> None:
-    """What is unmapped to make room was also shared with others: they lose it, as by Unmap with flush."""
+    """Memory unmapped to make room is taken from those it was shared with, as by Unmap with flush."""
 
     def a(cast: Cast) -> object:
         carve(BASE, fill=b"new")

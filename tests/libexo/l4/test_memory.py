@@ -135,7 +135,7 @@ def privileged(stage: Theatre) -> Side:
 
 
 def test_memory_control_needs_privilege(stage: Theatre, registers: Registers) -> None:
-    """Row 1.13, error 1: only who may create environments may set attributes, even the default one."""
+    """Row 1.13, error 1: only an environment that may create others may set attributes, even the default one."""
     (a,) = enter(stage, 1)
     with calling(a):
         refused = memory.Set_PageAttribute(fpage(BASE), memory.DefaultMemory), l4.ErrorCode()

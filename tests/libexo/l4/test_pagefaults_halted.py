@@ -1,4 +1,4 @@
-"""Page faults that are not answered, or come in the middle of a message: who halts, and how he goes on."""
+"""Page faults without an answer, or in the middle of a message: the halted threads, and how they go on."""
 
 import pytest
 
@@ -124,7 +124,7 @@ def test_an_aborted_fault_starts_again() -> None:
 
 @conforms("Page fault: tunnelled")
 def test_a_fault_in_the_middle_of_a_message() -> None:
-    """A fault during the copy of a string says so: its instruction pointer is all ones, whoever's thread it is."""
+    """A fault during the copy of a string says so: its instruction pointer is all ones, in any thread."""
 
     def a(cast: Cast) -> object:
         l4.Set_Pager(cast.b)
@@ -145,7 +145,7 @@ def test_a_fault_in_the_middle_of_a_message() -> None:
 
 @conforms("Page fault: tunnelled")
 def test_no_pager_in_the_middle_of_a_message() -> None:
-    """A receiver who faults without a pager is halted, the sender held up; both go on when he is resumed."""
+    """A receiver that faults without a pager is halted, the sender held up; both go on when it is resumed."""
 
     def a(cast: Cast) -> object:
         def part(cast: Cast) -> object:

@@ -19,7 +19,7 @@ Heard = list[tuple[str, int, int, tuple[int, ...], int]]
 
 
 def handler(answers: bool, heard: Heard) -> Program:  # noqa: FBT001 - what sort of handler it is
-    """An exception handler that writes down what it hears: from whom, label, typed words, words, and when."""
+    """An exception handler that notes its messages: sender, label, typed words, words, and time."""
 
     def serve(env: Environment) -> None:
         while True:
@@ -90,7 +90,7 @@ def test_nobody_asked() -> None:
 
 
 def test_sleeping_is_no_preemption() -> None:
-    """Who gives up its processor by itself, to wait or to yield, was not preempted."""
+    """A thread that gives up its processor by itself, to wait or to yield, was not preempted."""
 
     def program(env: Environment) -> None:
         l4.EnablePreemptionFaultException()
@@ -139,7 +139,7 @@ def test_no_handler(gone: int) -> None:
 
 
 def test_a_delayed_preemption_is_pending() -> None:
-    """With flag d the end of a slice is put off and shown as flag I, read once; who then yields is told nothing."""
+    """Flag d delays the end of a slice, which flag I shows once; a thread that then yields is not told."""
 
     def program(env: Environment) -> object:
         l4.Yield()  # the slice begins here
@@ -157,7 +157,7 @@ def test_a_delayed_preemption_is_pending() -> None:
 
 
 def test_a_delay_that_is_overrun() -> None:
-    """Who delays for longer than a millisecond is preempted, loses d and I, and waits for its handler: label -4."""
+    """A delay of over a millisecond ends in preemption, clears d and I, and waits for the handler: label -4."""
 
     def program(env: Environment) -> object:
         l4.DisablePreemption()

@@ -1,4 +1,4 @@
-"""Propagation: who may send for whom, what the receiver sees of it, and where the answer goes."""
+"""Propagation: permitted senders and names, the receiver's view, and the way of the answer."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def forward(to: int, virtual: int, *words: int, time: int = l4.Never) -> l4.MsgT
 
 
 def client(cast: Cast) -> object:
-    """Call the front thread; say who answered what."""
+    """Call the front thread; return who answered what."""
     front = await_name(cast, "front")
     put(1)
     sender, tag = l4.Ipc(front, front, NEVER)
@@ -51,7 +51,7 @@ def front(cast: Cast) -> object:
 
 
 def worker(cast: Cast) -> object:
-    """Receive one message and answer who it is from; say who that is, and who really sent it."""
+    """Receive one message and answer its sender; return that sender, and the actual one."""
     sender, tag = l4.Wait()
     message, actual = said(tag), l4.ActualSender() if tag.p else l4.nilthread
     names = {thread: name for name, thread in cast.ids.items()}
@@ -77,7 +77,7 @@ def test_into_ones_own_space(seed: int) -> None:
 @conforms("IPC: propagation")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_for_a_thread_of_ones_own_space(seed: int) -> None:
-    """A thread may send for another of its own space to anybody, who answers that one."""
+    """A thread may send for another of its own space to any thread, which answers that one."""
 
     def space(cast: Cast) -> object:
         cast.beside("front", front)
@@ -89,7 +89,7 @@ def test_for_a_thread_of_ones_own_space(seed: int) -> None:
 @conforms("IPC: propagation")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_where_it_is_not_allowed(seed: int) -> None:
-    """Between strangers p is dropped: the message comes from who sent it, for whom the caller still waits."""
+    """Between strangers p is dropped: the message is the actual sender's, and the caller goes on waiting for it."""
 
     def outside(cast: Cast) -> object:
         caller, _ = l4.Wait()
@@ -114,7 +114,7 @@ def test_where_it_is_not_allowed(seed: int) -> None:
 @conforms("IPC: propagation")
 @pytest.mark.parametrize("virtual", [l4.nilthread, thread_id(3000), l4.anythread])
 def test_for_nobody(virtual: int) -> None:
-    """Who names no existing thread as virtual sender sends as himself."""
+    """A sender that names no existing thread as virtual sender sends as itself."""
 
     def space(cast: Cast) -> object:
         cast.beside("front", lambda cast: said(forward(cast.worker, virtual, 2)))
@@ -146,7 +146,7 @@ def test_what_a_closed_receive_takes(seed: int, specifier: str) -> None:
 @conforms("IPC: propagation")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_turned_back(seed: int) -> None:
-    """A propagated message that nobody takes has the caller wait for its first partner again, who may answer."""
+    """A propagated message that nobody takes has the caller wait for its first partner again, which may answer."""
 
     def space(cast: Cast) -> object:
         def front(cast: Cast) -> object:
@@ -167,7 +167,7 @@ def test_turned_back(seed: int) -> None:
 @conforms("IPC: propagation")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_time_out_while_turned(seed: int) -> None:
-    """The caller's own time-out ends its wait for the third, too; who answers later finds nobody ready."""
+    """The caller's own time-out ends its wait for the third, too; a late answer finds nobody ready."""
 
     def impatient(cast: Cast) -> object:
         to = await_name(cast, "front")

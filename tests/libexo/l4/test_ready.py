@@ -1,4 +1,4 @@
-"""Time-outs of zero are exact: who waits is found, however late it moves, and who does not is not waited for."""
+"""Time-outs of zero are exact: a waiting partner is found, however late it moves; no other is waited for."""
 
 from functools import partial
 
@@ -76,7 +76,7 @@ def test_a_receiver_that_waits_is_found(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_sender_that_waits_is_found(seed: int) -> None:
-    """However late its message arrives, a thread that waited to send is heard by who polls; the first time, too."""
+    """However late its message arrives, a waiting sender is heard by a poll; the first time, too."""
 
     def receiver(cast: Cast) -> object:
         results = []
@@ -223,7 +223,7 @@ def test_no_client_of_its_own_space_is_lost(seed: int) -> None:
 @conforms("IPC: error 2")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_answering_one_that_was_deleted(seed: int) -> None:
-    """Who is deleted while it waits for an answer is not there for who answers next, whatever it has heard."""
+    """A thread deleted while it waits for an answer is not there for a later one, whatever it has heard."""
 
     def caller(cast: Cast) -> None:
         put(1)

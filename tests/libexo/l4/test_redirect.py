@@ -56,7 +56,7 @@ def server(cast: Cast) -> object:
 @conforms("IPC: redirection")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_redirector_gets_it(seed: int) -> None:
-    """What leaves a redirected space goes to its redirector, with r and IntendedReceiver; he may answer himself."""
+    """A redirected space's messages go to its redirector, with r and IntendedReceiver; it may answer itself."""
 
     def chief(cast: Cast) -> object:
         sender, tag = l4.Wait()
@@ -84,7 +84,7 @@ def forwarder(cast: Cast) -> object:
 @conforms("IPC: redirection")
 @pytest.mark.parametrize("seed", range(20))
 def test_forwarded(seed: int) -> None:
-    """The redirector forwards by propagation: the receiver sees the message of its sender, who gets the answer."""
+    """The redirector forwards by propagation: the receiver sees the sender's message, and the sender the answer."""
     results = play(seed=seed, boss=boss, chief=forwarder, server=server, client=client)
 
     assert results == {
@@ -98,7 +98,7 @@ def test_forwarded(seed: int) -> None:
 @conforms("IPC: redirection")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_chain(seed: int) -> None:
-    """What a redirector forwards goes to the redirector of his own space, if that has one, who forwards in turn."""
+    """A redirector's messages go to the redirector of its own space, if that has one, which forwards in turn."""
 
     def boss(cast: Cast) -> None:
         redirect(cast.client, cast.chief)
@@ -186,7 +186,7 @@ def test_a_vanished_redirector(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("removed", [True, False])
 def test_until_another_is_set(seed: int, removed: bool) -> None:  # noqa: FBT001 - a case
-    """Who waits for want of a redirector goes on when one is set, by way of it, or when there is to be none."""
+    """A thread that waits without a redirector goes on when one is set, through it, or when none is to be."""
 
     def boss(cast: Cast) -> None:
         redirect(cast.client, cast.chief)

@@ -72,7 +72,7 @@ def test_looking_up(script: list[tuple[str, int, int]], first: int, count: int) 
 
 
 def test_a_hole_in_the_middle() -> None:
-    """What is cut out of the middle leaves two ends, which show their own bytes; neither is whole."""
+    """A cut in the middle leaves two ends, which show their own bytes; neither is whole."""
     regions, holding = Regions(), Holding(1, 3 * PAGE, 31)
     regions.enter(0, holding)
     gone = regions.cut(PAGE, 2 * PAGE)

@@ -93,7 +93,7 @@ def test_what_does_not_exist(registers: Registers, what: str, wrong: Callable[[]
 
 
 def test_half_a_number_is_no_word(registers: Registers) -> None:
-    """What is no integer is an error of type, and not cut to one."""
+    """A value that is no integer is an error of type, and not cut to one."""
     with pytest.raises(TypeError):
         l4.LoadMR(1, 1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
@@ -188,7 +188,7 @@ def test_a_thread_gets_its_registers_on_first_use(engine: list[Registers]) -> No
 
 
 def test_threads_have_registers_of_their_own(engine: list[Registers]) -> None:
-    """What one thread of execution loads, another does not see."""
+    """One thread of execution does not see another's registers."""
     seen: list[int] = []
     l4.LoadMR(1, 5)
 

@@ -28,12 +28,12 @@ def spender(work_ms: float, switch: Switch) -> Callable[[Environment], None]:
 
 
 def divided(system: System, **programs: Callable[[Environment], None]) -> dict[str, float]:
-    """What programs that share a processor use of 600 ms."""
+    """Use of 600 ms by programs that share a processor."""
     return uses(system, start(system, **programs), 600)
 
 
 def test_yield() -> None:
-    """Who yields after 2 ms of each slice of 10 has 2 of 12 beside a loop: the rest is not carried."""
+    """A program that yields after 2 ms of each slice of 10 has 2 of 12 beside a loop: the rest is not carried."""
     with servers() as system:
         found = divided(system, a=spender(2, l4.Yield), b=compute)
 
@@ -42,7 +42,7 @@ def test_yield() -> None:
 
 
 def test_everybody_yields() -> None:
-    """Who yields is followed by the next of the plan, in turn."""
+    """A program that yields is followed by the next of the plan, in turn."""
     with servers() as system:
         found = divided(system, a=spender(2, l4.Yield), b=spender(1, l4.Yield), c=spender(3, l4.Yield))
 
@@ -51,13 +51,13 @@ def test_everybody_yields() -> None:
 
 
 def test_nobody_to_yield_to() -> None:
-    """Alone on its processor, who yields goes on at once."""
+    """Alone on its processor, a program that yields goes on at once."""
     with servers() as system:
         assert divided(system, a=spender(2, l4.Yield))["a"] > 590
 
 
 def test_donation() -> None:
-    """Who switches to a thread after 2 of 10 ms gives it the other 8: beside its own 10 it has 18 of each 30."""
+    """A switch to a thread after 2 of 10 ms gives it the other 8: beside its own 10 it has 18 of each 30."""
     with servers() as system:
         tasks = start(system, b=compute, c=compute)
         giver = spender(2, lambda: l4.ThreadSwitch(tasks["b"].thread))
@@ -68,7 +68,7 @@ def test_donation() -> None:
 
 
 def test_donation_to_a_lower_level() -> None:
-    """What is given is given whatever the priority: it is all that the lower level gets."""
+    """A gift of time ignores the priority: it is all that the lower level gets."""
     with servers() as system:
         tasks = start(system, b=compute)
         tasks |= start(system, a=spender(2, lambda: l4.ThreadSwitch(tasks["b"].thread)), c=compute)
@@ -113,7 +113,7 @@ def test_another_processor() -> None:
 
 
 def test_who_has_used_up_its_quantum() -> None:
-    """Who may not run any more cannot be given time either."""
+    """A thread that may not run any more cannot be given time either."""
     with servers() as system:
         tasks = start(system, b=compute)
         command(
@@ -140,7 +140,7 @@ def test_oneself() -> None:
 
 
 def test_under_no_plan() -> None:
-    """Whom the host schedules gives up nothing, and asks nobody."""
+    """A program that the host schedules gives up nothing, and asks no server."""
 
     def program(env: Environment) -> float:
         before = env.host.now()
@@ -166,7 +166,7 @@ def test_without_a_scheduler_server() -> None:
 
 
 def test_a_pending_preemption_is_forgotten() -> None:
-    """Who gives up the processor has done what flag I asks for."""
+    """A thread that gives up the processor has done what flag I asks for."""
 
     def program(env: Environment) -> bool:
         registers = virtual.current()
@@ -245,7 +245,7 @@ def test_set_preemption_delay() -> None:
 
 
 def test_a_server_of_the_older_protocol() -> None:
-    """Who is set as the server gets requests word for word, and may answer what it likes."""
+    """The server that was set gets requests word for word, and may answer what it likes."""
 
     def server(_: Environment) -> object:
         request, sender, tag = l4.sched_wait_request()

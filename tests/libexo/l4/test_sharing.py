@@ -18,7 +18,7 @@ RW = l4.ReadWriteOnly
 
 
 def test_memory_is_shared() -> None:
-    """What the sender mapped, the receiver finds at the send base; both see what either writes."""
+    """The receiver finds the sender's memory at the send base; both see what either writes."""
     with sides() as (a, b):
         a.carve(BASE, fill=b"from a")
         send(a, b, l4.MapItem(fpage(BASE, rights=RW), THERE))
@@ -62,7 +62,7 @@ def test_the_rights_asked_for(asked: int, granted: Rights) -> None:
 
 
 def test_no_more_rights_than_held() -> None:
-    """Who may only read cannot map to be written, whatever the item says."""
+    """A holder with the right to read only cannot map for writing, whatever the item says."""
     with sides(3) as (a, b, c):
         a.carve(BASE, fill=b"kept")
         send(a, b, l4.MapItem(fpage(BASE, rights=l4.Readable), BASE))
@@ -194,7 +194,7 @@ def test_a_nil_fpage_is_an_answer() -> None:
 
 
 def test_mapping_over_what_the_receiver_had() -> None:
-    """What was at the place is unmapped first: its capability is given up, and its memory with the last one."""
+    """Memory at the place is unmapped first: its capability is given up, and its memory with the last one."""
     with sides() as (a, b):
         a.carve(BASE, fill=b"1")
         a.carve(BASE + PAGE, fill=b"2")
@@ -237,7 +237,7 @@ def test_a_grant_moves() -> None:
 
 
 def test_a_grant_flushes_the_whole_fpage() -> None:
-    """What the window is too small for leaves the sender, too, and is nobody's: its frames are free again."""
+    """The part that the window is too small for leaves the sender, too: its frames are free again."""
     with sides() as (a, b):
         free = a.puppet.env.kip.head(Head.FREE_FRAMES)
         for n in range(4):

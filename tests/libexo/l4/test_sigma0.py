@@ -43,7 +43,7 @@ def test_nilthread_is_sigma0() -> None:
 
 
 def test_nilthread_after_a_restart() -> None:
-    """sigma0 restarted has a new version; nilthread finds it all the same, the old id leads nowhere."""
+    """sigma0 restarted has a new version; nilthread still finds it, the old id leads nowhere."""
 
     def client(env: Environment) -> list[l4.Fpage]:
         before = sigma0(env.kip)
@@ -109,7 +109,7 @@ def test_get_any() -> None:
 
 
 def test_refused() -> None:
-    """What is refused, in any way, is Nilpage; nothing is mapped then, and the acceptor is as before."""
+    """Every kind of refusal is Nilpage; nothing is mapped then, and the acceptor is as before."""
 
     def client(env: Environment) -> tuple[list[l4.Fpage], list[tuple[int, int]], l4.Acceptor]:
         l4.Accept(l4.StringItemsAcceptor)
@@ -149,7 +149,7 @@ def test_get_special() -> None:
 
 
 def test_no_special_memory() -> None:
-    """What the kernel has reserved is no RAM: its address is known, and nothing is mapped."""
+    """The kernel's reserved memory is no RAM: its address is known, and nothing is mapped."""
 
     def client(env: Environment) -> tuple[int, list[tuple[int, int]]]:
         return l4.Sigma0_GetSpecial(l4.ReservedMemoryType, 0, PAGE), shown(env)
@@ -163,7 +163,7 @@ def test_no_special_memory() -> None:
 
 @conforms("sigma0: page fault")
 def test_a_page_fault() -> None:
-    """Who touches RAM with sigma0 as its pager has that very page from then on, and nothing else."""
+    """A thread that touches RAM with sigma0 as its pager has that very page from then on, and nothing else."""
 
     def client(env: Environment) -> tuple[bytes, list[tuple[int, int]]]:
         l4.Set_Pager(sigma0(env.kip))
@@ -268,7 +268,7 @@ def test_the_pager_between_ends() -> None:
 
 
 def test_a_fault_outside_ram() -> None:
-    """What is no RAM cannot be had by a fault: it is tried for ever, and others are served meanwhile."""
+    """Addresses outside RAM cannot be had by a fault: it is tried for ever, and others are served meanwhile."""
 
     def wild(env: Environment) -> None:
         l4.Set_Pager(sigma0(env.kip))

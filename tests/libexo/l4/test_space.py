@@ -26,7 +26,7 @@ def test_what_was_stored_is_loaded() -> None:
 
 
 def test_one_space_for_an_environment() -> None:
-    """Whoever asks for the space of an environment gets the same."""
+    """All requests for the space of an environment return the same one."""
     with sides() as (a, b):
         assert space_of(a.puppet.env) is a.space
         assert space_of(b.puppet.env) is not a.space
@@ -78,7 +78,7 @@ def test_a_fault_is_tried_again_until_it_helps() -> None:
 
 
 def test_a_fault_within_a_fault() -> None:
-    """What handles a fault may fault itself."""
+    """A fault handler may fault itself."""
     with sides(1) as (a,):
         order = []
 
@@ -113,7 +113,7 @@ def test_a_missing_right_faults() -> None:
 
 
 def test_a_view_is_present_all_at_once() -> None:
-    """When a fault further on unmaps what was looked up before, the view is made anew."""
+    """When a fault further on unmaps an earlier part, the view is made again."""
     with sides(1) as (a,):
         faults = []
 
@@ -157,7 +157,7 @@ def test_buffers_are_always_present() -> None:
 
 
 def test_mapping_over_something() -> None:
-    """What is mapped over an extent takes its place: it is given up, unless part of it still shows."""
+    """A mapping over an extent takes its place: the extent is given up, unless part of it still shows."""
     with sides(1) as (a,):
         a.carve(BASE, 3, fill=b"old")
         a.carve(HOLE, fill=b"new")

@@ -40,7 +40,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
 
 @dataclass(eq=False)
 class Share:
-    """One space's hold on an extent, and from whom it has it."""
+    """One space's hold on an extent, and its giver."""
 
     size: int
     rights: int
@@ -55,7 +55,7 @@ class Share:
 
 
 class Model:
-    """What each space is to show."""
+    """The expected content of each space."""
 
     def __init__(self, count: int) -> None:
         self.spaces: list[list[Share]] = [[] for _ in range(count)]

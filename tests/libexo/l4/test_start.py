@@ -184,7 +184,7 @@ def test_a_function_that_returns() -> None:
 
 @conforms("ThreadControl: modify")
 def test_renamed() -> None:
-    """A new version makes the old id nobody's; who waits for the old one is told, and the new one is reached."""
+    """A new version makes the old id unknown; threads waiting for it are told, and the new one is reached."""
 
     def space(cast: Cast) -> object:
         thread = cast.beside("other", lambda cast: said(l4.Wait()[1]))
@@ -307,7 +307,7 @@ ERRORS = [
     ("arguments", "code"), [case[1:] for case in ERRORS], ids=[case[0] for case in ERRORS]
 )
 def test_refused(arguments: tuple[int, ...], code: int) -> None:
-    """What ThreadControl cannot do it refuses with X.2's code, and nothing has changed."""
+    """ThreadControl refuses with X.2's code, and nothing has changed."""
 
     def boss(cast: Cast) -> object:
         me = l4.Myself()

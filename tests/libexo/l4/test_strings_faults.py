@@ -34,7 +34,7 @@ OVERFLOW, HERE, BEYOND = IpcCode.OVERFLOW, IpcCode.XFER_TIMEOUT_HERE, IpcCode.XF
 
 
 def pager(pages: dict[int, bytes], delay: int = 0) -> Callable[[Cast], list[tuple[int, ...]]]:
-    """A part that has *pages* (address to first bytes) and maps them to who faults there, each after *delay* us.
+    """A part that has *pages* (address to first bytes) and maps them to threads that fault there, after *delay* us.
 
     It returns the faults it saw: what of the label says the access, address, instruction pointer.
     """
@@ -142,7 +142,7 @@ def test_a_slow_pager_within_the_time_out() -> None:
 @conforms("Strings: transfer time-outs")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_receivers_time_out_expires(seed: int) -> None:
-    """The receiver, whose faults took longer than his time-out, sees 5, the sender 6; both see what was copied."""
+    """A receiver whose faults took longer than its time-out sees 5, the sender 6; both see the copied bytes."""
 
     def a(cast: Cast) -> object:
         return send(cast.b, text(b"ab"), text(b"cdef"))
@@ -200,7 +200,7 @@ def test_time_outs_bound_page_faults_only() -> None:
 
 @conforms("Strings: transfer time-outs")
 def test_the_senders_time_out_expires_on_his_own_faults() -> None:
-    """A sender whose own faults take too long sees 5 in his send phase, and what was copied till then.
+    """A sender whose own faults take too long sees 5 in its send phase, and the bytes copied till then.
 
     Nothing has been sent then: the receiver waits on, and gets the next message.
     """

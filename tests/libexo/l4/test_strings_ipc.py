@@ -60,7 +60,7 @@ def carried(texts: Sequence[bytes | tuple[bytes, ...]], rooms: Sequence[Room]) -
 
 
 def cut(offset: int) -> tuple[Failed, Failed]:
-    """What sender and receiver see of a message that overflowed after *offset* bytes of strings."""
+    """Sender's and receiver's view of a message that overflowed after *offset* bytes of strings."""
     return Failed(OVERFLOW, Phase.SEND, offset), Failed(OVERFLOW, Phase.RECEIVE, offset)
 
 

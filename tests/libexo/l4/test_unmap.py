@@ -11,7 +11,7 @@ NONE = l4.NoAccess
 
 
 def test_unmap_takes_from_others_only() -> None:
-    """Who got the memory faults; whose it is goes on, with what was written last."""
+    """The receiver of the memory faults; its owner goes on, with the last contents."""
     with sides() as (a, b):
         a.carve(BASE)
         send(a, b, l4.MapItem(fpage(BASE), THERE))
@@ -23,7 +23,7 @@ def test_unmap_takes_from_others_only() -> None:
 
 
 def test_unmap_is_recursive() -> None:
-    """Who got it from who got it loses it, too."""
+    """The receivers of a receiver lose it, too."""
     with sides(3) as (a, b, c):
         a.carve(BASE)
         send(a, b, l4.MapItem(fpage(BASE), BASE))
@@ -35,7 +35,7 @@ def test_unmap_is_recursive() -> None:
 
 
 def test_unmap_reaches_only_below() -> None:
-    """Who maps on takes back what it gave; above, nothing changes."""
+    """A space that maps on takes back what it gave; above, nothing changes."""
     with sides(3) as (a, b, c):
         a.carve(BASE)
         send(a, b, l4.MapItem(fpage(BASE), BASE))
@@ -92,7 +92,7 @@ def test_an_extent_partly_covered() -> None:
 
 
 def check_dropped_and_taken(a: Side, b: Side) -> None:
-    """*b*, who has *a*'s secret at THERE, keeps a view and gives the capability up; then *a* takes it back."""
+    """*b*, which has *a*'s secret at THERE, keeps a view and gives the capability up; then *a* takes it back."""
     (kept,) = b.space.view(THERE, 6)
     b.space.unmap([fpage(THERE)], flush=True)
     still = bytes(kept)
@@ -104,7 +104,7 @@ def check_dropped_and_taken(a: Side, b: Side) -> None:
 
 
 def test_what_was_mapped_and_dropped_is_gone_for_good() -> None:
-    """Who gave its capability up may have the memory mapped even so; unmap ends that mapping, too."""
+    """A space that gave its capability up may still have the memory mapped; unmap ends that mapping, too."""
     with sides() as (a, b):
         a.carve(BASE, fill=b"secret")
         send(a, b, l4.MapItem(fpage(BASE, rights=R), THERE))
@@ -190,7 +190,7 @@ def test_the_status_of_accesses() -> None:
 
 
 def test_the_status_of_what_others_may_do() -> None:
-    """What others may have written counts as written until it is taken from them: clean means clean."""
+    """Memory that others may have written counts as written until it is taken from them: clean means clean."""
     with sides() as (a, b):
         a.carve(BASE)
         send(a, b, l4.MapItem(fpage(BASE, rights=RW), THERE))
@@ -227,7 +227,7 @@ def test_a_kip_or_a_buffer_cannot_be_unmapped() -> None:
 
 
 def test_taken_between_two_looks() -> None:
-    """When the giver takes memory back, the next access faults, and its pager may map it anew."""
+    """When the giver takes memory back, the next access faults, and its pager may map it again."""
     with sides() as (a, b):
         a.carve(BASE, fill=b"1")
         item = l4.MapItem(fpage(BASE, rights=R), THERE)
@@ -247,7 +247,7 @@ def test_taken_between_two_looks() -> None:
 
 
 def test_a_view_goes_on_when_others_lose_theirs() -> None:
-    """Revoking a mapped share moves the memory; views of who still holds it stay valid, reader or owner."""
+    """Revoking a mapped share moves the memory; views of the remaining holders stay valid, reader or owner."""
     with sides(3) as (a, b, c):
         a.carve(BASE, fill=b"same")
         for other in (b, c):

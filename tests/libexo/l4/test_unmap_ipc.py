@@ -1,4 +1,4 @@
-"""Unmap, flush and status over spaces that got their memory by messages; MemoryControl: who may, and what."""
+"""Unmap, flush and status over spaces that got their memory by messages; MemoryControl and its privilege."""
 
 import pytest
 
@@ -50,7 +50,7 @@ def passing_on(to: str, rights: int = RWX) -> Part:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("flush", [False, True])
 def test_unmap_reaches_all_who_got_it(seed: int, *, flush: bool) -> None:
-    """What is unmapped is gone from who got it, and from who got it from him; by a flush, from oneself."""
+    """Unmapped memory is gone from its receivers, and from theirs; by a flush, from oneself."""
 
     def a(cast: Cast) -> object:
         carve(BASE, fill=b"x")
@@ -65,7 +65,7 @@ def test_unmap_reaches_all_who_got_it(seed: int, *, flush: bool) -> None:
 
 @conforms("Unmap: recursive")
 def test_unmap_in_the_middle() -> None:
-    """Who got memory from others takes it from those he gave it to only."""
+    """A receiver of memory takes it only from its own receivers."""
 
     def a(cast: Cast) -> object:
         carve(BASE, fill=b"x")
@@ -117,7 +117,7 @@ def test_unmap_of_what_came_twice() -> None:
 def test_revoking_some_of_the_rights(given: int, revoked: int, *, stays: bool) -> None:
     """A mapping that carries a right to be revoked goes whole: never less than was asked. Any other stays.
 
-    Who lost more than was to be revoked faults, and gets again from his pager what he may still have.
+    A receiver that lost more than was to be revoked faults, and gets the rest again from its pager.
     """
 
     def a(cast: Cast) -> object:
@@ -222,7 +222,7 @@ def test_the_status_of_strings() -> None:
 
 @conforms("Unmap: status")
 def test_the_status_of_what_others_have() -> None:
-    """What others were given counts as accessed in every way they may, till it is taken back: clean is clean."""
+    """Memory given to others counts as accessed in every permitted way until it is taken back: clean is clean."""
 
     def a(cast: Cast) -> object:
         carve(BASE)
@@ -240,7 +240,7 @@ def test_the_status_of_what_others_have() -> None:
 
 @conforms("Unmap: kernel books")
 def test_flushed_memory_is_free() -> None:
-    """What nobody has any more is free: its frames can be carved again, whoever had it mapped."""
+    """Memory without a holder is free: its frames can be carved again, even if it was mapped."""
 
     def a(cast: Cast) -> object:
         before = free()

@@ -72,7 +72,7 @@ def test_any_file_is_read_or_refused(data: bytes) -> None:
 
 
 def test_an_executable_is_the_one_that_was_asked_for() -> None:
-    """What may be read was decided by that name."""
+    """That name decided what may be read."""
     given_ = Given(["/bin/other", os.fsdecode(UNTEXT)], [])
     with pytest.raises(ValueError, match="calls the program '/bin/other'"):
         complete(launch(ProgramKind.FOREIGN, ("/bin/sh",)), {Role.ARGUMENTS: given_.descriptor})

@@ -1,4 +1,4 @@
-"""What follows from the layers a host has: the table of docs/design.md."""
+"""Fences of a host's layers: the table of docs/design.md."""
 
 import pytest
 

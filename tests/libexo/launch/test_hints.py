@@ -1,4 +1,4 @@
-"""What a program is told that confinement refused something."""
+"""Hints to a program that confinement refused something."""
 
 import errno
 import linecache

@@ -1,4 +1,4 @@
-"""The logs of programs: bounded, one for each name, and whoever writes much waits while others go on."""
+"""The logs of programs: bounded, one for each name; a busy writer waits while others go on."""
 
 import os
 import time
@@ -127,7 +127,7 @@ def test_all_logs_are_bounded_together(kept: Logs, tmp_path: Path, monkeypatch: 
 
 
 def test_the_number_of_logs_is_bounded(kept: Logs, tmp_path: Path) -> None:
-    """A name that is borne again counts as new; who runs keeps its log."""
+    """A name used again counts as new; a running program keeps its log."""
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     stays, staying = kept.open("stays")
     again, writing = kept.open("p0")
@@ -148,7 +148,7 @@ def test_the_number_of_logs_is_bounded(kept: Logs, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_is_said(kept: Logs, tmp_path: Path) -> None:
-    """Whoever wrote it is not held up; the next that can be written says how much is missing."""
+    """The writer is not held up; the next text that can be written says how much is missing."""
     (tmp_path / "web.log").symlink_to("/dev/full")  # links are not followed, so it cannot be opened
     stream, writing = kept.open("web")
     write(writing, b"lost\n")

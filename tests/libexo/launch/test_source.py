@@ -24,7 +24,7 @@ def roles(tmp_path: Path) -> Iterator[dict[int, int]]:
 
 
 def text(roles: dict[int, int], path: str = "web.py") -> tuple[str, str]:
-    """What would be run, and what the program is told."""
+    """The text to run, and the program's message about it."""
     found, note = renew(roles, path)
     number = found[Role.SOURCE]
     data = os.pread(number, 99, 0).decode()

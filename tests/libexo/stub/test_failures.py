@@ -1,4 +1,4 @@
-"""What operations raise and return: whatever it is, their caller hears of it at once, and the server goes on."""
+"""Exceptions and results of operations: their caller gets each at once, and the server goes on."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ class Odd(Interface, label=0x71, name="odd"):
 
 
 class Declined(OperationRefused):
-    """What this server raises where it declines."""
+    """The exception with which this server declines."""
 
 
 class Mute(Exception):
@@ -278,7 +278,7 @@ def say(way: str, what: str, env: libexo.Environment) -> None:
 
 @pytest.mark.parametrize("way", ["answer", "fails"])
 def test_answers_that_come_later(way: str) -> None:
-    """A deferred answer that cannot be sent, or is an error, is heard by who waits, and harms nobody else."""
+    """A deferred answer that cannot be sent, or is an error, reaches the waiting caller, and harms nobody else."""
     values: Collection[str] = RESULTS if way == "answer" else ERRORS
     with simulated() as system:
         system.spawn(blocking, "odd")
@@ -385,7 +385,7 @@ def test_there_is_an_end_to_repeating() -> None:
 
 
 def test_an_exit_is_heard_first() -> None:
-    """An operation that ends the server on purpose is answered before it does."""
+    """An operation that ends the server deliberately is answered before it does."""
     with simulated() as system:
         odd = system.spawn(blocking, "odd")
         client = system.spawn(lambda env: caught(Odd.connect(env).die, "exit 3").kind)

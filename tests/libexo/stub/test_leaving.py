@@ -1,4 +1,4 @@
-"""Who is asked, and what it is told, where a server ends itself, or is not there."""
+"""Calls to a server that ends itself, or is not there: which thread is asked, and what it is told."""
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_a_program_that_found_itself_is_told_that_nobody_serves() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_who_did_not_end_a_server_is_not_blamed(seed: int) -> None:
-    """What it had not begun when a call ended it is done by its successor: what waited, and that caller's next."""
+    """Requests not begun when a call ended the server go to its successor: waiting ones, and that caller's next."""
 
     def leave(env: libexo.Environment) -> int:
         stub = Leaver.connect(env)
@@ -75,7 +75,7 @@ def test_who_did_not_end_a_server_is_not_blamed(seed: int) -> None:
 
 
 def test_what_a_server_that_leaves_may_have_begun_is_not_repeated() -> None:
-    """The next call of who ended it, where it may not be done twice: whether it was is not known."""
+    """The next call of the client that ended it, if not repeatable, fails: it may have been done."""
 
     def leave(env: libexo.Environment) -> str:
         stub = Leaver.connect(env)

@@ -162,7 +162,7 @@ def test_wrong_types_are_refused_here() -> None:
 
 
 def test_wrong_types_are_refused_there() -> None:
-    """Who sends one all the same is told by the server, which goes on."""
+    """A caller that still sends one is told by the server, which goes on."""
 
     def visit(shop: Shop, env: libexo.Environment) -> tuple[str, int]:
         message = Message(Shop.label, (1,), (msgspec.msgpack.encode(("one", 2, 1)),))
@@ -174,7 +174,7 @@ def test_wrong_types_are_refused_there() -> None:
 
 
 def test_errors_travel() -> None:
-    """What an operation raises comes back under its name, with its text."""
+    """An operation's exception comes back under its name, with its text."""
 
     def visit(shop: Shop, _: libexo.Environment) -> tuple[str, str]:
         with pytest.raises(RemoteError) as caught:
@@ -263,7 +263,7 @@ def test_a_caller_that_gives_up() -> None:
 
 
 def test_a_caller_that_does_not_wait_for_a_refusal() -> None:
-    """What is no operation is refused, though nobody may wait for that any more."""
+    """An unknown operation is refused, though nobody may wait for that any more."""
     with theatre() as stage:
         a, b = stage.pair()
         server = Server(b.env, ShopServer())
@@ -386,7 +386,7 @@ def test_any_other_is_not() -> None:
 
 
 def test_nobody_of_that_name() -> None:
-    """A stub whose server never comes says who there is instead."""
+    """A stub whose server never comes names the threads that are there instead."""
     with simulated() as system:
         system.spawn(lambda env: Shop.connect(env).add(1), "client")
         with pytest.raises(NotFound, match="no thread is called 'shop'; there are: client"):

@@ -62,7 +62,7 @@ def test_what_is_held_is_what_came() -> None:
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 100, 5000])
 def test_small_pieces_take_no_more_memory_than_large_ones(cut: int) -> None:
-    """What is kept of a message takes as much memory as has come of it, and a little, however small the pieces."""
+    """An incomplete message takes as much memory as has come of it, and a little, however small the pieces."""
     assembly, record = Assembly(LIMIT), encode([b"head", bytes(1 << 18)])
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""What the in-process transport does beyond what all transports do."""
+"""The in-process transport's properties beyond those of all transports."""
 
 import threading
 
@@ -56,7 +56,7 @@ def test_sent_before_close_arrives() -> None:
 
 
 def test_what_nobody_admitted_goes_with_its_sender() -> None:
-    """A sender that ends before anybody admits it takes its messages along; whoever does then hears nothing."""
+    """A sender that ends before it is admitted takes its messages along; an inbox that admits it gets nothing."""
     hub = Hub()
     channel, inbox = hub.transport().channel("a", TOKEN), open_inbox(hub)
     channel.send([b"x"])

@@ -216,7 +216,7 @@ def test_a_reader_that_read_what_was_not_written(head: int) -> None:
 
 
 def test_a_reader_that_goes_back() -> None:
-    """What was freed stays free: a reader that takes it back is found out."""
+    """Freed space stays free: a reader that takes it back is found out."""
     sender, reader, memory = receiver()
     words = memory.cast("Q")
     for _ in range(30):
@@ -228,7 +228,7 @@ def test_a_reader_that_goes_back() -> None:
 
 
 def test_a_long_message_that_never_ends() -> None:
-    """What comes of it is kept up to the total that was named, which is bounded; more is refused."""
+    """Pieces are kept up to the announced total, which is bounded; more is refused."""
     sender, reader, memory = receiver()
     words = memory.cast("Q")
     words[(sender._start >> 3) + 1] = LONGEST + 1

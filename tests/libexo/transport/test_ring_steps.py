@@ -74,7 +74,7 @@ def every_order(size: int, programs: Callable[[], tuple[Program, Program, Callab
 
 @pytest.mark.slow
 def test_every_order_of_one_record() -> None:
-    """Whoever is how far when the other stores, loads, sleeps or looks again: it arrives, once and whole."""
+    """In every order of stores, loads, sleeps and second looks it arrives, once and whole."""
 
     def programs() -> tuple[Program, Program, Callable[[], None]]:
         got: list[object] = []
@@ -88,7 +88,7 @@ def test_every_order_of_one_record() -> None:
 
 
 def test_without_the_second_look_somebody_oversleeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A load may overtake a store: who does not look again misses a record in some order, and that is found."""
+    """A load may overtake a store: a side that does not look again misses a record in some order."""
 
     def await_news(side: Side) -> None:
         if not side.line.prepare_to_sleep():

@@ -16,7 +16,7 @@ def test_who_shares_a_processor_sleeps_at_once_and_who_does_not_looks() -> None:
 
 
 def test_what_was_learned_apart_is_forgotten_together() -> None:
-    """Who had looked in vain looks again when the other is on another processor anew."""
+    """A side that spun without success spins again when the other is on another processor again."""
     spinning = SpinPolicy(LOOKS)
     spinning.slept(1, 2)
     assert spinning.spins is ONCE

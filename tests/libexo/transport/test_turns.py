@@ -1,4 +1,4 @@
-"""Turns: whoever sends much, nobody else waits for more than a few of his messages, over every transport."""
+"""Turns: however much one sends, others wait for only a few of its messages, over every transport."""
 
 import fcntl
 import select
@@ -38,7 +38,7 @@ def test_each_party_has_its_turn() -> None:
 
 
 def test_who_comes_has_one_of_each_before() -> None:
-    """Who had nothing comes after one of each who had, and no more, whenever it comes."""
+    """A newcomer comes after one of each party that waits, and no more, whenever it comes."""
     turns: Turns[int] = Turns()
     for n in range(10):
         turns.add(1, n)
@@ -50,7 +50,7 @@ def test_who_comes_has_one_of_each_before() -> None:
 
 
 def test_dropped() -> None:
-    """What is dropped was never there, and a party of which nothing is left has no turn."""
+    """Dropped things were never there, and an empty party has no turn."""
     turns: Turns[str] = Turns()
     for thing in "abc":
         turns.add(1, thing)
@@ -85,7 +85,7 @@ def test_a_flood_between_queues(make: type[Hub] | type[RingHub], bindings: int) 
 
 @pytest.mark.parametrize("make", [Hub, RingHub], ids=["queues", "rings"])
 def test_what_was_withdrawn_takes_no_turn(make: type[Hub] | type[RingHub]) -> None:
-    """Whose message had been withdrawn has its turn still, and the others theirs after it."""
+    """The party of a withdrawn message still has its turn, and the others theirs after it."""
     hub = make()
     inbox = hub.transport().inbox(lambda token, why: None)
     for owner in (HOST, GUEST):
@@ -193,7 +193,7 @@ def test_the_straight_way_has_an_end(place: Place) -> None:
 
 
 def test_order_within_a_flood(place: Place) -> None:
-    """What one binding sends arrives in order, whole, whatever waits for its turn meanwhile."""
+    """One binding's messages arrive in order, whole, with anything waiting for its turn meanwhile."""
     parties = [place.bind(owner) for owner in (HOST, HOST, GUEST)]
     for party in parties:
         for _ in range(10):
@@ -206,7 +206,7 @@ def test_order_within_a_flood(place: Place) -> None:
 
 
 def test_a_sender_stops_when_nothing_is_read(place: Place) -> None:
-    """Who keeps to the rules has WINDOW bytes under way at the most, and goes on when they were read."""
+    """A sender that keeps to the rules has WINDOW bytes under way at most, and goes on when they were read."""
     channel, _ = place.channel(HOST)
     sent = 0
     while channel.send([b"x" * 4096]):
@@ -219,7 +219,7 @@ def test_a_sender_stops_when_nothing_is_read(place: Place) -> None:
 
 
 def test_a_long_message_goes_alone(place: Place) -> None:
-    """What is larger than the window is sent when nothing else is under way; what follows waits for room."""
+    """A message larger than the window is sent when nothing else is under way; the next ones wait for room."""
     channel, _ = place.channel(HOST)
     place.inbox.limit = 8 << 20
     assert channel.send([b"", b"x" * (4 * WINDOW)])
@@ -232,7 +232,7 @@ def test_a_long_message_goes_alone(place: Place) -> None:
 
 
 def test_heedless_senders_are_cut_off(place: Place) -> None:
-    """Who goes on sending while nothing of it is read ends up holding more than all may, and loses its binding."""
+    """A sender that goes on while nothing is read ends up holding more than all may, and loses its binding."""
     guest, heedless = place.bind(GUEST), place.bind(HOST)
     heedless.end.setblocking(False)
     flood(guest, times=1)
@@ -254,7 +254,7 @@ def test_heedless_senders_are_cut_off(place: Place) -> None:
 
 
 def test_a_flood_over_many_bindings_is_cut_at_once(place: Place) -> None:
-    """Whose bindings hold too much together loses several of them at a time, and nobody else any."""
+    """The party whose bindings hold too much together loses several of them at a time, and nobody else any."""
     guest, *floods = (place.bind(GUEST), *(place.bind(HOST) for _ in range(20)))
     flood(guest, times=1)
     gathered(place, guest)
@@ -271,7 +271,7 @@ def test_a_flood_over_many_bindings_is_cut_at_once(place: Place) -> None:
 
 
 def test_what_was_withdrawn_takes_no_turn_of_a_socket(place: Place) -> None:
-    """Whose message had been withdrawn has its turn still: the other party's comes after the next of it."""
+    """The party of a withdrawn message still has its turn: the other party's comes after its next one."""
     parties = [place.bind(HOST), place.bind(GUEST)]
     for party in parties:
         flood(party, 3)

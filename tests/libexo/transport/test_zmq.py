@@ -1,4 +1,4 @@
-"""What the ZeroMQ transport does to those who do not keep to the rules, and to nobody else."""
+"""The ZeroMQ transport against senders that break the rules, with no effect on others."""
 
 import select
 import socket
@@ -21,7 +21,7 @@ TURNS = 2000
 
 
 class Party:
-    """Somebody who is bound, and sends what he likes."""
+    """A bound sender, which sends what it likes."""
 
     def __init__(self, end: socket.socket, token: bytes, is_read: Callable[[], object]) -> None:
         self.end = end
@@ -80,7 +80,7 @@ class Place:
             return address, made.detach()
 
     def bind(self, owner: int, *, says: bytes | None = None) -> Party:
-        """Return somebody of environment *owner* who is bound, and *says* another token than his."""
+        """Return a bound sender of environment *owner*, which *says* another token than its own."""
         token = bytes([len(self.parties) + 1]) * 16
         address, descriptor = self.listen()
         end = socket.socket(socket.AF_UNIX)
@@ -91,7 +91,7 @@ class Place:
         return self.parties[-1]
 
     def channel(self, owner: int) -> tuple[ZmqChannel, bytes]:
-        """Return the channel of somebody who keeps to the rules, and his token."""
+        """Return the channel of a sender that keeps to the rules, and its token."""
         token = bytes([200 + owner]) * 16
         address, descriptor = self.listen()
         channel = self.transport.channel(address, token)
@@ -156,7 +156,7 @@ def test_who_holds_the_most_loses_it(place: Place) -> None:
 
 
 def test_one_look_is_at_so_many_pieces(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sends pieces that complete nothing keeps no receiver in one look, which says that there may be more."""
+    """Pieces that complete nothing do not hold a receiver in one look, which says that more may come."""
     monkeypatch.setattr(transport, "AT_ONCE", 4)
     looked: list[int] = []
     take = ZmqInbox._take
@@ -180,7 +180,7 @@ def test_one_look_is_at_so_many_pieces(place: Place, monkeypatch: pytest.MonkeyP
 
 
 def test_the_innocent_goes_on(place: Place) -> None:
-    """Who was not to blame sends the rest of his message, and is heard."""
+    """A sender not to blame sends the rest of its message, and is heard."""
     innocent, guilty = place.bind(1), [place.bind(2) for _ in range(4)]
     innocent.begin(100 * KIB, of=200 * KIB)
     for party in guilty:
@@ -202,7 +202,7 @@ def test_the_innocent_goes_on(place: Place) -> None:
     ],
 )
 def test_who_contradicts_himself_is_hung_up_on(place: Place, says: bytes, why: str) -> None:
-    """His binding ends at once, and nobody else's."""
+    """Its binding ends at once, and nobody else's."""
     bad, (channel, token) = place.bind(1), place.channel(2)
     bad.send(says)
     place.until(lambda: bool(place.broken))
@@ -229,7 +229,7 @@ def test_a_newcomer_is_met_however_many_leave_meanwhile(place: Place) -> None:
 
 
 def test_answers_nobody_reads_are_bounded(place: Place) -> None:
-    """Who asks and never reads loses his binding when his answers pass the limit; who reads goes on for ever."""
+    """A client that never reads its answers loses its binding beyond the limit; one that reads goes on for ever."""
     deaf, (channel, token) = place.bind(1), place.channel(2)
     deaf.send(encode([b"?"]))
     place.take()
@@ -248,7 +248,7 @@ def test_answers_nobody_reads_are_bounded(place: Place) -> None:
 
 
 def test_short_answers_cost_more_than_their_bytes(place: Place) -> None:
-    """Who asks and never reads loses his binding after fewer short answers than would fill the limit with bytes."""
+    """A client that never reads loses its binding after fewer short answers than bytes would fill the limit."""
     deaf = place.bind(1)
     deaf.send(encode([b"?"]))
     place.take()
@@ -260,7 +260,7 @@ def test_short_answers_cost_more_than_their_bytes(place: Place) -> None:
 
 
 def test_one_that_reads_behind_is_charged_for_what_is_unread(place: Place) -> None:
-    """Who never has read everything, and goes on reading, pays for what has not been read, or twice as much."""
+    """A client that never reads everything, but goes on, pays for the unread part, or twice as much."""
     behind, unread = place.bind(1), 10
     record = HEAD.size + 1
     most = 0
@@ -289,7 +289,7 @@ def test_what_was_read_is_held_no_more(place: Place) -> None:
 
 
 def test_strangers(place: Place) -> None:
-    """Who says a token that is in use, or none, is hung up on and told of; who says half of one waits."""
+    """A sender of a token that is in use, or of none, is hung up on and reported; half a token waits."""
     one = place.bind(1)
     one.send(encode([b"x"]))
     place.take()
@@ -308,7 +308,7 @@ def test_strangers(place: Place) -> None:
 
 def test_of_a_crowd_little_is_read_ahead(place: Place) -> None:
     """A few pieces of each connection; all that they send comes, in order."""
-    place.inbox.limit = 8 << 20  # room for all: it is not about who holds the most
+    place.inbox.limit = 8 << 20  # room for all: holding the most does not matter here
     parties = []
     for owner in range(40):
         parties.append(place.bind(owner))
