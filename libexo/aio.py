@@ -24,15 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kernel.abi.ids import ANY_THREAD, show_thread
 from kernel.abi.limits import MAX_OFFERS, SHORT_STRING
 from kernel.abi.messages import PacketKind, Phase
-from libexo.errors import (
-    BrokenRing,
-    Ended,
-    GateClosed,
-    IpcError,
-    IpcTimeout,
-    NoPartner,
-    NotFound,
-)
+from libexo.errors import BrokenRing, Ended, GateClosed, IpcError, IpcTimeout, NoPartner, NotFound
 from libexo.host.loopwatch import AGAIN, LoopWatch
 from libexo.ipc.exchange import Link
 from libexo.ipc.message import Message

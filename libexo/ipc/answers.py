@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from kernel.abi.ids import show_thread
 from kernel.abi.messages import IpcCode, Packet, Phase
-from libexo.errors import IpcError, IpcTimeout, NoPartner, transfer_error
+from libexo.errors import IpcError, IpcTimeout, NoPartner
 from libexo.ipc import message as messages
+from libexo.ipc import packing
 from libexo.ipc.exchange import Exchange, State
 from libexo.ipc.message import Message, Origin
 from libexo.ipc.packing import ENDS, REFUSED, REPLY, TAKEN, TELLS, TURN, TURNED, note, outgoing, take_back
@@ -114,9 +115,7 @@ class Answering(Receiving):
         if exchange is None or packet.kind not in (ENDS[exchange.kind], REFUSED):
             self.statistics["unexpected_answer"] += 1
         elif packet.kind == REFUSED:
-            word = packet.words[0] if packet.words else 0
-            text = f"thread {show_thread(exchange.to)} could not take the whole answer"
-            self._ended(key, transfer_error(word, Phase.SEND, text))
+            self._ended(key, packing.refused(packet, exchange.to))
         else:
             self._ended(key)
 

@@ -26,11 +26,9 @@ class Links(dict[int, list[Link]]):
         """The binding epoch in which every link was known to stand."""
 
     def refresh(self) -> None:
-        """Hear which bindings fell, if any did: perhaps that to a server that was just restarted."""
-        epoch = self._own.kip.epoch
-        if self.epoch != epoch:
-            self.epoch = epoch
-            self._own.pump_gate(surely=True)
+        """Hear which bindings fell, perhaps that to a server that was just restarted."""
+        self.epoch = self._own.kip.epoch
+        self._own.pump_gate(surely=True)
 
     def bind(self, to: int, ring: int = 0) -> Link:
         """Return a new link to thread *to*; *ring*: handle of the extent that pays for one, which is not used yet.

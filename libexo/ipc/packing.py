@@ -20,6 +20,7 @@ from kernel.abi.messages import (
     XFER_AT,
     FpagePart,
     GrantPart,
+    IpcCode,
     MapPart,
     Packet,
     PacketFlags,
@@ -31,7 +32,7 @@ from kernel.abi.messages import (
 )
 from kernel.abi.rights import ALL_RIGHTS
 from kernel.abi.traps import Drop
-from libexo.errors import NoPartner, TrapRefused
+from libexo.errors import IpcError, NoPartner, TrapRefused, error_word, transfer_error
 from libexo.ipc.message import FpageItem, GrantItem, Item, MapItem, Message, Origin
 from libexo.transport.ring.duplex import Short
 from libexo.transport.ring.layout import WORDS, short
@@ -47,6 +48,8 @@ MALFORMED = (*UNDECODABLE, IndexError, ValueError)
 """What reading a packet raises: also where a message has no frame."""
 ENDS = {CALL: REPLY, SEND: TAKEN, REPLY: TAKEN, TURN: TURNED, RING: TAKEN}
 """What ends a message, by its kind. REFUSED ends each of them, but a TURN, otherwise than well."""
+NO_ROOM, GONE_ON = (error_word(code, Phase.SEND) for code in (IpcCode.OVERFLOW, IpcCode.ABORTED))
+"""Why a message is refused: it does not fit; its sender waits no more."""
 _PLAIN = short(0, 0)
 NOBODY = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD)
 _HANDLES = 1 << 32
@@ -147,6 +150,12 @@ def plain(packet: Packet, frames: Sequence[bytes]) -> tuple[Item, ...] | None:
         return ()
     part = parts[0]
     return (part.string,) if type(part) is ShortPart else None
+
+
+def refused(packet: Packet, thread: int) -> IpcError:
+    """Return the error of a message that *thread* refuses with *packet*."""
+    text = f"thread {show_thread(thread)} could not take the whole message"
+    return transfer_error(packet.words[0] if packet.words else 0, Phase.SEND, text)
 
 
 def read_plain(frames: Sequence[bytes]) -> Short | None:

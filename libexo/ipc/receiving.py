@@ -14,9 +14,9 @@ from kernel.abi.gate import Upcall
 from kernel.abi.ids import ANY_THREAD
 from kernel.abi.kip import Head
 from kernel.abi.limits import MAX_BATCH, MAX_OFFERS
-from kernel.abi.messages import IpcCode, Label, Packet, Phase
+from kernel.abi.messages import Label, Packet
 from kernel.abi.traps import Unbind
-from libexo.errors import BrokenRing, ExoError, TrapRefused, error_word
+from libexo.errors import BrokenRing, ExoError, TrapRefused
 from libexo.ipc import packing
 from libexo.ipc.endpoint import Endpoint
 from libexo.ipc.exchange import BATCH, Arrival
@@ -40,7 +40,6 @@ As many of the kernel's, for themselves: no sender keeps the kernel from being h
 WITHDRAWN = 16
 """Withdrawn messages of one party in a row that cost it no turn: who floods with such has no more of our time."""
 _EPOCH = int(Head.BINDING_EPOCH)
-_NO_ROOM = error_word(IpcCode.OVERFLOW, Phase.SEND)
 
 
 class Receiving(Endpoint):
@@ -221,7 +220,7 @@ class Receiving(Endpoint):
         if packet.kind != RING:
             self.statistics["malformed"] += 1
         elif peer.line is None:
-            self.send_back(peer.token, note(REFUSED, packet.sequence, _NO_ROOM))
+            self.send_back(peer.token, note(REFUSED, packet.sequence, packing.NO_ROOM))
         else:
             self.send_back(peer.token, note(TAKEN, packet.sequence))
             if self.rings is None:
@@ -293,7 +292,7 @@ class Receiving(Endpoint):
         for arrival in self.held.cut(self.holds * 3 // 4) if self.held.weight > self.holds else ():
             if self._claim(arrival):
                 self.statistics["overflow"] += 1
-                self.refuse(arrival, _NO_ROOM)
+                self.refuse(arrival, packing.NO_ROOM)
 
     def has(self, sender: int) -> bool:
         """Say whether a message from *sender* waits, not withdrawn so far."""
@@ -337,9 +336,10 @@ class Receiving(Endpoint):
                     items = packing.unpack(self.sys, packet, arrival.frames, peer, wanted)
                 except (ValueError, TrapRefused):
                     self.statistics["malformed"] += 1
-                    self.refuse(arrival, _NO_ROOM)
+                    self.refuse(arrival, packing.NO_ROOM)
                     continue
-            self.taken(arrival)
+            if packet.kind == SEND or packet.flags & TELLS:
+                self.taken(arrival)
             return arrival.sender, packing.incoming(packet, items, self.origin(arrival))
         return None
 
@@ -348,18 +348,13 @@ class Receiving(Endpoint):
         peer, packet = arrival.peer, arrival.packet
         if peer is None:
             return Origin(None, arrival.sender, 0, answers=False)
-        return Origin(
-            peer,
-            arrival.sender,
-            packet.sequence,
-            packet.kind == CALL,
-            packet.flags & TIMED != 0,
-            peer.thread if arrival.propagated else 0,
-            packet.intended if peer.redirected else 0,
-        )
+        answers, timed = packet.kind == CALL, packet.flags & TIMED != 0
+        actual = peer.thread if arrival.propagated else 0
+        intended = packet.intended if peer.redirected else 0
+        return Origin(peer, arrival.sender, packet.sequence, answers, timed, actual, intended)
 
     def taken(self, arrival: Arrival) -> None:
-        """Acknowledge *arrival*, where its sender wants to know."""
+        """Acknowledge *arrival*, if its sender wants to know."""
         packet, peer = arrival.packet, arrival.peer
         if peer is not None and (packet.kind == SEND or packet.flags & TELLS):
             self.send_back(peer.token, note(TAKEN, packet.sequence))

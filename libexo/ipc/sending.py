@@ -17,17 +17,7 @@ from kernel.abi.gate import Upcall
 from kernel.abi.ids import show_thread
 from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.messages import STATUS_BIAS, IpcCode, Label, Packet, Phase
-from libexo.errors import (
-    BrokenRing,
-    BrokenStream,
-    ExoError,
-    IpcError,
-    IpcTimeout,
-    NoPartner,
-    TrapRefused,
-    error_word,
-    transfer_error,
-)
+from libexo.errors import BrokenRing, BrokenStream, ExoError, IpcError, IpcTimeout, NoPartner, TrapRefused
 from libexo.ipc import message as messages
 from libexo.ipc import packing
 from libexo.ipc.answers import Answering
@@ -104,7 +94,8 @@ class Sending(Answering):
         Raises NoPartner; NoRedirector while messages of this environment wait for another redirector.
         """
         links = self.links
-        links.refresh()
+        if links.epoch != self.kip.epoch:
+            links.refresh()
         for link in links.get(to, ()):
             if timed and link.timed is not None and link.timed.deserted:
                 self.pump_link(link)  # it may be over by now
@@ -196,15 +187,14 @@ class Sending(Answering):
         elif kind == REFUSED and words:
             if exchange.kind == RING:
                 self.statistics["ring_refused"] += 1
-            text = f"thread {show_thread(link.partner)} could not take the whole message"
-            self.fail(exchange, transfer_error(words[0], Phase.SEND, text))
+            self.fail(exchange, packing.refused(packet, link.partner))
         elif not (kind == TURN and exchange.kind == CALL and words and self._forward(exchange, words[0])):
             self._unexpected(link, packet)
 
     def _unexpected(self, link: Link, packet: Packet) -> None:
         """Throw away what nobody waits for."""
         self.statistics["unexpected_answer"] += 1
-        self.acknowledge(link, packet, refused=error_word(IpcCode.ABORTED, Phase.SEND))
+        self.acknowledge(link, packet, packing.GONE_ON)
 
     def _answered(self, exchange: Outgoing, packet: Packet, frames: list[bytes]) -> None:
         items = packing.plain(packet, frames)
@@ -241,7 +231,7 @@ class Sending(Answering):
                 exchange.reply = packing.incoming(packet, items)
         except (ValueError, TrapRefused) as error:
             self.statistics["malformed"] += 1
-            self.acknowledge(link, packet, refused=error_word(IpcCode.OVERFLOW, Phase.SEND))
+            self.acknowledge(link, packet, packing.NO_ROOM)
             text = f"the answer of thread {who} could not be taken: {error}"
             self.fail(exchange, IpcError(IpcCode.OVERFLOW, Phase.RECEIVE, text))
             return False

@@ -99,7 +99,8 @@ def _activated(environment: "Environment", number: int, pager: int, utcb: int) -
 
 def _await(own: Engine, pager: int) -> None:
     """Make it what an activated thread is, even before it has run: one that receives from its pager."""
-    own.registers.pager, own.operation = pager, Ipc(own, Never)
+    own.registers.pager = pager
+    own.operation = Ipc(own, NIL_THREAD, pager, Timeouts(Never, Never))
 
 
 def live(thread: "Thread") -> None:

@@ -25,7 +25,7 @@ from libexo.l4.engine.context import READY_NS, Context
 from libexo.l4.engine.paging import Paging
 from libexo.l4.errors import sender_word
 from libexo.l4.format.tag import FAILED, MsgTag
-from libexo.l4.format.times import Never, Time, split_timeouts
+from libexo.l4.format.times import Never, split_timeouts
 
 if TYPE_CHECKING:
     from libexo.ipc import Thread
@@ -36,14 +36,26 @@ class Ipc(Operation):
 
     is_eager = True
 
-    def __init__(self, engine: "Engine", receive_time: Time) -> None:
-        """Be one of *engine*, with *receive_time* for its receive phase."""
-        super().__init__(engine.thread.core, why="in time")
+    def __init__(self, engine: "Engine", to: int, specifier: int, timeouts: int) -> None:
+        """Have *engine* send to *to*, if that is somebody, then receive from *specifier*."""
+        super().__init__(engine.thread.core, source=specifier, why="in time")
+        send_time, self.receive_time = split_timeouts(timeouts)
         self.engine = engine
-        self.receive_time = receive_time
-        self.receive_point = engine.expiry(receive_time) if receive_time.is_point else None
+        self.to = to
+        self.phase = Phase.SEND if to else Phase.RECEIVE
+        self.until = engine.expiry(send_time) if to else None
+        self.receive_point = engine.expiry(self.receive_time) if self.receive_time.is_point else None
         """When the receive phase ends, if that is a point in time: what it means is known best at the start."""
         self.result: tuple[int, MsgTag] = int(NIL_THREAD), MsgTag(0)
+
+    def do(self) -> tuple[int, MsgTag]:
+        """Do both phases; return the sender and the tag. Raises IpcError."""
+        if self.to:
+            self._send()
+        elif self.source:
+            self.begin_receiving()
+            self.run()
+        return self.result
 
     def settle(self) -> bool:
         """Take what another thread put into our hands; else go on as any."""
@@ -105,6 +117,96 @@ class Ipc(Operation):
         self.polls = soon if at is not None and not sleeps and at < soon else 0
         self.until = self.polls or at
 
+    # ------------------------------------------------------------------------------------------- send phase
+
+    def _send(self) -> None:
+        """Send the message in the registers, and do what is to be done then."""
+        engine, to = self.engine, self.to
+        message = transfer.outgoing(engine)
+        if is_local(to):
+            raise NoPartner(Phase.SEND, f"no thread of this environment has local id {to:#x}")
+        if thread_number(to) < USER_BASE:
+            self._answer(Origin(None, to, 0, answers=True), message, NIL_THREAD)
+            return
+        if to == engine.thread.id:
+            raise NoPartner(Phase.SEND, f"thread {show_thread(to)} is the caller itself")
+        virtual, turned = propagation.speak_for(engine, to)
+        caller = engine.thread.callers.pop(to, None)
+        try:
+            if caller is None or not self._answer(caller, message, virtual):
+                self._carry(message, virtual)
+        except IpcError as error:
+            if turned is not None and error.phase == Phase.SEND:
+                propagation.turn(engine, turned, engine.thread.id)
+                engine.thread.remember(turned)
+            raise
+
+    def _answer(self, caller: Origin, message: Message, virtual: int) -> bool:
+        """Answer *caller*, which waits for that. False: it waits no longer, and may be sent to as anybody.
+
+        The caller itself keeps to the transfer time-out, from its first page fault on, and says what it took.
+        """
+        core, engine = self.core, self.engine
+        until = engine.deadline(split_timeouts(engine.registers.xfer_timeouts)[0])
+        core.recheck(caller)  # one that was deleted this moment took its ticket along unclaimed
+        try:
+            answer = core.answer(caller, message, tells=bool(message.typed), virtual=virtual)
+        except IpcTimeout:
+            return False
+        except NoPartner:
+            if core.kip.thread(caller.sender) is None:
+                raise
+            return False  # its binding fell, for it has another redirector
+        except TrapRefused as refused:
+            if caller.peer is None:
+                text = f"thread {show_thread(caller.sender)}: {refused}"
+                raise NoPartner(Phase.SEND, text) from refused
+            raise IpcError(IpcCode.OVERFLOW, Phase.SEND, str(refused)) from refused
+        self.until = None if until is None else until + OVERDUE
+        self._await(answer)
+        return True
+
+    def _carry(self, message: Message, virtual: int) -> None:
+        """Send *message*; again, where the way to its receiver changed (another redirector) before it was taken."""
+        core, to, until = self.core, self.to, self.until
+        self.holds = until is not None and until < core.now() + READY_NS
+        self.brings_items = bool(message.typed)
+        core.row.sends(to, self.source)
+        while True:
+            self.until = until
+            exchange = self._post(message, virtual)
+            if self.source == to != exchange.to:
+                core.row.sends(to, exchange.to)  # a redirector is to answer
+            try:
+                self._await(exchange)
+            except NoPartner as gone:
+                if self.phase is Phase.RECEIVE or gone.phase is Phase.RECEIVE or core.kip.thread(to) is None:
+                    raise
+            else:
+                return
+
+    def _post(self, message: Message, virtual: int) -> Outgoing:
+        """Put *message* on its way; while there is no redirector, wait for another."""
+        core, to, told = self.core, self.to, False
+        kind = PacketKind.SEND
+        if self.source == to:
+            kind = PacketKind.CALL
+            told = self.until is not None or self.receive_time != Never or core.waker is not None
+        self.told = told
+        while True:
+            try:
+                return core.post(to, message, kind, timed=True, tells=told, virtual=virtual, apart=True)
+            except NoRedirector as gone:
+                core.row.rests()  # no message of ours is up, and nobody may think that it was taken
+                propagation.await_redirector(self.engine, self, to, gone)
+                core.row.sends(to, self.source)
+            except TrapRefused as refused:
+                raise IpcError(IpcCode.OVERFLOW, Phase.SEND, str(refused)) from refused
+
+    def _await(self, exchange: Exchange) -> None:
+        self.exchange, self.woken = exchange, False
+        self.run()
+
 
 class Engine(Context):
     """The system call Ipc of one thread."""
@@ -125,13 +227,12 @@ class Engine(Context):
         if registers.preempt_flags:
             preemption.tell(self)
         self.stop_if_halted()
-        send_time, receive_time = split_timeouts(timeouts)
         before, grants = self.operation, self.grants
         said = row.said() if before is not None else (NIL_THREAD, NIL_THREAD)
         self.grants = []
-        operation = Ipc(self, receive_time)
+        self.operation = Ipc(self, self.global_id(to), self.global_id(specifier), timeouts)
         try:
-            sender, tag = self._ipc(operation, self.global_id(to), self.global_id(specifier), send_time)
+            sender, tag = self.operation.do()
         except IpcError as error:
             registers.error_code = error.word
             cut = error.code >= IpcCode.OVERFLOW and error.phase == Phase.RECEIVE
@@ -146,21 +247,6 @@ class Engine(Context):
         self.stop_if_halted()
         return sender, tag
 
-    def _ipc(self, operation: Ipc, to: int, specifier: int, send_time: int) -> tuple[int, MsgTag]:
-        """Send to *to*, if that is somebody, then receive from *specifier*. Raises IpcError."""
-        operation.source = specifier
-        if to:
-            operation.phase = Phase.SEND
-            self.operation = operation
-            operation.until = self.expiry(send_time)
-            self._send(operation, to, specifier)
-        elif specifier:
-            operation.phase = Phase.RECEIVE
-            self.operation = operation
-            operation.begin_receiving()
-            operation.run()
-        return operation.result
-
     def abort(self, phases: set[Phase]) -> None:
         """Abort the IPC under way, for another thread, if it is in one of *phases*."""
         if self.operation is not None:
@@ -172,95 +258,3 @@ class Engine(Context):
         (sender, words), self.delivered = self.delivered, None
         self.registers.mr[: len(words)] = words
         return self.local_id(sender), MsgTag(words[0])
-
-    # ------------------------------------------------------------------------------------------- send phase
-
-    def _send(self, operation: Ipc, to: int, specifier: int) -> None:
-        """Send the message in the registers, and do what is to be done then."""
-        message = transfer.outgoing(self)
-        if is_local(to):
-            raise NoPartner(Phase.SEND, f"no thread of this environment has local id {to:#x}")
-        if thread_number(to) < USER_BASE:
-            self._answer(operation, Origin(None, to, 0, answers=True), message, NIL_THREAD)
-            return
-        if to == self.thread.id:
-            raise NoPartner(Phase.SEND, f"thread {show_thread(to)} is the caller itself")
-        virtual, turned = propagation.speak_for(self, to)
-        caller = self.thread.callers.pop(to, None)
-        try:
-            if caller is None or not self._answer(operation, caller, message, virtual):
-                self._carry(operation, to, specifier, message, virtual)
-        except IpcError as error:
-            if turned is not None and error.phase == Phase.SEND:
-                propagation.turn(self, turned, self.thread.id)
-                self.thread.remember(turned)
-            raise
-
-    def _answer(self, operation: Ipc, caller: Origin, message: Message, virtual: int) -> bool:
-        """Answer *caller*, which waits for that. False: it waits no longer, and may be sent to as anybody.
-
-        The caller itself keeps to the transfer time-out, from its first page fault on, and says what it took.
-        """
-        core, kip = self._core, self.environment.kip
-        until = self.deadline(split_timeouts(self.registers.xfer_timeouts)[0])
-        core.recheck(caller)  # one that was deleted this moment took its ticket along unclaimed
-        try:
-            answer = core.answer(caller, message, tells=bool(message.typed), virtual=virtual)
-        except IpcTimeout:
-            return False
-        except NoPartner:
-            if kip.thread(caller.sender) is None:
-                raise
-            return False  # its binding fell, for it has another redirector
-        except TrapRefused as refused:
-            if caller.peer is None:
-                text = f"thread {show_thread(caller.sender)}: {refused}"
-                raise NoPartner(Phase.SEND, text) from refused
-            raise IpcError(IpcCode.OVERFLOW, Phase.SEND, str(refused)) from refused
-        operation.until = None if until is None else until + OVERDUE
-        self._run(operation, answer)
-        return True
-
-    def _carry(self, operation: Ipc, to: int, specifier: int, message: Message, virtual: int) -> None:
-        """Send *message*; again, where the way to its receiver changed (another redirector) before it was taken."""
-        operation.holds = operation.until is not None and operation.until < self._core.now() + READY_NS
-        operation.brings_items = bool(message.typed)
-        until = operation.until
-        self._core.row.sends(to, specifier)
-        while True:
-            operation.until = until
-            exchange = self._post(operation, to, specifier, message, virtual)
-            if specifier == to != exchange.to:
-                self._core.row.sends(to, exchange.to)  # a redirector is to answer
-            try:
-                self._run(operation, exchange)
-            except NoPartner as gone:
-                if operation.phase is Phase.RECEIVE or gone.phase is Phase.RECEIVE:
-                    raise
-                if self.environment.kip.thread(to) is None:
-                    raise
-            else:
-                return
-
-    def _post(self, operation: Ipc, to: int, specifier: int, message: Message, virtual: int) -> Outgoing:
-        """Put the message on its way; while there is no redirector, wait for another."""
-        core, calls = self._core, specifier == to
-        kind = PacketKind.CALL if calls else PacketKind.SEND
-        finite = operation.until is not None or operation.receive_time != Never
-        operation.told = calls and (finite or core.waker is not None)
-        while True:
-            try:
-                return core.post(
-                    to, message, kind, timed=True, tells=operation.told, virtual=virtual, apart=True
-                )
-            except NoRedirector as gone:
-                core.row.rests()  # no message of ours is up, and nobody may think that it was taken
-                propagation.await_redirector(self, operation, to, gone)
-                core.row.sends(to, specifier)
-            except TrapRefused as refused:
-                raise IpcError(IpcCode.OVERFLOW, Phase.SEND, str(refused)) from refused
-
-    def _run(self, operation: Ipc, exchange: Exchange) -> None:
-        operation.exchange = exchange
-        operation.woken = False
-        operation.run()
