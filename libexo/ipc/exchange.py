@@ -128,7 +128,7 @@ class Exchange(msgspec.Struct, eq=False):
     """The offers made for it."""
     state: State = State.POSTED
     forwarded_to: int = 0
-    """The thread that is to answer a call, while it is FORWARDED."""
+    """The thread that is to answer a call that was forwarded, perhaps its receiver after all; 0: it was not."""
     error: IpcError | None = None
 
     @property

@@ -79,10 +79,19 @@ class Sending(Answering):
         frames, given = packing.outgoing(
             self.sys, message, kind, sequence, receiver, flags, virtual, intended
         )
-        exchange = self.expect(link, kind, sequence, given)
-        exchange.virtual, exchange.apart, exchange.accepts = virtual, apart, accepts
+        exchange = link.exchanges[sequence] = Outgoing(
+            kind,
+            sequence,
+            receiver,
+            given,
+            link=link,
+            timed=timed,
+            accepts=accepts,
+            virtual=virtual,
+            apart=apart,
+        )
         if timed:
-            exchange.timed, link.timed = True, exchange
+            link.timed = exchange
             link.tickets.post(sequence)
         if not link.channel.send(frames):
             self.fail(exchange, IpcError(IpcCode.OVERFLOW, Phase.SEND, f"queue to {show_thread(to)} is full"))
@@ -105,9 +114,9 @@ class Sending(Answering):
                 return link
         return links.bind(to)
 
-    def expect(self, link: Link, kind: int, sequence: int, given: tuple[int, ...] = ()) -> Outgoing:
+    def expect(self, link: Link, kind: int, sequence: int) -> Outgoing:
         """Wait for what ends message *sequence* of *kind*, which goes over *link* without more ado."""
-        exchange = link.exchanges[sequence] = Outgoing(kind, sequence, link.receiver, given, link=link)
+        exchange = link.exchanges[sequence] = Outgoing(kind, sequence, link.receiver, link=link)
         return exchange
 
     def announce_ring(self, link: Link) -> Outgoing:
@@ -253,13 +262,14 @@ class Sending(Answering):
         lives = back or self.kip.thread(thread) is not None
         if lives:
             self.row.receives(thread)
+            exchange.forwarded_to = thread
         if back:
-            exchange.state, exchange.forwarded_to = State.TAKEN, 0
+            exchange.state = State.TAKEN
             del self._forwarded[exchange]
             if exchange.timed:
                 exchange.link.tickets.owe(exchange.sequence)
         elif lives:
-            exchange.state, exchange.forwarded_to = State.FORWARDED, thread
+            exchange.state = State.FORWARDED
             self._forwarded[exchange] = None
             self._hear_of(thread)
         exchange.link.channel.send(note(TURNED, exchange.sequence))  # its receiver goes on at once

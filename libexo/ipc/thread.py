@@ -71,10 +71,12 @@ class Thread:
 
     def _answer_to(self, operation: Operation) -> Message:
         reply: Message
+        call = operation.exchange
         try:
             _, reply = operation.run()
         finally:
-            self.core.row.rests()
+            if call is not None and call.forwarded_to:
+                self.core.row.rests()
         return reply
 
     def send(self, to: int, message: Message, timeout: float | None = None) -> None:

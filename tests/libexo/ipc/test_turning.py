@@ -65,7 +65,7 @@ def test_turned_back() -> None:
             moves.pump(a)
         moves.answer(b, caller, Message(words=(2,)))
 
-        assert (exchange.forwarded_to, pumped(a, exchange).reply) == (0, Message(words=(2,)))
+        assert (exchange.forwarded_to, pumped(a, exchange).reply) == (b.thread, Message(words=(2,)))
 
 
 def test_no_turning_of_who_gave_up() -> None:
