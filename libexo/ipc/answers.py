@@ -1,7 +1,7 @@
-"""Our answers to what we received: given, or another thread's to give.
+"""Answers to messages we received: given, or left to another thread.
 
-An answer whose receiver is to say how much of it it took, and the wish that a caller wait for another's answer, are
-messages of ours under way until it did.
+An answer whose receiver reports how much of it it took, and the request that a caller wait for another's answer,
+are messages of ours under way until that report.
 """
 
 from collections.abc import Callable
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from libexo.transport.base import Frames
 
 ANSWERS = 1024
-"""Answers whose receivers are to say something about them, at a time."""
+"""Answers under way at a time; of more, the oldest is given up."""
 _OVER = Exchange(REPLY, 0, 0, state=State.OVER)
 
 
 class Answering(Receiving):
-    """What one thread receives, and answers."""
+    """Receiving, and answering."""
 
     def __init__(self, environment: "Attachment", thread: int) -> None:
         """Answer as *thread* of *environment*."""
         super().__init__(environment, thread)
         self.on_ring: Callable[[], None] | None = None
-        """Told when an answer goes into a ring, in which it may wait for room."""
+        """Called when an answer goes into a ring, in which it may wait for room."""
         self._answers: dict[tuple[bytes, int], Exchange] = {}
-        """Those under way, by the token and the sequence number of what they answer, the oldest first."""
+        """Answers under way, by token and sequence number of the message they answer, the oldest first."""
 
     def answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Exchange:
         """Answer a received message, for thread *virtual* if that is given (X.2 propagation).
 
-        With *tells* the returned exchange is over when its receiver said how much of it it took; else it is so
-        already. Raises NoPartner when its sender is gone or waits for none, IpcTimeout when it gave up waiting.
+        With *tells* the returned exchange is over when the receiver reported how much of it it took; else at once.
+        Raises NoPartner when the receiver is gone or waits for no answer, IpcTimeout when it gave up waiting.
         """
         peer = origin.peer
         if peer is None:
@@ -50,7 +50,7 @@ class Answering(Receiving):
             return _OVER
         messages.check(message)
         if peer.line is not None:
-            self.recheck(origin)  # a ring takes what nobody will read
+            self.recheck(origin)  # a ring takes an answer even when its reader is gone
             if self.on_ring is not None:
                 self.on_ring()
         if not self._waits(origin):
@@ -68,7 +68,7 @@ class Answering(Receiving):
     def forward(self, origin: Origin, to: int) -> Exchange | None:
         """Have the caller of *origin* wait for an answer of thread *to* instead; *to* itself takes that back.
 
-        The returned exchange is over when the caller said so. None: the caller waits no longer.
+        The returned exchange is over when the caller confirms it. None: the caller waits no longer.
         """
         peer, sequence, back = origin.peer, origin.sequence, to == self.thread
         if peer is None or not self._waits(origin):
@@ -80,7 +80,7 @@ class Answering(Receiving):
         return self._follow(peer, Exchange(TURN, sequence, peer.thread))
 
     def recheck(self, origin: Origin) -> None:
-        """Find out whether the sender of *origin* is still there, if bindings fell since it was last known."""
+        """Find out whether the sender of *origin* is still there, if a binding fell meanwhile."""
         if origin.peer is not None:
             self.peers.stands(origin.peer)
 
@@ -89,16 +89,16 @@ class Answering(Receiving):
         return origin.answers and origin.peer is not None and origin.peer.token in self.peers.known
 
     def _give(self, origin: Origin, frames: "Frames", *, owed: bool = True) -> bool:
-        """Send what was made ours to give. False: that cannot be, and the answer is *owed* as before."""
+        """Send the answer whose ticket we took. False: that failed, and the answer is *owed* as before."""
         assert origin.peer is not None
         if self.send_back(origin.peer.token, frames):
             return True
         if origin.timed and owed:
-            origin.peer.tickets.owe(origin.sequence)  # the caller may be there, and its queue full
+            origin.peer.tickets.owe(origin.sequence)  # the caller may still be there, with a full queue
         return False
 
     def _follow(self, peer: Peer, exchange: Exchange) -> Exchange:
-        """Remember *exchange* until *peer* says how it went; of too many, the oldest is given up."""
+        """Remember *exchange* until *peer* reports on it; of too many, give up the oldest."""
         self._answers[peer.token, exchange.sequence] = exchange
         if len(self._answers) > ANSWERS:
             text = "nothing was said about the answer"
@@ -106,7 +106,7 @@ class Answering(Receiving):
         return exchange
 
     def told(self, peer: Peer, packet: Packet) -> None:
-        """Take in what is no message: here, how an answer of ours was taken, or that *peer* waits for another's."""
+        """Take in a report: how an answer of ours was taken, or that *peer* waits for another thread's."""
         if packet.kind not in (TAKEN, REFUSED, TURNED):
             super().told(peer, packet)
             return
@@ -120,14 +120,14 @@ class Answering(Receiving):
             self._ended(key)
 
     def _ended(self, key: tuple[bytes, int], error: IpcError | None = None) -> None:
-        """An answer of ours is over: what it offered is offered no longer where that is with an *error*."""
+        """End an answer of ours; with an *error*, take its offers back."""
         exchange = self._answers.pop(key)
         if error is not None:
             take_back(self.sys, exchange.given)
         exchange.error, exchange.state = error, State.OVER
 
     def gone(self, peer: Peer) -> None:
-        """*peer* is bound no more: what it was to say of answers of ours will not be said."""
+        """*peer* is bound no longer: it will not report on answers of ours."""
         super().gone(peer)
         text = f"thread {show_thread(peer.thread)} ended meanwhile"
         for key in [key for key in self._answers if key[0] == peer.token]:

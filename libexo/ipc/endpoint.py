@@ -1,4 +1,4 @@
-"""What a thread's end of IPC begins with: whose it is, and what the kernel and other threads tell it."""
+"""The lowest floor of a thread's rendezvous: its ids, and the news of the kernel and of other threads."""
 
 from collections import Counter, deque
 from typing import TYPE_CHECKING
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 class Endpoint:
-    """One thread's end."""
+    """One thread's end of IPC."""
 
     def __init__(self, environment: "Attachment", thread: int) -> None:
-        """Be that of *thread* of *environment*."""
+        """Be the end of *thread* of *environment*."""
         self.thread = thread
         self.environment = environment
         self.host, self.kip, self.sys = environment.host, environment.kip, environment.sys
         self.now, self.wait = environment.host.now, environment.host.wait
         self.statistics: Counter[str] = Counter()
-        """What was thrown away, and why."""
+        """Counts of what was thrown away, by reason."""
         self.row = Row(environment.page, thread)
-        """Where it says for whom it waits."""
+        """Its row in the environment page, which says for whom it waits."""
         self.waker: Waker | None = None
-        """By which other threads of the environment wake this one; while there are none, it has none."""
+        """Wakes this thread, for other threads of the environment; None while it is the only one."""
         self.outside: tuple[Source, ...] = (environment.gate,)
-        """What brings news from outside IPC: the gate, and other threads of the environment."""
+        """Sources of news from outside IPC: the gate, and other threads of the environment."""
         self.upcalls: deque[Upcall] = deque()
-        """What other threads of the environment took out of the gate for this one."""
+        """Upcalls for this thread that other threads took out of the gate."""
         self.ended = False
         """The thread was deleted."""
 
@@ -40,7 +40,7 @@ class Endpoint:
         if self.ended:
             raise Ended
         if self.waker is not None:
-            self.waker.clear()  # first: what another thread puts there from now on wakes anew
+            self.waker.clear()  # first: what another thread puts there from now on wakes this one again
         if arrived := self.environment.gate.upcalls(surely=surely):
             self.environment.on_upcalls(arrived, self)
         while self.upcalls:

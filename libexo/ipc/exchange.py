@@ -1,6 +1,6 @@
-"""What the rendezvous keeps account of: our bindings, what arrived, and messages of ours under way.
+"""Records of the rendezvous: our bindings, messages that arrived, and messages of ours under way.
 
-What every message has one of is a msgspec Struct: to make one costs a third of what an `__init__` does.
+All are msgspec Structs: to make one costs a third of what an `__init__` does.
 """
 
 from enum import IntEnum
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 BATCH = 1024
-"""Packets taken in at a time: however fast a partner sends, there is an end to that."""
+"""Packets taken in at a time, however fast a partner sends."""
 
 
 class Link(msgspec.Struct, eq=False):
@@ -36,23 +36,23 @@ class Link(msgspec.Struct, eq=False):
     channel: "Channel"
     tickets: Tickets
     line: "Duplex | None" = None
-    """Our end of the ring, where the binding has one; it is not used before the receiver has its own."""
+    """Our end of the ring, if the binding has one; it is used once the receiver has its own end."""
     shows_all: bool = False
-    """To wait for its channel is to look into it."""
+    """A wait for the channel looks into it."""
     sequence: "count[int]" = msgspec.field(default_factory=lambda: count(1))
     exchanges: "dict[int, Outgoing]" = {}
     timed: "Outgoing | None" = None
-    """The message the tickets are up for: a second one that may be withdrawn needs another link."""
+    """The message that has the tickets: a second one that may be withdrawn needs another link."""
     fallen: bool = False
-    """The binding fell; it stays open for messages whose answer comes from elsewhere."""
+    """The binding fell; the link stays open for messages that another thread answers."""
     end: tuple[int, ...] = ()
-    """How the partner's environment ended: exit status and fault; nothing: it lives, as far as is known."""
+    """Exit status and fault of the partner's environment; empty while it lives, as far as is known."""
     socket: "Channel | None" = None
-    """The channel there was before the ring, for as long as it is needed."""
+    """The channel used before the ring, while answers may still come over it."""
     standing: "Standing | None" = None
-    """What the receiver says of itself, once that was of interest."""
+    """The receiver's row in its environment page, once it was read."""
     paid: int = 0
-    """The handle of the extent that paid for it."""
+    """The handle of the extent that paid for the ring."""
 
     @property
     def rings(self) -> bool:
@@ -60,10 +60,7 @@ class Link(msgspec.Struct, eq=False):
         return self.line is not None and isinstance(self.channel, RingChannel)
 
     def use_ring(self, spinning: "SpinPolicy") -> None:
-        """Send and receive through the ring from now on, as the receiver does.
-
-        What was sent through the socket before may still be on its way, so it stays open until that is answered.
-        """
+        """Send and receive through the ring from now on; the socket stays open until nothing is under way there."""
         assert self.line is not None
         self.socket, self.channel = self.channel, RingChannel(self.line, spinning)
         self.shows_all = True
@@ -89,46 +86,45 @@ class Link(msgspec.Struct, eq=False):
 
 
 class Arrival(msgspec.Struct, eq=False):
-    """A message that arrived: not taken yet."""
+    """A message that arrived and was not taken yet."""
 
     peer: Peer | None
-    """None: it is of the kernel."""
+    """None: a message of the kernel."""
     sender: int
     packet: Packet
     frames: list[bytes]
     items: tuple[Item, ...] | None
     """None: they must be unpacked."""
     weight: int = 0
-    """What it takes of the room for such: see `libexo.ipc.pending`."""
+    """Its share of the room for such messages: see `libexo.ipc.pending`."""
     propagated: bool = False
-    """The sender is not the peer, who speaks for it."""
+    """The peer sent it in the name of *sender*."""
 
 
 class State(IntEnum):
-    """What has become of a message of ours; it only goes on from one to a later one, but back from FORWARDED."""
+    """The state of a message of ours. It only advances, except from FORWARDED back to TAKEN."""
 
     POSTED = 0
-    """On its way; if it may be withdrawn, its ticket is up."""
+    """It is on its way; if it may be withdrawn, its ticket is up."""
     TAKEN = 1
-    """Its receiver has it, and said so; a call's receiver says so only where it was asked to."""
+    """Its receiver said that it has it; the receiver of a call says so only if asked."""
     FORWARDED = 2
-    """Another thread than its receiver is to answer (X.2 propagation)."""
+    """Another thread will answer instead of its receiver (X.2 propagation)."""
     OVER = 3
-    """Well, or with an error, or given up."""
+    """It ended: well, with an error, or given up."""
 
 
 class Exchange(msgspec.Struct, eq=False):
-    """A message of ours under way: an answer, or the wish that its caller wait for another's; or `Outgoing`."""
+    """A message of ours under way: an answer, or the request that a caller wait for another's; or `Outgoing`."""
 
     kind: int
     sequence: int
     to: int
-    """The thread it goes to."""
     given: tuple[int, ...] = ()
-    """The offers made for it."""
+    """Its offers of capabilities."""
     state: State = State.POSTED
     forwarded_to: int = 0
-    """The thread that is to answer a call that was forwarded, perhaps its receiver after all; 0: it was not."""
+    """The thread that will answer a call that was forwarded, perhaps its receiver after all; else 0."""
     error: IpcError | None = None
 
     @property
@@ -138,34 +134,33 @@ class Exchange(msgspec.Struct, eq=False):
 
 
 class Outgoing(Exchange, kw_only=True):
-    """One over a binding of ours: a message, a call, the announcement of a ring."""
+    """One over a *link* of ours: a message, a call, or the announcement of a ring."""
 
     link: Link
     timed: bool = False
-    """It may be withdrawn: it has the tickets of its binding."""
+    """It may be withdrawn: it has the tickets of its link."""
     accepts: int = 0
-    """How many capabilities its answer may bring."""
+    """The most capabilities its answer may bring."""
     virtual: int = 0
-    """The thread it is sent for."""
+    """The thread in whose name it is sent."""
     apart: bool = False
-    """The answer is left as it arrived: its items are not taken yet."""
+    """Its answer is left as a packet, with items not taken."""
     claimed: Phase | None = None
-    """In which phase its ticket was taken back: it is as good as withdrawn."""
+    """The phase whose ticket was taken back: it is as good as withdrawn."""
     deserted: bool = False
-    """Nobody waits for it any more, but its tickets are in the receiver's hands."""
+    """No operation waits for it, but its receiver has the tickets."""
     held: int = 0
-    """When its time was over, and its receiver may have waited for it even so."""
+    """When its time was over while its receiver seemed to wait for it."""
     overdue: int = 0
     """When it was first found neither withdrawn nor done after its time."""
     answer: tuple[Packet, list[bytes]] | None = None
-    """The packet that answered it, with its frames, where that is left apart."""
+    """The answer as a packet and its frames, if that is left apart."""
     reply: Message | None = None
 
     def cut_off(self, why: str) -> NoPartner | None:
-        """Return the error that the end of its way is; None: it was taken, and more was not to come of it.
+        """Return the error for the loss of its link; None: it was taken, and nothing more was to come.
 
-        The phase of a call is the latest it has come to, or may have for all that is known here. Its send ticket is
-        gone then.
+        A call is taken to be in the latest phase that it may have reached. Its send ticket is gone then.
         """
         phase = self.claimed  # another thread of ours, which aborts it, may have the ticket
         if phase is None:
@@ -178,9 +173,9 @@ class Outgoing(Exchange, kw_only=True):
         return NoPartner(phase, why, *self.link.end)
 
     def claim(self, only: Phase | None = None) -> None:
-        """Take the ticket of a timed message, or of its answer, back: nothing can come of it any more.
+        """Take back the ticket of a timed message, or of its answer; *only* one of them.
 
-        *only* one of them. Any strand may do so; the sender's own then withdraws it.
+        Any strand may do so; the sender's own then withdraws the message.
         """
         tickets = self.link.tickets
         if only is not Phase.RECEIVE and tickets.withdraw(self.sequence):
@@ -191,9 +186,9 @@ class Outgoing(Exchange, kw_only=True):
             self.claimed = Phase.RECEIVE
 
     def is_coming(self) -> bool:
-        """Say whether a call whose way fell is being answered: then both its tickets are in the receiver's hands.
+        """Say whether a call whose link fell is being answered: then the receiver has both its tickets.
 
-        Nobody can withdraw such an answer, so it is waited for. If not, it cannot be answered any more.
+        Such an answer is waited for. If False, the call can no longer be answered.
         """
         if not self.timed or self.kind != PacketKind.CALL or self.deserted:
             return False

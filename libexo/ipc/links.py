@@ -1,4 +1,4 @@
-"""The bindings of one thread to its partners, by partner: made when they are needed, one or more to each."""
+"""The bindings of one thread to its partners: made when they are needed, one or more to each partner."""
 
 from contextlib import suppress
 
@@ -21,12 +21,12 @@ class Links(dict[int, list[Link]]):
         super().__init__()
         self._own = own
         self._fallen: list[Link] = []
-        """Links that fell; on some of them something is under way even so."""
+        """Links that fell; some of them still have messages under way."""
         self.epoch = 0
-        """The binding epoch in which every link was known to stand."""
+        """The last binding epoch in which every link was known to stand."""
 
     def refresh(self) -> None:
-        """Hear which bindings fell, perhaps that to a server that was just restarted."""
+        """Learn which bindings fell: perhaps that to a server that was just restarted."""
         self.epoch = self._own.kip.epoch
         self._own.pump_gate(surely=True)
 
@@ -53,7 +53,7 @@ class Links(dict[int, list[Link]]):
         return link
 
     def known(self, to: int) -> Link | None:
-        """Return a link to thread *to*, if there is one: one that ended has none."""
+        """Return a link to thread *to*, if there is one; a thread that ended has none."""
         return next(iter(self.get(to, ())), None)
 
     def all(self) -> list[Link]:
@@ -61,16 +61,16 @@ class Links(dict[int, list[Link]]):
         return [link for links in self.values() for link in links]
 
     def that_wait(self) -> list[Link]:
-        """Return the links something may come back on."""
+        """Return the links with messages under way."""
         return [link for link in self.all() + self._fallen if link.exchanges]
 
     def prefer(self, link: Link) -> None:
-        """Have what goes to the partner of *link* go over it."""
+        """Use *link* before other links to its partner."""
         links = self[link.partner]
         links.insert(0, links.pop(links.index(link)))
 
     def take(self, receiver: int, token: bytes = b"") -> list[Link]:
-        """Return the links that lead to thread *receiver*, or the one of *token* alone, and know them no more."""
+        """Remove and return the links that lead to thread *receiver*, or only the one of *token*."""
         found = [link for link in self.all() if receiver in (link.partner, link.receiver)]
         found = [link for link in found if token in (b"", link.token)]
         for link in found:
@@ -90,7 +90,7 @@ class Links(dict[int, list[Link]]):
             self.unlink(link)
 
     def let_fall(self, link: Link) -> None:
-        """*link*, which is known no more, closes when nothing is under way on it."""
+        """Close *link*, which was removed, when nothing is under way on it."""
         link.fallen = True
         if link.paid:
             with suppress(ExoError):  # it may have gone with us

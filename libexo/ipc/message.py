@@ -78,16 +78,16 @@ class Origin(msgspec.Struct, eq=False, gc=False):
     peer: "Peer | None"
     """None: a message of the kernel."""
     sender: int
-    """Whom it is from: where it was propagated, not who sent it."""
+    """The thread it is from; of a propagated message, the virtual sender."""
     sequence: int
     answers: bool
-    """Who sent it waits for an answer."""
+    """The sender waits for an answer."""
     timed: bool = False
-    """Who waits may give up: the answer ticket must be claimed first."""
+    """The sender may give up: the answer ticket must be claimed first."""
     actual: int = 0
-    """Who sent it, where it was propagated (X.2: ActualSender)."""
+    """The thread that sent a propagated message (X.2: ActualSender)."""
     intended: int = 0
-    """For whom it was meant, where it was redirected (X.2: IntendedReceiver)."""
+    """The addressee of a redirected message (X.2: IntendedReceiver)."""
 
 
 def check(message: Message) -> None:

@@ -3,13 +3,13 @@
     while not operation.advance():
         host.wait(operation.sources(), operation.deadline)        # `Operation.run`
 
-A face says what is sent and from whom is received, and what becomes of a message that came (`accept`, `answered`):
+A face says what to send, from which thread to receive, and what becomes of a message (`accept`, `answered`):
 `libexo.ipc` waits as above, `libexo.aio` advances many as its event loop comes round, X.2 (`libexo.l4`) has a
 time-out for each phase and may be aborted. In which order to look at what came back, at the gate, the inbox, an
 abort and the time is decided here, and nowhere else.
 
-A call goes over from sending to receiving when it is known that it was taken. Who is to answer it may change: its
-receiver, another thread, or, where only the way of the answer fell, the receiver by a message of its own.
+A call goes over from sending to receiving when it is known to be taken. Its receiver answers it, or another thread,
+or, if only the link fell, the receiver by a message of its own.
 """
 
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from libexo.transport.base import Source
 
 LOOK_AGAIN = 5_000_000
-"""How often to look after a partner of whose end nobody tells, because a redirector is in between, in ns."""
+"""How often to look after a partner whose end the kernel does not report, as behind a redirector, in ns."""
 _OPEN = (ANY_THREAD, ANY_LOCAL_THREAD)
 _BOTH = {Phase.SEND, Phase.RECEIVE}
 
@@ -47,24 +47,24 @@ class Operation:
     """Other threads of the environment may interfere: the gate is looked at before it is waited for, too."""
     # What an ordinary one need not set.
     aborted: frozenset[Phase] = frozenset()
-    """The phases that another thread asked to abort."""
+    """The phases another thread asked to abort."""
     told = False
-    """The receiver of the call says when it takes it."""
+    """The receiver of the call reports when it takes it."""
     holds = False
     """When the time is over, a receiver that waits is held on to for a while, until it says that it took it."""
     brings_items = False
-    """The message is not taken in one step: to abort it meanwhile is no time-out."""
+    """The message is taken in more than one step: an abort meanwhile is no time-out."""
     polls = 0
-    """Since when a message that is on its way is waited for, where the receive phase has next to no time."""
+    """When a receive phase of almost no time is over: a message on its way is waited for a little longer."""
     woken = False
     """It was waited for."""
     watch: "tuple[Source, ...]" = ()
     """It is over when one of these may have something, too."""
     result: Any = None
     _bound: int = NIL_THREAD
-    """The partner of a closed receive we have seen to be bound to, so as to hear of its end."""
+    """The partner of a closed receive to which we are bound, so as to hear of its end."""
     _heard = True
-    """The kernel tells of that; else we have to look."""
+    """The kernel reports that end; else we look."""
     _look = 0
     """When to look again, whatever happens."""
 
@@ -112,7 +112,7 @@ class Operation:
         return self.settle()
 
     def settle(self) -> bool:
-        """Do the same with what was taken in already."""
+        """Go on with what was taken in already; otherwise as `advance`."""
         exchange = self.exchange
         if self._look:
             self._look = 0
@@ -136,7 +136,7 @@ class Operation:
         return look if look and (until is None or look < until) else until
 
     def sources(self) -> "tuple[Source, ...]":
-        """Return what may bring what is waited for."""
+        """Return the sources that may bring what it waits for."""
         core, exchange = self.core, self.exchange
         if not isinstance(exchange, Outgoing):
             return (*core.outside, core.inbox or core.open_inbox(), *self.watch)
@@ -200,7 +200,7 @@ class Operation:
             self._cancel(phase)
 
     def abandon(self) -> None:
-        """Nobody waits for it any more."""
+        """End it: its message is withdrawn if it can be."""
         exchange, self.exchange = self.exchange, None
         if isinstance(exchange, Outgoing) and exchange.state is not State.OVER:
             self.core.abandon(exchange)
@@ -209,14 +209,14 @@ class Operation:
 
     @property
     def awaited(self) -> int:
-        """From whom a message ends it now; nilthread: from nobody."""
+        """The thread whose message would end it now; nilthread: none."""
         exchange = self.exchange
         if exchange is None:
             return self.source
         return exchange.forwarded_to if exchange.state is State.FORWARDED else NIL_THREAD
 
     def _has_ended(self, exchange: Exchange) -> bool:
-        """Find out what has become of our message; True: all is over with it. Raises its error."""
+        """Look at the state of our message; True: the operation is over. Raises its error."""
         state = exchange.state
         if state is State.OVER:
             if exchange.error is not None and not self._comes_otherwise(exchange):
@@ -246,10 +246,9 @@ class Operation:
         return not self.source
 
     def _is_overtaken(self, call: Outgoing) -> bool:
-        """Say whether *call* is over because a message satisfies the receive phase before an answer.
+        """Say whether a message that satisfies the receive phase came before the answer to *call*.
 
-        Somebody may speak for the partner, or be sent to in its stead. Waiting for the answer is then given up; it
-        comes as a message, like any other.
+        A third thread may have sent it in the partner's name. The answer will come as a message of its own.
         """
         if not self.core.has(call.to):
             return False
@@ -259,9 +258,9 @@ class Operation:
         return phase is not None
 
     def _comes_otherwise(self, call: Exchange) -> bool:
-        """Say whether *call*, which failed, only lost its way back: what is to answer it can still send to us.
+        """Say whether *call*, which failed, only lost its link: the thread that will answer can still send to us.
 
-        A binding falls when the redirector changes. The answer comes as a message, like any other.
+        A binding falls when the redirector changes. The answer will come as a message of its own.
         """
         error = call.error
         if not self.source or call.kind != PacketKind.CALL or not isinstance(error, NoPartner):
@@ -277,7 +276,7 @@ class Operation:
     # ----------------------------------------------------------------------------------------------- receive phase
 
     def _received(self, source: int) -> bool:
-        """Look for a message from *source*; True: it is taken. Raises NoPartner where none can come."""
+        """Look for a message from *source*; True: it is taken. Raises NoPartner if none can come."""
         core = self.core
         closed = source not in _OPEN and source != core.thread
         if closed and self._bound != source:
@@ -297,8 +296,8 @@ class Operation:
     def _keep_bound(self, source: int) -> None:
         """Bind to the one partner of a closed receive, so that the kernel says when it is gone.
 
-        Raises NoPartner when there is none. Where a redirector is in between, or a forwarded call's partner takes
-        no binding of ours, we look after it ourselves.
+        Raises NoPartner when there is none. Behind a redirector, or if a forwarded call's partner takes no binding
+        of ours, we look after it ourselves.
         """
         self._bound, self._heard = source, True
         if thread_number(source) < USER_BASE and thread_version(source) == 1:
@@ -319,7 +318,7 @@ class Operation:
     # ---------------------------------------------------------------------------------------------- aborts and time
 
     def _check_abort(self) -> None:
-        """End it where the phase it is in was aborted, or have it tried again soon."""
+        """End it if its phase was aborted, or plan the next try."""
         exchange = self.exchange
         if exchange is None or exchange.state is State.FORWARDED:
             self.check_abort(Phase.RECEIVE)
@@ -337,11 +336,11 @@ class Operation:
             self._look = self.core.now() + again
 
     def _known_phase(self, exchange: Outgoing) -> Phase | None:
-        """Return the phase *exchange* is in; None: its receiver does not tell, and only the tickets know."""
+        """Return the phase of *exchange*; None: its receiver does not report it, and only the tickets know."""
         return self.phase if self.told or exchange.kind != PacketKind.CALL else None
 
     def _look_after(self) -> None:
-        """Look whether anything can come still, and whether there is time left."""
+        """Check whether anything can still come, and whether there is time left."""
         core, exchange, until = self.core, self.exchange, self.until
         if isinstance(exchange, Outgoing) and exchange.link.fallen and exchange.state is not State.FORWARDED:
             core.look_after(exchange)

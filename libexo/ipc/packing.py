@@ -45,11 +45,11 @@ TIMED, TELLS, PROPAGATED = (int(flag) for flag in PacketFlags)
 ENCODE = msgspec.msgpack.Encoder().encode
 DECODE = msgspec.msgpack.Decoder(Packet).decode
 MALFORMED = (*UNDECODABLE, IndexError, ValueError)
-"""What reading a packet raises: also where a message has no frame."""
+"""Raised when a packet is read; IndexError: a message without a frame."""
 ENDS = {CALL: REPLY, SEND: TAKEN, REPLY: TAKEN, TURN: TURNED, RING: TAKEN}
-"""What ends a message, by its kind. REFUSED ends each of them, but a TURN, otherwise than well."""
+"""The packet that ends a message well, by its kind. REFUSED ends each of them, except a TURN, with an error."""
 NO_ROOM, GONE_ON = (error_word(code, Phase.SEND) for code in (IpcCode.OVERFLOW, IpcCode.ABORTED))
-"""Why a message is refused: it does not fit; its sender waits no more."""
+"""Reasons for a refusal: the message does not fit; its sender waits no longer."""
 _PLAIN = short(0, 0)
 NOBODY = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD)
 _HANDLES = 1 << 32
@@ -89,7 +89,7 @@ def outgoing(
 
 
 def note(kind: int, sequence: int, *words: int) -> tuple[bytes]:
-    """Return the frames of a packet that is about a message, and none itself."""
+    """Return the frames of a packet that reports on a message."""
     return (ENCODE(Packet(kind, sequence, 0, words)),)
 
 
@@ -153,7 +153,7 @@ def plain(packet: Packet, frames: Sequence[bytes]) -> tuple[Item, ...] | None:
 
 
 def refused(packet: Packet, thread: int) -> IpcError:
-    """Return the error of a message that *thread* refuses with *packet*."""
+    """Return the error of a message that *thread* refused with *packet*."""
     text = f"thread {show_thread(thread)} could not take the whole message"
     return transfer_error(packet.words[0] if packet.words else 0, Phase.SEND, text)
 

@@ -23,21 +23,21 @@ class Peer(msgspec.Struct, eq=False):
     token: bytes
     tickets: Tickets
     redirected: bool
-    """Its messages were meant for others, and say for whom."""
+    """Its messages are redirected ones, and name their addressees."""
     family: int = 0
-    """The party it is of, in whose turn its messages are received."""
+    """Its party: its messages are received in that party's turn."""
     epoch: int = 0
     """The binding epoch it was identified in."""
     last: int = 0
-    """The highest sequence number taken: what comes at or below it is a duplicate."""
+    """The highest sequence number taken: any number up to it is a duplicate."""
     doubted: int = -1
-    """What `last` was when it had put a message up that never came: it is not waited for until one comes."""
+    """`last` when it had put up a message that never came: it is not waited for until one comes."""
     kept: int = 0
-    """The number of a message that is ours, though its ticket was put up again: see `Peers.put_back`."""
+    """The number of a message that we took although its ticket was put up again: see `Peers.put_back`."""
     put: Callable[[int, int, int, bytes], bool] = _nowhere
     """Writes a plain answer: as `Duplex.put`. False: it takes the ordinary way."""
     line: "Duplex | None" = None
-    """Our end of the ring, where the binding has one."""
+    """Our end of the ring, if the binding has one."""
 
     def close(self) -> None:
         """Forget it."""

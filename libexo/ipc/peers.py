@@ -1,11 +1,10 @@
-"""Who is bound to us: the kernel hands them over, a few at a time, with all that belongs to each.
+"""The bindings to one thread: the kernel hands them over, a few at a time, with their descriptors.
 
-What it said is remembered until the KIP's binding epoch changes, for then some binding fell. A peer that is found
-again is the same; one that is gone is forgotten, at the latest when many others have come and gone, or, where
-somebody asks whether we are there, some each time.
+A binding is identified once in each binding epoch of the KIP: when the epoch changes, some binding fell. Peers that
+are gone are forgotten when many others have come and gone, and some with each heartbeat.
 
-Each costs a few descriptors. While hardly any are left, the family gives one of its bindings up that has the most,
-be it the one that has just come. A *family* is a program with all its descendants.
+A binding costs a few descriptors. While hardly any are left, the family that has the most bindings loses one, even
+the one that has just come. A *family* is a program with all its descendants.
 """
 
 from collections import Counter
@@ -27,25 +26,25 @@ from libexo.transport.ring.duplex import open_duplex
 SWEEP = 32
 """Peers of an earlier epoch that make a sweep worth its trap."""
 RINGS = 256
-"""Rings to one thread at a time; who comes later is served as those without."""
+"""Rings to one thread at a time; later ones are refused."""
 _ENDS = 3
-"""Descriptors of a binding: where its connection waits, two tickets."""
+"""Descriptors of a binding: its connection, two tickets."""
 _RING_ENDS = 3
-"""What one with a ring has besides: its memory, two ends of doorbells."""
+"""Further descriptors of a ring: its memory, two ends of doorbells."""
 
 
 class Peers:
-    """The bindings to one thread that it took."""
+    """The bindings to one thread."""
 
     def __init__(self, own: Endpoint, gone: Callable[[Peer], None]) -> None:
-        """Take those to the thread of *own*; call *gone* for each that is found to be."""
+        """Take the bindings to the thread of *own*; call *gone* with each peer that is found to be gone."""
         self.known: dict[bytes, Peer] = {}
         """By token."""
         self._own = own
         self._gone = gone
 
     def take_in(self, inbox: Inbox) -> None:
-        """Have *inbox* hear those who were bound to us since the last time, a few at most."""
+        """Admit to *inbox* some of the peers that were bound to us since the last time."""
         own = self._own
         epoch = own.kip.epoch
         arrived, descriptors = own.sys.incoming(own.thread)
@@ -67,11 +66,11 @@ class Peers:
             self.sweep(SWEEP)
 
     def stands(self, peer: Peer) -> bool:
-        """Say whether *peer* is bound to us still; the kernel is asked if any binding fell since it was last."""
+        """Say whether *peer* is still bound to us; the kernel is asked if a binding fell meanwhile."""
         return peer.epoch == self._own.kip.epoch or self.identify(peer.token) is not None
 
     def identify(self, token: bytes) -> Peer | None:
-        """Return whose binding to us the *token* is, by what the kernel says now; None: nobody's."""
+        """Ask the kernel whether the binding of *token* stands; return its peer, or None."""
         own, peer = self._own, self.known.get(token)
         if peer is None:
             return None
@@ -85,7 +84,7 @@ class Peers:
         return peer
 
     def is_up(self, arrival: Arrival) -> bool:
-        """Say whether *arrival* could be taken now. A sender that wants it back at this moment asks again."""
+        """Say whether *arrival* could be taken now. A sender that withdraws it at this moment has to try again."""
         peer, sequence = arrival.peer, arrival.packet.sequence
         if peer is None or not arrival.packet.flags & TIMED or peer.kept == sequence:
             return True
@@ -102,8 +101,8 @@ class Peers:
     def put_back(self, peer: Peer, sequence: int) -> None:
         """Put up again the send ticket of message *sequence*, which was in our hands for a moment.
 
-        *peer* was known to be bound before that. Whose way to us falls in that moment takes the message for taken,
-        and does not ask again. So it is.
+        *peer* was known to be bound before that. If its binding falls in that moment, it considers the message
+        taken, and does not ask again: so we take it.
         """
         while sequence:
             peer.tickets.put_back(sequence)
@@ -143,10 +142,7 @@ class Peers:
         self.forget(token)
 
     def sweep(self, least: int = 1) -> None:
-        """Forget peers that are gone, a batch at a time, so that those who come and go leave nothing behind.
-
-        Where fewer than *least* may be, it is not worth its trap.
-        """
+        """Forget some of the peers that are gone; for fewer than *least* candidates that is not worth its trap."""
         own, epoch = self._own, self._own.kip.epoch
         stale = [p.token for p in self.known.values() if p.epoch != epoch][:SWEEP]
         if len(stale) < least:
@@ -159,7 +155,7 @@ class Peers:
                 self.known[token].epoch = epoch
 
     def forget(self, token: bytes) -> None:
-        """Nothing comes under *token* any more."""
+        """Close and forget the peer of *token*."""
         peer = self.known.pop(token, None)
         if peer is not None:
             peer.close()

@@ -1,7 +1,7 @@
 """Messages that arrived and were not taken yet, and which of them are too many.
 
-Each weighs its bytes, and a little for being there. While a thread waits for one partner, those of others stay;
-beyond what it may hold, the family that has the most there loses its latest.
+Each weighs its bytes, and a little more. While a thread waits for one partner, messages of others stay; beyond what
+it may hold, the family that has the most loses its latest.
 """
 
 from collections import Counter, deque
@@ -15,7 +15,7 @@ from libexo.ipc.packing import SEND, plain
 
 
 class Pending(deque[Arrival]):
-    """What arrived and was not taken yet, messages of the kernel too."""
+    """Messages that arrived and were not taken yet, those of the kernel included."""
 
     def __init__(self) -> None:
         """Start with nothing."""
@@ -39,7 +39,7 @@ class Pending(deque[Arrival]):
         self.weight -= arrival.weight
 
     def again(self, family: int) -> None:
-        """Have the next of *family*, if there is one, be the first."""
+        """Move the next message of *family*, if there is one, to the front."""
         for arrival in self:
             if arrival.peer is not None and arrival.peer.family == family:
                 super().remove(arrival)
@@ -70,7 +70,7 @@ class Pending(deque[Arrival]):
 
 
 def is_from(arrival: Arrival, sender: int, environment: int) -> bool:
-    """Say whether *arrival* is from *sender*, be it anybody of *environment*, where it arrived."""
+    """Say whether *arrival* is from *sender*; of ANY_LOCAL_THREAD, whether it is from *environment*."""
     if sender == arrival.sender:
         return True
     peer = arrival.peer

@@ -1,9 +1,9 @@
-"""The receiving half of the rendezvous: who sends to us, and what waits to be taken.
+"""The receiving floor of the rendezvous: peers that send to us, and messages that wait to be taken.
 
-Messages are taken one by one, as they are asked for: what was not asked for stays. Those of one binding are taken
-in the order they were sent; where many wait, the inbox hands them over in turn, one of each party: a program with
-all its descendants (`libexo.transport.turns`). From the first sender that has a ring on (`libexo.ipc.ring`), the
-inbox is that of the rings. One that is broken is closed and counted, and its binding falls: both sides know.
+Messages are taken one by one, as they are asked for; others stay. Messages of one binding are taken in the order
+they were sent. The inbox hands over one message of each party in turn; a party is a program with all its
+descendants (`libexo.transport.turns`). From the first sender with a ring on (`libexo.ipc.ring`), the inbox is that
+of the rings. A broken ring is closed and counted, and its binding falls, so that both sides know.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,49 +34,49 @@ if TYPE_CHECKING:
     from libexo.transport.base import Frames, Inbox
 
 PENDING = 4096
-"""Messages held at most for later receives while a closed one looks for its own, if they are short.
-As many of the kernel's, for themselves: no sender keeps the kernel from being heard."""
+"""The most short messages held for later receives while a closed receive looks for its own.
+As many of the kernel's are held apart from them: no sender keeps the kernel from being heard."""
 
 WITHDRAWN = 16
-"""Withdrawn messages of one party in a row that cost it no turn: who floods with such has no more of our time."""
+"""Withdrawn messages of one party in a row that cost it no turn: a flood of them gets no more of our time."""
 _EPOCH = int(Head.BINDING_EPOCH)
 
 
 class Receiving(Endpoint):
-    """What one thread receives."""
+    """Receiving."""
 
     def __init__(self, environment: "Attachment", thread: int) -> None:
         """Receive as *thread* of *environment*."""
         super().__init__(environment, thread)
         self.inbox: Inbox | None = None
         self.news = True
-        """Somebody may be bound to us whom we have not taken in."""
+        """There may be peers that we have not taken in."""
         self.holds = HELD
-        """How many bytes the inbox holds for others, and what arrived may weigh: see `libexo.transport.base`."""
+        """Bytes the inbox may hold, and messages that arrived may weigh: see `libexo.transport.base`."""
         self.window: Callable[[Packet], int] = lambda _packet: MAX_OFFERS
-        """How many capabilities of a message are wanted: one that brings more is refused."""
+        """The most capabilities a message may bring: one with more is refused."""
         self.rings: RingInbox | None = None
         self._words = environment.kip.words
         self.peers = Peers(self, self.gone)
         self._peers = self.peers.known
         self.shows_all = False
-        """To wait for the inbox shows whatever it holds."""
+        """A wait for the inbox shows whatever it holds."""
         self._rings_epoch = 0
-        """The binding epoch in which all senders with a ring were known to be there."""
+        """The last binding epoch in which all peers with a ring were known to stand."""
         self.held = Pending()
-        """What arrived and was not taken yet."""
+        """Messages that arrived and were not taken yet."""
         self._withdrawn = 0
-        """Withdrawn messages in a row, that cost nobody a turn so far."""
+        """Withdrawn messages in a row that cost no party a turn."""
 
     def open_inbox(self) -> "Inbox":
-        """Open the receiving end, if it is not open yet."""
+        """Return the inbox, opened if need be."""
         if self.inbox is None:
             self.inbox = self.host.transport.inbox(self._broken)
             self.shows_all = getattr(self.inbox, "shows_all", False)
         return self.inbox
 
     def upcall(self, upcall: Upcall) -> None:
-        """Take in one upcall: who is bound to us, or a message of the kernel, kept until somebody receives it."""
+        """Take in one upcall: there are new peers, or it is a message of the kernel, held until it is received."""
         held = self.held
         if upcall.label == Label.BOUND:
             self.bound()
@@ -86,13 +86,13 @@ class Receiving(Endpoint):
             held.append(of_kernel(upcall))
 
     def bound(self) -> None:
-        """Somebody is bound to us: the kernel says so once, until we have asked for all there are."""
+        """There are new peers: the kernel says so once, until we have asked for all of them."""
         self.news = True
         if self.rings is not None:
             self.rings.found_others = True
 
     def _broken(self, tokens: Sequence[bytes], _why: str) -> None:
-        """The sender of *tokens* does not keep to the rules, and its connections are closed; or it had no token."""
+        """The sender of *tokens* breaks the rules, and its connections are closed; without tokens, it had none."""
         if not tokens:
             self.statistics["unknown_token"] += 1
         self.statistics["broken_link"] += len(tokens)
@@ -108,20 +108,20 @@ class Receiving(Endpoint):
         self.peers.end(token)
 
     def gone(self, peer: Peer) -> None:
-        """*peer* is bound no more: its connection and its ring are closed."""
+        """*peer* is bound no longer: close its connection and its ring."""
         if self.rings is not None:
             self.rings.detach(peer.token)
         if self.inbox is not None:
             self.inbox.close_peer(peer.token)
 
     def must_look(self) -> bool:
-        """Whether there may be a message that waiting would not show."""
+        """Return whether there may be a message that a wait would not show."""
         return bool(self.held) or not self.shows_all or self.news
 
     # ------------------------------------------------------------------------------------------------ arrival
 
     def look(self) -> None:
-        """Take in what has arrived, a batch at most, to be held for later receives."""
+        """Take in messages that have arrived, a batch at most, and hold them for later receives."""
         self._refresh()
         held = self.held
         for _ in range(BATCH):
@@ -130,7 +130,7 @@ class Receiving(Endpoint):
             held.append(arrival)
 
     def _refresh(self) -> None:
-        """Take in who was bound to us, and forget whose binding fell: a ring would keep its memory here."""
+        """Take in new peers, and forget those with a ring whose binding fell: its memory would be kept here."""
         if self.news:
             self._take_in()
         if self.rings is not None and self._rings_epoch != (epoch := self.kip.epoch):
@@ -139,14 +139,14 @@ class Receiving(Endpoint):
                 self.peers.identify(token)
 
     def _take_in(self) -> None:
-        """Take in some of those who were bound to us; if there are more, the kernel says so again."""
+        """Take in some of the new peers; if there are more, the kernel says so again."""
         self.news = False
         inbox = self.open_inbox()
         inbox.limit = self.holds
         self.peers.take_in(inbox)
 
     def _arrive(self) -> Arrival | None:
-        """Return the next message that arrived. None: there is none, or a batch of what is none."""
+        """Return the next message that arrived. None: there is none, or a batch of packets that are none."""
         receive = (self.inbox or self.open_inbox()).receive
         for _ in range(BATCH):
             if (arrived := receive()) is None:
@@ -156,9 +156,9 @@ class Receiving(Endpoint):
         return None
 
     def get(self) -> tuple[Peer, int, int, int, bytes] | None:
-        """Take the next message if it is a plain one (`libexo.ipc.plain`): who sent it, and what `Duplex.get` says.
+        """Take the next message if it is a plain one (`libexo.ipc.plain`); return its peer, and as `Duplex.get`.
 
-        None: there is none, or another, which is held.
+        None: there is none, or it is not plain, and held.
         """
         if self.news:
             self._take_in()
@@ -185,7 +185,7 @@ class Receiving(Endpoint):
         return None
 
     def _arrived(self, token: bytes, frames: list[bytes]) -> Arrival | None:
-        """Check what arrived under *token*; return it, or count it and drop it."""
+        """Check a packet that arrived under *token*; return it, or count it and drop it."""
         peer = self._peers.get(token)
         if peer is not None and peer.epoch != self.kip.epoch:
             peer = self.peers.identify(token)
@@ -216,7 +216,7 @@ class Receiving(Endpoint):
         return arrival
 
     def told(self, peer: Peer, packet: Packet) -> None:
-        """Take in what is no message: here, that *peer* has a ring. What it sends after our word goes there."""
+        """Take in a packet that is no message: here, that *peer* has a ring, which it uses after our answer."""
         if packet.kind != RING:
             self.statistics["malformed"] += 1
         elif peer.line is None:
@@ -278,7 +278,7 @@ class Receiving(Endpoint):
         return None
 
     def _again(self, arrival: Arrival) -> None:
-        """*arrival* was withdrawn: the next of its party comes in its place, but for one that floods with such."""
+        """*arrival* was withdrawn: the next of its party takes its turn, unless the party floods with such."""
         peer = arrival.peer
         self._withdrawn = (self._withdrawn + 1) % WITHDRAWN
         if self._withdrawn and peer is not None:
@@ -288,7 +288,7 @@ class Receiving(Endpoint):
                 self.inbox.again(peer.token)
 
     def _make_room(self) -> None:
-        """Refuse some of what is held, where that is too much: what is waited for must find room."""
+        """Refuse held messages if they are too many: the message that is waited for must find room."""
         for arrival in self.held.cut(self.holds * 3 // 4) if self.held.weight > self.holds else ():
             if self._claim(arrival):
                 self.statistics["overflow"] += 1
@@ -360,12 +360,12 @@ class Receiving(Endpoint):
             self.send_back(peer.token, note(TAKEN, packet.sequence))
 
     def refuse(self, arrival: Arrival, word: int) -> None:
-        """Tell the sender of *arrival* that it was cut: *word* is the X.2 error word, offset included."""
+        """Report to the sender of *arrival* that it was cut: *word* is the X.2 error word, with the offset."""
         if arrival.peer is not None:
             self.send_back(arrival.peer.token, note(REFUSED, arrival.packet.sequence, word))
 
     def close_inbox(self) -> None:
-        """Close the inbox, and forget everybody."""
+        """Close the inbox, and forget all peers."""
         self.peers.close()
         if self.inbox is not None:
             self.inbox.close()

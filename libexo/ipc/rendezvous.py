@@ -7,17 +7,16 @@ is posted and becomes an `Exchange`, which ends when its answer, its acknowledge
 receiver takes messages out of its inbox one by one, as it asks for them: what it did not ask for stays there.
 
 *Withdrawing.* Taking a message and giving up on it exclude each other by the send ticket, a counter both ends
-hold; answering a call and waiting for the answer no longer, by the answer ticket. The sender of a message that
-may be withdrawn posts its sequence number into the one, the receiver of a call, when it takes it, into the other;
-whoever claims it decides. A receiver that claims another number than it wanted (the message in its hand was
-withdrawn, the number is of a later one) puts it back; the sender, finding nothing, asks again. So a withdrawn
-message is never delivered later, a taken one is never reported as not taken, and nobody answers somebody who has
-gone on.
+hold; so do answering a call and giving up on the answer, by the answer ticket. The sender of a message that may be
+withdrawn posts its sequence number into the one, the receiver of a call, when it takes it, into the other; the end
+that claims it decides. A receiver that claims another number than it wanted (the message in its hand was withdrawn,
+the number is of a later one) puts it back; the sender, finding nothing, asks again. So a withdrawn message is never
+delivered later, a taken one is never reported as not taken, and a call that was given up is not answered.
 
-*Trust.* Whose the connection is that a message comes over the kernel says, once, when it hands the binding over; it
-is asked again when the KIP's binding epoch has changed. A capability that a message names must, by the kernel's
-word, be on offer by its sender. Everything else in a packet is the sender's claim: what does not decode is counted
-and thrown away.
+*Trust.* The kernel says which thread a connection belongs to, once, when it hands the binding over; it is asked
+again when the KIP's binding epoch has changed. A capability that a message names must, by the kernel's word, be on
+offer by its sender. Everything else in a packet is the sender's claim. A packet that does not decode is counted and
+thrown away.
 """
 
 from kernel.abi.ids import show_thread
@@ -28,25 +27,25 @@ from libexo.transport.base import Source
 
 
 class Rendezvous(Sending):
-    """One thread's sending and receiving, without waiting."""
+    """One thread's rendezvous. Nothing in it waits."""
 
     def pump(self) -> None:
-        """Take in whatever has arrived: answers on every link, and upcalls. Raises GateClosed."""
+        """Take in whatever has arrived: answers on every link, and upcalls. Raises GateClosed, Ended."""
         for link in self.links.that_wait():
             self.pump_link(link)
         self.pump_gate()
 
     def sources(self) -> list[Source]:
-        """Return everything that may bring something: the gate, the inbox if open, links that wait."""
+        """Return all sources of news: the gate, the inbox if open, links with messages under way."""
         inbox = () if self.inbox is None else (self.inbox,)
         return [*self.outside, *inbox, *(link.channel for link in self.links.that_wait())]
 
     # ------------------------------------------------------- when the time is over: is a partner there even so?
 
     def hold(self, exchange: Outgoing) -> int:
-        """The time of *exchange* is over; return how soon to look again whether its receiver took it, in ns.
+        """Return how long to wait, in ns, for the receiver of *exchange*, whose time is over, to take it.
 
-        0: it does not wait, or has had all the time it may take (`libexo.ipc.standing`).
+        0: the receiver does not wait, or has had all the time it may take (`libexo.ipc.standing`).
         """
         standing, now = self._standing(exchange.link), self.now()
         patience = standing.patience(self.thread, exchange.virtual)
@@ -57,10 +56,9 @@ class Rendezvous(Sending):
         return max(min(left, LOOK), 0)
 
     def comes(self, sender: int, since: int) -> bool:
-        """The time of a receive from *sender* is over *since* then: say whether a message is on its way even so.
+        """Say whether a message is on its way to a receive from *sender*, whose time is over *since* then.
 
-        The one partner of a closed receive may not have sent before: then what it says is asked, if it can be
-        believed.
+        The partner of a closed receive may not have sent before: then its row is read, if it can be believed.
         """
         bound, link = list(self.peers.known.values()), self.links.known(sender)
         late = [peer for peer in bound if peer.doubted != peer.last and self.peers.posted(peer) > peer.last]
@@ -80,13 +78,13 @@ class Rendezvous(Sending):
         return False
 
     def _standing(self, link: Link) -> Standing:
-        """Return what the receiver of *link* says of itself."""
+        """Return the row of the receiver of *link*."""
         if link.standing is None:
             link.standing = Standing(self.environment, link.receiver)
         return link.standing
 
     def _leads_here(self, sender: int) -> bool:
-        """Say whether what thread *sender* sends to us comes here, as the kernel shows its redirector."""
+        """Say whether messages of thread *sender* to us come here, by its redirector."""
         row, ours = self.kip.thread(sender), self.kip.thread(self.thread)
         if row is None or ours is None:
             return False
@@ -96,10 +94,10 @@ class Rendezvous(Sending):
         return redirector is not None and redirector.environment == ours.environment
 
     def look_after(self, call: Outgoing) -> None:
-        """Look whether *call*, whose way fell, is being answered still; if not, it has failed."""
+        """Find out whether *call*, whose link fell, is being answered; if not, it has failed."""
         link = call.link
         if self.kip.thread(link.receiver) is None or not call.is_coming():
-            self.pump_link(link)  # what was answered before is taken
+            self.pump_link(link)  # an answer given before is taken
             if not call.done:
                 text = f"the binding to thread {show_thread(link.partner)} fell"
                 self.fail(call, call.cut_off(text))

@@ -1,8 +1,7 @@
-"""The sending half of the rendezvous: messages under way, and what comes back for them.
+"""The sending floor of the rendezvous: messages under way, and the packets that come back for them.
 
 A message is posted and becomes an `Outgoing` exchange, which ends when its answer, its acknowledgement or bad news
-arrives, or when it is withdrawn. What it offered and its receiver did not take is offered no longer when it ends
-otherwise than well.
+arrives, or when it is withdrawn. If it ends with an error, its offers are taken back.
 
 *Forwarding.* The receiver of a call may have its sender wait for another thread's answer (X.2: propagation turns
 the from-specifier). That answer arrives as a message of its own; we bind to that thread, to hear when it is gone.
@@ -31,17 +30,17 @@ if TYPE_CHECKING:
     from libexo.attachment import Attachment
 
 RECHECK = 1_000_000
-"""After a withdrawal found nothing, how long until it is tried again, in ns: see `rendezvous`, *Withdrawing*."""
+"""How long after a withdrawal that found nothing the next is tried, in ns: see `rendezvous`, *Withdrawing*."""
 OVERDUE = 1_000_000_000
-"""How long what the partner claimed may be on its way, in ns: after that, it does not keep to the rules."""
+"""How long an answer that the partner claimed may be on its way, in ns; after that, it breaks the rules."""
 FORWARDS = 16
-"""Threads that partners forwarded us to and that we stay bound to, so as to hear when they are gone."""
+"""Threads to which partners forwarded our calls and to which we stay bound, so as to hear of their ends."""
 
 _TOKEN = struct.Struct("<QQ")
 
 
 class Sending(Answering):
-    """What one thread receives, answers and sends."""
+    """Receiving, answering and sending."""
 
     def __init__(self, environment: "Attachment", thread: int) -> None:
         """Send as *thread* of *environment*."""
@@ -49,7 +48,7 @@ class Sending(Answering):
         self.links = Links(self)
         self._forwarded: dict[Outgoing, None] = {}
         self._heard: deque[int] = deque()
-        """Threads we are bound to only because a call was forwarded to them, oldest first."""
+        """Threads we are bound to only because a call was forwarded to them, the oldest first."""
 
     # ---------------------------------------------------------------------------------------------- messages
 
@@ -67,9 +66,9 @@ class Sending(Answering):
     ) -> Outgoing:
         """Send *message* on its way. Raises NoPartner, ValueError, TrapRefused (for its capabilities).
 
-        *timed*: it may be withdrawn. *tells*: a call's receiver says when it took it. *virtual*: the thread it
-        is sent for (X.2 propagation). *apart*: the answer is left as a packet, its items not taken yet.
-        *accepts*: how many capabilities the answer may bring.
+        *timed*: it may be withdrawn. *tells*: the receiver of a call reports when it took it. *virtual*: the thread
+        in whose name it is sent (X.2 propagation). *apart*: the answer is left as a packet, its items not taken.
+        *accepts*: the most capabilities the answer may bring.
         """
         messages.check(message)
         link = self.link(to, timed=timed)
@@ -115,20 +114,20 @@ class Sending(Answering):
         return links.bind(to)
 
     def expect(self, link: Link, kind: int, sequence: int) -> Outgoing:
-        """Wait for what ends message *sequence* of *kind*, which goes over *link* without more ado."""
+        """Return the exchange of message *sequence* of *kind*, which goes over *link* as it is."""
         exchange = link.exchanges[sequence] = Outgoing(kind, sequence, link.receiver, link=link)
         return exchange
 
     def announce_ring(self, link: Link) -> Outgoing:
-        """Tell the receiver of *link* that there is a ring, which is used once it has said that it has its end."""
+        """Announce a ring to the receiver of *link*; it is used once the receiver has answered."""
         exchange = self.expect(link, RING, next(link.sequence))
         link.channel.send(note(RING, exchange.sequence))
         return exchange
 
     def withdraw(self, exchange: Outgoing, only: Phase | None = None) -> Phase | None:
-        """Try to take a timed message back, or to wait no longer for its answer; *only* one of them.
+        """Try to take a timed message back, or to give up on its answer; *only* one of them.
 
-        Returns the phase it was in; None: it is being taken, or answered, just now, or not in *only* that phase.
+        Returns the phase it was in; None: it is being taken or answered just now, or is not in *only* that phase.
         """
         if exchange.sequence not in exchange.link.exchanges:
             return None
@@ -139,9 +138,9 @@ class Sending(Answering):
         return exchange.claimed
 
     def give_up(self, exchange: Outgoing, why: str, only: Phase | None = None) -> int:
-        """The time is up: withdraw the message, or find that it was taken; *only*: as for `withdraw`.
+        """Withdraw a message whose time is over, or find that it was taken; *only*: as for `withdraw`.
 
-        Raises IpcTimeout, or returns how long to wait before this is called again, in ns.
+        Raises IpcTimeout, or returns when to call this again, in ns from now.
         """
         who = show_thread(exchange.link.partner)
         phase = self.withdraw(exchange, only)
@@ -152,14 +151,14 @@ class Sending(Answering):
         now = self.now()
         exchange.overdue = exchange.overdue or now
         if now - exchange.overdue > OVERDUE:
-            self._end(exchange)  # a message was taken: that the partner does not say so changes nothing
+            self._end(exchange)  # a message was taken: the partner has it, and its silence changes nothing
             self.break_link(exchange.link)
             if exchange.kind == CALL:
                 raise IpcTimeout(Phase.RECEIVE, f"thread {who} claimed the answer, and was silent then {why}")
         return RECHECK
 
     def abandon(self, exchange: Outgoing) -> None:
-        """Wait for the answer no longer: the message is withdrawn if it can be, what comes is thrown away."""
+        """Give up: the message is withdrawn if it can be, its answer thrown away."""
         if exchange.timed and self.withdraw(exchange) is None:
             exchange.deserted = True  # its tickets are in the receiver's hands just now
         else:
@@ -168,7 +167,7 @@ class Sending(Answering):
     # ----------------------------------------------------------------------------------------- what comes back
 
     def pump_link(self, link: Link) -> None:
-        """Take in what has come back on *link*, a batch at most."""
+        """Take in the packets that came back on *link*, a batch at most."""
         for _ in range(BATCH):
             try:
                 if not link.exchanges or (frames := link.channel.receive()) is None:
@@ -179,7 +178,7 @@ class Sending(Answering):
             self.take_in(link, frames)
 
     def take_in(self, link: Link, frames: list[bytes]) -> None:
-        """Take in what came on *link*: what ends its message, or what else there is to say of it."""
+        """Take in a packet that came back on *link*: it ends its message, or reports on it."""
         try:
             packet = packing.DECODE(frames[0])
         except packing.MALFORMED:
@@ -201,7 +200,7 @@ class Sending(Answering):
             self._unexpected(link, packet)
 
     def _unexpected(self, link: Link, packet: Packet) -> None:
-        """Throw away what nobody waits for."""
+        """Throw away a packet that no message waits for."""
         self.statistics["unexpected_answer"] += 1
         self.acknowledge(link, packet, packing.GONE_ON)
 
@@ -220,9 +219,9 @@ class Sending(Answering):
         self._close(exchange)
 
     def _take_answer(self, exchange: Outgoing, packet: Packet, frames: list[bytes]) -> bool:
-        """Take *packet* for the answer it is. False: it could not be taken, and both sides know."""
+        """Take the answer *packet*. False: it could not be taken, and both sides know."""
         link, who = exchange.link, show_thread(exchange.to)
-        if link.fallen and packet.flags & TELLS:  # the partner that gave it knows that the way fell
+        if link.fallen and packet.flags & TELLS:  # its sender was told that the link fell
             text = f"the binding to thread {show_thread(link.partner)} fell"
             self.fail(exchange, NoPartner(Phase.RECEIVE, text))
             return False
@@ -247,7 +246,7 @@ class Sending(Answering):
         return True
 
     def acknowledge(self, link: Link, packet: Packet, refused: int = 0) -> None:
-        """Tell the sender of the answer *packet*, if it asked, that it was taken, or *refused* with a word."""
+        """Report to the sender of the answer *packet*, if it asked, that it was taken, or *refused* with a word."""
         if packet.kind == REPLY and packet.flags & TELLS:
             sequence = packet.sequence
             link.channel.send(note(REFUSED, sequence, refused) if refused else note(TAKEN, sequence))
@@ -255,10 +254,10 @@ class Sending(Answering):
     # -------------------------------------------------------------------------------------------- forwarded calls
 
     def _forward(self, exchange: Outgoing, thread: int) -> bool:
-        """Have *thread* answer, or the receiver after all, as it was first awaited. False: that cannot be."""
-        back = thread == exchange.to  # the partner called through a redirector may answer itself
+        """Wait for an answer of *thread*, or of the receiver after all. False: that cannot be."""
+        back = thread == exchange.to  # a partner called through a redirector may answer by itself
         if back != (exchange.state is State.FORWARDED):
-            return False  # where it is now, it cannot be forwarded so
+            return False  # not from this state
         lives = back or self.kip.thread(thread) is not None
         if lives:
             self.row.receives(thread)
@@ -279,10 +278,10 @@ class Sending(Answering):
         return True
 
     def _hear_of(self, thread: int) -> None:
-        """Bind to *thread*, so that the kernel says when it is gone. Partners do not fill our table by it."""
+        """Bind to *thread*, so that the kernel reports its end. Partners cannot fill our table by that."""
         if self.links.known(thread) is not None:
             return
-        with suppress(ExoError):  # we may not bind to it: then it has to answer, or our time runs out
+        with suppress(ExoError):  # without a binding, it has to answer, or our time runs out
             self.link(thread)
             self._heard.append(thread)
         if len(self._heard) > FORWARDS:
@@ -293,7 +292,7 @@ class Sending(Answering):
     # ------------------------------------------------------------------------------------------ what ends otherwise
 
     def upcall(self, upcall: Upcall) -> None:
-        """Take in one upcall: here, that a partner is gone, or a binding."""
+        """Take in one upcall: here, the end of a partner, or of a binding."""
         if upcall.label == Label.PARTNER_GONE:
             self._partner_gone(*upcall.words)
         elif upcall.label == Label.UNBOUND:
@@ -304,10 +303,10 @@ class Sending(Answering):
             super().upcall(upcall)
 
     def _partner_gone(self, thread: int, status: int = 0, fault: int = 0) -> None:
-        """End every exchange with *thread*; what it answered before it went is still taken.
+        """End every exchange with *thread*; answers it gave before are still taken.
 
-        *status* and *fault*: how its environment ended, if it did, as the kernel tells it. Where only the way to it
-        changed (another redirector), a call that was forwarded to it, or that it is answering just now, goes on.
+        *status* and *fault*: how its environment ended, if it did. If only the way to it changed (another
+        redirector), a call that was forwarded to it, or that it is answering just now, goes on.
         """
         end = (status - STATUS_BIAS, fault) if status else ()
         lives = self.kip.thread(thread) is not None
@@ -317,7 +316,7 @@ class Sending(Answering):
             self._fell(link, f"thread {show_thread(thread)} ended meanwhile", end, lives=lives)
 
     def _fell(self, link: Link, why: str, end: tuple[int, ...] = (), *, lives: bool = False) -> None:
-        """The way over *link* is gone; what was answered before is still taken."""
+        """End what is under way on *link*, which fell; answers given before are still taken."""
         self.pump_link(link)
         link.end = end
         for exchange in list(link.exchanges.values()):
@@ -326,7 +325,7 @@ class Sending(Answering):
         self.links.let_fall(link)
 
     def break_link(self, link: Link) -> None:
-        """Use *link* no more: its partner does not keep to the rules, and hears no more of what is under way."""
+        """Give up *link*, whose partner breaks the rules, and everything under way on it."""
         if link in self.links.get(link.partner, ()):
             self.links.unlink(link)
         elif not link.fallen:
@@ -337,14 +336,14 @@ class Sending(Answering):
             self.fail(exchange, exchange.cut_off(text))
 
     def fail(self, exchange: Outgoing, error: IpcError | None) -> None:
-        """End *exchange* with *error*; None: it was taken, and that is all its receiver will ever say of it."""
+        """End *exchange* with *error*; None: it was taken, and its receiver will report no more."""
         if exchange.link.timed is exchange:
             exchange.link.tickets.clear()
         exchange.error = error
         self._end(exchange) if error else self._close(exchange)
 
     def _end(self, exchange: Outgoing) -> None:
-        """End *exchange* otherwise than well: what it offered is offered no longer."""
+        """End *exchange* with an error: take its offers back."""
         self._close(exchange)
         if exchange.given:
             packing.take_back(self.sys, exchange.given)

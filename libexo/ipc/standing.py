@@ -1,12 +1,12 @@
-"""Who waits for whom, said by those who wait: so a time-out of zero is exact, however loaded the machine is.
+"""Rows in which threads say for whom they wait: so a time-out of zero is exact, however loaded the machine is.
 
-Each thread has a row in the page of its environment, which those bound to it can read (`kernel.abi.kip.Wait`). Who
-receives says so there *before* it looks for messages, and until it has one; who sends reads it *after* its message
-is on the way. So a receiver that says that it waits will look once more, and find the message; one that does not
-say so was not waiting when the message went, and the sender takes its message back (`Rendezvous.hold`).
+Each thread has a row in the page of its environment, which threads bound to it can read (`kernel.abi.kip.Wait`). A
+receiver says there that it waits *before* it looks for messages, and until it has one; a sender reads the row
+*after* its message is on the way. So a receiver that says that it waits will look once more, and find the message;
+one that does not was not waiting when the message went, and the sender withdraws it (`Rendezvous.hold`).
 
-A row is its thread's own claim. One that claims to wait and takes nothing holds a sender for HOLD at most, and then
-no more, until it has taken something.
+A row is its thread's own claim. A thread that claims to wait and takes nothing holds a sender for HOLD at most, and
+then no longer, until it has taken something.
 """
 
 from typing import TYPE_CHECKING
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from libexo.attachment import Attachment
 
 HOLD = 1_000_000_000
-"""How long a partner that says that it waits may take to take a message, in ns."""
+"""How long a partner that says that it waits may take to fetch a message, in ns."""
 DOUBTED = 2_000_000
-"""The same for one that has disappointed us."""
+"""The same for a partner that let such a time pass, in ns."""
 LOOK = 1_000_000
-"""How often it is looked whether it still waits, in ns."""
+"""How often its row is read again, in ns."""
 
 _FOR, _SENDS = int(Wait.FOR), int(Wait.SENDS)
 _NOBODYS = memoryview(bytearray(WAIT_WORDS * 8)).cast("Q")
 
 
 class Row:
-    """Where a thread of ours says for whom it waits."""
+    """The row of a thread of ours."""
 
     __slots__ = ("_at", "_words")
 
@@ -64,14 +64,14 @@ class Row:
 
 
 class Standing:
-    """What one partner says, as a thread of ours reads it."""
+    """The row of a partner, as a thread of ours reads it."""
 
     __slots__ = ("_at", "_environment", "_mapped", "_own", "_page", "_thread", "doubted")
 
     def __init__(self, environment: "Attachment", thread: int) -> None:
-        """Read what *thread* says, which *environment* is bound to."""
+        """Read the row of *thread*, to which *environment* is bound."""
         self.doubted = False
-        """It said that it waited, and took nothing."""
+        """It said that it waited, and took nothing for too long."""
         self._environment = environment
         self._thread = thread
         row = environment.kip.thread(thread)
@@ -81,7 +81,7 @@ class Standing:
         self._at = 0
 
     def patience(self, sender: int, virtual: int) -> int:
-        """Return how long, in ns, the partner may take to take a message of *sender*, for *virtual*; 0: no time."""
+        """Return how long the partner may take to fetch a message of *sender*, for *virtual*, in ns; 0: no time."""
         words = self._row()
         if not words:
             return 0
@@ -99,14 +99,14 @@ class Standing:
         return words is not None and words[_SENDS] == to
 
     def _sends(self, to: int) -> bool:
-        """Say whether the partner's message to *to* was not taken yet, by what the kernel says; it may not know."""
+        """Ask the kernel whether the partner's message to *to* was not taken yet; True if it does not know."""
         try:
             return self._environment.sys.sends(self._thread, to)
         except TrapRefused:
             return True  # it is gone, or is not bound to any more
 
     def _row(self) -> memoryview | None:
-        """Return the partner's row, if it has one: as it is now."""
+        """Return the partner's row as it is now, if it has one."""
         if self._mapped is None and not self._own and not self._map():
             return None
         page = self._page

@@ -1,4 +1,4 @@
-"""IPC that waits: an L4 call blocks its thread, that is what it means.
+"""IPC that waits: an L4 call blocks its thread.
 
     reply = thread.call(to, Message(label=0x40, words=(1, 2, 3)), timeout=1.0)
     sender, message = thread.wait()
@@ -6,9 +6,7 @@
 
 Time-outs are in seconds: None and infinity wait for ever, 0 asks for a partner that is ready. `send` returns when
 the receiver has taken the message. A failed IPC raises an `IpcError` with the X.2 code and phase. The X.2 system
-call itself, with virtual registers and both phases in one, is `libexo.l4.Ipc`, over the same core.
-
-Each is an `Operation`, which is waited for here.
+call itself, with virtual registers and both phases in one, is `libexo.l4.Ipc`, over the same rendezvous.
 """
 
 from collections.abc import Sequence
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from libexo.transport.base import Source
 
 READY = 0.002
-"""What a time-out of zero allows a partner that does not say that it waits, in seconds (`libexo.ipc.standing`)."""
+"""What a time-out of zero gives a partner that does not say that it waits, in seconds: see `standing`."""
 
 
 class Thread:
@@ -43,11 +41,11 @@ class Thread:
         self.engine: Any = None
         """Its X.2 state (`libexo.l4.engine.context`), made when that is first used."""
         self.is_lent = False
-        """It goes from one thread of the host to another (`libexo.lending`)."""
+        """It is lent to one thread of the host after another (`libexo.lending`)."""
         self.local = 0
-        """Where its UTCB is, as the kernel said; 0: it was not asked for."""
+        """The address of its UTCB, as the kernel said; 0: nobody asked."""
         self.callers: dict[int, Origin] = {}
-        """Who waits for an answer of this thread."""
+        """The ways back to callers that wait for an answer of this thread."""
         self._host = environment.host
 
     def __repr__(self) -> str:
@@ -82,7 +80,7 @@ class Thread:
     def send(self, to: int, message: Message, timeout: float | None = None) -> None:
         """Send *message* to *to*; return when it was taken. To a thread that waits for an answer: answer it.
 
-        With a *timeout*, however long, NoPartner says that nobody took it; without one, that is not known.
+        With a *timeout*, however long, NoPartner means that it was not taken; without one, that is unknown.
         """
         origin = self.callers.pop(to, None)
         if origin is not None:
@@ -127,7 +125,7 @@ class Thread:
             who = "that message" if isinstance(to, Message) else f"thread {show_thread(to)}"
             raise NoPartner(Phase.SEND, f"{who} waits for no answer")
         if origin.actual:
-            self.send(origin.sender, message, timeout=0)  # who spoke for it had it wait for us
+            self.send(origin.sender, message, timeout=0)  # its propagator had it wait for us
             return
         if self.callers.get(origin.sender) is origin:
             del self.callers[origin.sender]
@@ -155,7 +153,7 @@ class Thread:
         self.core.rename(thread)
 
     def wake(self) -> None:
-        """Have it look at what other threads of its environment left for it."""
+        """Have it look at upcalls that other threads left for it."""
         if self.core.waker is not None:
             self.core.waker.wake()
 
@@ -168,16 +166,16 @@ class Thread:
         return NoPartner(Phase.SEND, f"thread {show_thread(self.id)} is the caller itself")
 
     def remember(self, origin: Origin | None) -> None:
-        """Keep the way back to who waits for an answer."""
+        """Keep the way back to a caller that waits for an answer."""
         if origin is not None and origin.answers:
             self.callers[origin.actual or origin.sender] = origin
 
     def post(
         self, to: int, message: Message, kind: PacketKind, timeout: float | None, accepts: int = MAX_OFFERS
     ) -> Operation:
-        """Send *message* on its way; return what waits for its end.
+        """Send *message* on its way; return the operation that waits for its end.
 
-        A receiver that waits is held on to for a while even so, until it says that it has the message.
+        A time-out of next to nothing is stretched for a receiver that says that it waits, until it has the message.
         """
         until, seconds = self._within(timeout)
         holds = seconds is not None and seconds < READY
@@ -188,12 +186,12 @@ class Thread:
         return operation
 
     def listen(self, sender: int, timeout: float | None) -> Operation:
-        """Return what waits for a message from *sender*."""
+        """Return the operation that waits for a message from *sender*."""
         until, seconds = self._within(timeout)
         return Operation(self.core, None, sender, until, f"within {seconds} s")
 
     def _within(self, timeout: float | None) -> tuple[int | None, float | None]:
-        """Return when *timeout* is over, and how long it is in seconds; None twice where it is for ever."""
+        """Return when *timeout* is over, and its length in seconds; None twice if it is for ever."""
         number = None if timeout is None else timeouts.seconds(timeout)
         if number is None:
             return None, None

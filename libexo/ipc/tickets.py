@@ -1,8 +1,8 @@
-"""The two tickets of a binding: who has a message, and who waits for its answer. All that touches them is here.
+"""The two tickets of a binding; only this file touches them.
 
-A ticket holds the number of one message, or nothing; both ends may take what it holds, and one of them has it. The
-sender of a message that may be withdrawn puts its number into the first, the receiver of a call, when it takes it,
-into the second. So to take a message and to withdraw it exclude each other, as do to answer it and to wait no more.
+A ticket holds the number of one message, or nothing; of the two ends that may claim that number, one gets it. The
+sender of a message that may be withdrawn posts its number in the first, the receiver of a call, when it takes it,
+in the second. So taking a message and withdrawing it exclude each other, as do answering it and giving up on that.
 """
 
 from contextlib import suppress
@@ -16,44 +16,44 @@ if TYPE_CHECKING:
 
 
 class Tickets(msgspec.Struct, eq=False):
-    """One end's view of both; its sender's moves first, then its receiver's."""
+    """One end's view of both: the moves of the sender first, then those of the receiver."""
 
     send: "Ticket"
-    """Who has a message."""
+    """Claimed to take a message, or to withdraw it."""
     answer: "Ticket"
-    """Who waits for what is to come of it."""
+    """Claimed to answer a message, or to give up on the answer."""
 
     def post(self, sequence: int) -> None:
-        """Message *sequence* may be taken from now on."""
+        """Let message *sequence* be taken."""
         self.send.post(sequence)
 
     def withdraw(self, sequence: int) -> bool:
-        """Take message *sequence* back. False: its receiver has it, or has its number in hand just now."""
+        """Take message *sequence* back. False: its receiver has it, or holds its number at this moment."""
         return self.send.claim() == sequence
 
     def forgo(self, sequence: int) -> bool:
-        """Wait for the answer to *sequence* no more. False: it is being given just now."""
+        """Give up on the answer to *sequence*. False: it is being given at this moment."""
         return self.answer.claim() == sequence
 
     def clear(self) -> None:
-        """Neither holds anything any more."""
+        """Empty both."""
         self.send.claim()
         self.answer.claim()
 
     def take(self) -> int:
-        """Take whatever number is up: a message is had by who has its number. 0: none is."""
+        """Take the number that is up, and with it the message. 0: none is."""
         return self.send.claim()
 
     def put_back(self, sequence: int) -> None:
-        """Put message *sequence*, which is not taken after all, up again."""
+        """Put the number of message *sequence*, which is not taken after all, up again."""
         _put_up(self.send, sequence)
 
     def owe(self, sequence: int) -> None:
-        """Message *sequence* was taken: an answer is owed, while its sender waits for one."""
+        """Message *sequence* was taken: owe its sender an answer, until it gives up."""
         _put_up(self.answer, sequence)
 
     def pay(self, sequence: int) -> bool:
-        """Make the answer to *sequence* ours to give. False: its sender waits no more."""
+        """Claim the right to answer *sequence*. False: its sender gave up."""
         claimed = self.answer.claim()
         if claimed != sequence:
             _put_up(self.answer, claimed)
@@ -66,12 +66,12 @@ class Tickets(msgspec.Struct, eq=False):
 
 
 def tickets(host: "Host", descriptors: "list[Descriptor]") -> Tickets:
-    """Return the two whose *descriptors* come first."""
+    """Return the tickets of the first two *descriptors*."""
     return Tickets(host.ticket(descriptors[0]), host.ticket(descriptors[1]))
 
 
 def _put_up(ticket: "Ticket", sequence: int) -> None:
-    """Put *sequence* up, unless none is; a ticket that was closed meanwhile has no use for it."""
+    """Put *sequence* up, unless it is 0; a ticket that was closed meanwhile is skipped."""
     if sequence:
         with suppress(OSError):
             ticket.post(sequence)

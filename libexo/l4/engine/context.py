@@ -65,9 +65,9 @@ class Context:
         self.operation: Operation | None = None
         """The IPC it is in; a page fault in the middle of one is handled by another."""
         self.awaits: int = NIL_THREAD
-        """From whom it sleeps to receive; guarded by the environment's lock."""
+        """The specifier of the receive in which it sleeps; guarded by the environment's lock."""
         self.delivered: tuple[int, list[int]] | None = None
-        """What another thread of the environment put into its hands: sender, message registers."""
+        """A message that another thread of the environment delivered: sender, message registers."""
         self.grants: list[GrantItem] = []
         """What the message under way grants."""
         self._core = thread.core
@@ -106,7 +106,7 @@ class Context:
         self.stop_if_halted()
 
     def awaits_nobody(self) -> bool:
-        """Have no message put into our hands any more; return whether one is there."""
+        """Let no thread deliver a message any longer; return whether one was delivered."""
         with self.environment.lock:
             self.awaits = NIL_THREAD
             return self.delivered is not None

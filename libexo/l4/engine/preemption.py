@@ -9,9 +9,9 @@ instruction a thread is resumed at is told here in the thread's next IPC, once f
   handler (label -4), whose answer lets it go on.
 
 Both messages are two words: the clock in microseconds, and 0, its upper half where words are shorter. Without a
-handler, or with one that is gone, the thread goes on untold. Whose preemption was not put off, because somebody of
-a higher priority had come, hears nothing. Sources: L4 X.2 reference manual, rev. 7; to whom, as mung does, where
-L4Ka::Pistachio would tell the scheduler.
+handler, or with one that is gone, the thread goes on untold. A thread whose preemption was not put off, because one
+of a higher priority had come, is told nothing. Sources: L4 X.2 reference manual, rev. 7; the exception handler is
+told as in mung, where L4Ka::Pistachio would tell the scheduler.
 """
 
 from typing import TYPE_CHECKING

@@ -1,9 +1,9 @@
-"""The way a message takes where that is not from its sender to its receiver: propagation, redirection.
+"""Propagation and redirection: messages that do not go straight from their sender to their receiver.
 
-Who sends for another (X.2: the virtual sender) has that one, if it called him, wait for the receiver's answer
-instead of his own: its call is *turned*. The caller is asked before the message goes, and answers before it may be
-answered, so the receiver always finds it ready. A space whose redirector is gone sends nothing until it has
-another, or is to have none.
+A thread that sends for another (X.2: the virtual sender) has that thread, if it called the propagator, wait for the
+receiver's answer instead: its call is *forwarded*. The caller is asked before the message goes, and confirms before
+it may be answered, so the receiver always finds it ready. A space whose redirector is gone sends nothing until it
+has another, or needs none.
 """
 
 from contextlib import suppress
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from libexo.l4.engine.context import Context
 
 TURNING = 100_000_000
-"""How long a caller may take to say that it waits for another's answer now, in ns: it may just have died."""
+"""How long a caller may take to confirm that it waits for another thread's answer, in ns: it may have died."""
 TURNING_BACK = 1_000_000
-"""The same where it is to wait for us again, in ns: it may have given up meanwhile, and then says nothing."""
+"""The same if it is to wait for us again, in ns: it may have given up, and then confirms nothing."""
 
 
 def speak_for(own: "Context", to: int) -> tuple[int, Origin | None]:
-    """Return for whom *own* sends the message in its registers (0: itself), and the call that was turned for it."""
+    """Return the thread for which *own* sends its message (0: itself), and the call that was forwarded for it."""
     thread, environment = own.thread, own.environment
     if not own.registers.mr[0] & PROPAGATED:
         return NIL_THREAD, None
@@ -41,9 +41,9 @@ def speak_for(own: "Context", to: int) -> tuple[int, Origin | None]:
 
 
 def turn(own: "Context", caller: Origin, to: int) -> bool:
-    """Have *caller* wait for *to*'s answer, and wait until it does. False: it waits for none.
+    """Have *caller* wait for *to*'s answer, and wait until it confirms. False: it waits for none.
 
-    Where *to* is *own*, that is not vital: an answer that comes sooner than the turn is a message like any other.
+    If *to* is *own*, the confirmation is not vital: an answer that comes before it is a message of its own.
     """
     core = own.thread.core
     forward = core.forward(caller, to)
@@ -56,9 +56,9 @@ def turn(own: "Context", caller: Origin, to: int) -> bool:
 
 
 def await_redirector(own: "Context", operation: Operation, to: int, gone: NoRedirector) -> None:
-    """Wait until there is another redirector than the one that is *gone*, or is to be none. Raises IpcError.
+    """Wait until the redirector that is *gone* has a successor, or none is needed. Raises IpcError.
 
-    Where thread *to* ends meanwhile, there is nobody to wait for a redirector for: to send again tells so.
+    Returns also when thread *to* ended: to send again then raises its error.
     """
     core = own.thread.core
     while _lacks_redirector(own) and core.kip.thread(to) is not None:

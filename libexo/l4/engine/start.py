@@ -121,7 +121,7 @@ def live(thread: "Thread") -> None:
 
 
 def _await_start(own: Engine) -> None:
-    """Wait until the pager, or who aborts that wait and names an instruction pointer, has said where to begin."""
+    """Wait until the pager, or a thread that aborts that wait, has named an instruction pointer to begin at."""
     while not own.begins:
         own.stop_if_halted()
         cancelled, own.operation = own.is_aborted, None

@@ -110,7 +110,7 @@ def receive(engine: "Context", arrival: "Arrival") -> tuple[int, MsgTag]:
 
 
 def answered(engine: "Context", packet: Packet, sender: int, tag: MsgTag) -> tuple[int, MsgTag]:
-    """Return of whom the answer *packet* of thread *sender* is, who may speak for another, and its *tag*."""
+    """Return the sender of the answer *packet*, for which thread *sender* may have spoken, and its *tag*."""
     kip, virtual = engine.environment.kip, packet.virtual
     row = kip.thread(sender) if packet.flags & PacketFlags.PROPAGATED else None
     speaks = engine.thread.core.speaks_for

@@ -58,7 +58,7 @@ class Ipc(Operation):
         return self.result
 
     def settle(self) -> bool:
-        """Take what another thread put into our hands; else go on as any."""
+        """Take a message that another thread delivered; else go on as any operation."""
         engine, awaited = self.engine, self.awaited
         if awaited and (
             engine.delivered is not None
@@ -70,7 +70,7 @@ class Ipc(Operation):
         return super().settle()
 
     def sleep(self) -> None:
-        """Wait; meanwhile, a thread of this environment may put a message into our hands."""
+        """Wait; meanwhile, a thread of this environment may deliver a message."""
         engine, awaited = self.engine, self.awaited
         if awaited:
             with engine.environment.lock:
@@ -100,11 +100,11 @@ class Ipc(Operation):
         self.result = transfer.answered(self.engine, packet, call.to, tag)
 
     def sent(self) -> None:
-        """What the message granted is gone from here."""
+        """Give up the memory that the message granted."""
         transfer.sent(self.engine)
 
     def begin_receiving(self) -> None:
-        """Say from whom we receive, and let the time of the receive phase run."""
+        """Show in the row from which thread we receive, and start the time of the receive phase."""
         super().begin_receiving()
         exchange, core = self.exchange, self.core
         calls = isinstance(exchange, Outgoing) and exchange.kind == PacketKind.CALL
@@ -120,7 +120,7 @@ class Ipc(Operation):
     # ------------------------------------------------------------------------------------------- send phase
 
     def _send(self) -> None:
-        """Send the message in the registers, and do what is to be done then."""
+        """Send the message in the registers, then receive, if from somebody."""
         engine, to = self.engine, self.to
         message = transfer.outgoing(engine)
         if is_local(to):
@@ -142,7 +142,7 @@ class Ipc(Operation):
             raise
 
     def _answer(self, caller: Origin, message: Message, virtual: int) -> bool:
-        """Answer *caller*, which waits for that. False: it waits no longer, and may be sent to as anybody.
+        """Answer *caller*. False: it waits for no answer, and may be sent to as any thread.
 
         The caller itself keeps to the transfer time-out, from its first page fault on, and says what it took.
         """
@@ -253,7 +253,7 @@ class Engine(Context):
             self.operation.abort(phases)
 
     def take_delivered(self) -> tuple[int, MsgTag]:
-        """Take what another thread of this environment put into our hands."""
+        """Take the message that another thread of this environment delivered."""
         assert self.delivered is not None
         (sender, words), self.delivered = self.delivered, None
         self.registers.mr[: len(words)] = words
