@@ -54,6 +54,7 @@ class Server:
         for each in implementation.operations.values():
             each.prepare()
         self._implementation.environment = environment
+        self._thread = environment.thread
         self._core = environment.thread.core
         self._core.window = self._accepts
         self._core.holds = HELD
@@ -154,7 +155,7 @@ class Server:
 
     def _serve_lines(self, inbox: "RingInbox") -> int:
         """Serve the plain requests that are in rings, AT_ONCE at most; return how many that were."""
-        lines, peers = inbox.lines, self._core.peers.known
+        lines, peers, words = inbox.lines, self._core.peers, self._words
         spins = inbox.spinning.spins
         served = 0
         while served < AT_ONCE:
@@ -169,8 +170,16 @@ class Server:
                 continue
             if found is None:
                 break
-            self._take(peers[token], *found)
             served += 1
+            mark, sequence, label, string = found
+            peer = peers.known[token]
+            if peer.epoch != words[_EPOCH] and peers.identify(token) is None:
+                continue
+            if sequence <= peer.last:
+                self._core.statistics["duplicate"] += 1
+                continue
+            peer.last = sequence
+            self._do(peer, mark, sequence, label, string)
         inbox.looked = served < AT_ONCE
         return served
 
@@ -201,18 +210,6 @@ class Server:
         for ready in tuple(self._watched.values()):
             ready()
 
-    def _take(self, peer: "Peer", mark: int, sequence: int, label: int, string: bytes) -> None:
-        """Do what *peer* wrote into its ring, a plain request, unless it is gone, or said so before."""
-        if peer.epoch != self._words[_EPOCH]:
-            peers = self._core.peers
-            if peers.identify(peer.token) is None:
-                return
-        if sequence <= peer.last:
-            self._core.statistics["duplicate"] += 1
-            return
-        peer.last = sequence
-        self._do(peer, mark, sequence, label, string)
-
     def _do(self, peer: "Peer", mark: int, sequence: int, label: int, string: bytes) -> None:
         """Do what a plain request of *peer* asks for (`libexo.ipc.plain`), and answer it."""
         implementation = self._implementation
@@ -222,7 +219,7 @@ class Server:
             self.handle(peer.thread, Message(label, (mark >> 16 & 0xFFFF,), (string,), origin))
             return
         operation, decode, do = method
-        implementation.asking = self.environment.thread, operation, peer, sequence, label, self.reports
+        implementation.asking = self._thread, operation, peer, sequence, label, self.reports
         try:
             arguments = decode(string)
         except UNDECODABLE as error:
