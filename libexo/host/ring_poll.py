@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from libexo.transport.base import Source
     from libexo.transport.ring.duplex import Duplex
     from libexo.transport.ring.ends import RingEnd
-    from libexo.transport.zmq import ZmqInbox
+    from libexo.transport.zmq_inbox import ZmqInbox
 
 SILENCE_AFTER = 64
 """Sleeps after which doorbells are silenced, and the host is asked again whether we are kept on one processor."""

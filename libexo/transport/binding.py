@@ -2,20 +2,19 @@
 
 from collections import deque
 
-from libexo.transport.framing import HEAD, MAX_PACKET, Assembly
+from libexo.transport.framing import Assembly
 
 PIECE = 256
 """Cost of keeping a piece, or an unread record, besides its bytes, here and in ZeroMQ."""
 REPORT, LONG_REPORT = 1 << 14, 1 << 18
 """Bytes read that are reported when there is no message to go with; in the middle of a long one."""
-_HEAD, _UNPACK = HEAD.size, HEAD.unpack_from
 
 
 class Binding:
     """One binding to an inbox."""
 
     __slots__ = (
-        "_mark", "_older", "assembly", "end_point", "identity", "newer", "owed", "owner", "pieces", "read", "sent",
+        "assembly", "end_point", "identity", "mark", "newer", "older", "owed", "owner", "pieces", "read", "sent",
         "token", "told", "waiting",
     )  # fmt: skip
 
@@ -39,10 +38,10 @@ class Binding:
         self.assembly = Assembly(limit)
         self.sent = self.owed = 0
         """Bytes sent to it, and the cost of keeping those it has not read."""
-        self._mark = self._older = self.newer = 0
+        self.mark = self.older = self.newer = 0
         """Byte counts at which it has read so many records; and records sent since.
 
-        The inbox adds a record to `sent`, `owed` and `newer` itself: a call would cost more than the sums.
+        The inbox itself counts a record it sends, and forgets them once all is read: a call would cost more.
         """
 
     @property
@@ -50,32 +49,12 @@ class Binding:
         """Bytes held for it: waiting, incomplete, or not read by it."""
         return self.waiting + self.assembly.held + self.owed
 
-    def whole(self, piece: bytes) -> bytes:
-        """Return the frame that is all of *piece*, if its sender has read everything; else nothing: see `feed`."""
-        assembly = self.assembly
-        if assembly.held or len(piece) <= _HEAD:
-            return b""
-        count, first, read = _UNPACK(piece)
-        size = len(piece)
-        if (
-            count != 1
-            or size != _HEAD + first
-            or first > MAX_PACKET
-            or read != self.sent
-            or self.read + size > self.told + REPORT
-        ):
-            return b""
-        self.read += size
-        assembly.read = self._mark = read
-        self._older = self.newer = 0
-        return piece[_HEAD:]
-
     def heard(self) -> None:
         """Note how much it has read, by its own word. A record that it has read in part counts as not read."""
         read = self.assembly.read
-        if read >= self._mark:
-            self._older, self.newer, self._mark = self.newer, 0, self.sent
+        if read >= self.mark:
+            self.older, self.newer, self.mark = self.newer, 0, self.sent
         if read < self.sent:
-            self.owed = self.sent - read + PIECE * (self._older + self.newer)
+            self.owed = self.sent - read + PIECE * (self.older + self.newer)
         else:
-            self.owed = self._older = 0
+            self.owed = self.older = 0

@@ -7,9 +7,15 @@ import zmq
 
 from libexo.transport.base import Source
 
-# A plain number: combining the flags of an enum costs more than sending a frame does.
+# Plain numbers: combining the flags of an enum costs more than sending a frame does.
+NOW = int(zmq.DONTWAIT)
+MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 _READABLE = int(zmq.POLLIN)
-_poll = zmq.zmq_poll
+zmq_poll = zmq.zmq_poll
+FULL = 1 << 13
+"""Bytes that ZeroMQ reads at a time: after so many there are more, as a rule, and it is not asked first."""
+UNSENT = (zmq.EAGAIN, zmq.EHOSTUNREACH)
+"""The queue is full; there is no connection any more."""
 
 
 class End:
@@ -35,7 +41,7 @@ class End:
 
     def look(self) -> bool:
         """Ask whether there is a message. Receiving without one would raise, at three times the cost."""
-        found = bool(self.messages or _poll(self.alone, 0))
+        found = bool(self.messages or zmq_poll(self.alone, 0))
         self.is_quiet = not found
         return found
 
@@ -65,7 +71,7 @@ class Poll:
             if end.messages:
                 end.is_ready = True
                 milliseconds = 0
-        found = _poll(self._items, milliseconds)
+        found = zmq_poll(self._items, milliseconds)
         for end in ends:
             if found and found[0][0] is end.socket:  # in the order they were asked for
                 end.is_ready = True

@@ -3,52 +3,29 @@
 ZeroMQ moves bytes, and we cut messages out of them (`libexo.transport.framing`): its own protocol would hold as
 much of a message that is not complete as a stranger sends (docs/decisions/0018-streams.md).
 
-A channel connects to the end point of its binding and begins with the token. The inbox adopts the listening socket
-(ZMQ_USE_FD) when the kernel hands it over, at which one connection waits and no other ever will: ZeroMQ accepts
-whoever comes, and gives up the process when there is no descriptor left to do so with. For ZeroMQ, the connection
-is part of what it was accepted at; so it keeps the listening socket, and both are closed together.
-
-*Turns.* ZeroMQ hands over up to 8 KiB of one connection at a time: some ninety short messages. While one piece is
-worked through, an inbox reads what else there is, a piece of each connection, and keeps it by party
-(`libexo.transport.turns`). So that this has an end, each side says how much it has read, and a sender stops when
-WINDOW bytes of it were not: who goes on all the same soon holds more than all may (`Inbox.limit`).
+A channel connects to the end point of its binding and begins with the token. It stops when WINDOW bytes of what it
+sent were not read: why, is told in `libexo.transport.zmq_inbox`, *Turns*.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import cast
 
 import zmq
 
-from kernel.abi.limits import TOKEN_BYTES
 from libexo.errors import BrokenStream
-from libexo.transport.base import HELD, Broken, Descriptor, Frames, Source
-from libexo.transport.binding import LONG_REPORT, PIECE, REPORT, Binding
+from libexo.transport.base import HELD, Broken, Frames, Source
+from libexo.transport.binding import LONG_REPORT, REPORT
 from libexo.transport.framing import HEAD, MAX_PACKET, Assembly, encode, report
-from libexo.transport.polling import End, Poll
-from libexo.transport.turns import Turns
+from libexo.transport.polling import FULL, MORE, NOW, UNSENT, End, Poll, zmq_poll
+from libexo.transport.zmq_inbox import ZmqInbox
 
 QUEUE = 1000
 """Messages queued at the sender of a binding before `send` says that it is full."""
-FULL = 1 << 13
-"""Bytes that ZeroMQ reads at a time: after so many there are more, as a rule, and it is not asked first."""
 WINDOW = 1 << 18
-"""Bytes that a sender has on the way, or waiting for their turn, before `send` says the same: see *Turns*."""
-CHUNKS, FEW_CHUNKS = 64, 5
-"""Pieces that ZeroMQ reads from a connection before we do: from the one of a channel, from each of an inbox, which
-may have hundreds. The rest waits at the host. A piece takes 8 KiB, however short it is.
-
-Neither changes while there are connections: where a bound is lowered, ZeroMQ never wakes one that rests at it.
-"""
-AT_ONCE = 64
-"""Pieces that an inbox reads before it returns a message, if it has one; and so many times, before it says that it
-has none: there is more to see to."""
-STRAIGHT = 8
-"""Messages received as they come before it is looked for others, who may have waited longer."""
-FLUSH_MS = 200
-"""How long a closing inbox may take to get its last answers out."""
+"""Bytes that a sender has on the way, or waiting for their turn, before `send` says the same."""
+CHUNKS = 64
+"""Pieces that ZeroMQ reads from the connection of a channel before we do. The rest waits at the host."""
 RETRY_MS, LAST_RETRY_MS = 20, 5000
 """When a connection that the host refused is tried again, first and at last.
 
@@ -57,17 +34,7 @@ were not read yet.
 """
 _PEER = b"."
 """ZeroMQ's name for the one connection of a channel."""
-_ANYWHERE = "ipc://adopted"
-"""ZeroMQ wants a name to bind to; that of the socket it is given is used instead."""
-_NONE: Sequence[list[bytes]] = ()
-_UNSENT = (zmq.EAGAIN, zmq.EHOSTUNREACH)
-"""The queue is full; there is no connection any more."""
-
-# Plain numbers: combining the flags of an enum costs more than sending a frame does.
-_NOW = int(zmq.DONTWAIT)
-_MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
-_poll = zmq.zmq_poll
-_PACK = HEAD.pack
+_HEAD, _PACK, _UNPACK = HEAD.size, HEAD.pack, HEAD.unpack_from
 
 
 class ZmqChannel(End):
@@ -100,10 +67,10 @@ class ZmqChannel(End):
             return False
         self.is_quiet = False
         try:  # as `_write`, which it would cost more to call than to do
-            self._send(_PEER, _MORE)
-            self._send(record, _NOW)
+            self._send(_PEER, MORE)
+            self._send(record, NOW)
         except zmq.ZMQError as error:
-            if error.errno in _UNSENT:
+            if error.errno in UNSENT:
                 return False
             raise
         self._told = read
@@ -114,9 +81,11 @@ class ZmqChannel(End):
         """Hear how far the receiver has come, some at most; say whether more may be on its way to it."""
         try:
             for _ in range(CHUNKS):
-                if self._wrong or len(self.messages) >= QUEUE or not _poll(self.alone, 0):
+                if self._wrong or len(self.messages) >= QUEUE or not zmq_poll(self.alone, 0):
                     break
-                self.messages.extend(self._draw())
+                self.is_quiet = False
+                self._recv(NOW)
+                self._take(self._recv(NOW))
         except BrokenStream as error:
             self._wrong = error
         return self._wrong is None and self._sent - self._assembly.read <= WINDOW
@@ -124,10 +93,10 @@ class ZmqChannel(End):
     def _write(self, record: bytes) -> bool:
         self.is_quiet = False
         try:
-            self._send(_PEER, _MORE)
-            self._send(record, _NOW)
+            self._send(_PEER, MORE)
+            self._send(record, NOW)
         except zmq.ZMQError as error:
-            if error.errno in _UNSENT:
+            if error.errno in UNSENT:
                 return False
             raise
         return True
@@ -139,289 +108,32 @@ class ZmqChannel(End):
                 raise self._wrong
             if not (self.is_ready or self.look()):
                 return None
-            messages = self._draw()
-            if len(messages) == 1:
-                return messages[0]
-            self.messages.extend(messages)
+            self.is_ready = self.is_quiet = False
+            try:
+                self._recv(NOW)
+                chunk = self._recv(NOW)
+            except zmq.Again:
+                continue
+            size, assembly = len(chunk), self._assembly
+            if _HEAD < size < FULL and not assembly.held and self._read + size - self._told <= REPORT:
+                count, first, read = _UNPACK(chunk)
+                if count == 1 and size == _HEAD + first and read >= assembly.read:
+                    self._read += size
+                    assembly.read = read
+                    return [chunk[_HEAD:]]  # one message that came in one piece: nearly always
+            self._take(chunk)
         return self.messages.popleft()
 
-    def _draw(self) -> Sequence[list[bytes]]:
-        """Take a piece out of the socket; return the messages that are complete with it. Raises BrokenStream."""
-        self.is_ready = self.is_quiet = False
-        try:
-            self._recv(_NOW)
-            chunk = self._recv(_NOW)
-        except zmq.Again:
-            return ()
-        size = len(chunk)
-        self.is_ready = size == FULL
-        self._read += size
+    def _take(self, chunk: bytes) -> None:
+        """Take *chunk* apart, and say how much was read, if that is much. Raises BrokenStream."""
+        self.is_ready = len(chunk) == FULL
+        self._read += len(chunk)
         messages = self._assembly.feed(chunk)
-        if self._read - self._told > REPORT:
-            self._report(REPORT if messages else LONG_REPORT)
-        return messages
-
-    def _report(self, most: int) -> None:
-        """Say how much was read, if that is more than *most* since we last did."""
+        self.messages.extend(messages)
+        most = REPORT if messages else LONG_REPORT
         if self._read - self._told > most and self._write(record := report(self._read)):
             self._told = self._read
             self._sent += len(record)
-
-
-class ZmqInbox(End):
-    """The receiving end of a thread. Implements `libexo.transport.base.Inbox`."""
-
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", broken: Broken) -> None:
-        """Receive from nobody yet; *broken* is told who does not keep to the rules."""
-        socket = context.socket(zmq.STREAM)
-        socket.setsockopt(zmq.LINGER, FLUSH_MS)
-        socket.setsockopt(zmq.RCVHWM, FEW_CHUNKS)
-        socket.setsockopt(zmq.SNDHWM, 0)  # bounded here, in bytes
-        super().__init__(socket)
-        self.messages: Turns[Binding] = Turns()
-        """Those of whom something waits for its turn: within a party, its bindings take turns as well."""
-        self._straight = STRAIGHT
-        """How many messages more may be received as they come."""
-        self.limit = HELD
-        self._broken = broken
-        self._held = 0
-        """The sum of what is held for all."""
-        self._peers: dict[bytes, Binding] = {}
-        """By token."""
-        self._connected: dict[bytes, Binding] = {}
-        """By ZeroMQ's name for the connection."""
-        self._strangers: dict[bytes, bytes] = {}
-        """What those have sent so far that are nobody's yet, by the same; as many as there are peers."""
-
-    def admit(self, token: bytes, descriptor: Descriptor, owner: int) -> None:
-        """Have ZeroMQ accept the one connection at the listening socket *descriptor*."""
-        self.is_quiet = False
-        self.socket.setsockopt(zmq.USE_FD, cast("int", descriptor))
-        self.socket.bind(_ANYWHERE)
-        end_point = cast("bytes", self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
-        self._peers[token] = Binding(token, owner, end_point, self.limit)
-
-    def close_peer(self, token: bytes) -> None:
-        """Close its connection and its listening socket, which ZeroMQ closes together."""
-        peer = self._peers.pop(token, None)
-        if peer is None:
-            return
-        self._held -= peer.held
-        if peer.identity is not None:
-            self._connected.pop(peer.identity, None)
-        self.messages.drop(peer.owner, lambda waiting: waiting is peer)
-        peer.pieces.clear()
-        self.is_quiet = False
-        with suppress(zmq.ZMQError):  # we were closed meanwhile
-            self.socket.unbind(peer.end_point)
-
-    def receive(self) -> tuple[bytes, list[bytes]] | None:
-        """Return the token a message came under, and its frames; or None."""
-        left = AT_ONCE
-        if self.is_ready and self._straight and not self.messages:
-            self._straight -= 1
-            left -= 1
-            self.is_ready = self.is_quiet = False
-            try:
-                identity = self._recv(_NOW)
-                chunk = self._recv(_NOW)
-            except zmq.Again:
-                return None
-            self.is_ready = len(chunk) == FULL
-            peer = self._connected.get(identity)
-            if peer is None:
-                self._meet(identity, chunk)
-            elif frame := peer.whole(chunk):
-                self._held -= peer.owed
-                peer.owed = 0
-                return peer.token, [frame]
-            elif len(messages := self._take(peer, chunk)) == 1:
-                return peer.token, messages[0]
-            elif messages and peer.token in self._peers:
-                peer.pieces.extend(messages)
-                self.messages.add(peer.owner, peer)
-        self._straight = STRAIGHT
-        while left > 0:
-            read = self._gather(left)
-            if (message := self._next()) is not None:
-                self.is_quiet = self.is_quiet and not self.messages
-                return message
-            if not read:
-                return None
-            left -= read
-        self.is_ready = True
-        return None
-
-    def again(self, token: bytes) -> None:
-        """What was received last, under *token*, had been withdrawn: it was not its party's turn yet."""
-        if (peer := self._peers.get(token)) is not None:
-            self.messages.again(peer.owner)
-
-    def _gather(self, most: int = AT_ONCE) -> int:
-        """Read what there is, a piece of each connection, *most* at most; return how many there were."""
-        read, most = 0, min(most, len(self._connected) + len(self._strangers) + 1)
-        while read < most:
-            if not (self.is_ready or _poll(self.alone, 0)):
-                self.is_quiet = True
-                break
-            self.is_ready = self.is_quiet = False
-            try:
-                identity = self._recv(_NOW)
-                chunk = self._recv(_NOW)
-            except zmq.Again:
-                break
-            self.is_ready = len(chunk) == FULL
-            peer = self._connected.get(identity)
-            if peer is None:
-                self._meet(identity, chunk)
-            else:
-                self._keep(peer, chunk)
-            read += 1
-        return read
-
-    def _keep(self, peer: Binding, chunk: bytes) -> None:
-        """Have *chunk* wait for its turn."""
-        if not peer.pieces:
-            self.messages.add(peer.owner, peer)
-        peer.pieces.append(chunk)
-        peer.waiting += PIECE + len(chunk)
-        self._held += PIECE + len(chunk)
-        if self._held > self.limit:
-            self._shed()
-
-    def _next(self) -> tuple[bytes, list[bytes]] | None:
-        """Return the message whose turn it is."""
-        while (turn := self.messages.next()) is not None:
-            owner, peer = turn
-            piece = peer.pieces.popleft()
-            messages: Sequence[list[bytes]] = (piece,) if isinstance(piece, list) else self._cut(peer, piece)
-            if peer.pieces:
-                self.messages.add(owner, peer)
-            if messages:
-                return peer.token, messages[0]
-        return None
-
-    def _cut(self, peer: Binding, piece: bytes) -> Sequence[list[bytes]]:
-        """Return the messages that are complete with *piece*, whose turn it is; all but the first wait on."""
-        peer.waiting -= PIECE + len(piece)
-        self._held -= PIECE + len(piece)
-        messages = self._take(peer, piece)
-        if peer.token in self._peers:
-            peer.pieces.extendleft(reversed(messages[1:]))
-        return messages
-
-    def _take(self, peer: Binding, chunk: bytes) -> Sequence[list[bytes]]:
-        """Return the messages that are complete with *chunk*; whose fault it is that none can be is closed."""
-        assembly = peer.assembly
-        peer.read += len(chunk)
-        before, heard = assembly.held + peer.owed, assembly.read
-        why, messages = "", _NONE
-        try:
-            messages = assembly.feed(chunk)
-        except BrokenStream as error:
-            why = str(error)
-        if assembly.read > heard:
-            peer.heard()
-        if (change := assembly.held + peer.owed - before) != 0:
-            self._held += change
-        if why or assembly.read > peer.sent:
-            self._end(peer, why or f"it says it has read {assembly.read} bytes of {peer.sent}")
-            return ()
-        if not chunk:  # ZeroMQ says so that the connection is closed
-            self._connected.pop(cast("bytes", peer.identity), None)
-            self._held -= peer.held
-            peer.identity = None
-            peer.connect(self.limit)
-            return ()
-        if change > 0 and self._held > self.limit:
-            self._shed()
-        if peer.read - peer.told > REPORT and peer.token in self._peers:
-            peer.told = peer.read
-            self._write(peer, report(peer.read))
-        return messages
-
-    def _meet(self, identity: bytes, chunk: bytes) -> None:
-        """Take in *chunk*, of a connection that is no peer's yet: its token comes first.
-
-        ZeroMQ says the same, nothing, of a new connection, of one that ended, and of one that we closed, of which
-        bytes may be left, too. So a connection is a stranger's or unknown, and only a stranger's is hung up.
-        """
-        known = self._strangers.pop(identity, None)
-        said = (known or b"") + chunk
-        if len(said) < TOKEN_BYTES:
-            if chunk or known is None:
-                self._strangers[identity] = said
-            if len(self._strangers) > len(self._peers):
-                del self._strangers[next(iter(self._strangers))]
-            return
-        peer = self._peers.get(said[:TOKEN_BYTES])
-        if peer is None or peer.identity is not None:
-            if known is not None:
-                self._hang_up(identity)
-                self._broken((), "no token, or one in use")
-            return
-        peer.identity = identity
-        self._connected[identity] = peer
-        if len(said) > TOKEN_BYTES:
-            self._keep(peer, said[TOKEN_BYTES:])
-
-    def _hang_up(self, identity: bytes) -> None:
-        with suppress(zmq.ZMQError):  # he was quicker
-            self._send(identity, _MORE)
-            self._send(b"", _NOW)
-
-    def _end(self, peer: Binding, why: str) -> None:
-        self.close_peer(peer.token)
-        self._broken((peer.token,), why)
-
-    def _shed(self) -> None:
-        """End the fullest bindings of whoever holds the most, until a quarter is free.
-
-        Each time that some end, all others are asked for again: one at a time, there would be no end to it.
-        """
-        while self._held > self.limit and self._peers:
-            by_owner: Counter[int] = Counter()
-            for peer in self._peers.values():
-                by_owner[peer.owner] += peer.held
-            guilty = max(by_owner, key=by_owner.__getitem__)
-            theirs = [peer for peer in self._peers.values() if peer.owner == guilty]
-            ended = []
-            for peer in sorted(theirs, key=lambda peer: -peer.held):
-                self.close_peer(peer.token)
-                ended.append(peer.token)
-                if self._held <= self.limit - self.limit // 4:
-                    break
-            self._broken(ended, f"{by_owner[guilty]} bytes that wait, are not complete, or were not read")
-
-    def send(self, token: bytes, frames: Frames) -> bool:
-        """Send an answer back over the binding of *token*; it counts as held until it was read."""
-        peer = self._peers.get(token)
-        if peer is None or peer.identity is None:
-            return False
-        read, first = peer.read, frames[0]
-        plain = len(frames) == 1 and len(first) <= MAX_PACKET
-        peer.told = read
-        return self._write(peer, _PACK(1, len(first), read) + first if plain else encode(frames, read))
-
-    def _write(self, peer: Binding, record: bytes) -> bool:
-        self.is_quiet = False
-        assert peer.identity is not None
-        try:
-            self._send(peer.identity, _MORE)
-            self._send(record, _NOW)
-        except zmq.ZMQError as error:
-            if error.errno in _UNSENT:
-                return False
-            raise
-        cost = PIECE + len(record)
-        peer.sent += cost - PIECE
-        peer.owed += cost
-        peer.newer += 1
-        self._held += cost
-        if self._held > self.limit:
-            self._shed()
-            return peer.token in self._peers
-        return True
 
 
 class ZmqTransport:

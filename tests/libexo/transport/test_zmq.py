@@ -10,10 +10,11 @@ import psutil
 import pytest
 import zmq
 
-from libexo.transport import zmq as transport
+from libexo.transport import zmq_inbox as transport
 from libexo.transport.binding import PIECE, Binding
 from libexo.transport.framing import HEAD, encode, report
-from libexo.transport.zmq import FEW_CHUNKS, ZmqChannel, ZmqInbox, ZmqTransport
+from libexo.transport.zmq import ZmqChannel, ZmqTransport
+from libexo.transport.zmq_inbox import FEW_CHUNKS, ZmqInbox
 
 LIMIT = 1 << 20
 KIB = 1 << 10
