@@ -50,6 +50,8 @@ ENDS = {CALL: REPLY, SEND: TAKEN, REPLY: TAKEN, TURN: TURNED, RING: TAKEN}
 """The packet that ends a message well, by its kind. REFUSED ends each of them, except a TURN, with an error."""
 NO_ROOM, GONE_ON = (error_word(code, Phase.SEND) for code in (IpcCode.OVERFLOW, IpcCode.ABORTED))
 """Reasons for a refusal: the message does not fit; its sender waits no longer."""
+WITHDRAWABLE = 1 << 64
+"""In the mark of a plain message that was read: it is TIMED. It is written as a packet, never by `Duplex.put`."""
 _PLAIN = short(0, 0)
 NOBODY = (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD)
 _HANDLES = 1 << 32
@@ -165,16 +167,19 @@ def read_plain(frames: Sequence[bytes]) -> Short | None:
         (word,), (part,) = packet.words, packet.parts
     except MALFORMED:
         return None
+    flags = packet.flags
     if (
-        packet.flags
+        (flags and flags != TIMED)
         or packet.typed
+        or packet.kind >> 16
         or packet.intended
         or word >= WORDS
         or len(frames) > 1
         or type(part) is not ShortPart
     ):
         return None
-    return _PLAIN | packet.kind << 48 | word << 16, packet.sequence, packet.label, part.string
+    mark = _PLAIN | packet.kind << 48 | word << 16
+    return mark | WITHDRAWABLE if flags else mark, packet.sequence, packet.label, part.string
 
 
 def check(packet: Packet) -> None:

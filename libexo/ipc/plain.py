@@ -15,7 +15,8 @@ from kernel.abi.limits import SHORT_STRING
 from kernel.abi.messages import Packet, Phase, ShortPart
 from libexo.errors import BrokenRing, BrokenStream, NoPartner
 from libexo.ipc.message import Message
-from libexo.ipc.packing import CALL, ENCODE, REPLY, read_plain
+from libexo.ipc.packing import CALL, ENCODE, REPLY, TIMED, WITHDRAWABLE, read_plain
+from libexo.ipc.thread import READY
 from libexo.transport.ring.duplex import ONCE
 from libexo.transport.ring.ends import RingChannel
 from libexo.transport.ring.layout import short
@@ -53,8 +54,9 @@ class Packets:
         if frames is None:
             return None
         found = read_plain(frames)
-        if found is None:
+        if found is None or found[0] >= WITHDRAWABLE:
             self.other = frames
+            return None
         return found
 
     def ready(self) -> bool:
@@ -66,21 +68,13 @@ class Plain:
     """Ordinary calls of one strand over one link."""
 
     __slots__ = (
-        "_core",
-        "_get",
-        "_line",
-        "_link",
-        "_put",
-        "_spinning",
-        "_strand",
-        "_thread",
-        "_wait",
-        "_words"
+        "_core", "_get", "_line", "_link", "_put", "_spinning", "_strand", "_thread", "_timeout", "_wait", "_words",
     )  # fmt: skip
 
-    def __init__(self, thread: "Thread", link: "Link") -> None:
-        """Call over *link* of *thread*."""
+    def __init__(self, thread: "Thread", link: "Link", timeout: float | None = None) -> None:
+        """Call over *link* of *thread*, *timeout* seconds each, or for ever."""
         self._thread = thread
+        self._timeout = timeout
         self._strand = get_ident()
         self._core = core = thread.core
         self._link = link
@@ -115,53 +109,91 @@ class Plain:
             or len(string) > SHORT_STRING
         ):
             return None
-        get, spinning, woken = self._get, self._spinning, False
+        if self._timeout is not None:
+            return self._call_timed(label, mark, string)
         sequence = next(link.sequence)
         try:
             if not self._put(mark, sequence, label, string):
                 return None
-            if spinning is None:  # to wait is to look into sockets
-                self._wait((link.channel, *self._core.outside), None)
-                answer, woken = get(ONCE), True
-            else:
-                answer = get(spinning.spins)
-            while True:
-                if answer is not None:
-                    kind, answers, _, result = answer
-                    if answers == sequence:
-                        if kind == _WELL:
-                            return result
-                        if kind >> 48 == REPLY:
-                            return Message(label, (kind >> 16 & 0xFFFF,), (result,))
-                    self._core.statistics["unexpected_answer"] += 1
-                    woken = False
-                elif woken or self._line.ready():
-                    break  # something else than an answer has happened
-                else:
-                    if spinning is not None:
-                        link.channel.looked = True  # type: ignore[attr-defined]
-                    self._wait((self._link.channel, *self._core.outside), None)
-                    woken = True
-                answer = get(ONCE)
+            answer = self._answer(sequence, label, None)
         except (BrokenRing, BrokenStream):
-            call = self._core.expect(link, CALL, sequence)
-            self._core.break_link(link)
-            return self._thread.answer_to(call)
-        return self._go_on(sequence)
+            return self._broken(sequence)
+        return answer if answer is not None else self._go_on(sequence)
 
-    def _go_on(self, sequence: int) -> Message:
+    def _call_timed(self, label: int, mark: int, string: bytes) -> bytes | Message | None:
+        """Do the same where the message may be withdrawn: it has its ticket (`libexo.ipc.tickets`), and says so."""
+        link = self._link
+        if link.timed is not None:
+            return None
+        until, seconds = self._thread.within(self._timeout)
+        if seconds is None or seconds < READY:
+            return None
+        sequence = next(link.sequence)
+        packet = Packet(CALL, sequence, label, (mark >> 16 & 0xFFFF,), (ShortPart(string),), TIMED)
+        link.tickets.post(sequence)
+        if not link.channel.send((ENCODE(packet),)):
+            link.tickets.clear()
+            return None
+        try:
+            answer = self._answer(sequence, label, until)
+        except (BrokenRing, BrokenStream):
+            return self._broken(sequence)
+        except BaseException:
+            self._core.expect(link, CALL, sequence, timed=True)  # its ticket is up still
+            raise
+        if answer is None:
+            return self._go_on(sequence, until, seconds)
+        if link.standing is not None:
+            link.standing.doubted = False
+        return answer
+
+    def _answer(self, sequence: int, label: int, until: int | None) -> bytes | Message | None:
+        """Wait for the plain answer to *sequence*, and return it, as `call`; None: something else has happened."""
+        get, spinning, woken = self._get, self._spinning, False
+        if spinning is None:  # to wait is to look into sockets
+            self._wait((self._link.channel, *self._core.outside), until)
+            answer, woken = get(ONCE), True
+        else:
+            answer = get(spinning.spins)
+        while True:
+            if answer is not None:
+                kind, answers, _, result = answer
+                if answers == sequence:
+                    if kind == _WELL:
+                        return result
+                    if kind >> 48 == REPLY:
+                        return Message(label, (kind >> 16 & 0xFFFF,), (result,))
+                self._core.statistics["unexpected_answer"] += 1
+                woken = False
+            elif woken or self._line.ready():
+                return None
+            else:
+                if spinning is not None:
+                    self._link.channel.looked = True  # type: ignore[attr-defined]
+                self._wait((self._link.channel, *self._core.outside), until)
+                woken = True
+            answer = get(ONCE)
+
+    def _go_on(self, sequence: int, until: int | None = None, seconds: float | None = None) -> Message:
         """Wait for the answer to call *sequence* as to any."""
         core, link, line = self._core, self._link, self._line
-        call = core.expect(link, CALL, sequence)
+        call = core.expect(link, CALL, sequence, timed=self._timeout is not None)
         if isinstance(line, Packets) and line.other is not None:
             frames, line.other = line.other, None
             core.take_in(link, frames)
+        return self._thread.answer_to(call, until, seconds)
+
+    def _broken(self, sequence: int) -> Message:
+        """Raise what is to be said of call *sequence* where its receiver does not keep to the rules."""
+        core, link = self._core, self._link
+        call = core.expect(link, CALL, sequence, timed=self._timeout is not None)
+        core.break_link(link)
         return self._thread.answer_to(call)
 
     def tell(self, label: int, mark: int, string: bytes) -> bool:
         """Write a request nobody answers, waiting for room if need be. False: take the ordinary way."""
         line = self._line
-        if isinstance(line, Packets) or not self._is_ordinary(string):
+        if isinstance(line, Packets) or self._timeout is not None or not self._is_ordinary(string):
             return False
         sequence = next(self._link.sequence)
         try:

@@ -39,6 +39,9 @@ As many of the kernel's are held apart from them: no sender keeps the kernel fro
 
 WITHDRAWN = 16
 """Withdrawn messages of one party in a row that cost it no turn: a flood of them gets no more of our time."""
+Plain = tuple[Peer, int, int, int, bytes]
+"""A plain request: its sender, and as `Duplex.get`; the mark of one that can be withdrawn has WITHDRAWABLE."""
+_PLAIN = (CALL, TELL)
 _EPOCH = int(Head.BINDING_EPOCH)
 
 
@@ -155,11 +158,8 @@ class Receiving(Endpoint):
                 return arrival
         return None
 
-    def get(self) -> tuple[Peer, int, int, int, bytes] | None:
-        """Take the next message if it is a plain one (`libexo.ipc.plain`); return its peer, and as `Duplex.get`.
-
-        None: there is none, or it is not plain, and held.
-        """
+    def get(self) -> "Plain | None":
+        """Take the next message if it is a plain request. None: there is none, or it is not plain, and held."""
         if self.news:
             self._take_in()
         if self.held:
@@ -168,20 +168,25 @@ class Receiving(Endpoint):
         for _ in range(BATCH):
             if (arrived := receive()) is None:
                 break
-            token, frames = arrived
-            peer = self._peers.get(token)
-            if (
-                peer is not None
-                and peer.epoch == self._words[_EPOCH]
-                and (found := packing.read_plain(frames))
-            ):
-                mark, sequence, _, _ = found
-                if sequence > peer.last and mark >> 48 in (CALL, TELL):
-                    peer.last = sequence
-                    return peer, *found
-            if (arrival := self._arrived(token, frames)) is not None:
-                self.held.append(arrival)
-                break
+            if (found := self.plain(*arrived)) is not None or self.held:
+                return found
+        return None
+
+    def plain(self, token: bytes, frames: list[bytes]) -> "Plain | None":
+        """Take the packet that arrived under *token* if it is a plain request. Another message is held."""
+        peer, found = self._peers.get(token), packing.read_plain(frames)
+        if peer is not None and found is not None and peer.epoch == self._words[_EPOCH]:
+            mark, sequence, label, string = found
+            if sequence > peer.last and (mark >> 48 & 0xFFFF) in _PLAIN:
+                peer.last = sequence
+                if mark < packing.WITHDRAWABLE:
+                    return peer, mark, sequence, label, string
+                if mark >> 48 & 0xFFFF == CALL and self._claims(peer, sequence, CALL):
+                    return peer, mark, sequence, label, string
+                self._again(peer)
+                return None
+        if (arrival := self._arrived(token, frames)) is not None:
+            self.held.append(arrival)
         return None
 
     def _arrived(self, token: bytes, frames: list[bytes]) -> Arrival | None:
@@ -274,12 +279,11 @@ class Receiving(Endpoint):
             if arrival is None or self._claim(arrival):
                 self._withdrawn = 0
                 return arrival
-            self._again(arrival)
+            self._again(arrival.peer)
         return None
 
-    def _again(self, arrival: Arrival) -> None:
-        """*arrival* was withdrawn: the next of its party takes its turn, unless the party floods with such."""
-        peer = arrival.peer
+    def _again(self, peer: Peer | None) -> None:
+        """A message of *peer* was withdrawn: its party's next takes the turn, unless the party floods with such."""
         self._withdrawn = (self._withdrawn + 1) % WITHDRAWN
         if self._withdrawn and peer is not None:
             if self.held:
@@ -311,15 +315,17 @@ class Receiving(Endpoint):
         if peer.epoch != self.kip.epoch and self.peers.identify(peer.token) is None:
             self.statistics["unknown_token"] += 1
             return False
-        if not packet.flags & TIMED:
-            return True
+        return not packet.flags & TIMED or self._claims(peer, packet.sequence, packet.kind)
+
+    def _claims(self, peer: Peer, sequence: int, kind: int) -> bool:
+        """Take message *sequence* of *kind*, which *peer* may withdraw. False: it did."""
         claimed = peer.tickets.take()
-        if claimed != packet.sequence:
+        if claimed != sequence:
             self.peers.put_back(peer, claimed)
             self.statistics["withdrawn"] += 1
             return False
-        if packet.kind == CALL:
-            peer.tickets.owe(packet.sequence)
+        if kind == CALL:
+            peer.tickets.owe(sequence)
         return True
 
     def take(self, sender: int, accepts: int | None = None) -> tuple[int, Message] | None:

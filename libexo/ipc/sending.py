@@ -113,9 +113,11 @@ class Sending(Answering):
                 return link
         return links.bind(to)
 
-    def expect(self, link: Link, kind: int, sequence: int) -> Outgoing:
-        """Return the exchange of message *sequence* of *kind*, which goes over *link* as it is."""
-        exchange = link.exchanges[sequence] = Outgoing(kind, sequence, link.receiver, link=link)
+    def expect(self, link: Link, kind: int, sequence: int, *, timed: bool = False) -> Outgoing:
+        """Return the exchange of message *sequence* of *kind* over *link*. *timed*: its ticket is up."""
+        exchange = link.exchanges[sequence] = Outgoing(kind, sequence, link.receiver, link=link, timed=timed)
+        if timed:
+            link.timed = exchange
         return exchange
 
     def announce_ring(self, link: Link) -> Outgoing:

@@ -63,9 +63,11 @@ class Thread:
             raise self._is_caller()
         return self._answer_to(self.post(to, message, PacketKind.CALL, timeout, accepts))
 
-    def answer_to(self, call: Outgoing) -> Message:
-        """Wait for the answer to *call*, which is under way without a time-out, and return it."""
-        return self._answer_to(Operation(self.core, call, accepts=call.accepts))
+    def answer_to(self, call: Outgoing, until: int | None = None, seconds: float | None = None) -> Message:
+        """Wait until *until*, *seconds* in all, for the answer to *call*, which is under way, and return it."""
+        return self._answer_to(
+            Operation(self.core, call, until=until, why=f"within {seconds} s", accepts=call.accepts)
+        )
 
     def _answer_to(self, operation: Operation) -> Message:
         reply: Message
@@ -177,7 +179,7 @@ class Thread:
 
         A time-out of next to nothing is stretched for a receiver that says that it waits, until it has the message.
         """
-        until, seconds = self._within(timeout)
+        until, seconds = self.within(timeout)
         holds = seconds is not None and seconds < READY
         tells = holds and kind is PacketKind.CALL
         exchange = self.core.post(to, message, kind, timed=until is not None, tells=tells, accepts=accepts)
@@ -187,10 +189,10 @@ class Thread:
 
     def listen(self, sender: int, timeout: float | None) -> Operation:
         """Return the operation that waits for a message from *sender*."""
-        until, seconds = self._within(timeout)
+        until, seconds = self.within(timeout)
         return Operation(self.core, None, sender, until, f"within {seconds} s")
 
-    def _within(self, timeout: float | None) -> tuple[int | None, float | None]:
+    def within(self, timeout: float | None) -> tuple[int | None, float | None]:
         """Return when *timeout* is over, and its length in seconds; None twice if it is for ever."""
         number = None if timeout is None else timeouts.seconds(timeout)
         if number is None:

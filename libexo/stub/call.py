@@ -49,17 +49,17 @@ class Call:
         """Where what the operation raised is written down."""
         self._thread = thread
         self._operation = operation
-        self._message = message
+        self.message = message
 
     def answer(self, result: Any) -> None:  # noqa: ANN401 - any operation
         """Send the result. A caller that is gone is no error; of a result that cannot be sent, it is told."""
         try:
             if self._operation.extents:
-                self._thread.environment.views.check(handles(self._message.items))
+                self._thread.environment.views.check(handles(self.message.items))
             items: tuple[Item, ...] = (ENCODE(result),)
             if self._operation.gives_extent:
                 items += (item(result),)
-            reply_to(self._thread, self._message, Message(self._message.label, (DONE,), items))
+            reply_to(self._thread, self.message, Message(self.message.label, (DONE,), items))
         except GateClosed:
             raise
         except Exception as error:  # noqa: BLE001 - a result is asked by its own code what is in it
@@ -73,18 +73,24 @@ class Call:
         if self._operation.oneway:
             self._thread.core.statistics["oneway_failed"] += 1
             return
-        refuse(self._thread, self._message, failure)
+        refuse(self._thread, self.message, failure)
 
 
-Asking = tuple["Thread", "Operation", "Peer", int, int, Reports]
+Asking = tuple["Thread", "Operation", "Peer", int, int, bool, Reports]
 """What a `Call` is made of where the request came abbreviated."""
 
 
 def short_call(
-    thread: "Thread", operation: "Operation", peer: "Peer", sequence: int, label: int, reports: Reports
+    thread: "Thread",
+    operation: "Operation",
+    peer: "Peer",
+    sequence: int,
+    label: int,
+    timed: bool,  # noqa: FBT001 - as an `Asking` has it
+    reports: Reports,
 ) -> Call:
     """Return the request that came so."""
-    origin = Origin(peer, peer.thread, sequence, answers=not operation.oneway)
+    origin = Origin(peer, peer.thread, sequence, answers=not operation.oneway, timed=timed)
     return Call(thread, operation, peer.thread, Message(label, origin=origin), reports)
 
 

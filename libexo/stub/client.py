@@ -121,11 +121,11 @@ class Remote:
     def _go_plainly(self, thread: "Thread", server: int) -> None:
         """Have ordinary calls to *server* made as such from now on, by the strand of *thread*."""
         link = self._link or thread.core.links.known(server)
-        if self.timeout is not None or thread.is_lent or link is None or link.rings < self._wants_ring:
+        if thread.is_lent or link is None or link.rings < self._wants_ring:
             return
         from libexo.ipc.plain import Plain  # noqa: PLC0415 - it belongs to those who call
 
-        self._plain = Plain(thread, link)
+        self._plain = Plain(thread, link, self.timeout)
 
     def request(self, operation: "Operation", arguments: tuple[Any, ...], string: bytes) -> Message:
         """Return the message that asks for *operation*; *string*: the arguments, encoded."""

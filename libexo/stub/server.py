@@ -20,7 +20,7 @@ from libexo import timeouts
 from libexo.environment import attached
 from libexo.errors import BadArgument, BrokenRing, ExoError, GateClosed, TrapRefused
 from libexo.ipc.message import Message, Origin
-from libexo.ipc.packing import CALL, REPLY, handles
+from libexo.ipc.packing import CALL, REPLY, WITHDRAWABLE, handles
 from libexo.stub.call import DEFERRED, DONE, ENCODE, UNSERVED, Call, adopt, refuse, reply_to, spurn
 from libexo.stub.failure import Failure, Reports, failure_of
 from libexo.transport.ring.layout import short
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from libexo.stub.interface import Interface
     from libexo.stub.operation import Operation
     from libexo.transport.base import Source
+    from libexo.transport.ring.duplex import Duplex
     from libexo.transport.ring.ends import RingInbox
 
 _USERS = thread_id(USER_BASE, 0)
@@ -145,6 +146,8 @@ class Server:
     def _serve_rings(self, inbox: "RingInbox", timeout: float | None) -> None:
         """Do the same where some clients have a ring: for theirs we look, all else is waited for."""
         served = self._serve_lines(inbox)
+        if self._core.held:
+            inbox.found_others = True
         if served == AT_ONCE:
             self._wait(inbox, 0)  # how long it pays to look is found out there
         elif not inbox.found_others and (served or not inbox.ready()):
@@ -169,7 +172,10 @@ class Server:
                 inbox.broken(token, error)
                 continue
             if found is None:
-                break
+                if not self._serve_other(inbox, token, line):
+                    break
+                served += 1
+                continue
             served += 1
             mark, sequence, label, string = found
             peer = peers.known[token]
@@ -182,6 +188,23 @@ class Server:
             self._do(peer, mark, sequence, label, string)
         inbox.looked = served < AT_ONCE
         return served
+
+    def _serve_other(self, inbox: "RingInbox", token: bytes, line: "Duplex") -> bool:
+        """Serve what `get` leaves in *line*, as a rule what is TIMED. False: there is none, or it is held."""
+        receiving = self._core
+        if receiving.held:
+            return False
+        try:
+            frames = line.receive()
+        except BrokenRing as error:
+            inbox.broken(token, error)
+            return True
+        if frames is None:
+            return False
+        plain = receiving.plain(token, frames)
+        if plain is not None:
+            self._do(*plain)
+        return not receiving.held
 
     def _until(self, timeout: float | None) -> int | None:
         """Return when *timeout*, in seconds, will be over."""
@@ -212,14 +235,16 @@ class Server:
 
     def _do(self, peer: "Peer", mark: int, sequence: int, label: int, string: bytes) -> None:
         """Do what a plain request of *peer* asks for (`libexo.ipc.plain`), and answer it."""
-        implementation = self._implementation
+        implementation, timed = self._implementation, mark >= WITHDRAWABLE
+        if timed:
+            mark -= WITHDRAWABLE
         method = self._methods.get(mark) if label == implementation.label else None
         if method is None:
-            origin = Origin(peer, peer.thread, sequence, mark >> 48 == CALL)
+            origin = Origin(peer, peer.thread, sequence, mark >> 48 == CALL, timed)
             self.handle(peer.thread, Message(label, (mark >> 16 & 0xFFFF,), (string,), origin))
             return
         operation, decode, do = method
-        implementation.asking = self._thread, operation, peer, sequence, label, self.reports
+        implementation.asking = self._thread, operation, peer, sequence, label, timed, self.reports
         try:
             arguments = decode(string)
         except UNDECODABLE as error:
@@ -230,6 +255,9 @@ class Server:
             if operation.oneway or result is DEFERRED:
                 return
             data = ENCODE(result)
+            if timed and not operation.gives_extent and len(data) <= SHORT_STRING:
+                self._answer_timed(peer, sequence, label, data)
+                return
             if (
                 operation.gives_extent
                 or len(data) > SHORT_STRING
@@ -238,6 +266,14 @@ class Server:
                 implementation.call.answer(result)
         except BaseException as error:  # noqa: BLE001 - whatever an implementation raises
             self.surprised(implementation.call, error)
+
+    def _answer_timed(self, peer: "Peer", sequence: int, label: int, data: bytes) -> None:
+        """Answer a plain request of *peer* with *data*, unless its sender waits no more."""
+        if not peer.tickets.pay(sequence):
+            self._core.statistics["unanswered"] += 1
+        elif not peer.put(_DONE, sequence, label, data):
+            peer.tickets.owe(sequence)
+            reply_to(self._thread, self._implementation.call.message, Message(label, (DONE,), (data,)))
 
     def handle(self, sender: int, message: Message) -> None:
         """Serve one message."""

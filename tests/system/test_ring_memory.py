@@ -112,5 +112,5 @@ def test_a_receiver_that_is_killed(pair: Pair) -> None:
     os.kill(pair.receiver_pid, signal.SIGKILL)
 
     assert pair.sender.line() == "(True, False, 16384)"
-    assert pair.sender.ask("env.host.wait((env.gate,), None)") == "False"  # the gate has news: the kernel knows, too
+    assert pair.sender.ask("env.host.wait((env.gate,), None)") == "False"  # the gate has news
     assert pair.sender.ask("bytes(vm.map(env, extent)[:4])") == str(bytes(4))
