@@ -22,20 +22,18 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kernel.abi.ids import ANY_THREAD, show_thread
-from kernel.abi.limits import MAX_OFFERS, SHORT_STRING
+from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.messages import PacketKind, Phase
-from libexo.errors import BrokenRing, Ended, GateClosed, IpcError, IpcTimeout, NoPartner, NotFound
+from libexo import ipc, timeouts
+from libexo.errors import Ended, GateClosed, IpcError, IpcTimeout, NotFound
 from libexo.host.loopwatch import AGAIN, LoopWatch
-from libexo.ipc.exchange import Link
 from libexo.ipc.message import Message
 from libexo.ipc.operation import Operation
 from libexo.ipc.packing import TELL
-from libexo.ipc.ring import open_ring
+from libexo.ipc.plain import Plain
 from libexo.stub import Interface, Server
-from libexo.stub import Operation as StubOperation
 from libexo.stub.call import DEFERRED
 from libexo.stub.client import PATIENCE, TRANSPORTS, Remote
-from libexo.stub.repeating import Repeats
 from libexo.stub.server import surprised
 from libexo.transport.ring.layout import WORDS, short
 
@@ -98,18 +96,38 @@ class Thread:
         Over a ring it returns as soon as the message is on its way; else, when it was taken.
         """
         link = self.core.link(to)
-        if not link.rings or link.exchanges or len(string) > SHORT_STRING or number >= WORDS:
-            await self.send(to, Message(label, (number,), (string,)))
-            return
-        assert link.line is not None
-        try:
-            while not link.line.put(short(TELL, number), next(link.sequence), label, string):
+        if link.rings and number < WORDS:
+            plain = Plain(self._thread, link)
+            while (written := plain.post(label, short(TELL, number), string)) is not None:
+                if written:
+                    return
                 await asyncio.sleep(AGAIN)
-                if self.core.link(to) is not link:
-                    raise NoPartner(Phase.SEND, f"thread {show_thread(to)} ended meanwhile", *link.end)
-        except BrokenRing as error:
-            self.core.break_link(link)
-            raise NoPartner(Phase.SEND, f"thread {show_thread(to)} does not keep to the rules") from error
+        await self.send(to, Message(label, (number,), (string,)))
+
+    async def oneway(self, to: int, message: Message, timeout: float | None, *, is_plain: bool) -> None:
+        """Send *message* to *to*, which nobody answers; *is_plain*: as `tell`."""
+        (word,), string = message.words, message.items[0]
+        if is_plain and isinstance(string, bytes):
+            await self.tell(to, message.label, word, string)
+        else:
+            await self.send(to, message, timeout)
+
+    goes_plainly = False
+
+    def speaker(self, _name: str, _server: int) -> ipc.Thread:
+        """Return the thread that calls: there is one."""
+        return self._thread
+
+    async def find(self, name: str, timeout: float | None, but: int) -> int:
+        """Return the thread called *name* that is not *but*, within *timeout* seconds. Raises NotFound."""
+        end = timeouts.after(self.core.now(), timeout)
+        while True:
+            try:
+                return self.environment.lookup(name, 0, but)
+            except NotFound:
+                if end is not None and self.core.now() >= end:
+                    raise
+                await asyncio.sleep(_LOOK_AGAIN)
 
     async def wait(self, timeout: float | None = None) -> Received:
         """Receive from anybody."""
@@ -211,14 +229,15 @@ class _Stub:
         for each in interface.operations.values():
             each.prepare()
         self._operations = {each.name: each for each in interface.operations.values()}
-        self._thread = thread
         self._remote = Remote(
-            thread.environment, interface.label, name or interface.default_name, timeout, transport=transport
+            thread.environment,
+            interface.label,
+            name or interface.default_name,
+            timeout,
+            PATIENCE,
+            transport,
+            thread,
         )
-        self._label = interface.label
-        self._wants_ring = transport == "ring"
-        self._link: Link | None = None
-        """That with the ring, once there is one."""
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name.startswith("_") or name not in self._operations:
@@ -226,44 +245,11 @@ class _Stub:
         operation = self._operations[name]
 
         async def method(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - any operation
-            return await self._call(operation, operation.arguments_of(arguments, named))
+            values = operation.arguments_of(arguments, named)
+            request = self._remote.request(operation, values, operation.encode(values))
+            return await self._remote.converse(operation, request)
 
         return method
-
-    async def _find(self) -> int:
-        """Return the server's thread; one that is being restarted is waited for."""
-        end = self._thread.environment.host.now() + int(PATIENCE * 1e9)
-        while True:
-            try:
-                return self._remote.find()
-            except NotFound:
-                if self._thread.environment.host.now() >= end:
-                    raise
-                await asyncio.sleep(_LOOK_AGAIN)
-
-    async def _call(self, operation: StubOperation, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
-        remote, repeats = self._remote, Repeats(self._thread.environment.host.now)
-        request = remote.request(operation, arguments, operation.encode(arguments))
-        while True:
-            try:
-                server = await self._find()
-                if self._wants_ring and (self._link is None or self._link.fallen):
-                    self._link = open_ring(self._thread.environment.thread, server)
-                if operation.oneway:
-                    return await self._tell(server, operation, request)
-                reply = await self._thread.call(server, request, remote.timeout, accepts=operation.accepts)
-                return remote.result(operation, reply)
-            except NoPartner as gone:
-                self._link = None
-                remote.lost(operation, gone, repeats)
-
-    async def _tell(self, server: int, operation: StubOperation, request: Message) -> None:
-        """Send *request*, which nobody answers."""
-        string = request.items[0]
-        if operation.is_plain and self._remote.timeout is None and isinstance(string, bytes):
-            await self._thread.tell(server, self._label, operation.number, string)
-        else:
-            await self._thread.send(server, request, self._remote.timeout)
 
 
 def connect(

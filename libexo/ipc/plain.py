@@ -192,22 +192,31 @@ class Plain:
 
     def tell(self, label: int, mark: int, string: bytes) -> bool:
         """Write a request nobody answers, waiting for room if need be. False: take the ordinary way."""
+        while (written := self.post(label, mark, string)) is False:
+            self._await_room()
+        return bool(written)
+
+    def post(self, label: int, mark: int, string: bytes) -> bool | None:
+        """Write a request nobody answers. False: there is no room; None: it is not ordinary. Raises NoPartner."""
         line = self._line
         if isinstance(line, Packets) or self._timeout is not None or not self._is_ordinary(string):
-            return False
-        sequence = next(self._link.sequence)
+            return None
         try:
-            while not line.put(mark, sequence, label, string):
-                self._await_room(line)
+            return line.put(mark, next(self._link.sequence), label, string)
         except BrokenRing as error:
             self._core.break_link(self._link)
             raise self._gone() from error
-        return True
 
-    def _await_room(self, line: "Duplex") -> None:
-        """Sleep until there is room. Raises NoPartner, BrokenRing."""
-        if line.receive() is not None:  # nobody asked for it, and with it there nobody sleeps
-            self._core.statistics["unexpected_answer"] += 1
+    def _await_room(self) -> None:
+        """Sleep until there is room. Raises NoPartner."""
+        line = self._line
+        assert not isinstance(line, Packets)
+        try:
+            if line.receive() is not None:  # nobody asked for it, and with it there nobody sleeps
+                self._core.statistics["unexpected_answer"] += 1
+        except BrokenRing as error:
+            self._core.break_link(self._link)
+            raise self._gone() from error
         line.stuck = True
         self._wait((self._link.channel, *self._core.outside), None)
         line.stuck = False

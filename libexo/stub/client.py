@@ -3,7 +3,7 @@
 What travels, and the operations themselves, are told in `libexo.stub`.
 """
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import msgspec
 
@@ -34,6 +34,58 @@ _WELL = (DONE,)
 _FAILURE = msgspec.msgpack.Decoder(Failure)
 
 
+class Face(Protocol):
+    """How a client finds its server, and waits: `Waiting`, or for an event loop `libexo.aio.Thread`."""
+
+    goes_plainly: bool
+    """Ordinary calls are made by `libexo.ipc.plain`, which waits by itself."""
+
+    def speaker(self, name: str, server: int) -> "Thread":
+        """Return the thread that calls *server*, found as *name*. Raises NotFound if it would wait for itself."""
+
+    async def find(self, name: str, timeout: float | None, but: int) -> int:
+        """Return the thread called *name* that is not *but*, within *timeout* seconds. Raises NotFound."""
+
+    async def call(self, to: int, message: Message, timeout: float | None, *, accepts: int) -> Message:
+        """Send *message* to *to* and return its answer, which brings *accepts* capabilities at most."""
+
+    async def oneway(self, to: int, message: Message, timeout: float | None, *, is_plain: bool) -> None:
+        """Send what nobody answers; *is_plain*: nobody need say that it was taken either."""
+
+
+class Waiting:
+    """The face that waits: its coroutines never come back before they are done."""
+
+    goes_plainly = True
+
+    def __init__(self, environment: "Environment") -> None:
+        """Call as the thread of *environment* that asks."""
+        self._environment = environment
+
+    def speaker(self, name: str, server: int) -> "Thread":
+        """Return the calling thread. Raises NotFound where *server* is this very thread: so nobody serves."""
+        thread = self._environment.current
+        if server == thread.id:
+            raise NotFound(
+                f"nobody serves {name!r}: the only one of that name is this program itself. Start the server "
+                f"first ('exo serve --name {name} module:Class'), or this program under another name "
+                "('exo run --name NAME')"
+            )
+        return thread
+
+    async def find(self, name: str, timeout: float | None, but: int) -> int:
+        """Return the thread called *name* that is not *but*, within *timeout* seconds. Raises NotFound."""
+        return self._environment.lookup(name, timeout, but)
+
+    async def call(self, to: int, message: Message, timeout: float | None, *, accepts: int) -> Message:
+        """Send *message* to *to* and return its answer, which brings *accepts* capabilities at most."""
+        return self._environment.current.call(to, message, timeout, accepts=accepts)
+
+    async def oneway(self, to: int, message: Message, timeout: float | None, *, is_plain: bool) -> None:
+        """Send what nobody answers, and return when it was taken."""
+        self._environment.current.send(to, message, timeout)
+
+
 class Remote:
     """A server somewhere, found by name; found again when it was restarted."""
 
@@ -45,8 +97,12 @@ class Remote:
         timeout: float | None,
         patience: float | None = PATIENCE,
         transport: str = TRANSPORTS[0],
+        face: "Face | None" = None,
     ) -> None:
-        """Call the server called *name* with messages of *label*, over *transport*. Raises ValueError."""
+        """Call the server called *name* with messages of *label*, over *transport*. Raises ValueError.
+
+        *face*: how it waits, if not as `libexo.ipc` does.
+        """
         if transport not in TRANSPORTS:
             raise ValueError(f"transport {transport!r}: there are {' and '.join(map(repr, TRANSPORTS))}")
         self.timeout = timeouts.seconds(timeout)
@@ -57,6 +113,7 @@ class Remote:
         """Ordinary calls to the server, by the stub's first strand, once there was another."""
         self._ringing: Thread | None = None
         """Whose ring it is."""
+        self._face: Face = face or Waiting(environment)
         self._patience = timeouts.seconds(patience)
         self._environment = environment
         self._label = label
@@ -91,19 +148,29 @@ class Remote:
         return self._call(operation, self.request(operation, arguments, string), repeats)
 
     def _call(self, operation: "Operation", request: Message, repeats: Repeats | None) -> Any:  # noqa: ANN401
-        """Do the same in the ordinary way, with the server of today; *repeats*: what went before, if anything."""
-        repeats = repeats or Repeats(self._environment.host.now)
+        """Do the same in the ordinary way; *repeats*: what went before, if anything."""
+        steps = self.converse(operation, request, repeats)
+        try:
+            steps.send(None)  # its face waits by itself, so it never comes back before the end
+        except StopIteration as ended:
+            return ended.value
+        raise AssertionError
+
+    async def converse(self, operation: "Operation", request: Message, repeats: Repeats | None = None) -> Any:  # noqa: ANN401
+        """Do *operation*, which *request* asks for, with the server of today. Raises as `call`."""
+        repeats, face = repeats or Repeats(self._environment.host.now), self._face
         while True:
-            known = self._thread or self.find(self._patience)
-            thread = self._environment.current
-            self.check(known, thread.id)
+            known = self._thread = self._thread or await face.find(self._name, self._patience, self._ends)
+            thread = face.speaker(self._name, known)
             try:
                 if self._wants_ring:
                     self._ring(thread, known)
                 if operation.oneway:
-                    return thread.send(known, request, self.timeout)
-                reply = thread.call(known, request, self.timeout, accepts=operation.accepts)
-                self._go_plainly(thread, known)
+                    is_plain = operation.is_plain and self.timeout is None
+                    return await face.oneway(known, request, self.timeout, is_plain=is_plain)
+                reply = await face.call(known, request, self.timeout, accepts=operation.accepts)
+                if face.goes_plainly:
+                    self._go_plainly(thread, known)
                 return self.result(operation, reply)
             except NoPartner as gone:
                 self.lost(operation, gone, repeats)
@@ -133,20 +200,6 @@ class Remote:
         if operation.extents:
             items += tuple(item(arguments[index]) for index in operation.extents)
         return Message(self._label, (operation.number,), items)
-
-    def find(self, timeout: float | None = 0) -> int:
-        """Return the server's thread, waiting up to *timeout* seconds for its name. Raises NotFound."""
-        self._thread = self._thread or self._environment.lookup(self._name, timeout, self._ends)
-        return self._thread
-
-    def check(self, server: int, caller: int) -> None:
-        """Raise NotFound where *server*, found by its name, is *caller* itself: so nobody serves."""
-        if server == caller:
-            raise NotFound(
-                f"nobody serves {self._name!r}: the only one of that name is this program itself. Start the server "
-                f"first ('exo serve --name {self._name} module:Class'), or this program under another name "
-                "('exo run --name NAME')"
-            )
 
     def lost(self, operation: "Operation", gone: NoPartner, repeats: Repeats) -> None:
         """The server is gone: it is looked for again. Raises NoPartner where the call must not be repeated."""

@@ -126,7 +126,7 @@ def test_calls_through_a_ring(booted: System, server: Running) -> None:
     single = [await stub.echo(bytes([n])) for n in range(50)]
     many = await asyncio.gather(*(stub.echo(b"%d" % n) for n in range(20)))
     return (single == [bytes([n]) for n in range(50)], many == [b"%d" % n for n in range(20)],
-            stub._link.rings, len(thread.core.links[stub._link.partner]), await stub.rings())
+            stub._remote._link.rings, len(thread.core.links[stub._remote._link.partner]), await stub.rings())
 """
     assert said(booted, body) == "True True True 1 1"
 
@@ -219,7 +219,7 @@ def test_the_server_is_killed(booted: System, server: Running) -> None:
     print(*[f"{type(each).__name__}:{each.phase.name}" for each in outcomes], flush=True)
     input()
     await stub.echo(b"")
-    return [await stub.echo(b"again"), stub._link.rings]
+    return [await stub.echo(b"again"), stub._remote._link.rings]
 """
     with booted.start(CLIENT + body + END, name="ring-client") as client:
         assert client.line() == "called"
