@@ -227,12 +227,12 @@ class Engine(Context):
         if registers.preempt_flags:
             preemption.tell(self)
         self.stop_if_halted()
+        operation = Ipc(self, self.global_id(to), self.global_id(specifier), timeouts)
         before, grants = self.operation, self.grants
         said = row.said() if before is not None else (NIL_THREAD, NIL_THREAD)
-        self.grants = []
-        self.operation = Ipc(self, self.global_id(to), self.global_id(specifier), timeouts)
+        self.operation, self.grants = operation, []
         try:
-            sender, tag = self.operation.do()
+            sender, tag = operation.do()
         except IpcError as error:
             registers.error_code = error.word
             cut = error.code >= IpcCode.OVERFLOW and error.phase == Phase.RECEIVE
