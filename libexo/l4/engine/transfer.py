@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _IP = 0
 _FRAME = {_IP: "ip", 1: "flags", 5: "sp"}
 """Registers of group 0, the general ones, by their numbers there (X.2 on ia32: EIP, EFLAGS, ESP)."""
-_FLAGS = PROPAGATED | REDIRECTED | CROSSED
 
 
 def outgoing(engine: "Context") -> Message:
@@ -105,8 +104,7 @@ def receive(engine: "Context", arrival: "Arrival") -> tuple[int, MsgTag]:
     registers.virtual_actual_sender = origin.actual
     registers.intended_receiver = origin.intended
     flags = (PROPAGATED if origin.actual else 0) | (REDIRECTED if origin.intended else 0)
-    tag = MsgTag((int(tag) & ~(PROPAGATED | REDIRECTED)) | flags)
-    return engine.local_id(arrival.sender), tag
+    return engine.local_id(arrival.sender), MsgTag(int(tag) | flags)
 
 
 def answered(engine: "Context", packet: Packet, sender: int, tag: MsgTag) -> tuple[int, MsgTag]:
@@ -128,12 +126,10 @@ def incoming(engine: "Context", packet: Packet, frames: list[bytes], sender: int
     registers = engine.registers
     untyped = len(packet.words) - packet.typed
     crossed = CROSSED if _crossed(engine, sender) else 0
-    if not packet.parts and not packet.typed:
-        tag = MsgTag.of(packet.label, untyped, 0, crossed)
-        registers.mr[0 : untyped + 1] = (int(tag), *packet.words)
-        return tag
     tag = MsgTag.of(packet.label, untyped, packet.typed, crossed)
     registers.mr[0 : len(packet.words) + 1] = (int(tag), *packet.words)
+    if not packet.parts and not packet.typed:
+        return tag
     try:
         _take_items(engine, packet, frames, sender)
     except Cut as cut:
