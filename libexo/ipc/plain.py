@@ -16,7 +16,6 @@ from kernel.abi.messages import Packet, Phase, ShortPart
 from libexo.errors import BrokenRing, BrokenStream, NoPartner
 from libexo.ipc.message import Message
 from libexo.ipc.packing import CALL, ENCODE, REPLY, TIMED, WITHDRAWABLE, read_plain
-from libexo.ipc.thread import READY
 from libexo.transport.ring.duplex import ONCE
 from libexo.transport.ring.ends import RingChannel
 from libexo.transport.ring.layout import short
@@ -24,7 +23,7 @@ from libexo.transport.ring.layout import short
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from libexo.ipc.exchange import Link
+    from libexo.ipc.exchange import Link, Outgoing
     from libexo.ipc.thread import Thread
     from libexo.transport.ring.duplex import Duplex, Short
 
@@ -109,43 +108,39 @@ class Plain:
             or len(string) > SHORT_STRING
         ):
             return None
-        if self._timeout is not None:
-            return self._call_timed(label, mark, string)
+        timeout = self._timeout
+        until = None if timeout is None else self._thread.within(timeout)[0]
         sequence = next(link.sequence)
         try:
-            if not self._put(mark, sequence, label, string):
+            if timeout is None:
+                sent = self._put(mark, sequence, label, string)
+            else:
+                sent = self._post(mark, sequence, label, string)
+            if not sent:
                 return None
-            answer = self._answer(sequence, label, None)
-        except (BrokenRing, BrokenStream):
-            return self._broken(sequence)
-        return answer if answer is not None else self._go_on(sequence)
-
-    def _call_timed(self, label: int, mark: int, string: bytes) -> bytes | Message | None:
-        """Do the same where the message may be withdrawn: it has its ticket (`libexo.ipc.tickets`), and says so."""
-        link = self._link
-        if link.timed is not None:
-            return None
-        until, seconds = self._thread.within(self._timeout)
-        if seconds is None or seconds < READY:
-            return None
-        sequence = next(link.sequence)
-        packet = Packet(CALL, sequence, label, (mark >> 16 & 0xFFFF,), (ShortPart(string),), TIMED)
-        link.tickets.post(sequence)
-        if not link.channel.send((ENCODE(packet),)):
-            link.tickets.clear()
-            return None
-        try:
             answer = self._answer(sequence, label, until)
         except (BrokenRing, BrokenStream):
-            return self._broken(sequence)
+            call = self._expect(sequence)
+            self._core.break_link(link)
+            return self._thread.answer_to(call)
         except BaseException:
-            self._core.expect(link, CALL, sequence, timed=True)  # its ticket is up still
+            self._expect(sequence)  # nobody waits for it, but its tickets may be up
             raise
         if answer is None:
-            return self._go_on(sequence, until, seconds)
+            return self._go_on(sequence, until)
         if link.standing is not None:
             link.standing.doubted = False
         return answer
+
+    def _post(self, mark: int, sequence: int, label: int, string: bytes) -> bool:
+        """Write a message that may be withdrawn: it has its ticket (`libexo.ipc.tickets`), and says so."""
+        link = self._link
+        packet = Packet(mark >> 48, sequence, label, (mark >> 16 & 0xFFFF,), (ShortPart(string),), TIMED)
+        link.tickets.post(sequence)
+        sent = link.channel.send((ENCODE(packet),))
+        if not sent:
+            link.tickets.clear()
+        return sent
 
     def _answer(self, sequence: int, label: int, until: int | None) -> bytes | Message | None:
         """Wait for the plain answer to *sequence*, and return it, as `call`; None: something else has happened."""
@@ -174,21 +169,17 @@ class Plain:
                 woken = True
             answer = get(ONCE)
 
-    def _go_on(self, sequence: int, until: int | None = None, seconds: float | None = None) -> Message:
+    def _expect(self, sequence: int) -> "Outgoing":
+        """Return call *sequence* as one that is kept account of from now on."""
+        return self._core.expect(self._link, CALL, sequence, timed=self._timeout is not None)
+
+    def _go_on(self, sequence: int, until: int | None) -> Message:
         """Wait for the answer to call *sequence* as to any."""
-        core, link, line = self._core, self._link, self._line
-        call = core.expect(link, CALL, sequence, timed=self._timeout is not None)
+        call, line = self._expect(sequence), self._line
         if isinstance(line, Packets) and line.other is not None:
             frames, line.other = line.other, None
-            core.take_in(link, frames)
-        return self._thread.answer_to(call, until, seconds)
-
-    def _broken(self, sequence: int) -> Message:
-        """Raise what is to be said of call *sequence* where its receiver does not keep to the rules."""
-        core, link = self._core, self._link
-        call = core.expect(link, CALL, sequence, timed=self._timeout is not None)
-        core.break_link(link)
-        return self._thread.answer_to(call)
+            self._core.take_in(self._link, frames)
+        return self._thread.answer_to(call, until, self._timeout)
 
     def tell(self, label: int, mark: int, string: bytes) -> bool:
         """Write a request nobody answers, waiting for room if need be. False: take the ordinary way."""

@@ -179,12 +179,12 @@ class Receiving(Endpoint):
             mark, sequence, label, string = found
             if sequence > peer.last and (mark >> 48 & 0xFFFF) in _PLAIN:
                 peer.last = sequence
-                if mark < packing.WITHDRAWABLE:
-                    return peer, mark, sequence, label, string
-                if mark >> 48 & 0xFFFF == CALL and self._claims(peer, sequence, CALL):
-                    return peer, mark, sequence, label, string
-                self._again(peer)
-                return None
+                timed = mark >= packing.WITHDRAWABLE
+                if timed and not (mark >> 48 & 0xFFFF == CALL and self._claims(peer, sequence, CALL)):
+                    self._again(peer)
+                    return None
+                self._withdrawn = 0
+                return peer, mark, sequence, label, string
         if (arrival := self._arrived(token, frames)) is not None:
             self.held.append(arrival)
         return None

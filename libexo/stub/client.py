@@ -12,6 +12,7 @@ from kernel.abi.messages import Phase
 from libexo import timeouts
 from libexo.errors import ExoError, NoPartner, NotFound, RemoteError
 from libexo.ipc.message import Item, Message
+from libexo.ipc.thread import READY
 from libexo.stub.call import DONE, UNSERVED, adopt, item, spurn
 from libexo.stub.failure import Failure
 from libexo.stub.repeating import Repeats
@@ -190,6 +191,8 @@ class Remote:
         link = self._link or thread.core.links.known(server)
         if thread.is_lent or link is None or link.rings < self._wants_ring:
             return
+        if self.timeout is not None and self.timeout < READY:
+            return  # of such a call its receiver says when it takes it
         from libexo.ipc.plain import Plain  # noqa: PLC0415 - it belongs to those who call
 
         self._plain = Plain(thread, link, self.timeout)

@@ -6,6 +6,7 @@ from kernel.abi.messages import Phase
 from libexo.environment import Environment
 from libexo.errors import IpcTimeout
 from libexo.stub import DEFERRED, Call, Interface, operation, serve
+from tests.libexo.moves import counted
 from tests.servers.rig import ask, servers
 
 LIMIT = 0.1
@@ -21,7 +22,7 @@ class Desk(Interface, label=0x78, name="desk"):
     @operation(4)
     def keep(self) -> int: ...  # type: ignore[empty-body]
     @operation(5)
-    def counters(self) -> dict[str, int]: ...  # type: ignore[empty-body]
+    def counted(self, what: str) -> int: ...  # type: ignore[empty-body]
     @operation(6)
     def text(self, size: int) -> str: ...  # type: ignore[empty-body]
 
@@ -48,8 +49,8 @@ class DeskServer(Desk):
         call.answer(-1)
         return DEFERRED  # type: ignore[no-any-return]
 
-    def counters(self) -> dict[str, int]:
-        return dict(self.environment.thread.core.statistics)
+    def counted(self, what: str) -> int:
+        return counted(self.environment, what)
 
     def text(self, size: int) -> str:
         return "x" * size
@@ -88,7 +89,7 @@ def test_a_request_that_is_taken_back_is_never_served(transport: str) -> None:
         with pytest.raises(IpcTimeout) as caught:
             desk.count()
         env.thread.sleep(3 * LIMIT)
-        return caught.value.phase, desk.count() - before, desk.counters()["withdrawn"]
+        return caught.value.phase, desk.count() - before, desk.counted("withdrawn")
 
     with servers(seed=5) as system:
         system.spawn(lambda env: serve(DeskServer(), "desk", env), "desk")
@@ -104,7 +105,7 @@ def test_an_answer_that_nobody_waits_for_is_not_given(transport: str) -> None:
         phase = phase_of(desk, 2 * LIMIT)
         env.thread.sleep(2 * LIMIT)
         again = desk.count() + 1 == desk.count()
-        return phase, again, desk.counters()["unanswered"], env.thread.core.statistics["unexpected_answer"]
+        return phase, again, desk.counted("unanswered"), counted(env, "unexpected_answer")
 
     with servers(seed=5) as system:
         system.spawn(lambda env: serve(DeskServer(), "desk", env), "desk")
