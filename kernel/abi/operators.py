@@ -18,7 +18,7 @@ class Operators(Record):
 
     uids: tuple[int, ...]
     common: int
-    """The one uid that programs may have too; `NO_UID`: there is none."""
+    """The operators' uid that programs may have too; `NO_UID`: there is none."""
     secret: bytes
 
     def __repr__(self) -> str:

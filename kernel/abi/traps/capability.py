@@ -114,7 +114,7 @@ class Inspection(Record):
 
 
 class Inspect(Trap, tag=0x44):
-    """Describe a capability, and name the holders of its derivatives; offers of it have none."""
+    """Describe a capability, and name the holders of its derivatives; an offer has no holder."""
 
     capability: Small
     result = Inspection
@@ -140,7 +140,7 @@ class Accepted(Record):
 
 
 class Accept(Trap, tag=0x46):
-    """Take what thread `sender` offers the caller; `rights` may narrow it further, but not to none.
+    """Take what thread `sender` offers the caller; `rights` may narrow it further, but must leave one.
 
     A full table leaves the offer standing.
     """

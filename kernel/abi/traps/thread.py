@@ -72,8 +72,8 @@ class Identified(Record):
     ring: int = 0
     """Bytes of the ring memory; 0: there is none."""
     family: int = 0
-    """By it receivers are fair. Of a program and all its descendants, as in the environment's row of the interface
-    page; negative: of one that is of none, and nobody else's."""
+    """Receivers are fair between families. A program and its descendants share one, as in the environment's row of
+    the interface page; negative: the sender belongs to none, and no other has this number."""
 
 
 class Arrived(Record):
@@ -97,7 +97,7 @@ class Incoming(Trap, tag=0x20):
 
 
 class Identify(Trap, tag=0x22):
-    """Say whose binding to the caller's thread `receiver` (0: its first) carries `token`, if it still stands."""
+    """Name the owner of the binding to the caller's thread `receiver` (0: its first) that carries `token`."""
 
     token: Token
     receiver: Word = 0
