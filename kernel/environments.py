@@ -407,7 +407,7 @@ class Environments:
             self.forget(each)
 
     def forget(self, environment: Environment) -> None:
-        """Free the row of *environment*, of whose end nobody asks any more.
+        """Free the row of *environment*; nobody will ask about its end any more.
 
         Its capabilities, taken now, may be the last that watched others, which then follow.
         """

@@ -216,8 +216,8 @@ class ThreadState(IntEnum):
 ENVIRONMENT = struct.Struct("<IIIiQQQQIIiI32s")
 FAMILY_SERIALS: Final = (1 << 32) // MAX_THREADS
 """A family is a serial number, from 1 to below this, times MAX_THREADS, plus the thread number of its first; what
-a program starts is of its family, whoever ended meanwhile. 0: of none, as servers of the topology, and operators
-who attached, are: what they start is the first of one."""
+a program starts is of its family, even if others between ended. 0: of none. Servers of the topology and
+attached operators are of none; each program that they start is the first of a family."""
 NAME = struct.Struct("<Q32s")
 # per processor: host core, slices, running environment + 1, spare; then the slices
 PLAN_HEAD = struct.Struct("<IIII")

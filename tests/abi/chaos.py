@@ -243,7 +243,7 @@ class Chaos:
                 self.did["not answered"] += 1
 
     def forge(self) -> None:
-        """Send a packet made by hand, to somebody we are bound to or back to somebody who is bound to us."""
+        """Send a packet made by hand, to a thread we are bound to, or back to one bound to us."""
         actor = self.actor()
         links = [link for links in moves.links(actor).values() for link in links]
         tokens = [peer.token for peer in moves.peers(actor)]

@@ -1,4 +1,4 @@
-"""The commands of the ladder, one after the other, as somebody types them who reads it from top to bottom."""
+"""The commands of the ladder, one after the other, as a reader types them from top to bottom."""
 
 import re
 import shlex

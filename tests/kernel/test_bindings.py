@@ -37,7 +37,7 @@ def arrive(stage: Theatre, *bindings: traps.Bound) -> None:
 
 
 def take(b: Puppet, receiver: int = 0) -> tuple[tuple[traps.Arrived, ...], int]:
-    """Take in who was bound; return them, and how many descriptors came, which are thrown away."""
+    """Take in the bound senders; return them, and how many descriptors came, which are thrown away."""
     arrived, descriptors = b.sys.incoming(receiver)
     for descriptor in descriptors:
         b.host.close_descriptor(descriptor)
@@ -54,7 +54,7 @@ def epoch(stage: Theatre) -> int:
 
 
 def test_bind_and_identify() -> None:
-    """The sender gets the receiver's number and a token, by which the receiver learns who it is."""
+    """The sender gets the receiver's number and a token, by which the receiver identifies it."""
     with theatre() as stage:
         a, b = stage.pair()
         token = bound(a, b)

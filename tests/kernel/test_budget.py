@@ -140,7 +140,7 @@ def refused_at_last(crowd: Crowd, item: Item, of: Puppet) -> TrapRefused:
 
 
 def test_what_a_child_gets() -> None:
-    """A child gets the least of each item, and an eighth of what there is beyond that for all who may follow."""
+    """A child gets the least of each item, and an eighth of what there is beyond that for all later children."""
     with theatre() as stage:
         crowd = Crowd(stage)
         shell = crowd.begin("shell", HANDLES=1024, CHILDREN=64, RESTARTS=16, NAMES=1)

@@ -1,4 +1,4 @@
-"""The loader's watch over the root task, in virtual time: who is ended, and when."""
+"""The loader's watch over the root task, in virtual time: which server it ends, and when."""
 
 import signal
 from collections.abc import Iterator

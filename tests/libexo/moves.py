@@ -249,7 +249,7 @@ def answers_under_way(where: Where) -> int:
 
 
 def peers(where: Where) -> list[Peer]:
-    """Return who is bound to us, as far as was taken in."""
+    """Return the senders bound to us, as far as was taken in."""
     return list(core(where).peers.known.values())
 
 

@@ -20,7 +20,7 @@ class Outcome(NamedTuple):
     payload: int = 0
     """Which message was received; 0: none."""
     actual: int = NIL
-    """Of a propagated message: who really sent it."""
+    """Of a propagated message: its actual sender."""
     intended: int = NIL
     """Of a redirected message: for whom it was meant."""
     control: int = 0

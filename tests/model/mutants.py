@@ -11,7 +11,7 @@ SLOW = 8_000_000
 
 
 class DeliversTwice(Toy):
-    """A thread that begins to receive now and then gets the last message once more, whoever had it before."""
+    """A thread that begins to receive now and then gets the last message once more, even if another had it."""
 
     last: Outcome | None = None
 

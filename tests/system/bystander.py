@@ -1,4 +1,4 @@
-"""A process of the host, and what it owns: the user's who booted the system, and no part of it."""
+"""A process of the host, and what it owns: it belongs to the user that booted the system, but not to the system."""
 
 import ctypes
 import os

@@ -219,7 +219,7 @@ def turns(pid: int) -> Turns:
 
 
 def grown(before: dict[str, int], after: dict[str, int]) -> list[str]:
-    """Return who grew by more than a siege may make them grow."""
+    """Return the processes that grew by more than a siege may make them."""
     sizes = {name: after[name] - before[name] for name in after}
     return [f"{name} grew by {size >> 20} MiB" for name, size in sizes.items() if size >= GROWTH]
 

@@ -115,4 +115,4 @@ print(env.thread.id)
 serve(server, name="vault")
 """
 )
-"""A bystander that holds memory and shares it for reading with whoever asks."""
+"""A bystander that holds memory and shares it for reading with any program that asks."""

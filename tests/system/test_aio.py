@@ -76,7 +76,7 @@ def test_errors_come_back(booted: System) -> None:
 
 
 def test_time_outs(booted: System) -> None:
-    """A receive and a send to nobody who receives end in time, with the X.2 phase."""
+    """A receive, and a send to a thread that does not receive, end in time, with the X.2 phase."""
     body = """
     child = Processes.connect(env).spawn(ProgramSpec(3, ("/usr/bin/tail", "-f", "/dev/null"), "deaf"))
     outcomes = await asyncio.gather(

@@ -256,7 +256,7 @@ buffer = bytearray(1 << 20)
 accept(l4.AddSubstringTo(l4.StringItem(len(buffer), space.buffer(buffer)), l4.StringItem(PAGE, THERE)))
 say("ready")
 say(receive(), buffer == bytes(range(256)) * 4096, space.load(THERE, 6))
-input()  # whoever ends at once may not have told the sender that it took the message
+input()  # a program that ends at once may not have told the sender that it took the message
 """
     )
     pager = (

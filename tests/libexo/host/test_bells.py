@@ -1,4 +1,4 @@
-"""Doorbells, on both hosts: they wake, are silenced, hang up, and never hold up who rings."""
+"""Doorbells, on both hosts: they wake, are silenced, hang up, and never hold up the ringing side."""
 
 import os
 import socket

@@ -58,7 +58,7 @@ def test_an_answer_on_its_way_is_waited_for(scene: Scene) -> None:
 
 
 def test_no_answer_can_be_given_after_that(scene: Scene) -> None:
-    """Where none was given yet, the call has failed, and the receiver finds nobody who waits."""
+    """Where none was given yet, the call has failed, and the receiver finds no waiting sender."""
     error = scene.redirect().error
 
     assert isinstance(error, NoPartner)

@@ -115,7 +115,7 @@ def test_a_partner_that_ends_instead_of_answering(seed: int) -> None:
 @conforms("IPC: error 2")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_queued_senders_of_a_deleted_thread(seed: int) -> None:
-    """All who queue to send to a thread see error 2 when ThreadControl deletes it; its space lives on."""
+    """All threads queued to send to a thread see error 2 when ThreadControl deletes it; its space lives on."""
 
     def space(cast: Cast) -> object:
         cast.beside("victim", lambda cast: sleep(100 * LONG))

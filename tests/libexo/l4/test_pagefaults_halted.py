@@ -51,7 +51,7 @@ def resumed(cast: Cast) -> object:
 
 
 def pages(cast: Cast) -> int:
-    """Have a page, and map it to the first who faults; return how many did."""
+    """Have a page, and map it to the first thread that faults; return how many did."""
     carve(BASE, fill=b"x")
     return len(serve([mapping]))
 

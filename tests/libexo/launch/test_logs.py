@@ -46,7 +46,7 @@ def test_every_name_has_one_log(names: set[str]) -> None:
 
 
 def test_what_is_written_stands_in_the_log(kept: Logs, tmp_path: Path) -> None:
-    """In order, over all who bear the name, and the rest when the program ends."""
+    """In order, over all programs of the name, and the rest when the program ends."""
     first, writing = kept.open("web")
     write(writing, b"one\n")
     kept.turn()

@@ -217,7 +217,7 @@ def test_the_spec_says_so() -> None:
 
 
 def test_where_we_are_late_ourselves() -> None:
-    """A process server that is starved blames nobody who waits: its question may not have been sent."""
+    """A starved process server blames no waiting server: its question may not have been sent."""
     with servers() as system:
         stubborn(system)
         first = body(system, "stubborn")

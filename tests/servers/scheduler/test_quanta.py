@@ -53,7 +53,7 @@ def test_used_up(quantum: int) -> None:
 
 
 def test_alone_and_used_up() -> None:
-    """Also who has the processor alone is stopped when its quantum is used up, to half a millisecond."""
+    """A thread alone on its processor, too, is stopped when its quantum is used up, to half a millisecond."""
     with servers() as system:
         tasks = start(system, a=compute)
         limit(system, tasks, "a", 50)

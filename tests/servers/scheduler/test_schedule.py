@@ -98,7 +98,7 @@ def test_who_is_dead() -> None:
 
 
 def test_only_the_scheduler_may() -> None:
-    """Neither a stranger nor the thread itself may, nor who may create threads: error 1; and nothing changes."""
+    """No stranger, nor the thread itself, nor a space that may create threads may: error 1, and nothing changes."""
 
     def itself(env: Environment) -> tuple[int, int, int]:
         return schedule(env.thread.id, *NOTHING)
