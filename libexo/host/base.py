@@ -77,7 +77,9 @@ class Tenant(Protocol):
 class SourceWatch(Protocol):
     """The wait of an event loop, in place of `Host.wait`: one descriptor for all sources, rings included."""
 
-    has_rings: bool
+    @property
+    def has_rings(self) -> bool:
+        """Whether there is a ring end among the sources."""
 
     def watch(self, sources: Sequence[Source]) -> None:
         """Wait for *sources*, and nothing else, from now on."""

@@ -26,6 +26,7 @@ from libexo.host.base import MappedMemory, Tenant
 from libexo.host.eventfds import RealBell, RealTicket, RealWaker
 from libexo.host.guard import guard, zeros
 from libexo.host.real_gate import Own, RealGate
+from libexo.host.ring_sources import is_ring_end
 from libexo.transport.base import Descriptor, Source
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class RealHost:
         if gate.kept and gate in sources:
             own.spared = 0
             for source in sources:
-                if hasattr(source, "prepare_to_sleep"):  # a ring end: looking into it alone misses the gate
+                if is_ring_end(source):  # a ring end: looking into it alone misses the gate
                     cast("RingEnd", source).found_others = True
             return False
         key = tuple(sources)
@@ -178,7 +179,7 @@ class RealHost:
     def _new_poll(self, key: tuple[Source, ...], own: Own) -> "Poll | RingPoll | select.poll":
         if len(own.polls) > 256:  # noqa: PLR2004 - sets of sources that were closed long ago
             own.polls.clear()
-        if any(hasattr(source, "prepare_to_sleep") for source in key):
+        if any(map(is_ring_end, key)):
             from libexo.host.ring_poll import RingPoll  # noqa: PLC0415 - few programs have a ring
 
             own.polls[key] = RingPoll(key, self.now)

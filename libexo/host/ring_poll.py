@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from libexo.host.ring_sources import RingSources
+
 if TYPE_CHECKING:
     from libexo.transport.base import Source
     from libexo.transport.ring.duplex import Duplex
@@ -41,7 +43,7 @@ _EDGES = select.EPOLLIN | select.EPOLLET
 _HUNG_UP = select.EPOLLHUP | select.EPOLLERR
 
 
-class RingPoll:
+class RingPoll(RingSources):
     """Waits for a set of sources, of which some are rings."""
 
     def __init__(self, sources: "Sequence[Source]", now: Callable[[], int]) -> None:
@@ -61,11 +63,7 @@ class RingPoll:
 
     def watch(self, sources: "Sequence[Source]") -> None:
         """Wait for *sources*, and nothing else, from now on."""
-        self._rings = [cast("RingEnd", source) for source in sources if hasattr(source, "prepare_to_sleep")]
-        self.has_rings = bool(self._rings)
-        others = [source for source in sources if not hasattr(source, "prepare_to_sleep")]
-        others += [source for ring in self._rings for source in ring.inner()]
-        wanted = {source.fileno(): source for source in others}
+        wanted = {source.fileno(): source for source in self.part(sources)}
         self._sockets = {
             number: cast("ZmqInbox", source) for number, source in wanted.items() if hasattr(source, "look")
         }
@@ -96,13 +94,6 @@ class RingPoll:
         self._sleeps += 1
         self._watch_bells()
         return any(ring.prepare_to_sleep() for ring in self._rings)
-
-    def rings_have_news(self) -> bool:
-        """Say whether there is something to do in a ring after all; a closed one counts."""
-        try:
-            return any(ring.has_news() for ring in self._rings)
-        except ValueError:
-            return True
 
     def wake(self) -> None:
         """Announce that we are awake."""

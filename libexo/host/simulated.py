@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from kernel.abi.gate import Status
 from kernel.abi.program import Program
 from libexo.errors import ExoError, GateClosed
 from libexo.host import current
 from libexo.host.base import MappedMemory, Tenant
+from libexo.host.ring_sources import RingSources
 from libexo.transport.base import Descriptor, Source, Transport
 
 if TYPE_CHECKING:
@@ -240,13 +241,11 @@ class SimulatedBell:
         self._doorbells.close()
 
 
-class SimulatedWatch:
+class SimulatedWatch(RingSources):
     """The wait of an event loop. Implements `libexo.host.base.SourceWatch`."""
 
     def __init__(self, key: int, has_news: Callable[[int], bool], known: "dict[int, SimulatedWatch]") -> None:
         """Use *key*, and be among those *known*; *has_news* tells whether another key has something."""
-        self.has_rings = False
-        self._rings: list[RingEnd] = []
         self._key = key
         self._has_news = has_news
         self._known = known
@@ -255,12 +254,7 @@ class SimulatedWatch:
 
     def watch(self, sources: Sequence[Source]) -> None:
         """Wait for *sources*, and nothing else, from now on."""
-        self._rings = [cast("RingEnd", source) for source in sources if hasattr(source, "prepare_to_sleep")]
-        self.has_rings = bool(self._rings)
-        inner = [source for ring in self._rings for source in ring.inner()]
-        self._others = [
-            source.fileno() for source in (*sources, *inner) if not hasattr(source, "prepare_to_sleep")
-        ]
+        self._others = [source.fileno() for source in self.part(sources)]
 
     def prepare_to_sleep(self) -> bool:
         """Announce our sleep. True: there is something to do instead."""
@@ -271,13 +265,6 @@ class SimulatedWatch:
     def has_news(self) -> bool:
         """Whether one of its sources has something."""
         return any(map(self._has_news, self._others)) or any(self._has_news(key) for _, key, _ in self._bells)
-
-    def rings_have_news(self) -> bool:
-        """Say whether there is something to do in a ring after all; a closed one counts."""
-        try:
-            return any(ring.has_news() for ring in self._rings)
-        except ValueError:
-            return True
 
     def wake(self) -> None:
         """Announce that we are awake."""
