@@ -180,7 +180,7 @@ class Receiving(Endpoint):
             if sequence > peer.last and (mark >> 48 & 0xFFFF) in _PLAIN:
                 peer.last = sequence
                 timed = mark >= packing.WITHDRAWABLE
-                if timed and not (mark >> 48 & 0xFFFF == CALL and self._claims(peer, sequence, CALL)):
+                if timed and not self._claims(peer, sequence, mark >> 48 & 0xFFFF):
                     self._again(peer)
                     return None
                 self._withdrawn = 0

@@ -161,6 +161,12 @@ def take(where: Where, sender: int = ANY_THREAD) -> tuple[int, Message] | None:
     return core(where).take(sender)
 
 
+def take_plain(where: Where) -> tuple[int, int] | None:
+    """Take the next message as a server does, if it is a plain request: return its kind and number."""
+    found = core(where).get()
+    return None if found is None else (found[1] >> 48 & 0xFFFF, found[2])
+
+
 def taken(b: Puppet, sender: int = ANY_THREAD) -> tuple[int, ...] | None:
     """Take the next message; return its words."""
     found = core(b).take(sender)

@@ -1,6 +1,7 @@
 """Packets made by hand, by one who keeps to no rule: thrown away and counted, and nobody else is worse off."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -104,6 +105,20 @@ def test_huge_numbers() -> None:
 
         assert (found.words, found.typed, found.origin.actual) == ((), (HUGE,) * 63, 0)
         assert [(p.kind, p.sequence) for p in came_back(link)] == [(TAKEN, HUGE), (REPLY, HUGE)]
+
+
+@pytest.mark.parametrize("kind", [CALL, PacketKind.TELL])
+def test_a_plain_request_that_may_be_withdrawn(kind: PacketKind) -> None:
+    """Of either kind, it is taken with its ticket; without it, counted as withdrawn."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        head = partial(Packet, kind, words=(1,), parts=(ShortPart(b""),), flags=PacketFlags.TIMED)
+        link = packet(a, b, head(sequence=1))
+        link.tickets.send.post(1)
+        first = moves.take_plain(b)
+        packet(a, b, head(sequence=2))
+
+        assert (first, moves.take_plain(b), moves.counted(b, "withdrawn")) == ((kind, 1), None, 1)
 
 
 @pytest.mark.parametrize("ticket", [0, 1, 2, HUGE - 1])
