@@ -20,6 +20,7 @@ from bench import (
     scale,
     sizes,
     transports,
+    vm,
 )
 from bench.errors import BenchError
 from bench.harness import Result, run, run_together
@@ -39,11 +40,12 @@ MEANING = {
     "rings": "the ring transport: calls, awake and asleep, streams, mapping, clients, each with its goals",
     "scale": "the null trap with 1 to 200 environments living: it must stay flat",
     "sizes": "a payload of 64 bytes to 1 MiB there and back, beside the ways of others",
+    "vm": "a page fault that another program answers, and fault-around, each with its goals",
 }
 EPILOG = """\
 Subject and references take turns in blocks in one run; the first round warms up and is thrown away. References
 are plain processes in the same placement: a session each, as environments have, and by default nobody pinned.
-Where cores are few or busy, --cores (as root) makes runs comparable; pingpong and rings are always pinned, but
+Where cores are few or busy, --cores (as root) makes runs comparable; pingpong, rings and vm are always pinned, but
 for pairs; between threads the references of pingpong are two threads, too. A running system (EXO_RUN) is
 measured; without one, one is booted and ended. `exo bench compare OLD NEW` tells what changed between two files
 that --json wrote."""
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cores", type=_cores, default=(), metavar="N,…",
                         help="keep both parties, and the kernel, on these cores (default: none is pinned; for "
-                             "scale and heap, as root: one core). Of pingpong and rings: the first one for both "
+                             "scale and heap, as root: one core). Of pingpong, rings and vm: the first for both "
                              "parties on the same CPU, and the second for one of them on another (default: the "
                              "first two)")  # fmt: skip
     parser.add_argument("--transport", choices=("ring", "zmq"), default="ring",
@@ -195,6 +197,19 @@ def _heap(arguments: argparse.Namespace) -> int:
     with running() as system, heap.measures(system, arguments.only or heap.KEYS, cores) as measures:
         for measure in measures:
             results.append(run(measure, arguments.rounds))
+            _print(arguments, results[-1], host)
+    return _judged(arguments, results, host)
+
+
+def _vm(arguments: argparse.Namespace) -> int:
+    cores = arguments.cores or pingpong.default_cores()
+    host = facts.gather(cores)
+    results = []
+    _head(arguments, host)
+    with running() as system:
+        for key in vm.possible(arguments.only or vm.KEYS, cores):
+            with vm.measure(system, key, cores) as measure:
+                results.append(run(measure, arguments.rounds))
             _print(arguments, results[-1], host)
     return _judged(arguments, results, host)
 
@@ -316,11 +331,12 @@ def _point(arguments: argparse.Namespace, count: int, result: Result, host: fact
 KEYS = {
     "bulk": bulk.KEYS, "clients": clients.KEYS, "heap": heap.KEYS, "ipc": ipc.KEYS, "pingpong": pingpong.KEYS,
     "rings": (*rings.KEYS, "pairs"), "scale": (), "sizes": sizes.KEYS,
+    "vm": vm.KEYS,
 }  # fmt: skip
 """What --only may name."""
 RUNS = {
     "bulk": _bulk, "clients": _clients, "heap": _heap, "ipc": _ipc, "pingpong": _pingpong, "rings": _rings,
-    "scale": _scale, "sizes": _sizes,
+    "scale": _scale, "sizes": _sizes, "vm": _vm,
 }  # fmt: skip
 
 

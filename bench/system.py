@@ -41,7 +41,13 @@ class System:
         self._open = contextlib.ExitStack()
 
     def start(
-        self, module: str, name: str, *, environ: Mapping[str, str] | None = None, streams: Sequence[int] = ()
+        self,
+        module: str,
+        name: str,
+        *,
+        environ: Mapping[str, str] | None = None,
+        streams: Sequence[int] = (),
+        paged: bool = False,
     ) -> int:
         """Start *module* as an environment outside the plans, with *streams* as its first descriptors.
 
@@ -52,7 +58,7 @@ class System:
         roles = [int(role) for role in (Role.STDIN, Role.STDOUT, Role.STDERR)][: len(streams)]
         console.ask(
             "run", streams, kind=int(ProgramKind.SERVER), argv=[module], name=name, share=0,
-            environ=list((environ or {}).items()), roles=roles,
+            environ=list((environ or {}).items()), roles=roles, paged=paged,
         )  # fmt: skip
         return self._pid(name)
 
@@ -65,12 +71,14 @@ class System:
             time.sleep(PAUSE)
         raise BenchError(f"{name} did not start: see {self.run / 'log'}")
 
-    def worker(self, module: str, name: str, environ: Mapping[str, str] | None = None) -> Worker:
+    def worker(
+        self, module: str, name: str, environ: Mapping[str, str] | None = None, *, paged: bool = False
+    ) -> Worker:
         """Start *module*, an environment that measures."""
         inside_in, told = os.pipe()
         says, inside_out = os.pipe()
         try:
-            pid = self.start(module, name, environ=environ, streams=(inside_in, inside_out, 2))
+            pid = self.start(module, name, environ=environ, streams=(inside_in, inside_out, 2), paged=paged)
         finally:
             os.close(inside_in)
             os.close(inside_out)

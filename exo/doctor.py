@@ -12,7 +12,6 @@ import platform
 import resource
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,9 +28,6 @@ DESCRIPTORS = 4096
 """Enough for some 500 environments."""
 SOCKET_PATH = 107 - len("/ipc/") - 22
 """The longest path of a run directory, in bytes."""
-USERFAULTFD = {"x86_64": 323, "aarch64": 282}
-"""The number of the system call, by machine."""
-USER_MODE_ONLY = 1
 PERF_FOR_ALL = 2
 
 
@@ -137,9 +133,9 @@ def features() -> list[Check]:
             "descriptors", limit >= DESCRIPTORS, f"up to {limit}", "raise 'ulimit -Hn' for many environments"
         ),
         _feature(
-            "userfaultfd",
-            *_try(_userfaultfd),
-            "sysctl vm.unprivileged_userfaultfd=1, or give access to /dev/userfaultfd",
+            "paged memory",
+            *_try(_paging),
+            "boot Linux 6.6 or newer; in a container, pass the system call, or give it /dev/userfaultfd",
         ),
         _feature("perf events", *_try(_perf), "sysctl kernel.perf_event_paranoid=2, or be root"),
         _feature(
@@ -191,15 +187,11 @@ def _zeromq() -> str:
     return f"pyzmq {zmq.__version__}, libzmq {zmq.zmq_version()}"
 
 
-def _userfaultfd() -> str:
-    with suppress(OSError):
-        os.close(os.open("/dev/userfaultfd", os.O_RDWR | os.O_CLOEXEC))
-        return "/dev/userfaultfd"
-    number = USERFAULTFD.get(platform.machine())
-    if number is None:
-        raise OSError(0, f"unknown on {platform.machine()}")
-    os.close(_call(number, os.O_CLOEXEC | USER_MODE_ONLY))
-    return "for faults of user mode"
+def _paging() -> str:
+    from libexo.launch import paging
+
+    os.close(paging.make())
+    return "faults of programs, writes to protected pages, poison"
 
 
 def _perf() -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Any
 
-ARGUMENTS = "[--name N] [--share N] [--budget B] [-d] [--env K=V]... [--] PROGRAM [ARG]..."
+ARGUMENTS = "[--name N] [--share N] [--budget B] [--paged] [-d] [--env K=V]... [--] PROGRAM [ARG]..."
 EXAMPLES = """\
   exo run -- hello.py                    Python, with libexo loaded already
   exo run -- sort -u names.txt           any other program
@@ -56,6 +56,7 @@ class Request:
         self.name = ""
         self.share = 1
         self.budget: dict[str, int] = {}
+        self.paged = False
         self.detach = False
         self.environ: list[str] = []
         self.argv: list[str] = []
@@ -72,6 +73,8 @@ def quick(words: list[str]) -> Request | None:
             request.argv = [word, *rest]
         elif word in ("-d", "--detach"):
             request.detach = True
+        elif word == "--paged":
+            request.paged = True
         else:
             option, equals, value = word.partition("=")
             if not _set(request, option, value if equals else next(rest, None)):
@@ -118,6 +121,9 @@ def configure(parser: "ArgumentParser") -> None:
         type=limits,
         default=[],
         help="how much of what 'exo ps --budget' shows it may make the system hold (default: docs/budgets.md)",
+    )
+    parser.add_argument(
+        "--paged", action="store_true", help="it may map memory that other programs page; Python only"
     )
     parser.add_argument(
         "-d", "--detach", action="store_true", help="leave it running, its output in the log; print its name"
@@ -176,6 +182,7 @@ def main(options: "Namespace") -> int:
     request = Request()
     request.system, request.name, request.share = options.run, options.name or "", options.share
     request.detach, request.environ = options.detach, options.env
+    request.paged = options.paged
     request.budget = {item: limit for each in options.budget for item, limit in each.items()}
     request.argv = [options.program, *options.arguments]
     return start(request)
@@ -226,6 +233,7 @@ def _ask(console: Console, request: Request, streams: Streams | None) -> None:
             environ=given.environ,
             share=request.share,
             budget=request.budget,
+            paged=request.paged,
             roles=[*(streams.roles if streams else ()), *roles, *given.roles],
             detach=request.detach,
         )

@@ -10,7 +10,7 @@ closes it; `Port.send` consumes those it is given.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kernel.abi.program import Activity, Program
 
@@ -109,6 +109,58 @@ class Backing(Protocol):
     def release(self) -> Deed:
         """Take the memory from all who have it mapped, and free it; sealed memory is left as by `unseal`."""
 
+    def punch(self, first: int, count: int) -> Deed:
+        """Take pages *first*.. from everybody who has them mapped; they are absent again. Raises Exhausted."""
+
+
+class PageFault(NamedTuple):
+    """A program touched a page of a watched range that it cannot use; the thread that did waits."""
+
+    address: int
+    """Of the page, in the program."""
+    write: bool
+    protected: bool
+    """The page is there, and protected against the write."""
+
+
+class AddressSpace(Protocol):
+    """The memory of one body, as far as the kernel pages it.
+
+    What is asked of all of them is done in order, later perhaps: a program can keep waiting who does it, and the
+    kernel does not wait. Nothing fails when the body has ended. What lies in a watched range is the program's
+    affair; whatever it is, only the program itself sees another thing than it was shown. Addresses and sizes are
+    whole pages.
+    """
+
+    def watch(
+        self, address: int, size: int, done: Callable[[bool | Exhausted], object], *, writable: bool
+    ) -> None:
+        """Let the faults of a mapping come to the kernel; tell *done* whether there is such a mapping."""
+
+    def unwatch(self, address: int, size: int) -> None:
+        """Let the host answer the faults of the range again, and wake who waits there."""
+
+    def place(
+        self, address: int, size: int, failed: Callable[[Exhausted | None], object], *, writable: bool
+    ) -> None:
+        """Show the program what is in the memory mapped there, and wake it.
+
+        Until it is *writable*, a write is a fault. A page it sees already stays. *failed* is told when the host has
+        no room for it, and with None when a page of the memory is absent.
+        """
+
+    def protect(self, address: int, size: int, failed: Callable[[Exhausted], object]) -> None:
+        """Make a write to pages the program sees a fault; *failed* is told when the host has no room for that."""
+
+    def poison(self, address: int, size: int, failed: Callable[[Exhausted | None], object]) -> None:
+        """Make every access to an absent page end in SIGBUS, and wake who waits.
+
+        *failed* is told when the host has no room for that, and with None when something is there.
+        """
+
+    def wake(self, address: int, size: int) -> None:
+        """Have who waits there try again."""
+
 
 class Memory(Protocol):
     """Physical RAM: numbered frames."""
@@ -117,8 +169,11 @@ class Memory(Protocol):
     def frames(self) -> int:
         """The number of frames."""
 
-    def carve(self, first: int, count: int, *, zero: bool) -> Backing:
-        """Make frames *first*.. into memory of its own: zeros, or what `Backing.fill` makes of it."""
+    def carve(self, first: int, count: int, *, zero: bool, pages: int = 0) -> Backing:
+        """Make frames *first*.. into memory of its own: zeros, or what `Backing.fill` makes of it.
+
+        With *pages* it has as many pages, and the kernel sees to it that no more are there than frames.
+        """
 
 
 class Endpoint(Protocol):
@@ -188,6 +243,8 @@ class Body(Protocol):
     """Host process id; 0 until it is started."""
     owned: bool
     """The machine started it, and ends it; otherwise it attached by itself."""
+    space: AddressSpace | None
+    """Its memory, where the kernel can page it; known when it has started."""
 
     def pause(self) -> None:
         """Take its processor away until `resume`."""
@@ -237,6 +294,9 @@ class Supervisor(Protocol):
 
     def ended(self, body: Body, status: int) -> None:
         """*body* ended; *status* as `os.waitstatus_to_exitcode` counts."""
+
+    def faulted(self, body: Body, fault: PageFault) -> None:
+        """A thread of *body* waits for a page."""
 
     def attached(self, body: Body, data: bytes) -> None:
         """A program connected to the gate and sent its first packet; by the host, its uid is `body.uid`."""
@@ -290,6 +350,9 @@ class Machine(Protocol):
 
         Its owner writes the first word: the loop's current business.
         """
+
+    def paged(self, done: Callable[[], object]) -> None:
+        """Call *done* when all that was asked of address spaces until now has been done."""
 
     def work(self, deed: Deed, done: Callable[[Exhausted | None], None]) -> None:
         """Do *deed* outside the loop, in turn with others; then call *done* from the loop with its outcome."""

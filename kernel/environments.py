@@ -117,7 +117,7 @@ class Environments:
         try:
             again = duplicates(starts.last.descriptors)
             heir = self._enter_heir(dead)
-            self.launch(heir, Program(program.kind, program.argv, program.environ, starts.last.roles), again)
+            self.launch(heir, program.having(starts.last.roles), again)
         except (Exhausted, Refused):
             close(again)
             starts.close(but=dead.starts)

@@ -5,7 +5,7 @@ the first that fit. An extent becomes memory of its own, so a program can map ex
 was given. The last capability to an extent takes its frames back to RAM.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hwmodel.machine import Exhausted, do
 from kernel.abi.budget import Item
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from hwmodel.machine import Backing, Deed, Descriptor, Machine
     from kernel.exposure import Exposure
     from kernel.jobs import Steps
+
+    E = TypeVar("E", bound="Extent")
+    Make = Callable[..., E]
 
 _RUNS = 1000
 """Free runs examined in one step."""
@@ -71,7 +74,10 @@ class Extent(Resource):
         self._ram = ram
         self._exposure = frames.exposure
         self.first = first
-        self.count = count
+        self.count = self.pages = count
+        """Frames; and pages that who maps it has."""
+        self.owner: Capability | None = None
+        """What makes its holder the pager, if it has one."""
         self.on_lost: Callable[[], None] | None = None
         """Called when an extent that is a ring's memory is lost; nobody may map such an extent."""
         self._backing = backing
@@ -281,8 +287,10 @@ class Frames:
         """How many frames are in no extent."""
         return self._runs.free
 
-    def carve(self, through: Capability, count: int, first: int, *, zero: bool) -> "Steps[Extent]":
-        """Make an extent of free frames of the RAM *through* is to. Raises Refused, Exhausted."""
+    def carve(
+        self, through: Capability, count: int, first: int, *, zero: bool, pages: int = 0, make: "Make[E]"
+    ) -> "Steps[E]":
+        """Have *make* make an extent of free frames of the RAM *through* is to. Raises Refused, Exhausted."""
         ram = through.resource
         assert isinstance(ram, Ram)
         if not 1 <= count <= MAX_EXTENT_FRAMES:
@@ -290,13 +298,13 @@ class Frames:
         count_carved(through, count)
         try:
             at = yield from self._choose(ram, count, first)
-            backing = self._memory.carve(at, count, zero=zero)
+            backing = self._memory.carve(at, count, zero=zero, pages=pages)
         except (Refused, Exhausted):
             count_carved(through, -count)
             raise
         self._runs.take(at, count)
         self.exposure.kip.show_free(self.free)
-        extent = Extent(self, at, count, backing, through)
+        extent = make(self, at, count, backing, through)
         if not zero:
             try:
                 yield extent.fill()

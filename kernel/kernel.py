@@ -10,6 +10,7 @@ from kernel.environment import Environment
 from kernel.environments import Environments
 from kernel.errors import Refused
 from kernel.exposure import Exposure
+from kernel.faults import Faults
 from kernel.frames import Frames
 from kernel.interrupts import InterruptLines
 from kernel.jobs import Jobs
@@ -41,6 +42,7 @@ class Kernel:
         self.threads = Threads(self.exposure, self.bindings, self.interrupts)
         self.processors = [Processor(machine, self.exposure, n, core) for n, core in enumerate(machine.cores)]
         self.environments = Environments(machine, self.exposure, self.jobs, self.threads, self.processors)
+        self.faults = Faults(machine, self.exposure, self.jobs, self.environments.fault)
         self.boot_info: Booted
         """The root task's; the boot loader puts it here."""
         self.on_heartbeat: Callable[[Environment], None] = refuse_heartbeat

@@ -8,7 +8,7 @@ from kernel.gate import Gate
 from kernel.kernel import Kernel
 
 if TYPE_CHECKING:
-    from hwmodel.machine import Body, Descriptor
+    from hwmodel.machine import Body, Descriptor, PageFault
 
 
 class Supervisor:
@@ -57,7 +57,14 @@ class Supervisor:
         """A body ended, by itself or not."""
         environment = self._environments.of(body)
         if environment is not None:
+            self._kernel.faults.forget(environment, status)
             self._environments.end(environment, status)
+
+    def faulted(self, body: "Body", fault: "PageFault") -> None:
+        """A thread of *body* waits for a page."""
+        environment = self._environments.of(body)
+        if environment is not None:
+            self._kernel.faults.arrived(environment, fault)
 
     def attached(self, body: "Body", data: bytes) -> None:
         """A program started elsewhere wants to attach."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 RETRY = 5_000_000
 """How often a full gate is tried again, in ns."""
 
-_SENDERS = {
+_SENDERS: dict[int, ThreadId] = {
     Label.PARTNER_GONE: KERNEL_THREADS,
     Label.UNBOUND: KERNEL_THREADS,
     Label.THREAD: KERNEL_THREADS,
@@ -75,28 +75,32 @@ class Upcalls:
     def send(
         self,
         to: Told,
-        label: Label,
+        label: int,
         words: tuple[int, ...],
         text: str = "",
         sender: ThreadId | None = None,
         thread: ThreadId = NIL_THREAD,
-    ) -> None:
-        """Send an upcall to *to*, or to its *thread*; one that has ended, or has no program yet, gets none."""
+    ) -> bool:
+        """Send an upcall to *to*, or to its *thread*; one that has ended, or has no program yet, gets none.
+
+        False: it was dropped.
+        """
         if not to.alive or not to.launched:
-            return
+            return True
         sender = sender if sender is not None else _SENDERS[label]
         data = _PREFIX + _ENCODER.encode(Upcall(sender, int(label), words, text, thread))
         self._kip.count(Counter.UPCALLS)
         if not to.backlog and to.body.port.offer(data):
-            return
+            return True
         # A thread has at most one BOUND.
         if to.budget.room(Item.UPCALLS) < 1 and label is not Label.BOUND:
             self._kip.count(Counter.UPCALLS_DROPPED)
             self._trace.record(Event.UPCALL_DROPPED, to.number, int(label))
-            return
+            return False
         to.backlog.append(data)
         to.budget.hold(Item.UPCALLS)
         self._keep(to)
+        return True
 
     def _keep(self, environment: Told) -> None:
         environment.page[Page.PENDING] = len(environment.backlog)

@@ -65,7 +65,7 @@ class Environment(Lender):
             self.current.core.pump_gate()
         return thread
 
-    def on(self, label: Label, handler: UpcallHandler) -> None:
+    def on(self, label: int, handler: UpcallHandler) -> None:
         """Call *handler* for upcalls of *label*, in the middle of any IPC, instead of queueing them."""
         self._handlers[label] = handler
 

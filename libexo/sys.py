@@ -202,6 +202,29 @@ class Sys:
         carved: int = self._do(traps.Limit(ram, count))
         return carved
 
+    def object_create(self, create: traps.ObjectCreate) -> traps.Carved:
+        """Carve frames into an object, whose pager the caller is."""
+        carved: traps.Carved = self._do(create)
+        return carved
+
+    def window(self, extent: int, address: int, first: int = 0, count: int = 0) -> None:
+        """Have pages of an object that are mapped at *address* paged; *count* 0 ends that."""
+        self._do(traps.Window(extent, address, first, count))
+
+    def supply(self, extent: int, first: int, count: int = 1) -> None:
+        """Say that pages of an object hold what was stored there."""
+        self._do(traps.Supply(extent, first, count))
+
+    def evict(self, extent: int, first: int, count: int = 1) -> int:
+        """Make pages of an object absent; return how many were there and are not any more."""
+        gone: int = self._do(traps.Evict(extent, first, count))
+        return gone
+
+    def protect(self, extent: int, first: int, count: int = 1, how: int = 0) -> bytes:
+        """Return the states of pages of an object, as they were before *how* (`traps.Protection`) changes them."""
+        states: bytes = self._do(traps.Protect(extent, first, count, int(how)))
+        return states
+
     def interrupt_bind(self, interrupt: int, *, bind: bool = True) -> None:
         """Take the line's interrupts, or stop taking them."""
         self._do(traps.InterruptBind(interrupt, bind))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kernel.abi.limits import FRAME_SIZE, MAX_HANDLES
 from kernel.abi.rights import Rights
@@ -10,13 +10,22 @@ from libexo.errors import MemoryTaken, TrapRefused
 from libexo.extent import Extent, Ram
 
 if TYPE_CHECKING:
-    from libexo.host.base import Host, MappedMemory
+    from libexo.host.base import Host, MappedMemory, Opened
     from libexo.sys import Sys
     from libexo.transport.base import Descriptor
 
 _WRITE, _EXECUTE = int(Rights.WRITE), int(Rights.EXECUTE)  # operations on members of an enum take longer
 _SWEEP = 64
 """Known handles at which those without a mapping are searched for."""
+
+
+class Mapped(NamedTuple):
+    """One mapping of an extent."""
+
+    memory: "MappedMemory"
+    writable: bool
+    opened: "Opened | None"
+    """What has the kernel page it, if somebody else is its pager."""
 
 
 class Views:
@@ -26,8 +35,10 @@ class Views:
         """Start with none, on *host*, by traps of *sys*."""
         self._host = host
         self._sys = sys
-        self._mappings: dict[int, list[tuple[MappedMemory, bool]]] = {}
-        """By handle: each mapping of it, and whether that is writable."""
+        self._mappings: dict[int, list[Mapped]] = {}
+        """By handle: each mapping of it."""
+        self._windows: dict[int, MappedMemory] = {}
+        """By address: each mapping of memory that somebody else pages."""
         self._sweep_at = _SWEEP
         self._lent: set[int] = set()
         """Handles that came with the requests of others, which may take them back at any time."""
@@ -37,7 +48,8 @@ class Views:
     def map(self, handle: int) -> memoryview:
         """Map the extent of *handle*, whole."""
         mapped, descriptor = self._sys.map_extent(handle)
-        return self._map(handle, descriptor, mapped.count, writable=mapped.writable)
+        opened = self._opener(handle, mapped.count) if mapped.paged else None
+        return self._map(handle, descriptor, mapped.count, writable=mapped.writable, opened=opened)
 
     def carve(self, ram: Ram, pages: int) -> tuple[Extent, memoryview]:
         """Carve an extent of *pages* frames from *ram*, and map it, whole."""
@@ -50,12 +62,22 @@ class Views:
             raise
         return Extent(handle, pages, carved.first, ram.rights | _EXECUTE), view
 
-    def _map(self, handle: int, descriptor: "Descriptor", pages: int, *, writable: bool) -> memoryview:
+    def _map(
+        self,
+        handle: int,
+        descriptor: "Descriptor",
+        pages: int,
+        *,
+        writable: bool,
+        opened: "Opened | None" = None,
+    ) -> memoryview:
         host = self._host
-        view = host.map(descriptor, pages * FRAME_SIZE, writable=writable)
-        host.watch(view, lambda: self._place(handle), lambda: self._is_spared(handle))
-        used = [*self._used(handle), (host.mapping(view), writable)]
+        view = host.map(descriptor, pages * FRAME_SIZE, writable=writable, opened=opened)
+        host.watch(view, lambda: self._place(handle), lambda: self._is_spared(handle), opened)
+        used = [*self._used(handle), Mapped(host.mapping(view), writable, opened)]
         self._mappings[handle] = used
+        if opened is not None:
+            self._windows[host.address(view)] = used[-1].memory
         if len(self._mappings) > self._sweep_at:
             self._sweep()
         return view
@@ -64,9 +86,10 @@ class Views:
         """End the mapping of *view*, and no other one of its handle. A released *view* is no error."""
         with suppress(ValueError):
             for handle, mappings in self._mappings.items():
-                left = [known for known in mappings if not known[0].covers(view)]
+                left = [known for known in mappings if not known.memory.covers(view)]
                 if len(left) < len(mappings):
                     self._host.unmap(view)
+                    self._close_windows(handle)
                     self._mappings[handle] = left
                     return
         self._host.unmap(view)
@@ -92,7 +115,7 @@ class Views:
 
     def moved(self, handle: int) -> None:
         """Map the replaced memory of *handle* where its mappings are."""
-        for mapping, _ in self._used(handle):
+        for mapping in self._used(handle):
             self._renew(handle, mapping)
 
     def replaced(self, handle: int, descriptor: object) -> None:
@@ -101,9 +124,9 @@ class Views:
         if not mappings:
             host.close_descriptor(descriptor)
             return
-        (first, writable), *others = mappings
-        host.remap(first, descriptor, writable=writable)
-        for mapping, _ in others:
+        first, *others = mappings
+        host.remap(first.memory, descriptor, writable=first.writable, opened=first.opened)
+        for mapping in others:
             self._renew(handle, mapping)
 
     def forget(self, handle: int) -> None:
@@ -115,14 +138,26 @@ class Views:
         mapped, descriptor = self._sys.map_extent(handle)
         return descriptor, mapped.writable
 
-    def _renew(self, handle: int, mapping: "MappedMemory") -> None:
+    def _renew(self, handle: int, mapping: Mapped) -> None:
         """Map the memory of *handle* at *mapping*; if the handle went meanwhile, nothing is there."""
         with suppress(TrapRefused):
             descriptor, writable = self._place(handle)
-            self._host.remap(mapping, descriptor, writable=writable)
+            self._host.remap(mapping.memory, descriptor, writable=writable, opened=mapping.opened)
 
-    def _used(self, handle: int) -> "list[tuple[MappedMemory, bool]]":
-        return [known for known in self._mappings.get(handle, ()) if known[0].used]
+    def _opener(self, handle: int, pages: int) -> "Opened":
+        """Return what has the kernel page a mapping of *handle*."""
+        self._close_windows(handle)
+        return lambda address: self._sys.window(handle, address, 0, pages)
+
+    def _close_windows(self, handle: int) -> None:
+        """End the windows of mappings that are not there any more; any handle of what is paged does."""
+        for address in [at for at, memory in self._windows.items() if not memory.used]:
+            del self._windows[address]
+            with suppress(TrapRefused):
+                self._sys.window(handle, address)
+
+    def _used(self, handle: int) -> "list[Mapped]":
+        return [known for known in self._mappings.get(handle, ()) if known.memory.used]
 
     def _sweep(self) -> None:
         """Forget the handles without a mapping."""

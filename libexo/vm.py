@@ -39,6 +39,17 @@ def unmap(environment: Attachment, view: memoryview) -> None:
     environment.views.unmap(view)
 
 
+def touch(
+    environment: Attachment, view: memoryview, offset: int = 0, size: int = 0, *, write: bool = False
+) -> None:
+    """Wait until *size* bytes of *view*, which `map` returned, are there from *offset* on; 0: all the rest.
+
+    For memory that another program pages (`libexo.pager`): before a system call uses it, which would not wait, and
+    on the simulated machine before any use.
+    """
+    environment.host.touch(view, offset, size or len(view) - offset, write=write)
+
+
 def revoke(environment: Attachment, extent: Extent, seconds: float = 0) -> int:
     """Take *extent* back from all it was shared with, after *seconds* of grace; return from how many.
 

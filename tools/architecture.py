@@ -297,6 +297,7 @@ def identifiers(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 BROAD: Mapping[str, str] = {  # modules that may catch everything, without raising it again: the reason
     "hwmodel.real.worker": "a deed's bug is raised again in the loop, where it stops the system",
+    "hwmodel.real.lane": "the same of what it does",
     "hwmodel.simulated.bodies": "it stands for a host process: whatever ends the program ends only that",
     "libexo.stub.call": "an exception of an implementation is reported to its caller",
     "libexo.aio": "the same",

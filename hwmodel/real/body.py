@@ -6,10 +6,11 @@ import signal
 import time
 from collections.abc import Callable
 
-from hwmodel.machine import Deed, Port, Supervisor, do
+from hwmodel.machine import AddressSpace, Deed, Port, Supervisor, do
 from hwmodel.real import affinity
 from hwmodel.real.activity import WAITING, Children, cpu_clock, is_traced, of_threads, read_state
 from hwmodel.real.descriptor import RealDescriptor
+from hwmodel.real.paging import RealSpace
 from hwmodel.real.port import RealPort
 from kernel.abi.program import Activity
 
@@ -31,6 +32,10 @@ class RealBody:
         self.uid = uid
         self.pid = 0
         self.owned = owned
+        self.space: AddressSpace | None = None
+        self._faults: RealSpace | None = None
+        self.paged = False
+        """It asked for that: what its faults come by is to come with its start."""
         self.killed = False
         self.on_discard: Callable[[], None] | None = None
         self._group = group
@@ -46,9 +51,13 @@ class RealBody:
         self._process: RealDescriptor | None = None
         self._consumed = 0
 
-    def start(self, pid: int, process: RealDescriptor) -> None:
-        """Note that it is there, not running if it was to start so; do what was asked for before."""
+    def start(self, pid: int, process: RealDescriptor, space: RealSpace | None = None) -> None:
+        """Note that it is there, not running if it was to start so; do what was asked for before.
+
+        Its memory is paged by *space*, if at all.
+        """
         self.pid, self._process = pid, process
+        self.space = self._faults = space
         self._clock = cpu_clock(pid)
         self._children = Children(pid) if self._group else None
         if self._core >= 0:
@@ -63,7 +72,9 @@ class RealBody:
             self._send(signal.SIGCONT)
 
     def open(self, supervisor: Supervisor, ended: Callable[[], None]) -> None:
-        """Listen to its gate from now on; call *ended* when its end is closed."""
+        """Listen to its gate, and for its faults, from now on; call *ended* when the gate's end is closed."""
+        if self._faults is not None:
+            self._faults.open(lambda fault: supervisor.faulted(self, fault))
         self._port.open(self, supervisor, ended)
 
     def pause(self) -> None:
@@ -155,6 +166,8 @@ class RealBody:
         if on_discard is not None:
             on_discard()
         self.port.close()
+        if self._faults is not None:
+            self._faults.close()
         self.consumed()
         if self._process is not None:
             self._process.close()

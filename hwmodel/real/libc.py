@@ -18,8 +18,10 @@ _mmap.argtypes = [
     ctypes.c_int,
     ctypes.c_long,
 ]
+_fallocate = _libc.fallocate
+_fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
 
-# linux/prctl.h, linux/time.h, sys/timerfd.h, asm-generic/mman-common.h
+# linux/prctl.h, linux/falloc.h, linux/time.h, sys/timerfd.h, asm-generic/mman-common.h
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
@@ -27,6 +29,8 @@ PR_GET_CHILD_SUBREAPER = 37
 CLOCK_MONOTONIC = 1
 TFD_TIMER_ABSTIME = 1
 MAP_FIXED = 0x10
+FALLOC_FL_KEEP_SIZE = 1
+FALLOC_FL_PUNCH_HOLE = 2
 _MAP_FAILED = ctypes.c_void_p(-1).value
 SECOND = 1_000_000_000
 
@@ -75,6 +79,20 @@ def map_over(address: int, size: int, descriptor: int) -> None:
     )
     if place == _MAP_FAILED:
         check(-1)
+
+
+def punch_hole(descriptor: int, offset: int, size: int) -> None:
+    """Free *size* bytes of a file from *offset*: they read as zeros, and its size stays."""
+    check(_fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size))
+
+
+_ioctl = _libc.ioctl
+_ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
+
+
+def control(descriptor: int, call: int, memory: "ctypes.Array[ctypes.c_char]") -> int:
+    """Do what ioctl does with *memory*, while other threads run; return the error, 0 for none."""
+    return ctypes.get_errno() if _ioctl(descriptor, call, memory) < 0 else 0
 
 
 def address_of(memory: mmap.mmap) -> int:

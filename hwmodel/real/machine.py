@@ -15,10 +15,12 @@ from hwmodel.real.endpoint import BACKLOG, RealEndpoint, listen
 from hwmodel.real.errors import lending
 from hwmodel.real.frequencies import frequencies
 from hwmodel.real.gate import Gate, Peer
+from hwmodel.real.lane import Lane
 from hwmodel.real.loop import Loop
 from hwmodel.real.memory import RealMemory
 from hwmodel.real.nursery import Nursery
 from hwmodel.real.page import RealPage
+from hwmodel.real.paging import RealSpace
 from hwmodel.real.port import RealPort, close_all
 from hwmodel.real.process import Process
 from hwmodel.real.run import Run
@@ -59,6 +61,7 @@ class RealMachine:
         self._process = Process()  # after the nursery, which must inherit none of it
         self._worker = Worker(self._loop, rests=self._process.leads)
         self._loop.closer = self._worker.close_descriptor
+        self._lane = Lane(self._loop)
         self._uids = Uids()
         self.memory = RealMemory(topology.machine.frames(), self._close_later)
         self.interrupts = InterruptController()
@@ -96,6 +99,10 @@ class RealMachine:
     def measure(self, turns: memoryview) -> None:
         """Keep in *turns* how long the turns of the loop take."""
         self._loop.measure(turns)
+
+    def paged(self, done: Callable[[], object]) -> None:
+        """Call *done* when all that was asked of address spaces until now has been done."""
+        self._lane.when_done(done)
 
     def work(self, deed: Deed, done: Callable[[Exhausted | None], None]) -> None:
         """Do *deed* on a thread of its own, then call *done* from the loop."""
@@ -163,6 +170,7 @@ class RealMachine:
         held = cpu >= 0
         is_foreign = program.kind == ProgramKind.FOREIGN
         body = RealBody(RealPort(self._loop, ours), uid, owned=True, group=is_foreign, paused=held)
+        body.paged = program.paged
         # An environment's number is used again at once, and a report about its last bearer may be on its way.
         self._launches = launch = self._launches + 1
         self._bodies[launch] = body
@@ -197,6 +205,7 @@ class RealMachine:
             if body.owned and body.pid:
                 _collect(body.pid)
             body.discard()
+        self._lane.close()
         for closable in list(self._closables):
             closable.close()
         self._uids.close()
@@ -214,13 +223,18 @@ class RealMachine:
             return
         match report:
             case Launched(_, pid):
-                if not descriptors or not isinstance(process := descriptors[0], RealDescriptor):
+                own = [each for each in descriptors if isinstance(each, RealDescriptor)]
+                if len(own) < 1 + body.paged:
+                    close_all(descriptors)
                     supervisor.failed(body, str(exhausted(errno.EMFILE)))
                     return
-                body.start(pid, process)
+                space = RealSpace(own[1], self._loop, self._lane) if body.paged else None
+                body.start(pid, own[0], space)
                 # Its gate is read only from now on, so that the kernel never hears a program before its start.
                 # A closed gate is not the end: a program may do without one.
                 try:
+                    if space is not None:
+                        self._lane.start()
                     body.open(supervisor, lambda: None)
                 except Exhausted as full:
                     supervisor.failed(body, str(full))

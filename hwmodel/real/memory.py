@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from hwmodel.machine import Deed, Exhausted
 from hwmodel.real.descriptor import RealDescriptor, lendable, own_copy
 from hwmodel.real.errors import lending
+from hwmodel.real.libc import punch_hole
 from hwmodel.real.loop import close_quietly
 from kernel.abi.limits import FRAME_SIZE
 
@@ -63,10 +64,15 @@ class RealBacking:
     __slots__ = ("_closer", "_copied", "_name", "_number", "_sealed", "_size", "_stale")
 
     def __init__(
-        self, first: int, count: int, stale: Sequence[range] = (), closer: Closer = close_quietly
+        self,
+        first: int,
+        count: int,
+        stale: Sequence[range] = (),
+        closer: Closer = close_quietly,
+        pages: int = 0,
     ) -> None:
         self._name = f"exo-{first}+{count}"
-        self._size = count * FRAME_SIZE
+        self._size = (pages or count) * FRAME_SIZE
         self._sealed = False
         self._copied = -1
         self._closer = closer
@@ -143,6 +149,14 @@ class RealBacking:
         else:
             yield from _cut(number, self._size)
 
+    def punch(self, first: int, count: int) -> Deed:
+        """Take pages from everybody who has them mapped: they are holes again. Raises Exhausted."""
+        for start, end in _pieces(range(first * FRAME_SIZE, (first + count) * FRAME_SIZE), CUT):
+            if self._number >= 0:
+                with lending:
+                    punch_hole(self._number, start, end - start)
+            yield
+
     def __del__(self) -> None:
         if getattr(self, "_number", -1) >= 0 or getattr(self, "_copied", -1) >= 0:
             for _ in self.release():
@@ -161,13 +175,13 @@ class RealMemory:
         """The number of frames."""
         return len(self._used)
 
-    def carve(self, first: int, count: int, *, zero: bool) -> RealBacking:
-        """Make frames *first*.. into memory of its own: zeros, or what `fill` makes of it. Raises Exhausted."""
+    def carve(self, first: int, count: int, *, zero: bool, pages: int = 0) -> RealBacking:
+        """Make frames *first*.. into memory of its own: see `hwmodel.machine.Memory`. Raises Exhausted."""
         if first < 0 or count < 1 or first + count > len(self._used):
             raise ValueError(f"no frames {first}+{count} in a RAM of {len(self._used)}")
         used = re.finditer(rb"\x01+", self._used[first : first + count]) if not zero else ()
         stale = [range(run.start() * FRAME_SIZE, run.end() * FRAME_SIZE) for run in used]
-        backing = RealBacking(first, count, stale, self._closer)
+        backing = RealBacking(first, count, stale, self._closer, pages)
         self._used[first : first + count] = b"\x01" * count
         return backing
 

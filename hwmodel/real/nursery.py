@@ -18,7 +18,7 @@ from hwmodel.real.port import AGAIN_NS, UNHEARD, close_all, send_packet, take_de
 from hwmodel.real.run import Run
 from kernel.abi.nursery import MAX_REPORT, Launch, Reap, Report
 
-ANCILLARY = socket.CMSG_SPACE(4)
+ANCILLARY = socket.CMSG_SPACE(2 * 4)
 RECEIVE_FLAGS = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
 END_MS = 10_000
 """How long the nursery may take to end all programs before it is killed."""

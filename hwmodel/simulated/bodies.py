@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
-from hwmodel.machine import Deed, Port
+from hwmodel.machine import AddressSpace, Deed, Port
 from hwmodel.simulated.calls import HostCalls
 from hwmodel.simulated.clock import VirtualClock
 from hwmodel.simulated.descriptors import (
@@ -24,6 +24,7 @@ from hwmodel.simulated.descriptors import (
     TicketTarget,
 )
 from hwmodel.simulated.mmu import Mapping, is_bus_error
+from hwmodel.simulated.paging import SimulatedSpace
 from hwmodel.simulated.ports import Packet, SimulatedPort
 from hwmodel.simulated.strands import Baton, Killed, Strand, compute, next_event
 from kernel.abi.limits import FRAME_SIZE
@@ -130,6 +131,8 @@ class SimulatedBody:
         self._is_stepping = False
         self._looks = 0
         self._mappings: list[Mapping] = []
+        self.table = SimulatedSpace(machine.calls)
+        self.space: AddressSpace | None = self.table if program.paged else None
         self._given: dict[int, SimulatedDescriptor] = {}
 
     def __repr__(self) -> str:
@@ -244,6 +247,7 @@ class SimulatedBody:
         for mapping in self._mappings:
             mapping.revoke()
         self._mappings.clear()
+        self.table.close()
         self._machine.ledger.close_all(self.holder)
 
     def _main(self) -> None:
@@ -372,13 +376,29 @@ class SimulatedBody:
         self._check()
         target = self._consume(descriptor, MemoryTarget, writable=writable)
         assert isinstance(mapping, Mapping)
+        self.table.moved(mapping)
         mapping.move(target.region, writable=writable)
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping: every view of it raises from now on."""
         mapping = self._find(view)
+        self.table.moved(mapping)
         mapping.revoke()
         self._mappings.remove(mapping)
+
+    def address(self, view: memoryview) -> int:
+        """Return the address of the mapping of *view*."""
+        return self.table.address(self._find(view))
+
+    def place(self, mapping: object) -> int:
+        """Return the address of *mapping*."""
+        assert isinstance(mapping, Mapping)
+        return self.table.address(mapping)
+
+    def touch(self, view: memoryview, offset: int, *, write: bool) -> Callable[[], bool] | None:
+        """Access a byte of the mapping of *view*; None: it is there. Otherwise what to wait for, and try again."""
+        self._check()
+        return self.table.touch(self._find(view), offset, write=write)
 
     def ticket(self, descriptor: object) -> TicketTarget:
         """Return the ticket of a descriptor, which is consumed."""

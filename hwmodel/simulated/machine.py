@@ -151,6 +151,10 @@ class SimulatedMachine:
     def measure(self, turns: memoryview) -> None:
         """Write nothing: a step takes no time."""
 
+    def paged(self, done: Callable[[], object]) -> None:
+        """Call *done*: what is asked of address spaces is done at once."""
+        done()
+
     def work(self, deed: Deed, done: Callable[[Exhausted | None], None]) -> None:
         """Do *deed* in a step of its own, in any order with other deeds, then call *done*."""
         self._deeds.append((deed, done))
@@ -311,6 +315,8 @@ class SimulatedMachine:
         for body in self.bodies:
             if body.pipe.to_kernel and not body.pipe.held:
                 choices.append(("trap", body.number, partial(self._trap, body, supervisor)))
+            if body.table.faults:
+                choices.append(("fault", body.number, partial(self._fault, body, supervisor)))
         for body in self.bodies:
             choices += [("run", body.number, partial(self._run, body, s)) for s in body.runnable(now)]
         return choices
@@ -366,6 +372,9 @@ class SimulatedMachine:
         else:
             body.attached = True
             supervisor.attached(body, data)
+
+    def _fault(self, body: SimulatedBody, supervisor: Supervisor) -> None:
+        supervisor.faulted(body, body.table.faults.popleft())
 
     def _start(self, body: SimulatedBody, supervisor: Supervisor) -> None:
         if body.status is None:

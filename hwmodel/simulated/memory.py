@@ -16,20 +16,21 @@ class SimulatedBacking:
     """The memory of one extent. Implements `hwmodel.machine.Backing`."""
 
     def __init__(
-        self, memory: "SimulatedMemory", first: int, region: Region, stale: Sequence[int] = ()
+        self, memory: "SimulatedMemory", first: int, count: int, region: Region, stale: Sequence[int] = ()
     ) -> None:
-        """Stand for frames *first*.., whose bytes are in *region*; the *stale* of them were used before."""
+        """Stand for *count* frames from *first*, whose bytes are in *region*; the *stale* were used before."""
         self._stale = stale
         self._copy: Region | None = None
         self._memory = memory
         self._first = first
+        self._count = count
         self._region = region
         self._sealed = False
         self._released = False
 
     def __repr__(self) -> str:
         """Show the frames."""
-        return f"<backing of {self._first}+{len(self._region.data) // FRAME_SIZE}>"
+        return f"<backing of {self._first}+{self._count}>"
 
     @property
     def data(self) -> bytearray:
@@ -54,6 +55,7 @@ class SimulatedBacking:
         yield
         self._copy = Region(0)
         self._copy.data += self._region.data
+        self._copy.present |= self._region.present
 
     def forget_copy(self) -> None:
         """Free the copy."""
@@ -86,8 +88,14 @@ class SimulatedBacking:
         yield
         if not self._released:
             self._released = True
-            self._memory.free(self._first, len(self._region.data) // FRAME_SIZE, self)
+            self._memory.free(self._first, self._count, self)
             yield from _leave(self._region, self._sealed)
+
+    def punch(self, first: int, count: int) -> Deed:
+        """Take pages from everybody who has them mapped."""
+        self._memory.ledger.calls.make("fallocate")
+        yield
+        self._region.punch(range(first, first + count))
 
 
 def _leave(region: Region, is_sealed: bool) -> Deed:  # noqa: FBT001 - as its owner has it
@@ -111,17 +119,17 @@ class SimulatedMemory:
         """The number of frames."""
         return self._frames
 
-    def carve(self, first: int, count: int, *, zero: bool) -> SimulatedBacking:
+    def carve(self, first: int, count: int, *, zero: bool, pages: int = 0) -> SimulatedBacking:
         """Make frames *first*.. into memory of its own: zeros, or what `fill` makes of it."""
         if first < 0 or count < 1 or first + count > self._frames:
             raise ValueError(f"frames {first}+{count} are not inside RAM")
         if not self._carved.keys().isdisjoint(range(first, first + count)):
             raise ValueError(f"frames {first}+{count} are in use: the kernel's accounts are wrong")
         self.ledger.calls.make("memfd_create", "ftruncate")
-        region = Region(count * FRAME_SIZE)
+        region = Region((pages or count) * FRAME_SIZE)
         stale = [frame for frame in range(count) if self._used[first + frame]] if not zero else []
         self._used[first : first + count] = b"\1" * count
-        backing = SimulatedBacking(self, first, region, stale)
+        backing = SimulatedBacking(self, first, count, region, stale)
         self._carved.update(dict.fromkeys(range(first, first + count), backing))
         return backing
 

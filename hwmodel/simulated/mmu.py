@@ -16,6 +16,9 @@ import ctypes
 import gc
 import sys
 import weakref
+from collections.abc import Callable
+
+from kernel.abi.limits import FRAME_SIZE
 
 JUNK = 0xA5
 """The content of freed memory."""
@@ -57,7 +60,18 @@ class Region:
         """Make *size* bytes."""
         self.data = bytearray(size) if fill == 0 else bytearray([fill]) * size
         self.revoked = False
+        self.present: set[int] = set()
+        """Pages that were touched, where somebody pages it: the others are holes."""
+        self.punched: list[Callable[[Region, range], None]] = []
+        """Told which pages were taken from everybody."""
         self._mappings: list[Mapping] = []
+
+    def punch(self, pages: range) -> None:
+        """Take *pages* from everybody: they are holes again."""
+        self.present.difference_update(pages)
+        self.data[pages.start * FRAME_SIZE : pages.stop * FRAME_SIZE] = bytes(len(pages) * FRAME_SIZE)
+        for tell in self.punched:
+            tell(self, pages)
 
     def map(self, size: int, *, writable: bool) -> "Mapping":
         """Map the first *size* bytes. Raises BusError when they are not there."""
@@ -103,6 +117,16 @@ class Mapping:
         view = self._first
         del self._first
         return view
+
+    @property
+    def region(self) -> Region:
+        """What is mapped."""
+        return self._region
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._size
 
     @property
     def used(self) -> bool:

@@ -44,6 +44,12 @@ class Refusal(Numbered):
     NOT_WHOLE = 34, "an extent is mapped and passed on whole: carve smaller ones instead"
     RING_MEMORY = 35, "the memory of a ring belongs to its binding: it cannot be mapped, passed on or shared"
     OVER_LIMIT = 36, "as much is carved from a capability to RAM as its holder's limit allows"
+    NOT_PAGED = (
+        37,
+        "the caller's memory cannot be paged: start its program so (`exo run --paged`, ProgramSpec.paged)",
+    )
+    TOO_MANY_WINDOWS = 38, "the caller, or the object, has as many windows as it may"
+    PAGER_CIRCLE = 39, "its pager would wait for itself, or pagers would wait for more others than may"
     # threads
     NO_SUCH_THREAD = 48, "no thread has that number"
     STALE_THREAD = 49, "the thread was restarted: look its new id up by name"
@@ -82,5 +88,6 @@ class Fault(Numbered):
     EXTRA_DESCRIPTORS = 3, "descriptors came with a trap that takes none"
     GATE_OVERRUN = 4, "the caller does not read its replies"
     NOT_STARTED = 5, "the program could not be started"
+    NO_PAGE = 6, "it touched a page that its pager did not supply in time"
     UNRESPONSIVE = 16, "it did not answer its heartbeat"
     """The reason given by the watcher that ended it."""

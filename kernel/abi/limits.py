@@ -30,6 +30,20 @@ MAX_HOLDERS_SHOWN = 1024
 """Derivatives that one Inspect names."""
 MAX_EXTENT_FRAMES = 1 << 18
 """Frames of the largest extent, 1 GiB: the rows of all of them are written in one step."""
+MAX_PAGES_PER_FRAME = 256
+"""Pages of an object for each frame it has: the kernel holds a byte for each."""
+MAX_RUN = 512
+"""Pages that one trap supplies, evicts or protects."""
+MAX_PATIENCE_US = 60_000_000
+"""How long a page fault may wait for its pager, in microseconds."""
+MAX_WINDOWS = 256
+"""Windows of one environment onto objects."""
+MAX_VIEWS = 4096
+"""Windows onto one object."""
+MAX_FAULTS = 128
+"""Pages that the threads of one environment wait for at a time."""
+MAX_PAGERS = 4
+"""Pagers one behind another: a page fault of the first may wait for a page of the second, and so on."""
 NO_LIMIT = (1 << 64) - 1
 """Frames that may be carved from the derivatives of a RAM capability, until its holder sets a limit."""
 MAX_OFFERS = 64

@@ -30,7 +30,8 @@ class Label(IntEnum):
     INTERRUPT = kernel_label(-1)
     """No words. The answer acknowledges and unmasks the line."""
     PAGE_FAULT = kernel_label(-2)
-    """Fault address, instruction pointer."""
+    """Fault address, instruction pointer; the access (rights of an fpage) is in the low bits of the label. From the
+    kernel, for who touched an object: handle of the object, page, and the instruction pointer is 0."""
     PREEMPTION = kernel_label(-3)
     """Per event three words: event, thread, CPU time consumed in nanoseconds."""
     SYSTEM_EXCEPTION = kernel_label(-4)

@@ -46,7 +46,7 @@ class Reap(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Launched(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """The program runs. Descriptor: its pidfd."""
+    """The program runs. Descriptors: its pidfd; and what it is paged by, if it asked for that."""
 
     number: int
     pid: int

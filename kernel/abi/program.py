@@ -70,3 +70,9 @@ class Program(Record):
     environ: tuple[tuple[str, str], ...] = ()
     roles: tuple[Small, ...] = ()
     """The role of each descriptor that comes along, in order."""
+    paged: bool = False
+    """It may have windows onto paged objects, and not fork: see `kernel.abi.traps.Window`. No executable."""
+
+    def having(self, roles: tuple[Small, ...]) -> "Program":
+        """Return the same program with other descriptors."""
+        return Program(self.kind, self.argv, self.environ, roles, self.paged)

@@ -4,7 +4,7 @@
 """
 
 from kernel.dispatch import Handlers
-from kernel.traps import capability, device, environment, information, memory, processor, thread
+from kernel.traps import capability, device, environment, information, memory, paging, processor, thread
 
 HANDLERS: Handlers = {
     **information.HANDLERS,
@@ -13,5 +13,6 @@ HANDLERS: Handlers = {
     **processor.HANDLERS,
     **capability.HANDLERS,
     **memory.HANDLERS,
+    **paging.HANDLERS,
     **device.HANDLERS,
 }

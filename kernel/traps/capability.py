@@ -189,7 +189,7 @@ def _accept_mapped(
 
 def _accepted(capability: Capability) -> traps.Accepted:
     resource = capability.resource
-    count = resource.count if isinstance(resource, Extent) else 0
+    count = resource.pages if isinstance(resource, Extent) else 0
     return traps.Accepted(capability.handle, resource.kind, capability.rights, count)
 
 

@@ -25,7 +25,7 @@ def _carve(kernel: "Kernel", call: CallTo[traps.Carve, Ram]) -> "Steps[traps.Car
     if trap.maps and Rights.READ & ~ram.rights:
         raise Refused(Refusal.MISSING_RIGHT, f"needs {Rights.READ!r} to be mapped, has {ram.rights!r}")
     call.caller.budget.check(Item.DESCRIPTORS)
-    extent = yield from kernel.frames.carve(ram, trap.count, trap.first, zero=trap.zero)
+    extent = yield from kernel.frames.carve(ram, trap.count, trap.first, zero=trap.zero, make=Extent)
     try:
         capability = derive(kernel.exposure, ram, call.caller, ram.rights | Rights.EXECUTE, extent)
     except Refused:
@@ -66,7 +66,8 @@ def _map_later(call: CallTo[traps.MapExtent, Extent], extent: Extent) -> "Steps[
 def _map_now(call: CallTo[traps.MapExtent, Extent], extent: Extent) -> traps.Mapped:
     extent.check_no_ring()
     call.gives.append(extent.descriptor(call.capability))
-    return traps.Mapped(count=extent.count, writable=bool(call.capability.rights & Rights.WRITE))
+    writable = bool(call.capability.rights & Rights.WRITE)
+    return traps.Mapped(extent.pages, writable, extent.owner not in (None, call.capability))
 
 
 def _limit(_kernel: "Kernel", call: CallTo[traps.Limit, Ram]) -> int:

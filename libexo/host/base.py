@@ -100,6 +100,10 @@ class SourceWatch(Protocol):
         """Stop watching."""
 
 
+Opened = Callable[[int], object]
+"""Called with the address of memory that is paged, when it lies there and before anybody can touch it."""
+
+
 class Host(Protocol):
     """The ground."""
 
@@ -130,13 +134,30 @@ class Host(Protocol):
     def now(self) -> int:
         """Return monotonic time in nanoseconds, on the kernel's clock."""
 
-    def map(self, descriptor: Descriptor, size: int, *, writable: bool) -> memoryview:
-        """Map *size* bytes; the descriptor is consumed."""
+    def map(
+        self, descriptor: Descriptor, size: int, *, writable: bool, opened: Opened | None = None
+    ) -> memoryview:
+        """Map *size* bytes; the descriptor is consumed. Memory that is paged has *opened* called."""
 
     def mapping(self, view: memoryview) -> MappedMemory:
         """Return the mapping of *view*, without keeping it. Raises ValueError when there is none."""
 
-    def remap(self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool) -> None:
+    def address(self, view: memoryview) -> int:
+        """Return where the mapping that *view* is of lies. Raises ValueError when it is of none."""
+
+    def store(self, view: memoryview, offset: int, data: bytes | memoryview) -> None:
+        """Store *data* in a mapping that nobody pages for us."""
+
+    def touch(self, view: memoryview, offset: int, size: int, *, write: bool) -> None:
+        """Access each page of *size* bytes of a mapping, so that they are there, writable if asked.
+
+        *offset* is from where the mapping begins. A system call finds what is there only; on the simulated machine
+        any use of paged memory comes after this, with nothing between that waits.
+        """
+
+    def remap(
+        self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool, opened: Opened | None = None
+    ) -> None:
         """Put new memory where *mapping* is, so that every view of it goes on; the descriptor is consumed."""
 
     def watch(
@@ -144,6 +165,7 @@ class Host(Protocol):
         view: memoryview,
         renew: "Callable[[], tuple[Descriptor, bool]]",
         spared: "Callable[[], bool]",
+        opened: "Opened | None" = None,
     ) -> None:
         """Have an access to *view* that finds its memory taken go on with the memory that *renew* returns.
 

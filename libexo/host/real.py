@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from kernel.abi.gate import Attach
+from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 from libexo.errors import ExoError
 from libexo.host import current, heap
-from libexo.host.base import MappedMemory, Tenant
+from libexo.host.base import MappedMemory, Opened, Tenant
 from libexo.host.eventfds import RealBell, RealTicket, RealWaker
 from libexo.host.guard import guard, zeros
+from libexo.host.memory import Renewal, put, touch, unmap
 from libexo.host.real_gate import Own, RealGate
 from libexo.host.ring_sources import is_ring_end
 from libexo.transport.base import Descriptor, Source
@@ -42,21 +44,11 @@ RESERVE = 64
 SPARED = 32
 """Messages that may be handled between two looks at the gate, where no wait looks at it."""
 
-AGAIN = 16
-"""How often the same file is put where an access faults: another strand may have put one there that was older. What
-faults although it was not cut would do so for ever."""
 LONGEST_POLL = 1 << 30
 """Milliseconds that one wait lasts at most, twelve days: poll(2) takes an int. A longer wait is repeated."""
 
 _PROCESSOR = 36
 """Field of /proc/PID/stat with the core it ran on last, counted from 0 behind the name (proc(5): 39)."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
-_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_PROT_READ, _PROT_WRITE, _MAP_SHARED, _MAP_FIXED = 1, 2, 1, 16
-_MAP_FAILED = ctypes.c_void_p(-1).value
 
 
 class RealHost:
@@ -98,11 +90,13 @@ class RealHost:
     now = staticmethod(time.monotonic_ns)
     """Return the host's monotonic time in nanoseconds."""
 
-    def map(self, descriptor: Descriptor, size: int, *, writable: bool) -> memoryview:
+    def map(
+        self, descriptor: Descriptor, size: int, *, writable: bool, opened: Opened | None = None
+    ) -> memoryview:
         """Map *size* bytes; the view unmaps them when nothing refers to it any more."""
-        address = _mmap(None, cast("int", descriptor), size, writable=writable)
+        address = put(None, cast("int", descriptor), size, writable=writable, opened=opened)
         memory = (ctypes.c_ubyte * size).from_address(address)
-        weakref.finalize(memory, _libc.munmap, address, size).atexit = False
+        weakref.finalize(memory, unmap, address, size).atexit = False
         view = memoryview(memory).cast("B")
         return view if writable else view.toreadonly()
 
@@ -110,23 +104,46 @@ class RealHost:
         """Return the mapping of *view*. Raises ValueError."""
         return RealMapping(view)
 
-    def remap(self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool) -> None:
+    def address(self, view: memoryview) -> int:
+        """Return where the mapping that *view* is of lies. Raises ValueError."""
+        memory = self.mapping(view).memory()
+        assert memory is not None
+        return ctypes.addressof(memory)
+
+    def store(self, view: memoryview, offset: int, data: bytes | memoryview) -> None:
+        """Store *data* in a mapping."""
+        view[offset : offset + len(data)] = data
+
+    def touch(self, view: memoryview, offset: int, size: int, *, write: bool) -> None:
+        """Load from each page, or add nothing to what is there: the host waits here for what is absent.
+
+        Other strands run meanwhile.
+        """
+        start = self.address(view)
+        for at in range(offset // FRAME_SIZE * FRAME_SIZE, offset + size, FRAME_SIZE):
+            touch(start + at, write=write)
+
+    def remap(
+        self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool, opened: Opened | None = None
+    ) -> None:
         """Put new memory where *mapping* is, if anything still refers to it."""
         assert isinstance(mapping, RealMapping)
         memory = mapping.memory()
         if memory is None:
             os.close(cast("int", descriptor))
         else:
-            _mmap(ctypes.addressof(memory), cast("int", descriptor), ctypes.sizeof(memory), writable=writable)
+            address, size = ctypes.addressof(memory), ctypes.sizeof(memory)
+            put(address, cast("int", descriptor), size, writable=writable, opened=opened)
 
     def watch(
         self,
         view: memoryview,
         renew: Callable[[], tuple[Descriptor, bool]],
         spared: Callable[[], bool],
+        opened: Opened | None = None,
     ) -> None:
         """Have an access that finds the memory of *view* taken go on with its replacement, or with zeros."""
-        renewal = Renewal(renew)
+        renewal = Renewal(renew, opened)
         guard(view, lambda address, size: renewal(address, size) or (spared() and zeros(address, size)))
 
     def unmap(self, view: memoryview) -> None:
@@ -273,46 +290,13 @@ class RealMapping:
         return view.obj is self.memory()
 
 
-class Renewal:
-    """Mends a view whose memory moved, by mapping the replacement."""
-
-    def __init__(self, renew: Callable[[], tuple[Descriptor, bool]]) -> None:
-        """Ask *renew* for the replacement, each time."""
-        self._renew = renew
-        self._last = self._times = 0
-        """The file that was put there last, and how often."""
-
-    def __call__(self, address: int, size: int) -> bool:
-        """Put the replacement there; False: there is none any more, or nothing new."""
-        try:
-            descriptor, writable = self._renew()
-            file = os.fstat(cast("int", descriptor)).st_ino
-            self._last, self._times = file, self._times + 1 if file == self._last else 1
-            _mmap(address, cast("int", descriptor), size, writable=writable)
-        except (ExoError, OSError):
-            return False
-        return self._times <= AGAIN
-
-
 def _spins(variable: str) -> int:
-    """Return how often to look into a ring, by EXO_SPIN. Raises ExoError."""
+    """Return how often to look into a ring, by what EXO_SPIN says. Raises ExoError."""
     if variable and not variable.isdecimal():
         raise ExoError(
             f"EXO_SPIN={variable}: how often to look into a ring before sleeping is a number from 0"
         )
     return int(variable) if variable else LOOKS
-
-
-def _mmap(address: int | None, descriptor: int, size: int, *, writable: bool) -> int:
-    """Map *descriptor* and close it; at *address* if given. Raises OSError."""
-    protection = _PROT_READ | (_PROT_WRITE if writable else 0)
-    flags = _MAP_SHARED | (_MAP_FIXED if address is not None else 0)
-    mapped = _libc.mmap(address, size, protection, flags, descriptor, 0)
-    error = ctypes.get_errno()
-    os.close(descriptor)
-    if mapped == _MAP_FAILED:
-        raise OSError(error, f"cannot map {size} bytes: {os.strerror(error)}")
-    return int(mapped)
 
 
 def inherited(descriptor: int, run: Path) -> RealHost:

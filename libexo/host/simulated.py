@@ -11,10 +11,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from kernel.abi.gate import Status
+from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.program import Program
 from libexo.errors import ExoError, GateClosed
 from libexo.host import current
-from libexo.host.base import MappedMemory, Tenant
+from libexo.host.base import MappedMemory, Opened, Tenant
 from libexo.host.ring_sources import RingSources
 from libexo.transport.base import Descriptor, Source, Transport
 
@@ -93,6 +94,15 @@ class Ground(Protocol):
 
     def mapping(self, view: memoryview) -> MappedMemory:
         """Return the mapping of *view*."""
+
+    def address(self, view: memoryview) -> int:
+        """Return where the mapping that *view* is of lies."""
+
+    def place(self, mapping: MappedMemory) -> int:
+        """Return where *mapping* lies."""
+
+    def touch(self, view: memoryview, offset: int, *, write: bool) -> Callable[[], bool] | None:
+        """Access a byte; None: it is there. Otherwise what to wait for before trying again."""
 
     def remap(self, mapping: MappedMemory, descriptor: object, *, writable: bool) -> None:
         """Put new memory where *mapping* is."""
@@ -338,19 +348,43 @@ class SimulatedHost:
         """Compute for that long: the simulated machine's stand-in for a loop."""
         self._ground.burn(nanoseconds)
 
-    def map(self, descriptor: Descriptor, size: int, *, writable: bool) -> memoryview:
-        """Map *size* bytes; the descriptor is consumed."""
-        return self._ground.map(descriptor, size, writable=writable)
+    def map(
+        self, descriptor: Descriptor, size: int, *, writable: bool, opened: Opened | None = None
+    ) -> memoryview:
+        """Map *size* bytes; the descriptor is consumed. Memory that is paged has *opened* called."""
+        view = self._ground.map(descriptor, size, writable=writable)
+        if opened is not None:
+            opened(self._ground.address(view))
+        return view
 
     def mapping(self, view: memoryview) -> MappedMemory:
         """Return the mapping of *view*. Raises ValueError."""
         return self._ground.mapping(view)
 
-    def remap(self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool) -> None:
+    def address(self, view: memoryview) -> int:
+        """Return where the mapping that *view* is of lies. Raises ValueError when it is of none."""
+        return self._ground.address(view)
+
+    def store(self, view: memoryview, offset: int, data: bytes | memoryview) -> None:
+        """Store *data* in a mapping, whose pages are there then."""
+        self.touch(view, offset, len(data), write=True)
+        view[offset : offset + len(data)] = data
+
+    def touch(self, view: memoryview, offset: int, size: int, *, write: bool) -> None:
+        """Access each page of *size* bytes of a mapping, from *offset* of it; all are there at once at the end."""
+        pages = range(offset // FRAME_SIZE * FRAME_SIZE, offset + size, FRAME_SIZE)
+        while absent := [ready for at in pages if (ready := self._ground.touch(view, at, write=write))]:
+            self._ground.wait(absent[0], None)
+
+    def remap(
+        self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool, opened: Opened | None = None
+    ) -> None:
         """Put new memory where *mapping* is; the descriptor is consumed."""
         self._ground.remap(mapping, descriptor, writable=writable)
+        if opened is not None:
+            opened(self._ground.place(mapping))
 
-    def watch(self, view: memoryview, renew: object, spared: object) -> None:
+    def watch(self, view: memoryview, renew: object, spared: object, opened: object = None) -> None:
         """Do nothing: an access to memory that was taken raises at once."""
 
     def unmap(self, view: memoryview) -> None:

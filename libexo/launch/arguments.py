@@ -7,7 +7,7 @@ import msgspec
 
 from kernel.abi.limits import MAX_ARGUMENTS
 from kernel.abi.nursery import Launch
-from kernel.abi.program import Program, ProgramKind, Role
+from kernel.abi.program import ProgramKind, Role
 
 
 def complete(launch: Launch, roles: Mapping[int, int]) -> Launch:
@@ -18,7 +18,8 @@ def complete(launch: Launch, roles: Mapping[int, int]) -> Launch:
     program = launch.program
     if program.kind != ProgramKind.PYTHON and argv[0] != program.argv[0]:
         raise ValueError(f"the file of arguments calls the program {argv[0]!r}, not {program.argv[0]!r}")
-    return msgspec.structs.replace(launch, program=Program(program.kind, argv, environ, program.roles))
+    completed = msgspec.structs.replace(program, argv=argv, environ=environ)
+    return msgspec.structs.replace(launch, program=completed)
 
 
 def parse(data: bytes) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:

@@ -33,6 +33,7 @@ from libexo.launch.arguments import complete
 from libexo.launch.confine import Layer, Policy, Prepared, apply, execute, prepare
 from libexo.launch.hints import hint
 from libexo.launch.naming import import_from
+from libexo.launch.paging import hand_over
 from libexo.launch.source import renew
 from libexo.launch.variables import take_effect
 from libexo.names import give_way
@@ -84,6 +85,8 @@ class Birth:
     """What the program is told of its start."""
     log: int
     """The log's pipe, for output without a stream of its own; -1: it has all streams."""
+    paging: int = -1
+    """The socket on which the descriptor that pages it is sent, -1: it is not paged."""
 
 
 def policy(launch: Launch, nest: Nest, roles: Mapping[int, int], terminals: Collection[int] = ()) -> Policy:
@@ -148,6 +151,8 @@ def _become(birth: Birth, nest: Nest) -> NoReturn:
         roles, note = renew(birth.roles, birth.launch.program.argv[0])
         birth = replace(birth, launch=complete(birth.launch, birth.roles), roles=roles, note=note)
         _arrange(birth, nest)
+        if birth.paging >= 0:
+            hand_over(birth.paging)
         _confine(birth, nest)
     except BaseException as error:  # noqa: BLE001 - the kernel is told of any error
         fail(birth.status, str(error) or type(error).__name__)
@@ -208,7 +213,7 @@ def _arrange(birth: Birth, nest: Nest) -> None:
     ruleset = () if rules is None else (rules.fileno(),)
     done = {*STREAMS, Role.ARGUMENTS}
     files = [number for role, number in birth.roles.items() if role not in done]
-    keep = {0, 1, 2, GATE, birth.status, birth.start, *files, *ruleset, *nest.kept}
+    keep = {0, 1, 2, GATE, birth.status, birth.start, birth.paging, *files, *ruleset, *nest.kept}
     _close_others(keep, nest.descriptors[1] if 0 < nest.descriptors[1] < MAX_DESCRIPTORS else MAX_DESCRIPTORS)
     # The program's own first: it cannot pass for another one.
     environ = {**dict(launch.program.environ), **_names(birth)}

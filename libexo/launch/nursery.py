@@ -38,7 +38,7 @@ from kernel.abi.nursery import (
     Request,
 )
 from kernel.abi.program import ProgramKind, Role
-from libexo.launch import imports
+from libexo.launch import imports, paging
 from libexo.launch.child import (
     CONFINED,
     ENDING_SIGNALS,
@@ -79,6 +79,10 @@ class Child:
     """The pipe at which a held program waits, -1: it does not."""
     log: Stream | None
     """The stream of its log, for output without a stream of its own."""
+    paging: socket.socket | None
+    """The socket on which the descriptor that pages it comes, until it runs."""
+    keep: int = -1
+    """That descriptor: kept until the program has ended, and never read."""
     said: bytes = b""
     exited: bool = False
 
@@ -182,6 +186,7 @@ class Nursery:
         if len(numbers) != 1 + len(request.program.roles):
             raise OSError(f"{len(request.program.roles)} roles, but {len(numbers)} descriptors with the gate")
         roles = dict(zip(request.program.roles, numbers[1:], strict=True))
+        hearing, sending = None, -1
         shared = None if has_own(request, roles) else self._prepare(request)
         log, writing = None, -1
         status, saying = os.pipe()
@@ -189,7 +194,8 @@ class Nursery:
         try:
             if not {Role.STDOUT, Role.STDERR} <= roles.keys():
                 log, writing = self._logs.open(request.name)
-            birth = Birth(request, shared, numbers[0], roles, saying, waiting, "", writing)
+            hearing, sending = self._channel(request)
+            birth = Birth(request, shared, numbers[0], roles, saying, waiting, "", writing, sending)
             pid = os.fork()
             if pid == 0:
                 try:
@@ -199,13 +205,23 @@ class Nursery:
             process = os.pidfd_open(pid)
         except BaseException:
             _close(status, start)
+            if hearing is not None:
+                hearing.close()
             if log is not None:
                 self._logs.finish(log)
             raise
         finally:
-            _close(saying, waiting, writing)
+            _close(saying, waiting, writing, sending)
         os.set_blocking(status, False)
-        return Child(request, pid, process, status, start, log)
+        return Child(request, pid, process, status, start, log, hearing)
+
+    def _channel(self, request: Launch) -> tuple[socket.socket | None, int]:
+        """Return whence we hear what a program is paged by, and where its child sends it; for those who ask."""
+        if not request.program.paged:
+            return None, -1
+        paging.refuse(request.program.kind, {layer.name for layer in self._nest.host if layer.available})
+        ours, theirs = socket.socketpair()
+        return ours, theirs.detach()
 
     def _prepare(self, request: Launch) -> Prepared:
         """Return the confinement of programs with no place of their own, made once."""
@@ -224,7 +240,10 @@ class Nursery:
         for descriptor in (child.status, child.process):
             if self._watched.pop(descriptor, None) is not None:
                 self._epoll.unregister(descriptor)
-        _close(child.status, child.process, child.start)
+        if child.paging is not None:
+            child.paging.close()
+        # Only now that nobody is there any more who would find zeros in its place.
+        _close(child.status, child.process, child.start, child.keep)
         self._finish(child)
 
     # ------------------------------------------------------------------------------------------- children
@@ -280,7 +299,10 @@ class Nursery:
         self._unwatch(child.status)
         _close(child.status, child.start)
         child.status = child.start = -1
-        self._report(Launched(child.launch.number, child.pid), child.process)
+        if child.paging is not None:
+            child.keep = paging.receive(child.paging)
+            child.paging.close()
+        self._report(Launched(child.launch.number, child.pid), child.process, child.keep)
 
     def _finish(self, child: Child) -> None:
         """Write down the last output of a program that has ended, before its end is reported."""
@@ -318,9 +340,9 @@ class Nursery:
         del self._watched[descriptor]
         self._epoll.unregister(descriptor)
 
-    def _report(self, report: Report, descriptor: int = -1) -> None:
+    def _report(self, report: Report, *descriptors: int) -> None:
         """Tell the kernel. If it is gone, the next request says so."""
-        numbers = array.array("i", [descriptor] if descriptor >= 0 else [])
+        numbers = array.array("i", [number for number in descriptors if number >= 0])
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._control.sendmsg([self._encode(report)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
 

@@ -141,14 +141,16 @@ class System:
         holds: Sequence[Holding] = (),
         may_bind: Sequence[int] = (),
         keeps: bool = False,
+        paged: bool = False,
     ) -> Task:
         """Start *function* as a program of its own; its argument is its libexo environment.
 
         *holds* are capabilities to give it, as a server's in `system.toml`. Under a plan when *cpu* >= 0.
+        One that is *paged* may have windows onto paged objects.
         """
         name = name or f"program-{len(self.tasks) + 1}"
         self.machine.programs[name] = lambda: function(attach())
-        program = Program(kind=ProgramKind.PYTHON, argv=(name,))
+        program = Program(kind=ProgramKind.PYTHON, argv=(name,), paged=paged)
         environment = self.kernel.environments.create(
             name, program, [], cpu=cpu, may_bind=frozenset(may_bind)
         )

@@ -41,6 +41,8 @@ class ProgramSpec(msgspec.Struct, array_like=True):
     """Seconds from SIGTERM to SIGKILL when it is ended; not more than the program that starts it."""
     budget: Budget = {}
     """Limits by item, as `exo ps --budget` names them, out of the caller's own; the others are the usual ones."""
+    paged: bool = False
+    """It may map memory that other programs page. An operator gives that, and who has it; not for executables."""
 
     def __post_init__(self) -> None:
         """Raise BadArgument when arguments and environ are more than the kernel takes."""

@@ -339,6 +339,7 @@ class Conversation:
             run.heartbeat,
             run.grace,
             run.budget,
+            run.paged,
         )
         child = self._server.start(spec, descriptors, run.roles, spawner=0)
         if not run.detach:

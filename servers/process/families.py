@@ -53,6 +53,10 @@ class Families:
             raise SpawnRefused(
                 "share 0, outside the plans, is an operator's to give ('exo run --share 0'): ask for 1 to 1000"
             )
+        if spec.paged and (parent is None or not parent.spec.paged):
+            raise SpawnRefused(
+                "to be paged is an operator's to give ('exo run --paged'), and for who has it to pass on"
+            )
         if parent is None:
             return Descent(1, thread, name, thread, GRACE)
         if parent.ending:

@@ -51,6 +51,7 @@ class Run(Operator, tag="run"):
     heartbeat: bool = False
     grace: Annotated[float, msgspec.Meta(ge=0, le=MAX_GRACE)] = GRACE
     budget: Budget = {}
+    paged: bool = False
 
 
 class Signal(Operator, tag="signal"):

@@ -146,7 +146,7 @@ class ProcessServer(Processes):
             raise SpawnRefused(f"the name {spec.name!r} is taken")
         descent = self._families.find(spec, spawner)
         spec.name = spec.name or policy.choose_name(spec.kind, spec.argv[0], names)
-        program = Program(spec.kind, spec.argv, spec.environ, roles)
+        program = Program(spec.kind, spec.argv, spec.environ, roles, spec.paged)
         create = EnvironmentCreate(
             self._factory,
             spec.name,
@@ -349,7 +349,7 @@ class ProcessServer(Processes):
         back: int = Back.SAME,
     ) -> Child:
         """Start *spec* as the successor of *child*, which ended. Raises SpawnRefused."""
-        program = Program(spec.kind, spec.argv, spec.environ, roles)
+        program = Program(spec.kind, spec.argv, spec.environ, roles, spec.paged)
         create = EnvironmentCreate(self._factory, spec.name, program, succeeds=child.handle, back=int(back))
         successor = self._create(create, list(descriptors), spec, child.spawner)
         self._children.pop(child.thread, None)

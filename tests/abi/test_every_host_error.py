@@ -11,6 +11,7 @@ from hwmodel.failures import HostFailure
 from hwmodel.machine import Exhausted
 from kernel.abi import traps
 from kernel.abi.errors import Refusal
+from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.abi.topology import ServerConfig, Topology
 from libexo import attach
@@ -57,6 +58,13 @@ CASES: dict[str, Callable[[Any], list[Any]]] = {
         w.dead,
         [],
     ],
+    "Window, again": lambda w: [NUMBER[traps.Window], w.paged, w.window, 0, 1],
+    "Supply, awaited": lambda w: [NUMBER[traps.Supply], w.backed, 1, 1],
+    "Supply, a run awaited": lambda w: [NUMBER[traps.Supply], w.backed, 1, 2],
+    "Evict, seen": lambda w: [NUMBER[traps.Evict], w.backed, 0, 3],
+    "Protect, seen": lambda w: [NUMBER[traps.Protect], w.backed, 0, 3, 2],
+    "Revoke, paged": lambda w: [NUMBER[traps.Revoke], w.backed, 0],
+    "Drop, paged": lambda w: [NUMBER[traps.Drop], w.backed],
     "Batch": lambda w: [
         NUMBER[traps.Batch],
         [
@@ -85,6 +93,7 @@ class Rich(World):
         self.mapped = caller.sys.carve(self.ram, 3).extent
         self.contents = caller.env.views.map(self.mapped)
         self.contents[0] = self.view[0] = 7
+        self._page(caller)
         given = victim.sys.carve(victim.handles[0], 1).extent
         victim.env.views.map(given)
         self.granted = victim.sys.transfer(given, caller.thread, 6, grant=True)
@@ -92,6 +101,20 @@ class Rich(World):
         self.dead = stage.system.give(caller.task, dead.environment).handle
         stage.kill(dead)
         return caller
+
+    def _page(self, caller: Any) -> None:  # noqa: ANN401 - a puppet
+        """Make an object of which somebody sees one page, and waits for the next."""
+        viewer = self.stage.puppet("viewer")
+        self.backed = caller.sys.object_create(traps.ObjectCreate(self.ram, 3, 4)).extent
+        stored = caller.env.views.map(self.backed)
+        for page in range(3):
+            caller.host.touch(stored, page * FRAME_SIZE, 1, write=True)
+            stored[page * FRAME_SIZE] = 1 + page
+        caller.sys.supply(self.backed, 0)
+        seen = viewer.env.views.map(passed(caller, self.backed, viewer, Rights.READ | Rights.WRITE))
+        for page in (0, 1):
+            viewer.body.touch(seen, page * FRAME_SIZE, write=False)
+        self.stage.settle()
 
     def books(self) -> tuple[object, ...]:
         """The state that a refused trap must leave unchanged."""
@@ -108,6 +131,7 @@ class Rich(World):
                 if d.target.kind != "endpoint"
             ),
             self.view[0],
+            bytes(caller.sys.protect(self.backed, 0, 4)),
         )
 
 

@@ -15,6 +15,7 @@ from kernel.abi.limits import MIN_RING_FRAMES
 from kernel.abi.rights import Rights
 from kernel.abi.space import UTCB_AREA
 from libexo import attach
+from tests.kernel.passing import passed
 from tests.kernel.puppets import Puppet, Theatre, wait_for_ever
 
 LINE = 5
@@ -60,6 +61,11 @@ class World:
         self.interrupt = give(caller.task, self.stage.kernel.interrupts.lines[LINE]).handle
         self.extent = caller.sys.carve(self.ram, 1).extent
         self.purse = caller.sys.carve(self.ram, MIN_RING_FRAMES).extent
+        self.object = caller.sys.object_create(traps.ObjectCreate(self.ram, 2, 2)).extent
+        theirs = self.victim.sys.object_create(traps.ObjectCreate(self.victim.handles[0], 1, 2)).extent
+        self.paged = passed(self.victim, theirs, caller, Rights.READ)
+        self.seen_paged = caller.env.views.map(self.paged)
+        self.window = caller.host.address(self.seen_paged)
         self.stale = caller.sys.derive(self.ram, 0)
         caller.sys.drop(self.stale)
         self.offer = self.victim.sys.transfer(self.victim.handles[0], caller.thread, 4)
@@ -110,6 +116,11 @@ class World:
             traps.Carve: lambda: [self.ram, 1, -1, True, True],
             traps.Limit: lambda: [self.ram, 1000],
             traps.MapExtent: lambda: [self.extent],
+            traps.ObjectCreate: lambda: [self.ram, 1, 2, -1, 1000, 0],
+            traps.Window: lambda: [self.paged, self.window, 0, 2],
+            traps.Supply: lambda: [self.object, 0, 1],
+            traps.Evict: lambda: [self.object, 0, 2],
+            traps.Protect: lambda: [self.object, 0, 2, 2],
             traps.InterruptBind: lambda: [self.interrupt, True],
             traps.InterruptMask: lambda: [self.interrupt, False],
             traps.Batch: lambda: [[[NUMBER[traps.Inventory]]]],

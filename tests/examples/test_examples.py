@@ -61,7 +61,7 @@ class RunningSystem:
     def __init__(self, run: Path) -> None:
         self.console = run / "console"
 
-    def run(self, example: Path) -> tuple[int, str]:
+    def run(self, example: Path, *, paged: bool = False) -> tuple[int, str]:
         """Run a program to its end; return its exit status and what it wrote."""
         with contextlib.ExitStack() as opened:
             output = opened.enter_context(tempfile.TemporaryFile("w+"))
@@ -71,7 +71,7 @@ class RunningSystem:
             talk = opened.enter_context(Conversation(self.console))
             roles = (Role.STDOUT, Role.STDERR, Role.DIRECTORY, Role.SOURCE)
             request = {"kind": ProgramKind.PYTHON, "argv": [str(example)], "roles": roles}
-            talk.ask([output.fileno(), output.fileno(), directory, source], op="run", **request)
+            talk.ask([output.fileno(), output.fileno(), directory, source], op="run", paged=paged, **request)
             status = talk.answer()["exit"]["status"]
             output.seek(0)
             return status, output.read()
@@ -133,10 +133,12 @@ def system() -> Iterator[RunningSystem]:
         yield running
 
 
-@pytest.mark.parametrize("example", ["hello", "memory", "heap", "share", "restart", "publish", "rings"])
+@pytest.mark.parametrize(
+    "example", ["hello", "memory", "heap", "share", "restart", "publish", "rings", "pager"]
+)
 def test_example(system: RunningSystem, example: str) -> None:
     """An example of one file prints what it is said to print."""
-    status, output = system.run(EXAMPLES / f"{example}.py")
+    status, output = system.run(EXAMPLES / f"{example}.py", paged=example == "pager")
 
     assert output == expected(example)
     assert status == 0

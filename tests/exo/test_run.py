@@ -70,6 +70,7 @@ def test_nothing_heavy_is_imported() -> None:
         "--share 1000 -- --odd",
         "--name -x prog",
         "--budget threads=4,children=0 --budget=waits=7 -- prog",
+        "--paged -- prog.py",
     ],
 )
 def test_the_quick_way_reads_as_argparse_does(line: str) -> None:
@@ -143,6 +144,7 @@ def test_a_python_program_comes_with_all_it_needs(
         "name": "",
         "share": 3,
         "budget": {"threads": 4, "children": 0},
+        "paged": False,
         "roles": [0, 1, 2, 3, 4, 5],
         "detach": False,
     }

@@ -38,6 +38,7 @@ from kernel.capability import Capability, Holder
 from kernel.environment import Binding, Environment
 from kernel.frames import Extent, Ram
 from kernel.kernel import Kernel
+from tests.kernel.paged_invariants import of_faults, of_objects
 
 
 def violations(kernel: Kernel, machine: SimulatedMachine) -> list[str]:
@@ -62,6 +63,8 @@ def violations(kernel: Kernel, machine: SimulatedMachine) -> list[str]:
         *_kip_threads(kernel),
         *_kip_plans(kernel),
         *_budgets(kernel, rows, everything),
+        *of_objects(kernel, rows, capabilities),
+        *of_faults(kernel),
         *(f"{word.name} is odd" for word in Head if "SEQUENCE" in word.name and kernel.kip._words[word] % 2),
     ]
 

@@ -45,6 +45,7 @@ class Strings:
         self.number, self.name = body.number, body.name
         self.program: Program = body.program
         self.map, self.remap, self.unmap, self.mapping = body.map, body.remap, body.unmap, body.mapping
+        self.address, self.place, self.touch = body.address, body.place, body.touch
         self.ticket, self.bell, self.given, self.start_strand = (
             body.ticket,
             body.bell,
@@ -184,7 +185,8 @@ class Theatre:
         work: Callable[[SimulatedBody], object] | None = None,
     ) -> Puppet:
         """Start one; *work* is what its program does, instead of waiting."""
-        task = self.system.spawn(wait_for_ever, name, cpu=cpu, holds=holds, may_bind=may_bind, keeps=keeps)
+        spawn = self.system.spawn
+        task = spawn(wait_for_ever, name, cpu=cpu, holds=holds, may_bind=may_bind, keeps=keeps, paged=True)
         return self._animate(task, work or idle)
 
     def heir(self, puppet: Puppet) -> Puppet:

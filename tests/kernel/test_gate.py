@@ -12,7 +12,17 @@ from kernel.abi.gate import Status
 from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_BATCH, MAX_TRAP_BYTES, MAX_UNREAD_DESCRIPTORS
 from kernel.abi.program import Program
-from kernel.traps import HANDLERS, capability, device, environment, information, memory, processor, thread
+from kernel.traps import (
+    HANDLERS,
+    capability,
+    device,
+    environment,
+    information,
+    memory,
+    paging,
+    processor,
+    thread,
+)
 from libexo.errors import TrapRefused
 from tests.kernel.puppets import Theatre, refusal, theatre
 
@@ -187,7 +197,7 @@ def test_every_trap_has_one_handler() -> None:
     wanted = [
         (trap, trap.__module__.rpartition(".")[2]) for trap in traps.TRAPS.values() if trap is not traps.Batch
     ]
-    modules = (information, environment, thread, processor, capability, memory, device)
+    modules = (information, environment, thread, processor, capability, memory, paging, device)
 
     assert [(trap, m.__name__.rpartition(".")[2]) for m in modules for trap in m.HANDLERS] == wanted
     assert list(HANDLERS) == [trap for trap, _ in wanted]

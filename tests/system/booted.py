@@ -75,6 +75,8 @@ class Finished(NamedTuple):
     err: str
     status: int
     fault: int
+    text: str = ""
+    """The fault in words."""
 
 
 class Running:
@@ -116,15 +118,20 @@ class Running:
 
     def finish(self) -> Finished:
         """Wait for its end."""
-        while self._read([Role.STDOUT, Role.STDERR]):
-            pass
+        self.rest()
         if not readable([self.console]):
             raise TimeoutError(f"the end of {self.name} is not reported")
         answer = self.console.receive()
         assert answer is not None, f"the console closed before the end of {self.name}"
         out, err = (self._said[role].decode(errors="replace") for role in (Role.STDOUT, Role.STDERR))
         self.close()
-        return Finished(out, err, answer["exit"]["status"], answer["exit"]["fault"])
+        return Finished(out, err, **answer["exit"])
+
+    def rest(self) -> str:
+        """Return what it still writes, until nobody does any more."""
+        while self._read([Role.STDOUT, Role.STDERR]):
+            pass
+        return self._said[Role.STDOUT].decode(errors="replace")
 
     def close(self) -> None:
         """End the conversation, and the program with it."""
@@ -217,6 +224,7 @@ class System:
         restart: str = "never",
         detach: bool = False,
         streams: bool = True,
+        paged: bool = False,
     ) -> Running:
         """Start a program: Python text, or the argv of an executable; without *streams* it has a log."""
         theirs: dict[Role, int] = {}
@@ -234,6 +242,7 @@ class System:
             answer = console.ask(
                 "run", list(theirs.values()), kind=int(kind), argv=[*argv, *map(str, arguments)], name=name,
                 share=share, restart=restart, roles=[int(role) for role in theirs], detach=detach,
+                paged=paged,
             )  # fmt: skip
         except Trouble:
             console.close()
@@ -246,10 +255,15 @@ class System:
         return Running(console, answer, ours)
 
     def run(
-        self, program: str | Sequence[str], *arguments: object, name: str = "", share: int = 1
+        self,
+        program: str | Sequence[str],
+        *arguments: object,
+        name: str = "",
+        share: int = 1,
+        paged: bool = False,
     ) -> Finished:
         """Run a program to its end."""
-        with self.start(program, *arguments, name=name, share=share) as running:
+        with self.start(program, *arguments, name=name, share=share, paged=paged) as running:
             return running.finish()
 
     def books(self) -> Books:

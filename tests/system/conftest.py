@@ -13,7 +13,7 @@ AT_ONCE = 0.05
 
 @pytest.fixture(scope="session")
 def shared_system() -> Iterator[System]:
-    """The one system of this test run. What servers make when first needed, is made."""
+    """The one system of this test run. What servers and the kernel make when first needed, is made."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to give each environment a uid")
     with boot() as system:
@@ -21,6 +21,7 @@ def shared_system() -> Iterator[System]:
         with system.start("input()", name="keeper", restart="on-failure") as keeper:
             keeper.tell("end")
             keeper.finish()
+        system.run("", name="paged", paged=True)  # the kernel's thread for such programs stays
         system.rebase()
         yield system
 

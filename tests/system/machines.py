@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hwmodel.machine import Body, Descriptor
+from hwmodel.machine import Body, Descriptor, PageFault
 from hwmodel.real.body import RealBody
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.machine import RealMachine
@@ -59,6 +59,9 @@ class System:
 
     def ended(self, body: Body, status: int) -> None:
         self.note("ended", body, status)
+
+    def faulted(self, body: Body, fault: PageFault) -> None:
+        self.note("faulted", body, fault)
 
     def attached(self, body: Body, data: bytes) -> None:
         self.note("attached", body, data)

@@ -37,6 +37,7 @@ from kernel.abi.traps.environment import (
 )
 from kernel.abi.traps.information import Interface, KernelInterface
 from kernel.abi.traps.memory import Carve, Carved, Limit, MapExtent, Mapped
+from kernel.abi.traps.paging import Evict, ObjectCreate, PageState, Protect, Protection, Supply, Window
 from kernel.abi.traps.processor import Expire, Migrate, Plan, ProcessorControl, Slice, ThreadSwitch
 from kernel.abi.traps.thread import (
     Acknowledge,
@@ -74,6 +75,7 @@ __all__ = [
     "EnvironmentCreate",
     "EnvironmentDestroy",
     "EnvironmentSignal",
+    "Evict",
     "Expire",
     "Holder",
     "Identified",
@@ -91,19 +93,25 @@ __all__ = [
     "Mapped",
     "Migrate",
     "NamePublish",
+    "ObjectCreate",
+    "PageState",
     "Plan",
     "ProcessorControl",
+    "Protect",
+    "Protection",
     "Revoke",
     "Sends",
     "Single",
     "Slice",
     "SpaceControl",
+    "Supply",
     "ThreadControl",
     "ThreadSwitch",
     "Transfer",
     "Trap",
     "Unbind",
     "WaitPage",
+    "Window",
 ]
 
 Single = (
@@ -138,6 +146,11 @@ Single = (
     | Carve
     | MapExtent
     | Limit
+    | ObjectCreate
+    | Window
+    | Supply
+    | Evict
+    | Protect
     | InterruptBind
     | InterruptMask
 )

@@ -48,6 +48,8 @@ class Mapped(Record):
 
     count: int
     writable: bool
+    paged: bool = False
+    """It is an object of somebody else's: pages that are not there come only to who opens a `Window`."""
 
 
 class MapExtent(Trap, tag=0x51):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import hwmodel.real.gate
-from hwmodel.machine import Body, Descriptor, Port
+from hwmodel.machine import Body, Descriptor, PageFault, Port
 from hwmodel.real.body import RealBody
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.gate import Gate, Peer
@@ -63,6 +63,9 @@ class Recorder:
 
     def ended(self, body: Body, status: int) -> None:
         self.note("ended", body)
+
+    def faulted(self, body: Body, fault: PageFault) -> None:
+        raise AssertionError
 
     def attached(self, body: Body, data: bytes) -> None:
         raise AssertionError

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from hwmodel.machine import Body, Descriptor
+from hwmodel.machine import Body, Descriptor, PageFault
 from hwmodel.simulated.bodies import SimulatedBody
 from hwmodel.simulated.machine import Outcome, SimulatedMachine
 from kernel.abi.program import Program, ProgramKind
@@ -17,6 +17,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.said: list[tuple[object, ...]] = []
+        self.on_fault: Callable[[Body, PageFault], object] = lambda _body, _fault: None
 
     def trap(self, body: Body, data: bytes, descriptors: list[Descriptor]) -> None:
         self.said.append(("trap", data))
@@ -35,6 +36,10 @@ class Recorder:
     def ended(self, body: Body, status: int) -> None:
         self.said.append(("ended", status))
         body.discard()
+
+    def faulted(self, body: Body, fault: PageFault) -> None:
+        self.said.append(("faulted", *fault))
+        self.on_fault(body, fault)
 
     def attached(self, body: Body, data: bytes) -> None:
         self.said.append(("attached", body.uid, data))
@@ -55,7 +60,7 @@ class Rig:
         self.count += 1
         made: list[SimulatedBody] = []
         self.machine.programs[f"p{self.count}"] = lambda: program(made[0])
-        what = Program(kind=ProgramKind.PYTHON, argv=(f"p{self.count}",))
+        what = Program(kind=ProgramKind.PYTHON, argv=(f"p{self.count}",), paged=True)
         made.append(self.machine.launch(self.count, f"p{self.count}", what, [], cpu=cpu))
         return made[0]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from libexo.errors import ExoError
 from libexo.host.guard import _guarded, guard
-from libexo.host.real import AGAIN, RealHost, Renewal
+from libexo.host.memory import AGAIN, Renewal
+from libexo.host.real import RealHost
 
 ROOT = Path(__file__).parents[3]
 SIZE = 1 << 16

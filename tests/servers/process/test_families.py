@@ -117,6 +117,36 @@ def test_share_zero_is_an_operators() -> None:
         assert [e.cpu for e in system.kernel.environments if e.name == "outside"] == [-1]
 
 
+def test_to_be_paged_is_an_operators() -> None:
+    """A program may start nobody who is paged, unless it is so itself; an operator may."""
+
+    def program(env: Environment) -> str:
+        try:
+            Processes.connect(env).spawn(paged)
+        except RemoteError as error:
+            return f"{error.kind}: {error}"
+        return "started"
+
+    with servers() as system:
+        paged = offer(system, compute, "paged")
+        paged.paged = True
+        answers: list[str] = []
+        plain, able = (
+            offer(system, lambda env: answers.append(program(env)), name) for name in ("plain", "able")
+        )
+        able.paged = True
+        start(system, plain)
+        system.pass_time(0.5)
+        assert answers[0].startswith("SpawnRefused")
+        assert "--paged" in answers[0]
+
+        start(system, able)
+        system.pass_time(0.5)
+        assert answers[1:] == ["started"]
+        found = {e.name: e.body.space is not None for e in system.kernel.environments if e.alive}
+        assert found == {"memory": False, "process": False, "scheduler": False, "paged": True}
+
+
 def test_restarts_of_a_family_are_paced() -> None:
     """Forty children of a dead parent that end at once are restarted a few a second, all together."""
 

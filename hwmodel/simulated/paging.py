@@ -1,0 +1,212 @@
+"""The page table of a simulated program, as far as the kernel pages it.
+
+A memoryview cannot wait, so a program says what it is about to touch (`libexo.host.base.Host.touch`) and then uses
+it at once: between two handovers nothing else happens in the whole machine. What the host's MMU does at an access
+is done there: a page that is absent or protected is a fault, and the strand waits. A mapping that nobody watches
+is not asked: touching it makes a page of zeros in the memory, for everybody, as on the host.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hwmodel.machine import Exhausted, PageFault
+from hwmodel.simulated.calls import HostCalls
+from hwmodel.simulated.mmu import BusError, Mapping, Region
+from kernel.abi.limits import FRAME_SIZE
+
+FIRST_ADDRESS = 1 << 32
+"""Where the first mapping of a program lies; each lies behind the one before it, with a gap."""
+
+
+class Waiting:
+    """A strand that faulted."""
+
+    def __init__(self, address: int) -> None:
+        """Wait for the page at *address*."""
+        self.address = address
+        self.woken = False
+
+
+class Watched(NamedTuple):
+    """A range of a mapping whose faults are the kernel's."""
+
+    mapping: Mapping
+    place: range
+
+
+class SimulatedSpace:
+    """The memory of one body. Implements `hwmodel.machine.AddressSpace`."""
+
+    def __init__(self, calls: HostCalls) -> None:
+        """Start with nothing mapped."""
+        self.faults: deque[PageFault] = deque()
+        """Those the kernel has not heard of."""
+        self._calls = calls
+        self._next = FIRST_ADDRESS
+        self._places: list[tuple[int, Mapping]] = []
+        self._watched: list[Watched] = []
+        self._seen: dict[int, bool] = {}
+        """The pages the program sees, by address, and whether it may write them."""
+        self._poisoned: set[int] = set()
+        self._waiting: list[Waiting] = []
+        self._ended = False
+
+    # ------------------------------------------------------------------------------------- the program's side
+
+    def address(self, mapping: Mapping) -> int:
+        """Return where *mapping* lies."""
+        self._places = [known for known in self._places if known[1].used]
+        for address, known in self._places:
+            if known is mapping:
+                return address
+        address, self._next = self._next, self._next + mapping.size + FRAME_SIZE
+        self._places.append((address, mapping))
+        return address
+
+    def touch(self, mapping: Mapping, offset: int, *, write: bool) -> Callable[[], bool] | None:
+        """Access one byte; None: it is there. Otherwise return what to wait for before trying again."""
+        address = (self.address(mapping) + offset) // FRAME_SIZE * FRAME_SIZE
+        mapping.region.check(offset + 1)
+        if not any(address in each.place for each in self._watched):
+            mapping.region.present.add(offset // FRAME_SIZE)
+            return None
+        if address in self._poisoned:
+            raise BusError(f"the page at {address:#x} is poisoned")
+        if address in self._seen and (self._seen[address] or not write):
+            return None
+        self.faults.append(PageFault(address, write, address in self._seen))
+        waiting = Waiting(address)
+        self._waiting.append(waiting)
+        return lambda: waiting.woken
+
+    def moved(self, mapping: Mapping) -> None:
+        """Something else lies where *mapping* is: nobody watches that."""
+        for each in [each for each in self._watched if each.mapping is mapping]:
+            self._forget(each)
+
+    def close(self) -> None:
+        """The program ended."""
+        self._ended = True
+        for each in list(self._watched):
+            self._forget(each)
+        self.faults.clear()
+
+    # -------------------------------------------------------------------------------------- the kernel's side
+
+    def watch(
+        self, address: int, size: int, done: Callable[[bool | Exhausted], object], *, writable: bool
+    ) -> None:
+        """Let the faults of a mapping come to the kernel; tell *done* whether there is such a mapping."""
+        try:
+            done(self._watch(address, size))
+        except Exhausted as full:
+            done(full)
+
+    def _watch(self, address: int, size: int) -> bool:
+        self._calls.make("UFFDIO_REGISTER")
+        for start, mapping in self._places:
+            if start <= address and address + size <= start + mapping.size and mapping.used:
+                self._watched = self._without(address, size)
+                self._watched.append(Watched(mapping, range(address, address + size, FRAME_SIZE)))
+                if self._punched not in mapping.region.punched:
+                    mapping.region.punched.append(self._punched)
+                return True
+        return False
+
+    def unwatch(self, address: int, size: int) -> None:
+        """Let nobody watch the range."""
+        self._watched = self._without(address, size)
+        self._unsee(range(address, address + size, FRAME_SIZE))
+        self.wake(address, size)
+
+    def place(
+        self, address: int, size: int, failed: Callable[[Exhausted | None], object], *, writable: bool
+    ) -> None:
+        """Show what is there, and wake who waits; *failed* is told when a page is absent."""
+        try:
+            is_there, full = self._place(address, size, writable=writable), None
+        except Exhausted as exhausted:
+            is_there, full = False, exhausted
+        if not is_there:
+            failed(full)
+
+    def _place(self, address: int, size: int, *, writable: bool) -> bool:
+        self._calls.make("UFFDIO_CONTINUE")
+        for page in range(address, address + size, FRAME_SIZE):
+            found = self._find(page)
+            if found is None:
+                continue
+            region, number = found
+            if number not in region.present or region.revoked:
+                return False
+            self._seen[page] = writable or self._seen.get(page, False)
+            self.wake(page, FRAME_SIZE)
+        return True
+
+    def protect(self, address: int, size: int, failed: Callable[[Exhausted], object]) -> None:
+        """Make writes to the pages faults."""
+        try:
+            self._calls.make("UFFDIO_WRITEPROTECT")
+        except Exhausted as full:
+            failed(full)
+            return
+        for page in range(address, address + size, FRAME_SIZE):
+            if page in self._seen:
+                self._seen[page] = False
+
+    def poison(self, address: int, size: int, failed: Callable[[Exhausted | None], object]) -> None:
+        """Make accesses bus errors; *failed* is told when a page is there."""
+        try:
+            self._calls.make("UFFDIO_POISON")
+        except Exhausted as full:
+            failed(full)
+            return
+        pages = range(address, address + size, FRAME_SIZE)
+        if not self._seen.keys().isdisjoint(pages):
+            failed(None)
+            return
+        self._poisoned.update(page for page in pages if self._find(page) is not None)
+        self.wake(address, size)
+
+    def wake(self, address: int, size: int) -> None:
+        """Have who waits try again."""
+        for waiting in self._waiting:
+            waiting.woken |= address <= waiting.address < address + size
+        self._waiting = [waiting for waiting in self._waiting if not waiting.woken]
+
+    def _find(self, address: int) -> tuple[Region, int] | None:
+        """Return the memory at *address*, and which page of it."""
+        for mapping, place in self._watched:
+            if address in place:
+                return mapping.region, (address - self.address(mapping)) // FRAME_SIZE
+        return None
+
+    def _punched(self, region: Region, pages: range) -> None:
+        for mapping, place in self._watched:
+            if mapping.region is region:
+                start = self.address(mapping)
+                for page in pages:
+                    if start + page * FRAME_SIZE in place:
+                        self._seen.pop(start + page * FRAME_SIZE, None)
+
+    def _forget(self, watched: Watched) -> None:
+        self._watched.remove(watched)
+        self._unsee(watched.place)
+
+    def _without(self, address: int, size: int) -> list[Watched]:
+        """Return what is watched besides the range."""
+        return [
+            Watched(mapping, part)
+            for mapping, place in self._watched
+            for part in (
+                range(place.start, min(place.stop, address), FRAME_SIZE),
+                range(max(place.start, address + size), place.stop, FRAME_SIZE),
+            )
+            if part
+        ]
+
+    def _unsee(self, place: range) -> None:
+        self._poisoned.difference_update(place)
+        for page in place:
+            self._seen.pop(page, None)

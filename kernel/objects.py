@@ -1,0 +1,301 @@
+"""Paged objects: extents whose pages appear when they are touched, from their pager.
+
+What the kernel knows of a page is in its own records (`PageState`), and never what the memory holds: whoever maps
+an object without telling makes pages of zeros in it. A page that is not *supplied* is a message to the pager, be
+there something or not. What is supplied is shown to who touches it, write-protected, so that the first write is
+noticed.
+
+A *window* is a mapping the kernel knows: faults in it are its own to answer. A window whose capability was lost is
+*closed*: it stays watched, so that its program finds a bus error there and never zeros.
+
+The pager is whoever holds the capability that the object was made with.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from hwmodel.machine import Exhausted
+from kernel.abi.errors import Refusal
+from kernel.abi.ids import show_thread
+from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.traps import PageState, Protection
+from kernel.capability import Capability
+from kernel.errors import Refused
+from kernel.frames import Extent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+    from hwmodel.machine import AddressSpace, Backing
+    from kernel.abi.ids import ThreadId
+    from kernel.capability import Holder, Table
+    from kernel.environment import Environment
+    from kernel.frames import Frames
+    from kernel.jobs import Steps
+
+SUPPLIED, WRITTEN, GUARDED = (int(state) for state in PageState)
+
+
+class Window:
+    """Pages of an object, from *first* on, as a program has them mapped at *address*."""
+
+    __slots__ = ("address", "capability", "count", "environment", "first", "object", "space", "waits")
+
+    def __init__(
+        self,
+        thing: "Object",
+        capability: Capability,
+        environment: "Environment",
+        space: "AddressSpace",
+        address: int,
+        first: int,
+        count: int,
+    ) -> None:
+        """Show *thing* to *environment*, by the right of *capability*."""
+        self.object: Object | None = thing
+        """None: it is closed."""
+        self.capability = capability
+        self.environment = environment
+        self.space = space
+        self.address, self.first, self.count = address, first, count
+        self.waits: dict[int, None] = {}
+        """Pages of the object that are waited for in it."""
+
+    def __contains__(self, page: int) -> bool:
+        """Say whether *page* of the object is in it."""
+        return self.first <= page < self.first + self.count
+
+    def span(self, first: int, count: int) -> tuple[int, int]:
+        """Return address and size of what is in it of a run of pages; the size may be 0."""
+        low, high = max(first, self.first), min(first + count, self.first + self.count)
+        return self.address + (low - self.first) * FRAME_SIZE, max(high - low, 0) * FRAME_SIZE
+
+    def page(self, address: int) -> int:
+        """Return which page of the object lies at *address*."""
+        return self.first + (address - self.address) // FRAME_SIZE
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """Address and size."""
+        return self.address, self.count * FRAME_SIZE
+
+
+class Waits(Protocol):
+    """The page faults that wait, as objects see them."""
+
+    def review(self, thing: "Object", gone: "Container[int] | None" = None) -> None:
+        """Whatever faults of *thing* wait for may have changed: look at each again.
+
+        The pager is told anew of pages that are *gone*; None: of all.
+        """
+
+    def fail(self, thing: "Object", closed: "dict[Window, None]") -> None:
+        """Nobody will answer the faults of *thing* in these windows."""
+
+    def settled(self) -> "Steps[None]":
+        """Wait until all is done that was asked of address spaces."""
+
+    def appoint(self, thing: "Object", before: "Holder | None", after: "Holder | None") -> None:
+        """The pager of *thing* is another one."""
+
+
+class Terms(NamedTuple):
+    """What an object is made with."""
+
+    pages: int
+    patience: int
+    """How many ns a fault waits for the pager."""
+    thread: "ThreadId"
+    """Which thread of the pager is told."""
+
+
+class Object(Extent):
+    """A paged object."""
+
+    def __init__(
+        self,
+        frames: "Frames",
+        first: int,
+        count: int,
+        backing: "Backing",
+        ram: Capability | None,
+        *,
+        terms: Terms,
+        waits: Waits,
+    ) -> None:
+        """Start with every page absent."""
+        super().__init__(frames, first, count, backing, ram)
+        self.pages = terms.pages
+        self.states = bytearray(terms.pages)
+        self.patience = terms.patience
+        self.thread = terms.thread
+        self.resident = 0
+        """How many pages are supplied."""
+        self.leaving = range(0)
+        """Pages that are being evicted."""
+        self.windows: dict[Window, None] = {}
+        self._closed: dict[Window, None] = {}
+        """Those that await that the memory is cut."""
+        self.pager: Holder | None = None
+        """Who is told of faults."""
+        self.pager_name = ""
+        """Who that is, or was last."""
+        self._waits = waits
+
+    def __repr__(self) -> str:
+        """Show run and pages."""
+        return f"<Object {self.first}+{self.count} of {self.pages} pages>"
+
+    def own(self, capability: Capability | None) -> None:
+        """Let the holder of *capability* be its pager."""
+        before, self.owner = self.pager, capability
+        self.pager = after = capability.holder if capability is not None else None
+        if after is not None:
+            self.pager_name = f"{after.name} ({show_thread(after.thread)})"
+        self._waits.appoint(self, before, after)
+
+    def is_shared(self) -> bool:
+        """Say yes: what is paged cannot be memory of a ring."""
+        return True
+
+    # ---------------------------------------------------------------------------------------------- its pages
+
+    def supply(self, first: int, count: int) -> None:
+        """Believe what is in the pages. Raises Refused when they are more than it has frames."""
+        states, run = self.states, range(first, first + count)
+        new = sum([not states[page] & SUPPLIED for page in run])
+        if self.resident + new > self.count:
+            raise Refused(
+                Refusal.NO_FRAMES,
+                f"{self.resident} pages and {new} more for {self.count} frames: evict some",
+            )
+        for page in run:
+            states[page] = states[page] & ~GUARDED | SUPPLIED
+        self.resident += new
+
+    def absent(self, page: int) -> None:
+        """A supplied page is not there: somebody who may write punched it."""
+        self.resident -= self.states[page] & SUPPLIED
+        self.states[page] = 0
+
+    def protect(self, first: int, count: int, how: int) -> "Steps[bytes]":
+        """Do what `traps.Protect` says. Raises Exhausted: then pages are what they were.
+
+        What is said of a page changes first: a write that is noticed before all windows are protected counts.
+        """
+        if how == Protection.LOOK:
+            return bytes(self.states[first : first + count])
+        yield from self.lock()
+        before = bytes(self.states[first : first + count])
+        for page, state in enumerate(before, first):
+            if state & SUPPLIED:
+                self.states[page] = state & ~WRITTEN if how == Protection.CLEAN else state | GUARDED
+        failed: list[Exhausted] = []
+        for window in list(self.windows):
+            address, size = window.span(first, count)
+            if size and window.object is self:
+                window.space.protect(address, size, failed.append)
+                yield None
+        yield from self._waits.settled()
+        self.unlock()
+        if failed:
+            for page, state in enumerate(before, first):
+                self.states[page] = state | self.states[page] & WRITTEN
+            self._waits.review(self, ())
+            raise failed[0]
+        return before
+
+    def evict(self, first: int, count: int) -> "Steps[int]":
+        """Make pages absent; return how many, fewer where the host does no more. Raises Exhausted: then none."""
+        yield from self.lock()
+        self.leaving = range(first, first + count)
+        gone: set[int] = set()
+        run = range(first, first)
+        try:
+            while run := self._evictable(run.stop):
+                kept = bytes(self.states[page] for page in run)
+                for page in run:
+                    self.absent(page)
+                yield from self._waits.settled()  # nobody is shown now what comes there after
+                try:
+                    yield self._backing.punch(run.start, len(run))
+                except Exhausted:
+                    self.states[run.start : run.stop] = kept
+                    self.resident += len(run)
+                    if not gone:
+                        raise
+                    break
+                gone.update(run)
+        finally:
+            self.leaving = range(0)
+            self.unlock()
+            self._waits.review(self, gone)
+        return len(gone)
+
+    def _evictable(self, start: int) -> range:
+        """Return the next run of the leaving whose content nobody can have changed since its pager looked.
+
+        To be asked again after each: while one was punched, another may have been written.
+        """
+        found = range(start, start)
+        for page in range(start, self.leaving.stop):
+            state = self.states[page]
+            if state & SUPPLIED and state & (WRITTEN | GUARDED) != WRITTEN:
+                found = range(found.start if found else page, page + 1)
+            elif found:
+                break
+        return found
+
+    # -------------------------------------------------------------------------------------------- its holders
+
+    def moved(self, capability: Capability, giver: "Table") -> None:
+        """The holder is another one; the new pager is told of what waits."""
+        super().moved(capability, giver)
+        if capability is self.owner:
+            self._succeed(capability)
+
+    def inherited(self, heir: "Holder") -> None:
+        """The successor is the user now; if it is the pager, it is told of what waits."""
+        super().inherited(heir)
+        if self.owner is not None and self.owner.holder is heir:
+            self._succeed(self.owner)
+
+    def _succeed(self, owner: Capability) -> None:
+        """Tell the new pager what is waited for."""
+        self.own(owner)
+        self.thread = owner.holder.thread
+        self._waits.review(self)
+
+    def lost(self, capability: Capability) -> "Steps[None] | None":
+        """Close the windows of *capability*, and all when it was the pager's."""
+        if capability is self.owner:
+            self.own(None)
+        self.close(lambda window: self.owner is None or window.capability is capability)
+        return super().lost(capability)
+
+    def close(self, which: "Callable[[Window], bool]") -> None:
+        """Close the windows *which* says: who waits there, and comes there, finds a bus error."""
+        closed = {window: None for window in self.windows if which(window)}
+        for window in closed:
+            del self.windows[window]
+            window.object = None
+        self._closed.update(closed)
+        self._waits.fail(self, closed)
+
+    def move(self, keeper: Capability | None) -> "Steps[None]":
+        """Let the copy be its memory: no window shows that, and who has one is told to map it again."""
+        self.close(lambda _: True)
+        yield from super().move(keeper)
+        yield from self._release()
+
+    def free(self) -> "Steps[None]":
+        """Take the memory from everybody and give the frames back to RAM."""
+        self.close(lambda _: True)
+        yield from super().free()
+        yield from self._release()
+
+    def _release(self) -> "Steps[None]":
+        """The memory is cut: nobody needs to watch it."""
+        closed, self._closed = self._closed, {}
+        for window in closed:
+            window.space.unwatch(*window.whole)
+            yield None

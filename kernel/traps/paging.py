@@ -1,0 +1,111 @@
+"""The traps on paged objects: make one, map pages of it, supply, evict and protect them."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from kernel.abi import traps
+from kernel.abi.budget import Item
+from kernel.abi.errors import Refusal
+from kernel.abi.limits import FRAME_SIZE, MAX_PAGES_PER_FRAME
+from kernel.capability import derive
+from kernel.dispatch import CallTo, Handlers
+from kernel.errors import Refused
+from kernel.frames import Extent, Ram
+from kernel.objects import Object, Terms, Window
+
+if TYPE_CHECKING:
+    from kernel.jobs import Steps
+    from kernel.kernel import Kernel
+
+_END = 1 << 47
+"""Where the addresses of programs end."""
+
+
+def _create(kernel: "Kernel", call: CallTo[traps.ObjectCreate, Ram]) -> "Steps[traps.Carved]":
+    trap, ram, caller = call.trap, call.capability, call.caller
+    if trap.pages > trap.count * MAX_PAGES_PER_FRAME:
+        raise Refused(
+            Refusal.BAD_ARGUMENT, f"{trap.pages} pages: at most {MAX_PAGES_PER_FRAME} for each frame"
+        )
+    thread = kernel.threads.own(caller, trap.thread).id
+    caller.budget.check(Item.DESCRIPTORS)
+    terms = Terms(trap.pages, trap.microseconds * 1000, thread)
+    make = partial(Object, terms=terms, waits=kernel.faults)
+    thing = yield from kernel.frames.carve(
+        ram, trap.count, trap.first, zero=True, pages=trap.pages, make=make
+    )
+    try:
+        capability = derive(kernel.exposure, ram, caller, ram.rights, thing)
+    except Refused:
+        yield from thing.free()
+        raise
+    thing.own(capability)
+    thing.account(caller)
+    return traps.Carved(extent=capability.handle, first=thing.first)
+
+
+def _window(kernel: "Kernel", call: CallTo[traps.Window, Extent]) -> "Steps[None] | None":
+    trap, thing, caller = call.trap, _object(call), call.caller
+    if not trap.count:
+        kernel.faults.shut(caller, lambda window: window.address == trap.address)
+        return None
+    if trap.address % FRAME_SIZE or not 0 < trap.address <= _END - trap.count * FRAME_SIZE:
+        raise Refused(Refusal.BAD_ARGUMENT, f"{trap.address:#x} is no address of a page")
+    space = caller.body.space
+    if space is None:
+        raise Refused(Refusal.NOT_PAGED, caller.name)
+    return kernel.faults.open(
+        Window(thing, call.capability, caller, space, trap.address, trap.first, trap.count)
+    )
+
+
+def _supply(kernel: "Kernel", call: CallTo[traps.Supply, Extent]) -> "Steps[None] | None":
+    thing, trap = _object(call), call.trap
+    if trap.count > 1 or thing.locked:
+        return _supply_run(kernel, call)
+    thing.supply(trap.first, 1)
+    return kernel.faults.supplied_page(thing, trap.first)
+
+
+def _supply_run(kernel: "Kernel", call: CallTo[traps.Supply, Extent]) -> "Steps[None]":
+    thing, trap = (yield from _settled(call)), call.trap
+    thing.supply(trap.first, trap.count)
+    yield from kernel.faults.supplied(thing, trap.first, trap.count)
+
+
+def _evict(_kernel: "Kernel", call: CallTo[traps.Evict, Extent]) -> "Steps[int]":
+    thing = yield from _settled(call)
+    return (yield from thing.evict(call.trap.first, call.trap.count))
+
+
+def _protect(_kernel: "Kernel", call: CallTo[traps.Protect, Extent]) -> "Steps[bytes]":
+    thing = yield from _settled(call)
+    return (yield from thing.protect(call.trap.first, call.trap.count, call.trap.how))
+
+
+def _object(call: CallTo[Any, Extent]) -> Object:
+    """Return the object a trap is about, which has the pages that it names. Raises Refused."""
+    thing, trap = call.resource, call.trap
+    if not isinstance(thing, Object):
+        raise Refused(Refusal.WRONG_KIND, f"{thing!r} is not paged: make it by ObjectCreate")
+    if trap.first + trap.count > thing.pages:
+        raise Refused(Refusal.BAD_ARGUMENT, f"pages {trap.first}+{trap.count} of an object of {thing.pages}")
+    return thing
+
+
+def _settled(call: CallTo[Any, Extent]) -> "Steps[Object]":
+    """The same, when no job works on it."""
+    thing, held = _object(call), call.capability
+    yield from thing.settled()
+    if held.condemned:
+        raise Refused(Refusal.STALE_HANDLE, f"handle {held.handle:#x}")
+    return thing
+
+
+HANDLERS: Handlers = {
+    traps.ObjectCreate: _create,
+    traps.Window: _window,
+    traps.Supply: _supply,
+    traps.Evict: _evict,
+    traps.Protect: _protect,
+}

@@ -1,0 +1,121 @@
+"""Mappings of a real process: put in place, put anew where their memory moved, touched.
+
+Memory that is paged is nobody's to touch before the kernel watches it: an access would find zeros that no pager
+supplied. So it lies there without any right until then; what touches it meanwhile ends its program, which a view of
+one thread in another's hands can bring about while its memory moves.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable
+from typing import cast
+
+from libexo.errors import ExoError
+from libexo.host.base import Opened
+from libexo.transport.base import Descriptor
+
+AGAIN = 16
+"""How often the same file is put where an access faults: another strand may have put one there that was older. What
+faults although it was not cut would do so for ever."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.memcpy.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+_PROT_READ, _PROT_WRITE, _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED = 1, 2, 1, 2, 16
+_MAP_FAILED = ctypes.c_void_p(-1).value
+_ADD = "_ZN9__gnu_cxx18__exchange_and_addEPVii"
+"""An atomic addition, from the library that libzmq needs: what another program stores meanwhile is not undone."""
+
+unmap = _libc.munmap
+
+_files: dict[int, int] = {}
+"""Which file lies where, of what is paged: touching it again would help nothing while it is the same."""
+
+
+def put(
+    address: int | None, descriptor: int, size: int, *, writable: bool, opened: Opened | None = None
+) -> int:
+    """Map *descriptor* and close it; at *address* where given. Return where.
+
+    Raises OSError, and what *opened* raises.
+    """
+    rights = _PROT_READ | (_PROT_WRITE if writable else 0)
+    # The host tells of faults in a read-only view of shared memory only if it is private: it stays unwritten.
+    flags = _MAP_PRIVATE if opened is not None and not writable else _MAP_SHARED
+    try:
+        protection = 0 if opened is not None else rights
+        mapped = _libc.mmap(
+            address, size, protection, flags | (_MAP_FIXED if address is not None else 0), descriptor, 0
+        )
+        error = ctypes.get_errno()
+        file = os.fstat(descriptor).st_ino if opened is not None else 0
+    finally:
+        os.close(descriptor)
+    if mapped == _MAP_FAILED:
+        raise OSError(error, f"cannot map {size} bytes: {os.strerror(error)}")
+    if opened is not None:
+        _open(int(mapped), size, rights, opened, keep=address is not None)
+        _files[int(mapped)] = file
+    return int(mapped)
+
+
+def _open(address: int, size: int, rights: int, opened: Opened, *, keep: bool) -> None:
+    """Have the kernel watch what lies at *address*, then let it be touched."""
+    try:
+        opened(address)
+    except BaseException:
+        if not keep:
+            unmap(address, size)
+        raise
+    if _libc.mprotect(address, size, rights):
+        raise OSError(ctypes.get_errno(), "cannot give rights to what was mapped")
+
+
+def touch(address: int, *, write: bool) -> None:
+    """Access what lies at *address*, a multiple of 4; the interpreter is free meanwhile."""
+    if not write:
+        _libc.memcpy(ctypes.addressof(ctypes.c_ubyte()), address, 1)
+        return
+    _adder()(address, 0)
+
+
+class _Adder:
+    """Looked up when it is first needed: few programs are paged."""
+
+    function: Callable[[int, int], object] | None = None
+
+
+def _adder() -> Callable[[int, int], object]:
+    if _Adder.function is None:
+        function = getattr(ctypes.CDLL("libstdc++.so.6"), _ADD)
+        function.argtypes = (ctypes.c_void_p, ctypes.c_int)
+        _Adder.function = function
+    return _Adder.function
+
+
+class Renewal:
+    """Mends a view whose memory moved, by what is there now."""
+
+    def __init__(self, renew: Callable[[], tuple[Descriptor, bool]], opened: Opened | None = None) -> None:
+        """Ask *renew* for it, each time; what is paged is *opened* again."""
+        self._renew = renew
+        self._opened = opened
+        self._last = self._times = 0
+        """The file that was put there last, and how often."""
+
+    def __call__(self, address: int, size: int) -> bool:
+        """Put it there; False: nothing is there any more, or nothing new."""
+        try:
+            descriptor, writable = self._renew()
+            file = os.fstat(cast("int", descriptor)).st_ino
+            if self._opened is not None and _files.get(address) == file:
+                os.close(cast("int", descriptor))
+                return False  # it was not taken: a page of it is one that nobody supplies
+            self._last, self._times = file, self._times + 1 if file == self._last else 1
+            put(address, cast("int", descriptor), size, writable=writable, opened=self._opened)
+        except (ExoError, OSError):
+            return False
+        return self._times <= AGAIN

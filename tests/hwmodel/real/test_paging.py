@@ -1,0 +1,235 @@
+"""Page faults of real processes, without a process: what is asked of the host, and when it is left alone."""
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hwmodel.machine import Exhausted, PageFault
+from hwmodel.real import paging
+from hwmodel.real.descriptor import RealDescriptor
+from hwmodel.real.paging import CONTINUE, POISON, REGISTER, WAKE, WRITEPROTECT, RealSpace
+from kernel.abi.limits import FRAME_SIZE
+
+ROOT = Path(__file__).parents[3]
+MS = 1_000_000
+AT = 1 << 32
+FAULT = struct.Struct("<B7xQQ8x")
+
+
+class Desk:
+    """A loop, a lane and a host: it writes down what is called, and says what it is told to."""
+
+    def __init__(self) -> None:
+        self.time = 0
+        self.called: list[int] = []
+        self.answers: dict[int, list[tuple[int, int]]] = {}
+        """By call: the error of each, and what it says is done."""
+        self.takes = 0
+        self.watched: dict[int, Callable[[int], None]] = {}
+        self.alarms: list[tuple[int, Callable[[], None]]] = []
+
+    def now(self) -> int:
+        return self.time
+
+    def watch(self, number: int, ready: Callable[[int], None]) -> None:
+        self.watched[number] = ready
+
+    def unwatch(self, number: int) -> None:
+        self.watched.pop(number, None)
+
+    def alarm(self, at: int, callback: Callable[[], None]) -> None:
+        self.alarms.append((at, callback))
+
+    def control(self, _number: int, call: int, memory: "ctypes.Array[ctypes.c_char]") -> int:
+        self.called.append(call)
+        self.time += self.takes
+        failed, done = self.answers.get(call, []).pop(0) if self.answers.get(call) else (0, 0)
+        if call in (CONTINUE, POISON):
+            struct.pack_into("<q", memory, 24, done)
+        return failed
+
+    def post(self, work: Callable[[], object]) -> None:
+        work()
+
+    tell = post
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+    made = Desk()
+    monkeypatch.setattr(paging, "control", made.control)
+    return made
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[int, int]]:
+    """A pipe in a userfaultfd's place."""
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    yield reading, writing
+    os.close(writing)
+
+
+@pytest.fixture
+def space(desk: Desk, ends: tuple[int, int]) -> Iterator[RealSpace]:
+    made = RealSpace(RealDescriptor(ends[0]), desk, desk)  # type: ignore[arg-type]
+    assert watch(made, 8 * FRAME_SIZE) is True
+    desk.called.clear()
+    yield made
+    made.close()
+
+
+def watch(space: RealSpace, size: int, at: int = AT, *, writable: bool = True) -> object:
+    """Have a range watched; return what was told of it."""
+    told: list[object] = []
+    space.watch(at, size, told.append, writable=writable)
+    return told[0]
+
+
+def place(space: RealSpace, count: int = 1, *, writable: bool = False) -> object:
+    """Show pages; return what was told of it, True where it was nothing."""
+    told: list[object] = []
+    space.place(AT, count * FRAME_SIZE, told.append, writable=writable)
+    return told[0] if told else True
+
+
+def poison(space: RealSpace) -> object:
+    """Poison a page; the same."""
+    told: list[object] = []
+    space.poison(AT, FRAME_SIZE, told.append)
+    return told[0] if told else True
+
+
+def test_messages(desk: Desk, space: RealSpace, ends: tuple[int, int]) -> None:
+    """Each fault is told with its page; what is no fault, or not there any more, is nothing."""
+    told: list[PageFault] = []
+    space.open(told.append)
+    ready = desk.watched[ends[0]]
+    ready(1)
+    for kind, flags, address in ((0x12, 0, AT + 5), (0x13, 0, 0), (0x12, 1, AT + FRAME_SIZE), (0x12, 3, AT)):
+        os.write(ends[1], FAULT.pack(kind, flags, address))
+    ready(1)
+
+    assert told == [(AT, False, False), (AT + FRAME_SIZE, True, False), (AT, True, True)]
+
+
+def test_a_run_that_is_there_in_part(desk: Desk, space: RealSpace) -> None:
+    """The host stops at a page that is seen already: that one is woken, or unprotected, and the rest is shown."""
+    desk.answers = {CONTINUE: [(errno.EAGAIN, FRAME_SIZE), (errno.EEXIST, -errno.EEXIST), (0, 0)]}
+    assert place(space, 3) is True
+    assert desk.called == [CONTINUE, CONTINUE, WAKE, CONTINUE]
+    desk.called.clear()
+    desk.answers = {CONTINUE: [(errno.EEXIST, 0)]}
+    assert place(space, writable=True) is True
+    assert desk.called == [CONTINUE, WRITEPROTECT]
+
+
+def test_what_place_cannot_show(desk: Desk, space: RealSpace) -> None:
+    """A page that is not in the memory is said to be absent; what the program unmapped is nobody's affair."""
+    for error, told in ((errno.EFAULT, type(None)), (errno.ENOENT, bool), (errno.ENOMEM, Exhausted)):
+        desk.answers = {CONTINUE: [(error, 0)]}
+        assert type(place(space)) is told
+        desk.answers = {CONTINUE: []}
+
+
+def test_what_cannot_be_watched(desk: Desk, space: RealSpace) -> None:
+    """Where nothing of the kind is mapped the answer is no; a full host says so."""
+    desk.answers = {REGISTER: [(errno.EINVAL, 0), (errno.ENOMEM, 0), (errno.ESRCH, 0)]}
+    assert [type(watch(space, FRAME_SIZE)) for _ in range(3)] == [bool, Exhausted, bool]
+
+
+def test_poison_over_a_mark(desk: Desk, space: RealSpace) -> None:
+    """The mark of a protected page that is gone is taken away first; a page that is there is protected again."""
+    desk.answers = {POISON: [(errno.EEXIST, 0)]}
+    assert poison(space) is True
+    assert desk.called == [POISON, WRITEPROTECT, POISON]
+    desk.called.clear()
+    desk.answers = {POISON: [(errno.EEXIST, 0)] * 2}
+    assert poison(space) is None
+    assert desk.called == [POISON, WRITEPROTECT, POISON, WRITEPROTECT, WAKE]
+    desk.answers = {POISON: [(errno.ENOMEM, 0)]}
+    assert isinstance(poison(space), Exhausted)
+
+
+def test_poison_where_memory_was_cut(desk: Desk, space: RealSpace) -> None:
+    """Every access there ends in SIGBUS anyhow: who waits is woken."""
+    desk.answers = {POISON: [(errno.EFAULT, 0)]}
+    assert poison(space) is True
+    assert desk.called == [POISON, WAKE]
+
+
+def test_only_what_is_writable_is_protected(desk: Desk, space: RealSpace) -> None:
+    """A range that was ended in part, or watched for reading, is not."""
+    space.unwatch(AT + 2 * FRAME_SIZE, 2 * FRAME_SIZE)
+    watch(space, FRAME_SIZE, AT + 6 * FRAME_SIZE, writable=False)
+    desk.called.clear()
+    told: list[object] = []
+    for page in range(8):
+        space.protect(AT + page * FRAME_SIZE, FRAME_SIZE, told.append)
+    desk.answers = {WRITEPROTECT: [(errno.ENOMEM, 0)]}
+    space.protect(AT, FRAME_SIZE, told.append)
+
+    assert desk.called == [WRITEPROTECT] * 6
+    assert [type(each) for each in told] == [Exhausted]
+
+
+def test_who_keeps_others_waiting_rests(desk: Desk, space: RealSpace, ends: tuple[int, int]) -> None:
+    """When its credit is used up it is not heard and opens no window, for ten times what is missing."""
+    space.open(lambda _: None)
+    desk.takes = 30 * MS
+    place(space)
+    assert ends[0] in desk.watched
+    place(space)
+    assert ends[0] not in desk.watched
+    assert isinstance(watch(space, FRAME_SIZE), Exhausted)
+    [(at, go_on)] = desk.alarms
+    assert at == (60 + 10 * 7) * MS
+    desk.time = at
+    desk.takes = 0
+    go_on()
+    assert ends[0] in desk.watched
+
+
+def test_a_call_now_and_then_that_takes_long(desk: Desk, space: RealSpace, ends: tuple[int, int]) -> None:
+    """A tenth of the time may go by so, and nobody rests."""
+    space.open(lambda _: None)
+    desk.takes = 40 * MS
+    for _ in range(10):
+        place(space)
+        desk.time += 400 * MS
+
+    assert (ends[0] in desk.watched, desk.alarms) == (True, [])
+
+
+def test_after_its_end(desk: Desk, space: RealSpace) -> None:
+    """Nothing is asked of the host any more, and nothing fails; a rest that ends then is none of ours."""
+    desk.takes = 100 * MS
+    space.wake(AT, FRAME_SIZE)
+    space.close()
+    desk.called.clear()
+    space.unwatch(AT, FRAME_SIZE)
+    space.protect(AT, FRAME_SIZE, fail)
+    assert poison(space) is True
+    assert isinstance(watch(space, FRAME_SIZE), Exhausted)
+    for _, go_on in desk.alarms:
+        go_on()
+
+    assert (desk.called, desk.watched) == ([], {})
+
+
+def fail(full: Exhausted) -> None:
+    """Raise what was told."""
+    raise full
+
+
+def test_no_page_is_copied() -> None:
+    """No call puts a page into one program that is not in the memory all share: UFFDIO_COPY, ZEROPAGE, MOVE."""
+    calls = (REGISTER, paging.UNREGISTER, WAKE, WRITEPROTECT, CONTINUE, POISON)
+    assert {call & 0xFF for call in calls} == {0, 1, 2, 6, 7, 8}
+    folders = ("kernel", "hwmodel", "libexo", "servers", "exo")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert [path for path in sources if "UFFDIO_COPY" in path.read_text(encoding="utf-8")] == []
