@@ -81,10 +81,7 @@ class Upcalls:
         sender: ThreadId | None = None,
         thread: ThreadId = NIL_THREAD,
     ) -> bool:
-        """Send an upcall to *to*, or to its *thread*; one that has ended, or has no program yet, gets none.
-
-        False: it was dropped.
-        """
+        """Send an upcall to *to* or its *thread*, unless it ended or has no program yet. False: it was dropped."""
         if not to.alive or not to.launched:
             return True
         sender = sender if sender is not None else _SENDERS[label]

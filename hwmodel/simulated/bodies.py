@@ -10,7 +10,7 @@ import signal
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from hwmodel.machine import AddressSpace, Deed, Port
 from hwmodel.simulated.calls import HostCalls
@@ -22,6 +22,7 @@ from hwmodel.simulated.descriptors import (
     MemoryTarget,
     SimulatedDescriptor,
     TicketTarget,
+    consume,
 )
 from hwmodel.simulated.mmu import Mapping, is_bus_error
 from hwmodel.simulated.paging import SimulatedSpace
@@ -38,8 +39,6 @@ LOOKS_PER_STEP = 10
 """Readings of the clock without a step between that make a step: a program that spins on it lets others run."""
 _IGNORED = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
 _STOPPING = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
-
-T = TypeVar("T", MemoryTarget, TicketTarget)
 
 
 class World(Baton, Protocol):
@@ -360,7 +359,7 @@ class SimulatedBody:
     def map(self, descriptor: object, size: int, *, writable: bool) -> memoryview:
         """Map memory; the descriptor is consumed."""
         self._check()
-        target = self._consume(descriptor, MemoryTarget, writable=writable)
+        target = consume(descriptor, MemoryTarget, writable=writable)
         mapping = target.region.map(_whole_frames(size, len(target.region.data)), writable=writable)
         self._mappings = [known for known in self._mappings if known.used]
         self._mappings.append(mapping)
@@ -374,7 +373,7 @@ class SimulatedBody:
     def remap(self, mapping: object, descriptor: object, *, writable: bool) -> None:
         """Put new memory where *mapping* is; the descriptor is consumed."""
         self._check()
-        target = self._consume(descriptor, MemoryTarget, writable=writable)
+        target = consume(descriptor, MemoryTarget, writable=writable)
         assert isinstance(mapping, Mapping)
         self.table.moved(mapping)
         mapping.move(target.region, writable=writable)
@@ -403,7 +402,7 @@ class SimulatedBody:
     def ticket(self, descriptor: object) -> TicketTarget:
         """Return the ticket of a descriptor, which is consumed."""
         self._check()
-        return self._consume(descriptor, TicketTarget, writable=False)
+        return consume(descriptor, TicketTarget, writable=False)
 
     def bell(self, wait: object, ring: object) -> Bell:
         """Return the doorbells of two descriptors, which stay open in it."""
@@ -411,18 +410,6 @@ class SimulatedBody:
         if not isinstance(wait, SimulatedDescriptor) or not isinstance(ring, SimulatedDescriptor):
             raise TypeError(f"{wait!r} or {ring!r} is not a descriptor of this machine")
         return Bell(self._machine.ledger, wait, ring)
-
-    def _consume(self, descriptor: object, kind: type[T], *, writable: bool) -> T:
-        """Close *descriptor* and return its target, checked as the host checks."""
-        if not isinstance(descriptor, SimulatedDescriptor):
-            raise TypeError(f"{descriptor!r} is not a descriptor of this machine")
-        target = descriptor.use()
-        descriptor.close()
-        if not isinstance(target, kind):
-            raise OSError(22, f"a {target.kind} descriptor does not lead to {kind.kind}")
-        if writable and not descriptor.writable:
-            raise PermissionError(13, f"{descriptor!r} does not allow writing")
-        return target
 
     def _find(self, view: memoryview) -> Mapping:
         for mapping in self._mappings:

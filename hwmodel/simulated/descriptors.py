@@ -1,7 +1,7 @@
 """Descriptors of the simulated machine: objects in a ledger, by which a test sees which were never closed."""
 
 from collections import Counter, deque
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from hwmodel.simulated.calls import HostCalls
 from hwmodel.simulated.mmu import Region
@@ -213,3 +213,19 @@ class EndpointTarget:
     def __init__(self, address: str) -> None:
         """Listen under that name."""
         self.address = address
+
+
+T = TypeVar("T", MemoryTarget, TicketTarget)
+
+
+def consume(descriptor: object, kind: type[T], *, writable: bool) -> T:
+    """Close *descriptor* and return its target, checked as the host checks. Raises TypeError, OSError."""
+    if not isinstance(descriptor, SimulatedDescriptor):
+        raise TypeError(f"{descriptor!r} is not a descriptor of this machine")
+    target = descriptor.use()
+    descriptor.close()
+    if not isinstance(target, kind):
+        raise OSError(22, f"a {target.kind} descriptor does not lead to {kind.kind}")
+    if writable and not descriptor.writable:
+        raise PermissionError(13, f"{descriptor!r} does not allow writing")
+    return target
