@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from libexo.transport.polling import Poll
     from libexo.transport.ring.ends import RingEnd
     from libexo.transport.zmq import ZmqTransport
+    from libexo.transport.zmq_polling import ZmqPoll
 
 LOOKS = 2000
 """How often to look into a ring before sleeping: about as long as waking a sleeper takes. EXO_SPIN overrides it."""
@@ -193,7 +194,7 @@ class RealHost:
                 own.spared = 0
         return False
 
-    def _new_poll(self, key: tuple[Source, ...], own: Own) -> "Poll | RingPoll | select.poll":
+    def _new_poll(self, key: tuple[Source, ...], own: Own) -> "Poll | ZmqPoll | RingPoll | select.poll":
         if len(own.polls) > 256:  # noqa: PLR2004 - sets of sources that were closed long ago
             own.polls.clear()
         if any(map(is_ring_end, key)):
@@ -201,7 +202,7 @@ class RealHost:
 
             own.polls[key] = RingPoll(key, self.now)
             return own.polls[key]
-        if self._transport is not None and key:  # ZeroMQ cannot wait for an empty set
+        if self._transport is not None and key:
             own.polls[key] = self._transport.poll(key)
             return own.polls[key]
         poll = own.polls[key] = select.poll()

@@ -27,6 +27,7 @@ from libexo.transport.base import Descriptor, Source
 if TYPE_CHECKING:
     from libexo.host.ring_poll import RingPoll
     from libexo.transport.polling import Poll
+    from libexo.transport.zmq_polling import ZmqPoll
 
 _ANSWER_BYTES = 4 * MAX_TRAP_BYTES
 _ANCILLARY = socket.CMSG_SPACE(4 * 6 * MAX_INCOMING)
@@ -49,7 +50,7 @@ class Own:
 
     def __init__(self) -> None:
         """Start with no polls; as `_Owns`, this runs in each strand, when it first comes here."""
-        self.polls: dict[tuple[Source, ...], Poll | RingPoll | select.poll] = {}
+        self.polls: dict[tuple[Source, ...], Poll | ZmqPoll | RingPoll | select.poll] = {}
 
 
 class _Owns(threading.local, Own):

@@ -23,8 +23,8 @@ from libexo.errors import BrokenStream
 from libexo.transport.base import HELD, Broken, Descriptor, Frames
 from libexo.transport.binding import PIECE, REPORT, Binding
 from libexo.transport.framing import HEAD, MAX_PACKET, encode, report
-from libexo.transport.polling import FULL, MORE, NOW, UNSENT, End, zmq_poll
 from libexo.transport.turns import Turns
+from libexo.transport.zmq_polling import FULL, MORE, NOW, UNSENT, End, zmq_poll
 
 FEW_CHUNKS = 5
 """Pieces that ZeroMQ reads from each connection before we do: there may be hundreds. A piece takes 8 KiB, however

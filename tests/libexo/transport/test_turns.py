@@ -17,8 +17,8 @@ from libexo.transport.inprocess import Hub, Listener
 from libexo.transport.ring.ends import RingInbox
 from libexo.transport.ring.layout import short
 from libexo.transport.ring.spinning import SpinPolicy
+from libexo.transport.stream import QUEUE, WINDOW
 from libexo.transport.turns import Turns
-from libexo.transport.zmq import QUEUE, WINDOW
 from libexo.transport.zmq_inbox import STRAIGHT
 from tests.libexo.transport.test_zmq import Party, Place
 

@@ -13,7 +13,8 @@ import zmq
 from libexo.transport import zmq_inbox as transport
 from libexo.transport.binding import PIECE, Binding
 from libexo.transport.framing import HEAD, encode, report
-from libexo.transport.zmq import ZmqChannel, ZmqTransport
+from libexo.transport.stream import StreamChannel
+from libexo.transport.zmq import ZmqTransport
 from libexo.transport.zmq_inbox import FEW_CHUNKS, ZmqInbox
 
 LIMIT = 1 << 20
@@ -66,7 +67,7 @@ class Place:
         self.inbox: ZmqInbox = self.transport.inbox(self.note)
         self.inbox.limit = LIMIT
         self.parties: list[Party] = []
-        self.channels: list[ZmqChannel] = []
+        self.channels: list[StreamChannel] = []
 
     def note(self, tokens: Sequence[bytes], why: str) -> None:
         """Those are closed; no token: somebody had none."""
@@ -91,7 +92,7 @@ class Place:
         self.inbox.admit(token, descriptor, owner)
         return self.parties[-1]
 
-    def channel(self, owner: int) -> tuple[ZmqChannel, bytes]:
+    def channel(self, owner: int) -> tuple[StreamChannel, bytes]:
         """Return the channel of a sender that keeps to the rules, and its token."""
         token = bytes([200 + owner]) * 16
         address, descriptor = self.listen()
@@ -119,7 +120,7 @@ class Place:
             select.select([self.inbox], [], [], 0.02)
         raise AssertionError("nothing came")
 
-    def answer(self, channel: ZmqChannel) -> list[bytes]:
+    def answer(self, channel: StreamChannel) -> list[bytes]:
         """Return the next answer over *channel*."""
         for _ in range(TURNS):
             self.inbox.receive()

@@ -1,0 +1,101 @@
+"""What channels could not send at once: a thread of one transport sends it when the host takes it.
+
+So who sends a long message, or one to a receiver that is slow, need not wait, nor come back. The thread is started
+for the first channel that needs it.
+"""
+
+import os
+import select
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from libexo.transport.stream import StreamChannel
+
+
+class Outbox:
+    """The channels of a transport that have something to send."""
+
+    def __init__(self) -> None:
+        """Have nothing to do yet. Raises OSError."""
+        self._silent = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        """A descriptor that tells of nothing until the outbox is closed."""
+        self._lock = threading.RLock()  # a signal's handler may send, too
+        self._channels: dict[int, StreamChannel] = {}
+        """By descriptor."""
+        self._watch: select.epoll | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> bool:
+        """Be ready to `add`; False: the host has no thread for it, or no descriptor."""
+        if self._watch is None:
+            with self._lock:
+                if self._watch is None:
+                    return self._start()
+        return True
+
+    def _start(self) -> bool:
+        try:
+            watch = select.epoll()
+        except OSError:
+            return False
+        thread = threading.Thread(target=self._run, args=(watch,), name="exo-outbox", daemon=True)
+        try:
+            watch.register(self._silent, select.EPOLLIN)
+            thread.start()
+        except (OSError, RuntimeError):
+            watch.close()
+            return False
+        self._watch, self._thread = watch, thread
+        return True
+
+    def add(self, channel: "StreamChannel", record: bytes, sent: int) -> bool:
+        """Have *record* sent behind what waits on *channel*, but for the bytes *sent*; False: it cannot be."""
+        if not self.start():
+            return False
+        with self._lock:
+            channel.unsent.append(memoryview(record)[sent:])
+            number = channel.fileno()
+            if number not in self._channels:
+                assert self._watch is not None
+                self._channels[number] = channel
+                self._watch.register(number, select.EPOLLOUT)
+        return True
+
+    def forget(self, channel: "StreamChannel") -> None:
+        """Send nothing more of *channel*, which is about to be closed."""
+        with self._lock:
+            self._done(channel.fileno())
+
+    def _done(self, number: int) -> None:
+        if self._channels.pop(number, None) is not None:
+            assert self._watch is not None
+            self._watch.unregister(number)
+
+    def silence(self, number: int) -> None:
+        """Put a descriptor that tells of nothing in the place of *number*."""
+        with self._lock:
+            self._done(number)
+            if self._silent >= 0:
+                os.dup2(self._silent, number, inheritable=False)
+
+    def close(self) -> None:
+        """Send nothing more, and end the thread. Twice is harmless."""
+        with self._lock:
+            silent, self._silent = self._silent, -1
+            self._channels.clear()
+        if silent >= 0 and self._thread is not None:
+            os.eventfd_write(silent, 1)
+            self._thread.join()
+        if silent >= 0:
+            os.close(silent)
+
+    def _run(self, watch: select.epoll) -> None:
+        """Send for channels, until the outbox is closed."""
+        with watch:
+            while self._silent >= 0:
+                for number, _ in watch.poll():
+                    with self._lock:
+                        channel = self._channels.get(number)
+                        if channel is not None and channel.flush():
+                            self._done(number)
