@@ -1,0 +1,161 @@
+"""The sending end of a binding over a plain socket, with the other end in the test's hands."""
+
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from libexo.transport.framing import encode
+from libexo.transport.outbox import Outbox
+from libexo.transport.polling import Poll
+from libexo.transport.stream import QUEUE, WHOLE, StreamChannel
+
+TOKEN = b"t" * 16
+LONG = [b"head", bytes(WHOLE) * 16]
+
+
+class Receiver:
+    """Who accepts one connection, and reads and writes bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen(0)
+        self.connection: socket.socket | None = None
+
+    def accept(self) -> socket.socket:
+        """Accept, and take the token."""
+        self.connection, _ = self._listener.accept()
+        assert self.connection.recv(len(TOKEN)) == TOKEN
+        return self.connection
+
+    def close(self) -> None:
+        self._listener.close()
+        if self.connection is not None:
+            self.connection.close()
+
+
+@pytest.fixture
+def outbox() -> Iterator[Outbox]:
+    """An outbox, which leaves no thread."""
+    before = threading.active_count()
+    made = Outbox()
+    yield made
+    made.close()
+    assert threading.active_count() == before
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Receiver]:
+    made = Receiver(tmp_path / "end")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def channel(receiver: Receiver, outbox: Outbox) -> Iterator[StreamChannel]:
+    made = StreamChannel(receiver.path, TOKEN, outbox)
+    yield made
+    made.close()
+
+
+def read(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (piece := connection.recv(size - len(data))):
+        data += piece
+    return data
+
+
+def tells(channel: StreamChannel) -> bool:
+    """Say whether its descriptor tells of anything now, an end included."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def test_a_long_message_leaves_by_itself(channel: StreamChannel, receiver: Receiver) -> None:
+    """A message that the host does not take at once arrives whole, though its sender never comes back."""
+    connection = receiver.accept()
+    assert channel.send(LONG)
+    wanted = encode(LONG)
+    assert read(connection, len(wanted)) == wanted
+
+
+def test_the_next_message_waits_behind_a_long_one(channel: StreamChannel, receiver: Receiver) -> None:
+    """What is sent while a long message is on its way arrives after it, whole and in order."""
+    connection = receiver.accept()
+    messages = [LONG, [b"one"], [b"two"]]
+    channel.send(messages[0])
+    channel._sent = 0  # the window would refuse them
+    assert all(channel.send(each) for each in messages[1:])
+    wanted = b"".join(map(encode, messages))
+    assert read(connection, len(wanted)) == wanted
+
+
+def test_a_queue_is_full(channel: StreamChannel, receiver: Receiver) -> None:
+    """QUEUE messages wait for a receiver that takes none; the next is refused, and none of them is lost."""
+    connection = receiver.accept()
+    sent = 0
+    while channel.send([b"x"]):
+        sent += 1
+    assert len(channel.unsent) <= QUEUE
+    wanted = encode([b"x"]) * sent
+    assert read(connection, len(wanted)) == wanted
+
+
+def test_an_end_is_told_once(channel: StreamChannel, receiver: Receiver) -> None:
+    """Answers that came before the other side hung up are read; then its descriptor is silent."""
+    connection = receiver.accept()
+    connection.sendall(encode([b"last"]))
+    channel.send([b"never read"])
+    connection.close()
+    assert (channel.receive(), channel.receive(), tells(channel)) == ([b"last"], None, False)
+    assert (channel.send([b"more"]), channel.receive(), tells(channel)) == (False, None, False)
+
+
+def test_a_message_on_its_way_to_nobody(channel: StreamChannel, receiver: Receiver, outbox: Outbox) -> None:
+    """Who hangs up in the middle of a long message is sent no more of it, and others are."""
+    connection = receiver.accept()
+    channel.send(LONG)
+    connection.close()
+    other = Receiver(Path(receiver.path + "-other"))
+    second = StreamChannel(other.path, TOKEN, outbox)
+    assert second.send(LONG)
+    wanted = encode(LONG)
+    assert read(other.accept(), len(wanted)) == wanted
+    assert not channel.unsent
+    second.close()
+    other.close()
+
+
+def test_nobody_listens(tmp_path: Path, outbox: Outbox) -> None:
+    """A channel to an end point that is gone is silent, and takes no message: the kernel tells what happened."""
+    channel = StreamChannel(str(tmp_path / "gone"), TOKEN, outbox)
+    assert (channel.send([b"m"]), channel.receive(), tells(channel)) == (False, None, False)
+    channel.close()
+
+
+def test_no_thread(channel: StreamChannel, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the host has no thread to send it, a long message is refused before a byte of it is sent."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    connection = receiver.accept()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert not channel.send(LONG)
+    assert channel.send([b"short"])
+    assert read(connection, len(encode([b"short"]))) == encode([b"short"])
+
+
+def test_answers_in_one_piece(channel: StreamChannel, receiver: Receiver) -> None:
+    """A wait ends at once while there are answers that came with an earlier one."""
+    receiver.accept().sendall(encode([b"1"]) + encode([b"2"]))
+    poll = Poll([channel])
+    assert (poll.poll(-1), channel.receive()) == ((), [b"1"])
+    assert (poll.poll(-1), channel.is_ready, channel.receive()) == ([], True, [b"2"])
+    assert (list(poll.poll(0)), channel.is_ready) == ([], False)
