@@ -19,6 +19,8 @@ Frames = Sequence[bytes]
 Broken = Callable[[Sequence[bytes], str], object]
 """Told the tokens of bindings that are closed because their sender does not keep to the rules, and what he did; no
 tokens: somebody connected who has none."""
+FLUSH_MS = 200
+"""How long the last answers of an inbox that closes, or of a program that ends, may take to get out."""
 HELD = 64 << 20
 """Bytes an inbox holds of incomplete or unread messages, by default."""
 

@@ -7,10 +7,21 @@ for the first channel that needs it.
 import os
 import select
 import threading
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from libexo.transport.stream import StreamChannel
+
+class Sender(Protocol):
+    """A channel, as its outbox sees it."""
+
+    unsent: deque[bytes | memoryview]
+    """What waits to be sent."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that tells when the host takes more."""
+
+    def flush(self) -> bool:
+        """Send what waits, as far as the host takes it; say whether nothing is left."""
 
 
 class Outbox:
@@ -20,8 +31,8 @@ class Outbox:
         """Have nothing to do yet. Raises OSError."""
         self._silent = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """A descriptor that tells of nothing until the outbox is closed."""
-        self._lock = threading.RLock()  # a signal's handler may send, too
-        self._channels: dict[int, StreamChannel] = {}
+        self._lock = threading.Condition()  # of a lock that is one strand's: a signal's handler may send, too
+        self._channels: dict[int, Sender] = {}
         """By descriptor."""
         self._watch: select.epoll | None = None
         self._thread: threading.Thread | None = None
@@ -49,7 +60,7 @@ class Outbox:
         self._watch, self._thread = watch, thread
         return True
 
-    def add(self, channel: "StreamChannel", record: bytes, sent: int) -> bool:
+    def add(self, channel: Sender, record: bytes, sent: int) -> bool:
         """Have *record* sent behind what waits on *channel*, but for the bytes *sent*; False: it cannot be."""
         if not self.start():
             return False
@@ -62,7 +73,7 @@ class Outbox:
                 self._watch.register(number, select.EPOLLOUT)
         return True
 
-    def forget(self, channel: "StreamChannel") -> None:
+    def forget(self, channel: Sender) -> None:
         """Send nothing more of *channel*, which is about to be closed."""
         with self._lock:
             self._done(channel.fileno())
@@ -71,6 +82,12 @@ class Outbox:
         if self._channels.pop(number, None) is not None:
             assert self._watch is not None
             self._watch.unregister(number)
+            self._lock.notify_all()
+
+    def drain(self, seconds: float) -> None:
+        """Wait until everything was sent, *seconds* at most."""
+        with self._lock:
+            self._lock.wait_for(lambda: not self._channels, seconds)
 
     def silence(self, number: int) -> None:
         """Put a descriptor that tells of nothing in the place of *number*."""

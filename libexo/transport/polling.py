@@ -23,7 +23,6 @@ class Poll:
         channels = self._channels
         for channel in channels.values():
             if channel.messages:
-                channel.is_ready = True
                 milliseconds = 0
         found = self._wait(milliseconds)
         if len(found) == 1 and found[0][0] in channels:

@@ -53,6 +53,7 @@ class StreamChannel:
         self.messages: deque[list[bytes]] = deque()
         """Answers that came together with earlier ones."""
         self.is_ready = False
+        """There are some: an event loop does not see that."""
         self._assembly = Assembly(HELD)
         self._read = self._told = self._sent = 0
         self._wrong: BrokenStream | None = None
@@ -90,7 +91,10 @@ class StreamChannel:
         return self._wrong is None and self._sent - self._assembly.read <= WINDOW
 
     def _write(self, record: bytes) -> bool:
-        """Send *record*, or have it sent; False: neither."""
+        """Send *record*, or have it sent; False: neither.
+
+        That a receiver ended is the kernel's to say, with what that means for a message under way.
+        """
         size = len(record)
         if not self.unsent and (size <= WHOLE or self._outbox.start()):
             try:
@@ -98,7 +102,7 @@ class StreamChannel:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                return False  # there is no connection any more
+                return True  # nobody is there any more: as if he had it, and ended
             if sent == size:
                 return True
             return self._outbox.add(self, record, sent)
@@ -137,7 +141,9 @@ class StreamChannel:
                     assembly.read = read
                     return [chunk[_HEAD:]]  # one message that came in one piece: nearly always
             self._take(chunk)
-        return self.messages.popleft()
+        message = self.messages.popleft()
+        self.is_ready = bool(self.messages)
+        return message
 
     def _next(self) -> bytes | None:
         """Return the next bytes that came, or None."""

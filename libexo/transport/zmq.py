@@ -4,11 +4,15 @@ ZeroMQ moves bytes, and we cut messages out of them (`libexo.transport.framing`)
 much of a message that is not complete as a stranger sends (docs/decisions/0018-streams.md).
 """
 
+import atexit
+import threading
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from libexo.transport.base import Broken, Source
+from libexo.transport.base import FLUSH_MS, Broken, Source
 from libexo.transport.outbox import Outbox
 from libexo.transport.polling import Poll
 from libexo.transport.stream import StreamChannel
@@ -29,6 +33,9 @@ class ZmqTransport:
         self._outbox = Outbox()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         """Made for the first inbox: who only calls needs none."""
+        self._inboxes: weakref.WeakKeyDictionary[ZmqInbox, int] = weakref.WeakKeyDictionary()
+        """And of which strand they are: no other may use them."""
+        atexit.register(self._flush)
 
     def channel(self, address: str, token: bytes) -> StreamChannel:
         """Connect to the end point of a binding. Raises OSError."""
@@ -42,7 +49,9 @@ class ZmqTransport:
 
         if self._context is None:
             self._context = zmq.Context()
-        return ZmqInbox(self._context, broken)
+        inbox = ZmqInbox(self._context, broken)
+        self._inboxes[inbox] = threading.get_ident()
+        return inbox
 
     def poll(self, sources: Sequence[Source]) -> "Poll | ZmqPoll":
         """Return what waits for *sources*, which are ends of this transport and others."""
@@ -52,8 +61,22 @@ class ZmqTransport:
 
         return ZmqPoll(sources) if any(isinstance(source, End) for source in sources) else Poll(sources)
 
+    def _flush(self) -> None:
+        """Have what the ending program said last leave it: its threads that send end with it."""
+        self._outbox.drain(FLUSH_MS / 1000)
+        if self._context is None:
+            return
+        for inbox, strand in list(self._inboxes.items()):
+            if strand == threading.get_ident():
+                inbox.close()
+        end = threading.Thread(target=self._context.term, name="exo-flush", daemon=True)
+        with suppress(RuntimeError):  # the host has no thread for it
+            end.start()
+            end.join(FLUSH_MS / 1000)
+
     def close(self) -> None:
         """Close every socket of ZeroMQ and its context; send nothing more."""
+        atexit.unregister(self._flush)
         self._outbox.close()
         if self._context is not None:
             self._context.destroy(linger=0)

@@ -20,7 +20,7 @@ import zmq
 
 from kernel.abi.limits import TOKEN_BYTES
 from libexo.errors import BrokenStream
-from libexo.transport.base import HELD, Broken, Descriptor, Frames
+from libexo.transport.base import FLUSH_MS, HELD, Broken, Descriptor, Frames
 from libexo.transport.binding import PIECE, REPORT, Binding
 from libexo.transport.framing import HEAD, MAX_PACKET, encode, report
 from libexo.transport.turns import Turns
@@ -37,8 +37,6 @@ AT_ONCE = 64
 has none: there is more to see to."""
 STRAIGHT = 8
 """Messages received as they come before it is looked for others, who may have waited longer."""
-FLUSH_MS = 200
-"""How long a closing inbox may take to get its last answers out."""
 _ANYWHERE = "ipc://adopted"
 """ZeroMQ wants a name to bind to; that of the socket it is given is used instead."""
 _NONE: Sequence[list[bytes]] = ()

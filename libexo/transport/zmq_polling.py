@@ -75,7 +75,6 @@ class ZmqPoll:
                 milliseconds = 0
         for channel in channels.values():
             if channel.messages:
-                channel.is_ready = True
                 milliseconds = 0
         found = zmq_poll(self._items, milliseconds)
         for end in ends:

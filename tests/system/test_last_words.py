@@ -1,0 +1,34 @@
+"""What a program says last, before it ends."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from tests.system.booted import System
+
+pytestmark = [pytest.mark.system]
+
+REPLIER = """
+import libexo
+from libexo import ipc
+thread = libexo.attach().thread
+print(thread.id)
+_, request = thread.wait()
+thread.reply(request, ipc.Message(items=(b"last",)))
+"""
+CALLER = """
+import sys
+import libexo
+from libexo import ipc
+thread = libexo.attach().thread
+print([thread.call(int(to), ipc.Message(), timeout=20).items for to in sys.argv[1:]].count((b"last",)))
+"""
+COUNT = 12
+
+
+def test_an_answer_before_the_end(booted: System) -> None:
+    """Each caller has the answer of a program that ends as soon as it has given it."""
+    with ExitStack() as started:
+        repliers = [started.enter_context(booted.start(REPLIER)) for _ in range(COUNT)]
+        caller = booted.run(CALLER, *[replier.line() for replier in repliers])
+        assert (caller.status, caller.out.split()) == (0, [str(COUNT)]), caller
