@@ -263,11 +263,12 @@ def test_a_place_that_is_not_there() -> None:
 
 def test_probe_leaves_no_trace() -> None:
     """Asking what the host has changes nothing of the process that asks."""
-    fields = ("Uid", "Groups", "CapEff", "NoNewPrivs", "Seccomp_filters", "Threads")
-    before = [*status(*fields), foreign("prctl", 3)]
+    fields, threads = ("Uid", "Groups", "CapEff", "NoNewPrivs", "Seccomp_filters"), "/proc/self/task"
+    before, then = [*status(*fields), foreign("prctl", 3)], set(os.listdir(threads))  # noqa: PTH208
     layers = confine.probe()
 
     assert [*status(*fields), foreign("prctl", 3)] == before
+    assert set(os.listdir(threads)) <= then  # noqa: PTH208 - one of an earlier test may end meanwhile
     assert [layer.name for layer in layers] == list(confine.LAYERS)
     assert all(layer.available and layer.detail and layer.remedy for layer in layers)
 

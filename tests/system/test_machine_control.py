@@ -114,7 +114,7 @@ def test_all_threads_of_a_program_are_counted_and_stopped(system: System) -> Non
     stopped = body.consumed()
     system.pass_time(30)
 
-    assert body.consumed() == stopped > 0
+    assert 0 < stopped <= body.consumed() < stopped + MS  # the end of its stopping may be counted late
 
 
 def test_the_children_of_a_foreign_program_are_stopped_continued_and_killed_with_it(system: System) -> None:
