@@ -170,3 +170,19 @@ def test_answers_in_one_piece(channel: StreamChannel, receiver: Receiver) -> Non
     assert (poll.poll(-1), channel.receive(), channel.is_ready) == ((), [b"1"], True)
     assert (poll.poll(-1), channel.receive(), channel.is_ready) == ([], [b"2"], False)
     assert poll.poll(0) == []
+
+
+def test_a_handler_waits_for_the_same(
+    channel: StreamChannel, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal's handler may wait for what the interrupted strand waits for."""
+    receiver.accept().sendall(encode([b"1"]))
+    poll = Poll([channel])
+    seen: list[object] = []
+
+    def interrupted(_: int | None) -> list[tuple[int, int]]:
+        seen.append(poll.poll(-1))
+        return []
+
+    monkeypatch.setattr(poll, "_wait", interrupted)
+    assert (poll.poll(-1), seen, channel.receive()) == ([], [()], [b"1"])
