@@ -1,4 +1,4 @@
-"""Show the kernel's events: traps and their refusals, starts, ends, bindings, switches, what was taken.
+"""Show the kernel's events: traps and their refusals, starts, ends, bindings, switches, faults, what was taken.
 
 The kernel writes each event into a ring that everybody may read, so reading costs it nothing. To a reader that
 falls behind, the ring tells how many events it lost.
@@ -30,6 +30,7 @@ EXAMPLES = """\
   exo trace --count 10000 --json | jq -r .event | sort | uniq -c"""
 
 PAUSE = 0.05
+_LOW = (1 << 32) - 1
 
 
 class Record(NamedTuple):
@@ -166,6 +167,14 @@ def _text(record: Record) -> str:
             return f"{_named(Kind, b)} {a}"
         case Event.UPCALL_DROPPED:
             return _named(Label, a)
+        case Event.PAGE_FAULT:
+            return f"{'write to' if a >> 32 else 'read of'} {_pages(a & _LOW, 1)} of object {b}"
+        case Event.SUPPLIED | Event.EVICTED:
+            return f"{_pages(a & _LOW, a >> 32)} of object {b}"
+
+
+def _pages(first: int, count: int) -> str:
+    return f"page {first}" if count == 1 else f"pages {first}..{first + count - 1}"
 
 
 def _named(kind: type[Refusal | Fault | Kind | Label], number: int) -> str:

@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace, log: Callable[[str], None]) -> int:
-    phase = (lambda name: log(f"phase: {name}")) if arguments.profile else _say_nothing
+    phase = (lambda name: log(f"phase: {name}")) if arguments.profile else bool
     phase("imports")
     try:
         topology = _topology(arguments)
@@ -86,10 +86,6 @@ def _panic(writer: Writer) -> Callable[[type[BaseException], BaseException, Trac
         writer.close(LAST_WORDS)
 
     return show
-
-
-def _say_nothing(_name: str) -> None:
-    """Take the phases when nobody asked for a profile."""
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ class Loader:
             )
             self._settle(environment, server)
         self.kernel.kip.set_head(Head.KERNEL_PID, self.kernel.machine.pid)
-        self.kernel.kip.set_state(SystemState.UP)
+        self.kernel.kip.set_head(Head.STATE, SystemState.UP)
 
     def _may_bind(self, server: ServerConfig) -> frozenset[int]:
         """Thread numbers the server may call: those the topology names, and its own."""
@@ -288,7 +288,7 @@ class Loader:
 
     def close(self) -> None:
         """Say that the system ends; the machine then ends every body."""
-        self.kernel.kip.set_state(SystemState.ENDING)
+        self.kernel.kip.set_head(Head.STATE, SystemState.ENDING)
         self.kernel.machine.close()
         self.kernel.exposure.close()
 

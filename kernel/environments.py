@@ -130,7 +130,7 @@ class Environments:
         return heir
 
     def _enter_heir(self, dead: Environment) -> Environment:
-        thread, budget = self._threads.renew(dead.thread), dead.budget
+        thread, budget = self._threads.allocate(thread_number(dead.thread)), dead.budget
         return self.enter(dead.name, dead.cpu, dead.may_bind, None, thread, budget=budget, reserved=True)
 
     def _take_back(self, environment: Environment, predecessor: Environment | None) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hwmodel.machine import Exhausted
 from kernel.abi.errors import Fault, Refusal
+from kernel.abi.events import Event
 from kernel.abi.limits import FRAME_SIZE, MAX_FAULTS, MAX_PAGERS, MAX_VIEWS, MAX_WINDOWS
 from kernel.abi.messages import Label
 from kernel.abi.rights import Rights
@@ -188,7 +189,10 @@ class Faults:
         address = fault.address
         for window in self._of(environment):
             if window.address <= address < window.address + window.count * FRAME_SIZE:
-                self._answer(window, window.page(address), write=fault.write, there=fault.protected)
+                page, thing = window.page(address), window.object
+                words = page | fault.write << 32, thing.first if thing is not None else 0
+                self._exposure.trace.record(Event.PAGE_FAULT, environment.number, *words)
+                self._answer(window, page, write=fault.write, there=fault.protected)
                 return
         if environment.body.space is not None:
             environment.body.space.wake(address, FRAME_SIZE)

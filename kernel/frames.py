@@ -5,6 +5,7 @@ the first that fit. An extent becomes memory of its own, so a program can map ex
 was given. The last capability to an extent takes its frames back to RAM.
 """
 
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from hwmodel.machine import Exhausted, do
@@ -12,6 +13,7 @@ from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
 from kernel.abi.ids import ANY_FRAME
+from kernel.abi.kip import Head, holders_shown
 from kernel.abi.limits import MAX_EXTENT_FRAMES
 from kernel.abi.messages import Label
 from kernel.abi.rights import Kind, Rights
@@ -65,6 +67,8 @@ class Extent(Resource):
     """A run of frames that was carved: memory of its own."""
 
     kind = Kind.EXTENT
+    resident = -1
+    """How many pages are supplied; -1: it is not paged."""
 
     def __init__(
         self, frames: "Frames", first: int, count: int, backing: "Backing", ram: Capability | None
@@ -94,6 +98,14 @@ class Extent(Resource):
     def __repr__(self) -> str:
         """Show the run."""
         return f"<Extent {self.first}+{self.count}>"
+
+    def show(self) -> None:
+        """Show how much of it is there, who pages it, and who holds it."""
+        held = list(islice(self._capabilities, holders_shown(self.count)))
+        holders = [each.holder.number + 1 | int(each.rights) << 16 for each in held]
+        pager = self.owner.holder.number + 1 if self.owner is not None else 0
+        row = self.count if held else 0, self.pages, self.resident + 1, pager, len(self._capabilities)
+        self._exposure.kip.show_extent(self.first, (*row, *holders))
 
     def describe(self) -> tuple[int, int, int, int, str]:
         """Return the run."""
@@ -194,34 +206,35 @@ class Extent(Resource):
         """Note the holder."""
         self._capabilities[capability] = None
         self._holders[capability.table] = self._holders.get(capability.table, 0) + 1
+        self.show()
 
     def moved(self, capability: Capability, giver: Table) -> None:
         """Note the new holder."""
-        self._holders[capability.table] = self._holders.get(capability.table, 0) + 1
+        self.gained(capability)
         self._forget(giver)
 
     def inherited(self, heir: Holder) -> None:
         """Make the successor the user."""
         if self.user is heir:
             self._exposure.kip.show_frames(self.first, self.count, heir)
+        self.show()
 
     def lost(self, capability: Capability) -> "Steps[None] | None":
         """Forget the holder; after the last one, the frames go back to RAM, and the binding they served falls."""
         del self._capabilities[capability]
+        if not self._capabilities:
+            self.account(None)
         self._forget(capability.table)
-        if self._capabilities:
-            return None
-        self.account(None)
-        return self._end()
+        return None if self._capabilities else self._end()
 
     def _forget(self, table: Table) -> None:
         """Count one capability less in *table*; after its last, account the frames to another holder."""
         self._holders[table] -= 1
-        if self._holders[table]:
-            return
-        del self._holders[table]
-        if self._user is table and self._holders:
-            self.account(next(iter(self._holders)).holder)
+        if not self._holders[table]:
+            del self._holders[table]
+            if self._user is table and self._holders:
+                self.account(next(iter(self._holders)).holder)
+        self.show()
 
     def _end(self) -> "Steps[None]":
         on_lost, self.on_lost = self.on_lost, None
@@ -303,7 +316,7 @@ class Frames:
             count_carved(through, -count)
             raise
         self._runs.take(at, count)
-        self.exposure.kip.show_free(self.free)
+        self.exposure.kip.set_head(Head.FREE_FRAMES, self.free)
         extent = make(self, at, count, backing, through)
         if not zero:
             try:
@@ -331,7 +344,7 @@ class Frames:
     def give_back(self, extent: Extent) -> None:
         """Make the frames of *extent* free again."""
         self._runs.give(extent.first, extent.count)
-        self.exposure.kip.show_free(self.free)
+        self.exposure.kip.set_head(Head.FREE_FRAMES, self.free)
         self.exposure.trace.record(Event.TOOK, 0, extent.first, Kind.EXTENT)
 
 

@@ -1,5 +1,6 @@
 """The writer of the kernel interface page: what the kernel exposes to all. Layout: `kernel.abi.kip`."""
 
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -24,7 +25,7 @@ from kernel.abi.kip import (
     TURN_BUCKETS,
     Counter,
     Head,
-    SystemState,
+    extent_at,
     kip_size,
 )
 from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_NAMES
@@ -96,10 +97,6 @@ class Kip:
         """Note what the loop does: a trap's number, or 0."""
         self._words[Head.TURN_TRAP] = trap
 
-    def set_state(self, state: SystemState) -> None:
-        """Show the state of the system."""
-        self._words[Head.STATE] = state
-
     def raise_epoch(self) -> None:
         """Make every receiver forget which senders it identified."""
         self._words[Head.BINDING_EPOCH] += 1
@@ -150,20 +147,17 @@ class Kip:
         with self._writing(Head.THREAD_SEQUENCE):
             THREAD.pack_into(self._buffer, THREADS + number * THREAD.size, *row)
 
-    def clear_thread(self, number: int) -> None:
-        """Empty the row of thread *number*."""
-        at = THREADS + number * THREAD.size
-        with self._writing(Head.THREAD_SEQUENCE):
-            self._buffer[at : at + THREAD.size] = bytes(THREAD.size)
-
     def show_frames(self, first: int, count: int, user: Shown | None) -> None:
         """Show frames *first*.. as those of *user*, as its number plus one; 0: free."""
         number = user.number + 1 if user is not None else 0
         self._buffer[FRAMES + first * 4 : FRAMES + (first + count) * 4] = number.to_bytes(4, "little") * count
 
-    def show_free(self, free: int) -> None:
-        """Show how many frames are free."""
-        self._words[Head.FREE_FRAMES] = free
+    def show_extent(self, first: int, words: Sequence[int], at: int = 0) -> None:
+        """Write *words*, from word *at* on, into the row of the extent that begins at frame *first*."""
+        self._words[Head.EXTENT_SEQUENCE] += 1
+        row = extent_at(self._words[Head.FRAME_COUNT], first)
+        struct.pack_into(f"<{len(words)}I", self._buffer, row + 4 * at, *words)
+        self._words[Head.EXTENT_SEQUENCE] += 1
 
     def owner(self, name: str) -> int:
         """Return the thread *name* is published for, or 0."""

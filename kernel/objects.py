@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from hwmodel.machine import Exhausted
 from kernel.abi.errors import Refusal
+from kernel.abi.events import Event
 from kernel.abi.ids import show_thread
+from kernel.abi.kip import ExtentWord
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.traps import PageState, Protection
 from kernel.capability import Capability
@@ -129,7 +131,6 @@ class Object(Extent):
         self.patience = terms.patience
         self.thread = terms.thread
         self.resident = 0
-        """How many pages are supplied."""
         self.leaving = range(0)
         """Pages that are being evicted."""
         self.windows: dict[Window, None] = {}
@@ -151,6 +152,7 @@ class Object(Extent):
         self.pager = after = capability.holder if capability is not None else None
         if after is not None:
             self.pager_name = f"{after.name} ({show_thread(after.thread)})"
+        self.show()
         self._waits.appoint(self, before, after)
 
     def is_shared(self) -> bool:
@@ -171,11 +173,13 @@ class Object(Extent):
         for page in run:
             states[page] = states[page] & ~GUARDED | SUPPLIED
         self.resident += new
+        self._note(Event.SUPPLIED, first, count)
 
-    def absent(self, page: int) -> None:
-        """A supplied page is not there: somebody who may write punched it."""
-        self.resident -= self.states[page] & SUPPLIED
-        self.states[page] = 0
+    def _note(self, event: Event, first: int, count: int) -> None:
+        """Show how many pages are supplied now, and the *event* that changed it."""
+        self._exposure.kip.show_extent(self.first, (self.resident + 1,), ExtentWord.RESIDENT)
+        pager = self.pager.number if self.pager else 0
+        self._exposure.trace.record(event, pager, first | count << 32, self.first)
 
     def protect(self, first: int, count: int, how: int) -> "Steps[bytes]":
         """Do what `traps.Protect` says. Raises Exhausted: then pages are what they were.
@@ -208,13 +212,12 @@ class Object(Extent):
         """Make pages absent; return how many, fewer where the host does no more. Raises Exhausted: then none."""
         yield from self.lock()
         self.leaving = range(first, first + count)
-        gone: set[int] = set()
-        run = range(first, first)
+        gone, run = set[int](), range(first, first)
         try:
             while run := self._evictable(run.stop):
-                kept = bytes(self.states[page] for page in run)
-                for page in run:
-                    self.absent(page)
+                kept = self.states[run.start : run.stop]
+                self.states[run.start : run.stop] = bytes(len(run))
+                self.resident -= len(run)
                 yield from self._waits.settled()  # nobody is shown now what comes there after
                 try:
                     yield self._backing.punch(run.start, len(run))
@@ -225,6 +228,7 @@ class Object(Extent):
                         raise
                     break
                 gone.update(run)
+                self._note(Event.EVICTED, run.start, len(run))
         finally:
             self.leaving = range(0)
             self.unlock()

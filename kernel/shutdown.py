@@ -11,7 +11,7 @@ once. An environment that attached by itself is not ours to end: its gate closes
 
 from typing import TYPE_CHECKING
 
-from kernel.abi.kip import SystemState
+from kernel.abi.kip import Head, SystemState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,7 +48,7 @@ class Shutdown:
             kernel.machine.stop()
             return
         self.began = kernel.environments.closed = True
-        kernel.kip.set_state(SystemState.ENDING)
+        kernel.kip.set_head(Head.STATE, SystemState.ENDING)
         self._left = self._groups()
         self._next()
 

@@ -21,7 +21,7 @@ from kernel.abi.ids import (
     thread_number,
     thread_version,
 )
-from kernel.abi.kip import WAIT_WORDS, Page
+from kernel.abi.kip import NO_THREAD, WAIT_WORDS, Page
 from kernel.abi.limits import MAX_THREADS
 from kernel.errors import Panic, Refused
 
@@ -68,10 +68,6 @@ class Threads:
         self._take(number)
         return thread_id(number, version)
 
-    def renew(self, thread: ThreadId) -> ThreadId:
-        """Return the id of the incarnation after *thread*."""
-        return self.allocate(thread_number(thread))
-
     def choose(self, thread: ThreadId) -> None:
         """Let a creator have *thread*, whose number is free, or another version of it."""
         number, version = thread_number(thread), thread_version(thread)
@@ -109,7 +105,7 @@ class Threads:
         thread.living = False
         thread.environment.threads.clear()
         thread.environment.budget.release(Item.THREADS)
-        self._kip.clear_thread(thread.number)
+        self._kip.show_thread(thread.number, NO_THREAD)
         if before is not None:
             self._threads[before.number] = before
         self.release(thread)
@@ -173,7 +169,7 @@ class Threads:
         environment.take_row(thread)
         if environment.threads.pop(thread.number, None) is not None:
             environment.budget.release(Item.THREADS)
-        self._kip.clear_thread(thread.number)
+        self._kip.show_thread(thread.number, NO_THREAD)
         yield from self._bindings.fall(thread)
         if thread is not environment.first or not environment.keeps:
             self.release(thread)

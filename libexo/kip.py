@@ -5,6 +5,7 @@ tools need not attach.
 """
 
 import mmap
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,9 +33,12 @@ from kernel.abi.kip import (
     X2,
     Counter,
     EnvironmentState,
+    ExtentWord,
     Head,
     SystemState,
     ThreadState,
+    extent_at,
+    holders_shown,
 )
 from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_NAMES, MAX_THREADS
 from libexo.errors import ExoError
@@ -46,6 +50,8 @@ _ATTEMPTS, _AT_ONCE = 20_000, 100
 
 On a busy host the kernel may be kept waiting in the middle of a row, on the very processor we look on."""
 _PAUSE = 0.0001
+_USED = re.compile(rb"[^\0]")
+"""The first byte of a frame's word that is somebody's."""
 
 
 class EnvironmentRow(NamedTuple):
@@ -92,6 +98,36 @@ class Account(NamedTuple):
     used: int
     limit: int
     """The limit, less what was given to its children."""
+
+
+class Holding(NamedTuple):
+    """One capability to an extent."""
+
+    environment: int
+    """The number of its holder."""
+    rights: int
+
+
+class ExtentRow(NamedTuple):
+    """One extent, as the kernel shows it."""
+
+    first: int
+    """The first of its frames."""
+    frames: int
+    pages: int
+    resident: int
+    """Pages that are supplied; -1: it is not paged."""
+    pager: int
+    """The number of its pager's environment; -1: none."""
+    capabilities: int
+    """How many capabilities to it there are."""
+    holdings: tuple[Holding, ...]
+    """The oldest of them, as many as are shown."""
+
+    @property
+    def paged(self) -> bool:
+        """Whether its pages come from a pager."""
+        return self.resident >= 0
 
 
 class PlanView(NamedTuple):
@@ -254,6 +290,31 @@ class Kip:
     def frame_users(self) -> memoryview:
         """Return one 32-bit word a frame: 0 for free, otherwise the number of its environment plus one."""
         return self._view[FRAMES : FRAMES + 4 * self.words[Head.FRAME_COUNT]].cast("I")
+
+    def extents(self) -> Iterator["ExtentRow"]:
+        """Yield every extent with a holder, by first frame. Each row is read whole, one after another."""
+        users = self.frame_users()
+        first, total, table = 0, len(users), users.cast("B")
+        while (found := _USED.search(table, 4 * first)) is not None:
+            first = found.start() // 4
+            row = self._extent(first, total)
+            if row is not None:
+                yield row
+            first += max(row.frames if row is not None else 0, 1)
+
+    def _extent(self, first: int, total: int) -> "ExtentRow | None":
+        at = extent_at(total, first)
+        frames = int.from_bytes(self._view[at : at + 4], "little")
+        if not 0 < frames <= total - first:
+            return None  # it is being carved, or freed
+        end = at + 4 * (ExtentWord.HOLDERS + holders_shown(frames))
+        now, pages, resident, pager, many, *held = memoryview(
+            self._stable(Head.EXTENT_SEQUENCE, at, end)
+        ).cast("I")
+        if now != frames:
+            return None
+        holdings = tuple(Holding((word & 0xFFFF) - 1, word >> 16) for word in held[:many])
+        return ExtentRow(first, frames, pages, resident - 1, pager - 1, many, holdings)
 
     def _stable(self, sequence: Head, start: int, end: int) -> bytes:
         """Copy a table at a moment when it is not being written."""

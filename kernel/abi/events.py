@@ -38,6 +38,12 @@ class Event(IntEnum):
     """a: first frame or number of what was taken, b: kind."""
     UPCALL_DROPPED = 12
     """a: label."""
+    PAGE_FAULT = 13
+    """A program waits for a page. a: which, and in bit 32 whether to write; b: the first frame of its object."""
+    SUPPLIED = 14
+    """By a pager. a: first page, and from bit 32 on how many; b: the first frame of its object."""
+    EVICTED = 15
+    """As SUPPLIED."""
 
 
 RECORD = struct.Struct("<QHHIQQ")

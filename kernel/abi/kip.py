@@ -3,8 +3,8 @@
 Page 0 holds the L4 X.2 fields (64-bit words) in its first half, with the kernel, processor and memory descriptors
 they point to. Its second half is a head of our own. The exposed tables follow, each
 at a fixed offset. The kernel is the only writer. A table's readers compare its sequence word before and after
-(odd: being written), so that no row is read torn. `FRAMES` has one 32-bit word a frame and is last, because
-its length is the machine's.
+(odd: being written), so that no row is read torn. `FRAMES` has one 32-bit word a frame, and the table of extents
+behind it one row a frame. They are last, because their length is the machine's.
 """
 
 import struct
@@ -110,6 +110,7 @@ class Head(IntEnum):
     NAME_SEQUENCE = 265
     PLAN_SEQUENCE = 266
     THREAD_SEQUENCE = 267
+    EXTENT_SEQUENCE = 268
     COUNTERS = 288
     """The first of the counters, in the order of `Counter`."""
     TURN_TRAP = 400
@@ -225,6 +226,7 @@ PLAN_SLICE = struct.Struct("<II")
 """Environment number, microseconds."""
 # thread id, number of its environment + 1 (0: no such thread), state, pager, scheduler, redirector of its space
 THREAD = struct.Struct("<QIIQQQ")
+NO_THREAD: Final = (0,) * 6
 KERNEL = struct.Struct("<QQQ4s4x")
 """Kernel id, generation date, version, supplier; then the version, then the features, each with a zero byte
 behind it, and one more."""
@@ -253,9 +255,39 @@ BOOT_SIZE: Final = 2 * FRAME_SIZE
 FRAMES: Final = BOOT + BOOT_SIZE
 
 
+def extent_at(frames: int, first: int) -> int:
+    """Return where the row of the extent that begins at frame *first* is, on a machine of *frames* frames."""
+    return FRAMES + -(-frames * 4 // FRAME_SIZE) * FRAME_SIZE + first * EXTENT_ROW
+
+
 def kip_size(frames: int) -> int:
     """Return the bytes of a KIP for a machine of *frames* frames, in whole pages."""
-    return FRAMES + -(-frames * 4 // FRAME_SIZE) * FRAME_SIZE
+    return extent_at(frames, 0) + -(-frames * EXTENT_ROW // FRAME_SIZE) * FRAME_SIZE
+
+
+EXTENT_ROW: Final = 32
+"""Bytes in the table of extents for each frame. An extent has the rows of its frames: words of 32 bits as
+`ExtentWord` names them, and behind them one for each capability to it, the oldest first, while there is room."""
+
+
+class ExtentWord(IntEnum):
+    """Word indices of the row of the extent that begins at a frame."""
+
+    FRAMES = 0
+    """0: none begins there."""
+    PAGES = 1
+    RESIDENT = 2
+    """Pages that are supplied, plus one; 0: it is not paged."""
+    PAGER = 3
+    """The number of its pager's environment, plus one; 0: it has none."""
+    CAPABILITIES = 4
+    HOLDERS = 5
+    """The first of the words of its holders: number of the environment plus one, and its rights from bit 16 on."""
+
+
+def holders_shown(frames: int) -> int:
+    """Return how many holders the row of an extent of *frames* has room for; of a large one 64 are shown."""
+    return min(frames * EXTENT_ROW // 4 - ExtentWord.HOLDERS, 64)
 
 
 class Page(IntEnum):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def _kernel_interface(kernel: "Kernel", call: Call[traps.KernelInterface]) -> traps.Interface:
-    caller = call.caller
+    caller, utcb = call.caller, call.caller.utcb_area or range(0)
     call.gives.append(kernel.kip.descriptor())
     call.gives.append(caller.shared.descriptor(writable=True))
     call.gives.append(kernel.exposure.trace.descriptor())
@@ -19,13 +19,9 @@ def _kernel_interface(kernel: "Kernel", call: Call[traps.KernelInterface]) -> tr
         environment=caller.number,
         kip_size=kernel.kip.size,
         trace_size=kernel.exposure.trace.size,
-        utcb_area=_ends(caller.utcb_area or range(0)),
-        kip_area=_ends(caller.kip_area),
+        utcb_area=(utcb.start, utcb.stop),
+        kip_area=(caller.kip_area.start, caller.kip_area.stop),
     )
-
-
-def _ends(area: range) -> tuple[int, int]:
-    return area.start, area.stop
 
 
 HANDLERS: Handlers = {traps.KernelInterface: _kernel_interface}

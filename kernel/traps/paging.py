@@ -24,9 +24,7 @@ _END = 1 << 47
 def _create(kernel: "Kernel", call: CallTo[traps.ObjectCreate, Ram]) -> "Steps[traps.Carved]":
     trap, ram, caller = call.trap, call.capability, call.caller
     if trap.pages > trap.count * MAX_PAGES_PER_FRAME:
-        raise Refused(
-            Refusal.BAD_ARGUMENT, f"{trap.pages} pages: at most {MAX_PAGES_PER_FRAME} for each frame"
-        )
+        raise Refused(Refusal.BAD_ARGUMENT, f"{trap.pages} pages: at most {MAX_PAGES_PER_FRAME} a frame")
     thread = kernel.threads.own(caller, trap.thread).id
     caller.budget.check(Item.DESCRIPTORS)
     terms = Terms(trap.pages, trap.microseconds * 1000, thread)

@@ -16,6 +16,8 @@ from typing import Any, Self
 
 import pytest
 
+from exo.trace import open_ring
+from kernel.abi.events import Event
 from kernel.abi.program import ProgramKind, Role
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +144,26 @@ def test_example(system: RunningSystem, example: str) -> None:
 
     assert output == expected(example)
     assert status == 0
+
+
+def test_the_pager_in_the_trace(system: RunningSystem) -> None:
+    """The event ring shows the faults of the example's reader, what its pager supplied, and what it evicted."""
+    system.run(EXAMPLES / "pager.py", paged=True)
+
+    paging = (Event.PAGE_FAULT, Event.SUPPLIED, Event.EVICTED)
+    ring = open_ring(system.console.with_name("trace"))
+    assert [(record.event, record.a & 0xFFFF) for record in ring.read() if record.event in paging] == [
+        (Event.PAGE_FAULT, 3),
+        (Event.SUPPLIED, 3),
+        (Event.PAGE_FAULT, 30),
+        (Event.SUPPLIED, 30),
+        (Event.PAGE_FAULT, 300),
+        (Event.EVICTED, 3),
+        (Event.SUPPLIED, 300),
+        (Event.PAGE_FAULT, 3),
+        (Event.EVICTED, 30),
+        (Event.SUPPLIED, 3),
+    ]
 
 
 def test_counter(system: RunningSystem) -> None:

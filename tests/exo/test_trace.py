@@ -77,6 +77,10 @@ def test_the_past_can_be_cut(pages: Pages) -> None:
         (Event.INTERRUPT, 4, 0, "line 4"),
         (Event.TOOK, 7, Kind.EXTENT, "extent 7"),
         (Event.UPCALL_DROPPED, Label.REVOKE, 0, "revoke"),
+        (Event.PAGE_FAULT, 3, 40, "read of page 3 of object 40"),
+        (Event.PAGE_FAULT, 1 << 32 | 3, 40, "write to page 3 of object 40"),
+        (Event.SUPPLIED, 1 << 32 | 3, 40, "page 3 of object 40"),
+        (Event.EVICTED, 16 << 32 | 4, 40, "pages 4..19 of object 40"),
     ],
 )
 def test_every_event_is_put_into_words(event: Event, a: int, b: int, text: str, pages: Pages) -> None:

@@ -39,6 +39,7 @@ from kernel.environment import Binding, Environment
 from kernel.frames import Extent, Ram
 from kernel.kernel import Kernel
 from tests.kernel.paged_invariants import of_faults, of_objects
+from tests.kernel.shown_invariants import of_extents
 
 
 def violations(kernel: Kernel, machine: SimulatedMachine) -> list[str]:
@@ -208,6 +209,7 @@ def _users(kernel: Kernel, extents: dict[Extent, list[Capability]]) -> Iterator[
     table = kernel.kip._buffer[FRAMES : FRAMES + 4 * kernel.frames.total].cast("I")
     if table.tolist() != shown:
         yield "the KIP shows other users of frames"
+    yield from of_extents(kernel, extents)
 
 
 def _carved(capabilities: list[Capability]) -> Iterator[str]:

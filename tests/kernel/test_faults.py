@@ -299,7 +299,7 @@ def test_who_may_supply() -> None:
             assert refused.value.refusal is Refusal.MISSING_RIGHT
         with pytest.raises(TrapRefused, match="of an object of 8"):
             p.pager.sys.supply(p.handle, 1, PAGES)
-        with pytest.raises(TrapRefused, match="for each frame"):
+        with pytest.raises(TrapRefused, match="256 a frame"):
             p.pager.sys.object_create(traps.ObjectCreate(p.pager.handles[0], 1, 257))
 
 

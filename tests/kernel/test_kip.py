@@ -2,11 +2,24 @@
 
 import pytest
 
-from kernel.abi.kip import ABI_LEVEL, FRAMES, Counter, EnvironmentState, Head, SystemState, kip_size
+from kernel.abi.kip import (
+    ABI_LEVEL,
+    FRAMES,
+    Counter,
+    EnvironmentState,
+    Head,
+    SystemState,
+    holders_shown,
+    kip_size,
+)
 from kernel.abi.limits import FRAME_SIZE, MAX_NAMES
-from kernel.abi.traps import Slice
+from kernel.abi.rights import Rights
+from kernel.abi.traps import Protection, Slice
 from kernel.errors import Refused
 from libexo.kip import Kip
+from tests.kernel.pagers import FRAMES as OBJECT_FRAMES
+from tests.kernel.pagers import PAGES, Paging
+from tests.kernel.passing import passed
 from tests.kernel.puppets import Theatre, ram_of, theatre
 
 
@@ -25,9 +38,10 @@ def test_our_head() -> None:
 
 
 def test_size_in_whole_pages() -> None:
-    """The page is as long as its tables, in whole pages, and grows with RAM by four bytes a frame."""
-    assert kip_size(1) == kip_size(1024) == FRAMES + FRAME_SIZE
-    assert kip_size(1025) == FRAMES + 2 * FRAME_SIZE
+    """The page is as long as its tables, in whole pages, and grows with RAM by 36 bytes a frame."""
+    assert kip_size(1) == FRAMES + 2 * FRAME_SIZE
+    assert kip_size(1024) == FRAMES + (1 + 8) * FRAME_SIZE
+    assert kip_size(1025) == FRAMES + (2 + 9) * FRAME_SIZE
     assert FRAMES % FRAME_SIZE == 0
 
 
@@ -130,3 +144,51 @@ def test_readers_cannot_write() -> None:
                 a.host.map(descriptor, size, writable=True)
 
         assert not a.host.map(page, FRAME_SIZE, writable=True).readonly
+
+
+def test_extents_are_shown() -> None:
+    """Each extent is shown with its holders and their rights, the oldest first, while it has any."""
+    with theatre(ram_of(8)) as stage:
+        a, b = stage.pair()
+        made = a.sys.carve(a.handles[0], 2)
+        passed(a, made.extent, b, Rights.READ)
+        kip = reader(stage)
+        first, pages, plain, nobody = made.first, 2, -1, -1
+
+        [row] = kip.extents()
+        assert row[:6] == (first, 2, pages, plain, nobody, 2)
+        assert [holding.environment for holding in row.holdings] == [a.body.number, b.body.number]
+        assert row.holdings[1].rights == Rights.READ
+        a.sys.drop(made.extent)
+        assert list(kip.extents()) == []
+
+
+def test_a_small_extent_has_room_for_few_holders() -> None:
+    """Of many capabilities the oldest are shown, and all are counted."""
+    with theatre(ram_of(8)) as stage:
+        a = stage.puppet(holds=("ram",))
+        made = a.sys.carve(a.handles[0], 1)
+        for _ in range(5):
+            a.sys.derive(made.extent, Rights.READ)
+
+        [row] = reader(stage).extents()
+        assert (row.capabilities, len(row.holdings)) == (6, holders_shown(1)) == (6, 3)
+
+
+def test_objects_are_shown() -> None:
+    """A paged object is shown with its pages, how many are supplied, and its pager, while it has one."""
+    with theatre(ram_of(16)) as stage:
+        paging = Paging(stage)
+        program, kip = paging.program(), reader(stage)
+        paging.supply(1, count=3)
+        paging.pager.sys.protect(paging.handle, 1, 3, Protection.GUARD)
+
+        [row] = kip.extents()
+        assert (row.frames, row.pages, row.resident, row.pager) == (
+            OBJECT_FRAMES, PAGES, 3, paging.pager.body.number,
+        )  # fmt: skip
+        paging.pager.sys.evict(paging.handle, 2, 2)
+        assert [(row.paged, row.resident) for row in kip.extents()] == [(True, 1)]
+        paging.pager.sys.drop(paging.handle)
+        assert [row for row in kip.extents() if row.pager >= 0] == []
+        assert not program.puppet.caps

@@ -3,7 +3,8 @@
 from kernel.abi.errors import Refusal
 from kernel.abi.events import RECORD, TRACE_SIZE, Event
 from kernel.abi.limits import FRAME_SIZE, TRACE_RECORDS
-from kernel.abi.traps import TRAPS, Bind, Inventory
+from kernel.abi.traps import TRAPS, Bind, Inventory, Protection
+from tests.kernel.pagers import Paging
 from tests.kernel.puppets import Theatre, refusal, theatre
 
 NUMBER = {trap: number for number, trap in TRAPS.items()}
@@ -39,6 +40,25 @@ def test_a_life() -> None:
             (Event.TRAP, NUMBER[Inventory], 0),
             (Event.TRAP, NUMBER[Bind], Refusal.NO_SUCH_THREAD),
             (Event.ENDED, 256 - 9, 0),
+        ]
+
+
+def test_paging() -> None:
+    """A page fault, what the pager supplies, and what it evicts are recorded: page, count, the object's frame."""
+    with theatre() as stage:
+        paging = Paging(stage)
+        program, pager = paging.program(), paging.pager.environment.number
+        before, user, frame = len(records(stage)), program.puppet.environment.number, paging.object.first
+        program.touch(2, write=True)
+        paging.supply(2, count=2)
+        paging.pager.sys.protect(paging.handle, 2, 2, Protection.GUARD)
+        paging.pager.sys.evict(paging.handle, 2, 2)
+
+        found = [(r[1], *r[3:]) for r in records(stage)[before:] if r[1] != Event.TRAP]
+        assert found == [
+            (Event.PAGE_FAULT, user, 2 | 1 << 32, frame),
+            (Event.SUPPLIED, pager, 2 | 2 << 32, frame),
+            (Event.EVICTED, pager, 2 | 2 << 32, frame),
         ]
 
 

@@ -1,0 +1,24 @@
+"""What must be true of the exposed table of extents between any two traps."""
+
+from collections.abc import Iterator, Mapping
+
+from kernel.abi.kip import holders_shown
+from kernel.capability import Capability
+from kernel.frames import Extent
+from kernel.kernel import Kernel
+from libexo.kip import Holding, Kip
+
+
+def of_extents(kernel: Kernel, extents: Mapping[Extent, list[Capability]]) -> Iterator[str]:
+    """Each extent has its row, and no other row is read; while a job works on one, its pages may change."""
+    rows = {row.first: row for row in Kip(kernel.kip._buffer).extents()}
+    for extent, holders in extents.items():
+        row = rows.pop(extent.first, None)
+        held = [Holding(c.holder.number, int(c.rights)) for c in extent._capabilities]
+        pager = extent.owner.holder.number if extent.owner is not None else -1
+        resident = row.resident if row is not None and extent.locked else extent.resident
+        told = (extent.first, extent.count, extent.pages, resident, pager, len(holders))
+        if row != (*told, tuple(held[: holders_shown(extent.count)])):
+            yield f"the KIP shows another {extent}: {row}"
+    if rows:
+        yield f"the KIP shows extents that are not there: {rows}"
