@@ -16,7 +16,7 @@ from kernel.abi.limits import FRAME_SIZE
 from libexo import kip as interface
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
+    from argparse import _ActionsContainer
 
     from libexo.kip import EnvironmentRow, Kip
 
@@ -171,7 +171,7 @@ def fault_text(number: int) -> str | None:
 # ----------------------------------------------------------------------------------------------------- text
 
 
-def add_json(parser: "ArgumentParser") -> None:
+def add_json(parser: "_ActionsContainer") -> None:
     """Add --json."""
     parser.add_argument("--json", action="store_true", help="print JSON, with keys that are kept stable")
 

@@ -32,6 +32,7 @@ from kernel.abi.kip import (
     EnvironmentState,
     Head,
     SystemState,
+    extent_at,
     kip_size,
 )
 from kernel.abi.limits import FRAME_SIZE, TRACE_RECORDS
@@ -76,6 +77,20 @@ class Pages:
     def frames(self, first: int, count: int, number: int) -> None:
         """Give frames to environment *number*."""
         struct.pack_into(f"<{count}I", self.kip, FRAMES + first * 4, *[number + 1] * count)
+
+    def extent(self, first: int, count: int, user: int, *held: tuple[int, int], **paging: int) -> None:
+        """Give an extent to *user*, held by (environment, rights); *paging*: pages, resident, pager."""
+        words = [
+            count,
+            paging.get("pages", count),
+            paging.get("resident", -1) + 1,
+            paging.get("pager", -1) + 1,
+        ]
+        holders = [number + 1 | rights << 16 for number, rights in held]
+        struct.pack_into(
+            f"<{5 + len(holders)}I", self.kip, extent_at(FRAME_COUNT, first), *words, len(holders), *holders
+        )
+        self.frames(first, count, user)
 
     def budget(self, number: int, accounts: dict[Item, tuple[int, int]]) -> None:
         """Write what environment *number* uses and may, by item."""
