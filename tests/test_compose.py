@@ -20,6 +20,7 @@ TOOLS = ("shell", "tests")
 SERVERS = {name: service for name, service in SERVICES.items() if name not in ("kernel", *TOOLS)}
 EXTRA: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.counter.yml").read_text(encoding="utf-8"))
 COUNTER: dict[str, Any] = EXTRA["services"]["counter"]
+PAGED: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.paged.yml").read_text(encoding="utf-8"))
 LOCKED_UP = {name: service for name, service in SERVICES.items() if name != "tests"} | {"counter": COUNTER}
 ATTACHED = {name: service for name, service in LOCKED_UP.items() if name != "kernel"}
 CONFIG = "/opt/exokernel/docker/system.toml"
@@ -178,6 +179,12 @@ def test_only_the_kernel_keeps_capabilities() -> None:
     assert all(all(comments_of(f"- {capability}")) for capability in TEST_CAPABILITIES)
 
 
+def test_paged_programs_need_a_device() -> None:
+    """What they need of the host is in a file of its own, for the kernel's container alone."""
+    assert PAGED["services"] == {"kernel": {"devices": ["/dev/userfaultfd"], "cap_add": ["SYS_NICE"]}}
+    assert not [name for name, service in SERVICES.items() if "devices" in service]
+
+
 @pytest.mark.parametrize("name", ATTACHED)
 def test_server_is_an_ordinary_user(name: str) -> None:
     """Of the system only the kernel is root, for it gives uids away."""
@@ -185,7 +192,14 @@ def test_server_is_an_ordinary_user(name: str) -> None:
     assert not ATTACHED[name]["user"].startswith("0")
 
 
-@pytest.mark.parametrize("files", [[], ["-f", "docker-compose.yml", "-f", "docker-compose.counter.yml"]])
+@pytest.mark.parametrize(
+    "files",
+    [
+        [],
+        ["-f", "docker-compose.yml", "-f", "docker-compose.counter.yml"],
+        ["-f", "docker-compose.yml", "-f", "docker-compose.paged.yml"],
+    ],
+)
 def test_older_compose_reads_it(files: list[str]) -> None:
     """docker-compose, where it is installed, finds the file valid, and with the example beside it."""
     program = shutil.which("docker-compose")

@@ -17,7 +17,7 @@ from kernel.abi.program import ProgramKind
 
 _NUMBERS = {"x86_64": 323, "aarch64": 282}
 """Of userfaultfd(2)."""
-_DEVICE = "/dev/userfaultfd"
+DEVICE = "/dev/userfaultfd"
 _NEW, _API = 0xAA00, 0xC018AA3F
 _HANDSHAKE = struct.Struct("<QQQ")
 _VERSION = 0xAA
@@ -72,9 +72,9 @@ def _open() -> int:
         return number
     failed = ctypes.get_errno()
     try:
-        device = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
-        why = f"userfaultfd: {os.strerror(failed)}; in a container, give it {_DEVICE}"
+        why = f"userfaultfd: {os.strerror(failed)}; in a container, give it {DEVICE}"
         raise OSError(failed, f"this host does not let programs be paged ({why})") from None
     try:
         return fcntl.ioctl(device, _NEW, _FLAGS)
