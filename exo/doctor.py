@@ -3,7 +3,7 @@
 Protections are tried out, each in a process forked for it: what keeps one environment out of every other.
 Without one of them the system refuses to boot, unless told to go without: 'exo up --degraded', or may_lack in
 system.toml. Fences are their consequences: what programs cannot reach of yours and of the host's. Features
-marked "no" cost speed or comfort only.
+marked "no" cost speed or comfort only. Below paged memory is what it is made of on this host.
 """
 
 import ctypes
@@ -29,6 +29,8 @@ DESCRIPTORS = 4096
 SOCKET_PATH = 107 - len("/ipc/") - 22
 """The longest path of a run directory, in bytes."""
 PERF_FOR_ALL = 2
+PAGING = "paging"
+"""The group of what paged memory is made of: to get it is to get paged memory."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def main(options: Namespace) -> int:
     """Print the table; return 1 when something required is missing."""
-    checks = [*host(run_directory(options.run)), *protections(), *features()]
+    checks = [*host(run_directory(options.run)), *protections(), *features(), *paged()]
     if options.json:
         view.print_json([asdict(check) for check in checks])
     else:
@@ -62,7 +64,7 @@ def text(checks: list[Check]) -> str:
     """Return the table, and the remedies below it."""
     rows = [(check.group, check.name, _mark(check), check.detail) for check in checks]
     lines = [view.table(("", "WHAT", "HERE", ""), rows)]
-    missing = [check for check in checks if not check.available]
+    missing = [check for check in checks if not check.available and check.group != PAGING]
     if missing:
         width = max(len(check.name) for check in missing)
         lines += [
@@ -132,11 +134,6 @@ def features() -> list[Check]:
         _feature(
             "descriptors", limit >= DESCRIPTORS, f"up to {limit}", "raise 'ulimit -Hn' for many environments"
         ),
-        _feature(
-            "paged memory",
-            *_try(_paging),
-            "boot Linux 6.6 or newer; in a container, pass the system call, or give it /dev/userfaultfd",
-        ),
         _feature("perf events", *_try(_perf), "sysctl kernel.perf_event_paranoid=2, or be root"),
         _feature(
             "cgroup v2",
@@ -187,11 +184,19 @@ def _zeromq() -> str:
     return f"pyzmq {zmq.__version__}, libzmq {zmq.zmq_version()}"
 
 
-def _paging() -> str:
-    from libexo.launch import paging
+def paged() -> list[Check]:
+    """Return what programs are paged with, and first whether they can be."""
+    from exo.paging import given
 
-    os.close(paging.make())
-    return "faults of programs, writes to protected pages, poison"
+    found = given()
+    lacks = [each for each in found if each.needed and not each.there]
+    why = lacks[0].detail if lacks else "programs can be started by 'exo run --paged'"
+    remedy = "boot Linux 6.6 or newer; in a container, pass the system call, or give it /dev/userfaultfd"
+    checks = [Check("paged memory", "feature", False, not lacks, why, remedy)]
+    for each in found:
+        way = f"from Linux {each.linux} on" + ("; in a container, as paged memory" if each.needed else "")
+        checks.append(Check(each.name, PAGING, False, each.there, each.detail, way))
+    return checks
 
 
 def _perf() -> str:

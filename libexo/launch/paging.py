@@ -23,8 +23,9 @@ _HANDSHAKE = struct.Struct("<QQQ")
 _VERSION = 0xAA
 _USER_MODE_ONLY = 1
 _FLAGS = _USER_MODE_ONLY | os.O_CLOEXEC | os.O_NONBLOCK
-_FEATURES = 1 << 0 | 1 << 5 | 1 << 10 | 1 << 12 | 1 << 14
-"""Shared memory: absent pages, those that are there, and writes to protected ones; and poison."""
+NEEDED = 1 << 0 | 1 << 5 | 1 << 10 | 1 << 12 | 1 << 14
+"""What programs are paged with, as linux/userfaultfd.h numbers it. Of shared memory: absent pages, those that are
+there, and writes to protected ones; and poison."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -59,11 +60,21 @@ def make() -> int:
     """Return a userfaultfd of this process, for faults of user code. Raises OSError: why there is none."""
     number = _open()
     try:
-        fcntl.ioctl(number, _API, bytearray(_HANDSHAKE.pack(_VERSION, _FEATURES, 0)))
+        fcntl.ioctl(number, _API, bytearray(_HANDSHAKE.pack(_VERSION, NEEDED, 0)))
     except OSError as error:
         os.close(number)
         raise OSError(error.errno, "this host cannot page programs: it takes Linux 6.6") from error
     return number
+
+
+def offered() -> int:
+    """Return the features of this host, as NEEDED has them. Raises OSError where there are none for us."""
+    number, told = _open(), bytearray(_HANDSHAKE.pack(_VERSION, 0, 0))
+    try:
+        fcntl.ioctl(number, _API, told)
+    finally:
+        os.close(number)
+    return int(_HANDSHAKE.unpack(told)[1])
 
 
 def _open() -> int:
