@@ -32,6 +32,23 @@ class Services(Protocol):
     def publish(self, name: str) -> None:
         """Have *name* published for the calling thread. Raises NotFound, RemoteError."""
 
+    def start_program(
+        self,
+        module: str,
+        name: str,
+        environ: tuple[tuple[str, str], ...],
+        *,
+        paged: bool,
+        budget: dict[str, int],
+    ) -> int:
+        """Start `python -m` *module* as *name*; return its thread id. Raises NotFound, RemoteError."""
+
+    def kill_program(self, thread: int) -> None:
+        """End a program that we started; one that has ended is no error. Raises NotFound, RemoteError."""
+
+    def wait_program(self, thread: int) -> Any:  # noqa: ANN401 - its `Exit`
+        """Return how the program of *thread* ended, when it has. Raises NotFound, RemoteError."""
+
     def create_thread(self, timeout: float | None = None) -> int:
         """Have another thread made, within *timeout* seconds; return its id. Raises NotFound, RemoteError."""
 

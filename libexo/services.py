@@ -8,11 +8,15 @@ Each stub is imported when it is first needed: few programs need all of them.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kernel.abi.program import ProgramKind
+from libexo.errors import RemoteError
+
 if TYPE_CHECKING:
     from kernel.abi.gate import Upcall
     from libexo.environment import Environment
     from libexo.ipc.thread import Thread
     from servers.memory.api import Memory
+    from servers.process.api import Exit
 
 
 class Servers:
@@ -33,6 +37,37 @@ class Servers:
         from servers.process.api import Processes
 
         Processes.connect(self._environment).register(name)
+
+    def start_program(
+        self,
+        module: str,
+        name: str,
+        environ: tuple[tuple[str, str], ...],
+        *,
+        paged: bool,
+        budget: dict[str, int],
+    ) -> int:
+        """Start `python -m` *module* as *name*; return its thread id. Raises NotFound, RemoteError."""
+        from servers.process.api import Processes, ProgramSpec
+
+        program = ProgramSpec(int(ProgramKind.SERVER), (module,), name, environ, budget=budget, paged=paged)
+        return Processes.connect(self._environment).spawn(program)
+
+    def kill_program(self, thread: int) -> None:
+        """End a program that we started; one that has ended is no error. Raises NotFound, RemoteError."""
+        from servers.process.api import Processes
+
+        try:
+            Processes.connect(self._environment).kill(thread)
+        except RemoteError as error:
+            if error.kind != "NoSuchProgram":
+                raise
+
+    def wait_program(self, thread: int) -> "Exit":
+        """Return how the program of *thread* ended, when it has. Raises NotFound, RemoteError."""
+        from servers.process.api import Processes
+
+        return Processes.connect(self._environment).wait(thread)
 
     def create_thread(self, timeout: float | None = None) -> int:
         """Have another thread made, within *timeout* seconds; return its id. Raises NotFound, RemoteError."""

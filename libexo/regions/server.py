@@ -1,0 +1,241 @@
+"""The program that pages regions: started by their program, for it and those that it lets in.
+
+A pager of one's own is a class:
+
+    class Squares(Pager):
+        def fill(self, region, page):
+            return str(page**2).encode()
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from kernel.abi.kip import EnvironmentState
+from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.rights import Rights
+from libexo.environment import Environment
+from libexo.errors import OperationRefused, RemoteError, TrapRefused
+from libexo.extent import Extent, Ram
+from libexo.pager import Fault, OnFault, PagedObject
+from libexo.regions.api import Advice, Regions, Statistics
+from libexo.regions.segment import AROUND, Segment
+from libexo.stub import Server
+
+PATIENCE = 10.0
+"""Seconds a fault waits: as long as the pager is at other work, which guarding a large region is."""
+LOOK_AGAIN = 0.5
+"""Seconds until it is looked whether those that are served have ended."""
+_GIVEN = int(Rights.READ | Rights.WRITE | Rights.TRANSFER)
+
+
+class RegionRefused(OperationRefused):
+    """The base of a region pager's refusals."""
+
+
+class NoSuchRegion(RegionRefused):
+    """There is no such region, or it was given up."""
+
+
+class NotYours(RegionRefused):
+    """The pager serves the program that started it, and those that it lets in."""
+
+
+class NoRoom(RegionRefused):
+    """There is no memory for it."""
+
+
+class Pager:
+    """What a pager decides: what is in pages that nobody wrote, and who may write where it is asked first."""
+
+    around = AROUND
+    """Pages to be filled for one fault, at most."""
+
+    def fill(self, region: int, page: int) -> bytes:
+        """Return what is in *page* of the region that was made as number *region*, from 0."""
+        return b""
+
+    def let_write(self, region: int, page: int) -> bool:
+        """Say whether a protected page may be written from now on; if not, who writes ends by a bus error."""
+        return True
+
+
+class Owned:
+    """A region, and whose it is."""
+
+    def __init__(self, number: int, segment: Segment, extent: Extent, owner: int) -> None:
+        """Be region *number*, of the program whose first thread is *owner*."""
+        self.number = number
+        self.segment = segment
+        self.extent = extent
+        self.owner = owner
+
+
+class RegionServer(Regions):
+    """Serves `Regions`."""
+
+    def __init__(self, environment: Environment, starter: int, pager: Pager) -> None:
+        """Serve the program of thread *starter*, as *pager* decides."""
+        self.environment = environment
+        self.server = Server(environment, self)
+        self._pager = pager
+        self._memory = environment.services.memory()
+        self._ram: Ram | None = None
+        self._regions: dict[int, Owned] = {}
+        """By first frame."""
+        self._given_up: list[Segment] = []
+        """Those of which copies still need pages."""
+        self._made = 0
+        self._done = Statistics()
+        self._users = {self._program(starter)}
+        """First threads of the programs that are served."""
+        self.server.after(LOOK_AGAIN, self._look)
+
+    # ------------------------------------------------------------------------------------------------ requests
+
+    def make(self, pages: int) -> Extent:
+        """Make it, of frames of its own."""
+        owner, number = self._caller(), self._made
+        made = self._new(number, pages, owner)
+        self._made += 1
+        return made.extent
+
+    def copy(self, region: int, owner: int = 0) -> Extent:
+        """Make the copy first, and then, by traps alone, have it be as the region is at that moment."""
+        caller, source = self._caller(), self._find(region)
+        taker = self._program(owner) if owner else caller
+        copy = self._new(source.number, source.segment.store.pages, taker)
+        self._users.add(taker)
+        source.segment.copy(copy.segment)
+        return copy.extent
+
+    def written(self, region: int, first: int, count: int) -> list[int]:
+        """Ask the kernel."""
+        return self._part(region, first, count).written(first, count, clean=False)
+
+    def clean(self, region: int, first: int, count: int) -> list[int]:
+        """Ask the kernel."""
+        return self._part(region, first, count).written(first, count, clean=True)
+
+    def protect(self, region: int, first: int, count: int) -> None:
+        """Guard the pages."""
+        self._part(region, first, count).protect(first, count)
+
+    def unprotect(self, region: int, first: int, count: int) -> None:
+        """Do not ask any more."""
+        self._part(region, first, count).unprotect(first, count)
+
+    def advise(self, region: int, first: int, count: int, advice: Advice) -> None:
+        """Take the hint."""
+        segment = self._part(region, first, count)
+        (segment.need if advice == Advice.WILL_NEED else segment.discard)(first, count)
+
+    def close(self, region: int) -> None:
+        """Give it up; what copies still need of it stays until they have it."""
+        self._find(region)
+        self._give_up(region)
+
+    def admit(self, thread: int) -> None:
+        """Serve its program, too."""
+        self._caller()
+        self._users.add(self._program(thread))
+
+    def statistics(self) -> Statistics:
+        """Return what was counted."""
+        self._caller()
+        self._done.regions = len(self._regions)
+        return self._done
+
+    # ------------------------------------------------------------------------------------------------- details
+
+    def _new(self, number: int, pages: int, owner: int) -> Owned:
+        """Return a new region of which no page is there. Raises NoRoom."""
+        fault: list[Callable[[Fault], None]] = []
+        try:
+            store = self._carve(pages, lambda _, told: fault[0](told))
+        except NoRoom:
+            if not self._free_some():
+                raise
+            store = self._carve(pages, lambda _, told: fault[0](told))
+        extent = store.extent
+        segment = Segment(store, partial(self._fill, number), self._done, self._pager.around)
+        made = Owned(number, segment, Extent(extent.handle, pages, extent.first, _GIVEN), owner)
+        fault.append(partial(self._faulted, made))
+        self._regions[extent.first] = made
+        return made
+
+    def _carve(self, pages: int, on_fault: OnFault) -> PagedObject:
+        """Return a new object. Raises NoRoom."""
+        try:
+            self._memory.promise(pages)
+            self._ram = self._ram or self._memory.ram()
+            return PagedObject(self.environment, self._ram, pages, pages, on_fault, patience=PATIENCE)
+        except (RemoteError, TrapRefused, OSError) as error:
+            self._ram = None
+            raise NoRoom(f"{pages} pages: {error}") from error
+
+    def _free_some(self) -> int:
+        """Have copies take what they still need of what was given up; return how much that frees."""
+        needed, self._given_up = self._given_up, []
+        for segment in needed:
+            segment.finish()
+        return len(needed)
+
+    def _give_up(self, region: int) -> None:
+        segment = self._regions.pop(region).segment
+        segment.close()
+        self._given_up = [each for each in (*self._given_up, segment) if each.copies]
+
+    def _fill(self, number: int, page: int, count: int) -> bytes:
+        pieces = [self._pager.fill(number, at)[:FRAME_SIZE] for at in range(page, page + count)]
+        return b"".join(piece.ljust(FRAME_SIZE, b"\0") for piece in pieces)
+
+    def _faulted(self, region: Owned, fault: Fault) -> None:
+        self._done.faults += 1
+        segment, page = region.segment, fault.page
+        if not segment.there[page]:
+            segment.absent(page)
+        elif not segment.barrier[page] or self._pager.let_write(region.number, page):
+            segment.let(page)
+
+    def _find(self, region: int) -> Owned:
+        self._caller()
+        if region not in self._regions:
+            raise NoSuchRegion(f"none begins at frame {region}; there are {sorted(self._regions)}")
+        return self._regions[region]
+
+    def _part(self, region: int, first: int, count: int) -> Segment:
+        segment = self._find(region).segment
+        if first + count > segment.store.pages:
+            raise NoSuchRegion(f"pages {first}+{count} of a region of {segment.store.pages}")
+        return segment
+
+    def _caller(self) -> int:
+        """Return the first thread of the program that asks. Raises NotYours."""
+        caller = self._program(self.call.sender)
+        if caller not in self._users:
+            raise NotYours(f"thread {caller:#x} has no regions here")
+        return caller
+
+    def _program(self, thread: int) -> int:
+        """Return the first thread of the program of *thread*; 0: it has ended."""
+        kip = self.environment.kip
+        known = kip.thread(thread)
+        row = kip.environment(known.environment) if known is not None else None
+        return row.thread if row is not None else 0
+
+    def _look(self) -> None:
+        """Forget those that have ended, with their regions; when none is left, end."""
+        kip = self.environment.kip
+        rows = {user: kip.environment_of(user) for user in self._users}
+        self._users = {user for user, row in rows.items() if row and row.state != EnvironmentState.DEAD}
+        for first, region in list(self._regions.items()):
+            if region.owner not in self._users:
+                self._give_up(first)
+        if not self._users:
+            self.server.stop()
+        self.server.after(LOOK_AGAIN, self._look)
+
+
+def pager(environment: Environment, starter: int, decisions: type[Pager]) -> None:
+    """Serve the program of thread *starter* until it has ended, and all it let in."""
+    RegionServer(environment, starter, decisions()).server.run()
