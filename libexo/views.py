@@ -10,7 +10,7 @@ from libexo.errors import MemoryTaken, TrapRefused
 from libexo.extent import Extent, Ram
 
 if TYPE_CHECKING:
-    from libexo.host.base import Host, MappedMemory, Opened
+    from libexo.host.base import Host, MappedMemory, Opened, Place
     from libexo.sys import Sys
     from libexo.transport.base import Descriptor
 
@@ -45,11 +45,13 @@ class Views:
         self._taken: set[int] = set()
         """Those that were touched after they had been taken: zeros are there."""
 
-    def map(self, handle: int) -> memoryview:
+    def map(self, handle: int, place: "Place | None" = None) -> memoryview:
         """Map the extent of *handle*, whole."""
         mapped, descriptor = self._sys.map_extent(handle)
         opened = self._opener(handle, mapped.count) if mapped.paged else None
-        return self._map(handle, descriptor, mapped.count, writable=mapped.writable, opened=opened)
+        return self._map(
+            handle, descriptor, mapped.count, writable=mapped.writable, opened=opened, place=place
+        )
 
     def carve(self, ram: Ram, pages: int) -> tuple[Extent, memoryview]:
         """Carve an extent of *pages* frames from *ram*, and map it, whole."""
@@ -70,9 +72,10 @@ class Views:
         *,
         writable: bool,
         opened: "Opened | None" = None,
+        place: "Place | None" = None,
     ) -> memoryview:
         host = self._host
-        view = host.map(descriptor, pages * FRAME_SIZE, writable=writable, opened=opened)
+        view = host.map(descriptor, pages * FRAME_SIZE, writable=writable, opened=opened, place=place)
         host.watch(view, lambda: self._place(handle), lambda: self._is_spared(handle), opened)
         used = [*self._used(handle), Mapped(host.mapping(view), writable, opened)]
         self._mappings[handle] = used

@@ -100,6 +100,18 @@ class SourceWatch(Protocol):
         """Stop watching."""
 
 
+class Reserved(Protocol):
+    """Addresses that nothing else gets; what is mapped there lies where it was told to."""
+
+    def view(self, offset: int, size: int, mapped: Sequence[memoryview]) -> memoryview:
+        """Return *size* bytes from *offset*, in which *mapped* lie and stay. Raises ExoError."""
+
+    def protect(self, view: memoryview, offset: int, size: int, *, writable: bool) -> None:
+        """Have a write to *size* bytes of a mapping that lies here, from its *offset* on, be a fault, or not."""
+
+
+Place = tuple[Reserved, int]
+"""Where to map: an offset from where reserved addresses begin."""
 Opened = Callable[[int], object]
 """Called with the address of memory that is paged, when it lies there and before anybody can touch it."""
 
@@ -135,9 +147,21 @@ class Host(Protocol):
         """Return monotonic time in nanoseconds, on the kernel's clock."""
 
     def map(
-        self, descriptor: Descriptor, size: int, *, writable: bool, opened: Opened | None = None
+        self,
+        descriptor: Descriptor,
+        size: int,
+        *,
+        writable: bool,
+        opened: Opened | None = None,
+        place: Place | None = None,
     ) -> memoryview:
-        """Map *size* bytes; the descriptor is consumed. Memory that is paged has *opened* called."""
+        """Map *size* bytes, at *place* or anywhere; the descriptor is consumed. Paged: *opened* is called."""
+
+    def reserve(self, size: int) -> Reserved:
+        """Reserve addresses for *size* bytes, as long as anything refers to them. Raises OSError."""
+
+    def map_file(self, path: str) -> memoryview:
+        """Map a file of the host, to be read. Raises OSError, ExoError where there are none."""
 
     def mapping(self, view: memoryview) -> MappedMemory:
         """Return the mapping of *view*, without keeping it. Raises ValueError when there is none."""

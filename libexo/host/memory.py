@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from typing import cast
 
+from kernel.abi.limits import FRAME_SIZE
 from libexo.errors import ExoError
 from libexo.host.base import Opened
 from libexo.transport.base import Descriptor
@@ -31,6 +32,9 @@ _ADD = "_ZN9__gnu_cxx18__exchange_and_addEPVii"
 
 unmap = _libc.munmap
 
+_NOTHING = 0x4022  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+_protected: dict[int, bytearray] = {}
+"""Of mappings of which pages were protected: a byte for each page, 1 for those."""
 _files: dict[int, int] = {}
 """Which file lies where, of what is paged: touching it again would help nothing while it is the same."""
 
@@ -59,7 +63,33 @@ def put(
     if opened is not None:
         _open(int(mapped), size, rights, opened, keep=address is not None)
         _files[int(mapped)] = file
+    for page, is_protected in enumerate(_protected.get(int(mapped), ())):
+        if is_protected:
+            _libc.mprotect(int(mapped) + page * FRAME_SIZE, FRAME_SIZE, _PROT_READ)
     return int(mapped)
+
+
+def reserve(size: int, address: int | None = None) -> int:
+    """Have *size* bytes of addresses lead nowhere, those at *address* or any; return where. Raises OSError."""
+    fixed = _MAP_FIXED if address is not None else 0
+    mapped = _libc.mmap(address, size, 0, _NOTHING | fixed, -1, 0)
+    if mapped == _MAP_FAILED:
+        raise OSError(ctypes.get_errno(), f"cannot reserve {size} bytes: {os.strerror(ctypes.get_errno())}")
+    _protected.pop(int(mapped), None)
+    return int(mapped)
+
+
+def protect(address: int, size: int, offset: int, length: int, *, writable: bool) -> None:
+    """Have a write to part of the mapping of *size* bytes at *address* end the program, or not.
+
+    It holds for new memory that is put there, too. Raises OSError.
+    """
+    pages = _protected.setdefault(address, bytearray(size // FRAME_SIZE))
+    first, count = offset // FRAME_SIZE, length // FRAME_SIZE
+    pages[first : first + count] = bytes([not writable]) * count
+    rights = _PROT_READ | (_PROT_WRITE if writable else 0)
+    if _libc.mprotect(address + offset, length, rights):
+        raise OSError(ctypes.get_errno(), f"cannot protect: {os.strerror(ctypes.get_errno())}")
 
 
 def _open(address: int, size: int, rights: int, opened: Opened, *, keep: bool) -> None:

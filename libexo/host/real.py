@@ -23,11 +23,12 @@ from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 from libexo.errors import ExoError
 from libexo.host import current, heap
-from libexo.host.base import MappedMemory, Opened, Tenant
+from libexo.host.base import MappedMemory, Opened, Place, Tenant
 from libexo.host.eventfds import RealBell, RealTicket, RealWaker
 from libexo.host.guard import guard, zeros
 from libexo.host.memory import Renewal, put, touch, unmap
 from libexo.host.real_gate import Own, RealGate
+from libexo.host.reserved import RealReserved
 from libexo.host.ring_sources import is_ring_end
 from libexo.transport.base import Descriptor, Source
 
@@ -92,14 +93,40 @@ class RealHost:
     """Return the host's monotonic time in nanoseconds."""
 
     def map(
-        self, descriptor: Descriptor, size: int, *, writable: bool, opened: Opened | None = None
+        self,
+        descriptor: Descriptor,
+        size: int,
+        *,
+        writable: bool,
+        opened: Opened | None = None,
+        place: Place | None = None,
     ) -> memoryview:
         """Map *size* bytes; the view unmaps them when nothing refers to it any more."""
-        address = put(None, cast("int", descriptor), size, writable=writable, opened=opened)
-        memory = (ctypes.c_ubyte * size).from_address(address)
-        weakref.finalize(memory, unmap, address, size).atexit = False
-        view = memoryview(memory).cast("B")
-        return view if writable else view.toreadonly()
+        number = cast("int", descriptor)
+        if place is None:
+            return _view_of(put(None, number, size, writable=writable, opened=opened), size, unmap, writable)
+        reserved, offset = place
+        assert isinstance(reserved, RealReserved)
+        address = reserved.address + offset
+        try:
+            put(address, number, size, writable=writable, opened=opened)
+        except BaseException:
+            reserved.give_back(address, size)
+            raise
+        return _view_of(address, size, reserved.give_back, writable)
+
+    def reserve(self, size: int) -> RealReserved:
+        """Reserve addresses."""
+        return RealReserved(size)
+
+    def map_file(self, path: str) -> memoryview:
+        """Map a file that the program may open; what is written to it is seen. Raises OSError."""
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        size = os.fstat(number).st_size
+        if not size:
+            os.close(number)
+            return memoryview(b"")
+        return _view_of(put(None, number, size, writable=False), size, unmap, writable=False)
 
     def mapping(self, view: memoryview) -> "RealMapping":
         """Return the mapping of *view*. Raises ValueError."""
@@ -289,6 +316,14 @@ class RealMapping:
     def covers(self, view: memoryview) -> bool:
         """Say whether *view* belongs to it."""
         return view.obj is self.memory()
+
+
+def _view_of(address: int, size: int, gone: Callable[[int, int], object], writable: bool) -> memoryview:  # noqa: FBT001
+    """Return a view of what lies there; *gone* is called when nothing refers to it any more."""
+    memory = (ctypes.c_ubyte * size).from_address(address)
+    weakref.finalize(memory, gone, address, size).atexit = False
+    view = memoryview(memory).cast("B")
+    return view if writable else view.toreadonly()
 
 
 def _spins(variable: str) -> int:

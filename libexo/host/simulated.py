@@ -15,7 +15,7 @@ from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.program import Program
 from libexo.errors import ExoError, GateClosed
 from libexo.host import current
-from libexo.host.base import MappedMemory, Opened, Tenant
+from libexo.host.base import MappedMemory, Opened, Place, Tenant
 from libexo.host.ground import Doorbells, Ground, Posted
 from libexo.host.ring_sources import RingSources
 from libexo.transport.base import Descriptor, Source, Transport
@@ -201,6 +201,17 @@ class SimulatedWatch(RingSources):
         del self._known[self._key]
 
 
+class SimulatedReserved:
+    """Addresses on the simulated machine, where mappings have their own and none lies beside another."""
+
+    def view(self, offset: int, size: int, mapped: Sequence[memoryview]) -> memoryview:
+        """Raise ExoError: a view is of one mapping."""
+        raise ExoError(f"{len(mapped)} mappings in one view: on the simulated machine a view is of one")
+
+    def protect(self, view: memoryview, offset: int, size: int, *, writable: bool) -> None:
+        """Do nothing: views that there are stay as they are."""
+
+
 class SimulatedHost:
     """One program's ground. Implements `libexo.host.base.Host`."""
 
@@ -254,8 +265,22 @@ class SimulatedHost:
         """Compute for that long: the simulated machine's stand-in for a loop."""
         self._ground.burn(nanoseconds)
 
+    def reserve(self, size: int) -> "SimulatedReserved":
+        """Reserve nothing: what is mapped lies where the machine puts it."""
+        return SimulatedReserved()
+
+    def map_file(self, path: str) -> memoryview:
+        """Raise ExoError: there are no files."""
+        raise ExoError(f"{path}: the simulated machine has no files")
+
     def map(
-        self, descriptor: Descriptor, size: int, *, writable: bool, opened: Opened | None = None
+        self,
+        descriptor: Descriptor,
+        size: int,
+        *,
+        writable: bool,
+        opened: Opened | None = None,
+        place: Place | None = None,
     ) -> memoryview:
         """Map *size* bytes; the descriptor is consumed. Memory that is paged has *opened* called."""
         view = self._ground.map(descriptor, size, writable=writable)

@@ -49,6 +49,8 @@ class Pager:
 
     around = AROUND
     """Pages to be filled for one fault, at most."""
+    patience = PATIENCE
+    """Seconds after which a fault that was not answered ends who waits."""
 
     def fill(self, region: int, page: int) -> bytes:
         """Return what is in *page* of the region that was made as number *region*, from 0."""
@@ -168,7 +170,7 @@ class RegionServer(Regions):
         try:
             self._memory.promise(pages)
             self._ram = self._ram or self._memory.ram()
-            return PagedObject(self.environment, self._ram, pages, pages, on_fault, patience=PATIENCE)
+            return PagedObject(self.environment, self._ram, pages, pages, on_fault, patience=self._pager.patience)
         except (RemoteError, TrapRefused, OSError) as error:
             self._ram = None
             raise NoRoom(f"{pages} pages: {error}") from error

@@ -1,6 +1,7 @@
 """Mapping extents.
 
     view = vm.map(env, extent)      # a memoryview: writable if the extent is
+    window = vm.reserve(env, 1000)  # addresses in which extents lie where they are told to (`libexo.vm.window`)
 
 A mapping lives until it is unmapped, or nothing refers to it: neither the view, nor a slice, cast or
 array made of it. When the extent's memory is taken by force, the next access ends in SIGBUS; when it only moved
@@ -13,6 +14,24 @@ from libexo import timeouts
 from libexo.attachment import Attachment
 from libexo.extent import Extent, Ram
 from libexo.ipc.message import GrantItem, MapItem
+from libexo.vm.tables import Hierarchical, Inverted, Linear, PageTable
+from libexo.vm.window import Window, map_file, reserve
+
+__all__ = [
+    "LONGEST_GRACE",
+    "Hierarchical",
+    "Inverted",
+    "Linear",
+    "PageTable",
+    "Window",
+    "carve",
+    "map",
+    "map_file",
+    "reserve",
+    "revoke",
+    "touch",
+    "unmap",
+]
 
 LONGEST_GRACE = (1 << 32) - 1
 """Of a revocation, in microseconds."""

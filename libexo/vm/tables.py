@@ -9,8 +9,8 @@ they cost, in words of memory and in steps of a lookup (docs/pagers.md has the f
 - `Inverted`: one slot for each entry, found by a hash of the page. It is as large as the most it holds, however
   large the window is. For large windows in which pages lie anywhere.
 
-Source: Huck and Hays, Architectural Support for Translation Table Management in Large Address Space Machines (1993),
-for the inverted table with its anchors.
+Source: Huck and Hays, Architectural Support for Translation Table Management in Large Address Space Machines
+(1993), for the inverted table with its anchors.
 """
 
 from array import array
@@ -215,7 +215,9 @@ class Inverted:
         if slot == _NONE:
             slot = self._free
             if slot == _NONE:
-                raise OverflowError(f"the inverted table has {len(self._entries)} slots, all taken: make it larger")
+                raise OverflowError(
+                    f"the inverted table has {len(self._entries)} slots, all taken: make it larger"
+                )
             anchor = self._anchor(page)
             self._free, self._next[slot] = self._next[slot], self._anchors[anchor]
             self._anchors[anchor] = slot

@@ -19,7 +19,7 @@ from libexo.stub import Server, serve
 from libexo.testing import System, simulated
 from tests.kernel.puppets import Puppet, Theatre, theatre
 from tests.libexo.test_publish_ring import record
-from tests.libexo.test_vm import carved, lent
+from tests.libexo.vm.test_vm import carved, lent
 
 
 class Quote(msgspec.Struct, array_like=True):

@@ -1,6 +1,7 @@
 """Page tables: three structures, one behaviour."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -8,7 +9,11 @@ from libexo.vm.tables import Hierarchical, Inverted, Linear, PageTable
 
 PAGES = 1 << 20
 """A window of 4 GiB."""
-TABLES = (Linear, Hierarchical, lambda pages: Inverted(pages, 2000))
+TABLES: tuple[Callable[[int], PageTable[object]], ...] = (
+    Linear,
+    Hierarchical,
+    lambda pages: Inverted(pages, 2000),
+)
 NAMES = ("linear", "hierarchical", "inverted")
 
 
@@ -64,11 +69,11 @@ def test_costs() -> None:
         for name, make in zip(NAMES, TABLES, strict=True)
     }
 
-    assert found["linear"] == ((1_048_576, 1), (1_048_576, 1))
-    assert found["hierarchical"] == ((2_560, 3), (419_328, 3))
-    words, steps = found["inverted"][1]
-    assert found["inverted"][0][0] == words == 8_048
-    assert steps < 2.5
+    assert found == {
+        "linear": ((1_048_576, 1.0), (1_048_576, 1.0)),
+        "hierarchical": ((2_560, 3.0), (419_328, 3.0)),
+        "inverted": ((8_048, 2.0), (8_048, 2.255)),
+    }
 
 
 def test_what_is_empty_is_given_up() -> None:

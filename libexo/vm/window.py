@@ -1,0 +1,174 @@
+"""A window: reserved addresses, in which extents are mapped where their program wants them.
+
+    window = vm.reserve(env, pages=1 << 20)           # 4 GiB of addresses, and nothing there
+    window.map(extent, at=16)                         # its memory, from page 16 on
+    window.map(other, at=16 + extent.pages)           # beside it
+    array = numpy.frombuffer(window.view(16, 2 * extent.pages), "f8")
+    window.protect(16, 1)                             # a write there ends the program
+    window.unmap(16)
+
+What lies where is in a page table of the program's choice (`libexo.vm.tables`); the host's MMU has its own. An
+access where nothing is mapped ends the program (SIGSEGV), and so does a write to what is protected. A region that a
+pager pages (`libexo.regions`) is mapped by its `extent`; to be told of writes there, protect the region.
+
+On the simulated machine mappings lie where the machine puts them: `view` is of one mapping, and only views that are
+made after `protect` hold to it.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from kernel.abi.limits import FRAME_SIZE
+from libexo.errors import ExoError
+from libexo.vm.tables import Linear, PageTable
+
+if TYPE_CHECKING:
+    from libexo.attachment import Attachment
+    from libexo.extent import Extent
+
+
+class Placed:
+    """One mapping in a window."""
+
+    def __init__(self, extent: "Extent", first: int, view: memoryview) -> None:
+        """Be that of *extent* from page *first* of the window on."""
+        self.extent = extent
+        self.first = first
+        self.view = view
+        """All of it."""
+        self.protected: set[int] = set()
+        """Pages of it that are."""
+
+
+class Window:
+    """Reserved addresses."""
+
+    def __init__(
+        self, environment: "Attachment", pages: int, table: Callable[[int], object] = Linear
+    ) -> None:
+        """Reserve *pages*; a *table* for so many says what lies where. Raises OSError."""
+        self.pages = pages
+        self.table = cast("PageTable[Placed]", table(pages))
+        self._environment = environment
+        self._reserved = environment.host.reserve(pages * FRAME_SIZE)
+
+    def map(self, extent: "Extent", at: int | None = None) -> memoryview:
+        """Map *extent* from page *at* on, or where there is room first; return its memory.
+
+        Raises ValueError where something else lies, or the window ends; TrapRefused, OSError.
+        """
+        at = self._room(extent.pages) if at is None else at
+        if at < 0 or at + extent.pages > self.pages:
+            raise ValueError(f"pages {at}+{extent.pages} of a window of {self.pages}")
+        if (page := self._taken(at, extent.pages)) >= 0:
+            raise ValueError(f"page {page} is mapped already: unmap it, or choose another place")
+        view = self._environment.views.map(extent.handle, (self._reserved, at * FRAME_SIZE))
+        placed = Placed(extent, at, view)
+        for page in range(at, at + extent.pages):
+            self.table.enter(page, placed)
+        return view
+
+    def unmap(self, at: int) -> None:
+        """End the mapping that lies at page *at*, whole; what refers to it must not be used again.
+
+        Raises LookupError where nothing is mapped, BufferError while an array of another library refers to it.
+        """
+        placed = self.find(at)
+        self._environment.views.unmap(placed.view)
+        for page in range(placed.first, placed.first + placed.extent.pages):
+            self.table.remove(page)
+
+    def find(self, page: int) -> Placed:
+        """Return what is mapped at *page*. Raises LookupError."""
+        placed = self.table.find(page)
+        if placed is None:
+            raise LookupError(f"nothing is mapped at page {page}")
+        return placed
+
+    def protect(self, first: int, count: int) -> None:
+        """Have a write to *count* pages from *first* end the program. Raises LookupError."""
+        self._protect(first, count, writable=False)
+
+    def unprotect(self, first: int, count: int) -> None:
+        """Let them be written again, if their extent may be."""
+        self._protect(first, count, writable=True)
+
+    def need(self, first: int, count: int, *, write: bool = False) -> None:
+        """Have *count* pages from *first* there, where a pager pages them. Raises LookupError."""
+        for placed, start, length in self._parts(first, count):
+            self._environment.host.touch(placed.view, start * FRAME_SIZE, length * FRAME_SIZE, write=write)
+
+    def view(self, first: int, count: int) -> memoryview:
+        """Return *count* pages from *first*, of one mapping or several that lie side by side.
+
+        It can be written if all of it may be. Raises LookupError where nothing is mapped.
+        """
+        parts = self._parts(first, count)
+        if len(parts) == 1:
+            placed, start, length = parts[0]
+            view = placed.view[start * FRAME_SIZE : (start + length) * FRAME_SIZE]
+        else:
+            views = [placed.view for placed, _, _ in parts]
+            view = self._reserved.view(first * FRAME_SIZE, count * FRAME_SIZE, views)
+        for placed, start, length in parts:
+            if placed.view.readonly or not placed.protected.isdisjoint(range(start, start + length)):
+                return view.toreadonly()
+        return view
+
+    def close(self) -> None:
+        """End all its mappings; the addresses go when nothing refers to them any more."""
+        for page in list(self.table):
+            if self.table.find(page) is not None:
+                self.unmap(page)
+
+    # ------------------------------------------------------------------------------------------------- details
+
+    def _protect(self, first: int, count: int, *, writable: bool) -> None:
+        parts = self._parts(first, count)
+        if writable and any(placed.view.readonly for placed, _, _ in parts):
+            raise ExoError(f"pages {first}+{count}: an extent there may only be read")
+        for placed, start, length in parts:
+            pages = range(start, start + length)
+            self._reserved.protect(placed.view, start * FRAME_SIZE, length * FRAME_SIZE, writable=writable)
+            (placed.protected.difference_update if writable else placed.protected.update)(pages)
+
+    def _parts(self, first: int, count: int) -> list[tuple[Placed, int, int]]:
+        """Return the mappings of these pages: each with where the part begins in it, and how long it is."""
+        parts: list[tuple[Placed, int, int]] = []
+        page, stop = first, first + max(count, 1)
+        while page < stop:
+            placed = self.find(page)
+            start = page - placed.first
+            length = min(placed.extent.pages - start, stop - page)
+            parts.append((placed, start, length))
+            page += length
+        return parts
+
+    def _taken(self, first: int, count: int) -> int:
+        """Return the first page of these where something is mapped, or -1."""
+        return next((page for page in range(first, first + count) if self.table.find(page) is not None), -1)
+
+    def _room(self, count: int) -> int:
+        """Return where there is room for *count* pages first. Raises ValueError."""
+        at = 0
+        for page in self.table:
+            if page - at >= count:
+                return at
+            at = page + 1
+        if self.pages - at < count:
+            raise ValueError(f"no {count} pages in a row are free in a window of {self.pages}")
+        return at
+
+
+def reserve(environment: "Attachment", pages: int, table: Callable[[int], object] = Linear) -> Window:
+    """Reserve addresses for *pages*, in which a *table* for so many says what lies where. Raises OSError."""
+    return Window(environment, pages, table)
+
+
+def map_file(environment: "Attachment", path: str) -> memoryview:
+    """Map a file of the host, whole and to be read: one that its program may open, by its uid and its directories.
+
+    What others write to the file is seen; where it was cut off, an access ends the program (SIGBUS). Its memory is
+    the host's cache, of which no frame is counted. Raises OSError; ExoError on the simulated machine.
+    """
+    return environment.host.map_file(path)
