@@ -24,8 +24,8 @@ def begin(environment: Environment, message: Message) -> object:
     data, *capabilities = message.items
     assert isinstance(data, bytes)
     start = DECODE(data)
-    if start.source is not None:
-        _make_module(start.function.module, *start.source)
+    for name, (path, text) in start.sources.items():
+        _make_module(name, path, text)
     items = iter(capabilities)
 
     def value(argument: Argument) -> object:

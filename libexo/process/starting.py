@@ -70,8 +70,8 @@ class Start(msgspec.Struct, array_like=True):
     """Where a program begins."""
 
     function: Reference
-    source: tuple[str, str] | None
-    """Path and text of the file, if it is the starter's own."""
+    sources: dict[str, tuple[str, str]]
+    """Path and text of files that are the starter's own, by the name of the module."""
     arguments: tuple[Argument, ...]
 
 
@@ -133,7 +133,8 @@ def begin(
 ) -> None:
     """Have a program that was spawned call *function*."""
     passed = tuple(_argument(each) for each in arguments)
-    told = msgspec.msgpack.encode(Start(reference(function), _source(function.__module__), passed))
+    first = reference(function)
+    told = msgspec.msgpack.encode(Start(first, _sources({first.module, *_modules(passed)}), passed))
     environment.current.send(thread, Message(items=(told, *_items(passed))))
 
 
@@ -182,21 +183,34 @@ def _items(arguments: tuple[Argument, ...]) -> list[Item]:
     return found
 
 
+def _modules(arguments: tuple[Argument, ...]) -> set[str]:
+    """Return the modules of all functions among *arguments*."""
+    found = {each.function.module for each in arguments if each.function is not None}
+    return found.union(*(_modules(each.made or ()) for each in arguments))
+
+
 def _importable(module: str) -> str:
     """Return the name under which the new program has *module*."""
-    path = getattr(sys.modules[_MAIN], "__file__", None)
+    main = sys.modules[_MAIN]
+    spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if module == _MAIN and spec is not None:
+        return str(spec.name)
     return PurePath(path).stem if module == _MAIN and path else module
 
 
-def _source(module: str) -> tuple[str, str] | None:
-    """Return path and text of *module* if it is the program's own file. Raises ValueError when it has no text."""
-    if module != _MAIN:
-        return OWN.get(module)
-    path = getattr(sys.modules[_MAIN], "__file__", "")
-    text = "".join(linecache.getlines(path))
-    if not text:
-        raise ValueError(f"the text of {path or 'the program'} is not known: start a function of a module")
-    return path, text
+def _sources(modules: set[str]) -> dict[str, tuple[str, str]]:
+    """Return path and text of those that are the program's own file. Raises ValueError when that has no text."""
+    found = {module: OWN[module] for module in modules & OWN.keys()}
+    own = _importable(_MAIN)
+    if own in modules - OWN.keys() and getattr(sys.modules[_MAIN], "__spec__", None) is None:
+        path = getattr(sys.modules[_MAIN], "__file__", "")
+        text = "".join(linecache.getlines(path))
+        if not text:
+            raise ValueError(
+                f"the text of {path or 'the program'} is not known: start a function of a module"
+            )
+        found[own] = path, text
+    return found
 
 
 def _name(function: str, thread: int) -> str:

@@ -170,7 +170,9 @@ class RegionServer(Regions):
         try:
             self._memory.promise(pages)
             self._ram = self._ram or self._memory.ram()
-            return PagedObject(self.environment, self._ram, pages, pages, on_fault, patience=self._pager.patience)
+            return PagedObject(
+                self.environment, self._ram, pages, pages, on_fault, patience=self._pager.patience
+            )
         except (RemoteError, TrapRefused, OSError) as error:
             self._ram = None
             raise NoRoom(f"{pages} pages: {error}") from error

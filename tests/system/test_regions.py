@@ -1,0 +1,175 @@
+"""Regions, forks and windows between real processes: real faults, a pager that is a process of its own."""
+
+import os
+import signal
+
+import pytest
+
+from kernel.abi.errors import Fault
+from tests.system.booted import System
+from tests.system.programs import PRELUDE
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.beside,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid"),
+]
+
+HEAD = (
+    PRELUDE
+    + """
+import numpy
+from libexo import process, regions
+FRAME = 4096
+"""
+)
+
+SNAPSHOT = """
+PAGES = 256
+region = regions.start(env).make(PAGES)
+array = numpy.frombuffer(region.view, "u8")
+array[:] = numpy.arange(len(array))
+stop = threading.Event()
+def count():
+    at = 0
+    while not stop.is_set():
+        vm.touch(env, region.view, at * 8 // FRAME * FRAME, FRAME, write=True)
+        array[at] += 1 << 32
+        at = (at + 997) % len(array)
+writer = threading.Thread(target=count)
+writer.start()
+for _ in range(3):
+    then = region.copy()
+    first = [bytes(piece) for piece in then.pieces(16)]
+    again = [bytes(piece) for piece in then.pieces(16)]
+    saved = numpy.frombuffer(b"".join(first), "u8")
+    order = (numpy.arange(len(array)) * 997) % len(array)
+    rounds = (saved[order] >> 32).astype("i8")
+    print(first == again, bool(((saved & 0xFFFFFFFF) == numpy.arange(len(saved))).all()),
+          sorted(set(numpy.diff(rounds).tolist())) in ([0], [-1, 0]), rounds[0] - rounds[-1] in (0, 1))
+    then.close()
+stop.set()
+writer.join()
+print(sorted(set(region.written())) == list(range(PAGES)))
+"""
+
+
+def test_an_array_goes_on_while_it_is_saved(booted: System) -> None:
+    """A copy of an array that another thread writes all the time is of one moment, and stays what it was."""
+    finished = booted.run(HEAD + SNAPSHOT, paged=True)
+
+    assert (finished.out, finished.err) == ("True True True True\n" * 3 + "True\n", "")
+
+
+FORK = """
+import libexo, numpy
+from libexo import ipc, process, regions
+
+def child(env, region, word):
+    array = numpy.frombuffer(region.view, "u8")
+    before = int(array.sum())
+    array[:] = 5
+    sender, request = env.thread.wait()
+    env.thread.reply(request, ipc.Message(words=(before, int(array.sum()), word)))
+
+if __name__ == "__main__":
+    env = libexo.attach()
+    region = regions.start(env).make(32)
+    array = numpy.frombuffer(region.view, "u8")
+    array[:] = 1
+    children = []
+    for word in range(3):
+        children.append(process.fork(env, child, region, word))
+        array[:] += 1
+    print([env.thread.call(each.thread, ipc.Message()).words for each in children])
+    print([each.wait().status for each in children], int(array.sum()))
+"""
+
+
+def test_children_of_a_program_without_a_file(booted: System) -> None:
+    """A program that came as text is forked three times; each child has the array as it was then, and its own."""
+    finished = booted.run(FORK, paged=True)
+
+    words = 32 * 512
+    told = [(words * (1 + number), words * 5, number) for number in range(3)]
+    assert (finished.out, finished.err) == (f"{told}\n[0, 0, 0] {words * 4}\n", "")
+
+
+REFUSING = """
+import libexo
+from libexo import regions
+
+class Refusing(regions.Pager):
+    patience = 1.0
+    def let_write(self, region, page):
+        return page != 3
+
+if __name__ == "__main__":
+    env = libexo.attach()
+    region = regions.start(env, Refusing).make(8)
+    region.protect()
+    region.view[2 * 4096] = 1
+    print(region.view[3 * 4096], region.written(), flush=True)
+    region.view[3 * 4096] = 1
+    print("never")
+"""
+
+
+def test_a_write_that_is_refused(booted: System) -> None:
+    """Its program is ended, and the record names the pager; other pages are written, and all are read."""
+    finished = booted.run(REFUSING, name="writer", paged=True)
+
+    assert finished.out == "0 [2]\n"
+    assert (finished.status, finished.fault) == (-signal.SIGKILL, Fault.NO_PAGE)
+    assert ": pager-" in finished.text
+
+
+STRANGER = """
+from libexo.regions.api import Regions
+pager = regions.start(env)
+region = pager.make(4)
+print(pager.name, region.extent.first, flush=True)
+input()
+print(region.view[0])
+"""
+
+
+def test_a_stranger(booted: System) -> None:
+    """A pager serves its program, and nobody who only knows its name."""
+    with booted.start(HEAD + STRANGER, paged=True) as owner:
+        name, first = owner.line().split()
+        asking = f"from libexo.regions.api import Regions\nasked = Regions.connect(env, {name!r})\n"
+        show = f"show(lambda: asked.make(1), lambda: asked.copy({first}), lambda: asked.close({first}))"
+        finished = booted.run(HEAD + asking + show)
+        owner.tell("go on")
+        last = owner.finish()
+
+    assert (finished.out, last.out) == ("NotYours NotYours NotYours\n", "0\n")
+
+
+WINDOW = """
+memory = Memory.connect(env)
+window = vm.reserve(env, 1 << 20, vm.Hierarchical)
+first, second = memory.allocate(2), memory.allocate(3)
+window.map(first, at=700_000)
+window.map(second, at=700_002)
+array = numpy.frombuffer(window.view(700_000, 5), "u8")
+array[:] = numpy.arange(len(array))
+print(vm.map(env, second).cast("Q")[0], address(window.find(700_002).view) - address(window.find(700_000).view))
+window.protect(700_003, 1)
+print(window.view(700_000, 5).readonly, window.view(700_000, 3).readonly, vm.revoke(env, second))
+del array
+window.unmap(700_000)
+window.map(memory.allocate(1), at=700_001)[0] = 1
+print(list(window.table), len(window.view(700_001, 4)), flush=True)
+"""
+
+
+@pytest.mark.parametrize("page", [700_000, 700_003])
+def test_a_window(booted: System, page: int) -> None:
+    """One array goes over two extents; a write where nothing lies, or to what is protected, ends the program."""
+    wrong = f"ctypes.memset(address(window.find(700_002).view) + {page - 700_002} * FRAME, 1, 1)"
+    finished = booted.run(HEAD + WINDOW + wrong)
+
+    assert finished.out == "1024 8192\nTrue False 0\n[700001, 700002, 700003, 700004] 16384\n"
+    assert (finished.status, finished.err) == (-signal.SIGSEGV, "")
