@@ -23,6 +23,7 @@ from kernel.abi.program import ProgramKind, Role
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 EXPECTED = Path(__file__).parent / "expected"
+PAGED = ("pager", "barrier", "checkpoint", "dsm")
 PATIENCE = 30
 """Seconds a system may take to be up, and an example to end."""
 
@@ -136,11 +137,11 @@ def system() -> Iterator[RunningSystem]:
 
 
 @pytest.mark.parametrize(
-    "example", ["hello", "memory", "heap", "share", "restart", "publish", "rings", "pager"]
+    "example", ["hello", "memory", "heap", "share", "restart", "publish", "rings", *PAGED]
 )
 def test_example(system: RunningSystem, example: str) -> None:
     """An example of one file prints what it is said to print."""
-    status, output = system.run(EXAMPLES / f"{example}.py", paged=example == "pager")
+    status, output = system.run(EXAMPLES / f"{example}.py", paged=example in PAGED)
 
     assert output == expected(example)
     assert status == 0

@@ -13,7 +13,7 @@ from kernel.abi.traps import PageState
 from libexo import ipc, vm
 from libexo.environment import Environment
 from libexo.errors import TrapRefused
-from libexo.extent import Ram
+from libexo.extent import Extent, Ram
 from libexo.ipc.message import MapItem
 from libexo.pager import Fault, PagedObject
 from libexo.testing import System, Task, simulated
@@ -58,7 +58,13 @@ def test_the_example(system: System) -> None:
     def pager(env: Environment, ram: Ram, user: int) -> None:
         found.extend(map(bytes, lend(env, squares(env, ram), user).items))  # type: ignore[arg-type]
 
-    paging(system, pager, read)
+    def user(env: Environment) -> None:
+        sender, request = env.thread.wait()
+        (item,) = request.items
+        assert isinstance(item, MapItem)
+        read(env, Extent(item.handle, 400, 0), sender)
+
+    paging(system, pager, user)
 
     assert found == [str(page**2).encode() for page in READ]
 

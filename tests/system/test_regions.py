@@ -65,12 +65,11 @@ FORK = """
 import libexo, numpy
 from libexo import ipc, process, regions
 
-def child(env, region, word):
+def child(env, region, word, parent):
     array = numpy.frombuffer(region.view, "u8")
     before = int(array.sum())
     array[:] = 5
-    sender, request = env.thread.wait()
-    env.thread.reply(request, ipc.Message(words=(before, int(array.sum()), word)))
+    env.thread.send(parent, ipc.Message(words=(before, int(array.sum()), word)))
 
 if __name__ == "__main__":
     env = libexo.attach()
@@ -79,9 +78,9 @@ if __name__ == "__main__":
     array[:] = 1
     children = []
     for word in range(3):
-        children.append(process.fork(env, child, region, word))
+        children.append(process.fork(env, child, region, word, env.thread.id))
         array[:] += 1
-    print([env.thread.call(each.thread, ipc.Message()).words for each in children])
+    print([env.thread.receive(each.thread)[1].words for each in children])
     print([each.wait().status for each in children], int(array.sum()))
 """
 
