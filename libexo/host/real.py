@@ -121,7 +121,7 @@ class RealHost:
 
     def map_file(self, path: str) -> memoryview:
         """Map a file that the program may open; what is written to it is seen. Raises OSError."""
-        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         size = os.fstat(number).st_size
         if not size:
             os.close(number)

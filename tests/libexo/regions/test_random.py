@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from libexo import regions
+from libexo import process, regions
 from libexo.environment import Environment
 from libexo.regions import Advice, Region
 from tests.libexo.regions.worlds import content, one, peek, poke
@@ -74,3 +74,35 @@ def test_many_orders(seed: int) -> None:
     """The same, for six seeds more."""
     for at in range(1, 7):
         test_any_order(seed + at)
+
+
+def write(_env: Environment, region: Region, rounds: int) -> None:
+    """Write each page in turn, again and again, how often it was done."""
+    for times in range(1, rounds + 1):
+        for page in range(PAGES):
+            poke(region, page, times)
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_a_copy_while_another_program_writes(seed: int, at: int) -> None:
+    """Every copy of what another program is writing has all pages up to some write, and none after it."""
+
+    def program(env: Environment) -> list[list[int]]:
+        pager = regions.start(env)
+        region = pager.make(PAGES)
+        child = process.start(env, write, region, 5, paged=True)
+        found = []
+        for _ in range(9):
+            with region.copy() as copy:
+                found.append(content(copy))
+            peek(region, 0)
+        assert child.wait().status == 0
+        return [*found, content(region)]
+
+    copies = one(program, seed=seed + at)
+    assert isinstance(copies, list)
+    for copy in copies:
+        assert copy == sorted(copy, reverse=True)
+        assert copy[0] - copy[-1] <= 1
+    assert copies == sorted(copies)
+    assert copies[-1] == [5] * PAGES
