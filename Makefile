@@ -6,13 +6,14 @@ SHORT  := not soak and not containers
 PAIRS  := -n 2 --dist worksteal
 VENV   := .venv
 BIN    := $(VENV)/bin
+PEERS  := .peers
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 # Byte code is kept whatever the shell says: without it every start of a program compiles the library again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test containers soak bench lint format clean
+.PHONY: help setup peers run test containers soak bench lint format clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,10 +22,13 @@ help:  ## list these targets
 setup: $(VENV)/.installed  ## create .venv from requirements.lock; free when nothing changed
 	@:
 
+peers: $(PEERS)/.installed  ## install what tests compare us with into .peers; where it cannot be had, they say so
+	@:
+
 run: setup  ## boot an embedded system, take the tour, shut down
 	@$(BIN)/exo tour
 
-test: setup  ## run the test suite
+test: setup peers  ## run the test suite
 ifeq ($(strip $(ARGS)),)
 	@echo "test: two at a time"; $(BIN)/pytest $(PAIRS) -m "(beside or not system) and $(SHORT)"; two=$$?; \
 	    echo "test: one at a time"; $(BIN)/pytest -m "system and not beside and $(SHORT)" && exit $$two
@@ -51,7 +55,7 @@ format: setup  ## format the code, and mend what ruff can mend
 	@$(BIN)/ruff format
 
 clean:  ## remove everything make made, .venv too
-	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The libraries follow the lock; a half-made environment has no stamp and is made again from the start.
@@ -73,3 +77,10 @@ $(VENV)/.locked: requirements.lock
 $(VENV)/.installed: pyproject.toml $(VENV)/.locked
 	@$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
+
+# Peers are for other Pythons and machines than ours, too: what is not there for this one is left out.
+$(PEERS)/.installed: tests/peers/requirements.lock $(VENV)/.installed
+	@echo "peers: installing what tests compare us with into $(PEERS), once"
+	@$(BIN)/python -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check -qq install --only-binary=:all: --no-deps --require-hashes \
+	    --requirement $< && touch $@ || { echo "peers: left out here: tests that need them are skipped"; rm -rf $(PEERS); }
