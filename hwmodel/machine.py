@@ -360,8 +360,11 @@ class Machine(Protocol):
     def spare(self) -> None:
         """Raise Exhausted when the host lends hardly more than the restart of a server needs."""
 
-    def file(self, path: str) -> Descriptor:
-        """Return a descriptor by which to read the file or directory *path* of the host. Raises OSError."""
+    def file(self, path: str, size: int = 0) -> Descriptor:
+        """Return a descriptor by which to read the file or directory *path* of the host. Raises OSError.
+
+        With a *size*, one of a new file of so many bytes in that directory, which has no name.
+        """
 
     def page(self, name: str, size: int) -> Page:
         """Return zeroed memory of the kernel."""

@@ -36,7 +36,7 @@ from kernel.abi.gate import Refused as RefusedAnswer
 from kernel.abi.kip import Head, SystemState
 from kernel.abi.obituary import Obituary, cause
 from kernel.abi.operators import NO_UID, Operators
-from kernel.abi.program import Program, ProgramKind, Role
+from kernel.abi.program import Program, ProgramKind
 from kernel.abi.topology import ServerConfig, Topology, booted
 from kernel.abi.traps import Booted
 from kernel.budget import Budget
@@ -115,8 +115,8 @@ class Loader:
         for name, server in servers.items():
             environment = self.kernel.environments.create(
                 name,
-                _program(server),
-                [self.kernel.machine.file(path) for path in _files(server).values()],
+                self._program(server),
+                [self.kernel.machine.file(*file) for file in self._topology.files(server).values()],
                 may_bind=self._may_bind(server),
                 number=server.thread,
                 keeps=server.restart == "always",
@@ -126,6 +126,11 @@ class Loader:
         self.kernel.kip.set_head(Head.KERNEL_PID, self.kernel.machine.pid)
         self.kernel.kip.set_head(Head.STATE, SystemState.UP)
 
+    def _program(self, server: ServerConfig) -> Program:
+        """Return what *server* runs."""
+        kind = ProgramKind.PYTHON if server.is_file else ProgramKind.SERVER
+        return Program(int(kind), server.argv, roles=tuple(map(int, self._topology.files(server))))
+
     def _may_bind(self, server: ServerConfig) -> frozenset[int]:
         """Thread numbers the server may call: those the topology names, and its own."""
         return frozenset(self._topology.server[name].thread for name in server.calls) | {server.thread}
@@ -134,7 +139,7 @@ class Loader:
         """Give a new server what it holds, and the root task a capability to it."""
         environment.keeps = server.restart == "always"
         for kind in server.holds:
-            for resource in self._rights[kind]:
+            for resource in self._rights.get(kind, ()):
                 give(self.kernel.exposure, environment, resource)
         if not self._is_root(environment):
             root = self._roots.get(self._overseer)
@@ -185,7 +190,7 @@ class Loader:
             return
         name = root.name
         try:
-            heir = self._roots[name] = self.kernel.environments.succeed(root, _program(server))
+            heir = self._roots[name] = self.kernel.environments.succeed(root, self._program(server))
         except (Exhausted, Refused) as error:
             root.held = True
             self._log(f"{name} is not back yet: {error}")
@@ -299,20 +304,8 @@ def _operators(machine: "Machine", topology: Topology) -> Operators:
     return Operators((0, machine.uid, *topology.attach.operators), common, machine.secret)
 
 
-def _program(server: ServerConfig) -> Program:
-    """Return what *server* runs."""
-    kind = ProgramKind.PYTHON if server.is_file else ProgramKind.SERVER
-    return Program(int(kind), server.argv, roles=tuple(map(int, _files(server))))
-
-
 def _budget(name: str, server: ServerConfig) -> Budget:
     return Budget(name, default_limits(server=True, wished=named(server.budget)))
-
-
-def _files(server: ServerConfig) -> dict[Role, str]:
-    """Return the files of the host that *server* is read from, by their role."""
-    paths = {Role.SOURCE: server.module if server.is_file else "", Role.IMPORTS: server.imports}
-    return {role: path for role, path in paths.items() if path}
 
 
 def _delay(short: int) -> int:

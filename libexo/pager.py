@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 from kernel.abi import traps
-from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.limits import FRAME_SIZE, MAX_RUN
 from kernel.abi.messages import Label
 from kernel.abi.rights import Rights
 from kernel.abi.traps import PageState, Protection
@@ -61,7 +61,7 @@ class PagedObject:
     def __init__(
         self,
         environment: "Environment",
-        ram: Ram,
+        ram: Ram | Extent,
         pages: int,
         frames: int,
         on_fault: OnFault,
@@ -70,30 +70,46 @@ class PagedObject:
     ) -> None:
         """Make one of *pages*, of which *frames* carved from *ram* are there at a time; *on_fault* answers.
 
-        A fault waits for *patience* seconds. Raises TrapRefused, OSError.
+        A fault waits for *patience* seconds. A successor gives the extent of its predecessor's in place of *ram*,
+        before it receives anything: it is told of each page that is waited for. Raises TrapRefused, OSError.
         """
         self._environment = environment
         self._sys = environment.sys
         self._store = environment.host.store
-        thread = environment.current.id
-        made = self._sys.object_create(
-            traps.ObjectCreate(
-                ram.handle, frames, pages, microseconds=int(patience * 1_000_000), thread=thread
-            )
-        )
         self.pages, self.frames = pages, frames
-        self.extent = Extent(made.extent, pages, made.first, ram.rights)
+        self.extent = self._created(ram, patience) if isinstance(ram, Ram) else ram
         """To be passed on; `read_only()` of it to who may only read."""
         self._on_fault = on_fault
-        self._known = bytearray(pages)
-        """What each page is, by what we did."""
         try:
-            self.view = environment.views.map(made.extent)
+            self._known = self._found() if self.extent is ram else bytearray(pages)
+            """What each page is, by what we did."""
+            self.view = environment.views.map(self.extent.handle)
             """All of it, as the pager sees it: what it stores there nobody sees before it is supplied."""
         except BaseException:
-            self._sys.drop(made.extent)
+            self._sys.drop(self.extent.handle)
             raise
-        _objects_of(environment)[made.extent] = self
+        _objects_of(environment)[self.extent.handle] = self
+
+    def _created(self, ram: Ram, patience: float) -> Extent:
+        made = self._sys.object_create(
+            traps.ObjectCreate(
+                ram.handle,
+                self.frames,
+                self.pages,
+                microseconds=int(patience * 1_000_000),
+                thread=self._environment.current.id,
+            )
+        )
+        return Extent(made.extent, self.pages, made.first, ram.rights)
+
+    def _found(self) -> bytearray:
+        """Return what the pages of a predecessor's are."""
+        runs = ((first, min(MAX_RUN, self.pages - first)) for first in range(0, self.pages, MAX_RUN))
+        return bytearray().join(self._sys.protect(self.extent.handle, *run) for run in runs)
+
+    def known(self, page: int) -> int:
+        """Return what a page is (`PageState`) by what was done to it here: writes that came since are not in it."""
+        return self._known[page]
 
     def _note(self, page: int, count: int, state: int) -> None:
         self._known[page : page + count] = bytes([state]) * count

@@ -5,6 +5,7 @@ import fcntl
 import os
 import resource
 import select
+import tempfile
 
 from hwmodel.errors import exhausted
 from hwmodel.machine import Exhausted
@@ -30,6 +31,17 @@ def lendable(number: int) -> int:
         os.close(number)
         raise
     return number
+
+
+def unnamed(path: str, size: int) -> int:
+    """Return a new file of *size* bytes in directory *path*; it goes with its last descriptor. Raises OSError."""
+    try:
+        with tempfile.TemporaryFile(dir=path) as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+            return os.dup(file.fileno())
+    except OSError as error:
+        what = f"cannot have {size >> 20} MiB of swap there: {error.strerror}; see [machine] swap, swap_size"
+        raise OSError(error.errno, what, path) from error
 
 
 class RealDescriptor:

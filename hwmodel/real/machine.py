@@ -10,7 +10,7 @@ from hwmodel.errors import exhausted
 from hwmodel.interrupts import MILLISECOND, InterruptController, Ticker
 from hwmodel.machine import Deed, Descriptor, Exhausted, Page, Supervisor
 from hwmodel.real.body import RealBody
-from hwmodel.real.descriptor import RealDescriptor, lendable, own_numbers, pipe, ticket
+from hwmodel.real.descriptor import RealDescriptor, lendable, own_numbers, pipe, ticket, unnamed
 from hwmodel.real.endpoint import BACKLOG, RealEndpoint, listen
 from hwmodel.real.errors import lending
 from hwmodel.real.frequencies import frequencies
@@ -113,8 +113,10 @@ class RealMachine:
         """Raise Exhausted when the host lends hardly more than the restart of a server needs."""
         os.close(lendable(os.eventfd(0, os.EFD_CLOEXEC)))
 
-    def file(self, path: str) -> RealDescriptor:
-        """Return a descriptor by which to read the file or directory *path*. Raises OSError."""
+    def file(self, path: str, size: int = 0) -> RealDescriptor:
+        """Return a descriptor by which to read *path*, or of a new file there. Raises OSError."""
+        if size:
+            return RealDescriptor(lendable(unnamed(path, size)))
         return RealDescriptor(lendable(os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
 
     def page(self, name: str, size: int) -> RealPage:

@@ -18,6 +18,7 @@ from hwmodel.simulated.clock import VirtualClock
 from hwmodel.simulated.descriptors import (
     KERNEL,
     Bell,
+    FileTarget,
     Ledger,
     MemoryTarget,
     SimulatedDescriptor,
@@ -299,6 +300,11 @@ class SimulatedBody:
     def given(self, role: int) -> SimulatedDescriptor | None:
         """Return the descriptor it was started with for *role*, if any."""
         return self._given.get(role)
+
+    def file(self, role: int) -> FileTarget | None:
+        """Return the file it was started with for *role*, if any."""
+        given = self._given.get(role)
+        return given.target if given is not None and isinstance(given.target, FileTarget) else None
 
     @property
     def closed(self) -> bool:

@@ -26,10 +26,14 @@ class HostCalls:
     def make(self, *names: str) -> None:
         """Make calls. Raises Exhausted when one of them fails."""
         for name in names:
-            self.count += 1
-            self._of_name[name] += 1
-            if self.listening:
-                self.names.append(name)
-            number = self.failures.due_call(name, self.count, self._of_name[name])
+            number = self.ask(name)
             if number:
                 raise exhausted(number)
+
+    def ask(self, name: str) -> int:
+        """Make a call; return the error number with which it fails, 0: it does not."""
+        self.count += 1
+        self._of_name[name] += 1
+        if self.listening:
+            self.names.append(name)
+        return self.failures.due_call(name, self.count, self._of_name[name])

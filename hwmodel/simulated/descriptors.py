@@ -1,5 +1,6 @@
 """Descriptors of the simulated machine: objects in a ledger, by which a test sees which were never closed."""
 
+import os
 from collections import Counter, deque
 from typing import Protocol, TypeVar
 
@@ -196,13 +197,30 @@ class ConsoleTarget:
 
 
 class FileTarget:
-    """A file of the host, which nobody reads on the simulated machine."""
+    """A file of the host: what programs are read from is empty here."""
 
     kind = "file"
 
-    def __init__(self, path: str) -> None:
-        """Stand for the file at *path*."""
+    def __init__(self, path: str, size: int = 0, calls: HostCalls | None = None) -> None:
+        """Stand for the file at *path*, or a new one of *size* bytes there."""
         self.path = path
+        self.data = bytearray(size)
+        self._calls = calls or HostCalls()
+
+    def pread(self, offset: int, size: int) -> bytes:
+        """Return *size* bytes from *offset* on. Raises OSError."""
+        self._ask("pread")
+        return bytes(self.data[offset : offset + size])
+
+    def pwrite(self, offset: int, data: bytes) -> None:
+        """Store *data* from *offset* on. Raises OSError."""
+        self._ask("pwrite")
+        self.data[offset : offset + len(data)] = data
+
+    def _ask(self, name: str) -> None:
+        """Make a call of a program's, which may fail."""
+        if number := self._calls.ask(name):
+            raise OSError(number, os.strerror(number))
 
 
 class EndpointTarget:

@@ -163,9 +163,9 @@ class SimulatedMachine:
         """Do nothing, unless it is made to fail: there are descriptors enough."""
         self.calls.make("getrlimit")
 
-    def file(self, path: str) -> SimulatedDescriptor:
-        """Return a descriptor without a file: what a simulated program runs is in `programs`."""
-        return SimulatedDescriptor(self.ledger, FileTarget(path))
+    def file(self, path: str, size: int = 0) -> SimulatedDescriptor:
+        """Return a descriptor of *size* bytes: what a simulated program runs is in `programs`."""
+        return SimulatedDescriptor(self.ledger, FileTarget(path, size, self.calls))
 
     def page(self, name: str, size: int) -> SimulatedPage:
         """Return zeroed memory of the kernel."""

@@ -24,6 +24,8 @@ class Role(IntEnum):
     Pieces of bytes, each with a zero byte behind it: how many arguments there are, in decimal; the arguments;
     then the environ, NAME=VALUE each. For what is too long for a packet, or no UTF-8. MAX_ARGUMENTS at most.
     """
+    SWAP = 7
+    """The file in which a pager keeps pages that are not in memory."""
 
 
 class ProgramKind(IntEnum):

@@ -14,12 +14,13 @@ from kernel.abi.bootinfo import MAX_COMMANDS, MAX_MODULES
 from kernel.abi.budget import named
 from kernel.abi.ids import FIRST_PROGRAM, USER_BASE
 from kernel.abi.limits import FRAME_SIZE, MAX_CPUS, MAX_NAME, MAX_THREADS
+from kernel.abi.program import Role
 
 _SIZES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.-]*$", max_length=MAX_NAME)]
 
-Right = Literal["ram", "cpus", "factory", "interrupts"]
+Right = Literal["ram", "cpus", "factory", "interrupts", "swap"]
 """What a server may hold from the start."""
 
 
@@ -38,6 +39,13 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Seconds that programs, and then servers, get to end when the system is asked to."""
     tick_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0
     """Period of interrupt line 0, the timer; 0: it does not run."""
+    swap: str = ""
+    """A directory of the host, where the machine makes a file for pages that are not in memory; empty: none.
+
+    The file has no name, so that nothing is left of it when the system has ended, however it ended.
+    """
+    swap_size: str = "1 GiB"
+    """Size of that file, which the host is asked for at boot."""
 
     def frames(self) -> int:
         """Return the number of frames of RAM."""
@@ -124,6 +132,13 @@ class Topology(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     boot: BootConfig = BootConfig()
     server: dict[Name, ServerConfig] = {}
 
+    def files(self, server: ServerConfig) -> dict[Role, tuple[str, int]]:
+        """Return what the machine is to open for *server*: paths, and the size of what is made there or 0."""
+        found = {Role.SOURCE: (server.module if server.is_file else "", 0), Role.IMPORTS: (server.imports, 0)}
+        if "swap" in server.holds and self.machine.swap:
+            found[Role.SWAP] = self.machine.swap, parse_size(self.machine.swap_size)
+        return {role: file for role, file in found.items() if file[0]}
+
 
 def parse_size(text: str) -> int:
     """Return the bytes that *text*, such as ``"256 MiB"``, stands for. Raises TopologyError."""
@@ -150,7 +165,9 @@ def load(path: Path) -> Topology:
 def _beside(topology: Topology, directory: Path) -> Topology:
     """Return *topology* with its files and modules found in *directory*, that of its file."""
     servers = {name: _found(server, directory) for name, server in topology.server.items()}
-    return msgspec.structs.replace(topology, server=servers)
+    swap = topology.machine.swap and str(directory / topology.machine.swap)
+    machine = msgspec.structs.replace(topology.machine, swap=swap)
+    return msgspec.structs.replace(topology, server=servers, machine=machine)
 
 
 def _found(server: ServerConfig, directory: Path) -> ServerConfig:
@@ -227,8 +244,12 @@ def _check_budget(where: str, name: str, server: ServerConfig) -> None:
 
 
 def _check_holders(where: str, topology: Topology) -> None:
-    """Check that RAM and each processor have one holder."""
-    for right in ("ram", "cpus"):
+    """Check that RAM, each processor and the swap file have one holder, and that there is one to hold."""
+    if parse_size(topology.machine.swap_size) % FRAME_SIZE:
+        raise TopologyError(
+            f"{where}: machine.swap_size is {topology.machine.swap_size!r}: write a multiple of {FRAME_SIZE} bytes"
+        )
+    for right in ("ram", "cpus", "swap"):
         holders = [name for name, server in topology.server.items() if right in server.holds]
         if len(holders) > 1:
             raise TopologyError(

@@ -112,6 +112,32 @@ class Reserved(Protocol):
 
 Place = tuple[Reserved, int]
 """Where to map: an offset from where reserved addresses begin."""
+Done = Callable[[int], object]
+"""Told that what was asked is done: 0, or the number of the host's error."""
+
+
+class Backing(Protocol):
+    """A file of the host in which a program keeps bytes of mappings. Nothing here waits for it.
+
+    It is a source: a wait ends when something is finished, and `settle` tells who asked. *at* is where the mapping
+    of *view* begins to be read into, or written from.
+    """
+
+    size: int
+
+    def read(self, offset: int, view: memoryview, at: int, size: int, done: Done) -> None:
+        """Read *size* bytes from *offset* on; *done* may be called before this returns."""
+
+    def write(self, offset: int, view: memoryview, at: int, size: int, done: Done) -> None:
+        """Write *size* bytes from *offset* on; *done* may be called before this returns."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+
+    def settle(self) -> None:
+        """Tell who asked for what is finished."""
+
+
 Opened = Callable[[int], object]
 """Called with the address of memory that is paged, when it lies there and before anybody can touch it."""
 
@@ -142,6 +168,9 @@ class Host(Protocol):
 
     def imports(self) -> Descriptor | None:
         """Return a descriptor of the directory the program imports from first, to be passed on, if it has one."""
+
+    def backing(self) -> Backing | None:
+        """Return the file the program was given to keep pages in, if it was: once."""
 
     def now(self) -> int:
         """Return monotonic time in nanoseconds, on the kernel's clock."""

@@ -37,6 +37,20 @@ class Doorbells(Protocol):
         """Give both ends up."""
 
 
+class Stored(Protocol):
+    """A file that a program was started with."""
+
+    @property
+    def data(self) -> bytearray:
+        """Its bytes."""
+
+    def pread(self, offset: int, size: int) -> bytes:
+        """Return *size* bytes from *offset* on. Raises OSError."""
+
+    def pwrite(self, offset: int, data: bytes) -> None:
+        """Store *data* from *offset* on. Raises OSError."""
+
+
 class Ground(Protocol):
     """The body of a simulated program, as the program sees it."""
 
@@ -95,6 +109,9 @@ class Ground(Protocol):
 
     def bell(self, wait: object, ring: object) -> Doorbells:
         """Return the target of two doorbells' descriptors."""
+
+    def file(self, role: int) -> Stored | None:
+        """Return the file it was started with for *role*, if any."""
 
     def given(self, role: int) -> object | None:
         """Return the descriptor it was started with for *role*, if any."""

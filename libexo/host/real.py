@@ -33,6 +33,7 @@ from libexo.host.ring_sources import is_ring_end
 from libexo.transport.base import Descriptor, Source
 
 if TYPE_CHECKING:
+    from libexo.host.backing import RealBacking
     from libexo.host.ring_poll import RingPoll
     from libexo.transport.polling import Poll
     from libexo.transport.ring.ends import RingEnd
@@ -69,6 +70,15 @@ class RealHost:
         """Return a descriptor of the directory the program imports from first, to be passed on, if it has one."""
         number = os.environ.get("EXO_IMPORTS")
         return os.dup(int(number)) if number is not None else None
+
+    def backing(self) -> "RealBacking | None":
+        """Return the file the program was given to keep pages in, if it was; the variable goes."""
+        number = os.environ.pop("EXO_SWAP", None)
+        if number is None:
+            return None
+        from libexo.host.backing import RealBacking  # noqa: PLC0415 - for pagers only
+
+        return RealBacking(int(number))
 
     @property
     def variables(self) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ libexo does not import the machine: it stands on the `Ground`, the part of a sim
 own program sees. Every wait and trap hands the baton on; nothing here blocks a host thread otherwise.
 """
 
+import errno
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from kernel.abi.gate import Status
 from kernel.abi.limits import FRAME_SIZE
-from kernel.abi.program import Program
+from kernel.abi.program import Program, Role
 from libexo.errors import ExoError, GateClosed
 from libexo.host import current
-from libexo.host.base import MappedMemory, Opened, Place, Tenant
-from libexo.host.ground import Doorbells, Ground, Posted
+from libexo.host.base import Done, MappedMemory, Opened, Place, Tenant
+from libexo.host.ground import Doorbells, Ground, Posted, Stored
 from libexo.host.ring_sources import RingSources
 from libexo.transport.base import Descriptor, Source, Transport
 
@@ -212,6 +213,45 @@ class SimulatedReserved:
         """Do nothing: views that there are stay as they are."""
 
 
+class SimulatedBacking:
+    """A file of the simulated host: all is done at once, and told later. Implements `libexo.host.base.Backing`."""
+
+    def __init__(self, file: Stored, host: "SimulatedHost") -> None:
+        """Keep bytes of mappings of *host* in *file*."""
+        self.size = len(file.data)
+        self._file = file
+        self._host = host
+        self._waker = host.waker()
+        self.fileno = self._waker.fileno
+        self._finished: list[tuple[Done, int]] = []
+
+    def read(self, offset: int, view: memoryview, at: int, size: int, done: Done) -> None:
+        """Read *size* bytes into *view*."""
+        self._do(done, lambda: self._host.store(view, at, self._file.pread(offset, size)))
+
+    def write(self, offset: int, view: memoryview, at: int, size: int, done: Done) -> None:
+        """Write *size* bytes of *view*."""
+        self._do(done, lambda: self._file.pwrite(offset, bytes(view[at : at + size])))
+
+    def _do(self, done: Done, deed: Callable[[], object]) -> None:
+        number = 0
+        try:
+            deed()
+        except OSError as error:
+            number = error.errno or errno.EIO
+        except ValueError:  # the memory was taken
+            number = errno.EFAULT
+        self._finished.append((done, number))
+        self._waker.wake()
+
+    def settle(self) -> None:
+        """Tell who asked for what is finished."""
+        self._waker.clear()
+        finished, self._finished = self._finished, []
+        for done, number in finished:
+            done(number)
+
+
 class SimulatedHost:
     """One program's ground. Implements `libexo.host.base.Host`."""
 
@@ -253,6 +293,11 @@ class SimulatedHost:
     def given(self, role: int) -> Descriptor | None:
         """Return the descriptor the program was started with for *role*, if any."""
         return self._ground.given(role)
+
+    def backing(self) -> SimulatedBacking | None:
+        """Return the file the program was given to keep pages in, if it was."""
+        file = self._ground.file(int(Role.SWAP))
+        return SimulatedBacking(file, self) if file is not None else None
 
     def now(self) -> int:
         """Return virtual time in nanoseconds."""

@@ -227,6 +227,8 @@ def _names(birth: Birth) -> dict[str, str]:
     names = {"EXO_RUN": launch.run, "EXO_TRAP_FD": str(GATE), "EXO_NAME": launch.name}
     if Role.IMPORTS in birth.roles and launch.program.kind != ProgramKind.FOREIGN:
         names["EXO_IMPORTS"] = str(birth.roles[Role.IMPORTS])
+    if Role.SWAP in birth.roles:
+        names["EXO_SWAP"] = str(birth.roles[Role.SWAP])
     return names
 
 

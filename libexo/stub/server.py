@@ -61,7 +61,7 @@ class Server:
         self._core.holds = HELD
         self._words = environment.kip.words
         self._watched: dict[Source, Callable[[], None]] = {}
-        self._alarms: list[tuple[int, int, Callable[[], None]]] = []
+        self._alarms: list[tuple[int, int, Callable[[], object]]] = []
         self._serial = count()
         self.reports = Reports(type(implementation).__name__)
         self._methods = {
@@ -89,7 +89,7 @@ class Server:
         """Look at *source* no more."""
         self._watched.pop(source, None)
 
-    def after(self, seconds: float, callback: Callable[[], None]) -> None:
+    def after(self, seconds: float, callback: Callable[[], object]) -> None:
         """Call *callback* in *seconds*, between requests. Raises ValueError when that is no time-out."""
         at = self.environment.host.now() + timeouts.nanoseconds(seconds)
         heapq.heappush(self._alarms, (at, next(self._serial), callback))

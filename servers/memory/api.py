@@ -1,7 +1,13 @@
-"""The operations of the memory server."""
+"""The operations of the memory server, and of the pager beside it."""
+
+from typing import Annotated
+from weakref import WeakKeyDictionary
 
 import msgspec
 
+from kernel.abi.limits import MAX_EXTENT_FRAMES, MAX_NAME
+from libexo.attachment import Attachment
+from libexo.errors import RemoteError, TrapRefused
 from libexo.extent import Extent, Ram
 from libexo.ipc.message import MapItem
 from libexo.nouns import FrameNumber, Frames, Pages, ThreadId
@@ -76,3 +82,111 @@ class Memory(Interface, label=0x42, name="memory"):
     def share(self, extent: Extent, *, writable: bool = False) -> MapItem:
         """Return the item of a message by which its receiver may map *extent* too. Needs no server either."""
         return MapItem(extent.handle, extent.rights if writable else extent.read_only().rights)
+
+
+LEAST_FRAMES = 8
+"""Of a swapped object: one instruction may need as many pages at once, and each new page waits a moment to go."""
+MOST_AROUND = 64
+_TRIES = 4
+"""How often frames are promised anew that were taken back before use."""
+SwappedPages = Annotated[int, msgspec.Meta(ge=1, le=MAX_EXTENT_FRAMES, description="how many pages")]
+KeptFrames = Annotated[int, msgspec.Meta(ge=1, le=MAX_EXTENT_FRAMES, description="how many frames")]
+PolicyName = Annotated[str, msgspec.Meta(max_length=MAX_NAME, description="the name of a policy")]
+Around = Annotated[int, msgspec.Meta(ge=1, le=MOST_AROUND, description="how many pages")]
+Called = Annotated[str, msgspec.Meta(max_length=MAX_NAME, description="what the caller calls it, or empty")]
+
+
+class SwappedUsage(msgspec.Struct, array_like=True):
+    """One swapped object, and what happened to it since it was made, or the pager was restarted."""
+
+    first: int
+    """Number of its first frame, which names it."""
+    thread: int
+    """The first thread of whom it was made for."""
+    pages: int
+    frames: int
+    resident: int
+    """Pages that are in memory."""
+    policy: str
+    faults: int
+    """Pages that were waited for."""
+    zeroed: int
+    read: int
+    """Pages that came from the swap file; with `zeroed`, all that came, what lay around included."""
+    evicted: int
+    written: int
+    """Those of the evicted that had to be written to it."""
+    preloaded: int
+    """Pages that came before they were touched, since the program had touched them the last time."""
+    failed: int
+    """Times that the swap file, or the host, failed; each is in the log."""
+
+
+class PagerStatistics(msgspec.Struct, array_like=True):
+    """The swap file, in pages, and what is swapped."""
+
+    slots: int
+    free: int
+    objects: list[SwappedUsage]
+
+
+class Pager(Interface, label=0x4A, name="pager"):
+    """Memory that is larger than the frames it has: what is not in them is zeros, or in the swap file."""
+
+    @operation(1)
+    def create(
+        self,
+        ram: Extent,
+        pages: SwappedPages,
+        frames: KeptFrames,
+        policy: PolicyName,
+        around: Around,
+        name: Called,
+    ) -> Extent:
+        """Return memory of *pages*, of which *frames*, carved from *ram*, are there at a time; `paged` calls this.
+
+        *ram* is the caller's, from the memory server: the frames count as the caller's, and go with it. Fails with
+        NoSwap, StoreFull, UnknownPolicy, QuotaExceeded, PromiseTaken (promise the frames again), NotCarved.
+        """
+
+    @operation(2, repeatable=True)
+    def release(self, first: FrameNumber) -> None:
+        """Give up the memory whose first frame is *first*. Fails with NotYours."""
+
+    @operation(3, repeatable=True)
+    def set_policy(self, first: FrameNumber, policy: PolicyName) -> None:
+        """Let another policy decide from now on which page of it leaves. Fails with NotYours, UnknownPolicy."""
+
+    @operation(4, repeatable=True)
+    def statistics(self) -> PagerStatistics:
+        """Return what is swapped, and how often."""
+
+    def paged(
+        self, pages: int, frames: int, *, policy: str = "clock", around: int = 16, name: str = ""
+    ) -> Extent:
+        """Return memory of *pages*, all zeros, of which *frames* are there at a time; they are the caller's frames.
+
+        For one fault up to *around* pages are brought in. What is touched first is remembered under *name* and the
+        program's, and is there when that memory is made again. The program must be one that is paged.
+        """
+        environment = self.environment
+        memory = Memory.connect(environment)
+        for left in reversed(range(_TRIES)):
+            memory.promise(frames)
+            ram = _RAM.get(environment)
+            if ram is None:
+                ram = _RAM[environment] = memory.ram()
+            try:
+                return self.create(ram, pages, frames, policy, around, name)
+            except TrapRefused:  # it was taken, and what was carved through it
+                del _RAM[environment]
+                if not left:
+                    raise
+            except RemoteError as error:
+                if error.kind != "PromiseTaken" or not left:
+                    raise
+        raise AssertionError("a loop that returns or raises")
+
+
+_RAM: "WeakKeyDictionary[Attachment, Ram]" = WeakKeyDictionary()
+"""By which each program has frames carved for it: what is carved goes with it, so it is kept."""

@@ -46,12 +46,8 @@ class Strings:
         self.program: Program = body.program
         self.map, self.remap, self.unmap, self.mapping = body.map, body.remap, body.unmap, body.mapping
         self.address, self.place, self.touch = body.address, body.place, body.touch
-        self.ticket, self.bell, self.given, self.start_strand = (
-            body.ticket,
-            body.bell,
-            body.given,
-            body.start_strand,
-        )
+        self.ticket, self.bell, self.given, self.file = body.ticket, body.bell, body.given, body.file
+        self.start_strand = body.start_strand
 
     @property
     def closed(self) -> bool:

@@ -1,0 +1,350 @@
+"""The pager: swapped objects for programs, whose frames are the programs' own.
+
+A program gives a capability to RAM with its request, and the frames are carved through that: so they count as the
+program's, and when it ends they are free without the pager's help. The pager has no memory of others, can wait for
+the disk and never keeps the memory server waiting, which it asks for nothing once it is up.
+
+What it must know after a restart is in one extent of its own: an estate with the objects, and behind it a mark for
+each slot of the store (`swapped`).
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kernel.abi.errors import Refusal
+from kernel.abi.ids import show_thread
+from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.rights import Kind, Rights
+from libexo import attach
+from libexo.errors import TrapRefused
+from libexo.estate import Estate
+from libexo.extent import Extent, Ram
+from libexo.stub import Server, publish
+from servers.memory.api import LEAST_FRAMES, Memory, Pager, PagerStatistics, SwappedUsage
+from servers.memory.pagers.hot import HotSets
+from servers.memory.pagers.slots import Slots
+from servers.memory.pagers.swapped import Ground, Swapped
+from servers.memory.policies import POLICIES
+from servers.memory.policy import QUOTA_DIVISOR, MemoryRefused, QuotaExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kernel.abi.traps import Inspection
+    from libexo.environment import Environment
+    from libexo.kip import EnvironmentRow
+
+_ESTATE_FRAMES = 16
+"""For some four hundred objects."""
+LOOK_AGAIN = 0.5
+"""Seconds until the slots of what was taken are free."""
+_LENT = int(Rights.READ | Rights.WRITE | Rights.TRANSFER)
+"""What a program may do with its memory: only its pager supplies and evicts."""
+
+
+class NoSwap(MemoryRefused):
+    """There is no swap file."""
+
+
+class UnknownPolicy(MemoryRefused):
+    """No policy has that name."""
+
+
+class NotYours(MemoryRefused):
+    """The caller has no such memory."""
+
+
+class PromiseTaken(MemoryRefused):
+    """The frames that were promised are not any more."""
+
+
+class NotCarved(MemoryRefused):
+    """The frames could not be carved."""
+
+
+class _Kept(msgspec.Struct, array_like=True):
+    """What a successor must know of an object."""
+
+    extent: int
+    ram: int
+    first: int
+    pages: int
+    frames: int
+    policy: str
+    around: int
+    base: int
+    """-1: it needs no slots, for it has as many frames as pages."""
+    thread: int
+    family: int
+    name: tuple[str, str]
+
+
+_KEPT = msgspec.msgpack.Decoder(list[_Kept])
+
+
+class PagerServer(Pager):
+    """Serves `Pager`."""
+
+    def __init__(self, environment: "Environment") -> None:
+        """Go on where a predecessor ended, if there was one."""
+        self.environment = environment
+        self._sys = environment.sys
+        self._backing = environment.host.backing()
+        self._slots = Slots(self._backing.size // FRAME_SIZE if self._backing is not None else 0)
+        self.server = Server(environment, self)
+        self._ground = Ground(environment, self._backing, self.server.after, _log)
+        self._objects: dict[int, tuple[_Kept, Swapped]] = {}
+        """By first frame."""
+        self._of: dict[int, int] = {}
+        """Slots that a family has."""
+        self._hot = HotSets()
+        self._looks = False
+        if self._backing is not None:
+            self.server.watch(self._backing, self._backing.settle)
+        held = self._sys.inspections(self._sys.inventory())
+        own = self._open_own(held)
+        self._estate, self._marks = (
+            Estate(own[: _ESTATE_FRAMES * FRAME_SIZE]),
+            own[_ESTATE_FRAMES * FRAME_SIZE :],
+        )
+        self._adopt(held)
+
+    # -------------------------------------------------------------------------------------------- what outlives it
+
+    def _open_own(self, held: "Mapping[int, Inspection]") -> memoryview:
+        """Map the extent of a predecessor, known by lacking a right, or a new one."""
+        for handle, found in held.items():
+            if found.kind == Kind.EXTENT and not found.rights & Rights.TRANSFER:
+                return self.environment.views.map(handle)
+        pages = _ESTATE_FRAMES + -(-self._slots.total // FRAME_SIZE)
+        granted = Memory.connect(self.environment).allocate(pages)
+        return self.environment.views.map(self._sys.derive(granted.handle, int(Rights.READ | Rights.WRITE)))
+
+    def _adopt(self, held: "Mapping[int, Inspection]") -> None:
+        """Go on with the objects of a predecessor; give up what it had not written down."""
+        written = self._estate.load()
+        known = [kept for kept in _KEPT.decode(written) if kept.extent in held] if written else []
+        used = {handle for kept in known for handle in (kept.extent, kept.ram)}
+        mine = {found.first for found in held.values() if not found.rights & Rights.TRANSFER}
+        for handle, found in held.items():
+            if handle not in used and found.first not in mine and found.kind in (Kind.EXTENT, Kind.RAM):
+                with suppress(TrapRefused):  # it was derived from one that is gone already
+                    self._sys.drop(handle)
+        for kept in known:
+            swapped = self._prepared(kept)
+            try:
+                swapped.inherit(Extent(kept.extent, kept.pages, kept.first))
+            except (TrapRefused, OSError) as error:
+                _log(f"memory of {show_thread(kept.thread)} is lost: {error}")
+                continue
+            if kept.base >= 0:
+                self._slots.mark(kept.base, kept.pages)
+            self._enter(kept, swapped)
+
+    def _prepared(self, kept: _Kept) -> Swapped:
+        """Return an object that is about to be made, or inherited."""
+        size = kept.pages
+        marks = self._marks[kept.base : kept.base + size] if kept.base >= 0 else memoryview(bytearray(size))
+        return Swapped(self._ground, kept.frames, kept.policy, kept.around, kept.base, marks)
+
+    def _enter(self, kept: _Kept, swapped: Swapped) -> None:
+        self._objects[kept.first] = kept, swapped
+        self._count(kept, 1)
+        swapped.on_released = lambda: self._released(kept)
+        self._look_later()
+
+    def _write_down(self, *more: _Kept) -> None:
+        """Store what a successor needs. Raises QuotaExceeded: there is no room for more."""
+        state = msgspec.msgpack.encode(
+            [kept for kept, swapped in self._objects.values() if not swapped.closed] + [*more]
+        )
+        if len(state) > self._estate.room:
+            raise QuotaExceeded(
+                f"{len(self._objects)} objects are swapped: there is no room to remember more"
+            )
+        self._estate.store(state)
+
+    # -------------------------------------------------------------------------------------------------- operations
+
+    def create(self, ram: Extent, pages: int, frames: int, policy: str, around: int, name: str) -> Extent:
+        """Carve, remember, bring in what is hot."""
+        try:
+            return self._create(ram, pages, min(frames, pages), policy, around, name)
+        except BaseException:
+            with suppress(TrapRefused):
+                self._sys.drop(ram.handle)
+            raise
+
+    def _create(self, ram: Extent, pages: int, frames: int, policy: str, around: int, name: str) -> Extent:
+        row = self._caller()
+        base = self._room(row, pages, frames)
+        try:
+            kept = _Kept(
+                0,
+                ram.handle,
+                0,
+                pages,
+                frames,
+                _known(policy),
+                around,
+                base,
+                row.thread,
+                row.family,
+                (row.name, name),
+            )
+            swapped = self._prepared(kept)
+            self._carve(swapped, Ram(ram.handle, frames, 0, _LENT | int(Rights.CONTROL)), pages)
+            kept.extent, kept.first = swapped.paged.extent.handle, swapped.paged.extent.first
+            try:
+                self._write_down(kept)
+            except BaseException:
+                swapped.close()
+                raise
+        except BaseException:
+            if base >= 0:
+                self._slots.give(base, pages)
+            raise
+        self._enter(kept, swapped)
+        if name:
+            swapped.touched = {}
+            swapped.preload(self._hot.pages(kept.name, frames))
+        return Extent(kept.extent, pages, kept.first, _LENT)
+
+    def _room(self, row: "EnvironmentRow", pages: int, frames: int) -> int:
+        """Return the first of so many slots, cleared; -1: none is needed. Raises MemoryRefused."""
+        if frames >= pages:
+            return -1
+        if frames < LEAST_FRAMES:
+            raise MemoryRefused(f"{frames} frames for {pages} pages: have at least {LEAST_FRAMES}")
+        if self._backing is None:
+            raise NoSwap(
+                f"{pages} pages in {frames} frames, and no swap file: name a directory as swap in [machine] of the "
+                "topology, and let this server hold it"
+            )
+        self._look()
+        had, quota = self._of.get(row.family, 0), self._slots.total // QUOTA_DIVISOR
+        if row.family and had + pages > quota:
+            raise QuotaExceeded(
+                f"{had} of {quota} pages of the swap file are the caller's family's, {pages} more asked for: "
+                "release some first"
+            )
+        base = self._slots.take(pages)
+        self._marks[base : base + pages] = bytes(pages)
+        return base
+
+    def _carve(self, swapped: Swapped, ram: Ram, pages: int) -> None:
+        """Make the object. Raises MemoryRefused."""
+        try:
+            swapped.create(ram, pages)
+        except TrapRefused as refused:
+            if refused.refusal == Refusal.OVER_LIMIT:
+                raise PromiseTaken(f"{swapped.frames} frames: have them promised again") from refused
+            raise NotCarved(str(refused)) from refused
+        except OSError as error:
+            raise NotCarved(str(error)) from error
+
+    def release(self, first: int) -> None:
+        """Close it."""
+        self._own(first)[1].close()
+        self._write_down()
+
+    def set_policy(self, first: int, policy: str) -> None:
+        """Replace it, and remember that."""
+        kept, swapped = self._own(first)
+        swapped.set_policy(_known(policy))
+        kept.policy = policy
+        self._write_down()
+
+    def statistics(self) -> PagerStatistics:
+        """Count."""
+        self._look()
+        return PagerStatistics(self._slots.total, self._slots.free, list(self._usage()))
+
+    def _usage(self) -> Iterator[SwappedUsage]:
+        for kept, swapped in self._objects.values():
+            done = swapped.counts
+            yield SwappedUsage(
+                kept.first, kept.thread, kept.pages, kept.frames, swapped.resident, swapped.policy,
+                done.faults, done.zeroed, done.read, done.evicted, done.written, done.preloaded, done.failed,
+            )  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------------- its callers
+
+    def _caller(self) -> "EnvironmentRow":
+        kip, sender = self.environment.kip, self.call.sender
+        row = kip.environment_of(sender)
+        if row is None and (thread := kip.thread(sender)) is not None:
+            row = kip.environment(thread.environment)
+        if row is None:
+            raise NotYours("the caller has ended")
+        return row
+
+    def _own(self, first: int) -> tuple[_Kept, Swapped]:
+        """Return what the caller, or its family, calls so. Raises NotYours."""
+        row, found = self._caller(), self._objects.get(first)
+        kin = found is not None and (row.thread == found[0].thread or row.family == (found[0].family or -1))
+        if found is None or found[1].closed or not kin:
+            raise NotYours(f"no memory of the caller's begins with frame {first}")
+        return found
+
+    # ---------------------------------------------------------------------------------------------- what was taken
+
+    def _look_later(self) -> None:
+        if self._objects and not self._looks:
+            self._looks = True
+            self.server.after(LOOK_AGAIN, self._looked)
+
+    def _looked(self) -> None:
+        self._looks = False
+        self._look()
+        self._look_later()
+
+    def _look(self) -> None:
+        """Give up what was taken with the program it was made for."""
+        held = self._sys.inspections([kept.extent for kept, _ in self._objects.values()])
+        lost = [swapped for kept, swapped in self._objects.values() if kept.extent not in held]
+        for swapped in lost:
+            swapped.close()
+        if lost:
+            self._write_down()
+
+    def _released(self, kept: _Kept) -> None:
+        """Nothing is under way for it any more: its slots are free."""
+        _, swapped = self._objects.pop(kept.first)
+        self._count(kept, -1)
+        if kept.base >= 0:
+            self._slots.give(kept.base, kept.pages)
+        if swapped.touched is not None:
+            self._hot.remember(kept.name, swapped.touched)
+        with suppress(TrapRefused):  # it was taken
+            self._sys.drop(kept.ram)
+
+    def _count(self, kept: _Kept, sign: int) -> None:
+        if kept.base >= 0:
+            self._of[kept.family] = self._of.get(kept.family, 0) + sign * kept.pages
+            if not self._of[kept.family]:
+                del self._of[kept.family]
+
+
+def _known(policy: str) -> str:
+    """Return *policy*. Raises UnknownPolicy."""
+    if policy not in POLICIES:
+        raise UnknownPolicy(f"{policy!r}: there are {', '.join(POLICIES)}")
+    return policy
+
+
+def _log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Serve until the system ends."""
+    environment = attach()
+    pager = PagerServer(environment)
+    if environment.kip.lookup(Pager.default_name) != environment.thread.id:
+        publish(environment, Pager.default_name)
+    pager.server.run()

@@ -1,0 +1,392 @@
+"""One swapped object: pages that are zeros until they are written, in fewer frames than there are pages.
+
+A touch of an absent page is answered in steps, one fault of an object after another: make room, read the page or
+zeros, supply it. A step that waits, for the store or for a time, is a *request* that the steps yield; meanwhile the
+pager serves others. What is done for one object waits for what is done for another only in the queue of the disk.
+
+What is where is said by two things only, and both outlive the pager. The kernel says which pages are there, and
+which of them were written. A *mark* a page says whether the store has it (STORED), and whether memory has something
+newer that the kernel does not count as written any more (NEWER). What is absent is in the store, or zeros. So
+whenever the pager is killed its successor goes on from there, and no store is lost: a page leaves guarded, when it
+has been written to the store and is marked.
+"""
+
+from array import array
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from kernel.abi.errors import Refusal
+from kernel.abi.limits import FRAME_SIZE, MAX_RUN
+from kernel.abi.traps import PageState
+from libexo.errors import TrapRefused
+from libexo.pager import GRACE, Fault, PagedObject
+from servers.memory.pagers.hot import runs
+from servers.memory.policies import POLICIES, successor
+
+if TYPE_CHECKING:
+    from libexo.environment import Environment
+    from libexo.extent import Extent, Ram
+    from libexo.host.base import Backing
+
+STORED, NEWER = 1, 2
+"""Bits of a mark."""
+_SUPPLIED, _WRITTEN, _GUARDED = (int(state) for state in PageState)
+PATIENCE = 10.0
+"""Seconds that a fault waits for its page."""
+_TRIES, _PAUSE = 20, 0.025
+"""How often a fault is tried for which the host had no room, or the store failed, and seconds in between."""
+_LONGEST_GRACE = 50_000_000
+"""Nanoseconds that a page stays at most, however often it was touched again when it had gone."""
+
+Request = Callable[[Callable[[int], object]], object]
+"""Begins something, and has what it is given called with its outcome."""
+Steps = Generator[Request, int, None]
+
+
+class Ground(NamedTuple):
+    """What all objects of a pager stand on."""
+
+    environment: "Environment"
+    backing: "Backing | None"
+    after: Callable[[float, Callable[[], object]], None]
+    """Calls something in so many seconds."""
+    log: Callable[[str], object]
+
+
+class Counts:
+    """What happened to an object."""
+
+    def __init__(self) -> None:
+        """Count from zero."""
+        self.faults = self.zeroed = self.read = self.written = self.evicted = self.failed = self.preloaded = 0
+
+
+class Swapped:
+    """An object, its policy, and its pages in the store."""
+
+    def __init__(
+        self, ground: Ground, frames: int, policy: str, around: int, base: int, marks: memoryview
+    ) -> None:
+        """Keep *frames* of its pages in memory, the others in slots from *base* on; *marks* has a byte for each."""
+        self.counts = Counts()
+        self.around = around
+        """Pages that are brought in for one fault, where they lie in a row."""
+        self.frames = frames
+        self.base = base
+        self.resident = 0
+        self.closed = False
+        self.touched: dict[int, None] | None = None
+        """Pages in the order in which they were waited for, if that is recorded."""
+        self.on_released: Callable[[], object] = lambda: None
+        """Called once it is closed and nothing is under way in its slots."""
+        self._ground = ground
+        self._now = ground.environment.host.now
+        self._marks = marks
+        self._policy = POLICIES[policy](frames)
+        self._came = array("Q", bytes(8 * len(marks)))
+        """When each page came last."""
+        self._grace = int(GRACE * 1e9)
+        self._next = -1
+        """The page behind those that came last."""
+        self._looked = self._passed = 0
+        """The page that is sampled next, and how many went since the last sample."""
+        self._faults: deque[tuple[int, int]] = deque()
+        """Pages that are waited for, and how often each was tried."""
+        self._ahead: list[range] = []
+        self._steps: Steps | None = None
+        self._begins = self._waits = False
+        self._outcome: int | None = None
+        self.paged: PagedObject
+
+    # ------------------------------------------------------------------------------------- its beginning, its end
+
+    def create(self, ram: "Ram", pages: int) -> None:
+        """Carve it from *ram*. Raises TrapRefused, OSError."""
+        self.paged = PagedObject(
+            self._ground.environment, ram, pages, self.frames, self._faulted, patience=PATIENCE
+        )
+        self._expect_loss()
+
+    def inherit(self, extent: "Extent") -> None:
+        """Go on with that of a predecessor. Raises TrapRefused, OSError."""
+        self.paged = PagedObject(self._ground.environment, extent, extent.pages, self.frames, self._faulted)
+        for page in range(extent.pages):
+            if self.paged.known(page) & _SUPPLIED:
+                self._policy.inserted(page)
+                self.resident += 1
+        self._expect_loss()
+
+    def _expect_loss(self) -> None:
+        """Its memory may be taken at any time by whom it was carved for: that ends an object, and no pager."""
+        self._ground.environment.views.lent((self.paged.extent.handle,))
+
+    def close(self) -> None:
+        """Give it up. Twice is harmless."""
+        if not self.closed:
+            self.closed = True
+            self._faults.clear()
+            with suppress(TrapRefused):  # it was taken
+                self.paged.close()
+            if not self._waits:
+                self.on_released()
+
+    @property
+    def policy(self) -> str:
+        """Name of its policy."""
+        return self._policy.name
+
+    def set_policy(self, name: str) -> None:
+        """Let the policy called *name* go on with the pages that are there."""
+        self._policy = successor(name, self._policy, self.frames)
+
+    def preload(self, ahead: list[range]) -> None:
+        """Bring in pages that will be touched, as far as there are frames."""
+        self._ahead = [run[at : at + MAX_RUN] for run in ahead for at in range(0, len(run), MAX_RUN)]
+        self._go()
+
+    # -------------------------------------------------------------------------------------------------- its steps
+
+    def _faulted(self, _: PagedObject, fault: Fault) -> None:
+        self._faults.append((fault.page, 0))
+        self._go()
+
+    def _go(self) -> None:
+        if self._steps is None and not self.closed:
+            self._steps = self._serve()
+            self._advance(0, begins=True)
+
+    def _advance(self, outcome: int, *, begins: bool = False) -> None:
+        """Go on with *outcome* until something must be waited for, or all is done."""
+        steps = self._steps
+        assert steps is not None
+        while not self.closed:
+            try:
+                request = next(steps) if begins else steps.send(outcome)
+            except StopIteration:
+                self._steps = None
+                return
+            except (TrapRefused, ValueError):  # it was taken; on the simulated machine accesses raise
+                self._steps = None
+                self.close()
+                return
+            begins, found = False, self._ask(request)
+            if found is None:
+                self._waits = True
+                return
+            outcome = found
+
+    def _ask(self, request: Request) -> int | None:
+        """Begin what is asked for; return its outcome, if it has one already."""
+        self._begins, self._outcome = True, None
+        request(self._done)
+        self._begins = False
+        return self._outcome
+
+    def _done(self, outcome: int) -> None:
+        if self._begins:
+            self._outcome = outcome
+            return
+        self._waits = False
+        if self.closed:
+            self.on_released()
+        else:
+            self._advance(outcome)
+
+    def _pause(self, seconds: float) -> Request:
+        return lambda done: self._ground.after(seconds, partial(done, 0))
+
+    def _serve(self) -> Steps:
+        """Answer what is waited for, and bring in what will be."""
+        while self._ahead or self._faults:
+            if self._ahead:
+                run = self._ahead.pop(0)[: self.frames - self.resident]
+                for part in runs(page for page in run if not self.paged.known(page)):
+                    yield from self._attempt(self._bring(part))
+                    self.counts.preloaded += len(part)
+            else:
+                page, tries = self._faults.popleft()
+                before = self.counts.failed
+                yield from self._attempt(self._answer(page))
+                if self.counts.failed > before and not self.paged.known(page) & _SUPPLIED:
+                    yield from self._again(page, tries)
+            if self._ahead or self._faults:
+                yield self._pause(0)  # others have their turn
+
+    def _attempt(self, steps: Steps) -> Steps:
+        """Do *steps*; where the host has no room for them, count that."""
+        try:
+            yield from steps
+        except TrapRefused as refused:
+            if refused.refusal == Refusal.STALE_HANDLE:
+                raise
+            self.counts.failed += 1
+            self._ground.log(f"{self.paged.extent!r}: {refused}")
+
+    def _again(self, page: int, tries: int) -> Steps:
+        """Try again a little later, some times."""
+        if tries < _TRIES:
+            self._faults.append((page, tries + 1))
+            yield self._pause(_PAUSE)
+        else:
+            self._ground.log(
+                f"{self.paged.extent!r}: page {page} is lost to who waits for it: the store fails"
+            )
+
+    def _answer(self, page: int) -> Steps:
+        """Bring *page* in, and with it what lies around, unless it is there."""
+        state = self.paged.known(page)
+        if state & _SUPPLIED:
+            if state & _GUARDED:  # it was to leave and could not
+                self.paged.supply(page)
+            return
+        self.counts.faults += 1
+        if self.touched is not None and len(self.touched) < self.frames:
+            self.touched[page] = None
+        self._mind(page)
+        run = self._run(page)
+        yield from self._make_room(len(run))
+        room = self.frames - self.resident
+        if room > 0:
+            first = max(run.start, min(page, run.stop - room))
+            yield from self._bring(range(first, min(run.stop, first + room)), page)
+
+    def _mind(self, page: int) -> None:
+        """Let pages stay longer if one is touched again as soon as it has gone: it may never have been seen."""
+        if self._came[page] and self._now() - self._came[page] < 2 * self._grace:
+            self._grace = min(2 * self._grace, _LONGEST_GRACE)
+        else:
+            self._grace = max(int(GRACE * 1e9), self._grace - self._grace // 8)
+
+    def _run(self, page: int) -> range:
+        """Return the pages to bring in with *page*: of its block, those that are absent and lie where it does.
+
+        Where others would have to leave for them, only if pages are touched in a row.
+        """
+        size = self.around
+        if page != self._next and self.frames - self.resident < size:
+            size = 1
+        first = last = page
+        stored, known = self._marks[page] & STORED, self.paged.known
+        while first % size and not known(first - 1) and self._marks[first - 1] & STORED == stored:
+            first -= 1
+        end = min(page - page % size + size, self.paged.pages) - 1
+        while last < end and not known(last + 1) and self._marks[last + 1] & STORED == stored:
+            last += 1
+        return range(first, last + 1)
+
+    def _bring(self, run: range, page: int = -1) -> Steps:
+        """Supply *run*, whose pages are all in the store or all zeros; *page* of it is what is waited for."""
+        at, size = run.start * FRAME_SIZE, len(run) * FRAME_SIZE
+        if self._marks[run.start] & STORED:
+            backing = self._ground.backing
+            assert backing is not None
+            failed = yield partial(backing.read, self._offset(run.start), self.paged.view, at, size)
+            if failed:
+                self._store_failed("read", run, failed)
+                return
+            self.counts.read += len(run)
+        else:
+            self.paged.store(run.start, bytes(size))
+            self.counts.zeroed += len(run)
+        self.paged.supply(run.start, b"", len(run))
+        now = self._now()
+        for each in sorted(run, key=page.__eq__):  # what is used now comes last
+            self._policy.inserted(each)
+            self._came[each] = now
+        self.resident += len(run)
+        self._next = run.stop
+
+    # ------------------------------------------------------------------------------------------------ making room
+
+    def _make_room(self, count: int) -> Steps:
+        """Let pages leave until there is room for *count*, or at least for one."""
+        self._sample()
+        spared: set[int] = set()
+        while (excess := self.resident + count - self.frames) > 0:
+            victims = self._choose(excess, spared)
+            if victims:
+                for run in runs(victims):
+                    yield from self._leave(run)
+                spared.update(victims)
+            elif self.resident < self.frames or len(spared) >= self.resident:
+                return
+            else:
+                yield self._pause(self._grace / 1e9)
+
+    def _choose(self, count: int, spared: set[int]) -> list[int]:
+        """Return pages that may leave: none that came just now, or who waits for it may never see it."""
+        old, found = self._now() - self._grace, []
+        for page in dict.fromkeys(self._policy.victims()) if spared else self._policy.victims():
+            if self._came[page] <= old and page not in spared and page not in found:
+                found.append(page)
+                if len(found) == count:
+                    break
+        return found
+
+    def _leave(self, run: range) -> Steps:
+        """Write what of *run* was written to the store, then evict it."""
+        states = self.paged.guard(run.start, len(run))
+        written = [
+            page
+            for page, state in zip(run, states, strict=True)
+            if state & _WRITTEN or self._marks[page] & NEWER
+        ]
+        stays: set[int] = set()
+        for part in runs(written):
+            backing = self._ground.backing
+            assert backing is not None
+            at, size = part.start * FRAME_SIZE, len(part) * FRAME_SIZE
+            failed = yield partial(backing.write, self._offset(part.start), self.paged.view, at, size)
+            if failed:
+                self._store_failed("write", part, failed)
+                stays.update(part)
+                self.paged.supply(part.start, b"", len(part))  # it ends the guard
+            else:
+                self._mark(part, STORED)
+                self.counts.written += len(part)
+        for part in runs(page for page in run if page not in stays):
+            self.paged.evict(part.start, len(part))
+            gone = [page for page in part if not self.paged.known(page) & _SUPPLIED]
+            for page in gone:
+                self._policy.removed(page)
+                self._marks[page] &= ~NEWER
+            self.resident -= len(gone)
+            self.counts.evicted += len(gone)
+            self._passed += len(gone)
+
+    def _sample(self) -> None:
+        """Look which pages were written since the last time, some at a time: to the policy, they were used.
+
+        The kernel counts them as not written from then on, so they are marked first.
+        """
+        if not self._policy.samples or self._passed < min(self.frames, MAX_RUN) // 2:
+            return
+        self._passed = 0
+        run = range(self._looked, min(self._looked + MAX_RUN, self.paged.pages))
+        self._looked = run.stop % self.paged.pages
+        before = bytes(self._marks[run.start : run.stop])
+        there = [page for page in run if self.paged.known(page) & _SUPPLIED]
+        self._mark(there, NEWER)
+        states = self.paged.clean(run.start, len(run))
+        for page in there:
+            if states[page - run.start] & _WRITTEN:
+                self._policy.referenced(page)
+            else:
+                self._marks[page] = before[page - run.start]
+
+    def _mark(self, pages: Iterable[int], bits: int) -> None:
+        for page in pages:
+            self._marks[page] |= bits
+
+    def _offset(self, page: int) -> int:
+        """Return where *page* is in the store."""
+        return (self.base + page) * FRAME_SIZE
+
+    def _store_failed(self, what: str, run: range, number: int) -> None:
+        self.counts.failed += 1
+        self._ground.log(
+            f"the store fails to {what} {len(run)} pages from {run.start}: error {number} of the host"
+        )

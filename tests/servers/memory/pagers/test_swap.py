@@ -1,0 +1,140 @@
+"""The pager on the simulated machine: more pages than frames, and what was written comes back."""
+
+import random
+
+import pytest
+
+from kernel.abi.kip import Head
+from kernel.abi.limits import FRAME_SIZE
+from libexo import vm
+from libexo.environment import Environment
+from libexo.errors import RemoteError
+from libexo.testing import Task
+from servers.memory.api import Pager
+from servers.memory.policies import POLICIES
+from tests.servers.memory.pagers.swapping import FRAMES, PAGES, Paper, content, swapping, use, used
+
+ALL = pytest.mark.parametrize("policy", POLICIES)
+
+
+@ALL
+@pytest.mark.parametrize("around", [1, 4])
+def test_twice_the_frames(policy: str, around: int, seed: int) -> None:
+    """Thirty-two pages in sixteen frames are, byte for byte, what was written last, under every policy."""
+    draw = random.Random(seed)
+
+    def user(env: Environment) -> None:
+        paper = Paper(env, policy=policy, around=around)
+        expected = [0] * PAGES
+        for turn in range(1, 200):
+            page = draw.randrange(PAGES)
+            if draw.random() < 0.5:
+                paper.write(page, turn)
+                expected[page] = turn
+            else:
+                assert paper.read(page) == content(expected[page])
+        for page, number in enumerate(expected):
+            assert paper.read(page) == content(number)
+        [usage] = paper.pager.statistics().objects
+        assert usage.policy == policy
+        assert usage.resident <= FRAMES
+        assert usage.zeroed + usage.read == usage.resident + usage.evicted
+        assert 0 < usage.written <= usage.evicted
+
+    with swapping(seed) as system:
+        free = system.kernel.frames.free
+        used(system, user)
+        system.pass_time(1)
+        assert system.kernel.frames.free == free
+        assert system.kernel.kip.head(Head.FREE_FRAMES) == free
+
+
+def test_replaced_while_it_runs(seed: int) -> None:
+    """The policy is another one after each few touches, and every page stays what was written."""
+    draw = random.Random(seed)
+
+    def user(env: Environment) -> list[str]:
+        paper = Paper(env, policy="fifo", around=2)
+        seen = []
+        for turn in range(1, 150):
+            if turn % 7 == 0:
+                paper.pager.set_policy(paper.extent.first, draw.choice(list(POLICIES)))
+                seen.append(paper.pager.statistics().objects[0].policy)
+            page = turn * 5 % PAGES
+            if turn > PAGES:
+                assert paper.read(page) == content(turn - PAGES)
+            paper.write(page, turn)
+        return seen
+
+    with swapping(seed) as system:
+        assert len(set(used(system, user))) > 2  # type: ignore[call-overload]
+
+
+def test_what_must_be_there_at_once(seed: int) -> None:
+    """As many pages as there are frames are there at once, whoever else touches others meanwhile: no livelock."""
+
+    def user(env: Environment) -> None:
+        paper = Paper(env, policy="random")
+        for start in range(0, PAGES, FRAMES):
+            vm.touch(env, paper.view, start * FRAME_SIZE, FRAMES * FRAME_SIZE, write=True)
+
+    with swapping(seed) as system:
+        used(system, user)
+
+
+def test_refusals() -> None:
+    """Too few frames, an unknown policy, more than the store has, another's memory: each says what to do."""
+
+    def other(env: Environment) -> None:
+        pager = Pager.connect(env)
+        [usage] = pager.statistics().objects
+        why = f"NotYours: no memory of the caller's begins with frame {usage.first}"
+        with pytest.raises(RemoteError, match=why):
+            pager.release(usage.first)
+        with pytest.raises(RemoteError, match=why):
+            pager.set_policy(usage.first, "fifo")
+
+    def user(env: Environment) -> None:
+        paper = Paper(env)
+        for pages, frames, policy, why in (
+            (32, 7, "fifo", "MemoryRefused: 7 frames for 32 pages: have at least 8"),
+            (32, 16, "lifo", "UnknownPolicy: 'lifo': there are fifo, lru, clock, 2q, random"),
+            (
+                128,
+                16,
+                "fifo",
+                "QuotaExceeded: 32 of 128 pages of the swap file are the caller's family's, 128 more",
+            ),
+            (100, 16, "fifo", "QuotaExceeded: 32 of 128 pages"),
+            (32, 300, "fifo", "QuotaExceeded: .* frames in use"),
+        ):
+            with pytest.raises(RemoteError, match=why):
+                paper.pager.paged(pages, frames, policy=policy)
+        task.append(use(system, other, "other"))
+        while not task[0].ended:
+            env.host.wait((), env.host.now() + 1_000_000)
+        assert paper.read(3) == bytes(FRAME_SIZE)
+        paper.pager.release(paper.extent.first)
+        assert paper.pager.statistics().objects == []
+
+    task: list[Task] = []
+    with swapping() as system:
+        used(system, user)
+        assert task[0].error is None
+
+
+def test_no_swap() -> None:
+    """Without a swap file memory that fits its frames is paged, and more is refused by name."""
+
+    def user(env: Environment) -> None:
+        paper = Paper(env, 12, 12)
+        for page in range(12):
+            paper.write(page, page)
+        assert [paper.read(page) for page in range(12)] == [content(page) for page in range(12)]
+        with pytest.raises(
+            RemoteError, match=r"NoSwap: 13 pages in 12 frames, and no swap file: name a directory"
+        ):
+            Paper(env, 13, 12)
+
+    with swapping(swap="") as system:
+        used(system, user)
