@@ -1,0 +1,113 @@
+"""Swapped memory of real programs: more of it than frames, through real faults, to a real file."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from kernel.abi.kip import Head
+from servers.memory.policies import POLICIES
+from tests.system.booted import ROOT, System, boot, wait_until
+from tests.system.programs import PRELUDE
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.beside,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid"),
+]
+
+TOPOLOGY = """
+[server.pager]
+module = "servers.memory.pagers"
+thread = 100
+importance = 2
+holds = ["swap"]
+calls = ["memory"]
+"""
+
+
+@contextmanager
+def swapping(size: str = "16 MiB") -> Iterator[System]:
+    """Boot a system with a pager and a swap file of *size*."""
+    with tempfile.TemporaryDirectory(prefix="exo-swap-", dir="/var/tmp") as folder:
+        text = (ROOT / "system.toml").read_text()
+        text = text.replace("[machine]", f'[machine]\nswap = "{folder}"\nswap_size = "{size}"', 1)
+        with boot(text + TOPOLOGY) as system:
+            system.server("pager")
+            system.settle()
+            yield system
+            assert "Traceback" not in system.log.read_text()
+        assert os.listdir(folder) == []  # noqa: PTH208
+
+
+USER = (
+    PRELUDE
+    + """
+import random, time
+from servers.memory.api import Pager
+FRAME = 4096
+pager = Pager.connect(env, timeout=60)
+
+def content(page, turn):
+    return random.Random(page << 16 | turn).randbytes(FRAME)
+
+class Paper:
+    def __init__(self, pages, frames, **named):
+        self.extent = pager.paged(pages, frames, **named)
+        self.view = vm.map(env, self.extent)
+    def write(self, page, turn):
+        self.view[page * FRAME:(page + 1) * FRAME] = content(page, turn)
+    def holds(self, page, turn):
+        return self.view[page * FRAME:(page + 1) * FRAME] == content(page, turn)
+"""
+)
+TWICE = """
+policy, pages, frames, around = sys.argv[1], *map(int, sys.argv[2:5])
+paper, draw, turns = Paper(pages, frames, policy=policy, around=around), random.Random(7), [1] * pages
+began = time.monotonic()
+for page in range(pages):
+    paper.write(page, 1)
+for turn in range(2, 4):
+    for page in draw.sample(range(pages), pages // 4):
+        paper.write(page, turn)
+        turns[page] = turn
+wrong = [page for page in draw.sample(range(pages), pages) if not paper.holds(page, turns[page])]
+usage = pager.statistics().objects[0]
+print(len(wrong), usage.resident <= frames, usage.written >= pages - frames, usage.failed)
+print(usage, f"{time.monotonic() - began:.2f} s")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", POLICIES)
+def test_twice_the_frames(policy: str, report: Callable[[str], None]) -> None:
+    """Memory of twice the frames is, byte for byte, what was written last, under every policy."""
+    with swapping() as system:
+        twice(system, policy, 1024, report)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_large_working_set(policy: str, report: Callable[[str], None]) -> None:
+    """So is a working set of 64 MiB in 32 MiB of frames."""
+    with swapping("128 MiB") as system:
+        twice(system, policy, 16384, report)
+
+
+def twice(system: System, policy: str, pages: int, report: Callable[[str], None]) -> None:
+    """Have a program use *pages* in half as many frames, and see that all is free after."""
+    system.rebase()
+    before = accounts(system)
+    finished = system.run(USER + TWICE, policy, pages, pages // 2, 16, paged=True)
+    report(f"{pages} pages, {policy}: {finished.out.splitlines()[-1:]}")
+
+    assert (finished.out.splitlines()[:1], finished.err) == (["0 True True 0"], "")
+    assert wait_until(lambda: accounts(system) == before)
+
+
+def accounts(system: System) -> object:
+    """Return which of the living has how many handles and frames, and what is free."""
+    rows = sorted((row.name, row.handles, row.frames) for row in system.kip.environments())
+    return rows, sorted(system.kip.names()), system.kip.head(Head.FREE_FRAMES)
