@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     E = TypeVar("E", bound="Extent")
     Make = Callable[..., E]
 
-_RUNS = 1000
-"""Free runs examined in one step."""
-
 
 class Ram(Resource):
     """A range of frames whose holder may carve it. Extents carved from it are derived from it."""
@@ -333,13 +330,12 @@ class Frames:
                 raise Refused(Refusal.FRAME_BUSY, f"{first}+{count}")
             return first
         low, high = ram.first, ram.first + ram.count
-        found, low = self._runs.find(count, low, high, _RUNS)
-        while found is None and low < high:
+        while low < high:
+            found, low = self._runs.find(count, low, high)
+            if found is not None:
+                return found
             yield None
-            found, low = self._runs.find(count, low, high, _RUNS)
-        if found is None:
-            raise Refused(Refusal.NO_FRAMES, f"{count} frames asked for, {self.free} free in all RAM")
-        return found
+        raise Refused(Refusal.NO_FRAMES, f"{count} frames asked for, {self.free} free in all RAM")
 
     def give_back(self, extent: Extent) -> None:
         """Make the frames of *extent* free again."""

@@ -1,6 +1,5 @@
 """The traps on capabilities: pass on, take back, look at."""
 
-from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -123,14 +122,9 @@ def _drop(kernel: "Kernel", call: CallTo[traps.Drop, Resource]) -> "Steps[None]"
 
 def _inspect(_kernel: "Kernel", call: CallTo[traps.Inspect, Resource]) -> traps.Inspection:
     capability = call.capability
-    resource, holders = capability.resource, tuple(islice(_holders(capability), MAX_HOLDERS_SHOWN))
-    told = resource.kind, capability.rights, capability.origin, *resource.describe()
-    return traps.Inspection(*told, holders=holders)
-
-
-def _holders(capability: Capability) -> Iterator[traps.Holder]:
-    shown = (child for child in capability.children if child.offer is None and not child.taken)
-    return (traps.Holder(child.holder.thread, child.rights) for child in shown)
+    told = capability.resource.kind, capability.rights, capability.origin, *capability.resource.describe()
+    shown = islice((c for c in capability.children if c.offer is None and not c.taken), MAX_HOLDERS_SHOWN)
+    return traps.Inspection(*told, holders=tuple(traps.Holder(c.holder.thread, c.rights) for c in shown))
 
 
 def _inventory(_kernel: "Kernel", call: Call[traps.Inventory]) -> tuple[int, ...]:

@@ -39,20 +39,14 @@ def _environment_create(
 
 
 def _begin(kernel: "Kernel", call: Call[traps.EnvironmentCreate]) -> Environment:
-    trap, name = call.trap, check_name(call.trap.name)
-    budget = _budget(kernel, call)
+    trap, name, peers = call.trap, check_name(call.trap.name), frozenset(call.trap.may_bind)
+    part, create = _budget(kernel, call), kernel.environments.create
     try:
-        return kernel.environments.create(
-            name,
-            trap.program,
-            call.descriptors,
-            cpu=trap.cpu,
-            may_bind=frozenset(trap.may_bind),
-            keeps=trap.keeps,
-            budget=budget,
+        return create(
+            name, trap.program, call.descriptors, cpu=trap.cpu, may_bind=peers, keeps=trap.keeps, budget=part
         )
     except (Refused, Exhausted):
-        budget.end()
+        part.end()
         raise
 
 

@@ -118,8 +118,7 @@ def _acknowledge(kernel: "Kernel", call: Call[traps.Acknowledge]) -> None:
 
 
 def _wait_page(kernel: "Kernel", call: Call[traps.WaitPage]) -> None:
-    partner = _partner(kernel, call)
-    call.gives.append(partner.environment.shared.descriptor(writable=False))
+    call.gives.append(_partner(kernel, call).environment.shared.descriptor(writable=False))
 
 
 def _sends(kernel: "Kernel", call: Call[traps.Sends]) -> bool:

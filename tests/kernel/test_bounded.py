@@ -254,18 +254,22 @@ def test_the_largest_extent() -> None:
         assert refusal(a.sys.carve, a.handles[0], 1 << 18 | 1) == Refusal.BAD_ARGUMENT
 
 
-def test_fragmented_memory_is_searched_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A carve for a run that does not exist examines a few runs a step."""
-    monkeypatch.setattr("kernel.frames._RUNS", 1)
+def test_a_part_of_ram_is_searched_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A carve from a part of RAM looks at a few of its frames a step; one from all of RAM at none."""
+    monkeypatch.setattr("kernel.runs._LOOKED", 1)
     with theatre(Topology(MachineConfig(memory="2 MiB"))) as stage:
         a = stage.puppet(holds=("ram",))
-        for frame in range(0, 512, 2):
+        for frame in range(0, 256, 2):
             a.sys.carve(a.handles[0], 1, frame)
+        part = a.sys.derive(a.handles[0], ALL_RIGHTS, 0, 256)
         before = turns(stage)
-        found = refusal(a.sys.carve, a.handles[0], 2)
+        whole = a.sys.carve(a.handles[0], 100).first
+        between = turns(stage)
+        found = refusal(a.sys.carve, part, 2)
 
-        assert (found, turns(stage) - before) == (Refusal.NO_FRAMES, 256 // QUANTUM - 1)
-        assert a.sys.carve(a.handles[0], 1, 511).first == 511
+        assert (whole, between - before) == (255, 0)
+        assert (found, turns(stage) - between) == (Refusal.NO_FRAMES, 256 // QUANTUM)
+        assert a.sys.carve(part, 1).first % 2 == 1
 
 
 def test_the_loop_says_what_it_did() -> None:
