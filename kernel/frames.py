@@ -1,7 +1,7 @@
 """Physical RAM: ranges of frames that may be carved, and the extents carved from them.
 
 The kernel knows which frames are free and whose extents the others are. The caller chooses which to take, or gets
-the first that fit. An extent becomes memory of its own, so a program can map exactly what it
+those of the smallest run that has room. An extent becomes memory of its own, so a program can map exactly what it
 was given. The last capability to an extent takes its frames back to RAM.
 """
 
