@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from kernel.jobs import Steps
 
 SUPPLIED, WRITTEN, GUARDED = (int(state) for state in PageState)
+_CLEANED = bytes(state & ~WRITTEN if state & SUPPLIED else state for state in range(256))
+_SHUT = bytes(state | GUARDED if state & SUPPLIED else state for state in range(256))
+"""What each state is after Protect said CLEAN, and GUARD."""
 
 
 class Window:
@@ -190,9 +193,7 @@ class Object(Extent):
             return bytes(self.states[first : first + count])
         yield from self.lock()
         before = bytes(self.states[first : first + count])
-        for page, state in enumerate(before, first):
-            if state & SUPPLIED:
-                self.states[page] = state & ~WRITTEN if how == Protection.CLEAN else state | GUARDED
+        self.states[first : first + count] = before.translate(_CLEANED if how == Protection.CLEAN else _SHUT)
         failed: list[Exhausted] = []
         for window in list(self.windows):
             address, size = window.span(first, count)

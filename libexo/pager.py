@@ -39,6 +39,9 @@ GRACE = 0.0002
 """Seconds after which a page that was supplied may be evicted: earlier, who waited for it may never see it."""
 _SUPPLIED, _GUARDED = int(PageState.SUPPLIED), int(PageState.GUARDED)
 """Members of an enum take longer than all that is done with them."""
+_STATES = tuple(PageState(state) for state in range(8))
+_ONCE_GUARDED = bytes(state | (_GUARDED if state & _SUPPLIED else 0) for state in range(256))
+"""What each state is when it was guarded."""
 _LABELS = tuple(int(Label.PAGE_FAULT + access) for access in (Rights.READ, Rights.WRITE))
 
 
@@ -143,10 +146,9 @@ class PagedObject:
 
     def guard(self, page: int, count: int = 1) -> list[PageState]:
         """Have a write wait until the page is supplied again, or evicted; return what they were."""
-        before = self._protect(page, count, Protection.GUARD)
-        for at, state in enumerate(before, page):
-            self._known[at] = int(state) | (_GUARDED if state & _SUPPLIED else 0)
-        return before
+        before = self._sys.protect(self.extent.handle, page, count, Protection.GUARD)
+        self._known[page : page + count] = before.translate(_ONCE_GUARDED)
+        return [_STATES[state] for state in before]
 
     def evict(self, page: int, count: int = 1) -> int:
         """Make pages absent, but those that are WRITTEN and not guarded; return how many were there before."""
@@ -163,7 +165,7 @@ class PagedObject:
             self._sys.drop(self.extent.handle)
 
     def _protect(self, page: int, count: int, how: Protection) -> list[PageState]:
-        return [PageState(state) for state in self._sys.protect(self.extent.handle, page, count, how)]
+        return [_STATES[state] for state in self._sys.protect(self.extent.handle, page, count, how)]
 
     def faulted(self, fault: Fault) -> None:
         """Somebody waits for a page, unless it was supplied since."""
