@@ -9,14 +9,16 @@ Source: L4 and Mach describe copy-on-write of memory objects so; here a copy tak
 for two objects share no frames.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import compress
 from typing import Protocol
 
 from kernel.abi.limits import FRAME_SIZE, MAX_RUN
 from kernel.abi.traps import PageState
 from libexo.regions.api import Statistics
 
-AROUND = 16
+AHEAD = 16
 """Pages that are let go on, or copied, for one fault, at most."""
 _WRITTEN = int(PageState.WRITTEN)
 
@@ -52,14 +54,31 @@ Fill = Callable[[int, int], bytes]
 """From a page and a count to what is there where nobody wrote."""
 
 
+class Ahead:
+    """How many pages one fault is answered with: twice as many each time, as long as faults come in a row."""
+
+    def __init__(self) -> None:
+        """Begin with one."""
+        self._next, self._size = -1, 1
+
+    def run(self, page: int, most: int, pages: int, holds: Callable[[int], object]) -> range:
+        """Return the pages from *page* on, of *pages* in all, as far as *holds* is true of each; *most* at most."""
+        self._size = min(self._size * 2, most) if page == self._next else 1
+        self._next, stop = page + 1, min(page + self._size, pages)
+        while self._next < stop and holds(self._next):
+            self._next += 1
+        return range(page, self._next)
+
+
 class Segment:
     """The pages of one region."""
 
-    def __init__(self, store: Store, fill: Fill, done: Statistics, around: int = AROUND) -> None:
-        """Start with no page there: each is what *fill* says, of *around* for one fault at most."""
+    def __init__(self, store: Store, fill: Fill, done: Statistics, ahead: int = AHEAD) -> None:
+        """Start with no page there: each is what *fill* says, of *ahead* for one fault at most."""
         self.store = store
-        self.fill, self.around = fill, around
-        pages = store.pages
+        self.fill, self.ahead = fill, ahead
+        self._taking, self._letting = Ahead(), Ahead()
+        pages, self._all = store.pages, range(store.pages)
         self.there = bytearray(pages)
         """Which pages are supplied."""
         self.guarded = bytearray(pages)
@@ -80,11 +99,12 @@ class Segment:
         if self.closed:
             return
         origin = self.origins.get(page)
-        around = AROUND if origin is not None else self.around
-        run = _around(
-            page, around, self.store.pages, lambda at: not self.there[at] and self.origins.get(at) is origin
-        )
-        self.take(run)
+
+        def is_like_it(at: int) -> bool:
+            return not self.there[at] and self.origins.get(at) is origin
+
+        most = self.ahead if origin is None else AHEAD
+        self.take(self._taking.run(page, most, self.store.pages, is_like_it))
 
     def take(self, run: range) -> None:
         """Have *run* there: absent pages of one origin."""
@@ -100,31 +120,28 @@ class Segment:
 
     def take_from(self, origin: "Segment", run: range) -> None:
         """Have all pages of *run* there whose content is in *origin*."""
-        for part in self._runs(lambda at: self.origins.get(at) is origin, run.start, run.stop):
-            self.take(part)
+        needed = bytes([self.origins.get(page) is origin for page in run])
+        for part in _runs(needed, range(len(run))):
+            self.take(run[part.start : part.stop])
 
     def let(self, page: int) -> None:
-        """Let a guarded page be written, and those around: first, copies take what they have not yet."""
-        pages = self.store.pages
-        run = _around(page, AROUND, pages, lambda at: bool(self.guarded[at] and not self.barrier[at]))
-        self._settle(run)
-        self.barrier[page] = 0
-        self.guarded[run.start : run.stop] = bytes(len(run))
-        self.store.supply(run.start, count=len(run))
+        """Let a guarded page be written, and those behind it: first, copies take what they have not yet."""
+        run = self._letting.run(
+            page, AHEAD, self.store.pages, lambda at: self.guarded[at] and not self.barrier[at]
+        )
+        self._let(run)
         self._done.let += 1
 
     # ------------------------------------------------------------------------------------------------ requests
 
     def copy(self, to: "Segment") -> None:
         """Let *to*, which is new, be as this is now."""
-        for run in self._runs(lambda at: self.there[at]):
+        for run in _runs(self.there, self._all):
             self._guard(run)
-        to.fill, to.around = self.fill, self.around
-        for page, is_there in enumerate(self.there):
-            origin = self if is_there else self.origins.get(page)
-            if origin is not None:
-                to.origins[page] = origin
-                origin.copies[to] = origin.copies.get(to, 0) + 1
+        to.fill, to.ahead = self.fill, self.ahead
+        to.origins = {**self.origins, **dict.fromkeys(compress(self._all, self.there), self)}
+        for origin, pages in Counter(to.origins.values()).items():
+            origin.copies[to] = pages
 
     def protect(self, first: int, count: int) -> None:
         """Have a write to the pages ask first. All are there then: one that comes later is guarded too late."""
@@ -133,19 +150,19 @@ class Segment:
         self.barrier[first : first + count] = bytes([1]) * count
 
     def unprotect(self, first: int, count: int) -> None:
-        """Ask no more: the next fault there is let go on."""
-        self.barrier[first : first + count] = bytes(count)
+        """Ask no more: writes that wait there are let go on."""
+        for run in _runs(self.barrier, range(first, first + count)):
+            self._let(run)
 
     def need(self, first: int, count: int) -> None:
         """Have all pages there."""
-        absent = self._runs(lambda at: not self.there[at], first, first + count)
-        for run in absent:
+        for run in _runs(self.there, range(first, first + count), 0):
             for part in self._of_one_origin(run):
                 self.take(part)
 
     def discard(self, first: int, count: int) -> None:
         """Have the pages hold what a new region has there."""
-        for run in self._runs(lambda at: self.there[at], first, first + count):
+        for run in _runs(self.there, range(first, first + count)):
             self._guard(run)  # who writes there from now on waits, so that nothing that a copy needs is lost
             self._settle(run)
             gone = self.store.evict(run.start, len(run)) == len(run)
@@ -166,14 +183,14 @@ class Segment:
 
     def finish(self) -> None:
         """Have every copy take what it needs: then what was given up is gone."""
-        for run in self._runs(lambda at: self.there[at]):
+        for run in _runs(self.there, self._all):
             self._settle(run)
 
     def close(self) -> None:
         """Give it up, once no copy needs a page of it."""
         if not self.closed:
             self.closed = True
-            self._forget(range(self.store.pages))
+            self._forget(self._all)
         if not self.copies:
             self.store.close()
 
@@ -184,6 +201,12 @@ class Segment:
             self.store.guard(part.start, len(part))
         self.guarded[run.start : run.stop] = bytes([1]) * len(run)
 
+    def _let(self, run: range) -> None:
+        self._settle(run)
+        for flags in (self.barrier, self.guarded):
+            flags[run.start : run.stop] = bytes(len(run))
+        self.store.supply(run.start, count=len(run))
+
     def _settle(self, run: range) -> None:
         """Have every copy take what it has not yet of *run*."""
         for copy in list(self.copies):
@@ -191,7 +214,7 @@ class Segment:
 
     def _forget(self, run: range) -> None:
         """What is in *run* does not come from elsewhere any more."""
-        for page in run:
+        for page in run if self.origins else ():
             origin = self.origins.pop(page, None)
             if origin is None:
                 continue
@@ -200,17 +223,6 @@ class Segment:
                 del origin.copies[self]
                 if origin.closed and not origin.copies:
                     origin.store.close()
-
-    def _runs(self, holds: Callable[[int], object], first: int = 0, stop: int = -1) -> Iterator[range]:
-        """Yield the runs of pages of which *holds* is true, MAX_RUN at most."""
-        stop = self.store.pages if stop < 0 else stop
-        start = first
-        for page in range(first, stop + 1):
-            if page < stop and holds(page) and page - start < MAX_RUN:
-                continue
-            if page > start:
-                yield range(start, page)
-            start = page if page < stop and holds(page) else page + 1
 
     def _of_one_origin(self, run: range) -> Iterator[range]:
         start = run.start
@@ -221,16 +233,13 @@ class Segment:
         yield range(start, run.stop)
 
 
-def _around(page: int, size: int, pages: int, holds: Callable[[int], bool]) -> range:
-    """Return the pages around *page*, of the *size* it is one of, of which *holds* is true without a gap."""
-    low = page - page % size
-    high = min(low + size, pages)
-    first, last = page, page + 1
-    while first > low and holds(first - 1):
-        first -= 1
-    while last < high and holds(last):
-        last += 1
-    return range(first, last)
+def _runs(flags: bytes | bytearray, pages: range, flag: int = 1) -> Iterator[range]:
+    """Yield the runs among *pages* that have *flag*, MAX_RUN at most; what is yielded may be changed meanwhile."""
+    at, stop = pages.start, pages.stop
+    while (start := flags.find(flag, at, stop)) >= 0:
+        at = flags.find(1 - flag, start, min(start + MAX_RUN, stop))
+        at = min(start + MAX_RUN, stop) if at < 0 else at
+        yield range(start, at)
 
 
 def _parts(run: range) -> Iterator[range]:

@@ -18,7 +18,7 @@ from libexo.errors import OperationRefused, RemoteError, TrapRefused
 from libexo.extent import Extent, Ram
 from libexo.pager import Fault, OnFault, PagedObject
 from libexo.regions.api import Advice, Regions, Statistics
-from libexo.regions.segment import AROUND, Segment
+from libexo.regions.segment import AHEAD, Segment, zeros
 from libexo.stub import Server
 
 PATIENCE = 10.0
@@ -47,8 +47,8 @@ class NoRoom(RegionRefused):
 class Pager:
     """What a pager decides: what is in pages that nobody wrote, and who may write where it is asked first."""
 
-    around = AROUND
-    """Pages to be filled for one fault, at most."""
+    ahead = AHEAD
+    """Pages to be filled for one fault, at most, where faults come in a row."""
     patience = PATIENCE
     """Seconds after which a fault that was not answered ends who waits."""
 
@@ -159,7 +159,9 @@ class RegionServer(Regions):
                 raise
             store = self._carve(pages, lambda _, told: fault[0](told))
         extent = store.extent
-        segment = Segment(store, partial(self._fill, number), self._done, self._pager.around)
+        is_plain = type(self._pager).fill is Pager.fill
+        fill = zeros if is_plain else partial(self._fill, number)
+        segment = Segment(store, fill, self._done, self._pager.ahead)
         made = Owned(number, segment, Extent(extent.handle, pages, extent.first, _GIVEN), owner)
         fault.append(partial(self._faulted, made))
         self._regions[extent.first] = made
