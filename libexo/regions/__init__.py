@@ -25,7 +25,7 @@ A class of one's own decides what is in new pages, and is asked before protected
 System calls do not wait for a page, and on the simulated machine no access does: `touch` first (docs/pagers.md).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from kernel.abi.limits import FRAME_SIZE
@@ -168,12 +168,15 @@ class Given(NamedTuple):
         return attach, tuple(self)
 
 
-def start(environment: "Environment", pager: type[Pager] = Pager) -> RegionPager:
+def start(
+    environment: "Environment", pager: type[Pager] = Pager, *, budget: Mapping[str, int] | None = None
+) -> RegionPager:
     """Start a program that pages regions of ours as *pager* decides, a class at the top of its module.
 
-    It ends after we and all it serves have ended. Raises ValueError, RemoteError.
+    It ends after we and all it serves have ended. *budget* are limits out of our own; a region takes a handle and a
+    descriptor. Raises ValueError, RemoteError.
     """
-    child = start_program(environment, serve, environment.first, pager)
+    child = start_program(environment, serve, environment.first, pager, budget=budget)
     row = environment.kip.environment_of(child.thread)
     assert row is not None
     return RegionPager(environment, row.name, child)

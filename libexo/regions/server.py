@@ -107,7 +107,11 @@ class RegionServer(Regions):
         taker = self._program(owner) if owner else caller
         copy = self._new(source.number, source.segment.store.pages, taker)
         self._users.add(taker)
-        source.segment.copy(copy.segment)
+        try:
+            source.segment.copy(copy.segment)
+        except TrapRefused as error:  # the host had no room to guard it all
+            self._give_up(copy.extent.first)
+            raise NoRoom(str(error)) from error
         return copy.extent
 
     def written(self, region: int, first: int, count: int) -> list[int]:

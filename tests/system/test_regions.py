@@ -146,6 +146,29 @@ def test_a_stranger(booted: System) -> None:
     assert (finished.out, last.out) == ("NotYours NotYours NotYours\n", "0\n")
 
 
+BESIDE = """
+window = vm.reserve(env, 100, vm.Inverted)
+region = regions.start(env).make(8)
+window.map(region.extent, at=10)
+window.map(Memory.connect(env).allocate(8), at=18)
+array = numpy.frombuffer(window.view(10, 16), "u8")
+array[:] = 3
+region.clean()
+then = region.copy()
+array[8 * 512 - 1:8 * 512 + 1] = 4
+print(numpy.frombuffer(region.view, "u8").sum() - numpy.frombuffer(then.view, "u8").sum(), region.written())
+window.protect(10, 1)
+print(array[0], window.view(10, 2).readonly)
+"""
+
+
+def test_a_region_in_a_window(booted: System) -> None:
+    """One array goes over pages that a pager supplies, and others; a copy is of what was stored by either view."""
+    finished = booted.run(HEAD + BESIDE, paged=True)
+
+    assert (finished.out, finished.err) == ("1 [7]\n3 True\n", "")
+
+
 WINDOW = """
 memory = Memory.connect(env)
 window = vm.reserve(env, 1 << 20, vm.Hierarchical)
