@@ -111,3 +111,23 @@ def accounts(system: System) -> object:
     """Return which of the living has how many handles and frames, and what is free."""
     rows = sorted((row.name, row.handles, row.frames) for row in system.kip.environments())
     return rows, sorted(system.kip.names()), system.kip.head(Head.FREE_FRAMES)
+
+
+WARM = """
+paper, began = Paper(1024, 512, name="paper", around=int(sys.argv[1])), time.monotonic()
+for page in range(0, 900, 3):
+    paper.view[page * FRAME] = 1
+usage = pager.statistics().objects[0]
+print(usage.faults, usage.preloaded, f"{1e3 * (time.monotonic() - began):.1f}")
+"""
+
+
+@pytest.mark.slow
+def test_a_warm_start(report: Callable[[str], None]) -> None:
+    """A program that is started again waits for at most a tenth of the pages it waited for before."""
+    with swapping() as system:
+        cold, warm = (system.run(USER + WARM, 1, name="warm", paged=True).out.split() for _ in range(2))
+        report(f"faults, preloaded, ms: cold {cold}, warm {warm}")
+
+        assert int(cold[0]) == 300
+        assert int(warm[0]) <= 30

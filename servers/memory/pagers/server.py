@@ -11,6 +11,7 @@ each slot of the store (`swapped`).
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,7 +24,7 @@ from libexo import attach
 from libexo.errors import TrapRefused
 from libexo.estate import Estate
 from libexo.extent import Extent, Ram
-from libexo.stub import Server, publish
+from libexo.stub import DEFERRED, Server, publish
 from servers.memory.api import LEAST_FRAMES, Memory, Pager, PagerStatistics, SwappedUsage
 from servers.memory.pagers.hot import HotSets
 from servers.memory.pagers.slots import Slots
@@ -209,10 +210,15 @@ class PagerServer(Pager):
                 self._slots.give(base, pages)
             raise
         self._enter(kept, swapped)
-        if name:
-            swapped.touched = {}
-            swapped.preload(self._hot.pages(kept.name, frames))
-        return Extent(kept.extent, pages, kept.first, _LENT)
+        made = Extent(kept.extent, pages, kept.first, _LENT)
+        if not name:
+            return made
+        swapped.touched = {}
+        if not (hot := self._hot.pages(kept.name, frames)):
+            return made
+        swapped.preload(hot, partial(self.call.answer, made))
+        later: Extent = DEFERRED
+        return later
 
     def _room(self, row: "EnvironmentRow", pages: int, frames: int) -> int:
         """Return the first of so many slots, cleared; -1: none is needed. Raises MemoryRefused."""

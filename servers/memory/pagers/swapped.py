@@ -96,6 +96,7 @@ class Swapped:
         self._faults: deque[tuple[int, int]] = deque()
         """Pages that are waited for, and how often each was tried."""
         self._ahead: list[range] = []
+        self._on_preloaded: Callable[[], object] = lambda: None
         self._steps: Steps | None = None
         self._begins = self._waits = False
         self._outcome: int | None = None
@@ -142,15 +143,19 @@ class Swapped:
         """Let the policy called *name* go on with the pages that are there."""
         self._policy = successor(name, self._policy, self.frames)
 
-    def preload(self, ahead: list[range]) -> None:
-        """Bring in pages that will be touched, as far as there are frames."""
+    def preload(self, ahead: list[range], done: Callable[[], object]) -> None:
+        """Bring in pages that will be touched, as far as there are frames; then *done* is called."""
+        self._on_preloaded = done
         self._ahead = [run[at : at + MAX_RUN] for run in ahead for at in range(0, len(run), MAX_RUN)]
         self._go()
 
     # -------------------------------------------------------------------------------------------------- its steps
 
     def _faulted(self, _: PagedObject, fault: Fault) -> None:
-        self._faults.append((fault.page, 0))
+        page = fault.page
+        if all(page != waiting for waiting, _ in self._faults):
+            self.counts.faults += not self.paged.known(page) & _SUPPLIED
+            self._faults.append((page, 0))
         self._go()
 
     def _go(self) -> None:
@@ -206,6 +211,8 @@ class Swapped:
                 for part in runs(page for page in run if not self.paged.known(page)):
                     yield from self._attempt(self._bring(part))
                     self.counts.preloaded += len(part)
+                if not self._ahead:
+                    self._on_preloaded()
             else:
                 page, tries = self._faults.popleft()
                 before = self.counts.failed
@@ -242,7 +249,6 @@ class Swapped:
             if state & _GUARDED:  # it was to leave and could not
                 self.paged.supply(page)
             return
-        self.counts.faults += 1
         if self.touched is not None and len(self.touched) < self.frames:
             self.touched[page] = None
         self._mind(page)

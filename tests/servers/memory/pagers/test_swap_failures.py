@@ -76,7 +76,8 @@ def killed_at(seed: int, at: int, policy: str) -> None:
         task = use(system, user)
         system.run(task)
         assert done, at
-        assert failures.injected
+        if not failures.injected:  # this policy has fewer steps
+            return
         rig.kill(system, "pager")
         used(system, lambda env: Pager.connect(env, timeout=30).statistics(), "asking")
         system.pass_time(1)

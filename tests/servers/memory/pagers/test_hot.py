@@ -1,0 +1,52 @@
+"""Hot sets: what a program touched first is there when it starts again."""
+
+from libexo import vm
+from libexo.environment import Environment
+from servers.memory.api import SwappedUsage
+from servers.memory.pagers.hot import MOST, HotSets, runs
+from tests.servers.memory.pagers.swapping import Paper, swapping, used
+
+TOUCHED = [*range(3, 15), 40, 41, 43, *range(60, 90)]
+
+
+def test_runs() -> None:
+    """Pages in any order become the runs they make up."""
+    assert runs([5, 3, 9, 4]) == [range(3, 6), range(9, 10)]
+    assert runs([]) == []
+
+
+def test_what_is_remembered() -> None:
+    """As many pages as fit are named, oldest programs are forgotten, and who touched nothing changes nothing."""
+    hot = HotSets()
+    hot.remember(("a", "x"), [7, 8, 1])
+    hot.remember(("a", "x"), [])
+    assert hot.pages(("a", "x"), 2) == [range(1, 2), range(7, 8)]
+    assert hot.pages(("a", "x"), 9) == [range(1, 2), range(7, 9)]
+
+    for number in range(MOST):
+        hot.remember((str(number), ""), [1])
+    assert hot.pages(("a", "x"), 9) == []
+
+
+def test_a_warm_start() -> None:
+    """A program that starts a second time waits for at most a tenth of the pages; under another name for all."""
+
+    def user(env: Environment, name: str) -> SwappedUsage:
+        paper = Paper(env, 100, 64, around=1, name=name)
+        for page in TOUCHED:
+            vm.touch(env, paper.view, page * 4096, 1, write=page % 2 == 0)
+            assert not any(paper.view[page * 4096 : (page + 1) * 4096])
+        usage = paper.pager.statistics().objects[0]
+        paper.pager.release(paper.extent.first)
+        return usage
+
+    with swapping() as system:
+        cold, warm, other = (used(system, lambda env, name=name: user(env, name)) for name in ("a", "a", "b"))  # type: ignore[misc]
+    assert isinstance(cold, SwappedUsage)
+    assert isinstance(warm, SwappedUsage)
+    assert isinstance(other, SwappedUsage)
+
+    assert (cold.faults, cold.preloaded) == (len(TOUCHED), 0)
+    assert warm.faults <= cold.faults / 10
+    assert warm.preloaded >= len(TOUCHED) * 9 // 10
+    assert other.faults == cold.faults
