@@ -34,7 +34,12 @@ from servers.scheduler import api as scheduler
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED = "<!-- Made by tools/create_reference.py from kernel/abi: change it there. -->"
 GENERATED_TOO = "<!-- Made by tools/create_reference.py from servers/*/api.py: change it there. -->"
-INTERFACES: tuple[type[Interface], ...] = (memory.Memory, process.Processes, scheduler.Scheduler)
+INTERFACES: tuple[type[Interface], ...] = (
+    memory.Memory,
+    memory.Pager,
+    process.Processes,
+    scheduler.Scheduler,
+)
 SERVER_RECORDS = (
     Extent,
     Ram,

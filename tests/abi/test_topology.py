@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kernel.abi.bootinfo import MAX_COMMANDS, MAX_MODULES
 from kernel.abi.limits import MAX_THREADS
+from kernel.abi.program import Role
 from kernel.abi.topology import (
     AttachConfig,
     BootConfig,
@@ -47,6 +48,27 @@ def many(count: int, **fields: object) -> Topology:
     return Topology(
         server={f"s{n}": ServerConfig("a:B", 100 + n, **fields) for n in range(count)}  # type: ignore[arg-type]
     )
+
+
+def test_swap(tmp_path: Path) -> None:
+    """The swap directory is found beside the file, one server holds it, and its size is whole frames."""
+    path = tmp_path / "system.toml"
+    text = '[machine]\nswap = "here"\nswap_size = "{}"\n'
+    server = '[server.{0}]\nmodule = "a:B"\nthread = {1}\nholds = ["swap"]\n'
+    path.write_text(text.format("64 KiB") + server.format("a", 100))
+    topology = load(path)
+
+    assert topology.files(topology.server["a"]) == {Role.SWAP: (f"{tmp_path}/here", 64 << 10)}
+    assert Topology(server={"a": ServerConfig("a:B", 100, holds=("swap",))}).files(topology.server["a"]) == {}
+    with pytest.raises(TopologyError, match=r"servers a and b both hold 'swap': let one hold it"):
+        check(
+            Topology(
+                server={each: ServerConfig("a:B", at, holds=("swap",)) for at, each in enumerate("ab", 100)}
+            )
+        )
+    path.write_text(text.format("1000") + server.format("a", 100))
+    with pytest.raises(TopologyError, match=r"machine\.swap_size is '1000': write a multiple of 4096 bytes"):
+        load(path)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -19,16 +19,18 @@ from libexo.l4.exo import MEMORY_LABEL
 from libexo.l4.format.controls import SCHEDULE_LABEL
 from libexo.stub import Interface, Operation
 from libexo.testing import System
-from servers.memory.api import Memory
+from servers.memory.api import Memory, Pager
 from servers.process.api import MAX_PROGRAM_BYTES, Processes, ProgramSpec
 from servers.scheduler.api import Scheduler
+from tests.servers.memory.pagers.swapping import swapping
 from tests.servers.memory.stage import operate
-from tests.servers.rig import ask, offer, servers
+from tests.servers.rig import ask, offer
 
-INTERFACES: tuple[type[Interface], ...] = (Memory, Processes, Scheduler)
+INTERFACES: tuple[type[Interface], ...] = (Memory, Pager, Processes, Scheduler)
 OPERATIONS = [(interface, each) for interface in INTERFACES for each in interface.operations.values()]
 INNOCENT: dict[type[Interface], Callable[[Any], object]] = {
     Memory: lambda memory: memory.statistics(),
+    Pager: lambda pager: pager.statistics(),
     Processes: lambda processes: processes.register("innocent"),
     Scheduler: lambda scheduler: scheduler.plan(),
 }
@@ -118,6 +120,9 @@ def right(operation: Operation, env: Environment) -> list[Any]:
         "register": ["alias"],
         "set_share": [env.thread.id, 1],
         "switch": [0],
+        "create": [[0, 1, 0, 31], 16, 8, "fifo", 1, ""],
+        "release": [1],
+        "set_policy": [1, "fifo"],
     }
     return table.get(operation.name, [])
 
@@ -175,7 +180,7 @@ def test_wrong(
     who: Callable[[System, Callable[[Environment], object]], object],
 ) -> None:
     """Whatever stands in one argument, the caller hears something, and the server answers the next call."""
-    with servers() as system:
+    with swapping() as system:
         for each in interface.operations.values():
             each.prepare()
         heard: Any = who(system, partial(wrong_in_turn, interface, operation))
@@ -217,7 +222,7 @@ def test_random(
             suspect.ask(random_message(draw, interface, env))
         return len(suspect.heard)
 
-    with servers() as system:
+    with swapping() as system:
         assert who(system, program) == 600
         assert faults(system) == 0
 
@@ -240,7 +245,7 @@ def test_examples() -> None:
             suspects[interface].request(interface.operations[number], arguments)
         return [heard for suspect in suspects.values() for heard in suspect.heard]
 
-    with servers() as system:
+    with swapping() as system:
         spec = offer(system, lambda env: env.thread.sleep(1e6))
         assert ask(system, program) == ["(1,)"] * 7
         assert faults(system) == 0
@@ -255,7 +260,7 @@ def test_the_longest_program(more: int) -> None:
         processes = Processes.connect(env)
         return processes.wait(processes.spawn(ProgramSpec(1, ("nothing", argument)))).status
 
-    with servers() as system:
+    with swapping() as system:
         if more:
             with pytest.raises(ValueError, match="at most"):
                 ask(system, program)

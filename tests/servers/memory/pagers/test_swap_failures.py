@@ -12,6 +12,7 @@ from kernel.abi.errors import Fault
 from kernel.environment import Environment as KernelEnvironment
 from libexo.environment import Environment
 from libexo.errors import ExoError, IpcError
+from libexo.host.simulated import SimulatedBacking
 from libexo.testing import System
 from servers.memory.api import _RAM, Pager
 from servers.memory.policies import POLICIES
@@ -184,3 +185,42 @@ def test_memory_taken_from_the_pager(seed: int) -> None:
         task = use(system, user)
         system.run(task, second)
         assert task.result == [second.thread]
+
+
+def test_a_disk_that_hangs(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing comes from the store, only who needs it waits: others fault, ask and are answered."""
+    held: list[SimulatedBacking] = []
+    settle = SimulatedBacking.settle
+
+    def hold(backing: SimulatedBacking) -> None:
+        if hangs:
+            backing._waker.clear()
+            held.append(backing)
+        else:
+            settle(backing)
+
+    def waits(env: Environment) -> None:
+        paper = Paper(env, PAGES, FRAMES, policy="fifo", around=1)
+        for page in range(PAGES):
+            paper.write(page, page + 1)
+        hangs.append(True)
+        assert paper.read(0) == content(1)
+
+    def goes_on(env: Environment) -> int:
+        paper = Paper(env, PAGES, FRAMES, around=1)
+        for page in range(FRAMES):
+            paper.write(page, page + 1)
+        assert [paper.read(page) for page in range(FRAMES)] == [content(page + 1) for page in range(FRAMES)]
+        return len(paper.pager.statistics().objects)
+
+    hangs: list[bool] = []
+    monkeypatch.setattr(SimulatedBacking, "settle", hold)
+    with swapping(seed) as system:
+        waiting = use(system, waits, "waiting")
+        system.run(until=lambda: len(held) > 0)
+        assert used(system, goes_on, "other") == 2
+        assert not waiting.ended
+        hangs.clear()
+        held[0]._waker.wake()
+        system.run(waiting)
+        assert waiting.result is None

@@ -16,7 +16,7 @@ KINDS = {"FIFO": "fifo", "LRU": "lru", "Clock": "clock"}
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PYTHON.exists(), reason="libcachesim is not there: make peers")
-def test_misses_are_those_of_libcachesim(seed: int) -> None:
+def test_misses_are_those_of_libcachesim(seed: int, tmp_path: Path) -> None:
     """FIFO, LRU and CLOCK miss as often as those of libcachesim, and the best possible as often as its Belady."""
     cases = [(trace, frames) for trace in traces(seed).values() for frames in (2, 10, 33, 80)]
     script = ROOT / "tests" / "peers" / "count_misses.py"
@@ -26,7 +26,7 @@ def test_misses_are_those_of_libcachesim(seed: int) -> None:
         capture_output=True,
         text=True,
         check=True,
-        env={"HOME": "/nonexistent"},
+        env={"HOME": str(tmp_path)},  # it keeps a cache there
     )
 
     assert json.loads(done.stdout) == [
