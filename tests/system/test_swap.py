@@ -1,6 +1,7 @@
 """Swapped memory of real programs: more of it than frames, through real faults, to a real file."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,3 +132,43 @@ def test_a_warm_start(report: Callable[[str], None]) -> None:
 
         assert int(cold[0]) == 300
         assert int(warm[0]) <= 30
+
+
+KILLED = """
+paper, draw, turns, turn = Paper(256, 64, policy=sys.argv[1], around=4), random.Random(7), [0] * 256, 0
+print(paper.view[0], flush=True)
+while (told := int(sys.stdin.readline())) >= 0:
+    for each in range(100):
+        if each == told:
+            print("now", flush=True)
+        page, turn = draw.randrange(256), turn + 1
+        if turns[page]:
+            assert paper.holds(page, turns[page]), page
+        turns[page] = turn
+        paper.write(page, turn)
+    print(turn, flush=True)
+print([page for page in range(256) if turns[page] and not paper.holds(page, turns[page])], flush=True)
+pager.release(paper.extent.first)
+print(pager.statistics().objects, pager.statistics().free, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["fifo", "lru"])
+def test_kill_9(policy: str) -> None:
+    """A pager that is killed again and again in the middle of its work loses no byte of anybody, and no frame."""
+    with swapping() as system:
+        system.rebase()
+        before = accounts(system)
+        with system.start(USER + KILLED, policy, paged=True) as user:
+            assert user.line() == "0"
+            for each in range(8):
+                user.tell(str(11 * each))
+                assert user.line() == "now"
+                os.kill(system.server("pager").pid, signal.SIGKILL)
+                assert user.line() == str(100 * each + 100)
+                system.server("pager")
+            user.tell("-1")
+            assert (user.line(), user.line()) == ("[]", "[] 4096")
+            assert user.finish().status == 0
+        assert wait_until(lambda: accounts(system) == before), (accounts(system), before)
