@@ -15,7 +15,7 @@ class Carved(Record):
 
 
 class Carve(Trap, tag=0x50):
-    """Make `count` free frames of a RAM range into an extent, at frame `first` or in the smallest free run with room.
+    """Make `count` free frames of a RAM range into an extent, at `first` or in the smallest free run with room.
 
     With `zero` the frames read as zeros; otherwise used frames hold junk. With `maps` the answer
     brings the descriptor too, as MapExtent would, unless the host had no room to send it. The frames count to every
