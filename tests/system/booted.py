@@ -19,6 +19,7 @@ from exo.console import Console
 from exo.system import Trouble
 from kernel.abi.budget import Item
 from kernel.abi.kip import EnvironmentState, Head, SystemState
+from kernel.abi.logs import FOLDER, log_file
 from kernel.abi.program import ProgramKind, Role
 from libexo import kip
 from libexo.errors import ExoError
@@ -196,6 +197,10 @@ class System:
         return next(
             c.pid for c in psutil.Process(self.pid).children() if "libexo.launch.nursery" in c.cmdline()
         )
+
+    def log_of(self, name: str) -> str:
+        """Return the log of the program *name*."""
+        return (self.run_directory / FOLDER / log_file(name)).read_text()
 
     def row(self, name: str) -> EnvironmentRow | None:
         """Return the row of the living environment called *name*."""

@@ -41,7 +41,8 @@ def come_and_go(system: System, count: int) -> None:
                 )
                 for n in numbers
             ]
-            assert [each.finish().status for each in running] == [0] * len(running)
+            failed = [n for n, each in zip(numbers, running, strict=True) if each.finish().status]
+            assert not failed, {n: system.log_of(f"p{n % 50}") for n in failed}
 
 
 def resident(system: System) -> dict[str, int]:
