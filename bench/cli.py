@@ -3,12 +3,14 @@
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench import (
     bulk,
     clients,
     compare,
+    extents,
     facts,
     heap,
     ipc,
@@ -34,6 +36,7 @@ OVER = 2
 MEANING = {
     "bulk": "64 bytes to 1 GiB one way, by mapping them, beside the ways that copy them",
     "clients": "calls a second that one server answers, with 1 to 32 clients",
+    "extents": "carving with up to 16,000 extents of 200 environments in 4 GiB: it must stay flat; what each costs",
     "heap": "memory of one's own, fresh and from the warm heap, each with its goal",
     "ipc": "calls, traps, bindings, memory, spawn: each beside its outside reference",
     "pingpong": "one way of an L4 IPC against the number of words, between environments and between threads",
@@ -307,6 +310,27 @@ def _scale(arguments: argparse.Namespace) -> int:
     return OVER if arguments.check and not flat else 0
 
 
+def _extents(arguments: argparse.Namespace) -> int:
+    cores = arguments.cores or scale.default_cores()
+    host = facts.gather(cores)
+    cost, points = extents.Cost(), dict[int, Mapping[str, Result]]()
+    _head(arguments, host)
+    with running(extents.MEMORY) as system:
+        for count, results in extents.points(system, arguments.rounds, cores, extents.counts(), cost):
+            points[count] = results
+            if not arguments.json:
+                print(extents.text(count, results, cost), flush=True)
+            for result in results.values() if arguments.json else ():
+                print(report.line(result, host, extents=count), flush=True)
+    verdicts = extents.verdicts(points, cost)
+    for sentence, met in verdicts.items() if not arguments.json else ():
+        print(f"{sentence}: {'PASS' if met else 'over the goal'}")
+    if arguments.plot is not None:
+        carved = [results["carve"] for results in points.values()]
+        plot.curve(list(points), carved, "extents", str(host), arguments.plot)
+    return OVER if arguments.check and not all(verdicts.values()) else 0
+
+
 def _head(arguments: argparse.Namespace, host: facts.Facts) -> None:
     if not arguments.json:
         print(f"{host}\n", flush=True)
@@ -329,14 +353,14 @@ def _point(arguments: argparse.Namespace, count: int, result: Result, host: fact
 
 
 KEYS = {
-    "bulk": bulk.KEYS, "clients": clients.KEYS, "heap": heap.KEYS, "ipc": ipc.KEYS, "pingpong": pingpong.KEYS,
-    "rings": (*rings.KEYS, "pairs"), "scale": (), "sizes": sizes.KEYS,
+    "bulk": bulk.KEYS, "clients": clients.KEYS, "extents": (), "heap": heap.KEYS, "ipc": ipc.KEYS,
+    "pingpong": pingpong.KEYS, "rings": (*rings.KEYS, "pairs"), "scale": (), "sizes": sizes.KEYS,
     "vm": vm.KEYS,
 }  # fmt: skip
 """What --only may name."""
 RUNS = {
-    "bulk": _bulk, "clients": _clients, "heap": _heap, "ipc": _ipc, "pingpong": _pingpong, "rings": _rings,
-    "scale": _scale, "sizes": _sizes, "vm": _vm,
+    "bulk": _bulk, "clients": _clients, "extents": _extents, "heap": _heap, "ipc": _ipc, "pingpong": _pingpong,
+    "rings": _rings, "scale": _scale, "sizes": _sizes, "vm": _vm,
 }  # fmt: skip
 
 

@@ -134,6 +134,8 @@ class ReportLine(msgspec.Struct, omit_defaults=True):
     """How many one server had, where that was varied."""
     most: float | None = None
     """The largest p50 of the subject that is good enough."""
+    extents: int | None = None
+    """How many there were, where that was varied."""
 
 
 def line(
@@ -144,6 +146,7 @@ def line(
     words: int | None = None,
     size: int | None = None,
     clients: int | None = None,
+    extents: int | None = None,
 ) -> str:
     """Return *result* as one line of JSON."""
     measure = result.measure
@@ -151,7 +154,7 @@ def line(
     references = [_reference(each) for each in result.references]
     first = references[0].goal if references else None
     whole = ReportLine(measure.key, measure.title, subject, references, first, result.met, facts,
-                 environments, words, size, clients, measure.most)  # fmt: skip
+                 environments, words, size, clients, measure.most, extents)  # fmt: skip
     return msgspec.json.encode(whole).decode()
 
 

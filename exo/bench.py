@@ -19,6 +19,7 @@ EXAMPLES = """\
   exo bench sizes --plot sizes.svg
   exo bench rings --check
   exo bench heap --check
+  exo bench extents --check
   exo bench vm --check
   exo bench clients --plot clients.svg
   exo bench bulk --full --plot bulk.svg
