@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -200,6 +201,38 @@ def test_what_a_program_keeps(booted: System) -> None:
         for paged, last in ((True, "done"), (False, "NOT_PAGED")):
             finished = booted.run(USER + CONFINED, paged=paged)
             assert (finished.out, finished.err) == (f"False\nEPERM EPERM {last}\n", "")
+
+
+STAYS = """
+view = vm.map(env, store.open(True))
+print(text(view, 7), os.getpid(), os.getuid(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_pager_is_another_process(booted: System) -> None:
+    """It has a pid and a uid of its own, and no hold on the faults it answers: kernel and nursery alone have."""
+    with booted.start(PAGER, 10, name="store") as pager:
+        pids = {"pager": int(pager.line()), "kernel": booted.pid, "nursery": booted.nursery}
+        row = booted.row("store")
+        with booted.start(USER + STAYS, paged=True) as user:
+            *said, pid, uid = user.line().split()
+            pids["user"] = int(pid)
+
+            assert (" ".join(said), row is not None and row.uid != int(uid)) == ("page 7, fault 1", True)
+            assert len(set(pids.values())) == len(pids)
+            assert {name: faults_held(each) for name, each in pids.items()} == {
+                "pager": 0, "kernel": 1, "nursery": 1, "user": 0,
+            }  # fmt: skip
+
+
+def faults_held(pid: int) -> int:
+    """Return how many descriptors for the faults of programs a process has."""
+    held = 0
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            held += "userfaultfd" in str(link.readlink())
+    return held
 
 
 def test_the_patience_of_a_fault(booted: System) -> None:
