@@ -149,11 +149,16 @@ def test_example(system: RunningSystem, example: str) -> None:
 
 def test_the_pager_in_the_trace(system: RunningSystem) -> None:
     """The event ring shows the faults of the example's reader, what its pager supplied, and what it evicted."""
-    system.run(EXAMPLES / "pager.py", paged=True)
+    ran = system.run(EXAMPLES / "pager.py", paged=True)
 
-    paging = (Event.PAGE_FAULT, Event.SUPPLIED, Event.EVICTED)
-    ring = open_ring(system.console.with_name("trace"))
-    assert [(record.event, record.a & 0xFFFF) for record in ring.read() if record.event in paging] == [
+    assert ran == (0, expected("pager"))
+    ring, shown = open_ring(system.console.with_name("trace")), list[tuple[Event, int]]()
+    for record in ring.read():
+        if record.event in (Event.PAGE_FAULT, Event.SUPPLIED, Event.EVICTED):
+            entry = Event(record.event), record.a & 0xFFFF
+            if shown[-1:] != [entry]:  # the host may wake a thread too early, which then faults again
+                shown.append(entry)
+    assert shown == [
         (Event.PAGE_FAULT, 3),
         (Event.SUPPLIED, 3),
         (Event.PAGE_FAULT, 30),
