@@ -1,6 +1,6 @@
 """The writer of the kernel interface page: what the kernel exposes to all. Layout: `kernel.abi.kip`."""
 
-import struct
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +13,7 @@ from kernel.abi.kip import (
     BUDGETS,
     ENVIRONMENT,
     ENVIRONMENTS,
+    EXTENT_WORDS,
     FRAMES,
     NAME,
     NAMES,
@@ -59,6 +60,8 @@ class Kip:
         self._buffer = self._page.buffer
         self._words = self._buffer.cast("Q")
         self._budgets = self._buffer[BUDGETS : BUDGETS + MAX_ENVIRONMENTS * BUDGET_ROW].cast("I")
+        self.extents = self._buffer[extent_at(machine.memory.frames, 0) :].cast("I")
+        """The rows of extents, one a frame: `kernel.abi.kip.ExtentWord`."""
         self._names: dict[str, int] = {}
         self.payers: dict[str, Budget] = {}
         """The payer of each name that is not an environment's own."""
@@ -152,12 +155,11 @@ class Kip:
         number = user.number + 1 if user is not None else 0
         self._buffer[FRAMES + first * 4 : FRAMES + (first + count) * 4] = number.to_bytes(4, "little") * count
 
-    def show_extent(self, first: int, words: Sequence[int], at: int = 0) -> None:
-        """Write *words*, from word *at* on, into the row of the extent that begins at frame *first*."""
-        self._words[Head.EXTENT_SEQUENCE] += 1
-        row = extent_at(self._words[Head.FRAME_COUNT], first)
-        struct.pack_into(f"<{len(words)}I", self._buffer, row + 4 * at, *words)
-        self._words[Head.EXTENT_SEQUENCE] += 1
+    def show_extent(self, first: int, words: Sequence[int]) -> None:
+        """Write the row of the extent that begins at frame *first*."""
+        at = first * EXTENT_WORDS
+        with self._writing(Head.EXTENT_SEQUENCE):
+            self.extents[at : at + len(words)] = array("I", words)
 
     def owner(self, name: str) -> int:
         """Return the thread *name* is published for, or 0."""
@@ -221,6 +223,7 @@ class Kip:
 
     def close(self) -> None:
         """Free the page."""
+        self.extents.release()
         self._budgets.release()
         self._words.release()
         self._page.close()

@@ -17,7 +17,7 @@ from hwmodel.machine import Exhausted
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
 from kernel.abi.ids import show_thread
-from kernel.abi.kip import ExtentWord
+from kernel.abi.kip import EXTENT_WORDS, ExtentWord
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.traps import PageState, Protection
 from kernel.capability import Capability
@@ -180,7 +180,7 @@ class Object(Extent):
 
     def _note(self, event: Event, first: int, count: int) -> None:
         """Show how many pages are supplied now, and the *event* that changed it."""
-        self._exposure.kip.show_extent(self.first, (self.resident + 1,), ExtentWord.RESIDENT)
+        self._exposure.kip.extents[self.first * EXTENT_WORDS + ExtentWord.RESIDENT] = self.resident + 1
         pager = self.pager.number if self.pager else 0
         self._exposure.trace.record(event, pager, first | count << 32, self.first)
 

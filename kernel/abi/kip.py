@@ -266,7 +266,8 @@ def kip_size(frames: int) -> int:
 
 
 EXTENT_ROW: Final = 32
-"""Bytes in the table of extents for each frame. An extent has the rows of its frames: words of 32 bits as
+EXTENT_WORDS: Final = EXTENT_ROW // 4
+"""Bytes, and 32-bit words, in the table of extents for each frame. An extent has the rows of its frames: words as
 `ExtentWord` names them, and behind them one for each capability to it, the oldest first, while there is room."""
 
 
@@ -287,7 +288,7 @@ class ExtentWord(IntEnum):
 
 def holders_shown(frames: int) -> int:
     """Return how many holders the row of an extent of *frames* has room for; of a large one 64 are shown."""
-    return min(frames * EXTENT_ROW // 4 - ExtentWord.HOLDERS, 64)
+    return min(frames * EXTENT_WORDS - ExtentWord.HOLDERS, 64)
 
 
 class Page(IntEnum):

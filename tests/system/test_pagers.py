@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from exo import holdings
 from kernel.abi.errors import Fault
+from kernel.abi.limits import FRAME_SIZE
 from tests.system.booted import Finished, System, ended, wait_until
 from tests.system.programs import PRELUDE
 
@@ -224,6 +226,35 @@ def test_a_pager_is_another_process(booted: System) -> None:
             assert {name: faults_held(each) for name, each in pids.items()} == {
                 "pager": 0, "kernel": 1, "nursery": 1, "user": 0,
             }  # fmt: skip
+
+
+SHOWN = """
+view = vm.map(env, store.open(False))
+print(view[0], view[4096], address(view), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_is_shown_of_it(booted: System) -> None:
+    """`exo mem` names pages, pager, rights, and where a program has it mapped, by the host's word."""
+    with booted.start(PAGER, 10, name="store") as pager:
+        pager.line()
+        with booted.start(USER + SHOWN, name="user", paged=True) as user:
+            at = int(user.line().split()[2])
+            [held] = holdings.of("user", holdings.extents(booted.kip))
+            maps = holdings.mappings((booted.row("user") or booted.server("memory")).pid) or {}
+
+    assert (held.pages, held.frames, held.resident, held.pager, held.user) == (
+        PAGES,
+        FRAMES,
+        2,
+        "store",
+        "store",
+    )
+    assert holdings.letters(held.holders["user"]) == "r----"
+    assert [(place.address, place.size) for place in maps[held.first, held.frames]] == [
+        (at, PAGES * FRAME_SIZE)
+    ]
 
 
 def faults_held(pid: int) -> int:
