@@ -102,7 +102,7 @@ class RealBacking:
         """
         new = memory_file(self._name, self._size, SEALS)
         try:
-            yield from _copy(self._file(), new, self._size)
+            yield from copy_data(self._file(), new, self._size)
             self._copied, new = new, -1
         finally:
             if new >= 0:
@@ -213,7 +213,7 @@ def _cut(number: int, size: int) -> Deed:
             yield
 
 
-def _copy(source: int, target: int, size: int) -> Deed:
+def copy_data(source: int, target: int, size: int) -> Deed:
     """Copy *size* bytes, or as many as are there: holes stay holes, and a holder may have cut the file short."""
     offset = 0
     while offset < size:

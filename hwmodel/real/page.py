@@ -8,7 +8,7 @@ import os
 from hwmodel.real.descriptor import RealDescriptor, own_copy
 from hwmodel.real.errors import lending
 from hwmodel.real.libc import address_of, map_over
-from hwmodel.real.memory import memory_file
+from hwmodel.real.memory import copy_data, memory_file
 
 SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 """The kernel writes to it: a holder that could cut it short would make the kernel die of a bus error."""
@@ -54,7 +54,10 @@ class RealPage:
         number = os.open(partial, flags, 0o600)
         try:
             os.posix_fallocate(number, 0, self._size)
-            os.pwrite(number, self._map[:], 0)
+            for _ in copy_data(
+                self._number, number, self._size
+            ):  # what was never written to is zeros there, too
+                pass
             os.fchmod(number, 0o644)
             map_over(address_of(self._map), self._size, number)
             os.rename(partial, path)
