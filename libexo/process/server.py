@@ -7,7 +7,7 @@ from types import ModuleType
 from libexo import attach
 from libexo.environment import Environment
 from libexo.ipc.message import Message
-from libexo.process.starting import DECODE, OWN, STARTER, Argument, resolve
+from libexo.process.starting import DECODE, OWN, STARTER, Argument, resolve, running
 from libexo.stub.call import adopt
 
 
@@ -48,4 +48,8 @@ def _make_module(name: str, path: str, text: str) -> None:
     module = sys.modules[name] = ModuleType(name)
     module.__file__ = path
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
-    exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - what it is for
+    running.append(path)
+    try:
+        exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - what it is for
+    finally:
+        running.remove(path)

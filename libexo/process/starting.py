@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import msgspec
 
 from kernel.abi.limits import MAX_NAME
+from libexo.errors import ExoError
 from libexo.extent import Extent
 from libexo.ipc.message import Item, Message
 from libexo.stub.call import item
@@ -38,6 +39,8 @@ Budget = Mapping[str, int]
 """Limits, by item."""
 OWN: dict[str, tuple[str, str]] = {}
 """Modules that are their starter's own file: path and text, by name."""
+running: list[str] = []
+"""Those of them that are being run just now, for their functions."""
 _serial = count(1)
 
 
@@ -121,6 +124,11 @@ def spawn(
     budget: Budget | None,
 ) -> int:
     """Start a program that waits to be told by `begin`; return its thread id."""
+    if running:
+        raise ExoError(
+            f"{running[0]} starts a program while it is run for its functions only: "
+            'keep its own work under `if __name__ == "__main__":`'
+        )
     name = name or _name(function.__name__, environment.first)
     variables = ((STARTER, str(environment.current.id)),)
     return environment.services.start_program(

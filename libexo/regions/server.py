@@ -10,6 +10,7 @@ A pager of one's own is a class:
 from collections.abc import Callable
 from functools import partial
 
+from kernel.abi.errors import Refusal
 from kernel.abi.kip import EnvironmentState
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.rights import Rights
@@ -25,6 +26,8 @@ PATIENCE = 10.0
 """Seconds a fault waits: as long as the pager is at other work, which guarding a large region is."""
 LOOK_AGAIN = 0.5
 """Seconds until it is looked whether those that are served have ended."""
+_TRIES = 4
+"""How often frames are promised anew, while a promise is taken back before it is used."""
 _GIVEN = int(Rights.READ | Rights.WRITE | Rights.TRANSFER)
 
 
@@ -173,15 +176,24 @@ class RegionServer(Regions):
 
     def _carve(self, pages: int, on_fault: OnFault) -> PagedObject:
         """Return a new object. Raises NoRoom."""
-        try:
-            self._memory.promise(pages)
-            self._ram = self._ram or self._memory.ram()
-            return PagedObject(
-                self.environment, self._ram, pages, pages, on_fault, patience=self._pager.patience
-            )
-        except (RemoteError, TrapRefused, OSError) as error:
-            self._ram = None
-            raise NoRoom(f"{pages} pages: {error}") from error
+        why: Exception | None = None
+        for _ in range(_TRIES):
+            try:
+                self._memory.promise(pages)
+                self._ram = self._ram or self._memory.ram()
+                return PagedObject(
+                    self.environment, self._ram, pages, pages, on_fault, patience=self._pager.patience
+                )
+            except (RemoteError, OSError) as error:
+                why = error
+                break
+            except TrapRefused as refused:
+                why = refused
+                if refused.refusal == Refusal.STALE_HANDLE:
+                    self._ram = None  # it was taken, with all that was carved from it
+                elif refused.refusal != Refusal.OVER_LIMIT:
+                    break
+        raise NoRoom(f"{pages} pages: {why}") from why
 
     def _free_some(self) -> int:
         """Have copies take what they still need of what was given up; return how much that frees."""

@@ -3,14 +3,17 @@
 import sys
 from types import ModuleType
 
+import msgspec
 import pytest
 
 from kernel.abi.rights import Rights
 from libexo import process, regions, vm
 from libexo.environment import Environment
+from libexo.errors import ExoError
 from libexo.extent import Extent
 from libexo.ipc import Message
 from libexo.process import starting
+from libexo.process.server import begin
 from libexo.regions import Region
 from tests.libexo.regions.worlds import content, one, peek, poke
 
@@ -121,6 +124,22 @@ def test_a_region_that_is_passed_is_the_same() -> None:
         return content(region)
 
     assert one(program) == [1]
+
+
+def test_a_file_that_does_its_work_when_it_is_run() -> None:
+    """A file without its main part apart is told to put it there, instead of starting itself again and again."""
+    text = "from libexo import attach, process\nprocess.start(attach(), print)\n"
+
+    def program(env: Environment) -> str:
+        called = starting.Start(starting.Reference("careless", "f"), {"careless": ("careless.py", text)}, ())
+        with pytest.raises(ExoError) as refused:
+            begin(env, Message(items=(msgspec.msgpack.encode(called),)))
+        return str(refused.value)
+
+    assert one(program) == (
+        "careless.py starts a program while it is run for its functions only: "
+        'keep its own work under `if __name__ == "__main__":`'
+    )
 
 
 def test_its_own_file(monkeypatch: pytest.MonkeyPatch) -> None:
