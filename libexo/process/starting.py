@@ -48,8 +48,8 @@ _serial = count(1)
 class Passed(Protocol):
     """What another program gets as the result of calling a function there: with its environment, and arguments."""
 
-    def passed(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        """Return the function and the arguments after the environment."""
+    def passed(self, thread: int) -> tuple[Callable[..., object], tuple[object, ...]]:
+        """Go to the program of *thread*: return the function and its arguments after the environment."""
 
 
 class Reference(msgspec.Struct, array_like=True):
@@ -140,7 +140,7 @@ def begin(
     environment: "Environment", thread: int, function: Callable[..., object], *arguments: object
 ) -> None:
     """Have a program that was spawned call *function*."""
-    passed = tuple(_argument(each) for each in arguments)
+    passed = tuple(_argument(each, thread) for each in arguments)
     first = reference(function)
     told = msgspec.msgpack.encode(Start(first, _sources({first.module, *_modules(passed)}), passed))
     environment.current.send(thread, Message(items=(told, *_items(passed))))
@@ -170,12 +170,12 @@ def resolve(named: Reference) -> Any:  # noqa: ANN401 - a function, or a class
     return attrgetter(named.name)(module)
 
 
-def _argument(value: object) -> Argument:
+def _argument(value: object, thread: int) -> Argument:
     if isinstance(value, Extent):
         return Argument(extent=value)
     if isinstance(value, Passed) and not isinstance(value, type):
-        maker, arguments = value.passed()
-        return Argument(function=reference(maker), made=tuple(_argument(each) for each in arguments))
+        maker, arguments = value.passed(thread)
+        return Argument(function=reference(maker), made=tuple(_argument(each, thread) for each in arguments))
     if callable(value):
         return Argument(function=reference(value))
     return Argument(value)

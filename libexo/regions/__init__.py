@@ -61,10 +61,6 @@ class RegionPager:
         """Return a new region of *pages*. Raises RemoteError, TrapRefused, OSError."""
         return Region(self, self.ask.make(pages))
 
-    def admit(self, thread: int) -> None:
-        """Have it serve the program of *thread*, too. Raises RemoteError."""
-        self.ask.admit(thread)
-
     def statistics(self) -> Statistics:
         """Return what it has done so far."""
         return self.ask.statistics()
@@ -152,8 +148,9 @@ class Region:
         copy = self.pager.ask.copy(self.extent.first, thread)
         return Given(self.pager.name, GrantedExtent(copy.handle, copy.pages, copy.first, copy.rights))
 
-    def passed(self) -> "tuple[Callable[..., object], tuple[object, ...]]":
-        """Go to another program: it is the same memory there."""
+    def passed(self, thread: int) -> "tuple[Callable[..., object], tuple[object, ...]]":
+        """Go to the program of *thread*: it is the same memory there. Raises RemoteError."""
+        self.pager.ask.share(self.extent.first, thread)
         return attach, (self.pager.name, self.extent)
 
 
@@ -163,7 +160,7 @@ class Given(NamedTuple):
     pager: str
     extent: GrantedExtent
 
-    def passed(self) -> "tuple[Callable[..., object], tuple[object, ...]]":
+    def passed(self, thread: int) -> "tuple[Callable[..., object], tuple[object, ...]]":
         """Go there."""
         return attach, tuple(self)
 

@@ -47,7 +47,7 @@ class Regions(Interface, label=0x4B, name="regions"):
 
     @operation(2)
     def copy(self, region: Region, owner: ThreadId = 0) -> Extent:
-        """Return a copy of *region* as it is now: the caller's, or that of *owner*'s program, which is let in.
+        """Return a copy of *region* as it is now: the caller's, or that of *owner*'s program, which is let in then.
 
         A page is copied when one of the two is about to differ: the region is written there, or the copy touched.
         A write that is not in the copy is over only after this has returned: the copy is of one moment.
@@ -82,8 +82,8 @@ class Regions(Interface, label=0x4B, name="regions"):
         """Give *region* up: a program that still maps it finds bus errors. Fails with NoSuchRegion, NotYours."""
 
     @operation(9)
-    def admit(self, thread: ThreadId) -> None:
-        """Serve the program of *thread*, too. Fails with NotYours."""
+    def share(self, region: Region, thread: ThreadId) -> None:
+        """Let the program of *thread* ask for what concerns *region*, too. Fails with NoSuchRegion, NotYours."""
 
     @operation(10, repeatable=True)
     def statistics(self) -> Statistics:

@@ -73,6 +73,9 @@ class Owned:
         self.segment = segment
         self.extent = extent
         self.owner = owner
+        """The first thread of the program with which it ends."""
+        self.users = {owner}
+        """Of the programs that may ask for what concerns it."""
 
 
 class RegionServer(Regions):
@@ -106,8 +109,8 @@ class RegionServer(Regions):
 
     def copy(self, region: int, owner: int = 0) -> Extent:
         """Make the copy first, and then, by traps alone, have it be as the region is at that moment."""
-        caller, source = self._caller(), self._find(region)
-        taker = self._program(owner) if owner else caller
+        source = self._find(region)
+        taker = self._program(owner or self.call.sender)
         copy = self._new(source.number, source.segment.store.pages, taker)
         self._users.add(taker)
         try:
@@ -143,10 +146,11 @@ class RegionServer(Regions):
         self._find(region)
         self._give_up(region)
 
-    def admit(self, thread: int) -> None:
+    def share(self, region: int, thread: int) -> None:
         """Serve its program, too."""
-        self._caller()
-        self._users.add(self._program(thread))
+        user = self._program(thread)
+        self._find(region).users.add(user)
+        self._users.add(user)
 
     def statistics(self) -> Statistics:
         """Return what was counted."""
@@ -220,10 +224,12 @@ class RegionServer(Regions):
             segment.let(page)
 
     def _find(self, region: int) -> Owned:
-        self._caller()
-        if region not in self._regions:
-            raise NoSuchRegion(f"none begins at frame {region}; there are {sorted(self._regions)}")
-        return self._regions[region]
+        caller, found = self._caller(), self._regions.get(region)
+        if found is None:
+            raise NoSuchRegion(f"none begins at frame {region}")
+        if caller not in found.users:
+            raise NotYours(f"the region at frame {region} is another program's, which has not shared it")
+        return found
 
     def _part(self, region: int, first: int, count: int) -> Segment:
         segment = self._find(region).segment

@@ -232,6 +232,13 @@ def test_every_example_is_tested() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {path.stem for path in EXPECTED.glob("*.txt")}
 
 
+def test_paged_examples_are_short() -> None:
+    """Those about paged memory have less than 50 lines each."""
+    lines = {name: len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) for name in PAGED}
+
+    assert max(lines.values()) < 50, lines
+
+
 def test_ladder_lists_every_example() -> None:
     """The table of examples/README.md names each example."""
     ladder = (EXAMPLES / "README.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import pytest
 from kernel.abi.rights import Rights
 from libexo import process, regions, vm
 from libexo.environment import Environment
-from libexo.errors import ExoError
+from libexo.errors import ExoError, RemoteError
 from libexo.extent import Extent
 from libexo.ipc import Message
 from libexo.process import starting
@@ -109,21 +109,26 @@ def test_forks_of_forks() -> None:
     assert one(program) == [[2, 0, 0, 0], [1, 21, 0, 0]]
 
 
-def add(_env: Environment, region: Region) -> None:
-    """Add one."""
-    poke(region, 0, peek(region, 0) + 1)
+def add(_env: Environment, region: Region, other: int) -> None:
+    """Add one, with a copy beside it; and find that another region is none of ours."""
+    with region.copy() as copy:
+        poke(region, 0, peek(copy, 0) + 1)
+    assert region.written() == [0]
+    with pytest.raises(RemoteError, match=r"NotYours.*has not shared it"):
+        region.pager.ask.close(other)
 
 
 def test_a_region_that_is_passed_is_the_same() -> None:
-    """A region that a program is started with is shared, not copied."""
+    """A region that a program is started with is shared, and not copied; no other is."""
 
     def program(env: Environment) -> list[int]:
-        region = regions.start(env).make(pages=1)
-        child = process.start(env, add, region, paged=True)
+        pager = regions.start(env)
+        region, other = pager.make(pages=1), pager.make(pages=1)
+        child = process.start(env, add, region, other.extent.first, paged=True)
         assert child.wait().status == 0
-        return content(region)
+        return content(region) + content(other)
 
-    assert one(program) == [1]
+    assert one(program) == [1, 0]
 
 
 def test_a_file_that_does_its_work_when_it_is_run() -> None:
