@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from kernel.abi.errors import Fault
-from tests.system.booted import System
+from tests.system.booted import System, wait_until
 from tests.system.programs import PRELUDE
 
 pytestmark = [
@@ -144,6 +144,27 @@ def test_a_stranger(booted: System) -> None:
         last = owner.finish()
 
     assert (finished.out, last.out) == ("NotYours NotYours NotYours\n", "0\n")
+
+
+@pytest.mark.parametrize("offset", [0, 160_000])
+def test_a_pager_that_is_killed(booted: System, offset: int) -> None:
+    """Its regions go with it: the next access ends the program, and finds neither zeros nor what was there."""
+    program = """
+pager = regions.start(env)
+region = pager.make(64)
+region.view[0] = 7
+print(pager.name, flush=True)
+input()
+print(region.view[int(sys.argv[1])], flush=True)
+"""
+    with booted.start(HEAD + program, offset, paged=True) as user:
+        name = user.line()
+        os.kill(booted.server(name).pid, signal.SIGKILL)
+        assert wait_until(lambda: booted.row(name) is None)
+        user.tell("go on")
+        finished = user.finish()
+
+    assert (finished.out, finished.status) == ("", -signal.SIGBUS)
 
 
 BESIDE = """
