@@ -37,7 +37,8 @@ def parent(env: Environment) -> object:
     except (NoPartner, NotFound, RemoteError, TrapRefused) as error:
         return type(error)
     except ValueError as error:
-        assert is_bus_error(error), error
+        if not is_bus_error(error):
+            raise
         return ValueError
     return found
 
