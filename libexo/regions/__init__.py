@@ -33,9 +33,10 @@ from libexo import vm
 from libexo.extent import Extent, GrantedExtent
 from libexo.process.starting import Child
 from libexo.process.starting import start as start_program
-from libexo.regions.api import Advice, Regions, Statistics
+from libexo.regions.api import Regions, Statistics
 from libexo.regions.server import Pager
 from libexo.regions.server import pager as serve
+from libexo.vm import Advice
 
 if TYPE_CHECKING:
     from libexo.environment import Environment

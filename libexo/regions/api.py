@@ -1,6 +1,5 @@
 """What a program asks of the pager of its regions."""
 
-from enum import IntEnum
 from typing import Annotated
 
 import msgspec
@@ -9,19 +8,11 @@ from kernel.abi.limits import MAX_EXTENT_FRAMES
 from libexo.extent import Extent
 from libexo.nouns import ThreadId
 from libexo.stub import Interface, operation
+from libexo.vm.window import Advice
 
 Page = Annotated[int, msgspec.Meta(ge=0, lt=MAX_EXTENT_FRAMES)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_EXTENT_FRAMES)]
 Region = Annotated[int, msgspec.Meta(ge=0, description="the first frame of its extent")]
-
-
-class Advice(IntEnum):
-    """What a program will do with pages."""
-
-    WILL_NEED = 1
-    """It will touch them: they are there from now on, if their content is known."""
-    DONT_NEED = 2
-    """It needs nothing of what they hold: their next touch finds what a new region has there."""
 
 
 class Statistics(msgspec.Struct, array_like=True):

@@ -18,9 +18,10 @@ from libexo.environment import Environment
 from libexo.errors import OperationRefused, RemoteError, TrapRefused
 from libexo.extent import Extent, Ram
 from libexo.pager import Fault, OnFault, PagedObject
-from libexo.regions.api import Advice, Regions, Statistics
+from libexo.regions.api import Regions, Statistics
 from libexo.regions.segment import AHEAD, Segment, zeros
 from libexo.stub import Server
+from libexo.vm.window import Advice
 
 PATIENCE = 10.0
 """Seconds a fault waits: as long as the pager is at other work, which guarding a large region is."""

@@ -15,10 +15,11 @@ from libexo.attachment import Attachment
 from libexo.extent import Extent, Ram
 from libexo.ipc.message import GrantItem, MapItem
 from libexo.vm.tables import Hierarchical, Inverted, Linear, PageTable
-from libexo.vm.window import Window, map_file, reserve
+from libexo.vm.window import Advice, Window, map_file, reserve
 
 __all__ = [
     "LONGEST_GRACE",
+    "Advice",
     "Hierarchical",
     "Inverted",
     "Linear",

@@ -5,34 +5,61 @@
     window.map(other, at=16 + extent.pages)           # beside it
     array = numpy.frombuffer(window.view(16, 2 * extent.pages), "f8")
     window.protect(16, 1)                             # a write there ends the program
+    window.advise(vm.Advice.WILL_NEED, 16, 4)
     window.unmap(16)
 
 What lies where is in a page table of the program's choice (`libexo.vm.tables`); the host's MMU has its own. An
-access where nothing is mapped ends the program (SIGSEGV), and so does a write to what is protected. A region that a
-pager pages (`libexo.regions`) is mapped by its `extent`; to be told of writes there, protect the region.
+access where nothing is mapped ends the program (SIGSEGV), and so does a write to what is protected. Of a region
+(`libexo.regions`) its pager decides: it is asked when protected pages are written, and takes advice.
 
 On the simulated machine mappings lie where the machine puts them: `view` is of one mapping, and only views that are
 made after `protect` hold to it.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from enum import IntEnum
+from typing import TYPE_CHECKING, Protocol, cast
 
 from kernel.abi.limits import FRAME_SIZE
 from libexo.errors import ExoError
+from libexo.extent import Extent
 from libexo.vm.tables import Linear, PageTable
 
 if TYPE_CHECKING:
     from libexo.attachment import Attachment
-    from libexo.extent import Extent
+
+
+class Advice(IntEnum):
+    """What a program will do with pages."""
+
+    WILL_NEED = 1
+    """It will touch them: they are there from now on."""
+    DONT_NEED = 2
+    """It needs nothing of what they hold. Of a region, their next touch finds what a new one has there."""
+
+
+class Backing(Protocol):
+    """Memory of which a pager of the program's decides (`libexo.regions.Region`)."""
+
+    extent: Extent
+
+    def protect(self, first: int = 0, count: int = 0) -> None:
+        """Have the pager asked of writes."""
+
+    def unprotect(self, first: int = 0, count: int = 0) -> None:
+        """Do not, any more."""
+
+    def advise(self, advice: Advice, first: int = 0, count: int = 0) -> None:
+        """Tell the pager what will be done with pages."""
 
 
 class Placed:
     """One mapping in a window."""
 
-    def __init__(self, extent: "Extent", first: int, view: memoryview) -> None:
-        """Be that of *extent* from page *first* of the window on."""
+    def __init__(self, extent: Extent, first: int, view: memoryview, backing: Backing | None) -> None:
+        """Be that of *extent* from page *first* of the window on; a pager decides of what has a *backing*."""
         self.extent = extent
+        self.backing = backing
         self.first = first
         self.view = view
         """All of it."""
@@ -52,18 +79,19 @@ class Window:
         self._environment = environment
         self._reserved = environment.host.reserve(pages * FRAME_SIZE)
 
-    def map(self, extent: "Extent", at: int | None = None) -> memoryview:
-        """Map *extent* from page *at* on, or where there is room first; return its memory.
+    def map(self, what: Extent | Backing, at: int | None = None) -> memoryview:
+        """Map an extent or a region from page *at* on, or where there is room first; return its memory.
 
         Raises ValueError where something else lies, or the window ends; TrapRefused, OSError.
         """
+        backing, extent = (None, what) if isinstance(what, Extent) else (what, what.extent)
         at = self._room(extent.pages) if at is None else at
         if at < 0 or at + extent.pages > self.pages:
             raise ValueError(f"pages {at}+{extent.pages} of a window of {self.pages}")
         if (page := self._taken(at, extent.pages)) >= 0:
             raise ValueError(f"page {page} is mapped already: unmap it, or choose another place")
         view = self._environment.views.map(extent.handle, (self._reserved, at * FRAME_SIZE))
-        placed = Placed(extent, at, view)
+        placed = Placed(extent, at, view, backing)
         for page in range(at, at + extent.pages):
             self.table.enter(page, placed)
         return view
@@ -86,17 +114,25 @@ class Window:
         return placed
 
     def protect(self, first: int, count: int) -> None:
-        """Have a write to *count* pages from *first* end the program. Raises LookupError."""
+        """Have a write to *count* pages from *first* end the program; of a region, its pager is asked.
+
+        Raises LookupError where nothing is mapped; RemoteError.
+        """
         self._protect(first, count, writable=False)
 
     def unprotect(self, first: int, count: int) -> None:
         """Let them be written again, if their extent may be."""
         self._protect(first, count, writable=True)
 
-    def need(self, first: int, count: int, *, write: bool = False) -> None:
-        """Have *count* pages from *first* there, where a pager pages them. Raises LookupError."""
+    def advise(self, advice: Advice, first: int, count: int) -> None:
+        """Say what will be done with *count* pages from *first*. Raises LookupError, RemoteError."""
         for placed, start, length in self._parts(first, count):
-            self._environment.host.touch(placed.view, start * FRAME_SIZE, length * FRAME_SIZE, write=write)
+            if placed.backing is not None:
+                placed.backing.advise(advice, start, length)
+            elif advice == Advice.WILL_NEED:
+                self._environment.host.touch(
+                    placed.view, start * FRAME_SIZE, length * FRAME_SIZE, write=False
+                )
 
     def view(self, first: int, count: int) -> memoryview:
         """Return *count* pages from *first*, of one mapping or several that lie side by side.
@@ -128,6 +164,9 @@ class Window:
         if writable and any(placed.view.readonly for placed, _, _ in parts):
             raise ExoError(f"pages {first}+{count}: an extent there may only be read")
         for placed, start, length in parts:
+            if placed.backing is not None:
+                (placed.backing.unprotect if writable else placed.backing.protect)(start, length)
+                continue
             pages = range(start, start + length)
             self._reserved.protect(placed.view, start * FRAME_SIZE, length * FRAME_SIZE, writable=writable)
             (placed.protected.difference_update if writable else placed.protected.update)(pages)

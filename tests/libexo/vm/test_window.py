@@ -102,7 +102,8 @@ def test_a_view_of_several_on_the_simulated_machine() -> None:
         window = vm.reserve(a.env, 10)
         window.map(carved(a, 2))
         window.map(carved(a, 2))
-        window.need(0, 4)
+        window.advise(vm.Advice.WILL_NEED, 0, 4)
+        window.advise(vm.Advice.DONT_NEED, 1, 3)
 
         with pytest.raises(ExoError, match="2 mappings in one view"):
             window.view(0, 4)
