@@ -18,11 +18,12 @@ A system call of who maps it (read(2) into it, say) does not wait: it fails with
 to be written for the first time. `vm.touch` the pages first. On the simulated machine every access needs that.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 from kernel.abi import traps
+from kernel.abi.errors import Refusal
 from kernel.abi.limits import FRAME_SIZE, MAX_RUN
 from kernel.abi.messages import Label
 from kernel.abi.rights import Rights
@@ -126,6 +127,21 @@ class PagedObject:
             self.store(page, data)
         self._sys.supply(self.extent.handle, page, count)
         self._note(page, count, _SUPPLIED)
+
+    def supply_runs(self, runs: Sequence[range]) -> list[range]:
+        """Supply up to MAX_BATCH runs of pages, stored to before, in one crossing; return those there was room for.
+
+        Raises TrapRefused when it is not ours any more.
+        """
+        batch = [traps.Supply(self.extent.handle, run.start, len(run)) for run in runs]
+        done = []
+        for run, outcome in zip(runs, self._sys.batch(batch)[0], strict=True):
+            if outcome is None:
+                self._note(run.start, len(run), _SUPPLIED)
+                done.append(run)
+            elif outcome.refusal == Refusal.STALE_HANDLE:
+                raise outcome
+        return done
 
     def store(self, page: int, data: bytes | memoryview) -> None:
         """Store *data* from *page* on."""

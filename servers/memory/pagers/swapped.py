@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from kernel.abi.errors import Refusal
-from kernel.abi.limits import FRAME_SIZE, MAX_RUN
+from kernel.abi.limits import FRAME_SIZE, MAX_BATCH, MAX_RUN
 from kernel.abi.traps import PageState
 from libexo.errors import TrapRefused
 from libexo.pager import GRACE, Fault, PagedObject
@@ -144,7 +144,7 @@ class Swapped:
         self._policy = successor(name, self._policy, self.frames)
 
     def preload(self, ahead: list[range], done: Callable[[], object]) -> None:
-        """Bring in pages that will be touched, as far as there are frames; then *done* is called."""
+        """Bring in pages that will be touched, of an object that nobody has yet; then *done* is called."""
         self._on_preloaded = done
         self._ahead = [run[at : at + MAX_RUN] for run in ahead for at in range(0, len(run), MAX_RUN)]
         self._go()
@@ -207,10 +207,7 @@ class Swapped:
         """Answer what is waited for, and bring in what will be."""
         while self._ahead or self._faults:
             if self._ahead:
-                run = self._ahead.pop(0)[: self.frames - self.resident]
-                for part in runs(page for page in run if not self.paged.known(page)):
-                    yield from self._attempt(self._bring(part))
-                    self.counts.preloaded += len(part)
+                self._bring_ahead()
                 if not self._ahead:
                     self._on_preloaded()
             else:
@@ -293,17 +290,33 @@ class Swapped:
             if failed:
                 self._store_failed("read", run, failed)
                 return
+            self.paged.supply(run.start, b"", len(run))
             self.counts.read += len(run)
         else:
-            self.paged.store(run.start, bytes(size))
+            self.paged.supply(run.start, bytes(size), len(run))
             self.counts.zeroed += len(run)
-        self.paged.supply(run.start, b"", len(run))
+        self._note(run, page)
+        self._next = run.stop
+
+    def _bring_ahead(self) -> None:
+        """Supply some of what will be touched, all zeros, in one crossing into the kernel."""
+        some: list[range] = []
+        while self._ahead and len(some) < MAX_BATCH and sum(map(len, some)) < MAX_RUN:
+            some.append(self._ahead.pop(0))
+        for run in some:
+            self.paged.store(run.start, bytes(len(run) * FRAME_SIZE))
+        for run in self.paged.supply_runs(some):
+            self._note(run)
+            self.counts.zeroed += len(run)
+            self.counts.preloaded += len(run)
+
+    def _note(self, run: range, page: int = -1) -> None:
+        """*run* is there now."""
         now = self._now()
         for each in sorted(run, key=page.__eq__):  # what is used now comes last
             self._policy.inserted(each)
             self._came[each] = now
         self.resident += len(run)
-        self._next = run.stop
 
     # ------------------------------------------------------------------------------------------------ making room
 
