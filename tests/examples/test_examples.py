@@ -200,6 +200,26 @@ def test_scheduler_topology_differs_in_one_line() -> None:
     assert changed == plain
 
 
+def test_swap() -> None:
+    """Memory of twice its frames holds what was written, in a system of which the topology has a pager."""
+    with booted(EXAMPLES / "swap.toml") as running:
+        status, output = running.run(EXAMPLES / "swap.py", paged=True)
+
+    assert output == expected("swap")
+    assert status == 0
+
+
+def test_swap_topology_adds_a_pager() -> None:
+    """examples/swap.toml is system.toml with a swap file and the server that holds it."""
+    plain = tomllib.loads((ROOT / "system.toml").read_text(encoding="utf-8"))
+    changed = tomllib.loads((EXAMPLES / "swap.toml").read_text(encoding="utf-8"))
+    assert changed["server"].pop("pager")["holds"] == ["swap"]
+    assert changed["machine"].pop("swap") == "/var/tmp"
+    assert changed["machine"].pop("swap_size") == "64 MiB"
+
+    assert changed == plain
+
+
 def test_spaces() -> None:
     """A root task makes two spaces, is their pager, starts them, and comes to its end."""
     with tempfile.TemporaryDirectory(prefix="exo-") as folder:
