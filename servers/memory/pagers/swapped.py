@@ -93,8 +93,10 @@ class Swapped:
         """The page behind those that came last."""
         self._looked = self._passed = 0
         """The page that is sampled next, and how many went since the last sample."""
-        self._faults: deque[tuple[int, int]] = deque()
-        """Pages that are waited for, and how often each was tried."""
+        self._written: set[int] = set()
+        """Pages that came to be written."""
+        self._faults: deque[tuple[int, bool, int]] = deque()
+        """Pages that are waited for, whether to be written, and how often each was tried."""
         self._ahead: list[range] = []
         self._on_preloaded: Callable[[], object] = lambda: None
         self._steps: Steps | None = None
@@ -153,9 +155,9 @@ class Swapped:
 
     def _faulted(self, _: PagedObject, fault: Fault) -> None:
         page = fault.page
-        if all(page != waiting for waiting, _ in self._faults):
+        if all(page != waiting for waiting, _, _ in self._faults):
             self.counts.faults += not self.paged.known(page) & _SUPPLIED
-            self._faults.append((page, 0))
+            self._faults.append((page, fault.write, 0))
         self._go()
 
     def _go(self) -> None:
@@ -211,11 +213,11 @@ class Swapped:
                 if not self._ahead:
                     self._on_preloaded()
             else:
-                page, tries = self._faults.popleft()
+                page, write, tries = self._faults.popleft()
                 before = self.counts.failed
-                yield from self._attempt(self._answer(page))
+                yield from self._attempt(self._answer(page, write=write))
                 if self.counts.failed > before and not self.paged.known(page) & _SUPPLIED:
-                    yield from self._again(page, tries)
+                    yield from self._again(page, tries, write=write)
             if self._ahead or self._faults:
                 yield self._pause(0)  # others have their turn
 
@@ -229,17 +231,17 @@ class Swapped:
             self.counts.failed += 1
             self._ground.log(f"{self.paged.extent!r}: {refused}")
 
-    def _again(self, page: int, tries: int) -> Steps:
+    def _again(self, page: int, tries: int, *, write: bool) -> Steps:
         """Try again a little later, some times."""
         if tries < _TRIES:
-            self._faults.append((page, tries + 1))
+            self._faults.append((page, write, tries + 1))
             yield self._pause(_PAUSE)
         else:
             self._ground.log(
                 f"{self.paged.extent!r}: page {page} is lost to who waits for it: the store fails"
             )
 
-    def _answer(self, page: int) -> Steps:
+    def _answer(self, page: int, *, write: bool) -> Steps:
         """Bring *page* in, and with it what lies around, unless it is there."""
         state = self.paged.known(page)
         if state & _SUPPLIED:
@@ -254,7 +256,10 @@ class Swapped:
         room = self.frames - self.resident
         if room > 0:
             first = max(run.start, min(page, run.stop - room))
-            yield from self._bring(range(first, min(run.stop, first + room)), page)
+            run = range(first, min(run.stop, first + room))
+            if write:
+                self._written.update(run)
+            yield from self._bring(run, page)
 
     def _mind(self, page: int) -> None:
         """Let pages stay longer if one is touched again as soon as it has gone: it may never have been seen."""
@@ -346,15 +351,22 @@ class Swapped:
         return found
 
     def _leave(self, run: range) -> Steps:
-        """Write what of *run* was written to the store, then evict it."""
+        """Evict *run*; what of it was written is written to the store first."""
+        for part in runs(page for page in run if page not in self._written and not self._marks[page] & NEWER):
+            self._evict(part)  # but for what was written nevertheless
+        for part in runs(page for page in run if self.paged.known(page) & _SUPPLIED):
+            yield from self._save(part)
+
+    def _save(self, run: range) -> Steps:
+        """Guard *run*, write what is newer than in the store, and evict it."""
         states = self.paged.guard(run.start, len(run))
-        written = [
+        newer = [
             page
             for page, state in zip(run, states, strict=True)
             if state & _WRITTEN or self._marks[page] & NEWER
         ]
         stays: set[int] = set()
-        for part in runs(written):
+        for part in runs(newer):
             backing = self._ground.backing
             assert backing is not None
             at, size = part.start * FRAME_SIZE, len(part) * FRAME_SIZE
@@ -367,14 +379,19 @@ class Swapped:
                 self._mark(part, STORED)
                 self.counts.written += len(part)
         for part in runs(page for page in run if page not in stays):
-            self.paged.evict(part.start, len(part))
-            gone = [page for page in part if not self.paged.known(page) & _SUPPLIED]
-            for page in gone:
-                self._policy.removed(page)
-                self._marks[page] &= ~NEWER
-            self.resident -= len(gone)
-            self.counts.evicted += len(gone)
-            self._passed += len(gone)
+            self._evict(part)
+
+    def _evict(self, run: range) -> None:
+        """Evict what of *run* the kernel lets go."""
+        self.paged.evict(run.start, len(run))
+        gone = [page for page in run if not self.paged.known(page) & _SUPPLIED]
+        for page in gone:
+            self._policy.removed(page)
+            self._marks[page] &= ~NEWER
+        self._written.difference_update(gone)
+        self.resident -= len(gone)
+        self.counts.evicted += len(gone)
+        self._passed += len(gone)
 
     def _sample(self) -> None:
         """Look which pages were written since the last time, some at a time: to the policy, they were used.
