@@ -224,3 +224,16 @@ def test_a_disk_that_hangs(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         held[0]._waker.wake()
         system.run(waiting)
         assert waiting.result is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["UFFDIO_CONTINUE", "UFFDIO_WRITEPROTECT", "fallocate"])
+def test_the_host_refuses_the_kernel(name: str, seed: int) -> None:
+    """Where the host has no room to show, guard or evict a page, it is tried again, and every byte stays."""
+    for at in range(1, 24, 2):
+        user, done = steady(seed, list(POLICIES)[at % len(POLICIES)])
+        failures = Failures(calls=[HostFailure(each, errno.ENOMEM, name) for each in (at, at + 1, at + 5)])
+        with swapping(seed, failures=failures) as system:
+            used(system, user)
+            assert done == ["done"]
+            assert len(failures.failed_calls) == 3
