@@ -352,10 +352,15 @@ class Swapped:
 
     def _leave(self, run: range) -> Steps:
         """Evict *run*; what of it was written is written to the store first."""
-        for part in runs(page for page in run if page not in self._written and not self._marks[page] & NEWER):
+        for part in runs(page for page in run if self._seems_clean(page)):
             self._evict(part)  # but for what was written nevertheless
         for part in runs(page for page in run if self.paged.known(page) & _SUPPLIED):
             yield from self._save(part)
+
+    def _seems_clean(self, page: int) -> bool:
+        """Say whether to try and evict *page* as it is; one that is guarded would go with what was written."""
+        is_guarded = self.paged.known(page) & _GUARDED
+        return not is_guarded and page not in self._written and not self._marks[page] & NEWER
 
     def _save(self, run: range) -> Steps:
         """Guard *run*, write what is newer than in the store, and evict it."""

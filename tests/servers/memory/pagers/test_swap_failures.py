@@ -9,10 +9,12 @@ import pytest
 from hwmodel.failures import Failure, FailureKind, Failures, HostFailure
 from hwmodel.simulated.bodies import SimulatedBody
 from kernel.abi.errors import Fault
+from kernel.abi.traps import PageState
 from kernel.environment import Environment as KernelEnvironment
 from libexo.environment import Environment
 from libexo.errors import ExoError, IpcError
 from libexo.host.simulated import SimulatedBacking
+from libexo.pager import PagedObject
 from libexo.testing import System
 from servers.memory.api import _RAM, Pager
 from servers.memory.policies import POLICIES
@@ -93,6 +95,26 @@ def test_killed_at_any_step(seed: int) -> None:
     every = list(steps(seed))
     for index, at in enumerate(every[seed % 12 :: max(1, len(every) // 25)]):
         killed_at(seed, at, list(POLICIES)[index % len(POLICIES)])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_killed_with_a_page_guarded(policy: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the pager had guarded and not written when it was killed is written by its successor, before it goes."""
+    guard, killed = PagedObject.guard, list[int]()
+
+    def kill(paged: PagedObject, page: int, count: int = 1) -> list[PageState]:
+        states = guard(paged, page, count)
+        if len(killed) < 3:
+            killed.append(page)
+            pager_of(system).body.kill()
+        return states
+
+    user, done = steady(seed, policy)
+    monkeypatch.setattr(PagedObject, "guard", kill)
+    with swapping(seed) as system:
+        used(system, user)
+        assert done
+        assert len(killed) == 3
 
 
 @pytest.mark.soak
