@@ -172,3 +172,41 @@ def test_kill_9(policy: str) -> None:
             assert (user.line(), user.line()) == ("[]", "[] 4096")
             assert user.finish().status == 0
         assert wait_until(lambda: accounts(system) == before), (accounts(system), before)
+
+
+HOSTILE = """
+from servers.memory.api import _RAM
+def use(paper):
+    for turn in range(1000):
+        for page in range(0, 512, 3):
+            paper.view[page * FRAME] = turn & 255
+paper = Paper(512, 64, policy="random", around=4)
+threading.Thread(target=use, args=(paper,), daemon=True).start()
+while pager.statistics().objects[-1].written < int(sys.argv[1]):
+    pass
+print("taking", flush=True)
+env.sys.revoke(_RAM[env].handle)
+print("taken", flush=True)
+threading.Event().wait(20)
+"""
+
+
+@pytest.mark.slow
+def test_memory_taken_in_the_middle() -> None:
+    """A program that takes back the frames while they are swapped ends itself at most; pager and others go on."""
+    with swapping() as system:
+        system.rebase()
+        pid, before = system.server("pager").pid, accounts(system)
+        with system.start(USER + KILLED, "clock", paged=True) as user:
+            assert user.line() == "0"
+            for each in range(6):
+                with system.start(USER + HOSTILE, 1 + 90 * each, paged=True) as hostile:
+                    assert hostile.line() == "taking"
+                    user.tell("50")
+                    assert (user.line(), user.line()) == ("now", str(100 * each + 100))
+                    assert hostile.finish().status != 0
+            user.tell("-1")
+            assert user.line() == "[]"
+            assert user.finish().status == 0
+        assert system.server("pager").pid == pid
+        assert wait_until(lambda: accounts(system) == before), (accounts(system), before)

@@ -9,6 +9,7 @@ from kernel.abi.limits import FRAME_SIZE
 from libexo import vm
 from libexo.environment import Environment
 from libexo.errors import RemoteError
+from libexo.host.simulated import SimulatedBacking
 from libexo.testing import Task
 from servers.memory.api import Pager
 from servers.memory.policies import POLICIES
@@ -138,3 +139,60 @@ def test_no_swap() -> None:
 
     with swapping(swap="") as system:
         used(system, user)
+
+
+def test_nobody_finds_what_another_wrote(seed: int) -> None:
+    """Slots and frames of memory that was given up are zeros to whom they are given next."""
+
+    def user(env: Environment) -> int:
+        paper = Paper(env)
+        for page in range(PAGES):
+            paper.write(page, 0xBADBADBAD)
+        paper.pager.release(paper.extent.first)
+        return paper.extent.first
+
+    def other(env: Environment) -> int:
+        paper = Paper(env)
+        for page in [*range(PAGES), *range(PAGES)]:
+            assert paper.read(page) == bytes(FRAME_SIZE)
+        return paper.extent.first
+
+    with swapping(seed) as system:
+        assert used(system, user) == used(system, other, "other")
+
+
+def test_given_up_in_the_middle(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slots are free when nothing is written to them any more, however late that is."""
+    hangs: list[bool] = []
+    settle, held = SimulatedBacking.settle, list[SimulatedBacking]()
+
+    def hold(backing: SimulatedBacking) -> None:
+        if hangs:
+            backing._waker.clear()
+            held.append(backing)
+        else:
+            settle(backing)
+
+    def waits(env: Environment) -> None:
+        paper = Paper(env, around=1)
+        for page in range(FRAMES):
+            paper.write(page, page + 1)
+        hangs.append(True)
+        paper.read(FRAMES)
+
+    def look(env: Environment) -> tuple[int, int]:
+        env.host.wait((), env.host.now() + 1_000_000_000)
+        found = Pager.connect(env).statistics()
+        return found.free, len(found.objects)
+
+    monkeypatch.setattr(SimulatedBacking, "settle", hold)
+    with swapping(seed) as system:
+        task = use(system, waits, "waiting")
+        system.run(until=lambda: any(backing._finished for backing in held))
+        task.kill()
+        during = used(system, look, "looking")
+        hangs.clear()
+        held[0]._waker.wake()
+        after = used(system, look, "looking again")
+
+    assert (during, after) == ((256 - PAGES, 1), (256, 0))

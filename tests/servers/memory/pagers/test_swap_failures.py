@@ -239,7 +239,7 @@ def test_a_disk_that_hangs(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SimulatedBacking, "settle", hold)
     with swapping(seed) as system:
         waiting = use(system, waits, "waiting")
-        system.run(until=lambda: len(held) > 0)
+        system.run(until=lambda: any(backing._finished for backing in held))
         assert used(system, goes_on, "other") == 2
         assert not waiting.ended
         hangs.clear()
