@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hwmodel.machine import Exhausted
+from kernel.abi.budget import Item
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
 from kernel.abi.limits import FRAME_SIZE, MAX_FAULTS, MAX_PAGERS, MAX_VIEWS, MAX_WINDOWS
@@ -107,8 +108,10 @@ class Faults:
             )
         if window.object is None:
             raise Refused(Refusal.STALE_HANDLE, f"handle {window.capability.handle:#x}")
-        others = [known for known in self._of(environment) if known is not window]
-        self.shut(environment, lambda known: known in others and _overlap(known, address, size), window.whole)
+        self.shut(
+            environment, lambda known: known is not window and _overlap(known, address, size), window.whole
+        )
+        window.space.wake(address, size)  # who waited in those
 
     def settled(self) -> "Steps[None]":
         """Wait until all is done that was asked of address spaces."""
@@ -130,6 +133,10 @@ class Faults:
         if not self._of(environment):
             self._windows.pop(environment, None)
 
+    def end(self, window: Window) -> None:
+        """The memory of *window* is cut: nobody needs to watch it."""
+        self.shut(window.environment, lambda known: known is window)
+
     def forget(self, environment: "Environment", status: int) -> None:
         """*environment* ended with *status*; if of an access that failed, its record says so."""
         for window in self._windows.pop(environment, []):
@@ -143,6 +150,7 @@ class Faults:
         """Let nobody wait in *window*."""
         thing, window.object = window.object, None
         if thing is None:
+            window.closed.pop(window, None)
             return
         del thing.windows[window]
         for page in window.waits:
@@ -166,6 +174,13 @@ class Faults:
             raise Refused(
                 Refusal.PAGER_CIRCLE, f"{environment.name} by {pager.name if pager is not None else 'nobody'}"
             )
+
+    def before(self, pager: "Holder") -> Container["Holder"]:
+        """Return for whom *pager* may wait, itself included; all who have windows, where those are many."""
+        try:
+            return _levels(pager, self._pagers_of)
+        except OverflowError:
+            return self._windows
 
     def _pagers_of(self, user: "Holder") -> "Iterator[Holder | None]":
         return (window.object.pager for window in self._of(user) if window.object is not None)
@@ -215,7 +230,7 @@ class Faults:
             windows.update(dict.fromkeys(pending.waiting))
             yield from self._again(pending)
         for window in windows if count > 1 else ():
-            if window.object is thing:
+            if window.object is thing and thing.states.find(0, first, first + count) < 0:
                 window.space.place(*window.span(first, count), bool, writable=False)  # else one by one
                 yield None
 
@@ -305,8 +320,10 @@ class Faults:
         self.review(thing, ())
 
     def _tell(self, window: Window, thing: Object, pager: "Holder", page: int, *, write: bool) -> bool:
-        """Tell the pager; False: its gate is full."""
+        """Tell the pager; False: its gate is full, but for what else it is to be told."""
         assert thing.owner is not None
+        if pager.budget.room(Item.UPCALLS) < len(pager.backlog):
+            return False
         words = (window.span(page, 1)[0], 0, thing.owner.handle, page)
         sender = window.environment.thread
         return self._exposure.tell(
@@ -351,7 +368,8 @@ class Faults:
                 self._end(environment, Fault.NO_PAGE, why if full is None else f"{why}; {full}")
 
         self._failed[environment] = why
-        window.space.poison(*window.span(page, 1), failed)
+        if not window.moves:
+            window.space.poison(*window.span(page, 1), failed)
 
     def _settle(self, pending: Pending) -> None:
         """Forget the page if nobody waits for it. Twice is harmless."""

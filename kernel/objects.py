@@ -43,7 +43,9 @@ _SHUT = bytes(state | GUARDED if state & SUPPLIED else state for state in range(
 class Window:
     """Pages of an object, from *first* on, as a program has them mapped at *address*."""
 
-    __slots__ = ("address", "capability", "count", "environment", "first", "object", "space", "waits")
+    __slots__ = (
+        "address", "capability", "closed", "count", "environment", "first", "moves", "object", "space", "waits",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -58,6 +60,10 @@ class Window:
         """Show *thing* to *environment*, by the right of *capability*."""
         self.object: Object | None = thing
         """None: it is closed."""
+        self.closed: dict[Window, None] = {}
+        """Then it is among these, until the memory is cut."""
+        self.moves = False
+        """That is about to happen: an access waits for it."""
         self.capability = capability
         self.environment = environment
         self.space = space
@@ -95,6 +101,12 @@ class Waits(Protocol):
 
     def fail(self, thing: "Object", closed: "dict[Window, None]") -> None:
         """Nobody will answer the faults of *thing* in these windows."""
+
+    def end(self, window: Window) -> None:
+        """The memory of *window* is cut: nobody needs to watch it."""
+
+    def before(self, pager: "Holder") -> "Container[Holder]":
+        """Return for whom *pager* may wait, itself included; all, where those are many."""
 
     def settled(self) -> "Steps[None]":
         """Wait until all is done that was asked of address spaces."""
@@ -265,7 +277,9 @@ class Object(Extent):
             self._succeed(self.owner)
 
     def _succeed(self, owner: Capability) -> None:
-        """Tell the new pager what is waited for."""
+        """Tell the new pager what is waited for; who it may wait for itself is left out: no circle is closed."""
+        circle = self._waits.before(owner.holder)
+        self.close(lambda window: window.environment in circle)
         self.own(owner)
         self.thread = owner.holder.thread
         self._waits.review(self)
@@ -277,18 +291,18 @@ class Object(Extent):
         self.close(lambda window: self.owner is None or window.capability is capability)
         return super().lost(capability)
 
-    def close(self, which: "Callable[[Window], bool]") -> None:
+    def close(self, which: "Callable[[Window], bool]", *, moves: bool = False) -> None:
         """Close the windows *which* says: who waits there, and comes there, finds a bus error."""
         closed = {window: None for window in self.windows if which(window)}
         for window in closed:
             del self.windows[window]
-            window.object = None
+            window.object, window.closed, window.moves = None, self._closed, moves
         self._closed.update(closed)
         self._waits.fail(self, closed)
 
     def move(self, keeper: Capability | None) -> "Steps[None]":
         """Let the copy be its memory: no window shows that, and who has one is told to map it again."""
-        self.close(lambda _: True)
+        self.close(lambda _: True, moves=True)
         yield from super().move(keeper)
         yield from self._release()
 
@@ -300,7 +314,7 @@ class Object(Extent):
 
     def _release(self) -> "Steps[None]":
         """The memory is cut: nobody needs to watch it."""
-        closed, self._closed = self._closed, {}
-        for window in closed:
-            window.space.unwatch(*window.whole)
+        while self._closed:
+            window, _ = self._closed.popitem()
+            self._waits.end(window)
             yield None

@@ -155,9 +155,9 @@ class Views:
     def _close_windows(self, handle: int) -> None:
         """End the windows of mappings that are not there any more; any handle of what is paged does."""
         for address in [at for at, memory in self._windows.items() if not memory.used]:
-            del self._windows[address]
-            with suppress(TrapRefused):
+            with suppress(TrapRefused):  # that handle is gone: the next one does
                 self._sys.window(handle, address)
+                del self._windows[address]
 
     def _used(self, handle: int) -> "list[Mapped]":
         return [known for known in self._mappings.get(handle, ()) if known.memory.used]
