@@ -12,6 +12,7 @@ closes it; `Port.send` consumes those it is given.
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from kernel.abi.errors import Fault
 from kernel.abi.program import Activity, Program
 
 
@@ -126,8 +127,8 @@ class PageFault(NamedTuple):
 class AddressSpace(Protocol):
     """The memory of one body, as far as the kernel pages it.
 
-    What is asked of all of them is done in order, later perhaps: a program can keep waiting who does it, and the
-    kernel does not wait. Nothing fails when the body has ended. What lies in a watched range is the program's
+    What is asked is done in order, later perhaps: a program can keep waiting who does it, and the kernel does not
+    wait. Nothing fails when the body has ended. What lies in a watched range is the program's
     affair; whatever it is, only the program itself sees another thing than it was shown. Addresses and sizes are
     whole pages.
     """
@@ -160,6 +161,9 @@ class AddressSpace(Protocol):
 
     def wake(self, address: int, size: int) -> None:
         """Have who waits there try again."""
+
+    def settled(self, done: Callable[[], object]) -> None:
+        """Call *done* when all that was asked until now has been done."""
 
 
 class Memory(Protocol):
@@ -283,8 +287,8 @@ class Supervisor(Protocol):
     def trap(self, body: Body, data: bytes, descriptors: list[Descriptor]) -> None:
         """A packet came through the gate of *body*. The kernel owns the descriptors."""
 
-    def overlong(self, body: Body) -> None:
-        """A packet longer than a trap may be came, and was thrown away."""
+    def broke(self, body: Body, fault: Fault, detail: str) -> None:
+        """*body* did what no program may: it sent a packet longer than a trap, or kept the machine waiting."""
 
     def started(self, body: Body) -> None:
         """The program of *body* runs; its `pid` is known."""
@@ -350,9 +354,6 @@ class Machine(Protocol):
 
         Its owner writes the first word: the loop's current business.
         """
-
-    def paged(self, done: Callable[[], object]) -> None:
-        """Call *done* when all that was asked of address spaces until now has been done."""
 
     def work(self, deed: Deed, done: Callable[[Exhausted | None], None]) -> None:
         """Do *deed* outside the loop, in turn with others; then call *done* from the loop with its outcome."""

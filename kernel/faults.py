@@ -6,7 +6,7 @@ not supplied the page in time, or is gone, the access ends in SIGBUS, and the re
 names the pager.
 """
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -64,7 +64,7 @@ class Faults:
         end: "Callable[[Environment, Fault, str], object]",
     ) -> None:
         """Start with none; *end* ends an environment whose access cannot be made to fail."""
-        self._clock, self._paged = machine.clock, machine.paged
+        self._clock = machine.clock
         self._exposure = exposure
         self._jobs = jobs
         self._end = end
@@ -95,7 +95,7 @@ class Faults:
         window.space.watch(
             address, size, answers.append, writable=bool(window.capability.rights & Rights.WRITE)
         )
-        yield from self.settled()
+        yield from self.settled((window,))
         (is_there,) = answers
         if is_there is not True and window in self._of(environment):
             self._windows[environment].remove(window)
@@ -113,11 +113,12 @@ class Faults:
         )
         window.space.wake(address, size)  # who waited in those
 
-    def settled(self) -> "Steps[None]":
-        """Wait until all is done that was asked of address spaces."""
-        done = Latch()
-        self._paged(done.open)
-        yield done
+    def settled(self, windows: "Iterable[Window]") -> "Steps[None]":
+        """Wait until all is done that was asked of the address spaces of *windows*."""
+        latches = {window.space: Latch() for window in windows}
+        for space, latch in latches.items():
+            space.settled(latch.open)
+        yield from latches.values()
 
     def shut(
         self, environment: "Environment", which: Callable[[Window], bool], spared: tuple[int, int] = (0, 0)

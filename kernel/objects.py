@@ -25,7 +25,7 @@ from kernel.errors import Refused
 from kernel.frames import Extent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterable
 
     from hwmodel.machine import AddressSpace, Backing
     from kernel.abi.ids import ThreadId
@@ -108,8 +108,8 @@ class Waits(Protocol):
     def before(self, pager: "Holder") -> "Container[Holder]":
         """Return for whom *pager* may wait, itself included; all, where those are many."""
 
-    def settled(self) -> "Steps[None]":
-        """Wait until all is done that was asked of address spaces."""
+    def settled(self, windows: "Iterable[Window]") -> "Steps[None]":
+        """Wait until all is done that was asked of the address spaces of *windows*."""
 
     def appoint(self, thing: "Object", before: "Holder | None", after: "Holder | None") -> None:
         """The pager of *thing* is another one."""
@@ -212,7 +212,7 @@ class Object(Extent):
             if size and window.object is self:
                 window.space.protect(address, size, failed.append)
                 yield None
-        yield from self._waits.settled()
+        yield from self._waits.settled(self.windows)
         self.unlock()
         if failed:
             for page, state in enumerate(before, first):
@@ -231,7 +231,8 @@ class Object(Extent):
                 kept = self.states[run.start : run.stop]
                 self.states[run.start : run.stop] = bytes(len(run))
                 self.resident -= len(run)
-                yield from self._waits.settled()  # nobody is shown now what comes there after
+                # So that nobody is shown what comes there after.
+                yield from self._waits.settled((*self.windows, *self._closed))
                 try:
                     yield self._backing.punch(run.start, len(run))
                 except Exhausted:

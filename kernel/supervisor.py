@@ -33,11 +33,11 @@ class Supervisor:
             return
         self._gate.enter(caller, data, descriptors)
 
-    def overlong(self, body: "Body") -> None:
-        """A packet was longer than a trap may be."""
+    def broke(self, body: "Body", fault: Fault, detail: str) -> None:
+        """A program did what none may."""
         caller = self._environments.of(body)
         if caller is not None:
-            self._environments.fault(caller, Fault.TOO_LONG, "")
+            self._environments.fault(caller, fault, detail)
 
     def started(self, body: "Body") -> None:
         """A program runs."""

@@ -51,13 +51,13 @@ class RealBody:
         self._process: RealDescriptor | None = None
         self._consumed = 0
 
-    def start(self, pid: int, process: RealDescriptor, space: RealSpace | None = None) -> None:
-        """Note that it is there, not running if it was to start so; do what was asked for before.
-
-        Its memory is paged by *space*, if at all.
-        """
-        self.pid, self._process = pid, process
+    def page(self, space: RealSpace) -> None:
+        """Let its memory be paged by *space*."""
         self.space = self._faults = space
+
+    def start(self, pid: int, process: RealDescriptor) -> None:
+        """Note that it is there, not running if it was to start so; do what was asked for before."""
+        self.pid, self._process = pid, process
         self._clock = cpu_clock(pid)
         self._children = Children(pid) if self._group else None
         if self._core >= 0:

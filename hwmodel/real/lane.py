@@ -1,89 +1,91 @@
-"""The thread on which calls are made that wait for a lock a program holds, in the order they were asked for.
+"""The thread on which the calls on one program's memory are made, in the order they were asked for.
 
-Whoever holds it may hold it long, so nothing of this is done in the loop. What the loop is to hear of it comes back
-there. The thread is started for the first who needs it.
+They take a lock that the program may hold as long as it likes: so nothing of this is done in the loop, and no
+program has another one's calls behind its own. What the loop is to hear of it comes back there.
 """
 
 import errno
-import os
 import threading
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 
 from hwmodel.errors import exhausted
-from hwmodel.machine import Exhausted
-from hwmodel.real.errors import lending
+from hwmodel.real.bell import Bell
 from hwmodel.real.loop import Loop
+from hwmodel.real.patience import Patience
+
+_SLOW = 100_000_000
+"""How long a call takes, in ns, that waits for a lock: most take a ten-thousandth of it."""
+_LOOKS = 8
+"""How often a lane that never rests between is found in such a call, before its program is ended."""
 
 
 class Lane:
     """Does one thing after another."""
 
-    def __init__(self, loop: Loop) -> None:
-        """Tell what comes of it in *loop*."""
-        self._loop = loop
-        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._told: deque[Callable[[], object]] = deque()
-        self._bug: BaseException | None = None
-        self._bell = -1
-        self._thread: threading.Thread | None = None
+    def __init__(self, loop: Loop, bell: Bell, stuck: Callable[[], object]) -> None:
+        """Tell by *bell* what comes of it; call *stuck* in *loop* when one call takes too long.
 
-    @lending
-    def start(self) -> None:
-        """Be there. Harmless when it is. Raises Exhausted."""
-        if self._thread is not None:
-            return
-        bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        thread = threading.Thread(target=self._run, name="exo-lane", daemon=True)
+        Raises Exhausted.
+        """
+        self.tell = bell.tell
+        self._bell = bell
+        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._posted = self._done = 0
+        """How much, each counted by the thread that does it."""
+        self._began = self._looks = 0
+        self._now, self._stuck = loop.now, stuck
+        self._patience = Patience(loop, self._look)
+        self._thread = threading.Thread(target=self._run, name="exo-lane", daemon=True)
         try:
-            self._loop.watch(bell, self._ring)
-            self._bell = bell
-            thread.start()
-        except (Exhausted, RuntimeError) as full:
-            self._loop.unwatch(bell)
-            os.close(bell)
-            raise full if isinstance(full, Exhausted) else exhausted(errno.EAGAIN) from full
-        self._thread = thread
+            self._thread.start()
+        except RuntimeError as full:
+            raise exhausted(errno.EAGAIN) from full
 
     def post(self, work: Callable[[], object]) -> None:
         """Do *work*, behind what was posted before."""
+        self._posted += 1
         self._queue.put(work)
-
-    def tell(self, callback: Callable[[], object]) -> None:
-        """From the thread: have *callback* called in the loop."""
-        self._told.append(callback)
-        os.eventfd_write(self._bell, 1)
+        self._patience.begin()
 
     def when_done(self, done: Callable[[], object]) -> None:
         """Call *done* when all that was posted until now has been done."""
-        if self._thread is None:
+        if self._done == self._posted:
             done()
         else:
             self.post(partial(self.tell, done))
 
     def close(self) -> None:
-        """Do what is left, tell nobody, and end the thread."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = None
-            self._loop.unwatch(self._bell)
-            os.close(self._bell)
+        """Do what is left, and end."""
+        self._patience.end()
+        self._queue.put(None)
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
+            self._began = self._now()
             try:
                 work()
             except BaseException as bug:  # noqa: BLE001 - it is raised again, in the loop: that stops the system
-                self._bug = bug
-                os.eventfd_write(self._bell, 1)
+                self._bell.alarm(bug)
+            self._done += 1
 
-    def _ring(self, _events: int) -> None:
-        """Call what is to be called."""
-        os.eventfd_read(self._bell)
-        if self._bug is not None:
-            raise self._bug
-        while self._told:
-            self._told.popleft()()
+    def _look(self) -> bool:
+        """Say whether something is under way; tell if it goes on for too long."""
+        if self._done == self._posted:
+            self._looks = 0
+            return False
+        self._looks += self._now() - self._began > _SLOW
+        if self._looks == _LOOKS:
+            self._looks += 1
+            self._stuck()
+        return True

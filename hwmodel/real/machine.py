@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from hwmodel.errors import exhausted
 from hwmodel.interrupts import MILLISECOND, InterruptController, Ticker
 from hwmodel.machine import Deed, Descriptor, Exhausted, Page, Supervisor
+from hwmodel.real import blame
+from hwmodel.real.bell import Bell
 from hwmodel.real.body import RealBody
 from hwmodel.real.descriptor import RealDescriptor, lendable, own_numbers, pipe, ticket, unnamed
 from hwmodel.real.endpoint import BACKLOG, RealEndpoint, listen
@@ -26,10 +28,16 @@ from hwmodel.real.process import Process
 from hwmodel.real.run import Run
 from hwmodel.real.uids import Uids
 from hwmodel.real.worker import Worker
+from kernel.abi.errors import Fault
 from kernel.abi.limits import FRAME_SIZE, TOKEN_BYTES
 from kernel.abi.nursery import Exited, Failed, Launch, Launched, Report
 from kernel.abi.program import Program, ProgramKind
 from kernel.abi.topology import Topology, TopologyError
+
+_MAPPINGS = (
+    "it kept its memory locked, with calls on its mappings, while pages of it were to be shown or taken"
+)
+_FILE = "it kept memory that was to be taken busy, with calls that write by a descriptor: map it instead"
 
 
 class RealMachine:
@@ -59,9 +67,10 @@ class RealMachine:
         self._loop = self.clock = Loop()
         self._nursery = Nursery(self._loop, self._run)  # early: its imports take longer than all of ours
         self._process = Process()  # after the nursery, which must inherit none of it
-        self._worker = Worker(self._loop, rests=self._process.leads)
+        self._bell = Bell(self._loop)
+        self._worker = Worker(self._loop, self._bell, self._hindered, rests=self._process.leads)
         self._loop.closer = self._worker.close_descriptor
-        self._lane = Lane(self._loop)
+        self._lanes: list[Lane] = []
         self._uids = Uids()
         self.memory = RealMemory(topology.machine.frames(), self._close_later)
         self.interrupts = InterruptController()
@@ -99,10 +108,6 @@ class RealMachine:
     def measure(self, turns: memoryview) -> None:
         """Keep in *turns* how long the turns of the loop take."""
         self._loop.measure(turns)
-
-    def paged(self, done: Callable[[], object]) -> None:
-        """Call *done* when all that was asked of address spaces until now has been done."""
-        self._lane.when_done(done)
 
     def work(self, deed: Deed, done: Callable[[Exhausted | None], None]) -> None:
         """Do *deed* on a thread of its own, then call *done* from the loop."""
@@ -207,7 +212,9 @@ class RealMachine:
             if body.owned and body.pid:
                 _collect(body.pid)
             body.discard()
-        self._lane.close()
+        for lane in self._lanes:
+            lane.join()
+        self._bell.close()
         for closable in list(self._closables):
             closable.close()
         self._uids.close()
@@ -230,13 +237,12 @@ class RealMachine:
                     close_all(descriptors)
                     supervisor.failed(body, str(exhausted(errno.EMFILE)))
                     return
-                space = RealSpace(own[1], self._loop, self._lane) if body.paged else None
-                body.start(pid, own[0], space)
+                body.start(pid, own[0])
                 # Its gate is read only from now on, so that the kernel never hears a program before its start.
                 # A closed gate is not the end: a program may do without one.
                 try:
-                    if space is not None:
-                        self._lane.start()
+                    if body.paged:
+                        body.page(self._space(body, own[1], supervisor))
                     body.open(supervisor, lambda: None)
                 except Exhausted as full:
                     supervisor.failed(body, str(full))
@@ -246,6 +252,27 @@ class RealMachine:
                 supervisor.failed(body, reason)
             case Exited(_, status):
                 supervisor.ended(body, status)
+
+    def _space(self, body: RealBody, faults: RealDescriptor, supervisor: Supervisor) -> RealSpace:
+        """Return the memory of *body*, whose faults come by *faults*. Raises Exhausted."""
+        self._lanes = [lane for lane in self._lanes if not lane.over]
+        try:
+            lane = Lane(self._loop, self._bell, lambda: supervisor.broke(body, Fault.HINDERS, _MAPPINGS))
+        except Exhausted:
+            faults.close()
+            raise
+        self._lanes.append(lane)
+        return RealSpace(faults, self._loop, lane)
+
+    def _hindered(self, thread: int) -> None:
+        """Find who keeps a *thread* of the worker from a file, and have them ended."""
+        bodies = [body for body in (*self._bodies.values(), *self._attached) if body.pid]
+        if (file := blame.own(thread)) is not None:
+            self._worker.work(blame.find(bodies, file, self._bell.tell, self._blamed), lambda _: None)
+
+    def _blamed(self, body: RealBody) -> None:
+        if self._supervisor is not None:
+            self._supervisor.broke(body, Fault.HINDERS, _FILE)
 
     def _attach(self, connection: socket.socket, peer: Peer, data: bytes) -> None:
         """Make a body of a program that connected, and present it."""

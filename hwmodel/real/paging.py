@@ -6,9 +6,9 @@ memory file; nothing here copies. What the host says of a mapping is about that 
 else: it maps there what it likes.
 
 Each call takes a lock of the program's memory, which the program holds while it changes its mappings: who changes
-very large ones keeps us waiting. So all calls are made in a lane of their own (`hwmodel.real.lane`), where others
-wait behind them. A program that keeps the lane waiting for more than its share of the time therefore rests: its
-faults are not heard, and it opens no window.
+very large ones keeps us waiting, and with many threads as long as it likes. So all calls are made in a lane of the
+program's own (`hwmodel.real.lane`): nobody waits for them but who shares what it maps, and who keeps those waiting
+for too long is ended (`hwmodel.real.patience`).
 """
 
 import ctypes
@@ -53,12 +53,6 @@ _PLACE_PROTECTED = 2
 _PROTECT_ON, _UNPROTECT_ASLEEP = 1, 2
 """Modes of WRITEPROTECT; the second wakes nobody."""
 
-_SLOW = 1_000_000
-"""How long a call may take, in ns, that counts as no wait: most take a thousandth of it."""
-_SHARE = 10
-"""One program may keep the lane waiting for a tenth of the time."""
-_CREDIT = 50_000_000
-"""How long, in ns, before it rests for it: a busy host takes the processor from the lane now and then."""
 _FAULTS = 8
 """Messages taken in a turn of the loop: so many threads of one program are heard before others are."""
 _NO_MAPPING = (errno.EINVAL, errno.EPERM, errno.EBUSY, errno.ENOENT)
@@ -74,15 +68,14 @@ class RealSpace:
     """
 
     def __init__(self, faults: RealDescriptor, loop: Loop, lane: Lane) -> None:
-        """Page the process whose userfaultfd is *faults*, by calls in *lane*, which has been started."""
+        """Page the process whose userfaultfd is *faults*, by calls in *lane*, which is its own."""
         self._faults = faults
         self._number = faults.number
         self._loop = loop
         self._lane = lane
         self._protectable: list[tuple[int, int]] = []
         """Begin and end of the watched ranges that are writable. The lane's."""
-        self._rests = self._closed = False
-        self._credit, self._charged = _CREDIT, loop.now()
+        self._closed = False
         self._faulted: Callable[[PageFault], object] = bool
 
     def open(self, faulted: Callable[[PageFault], object]) -> None:
@@ -101,35 +94,24 @@ class RealSpace:
                 page = address - address % FRAME_SIZE
                 self._faulted(PageFault(page, bool(flags & _FLAG_WRITE), bool(flags & _FLAG_WP)))
 
-    def _charge(self, took: int) -> None:
-        """A call waited so long; who has used its credit up is left alone until that is paid back."""
-        now = self._loop.now()
-        self._credit = min(_CREDIT, self._credit + (now - self._charged) // _SHARE) - took
-        self._charged = now
-        if self._credit < 0 and not self._rests and not self._closed:
-            self._rests = True
-            self._loop.unwatch(self._number)
-            self._loop.alarm(now - _SHARE * self._credit, self._go_on)
-
-    def _go_on(self) -> None:
-        """Hear its faults again, if it is still there."""
-        self._rests = False
-        if not self._closed:
-            try:
-                self._loop.watch(self._number, self._ready)
-            except Exhausted:
-                self._charge(_CREDIT)
-
     def close(self) -> None:
         """Give it up, when the process has ended: until then, its launcher holds another. Twice is harmless."""
         if not self._closed:
             self._loop.unwatch(self._number)
             self._post(self._faults.close)
+            self._lane.close()
             self._closed = True
 
     def _post(self, work: Callable[[], object]) -> None:
         if not self._closed:
             self._lane.post(work)
+
+    def settled(self, done: Callable[[], object]) -> None:
+        """Call *done* when all that was asked until now has been done, or its program has ended."""
+        if self._closed:
+            done()
+        else:
+            self._lane.when_done(done)
 
     # ------------------------------------------------------------------------------------------- what is asked
 
@@ -137,7 +119,7 @@ class RealSpace:
         self, address: int, size: int, done: Callable[[bool | Exhausted], object], *, writable: bool
     ) -> None:
         """Let the faults of a mapping come to the kernel; tell *done* whether there is such a mapping."""
-        if self._closed or self._rests:
+        if self._closed:
             done(exhausted(errno.EAGAIN))
         else:
             self._post(lambda: self._tell(done, self._register(address, size, writable=writable)))
@@ -255,12 +237,9 @@ class RealSpace:
 
     def _do(self, call: int, form: struct.Struct, *fields: int) -> tuple[int, tuple[int, ...]]:
         """Make a call; return the error, 0 for none, and the fields as the host left them."""
-        memory, began = ctypes.create_string_buffer(form.size), self._loop.now()
+        memory = ctypes.create_string_buffer(form.size)
         form.pack_into(memory, 0, *fields)
-        failed = control(self._number, call, memory)
-        if (took := self._loop.now() - began) > _SLOW:
-            self._tell(self._charge, took)
-        return failed, form.unpack(memory)
+        return control(self._number, call, memory), form.unpack(memory)
 
 
 def _full(failed: int) -> Exhausted | None:

@@ -11,6 +11,7 @@ from hwmodel.errors import exhausted
 from hwmodel.machine import Body, Descriptor, Exhausted, Supervisor
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.loop import GONE, Loop, close_quietly
+from kernel.abi.errors import Fault
 from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS, MAX_UNREAD_DESCRIPTORS
 
 MAX_PACKET_DESCRIPTORS = 253
@@ -51,7 +52,7 @@ class RealPort:
         """Hand every packet to *supervisor* as one of *body*; call *ended* when the other end is closed."""
         self._body = body
         self._trap = supervisor.trap
-        self._overlong = supervisor.overlong
+        self._broke = supervisor.broke
         self._ended = ended
         self._read()
 
@@ -160,7 +161,7 @@ class RealPort:
             close_all(descriptors)
             descriptors = []
         if flags & CUT_BYTES:
-            self._overlong(self._body)
+            self._broke(self._body, Fault.TOO_LONG, "")
         else:
             self._trap(self._body, data, descriptors)
 

@@ -33,6 +33,7 @@ from hwmodel.simulated.endpoint import SimulatedEndpoint
 from hwmodel.simulated.memory import SimulatedMemory, SimulatedPage
 from hwmodel.simulated.programs import Entry, NoProgramError, Serve, resolve
 from hwmodel.simulated.strands import Strand
+from kernel.abi.errors import Fault
 from kernel.abi.limits import MAX_TRAP_BYTES
 from kernel.abi.program import Program, ProgramKind
 from kernel.abi.topology import Topology
@@ -150,10 +151,6 @@ class SimulatedMachine:
 
     def measure(self, turns: memoryview) -> None:
         """Write nothing: a step takes no time."""
-
-    def paged(self, done: Callable[[], object]) -> None:
-        """Call *done*: what is asked of address spaces is done at once."""
-        done()
 
     def work(self, deed: Deed, done: Callable[[Exhausted | None], None]) -> None:
         """Do *deed* in a step of its own, in any order with other deeds, then call *done*."""
@@ -366,7 +363,7 @@ class SimulatedMachine:
         if len(data) > MAX_TRAP_BYTES:
             for descriptor in descriptors:
                 descriptor.close()
-            supervisor.overlong(body)
+            supervisor.broke(body, Fault.TOO_LONG, "")
         elif body.owned or body.attached:
             supervisor.trap(body, data, list(descriptors))
         else:

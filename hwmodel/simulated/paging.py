@@ -175,6 +175,10 @@ class SimulatedSpace:
             waiting.woken |= address <= waiting.address < address + size
         self._waiting = [waiting for waiting in self._waiting if not waiting.woken]
 
+    def settled(self, done: Callable[[], object]) -> None:
+        """Call *done*: what is asked is done at once."""
+        done()
+
     def _find(self, address: int) -> tuple[Region, int] | None:
         """Return the memory at *address*, and which page of it."""
         for mapping, place in self._watched:

@@ -89,5 +89,6 @@ class Fault(Numbered):
     GATE_OVERRUN = 4, "the caller does not read its replies"
     NOT_STARTED = 5, "the program could not be started"
     NO_PAGE = 6, "it touched a page that its pager did not supply in time"
+    HINDERS = 7, "it kept the host busy with memory that others wait for"
     UNRESPONSIVE = 16, "it did not answer its heartbeat"
     """The reason given by the watcher that ended it."""

@@ -6,7 +6,7 @@ import pytest
 from hwmodel.simulated.bodies import SimulatedBody
 from hwmodel.simulated.machine import SECRET
 from kernel.abi.budget import Item
-from kernel.abi.errors import Refusal
+from kernel.abi.errors import Fault, Refusal
 from kernel.abi.gate import Attach, Refused, Status
 from kernel.abi.ids import thread_id
 from kernel.abi.operators import Operators
@@ -190,7 +190,7 @@ def test_attached_ones_that_are_ended() -> None:
     with simulated(TOPOLOGY) as system:
         settle(system)
         body, _ = attach(system, hello("shell"), OPERATOR)
-        system.supervisor.overlong(body)
+        system.supervisor.broke(body, Fault.TOO_LONG, "")
         settle(system)
 
         assert [e.name for e in system.kernel.environments] == ["ram", "root", "cpu"]

@@ -151,7 +151,7 @@ def test_packets_of_the_dead() -> None:
         sender, given = stage.puppet(), stage.machine.console()
         stage.kill(sender)
         stage.supervisor.trap(sender.body, INVENTORY, [given])
-        stage.supervisor.overlong(sender.body)
+        stage.supervisor.broke(sender.body, Fault.TOO_LONG, "")
         stage.supervisor.started(sender.body)
         stage.supervisor.failed(sender.body, "late")
         stage.supervisor.ended(sender.body, 0)

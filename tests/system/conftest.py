@@ -21,7 +21,6 @@ def shared_system() -> Iterator[System]:
         with system.start("input()", name="keeper", restart="on-failure") as keeper:
             keeper.tell("end")
             keeper.finish()
-        system.run("", name="paged", paged=True)  # the kernel's thread for such programs stays
         system.rebase()
         yield system
 

@@ -13,6 +13,7 @@ from hwmodel.real.body import RealBody
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.machine import RealMachine
 from hwmodel.real.port import close_all
+from kernel.abi.errors import Fault
 from kernel.abi.program import Program, ProgramKind, Role
 from kernel.abi.topology import Confinement, MachineConfig, Topology
 
@@ -48,8 +49,8 @@ class System:
         close_all(descriptors)
         self.note("trap", body, data)
 
-    def overlong(self, body: Body) -> None:
-        self.note("overlong", body)
+    def broke(self, body: Body, fault: Fault, detail: str) -> None:
+        self.note("broke", body, fault)
 
     def started(self, body: Body) -> None:
         self.note("started", body)

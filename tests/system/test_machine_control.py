@@ -218,7 +218,7 @@ class Supervisor:
     def failed(self, body, reason):
         print(reason, flush=True)
         os.abort()
-    trap = overlong = ended = attached = stop = print
+    trap = broke = ended = attached = stop = print
 machine.run(Supervisor())
 """
 

@@ -203,7 +203,7 @@ def test_a_held_port_is_not_read() -> None:
         def trap(self, _body: object, data: bytes, _descriptors: object) -> None:
             heard.append(data)
 
-        overlong = trap
+        broke = trap
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     loop = Loop()
@@ -234,7 +234,7 @@ def test_too_many_descriptors_are_closed(tmp_path: Path) -> None:
         def trap(self, _body: object, _data: bytes, given: list[RealDescriptor]) -> None:
             heard.append(len(given))
 
-        overlong = trap
+        broke = trap
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     loop = Loop()

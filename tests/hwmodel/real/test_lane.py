@@ -1,22 +1,16 @@
-"""The thread for what waits for programs' locks: in order, told in the loop, there when it is needed."""
+"""Threads for what waits for programs' locks: in order, told in the loop, noticed when they wait too long."""
 
-import errno
-import os
 import threading
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from hwmodel.machine import Exhausted
+from hwmodel.real import lane, patience
+from hwmodel.real.bell import Bell
 from hwmodel.real.lane import Lane
 from hwmodel.real.loop import Loop
-
-
-def _open() -> int:
-    """Return how many descriptors there are."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture
@@ -26,70 +20,99 @@ def loop() -> Iterator[Loop]:
     made.close()
 
 
-def test_order(loop: Loop) -> None:
+@pytest.fixture
+def bell(loop: Loop) -> Iterator[Bell]:
+    made = Bell(loop)
+    yield made
+    made.close()
+
+
+def end(lane: Lane) -> None:
+    """Have it do what is left."""
+    lane.close()
+    lane.join()
+    assert lane.over
+
+
+def test_order(loop: Loop, bell: Bell) -> None:
     """What is posted is done in order on another thread, and what it tells is called in the loop, in order."""
-    made, done = Lane(loop), list[tuple[int, int]]()
+    made, done, on = Lane(loop, bell, loop.stop), list[tuple[int, int]](), list[int]()
 
     def note(number: int) -> None:
         done.append((number, threading.get_ident()))
 
-    made.start()
-    made.start()
     for number in range(5):
         made.post(partial(made.tell, partial(note, number)))
+        made.post(lambda: on.append(threading.get_ident()))
     made.when_done(loop.stop)
     loop.run(loop.stop)
-    made.close()
+    end(made)
 
     assert done == [(number, threading.get_ident()) for number in range(5)]
+    assert len({*on}) == 1
+    assert threading.get_ident() not in on
 
 
-def test_nothing_asked(loop: Loop) -> None:
-    """Where nobody needs it there is no thread, and nothing to wait for."""
-    made, done = Lane(loop), list[int]()
+def test_nothing_asked(loop: Loop, bell: Bell) -> None:
+    """Where nothing is under way there is nothing to wait for."""
+    made, done = Lane(loop, bell, loop.stop), list[int]()
     made.when_done(lambda: done.append(1))
-    made.close()
 
     assert done == [1]
+    end(made)
 
 
-def test_the_end(loop: Loop) -> None:
+def test_the_end(loop: Loop, bell: Bell) -> None:
     """What was posted is done before it ends."""
-    made, done = Lane(loop), list[int]()
-    made.start()
+    made, done = Lane(loop, bell, loop.stop), list[int]()
     for number in range(5):
         made.post(partial(done.append, number))
-    made.close()
+    end(made)
 
     assert done == [*range(5)]
 
 
-def test_a_bug_stops_the_loop(loop: Loop) -> None:
+def test_a_bug_stops_the_loop(loop: Loop, bell: Bell) -> None:
     """What is raised on the thread is raised in the loop."""
-    made = Lane(loop)
-    made.start()
+    made = Lane(loop, bell, loop.stop)
     made.post(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         loop.run(loop.stop)
-    made.close()
+    end(made)
 
 
-@pytest.mark.parametrize("what", ["eventfd", "thread"])
-def test_a_host_without_room(loop: Loop, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """It is not started then, nothing is left, and it can be tried again."""
-    made = Lane(loop)
+def test_a_host_without_room(loop: Loop, bell: Bell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no thread to be had, the host is full."""
 
-    def full(*_: object) -> int:
-        raise OSError(errno.EMFILE, "") if what == "eventfd" else RuntimeError("can't start new thread")
+    def full(_thread: object) -> None:
+        raise RuntimeError("can't start new thread")
 
-    with monkeypatch.context() as patched:
-        if what == "eventfd":
-            patched.setattr(os, "eventfd", full)
+    monkeypatch.setattr(threading.Thread, "start", full)
+    with pytest.raises(Exhausted):
+        Lane(loop, bell, loop.stop)
+
+
+def test_one_that_waits_keeps_no_other_waiting(
+    loop: Loop, bell: Bell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who keeps a call of its lane waiting is told of once, after as many looks as may be; other lanes go on."""
+    monkeypatch.setattr(patience, "LOOK", 1)
+    monkeypatch.setattr(lane, "_SLOW", 0)
+    held, told, done = threading.Event(), list[int](), list[int]()
+    stuck, other = Lane(loop, bell, lambda: told.append(len(done))), Lane(loop, bell, int)
+
+    def go_on() -> None:
+        done.append(1)
+        if told and len(done) > told[0] + 5:
+            held.set()
         else:
-            patched.setattr(threading.Thread, "start", full)
-        before = _open()
-        with pytest.raises(Exhausted):
-            made.start()
-        assert _open() == before
-    made.start()
-    made.close()
+            other.post(partial(other.tell, go_on))
+
+    stuck.post(held.wait)
+    stuck.when_done(loop.stop)
+    other.post(partial(other.tell, go_on))
+    loop.run(loop.stop)
+    end(stuck)
+    end(other)
+
+    assert len(told) == 1

@@ -16,7 +16,6 @@ from hwmodel.real.paging import CONTINUE, POISON, REGISTER, WAKE, WRITEPROTECT, 
 from kernel.abi.limits import FRAME_SIZE
 
 ROOT = Path(__file__).parents[3]
-MS = 1_000_000
 AT = 1 << 32
 FAULT = struct.Struct("<B7xQQ8x")
 
@@ -25,16 +24,10 @@ class Desk:
     """A loop, a lane and a host: it writes down what is called, and says what it is told to."""
 
     def __init__(self) -> None:
-        self.time = 0
         self.called: list[int] = []
         self.answers: dict[int, list[tuple[int, int]]] = {}
         """By call: the error of each, and what it says is done."""
-        self.takes = 0
         self.watched: dict[int, Callable[[int], None]] = {}
-        self.alarms: list[tuple[int, Callable[[], None]]] = []
-
-    def now(self) -> int:
-        return self.time
 
     def watch(self, number: int, ready: Callable[[int], None]) -> None:
         self.watched[number] = ready
@@ -42,12 +35,8 @@ class Desk:
     def unwatch(self, number: int) -> None:
         self.watched.pop(number, None)
 
-    def alarm(self, at: int, callback: Callable[[], None]) -> None:
-        self.alarms.append((at, callback))
-
     def control(self, _number: int, call: int, memory: "ctypes.Array[ctypes.c_char]") -> int:
         self.called.append(call)
-        self.time += self.takes
         failed, done = self.answers.get(call, []).pop(0) if self.answers.get(call) else (0, 0)
         if call in (CONTINUE, POISON):
             struct.pack_into("<q", memory, 24, done)
@@ -56,7 +45,10 @@ class Desk:
     def post(self, work: Callable[[], object]) -> None:
         work()
 
-    tell = post
+    tell = when_done = post
+
+    def close(self) -> None:
+        """It has no thread."""
 
 
 @pytest.fixture
@@ -177,37 +169,19 @@ def test_only_what_is_writable_is_protected(desk: Desk, space: RealSpace) -> Non
     assert [type(each) for each in told] == [Exhausted]
 
 
-def test_who_keeps_others_waiting_rests(desk: Desk, space: RealSpace, ends: tuple[int, int]) -> None:
-    """When its credit is used up it is not heard and opens no window, for ten times what is missing."""
-    space.open(lambda _: None)
-    desk.takes = 30 * MS
+def test_settled(desk: Desk, space: RealSpace) -> None:
+    """What was asked before is done then; of a program that ended nothing is waited for."""
+    done: list[int] = []
     place(space)
-    assert ends[0] in desk.watched
-    place(space)
-    assert ends[0] not in desk.watched
-    assert isinstance(watch(space, FRAME_SIZE), Exhausted)
-    [(at, go_on)] = desk.alarms
-    assert at == (60 + 10 * 7) * MS
-    desk.time = at
-    desk.takes = 0
-    go_on()
-    assert ends[0] in desk.watched
+    space.settled(lambda: done.append(len(desk.called)))
+    space.close()
+    space.settled(lambda: done.append(-1))
 
-
-def test_a_call_now_and_then_that_takes_long(desk: Desk, space: RealSpace, ends: tuple[int, int]) -> None:
-    """A tenth of the time may go by so, and nobody rests."""
-    space.open(lambda _: None)
-    desk.takes = 40 * MS
-    for _ in range(10):
-        place(space)
-        desk.time += 400 * MS
-
-    assert (ends[0] in desk.watched, desk.alarms) == (True, [])
+    assert done == [1, -1]
 
 
 def test_after_its_end(desk: Desk, space: RealSpace) -> None:
-    """Nothing is asked of the host any more, and nothing fails; a rest that ends then is none of ours."""
-    desk.takes = 100 * MS
+    """Nothing is asked of the host any more, and nothing fails."""
     space.wake(AT, FRAME_SIZE)
     space.close()
     desk.called.clear()
@@ -215,8 +189,6 @@ def test_after_its_end(desk: Desk, space: RealSpace) -> None:
     space.protect(AT, FRAME_SIZE, fail)
     assert poison(space) is True
     assert isinstance(watch(space, FRAME_SIZE), Exhausted)
-    for _, go_on in desk.alarms:
-        go_on()
 
     assert (desk.called, desk.watched) == ([], {})
 

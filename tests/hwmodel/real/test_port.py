@@ -19,6 +19,7 @@ from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.gate import Gate, Peer
 from hwmodel.real.loop import Loop
 from hwmodel.real.port import RealPort, close_all
+from kernel.abi.errors import Fault
 from kernel.abi.limits import MAX_TRAP_BYTES, MAX_TRAP_DESCRIPTORS, MAX_UNREAD_DESCRIPTORS
 from tests.calls import calls
 
@@ -52,8 +53,8 @@ class Recorder:
         self.note("trap", body, data, len(descriptors))
         close_all(descriptors)
 
-    def overlong(self, body: Body) -> None:
-        self.note("overlong", body)
+    def broke(self, body: Body, fault: Fault, detail: str) -> None:
+        self.note(fault.name, body)
 
     def started(self, body: Body) -> None:
         raise AssertionError
@@ -229,7 +230,7 @@ def test_a_packet_longer_than_a_trap_is_told_and_thrown_away(lines: list[Line], 
 
     assert [(what, len(data)) for what, _, data, _ in recorder.events] == [
         ("trap", MAX_TRAP_BYTES),
-        ("overlong", 0),
+        ("TOO_LONG", 0),
         ("trap", 4),
     ]
 

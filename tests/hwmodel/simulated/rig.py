@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from hwmodel.machine import Body, Descriptor, PageFault
 from hwmodel.simulated.bodies import SimulatedBody
 from hwmodel.simulated.machine import Outcome, SimulatedMachine
+from kernel.abi.errors import Fault
 from kernel.abi.program import Program, ProgramKind
 from kernel.abi.topology import MachineConfig, Topology
 
@@ -23,8 +24,8 @@ class Recorder:
         self.said.append(("trap", data))
         body.port.send(data, descriptors)
 
-    def overlong(self, body: Body) -> None:
-        self.said.append(("overlong",))
+    def broke(self, body: Body, fault: Fault, detail: str) -> None:
+        self.said.append(("broke", fault, detail))
         body.kill()
 
     def started(self, body: Body) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hwmodel.failures import Failure, FailureKind, Failures
 from hwmodel.machine import do
 from hwmodel.simulated.bodies import SimulatedBody
+from kernel.abi.errors import Fault
 from kernel.abi.limits import MAX_TRAP_BYTES
 from kernel.abi.program import Activity, Program, ProgramKind, Role
 from tests.hwmodel.simulated.rig import MS, call, rig, step
@@ -115,7 +116,7 @@ def test_overlong_trap() -> None:
     with rig() as r:
         r.launch(lambda body: call(body, bytes(MAX_TRAP_BYTES + 1)))
         r.run()
-        assert ("overlong",) in r.recorder.said
+        assert ("broke", Fault.TOO_LONG, "") in r.recorder.said
 
 
 def test_full_port() -> None:
