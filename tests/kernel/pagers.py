@@ -31,9 +31,11 @@ class Paging:
         self.view = self.pager.env.views.map(self.handle)
         self.object: Object = next(c.resource for c in self.pager.caps if c.handle == self.handle)  # type: ignore[assignment]
 
-    def program(self, rights: Rights = Rights.READ | Rights.WRITE, name: str = "program") -> "Program":
-        """Start one that has a window onto all of it."""
-        return Program(self, self.stage.puppet(name), rights)
+    def program(
+        self, rights: Rights = Rights.READ | Rights.WRITE, name: str = "program", lent: int = 0
+    ) -> "Program":
+        """Start one that has a window onto all of it, by *lent* or what it was made with."""
+        return Program(self, self.stage.puppet(name), rights, lent or self.handle)
 
     def store(self, page: int, byte: int, count: int = 1) -> None:
         """Store *byte* at the beginning of pages."""
@@ -58,9 +60,9 @@ class Paging:
 class Program:
     """A puppet with a window; an access goes on in the background."""
 
-    def __init__(self, paging: Paging, puppet: Puppet, rights: Rights) -> None:
-        self.puppet, self.stage = puppet, paging.stage
-        self.handle = passed(paging.pager, paging.handle, puppet, rights)
+    def __init__(self, paging: Paging, puppet: Puppet, rights: Rights, lent: int) -> None:
+        self.puppet, self.stage, self.lent = puppet, paging.stage, lent
+        self.handle = passed(paging.pager, lent, puppet, rights)
         self.view = puppet.env.views.map(self.handle)
         self.address = puppet.host.address(self.view)
 

@@ -8,9 +8,12 @@ import pytest
 
 from hwmodel.failures import HostFailure
 from kernel.abi.limits import FRAME_SIZE
+from kernel.abi.messages import Label
 from kernel.abi.rights import Rights
 from kernel.abi.traps import Protection
+from libexo import vm
 from libexo.errors import TrapRefused
+from libexo.extent import Extent
 from tests.kernel.pagers import FRAMES, LOAD, PAGES, STORE, SUPPLIED, WRITTEN, Paging, Program
 from tests.kernel.puppets import Theatre, theatre
 
@@ -38,6 +41,7 @@ class History:
     def step(self) -> None:
         actions: list[Callable[[], object]] = [*[self.touch] * 6, *[self.serve] * 3]
         actions += [self.evict, self.clean, self.die, self.start, self.close, self.reopen, self.pass_time]
+        actions += [self.supply_run, self.evict_run, self.take, self.lose, self.scribble]
         if self.failing:
             actions.append(self.fail_next)
         self.random.choice(actions)()
@@ -50,7 +54,13 @@ class History:
         if len(self.programs) < PROGRAMS:
             self.started += 1
             rights = self.random.choice((Rights.READ, Rights.READ | Rights.WRITE))
-            self.tried(lambda: self.programs.append(self.paging.program(rights, f"program{self.started}")))
+            sys, handle, name = self.paging.pager.sys, self.paging.handle, f"program{self.started}"
+            lent = sys.derive(handle, int(rights | Rights.TRANSFER))
+            if not self.tried(
+                lambda: self.programs.append(self.paging.program(rights | Rights.TRANSFER, name, lent))
+            ):
+                sys.drop(lent)
+                self.map_again()
 
     def touch(self) -> None:
         if not self.programs:
@@ -77,9 +87,11 @@ class History:
     def close(self) -> None:
         """Unmap, and map again."""
         if self.programs:
-            program = self.random.choice(self.programs)
-            program.puppet.env.views.unmap(program.view)
-            self.reopened(program)
+            self.close_of(self.random.choice(self.programs))
+
+    def close_of(self, program: Program) -> None:
+        program.puppet.env.views.unmap(program.view)
+        self.reopened(program)
 
     def reopen(self) -> None:
         """Open the window anew where it is."""
@@ -96,7 +108,79 @@ class History:
             self.programs.remove(program)
             self.stage.kill(program.puppet)
 
+    def lose(self) -> None:
+        """Give the right up with which a window was opened, and open it anew by the one it came from."""
+        if self.programs:
+            program = self.random.choice(self.programs)
+            sys = program.puppet.sys
+            own = sys.derive(
+                program.handle, int(Rights.READ if program.view.readonly else Rights.READ | Rights.WRITE)
+            )
+            if self.tried(lambda: sys.window(own, program.address, 0, PAGES)):
+                sys.drop(own)
+                self.stage.settle()
+            self.waits = [each for each in self.waits if each[0] is not program]
+            self.close_of(program)
+
+    def scribble(self) -> None:
+        """A stranger makes pages of zeros in what is absent."""
+        page = self.random.randrange(PAGES)
+        if self.paging.states()[page] == 0 and page not in self.asked:
+            self.paging.object._backing._region.present.add(page)  # type: ignore[attr-defined]
+
     # --------------------------------------------------------------------------------------------- the pager
+
+    def take(self) -> None:
+        """Take it back from one program: the memory moves, and the others map it again."""
+        if not self.programs or self.random.random() < 0.5:
+            return
+        program = self.programs.pop(self.random.randrange(len(self.programs)))
+        pager = self.paging.pager
+        assert self.tried(lambda: vm.revoke(pager.env, Extent(program.lent, PAGES, 0, Rights(31))))
+        pager.sys.drop(program.lent)
+        self.map_again()
+        self.stage.kill(program.puppet)
+
+    def map_again(self) -> None:
+        """Let those whose memory moved map it again."""
+        self.stage.settle()
+        pager = self.paging.pager
+        for each in (pager, *(left.puppet for left in self.programs)):
+            for upcall in each.upcalls():
+                if upcall.label == Label.MOVED:
+                    each.env.views.moved(upcall.words[0])
+                elif each is pager and upcall.label in (LOAD, STORE):
+                    self.asked.append(upcall.words[3])
+        windows = {window.environment for window in self.paging.object.windows}
+        for program in [each for each in self.programs if each.puppet.environment not in windows]:
+            assert (
+                self.failing
+            )  # the host refused to watch it: what lies there gives no access (`libexo.host.memory`)
+            self.programs.remove(program)
+            self.stage.kill(program.puppet)
+
+    def supply_run(self) -> None:
+        """Supply a run of absent pages, as far as there are frames."""
+        states, first = self.paging.states(), self.random.randrange(PAGES)
+        room = FRAMES - self.paging.object.resident
+        run = [first]
+        while len(run) < room and run[-1] + 1 < PAGES and not states[run[-1] + 1]:
+            run.append(run[-1] + 1)
+        if not room or states[first]:
+            return
+        for page in run:
+            self.paging.store(page, self.saved[page])
+        self.paging.pager.sys.supply(self.paging.handle, first, len(run))
+
+    def evict_run(self) -> None:
+        """Evict what need not be saved: what is clean."""
+        first = self.random.randrange(PAGES)
+        count = self.random.randrange(1, PAGES - first + 1)
+        for page, state in enumerate(self.paging.states()):
+            assert state & WRITTEN or not state or self.saved[page] == self.last[page], (
+                "a store was not noted"
+            )
+        self.tried(lambda: self.paging.pager.sys.evict(self.paging.handle, first, count) + 1)
 
     def serve(self) -> None:
         """Answer one of the faults it was told of, if there is one."""
