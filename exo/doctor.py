@@ -13,10 +13,12 @@ import resource
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from exo import view
 from exo.system import run_directory
+from exo.uninvited import surplus
 
 ARGUMENTS = "[--json]"
 EXAMPLES = """\
@@ -52,7 +54,8 @@ def configure(parser: ArgumentParser) -> None:
 
 def main(options: Namespace) -> int:
     """Print the table; return 1 when something required is missing."""
-    checks = [*host(run_directory(options.run)), *protections(), *features(), *paged()]
+    run = run_directory(options.run)
+    checks = [*host(run), *protections(), *features(), *paged(), system(run)]
     if options.json:
         view.print_json([asdict(check) for check in checks])
     else:
@@ -142,6 +145,14 @@ def features() -> list[Check]:
         ),
         _feature("TAP devices", *_try(_tap), "load the module tun, and give access to /dev/net/tun"),
     ]
+
+
+def system(run: str) -> Check:
+    """Return what can be said of the system that runs there, if one does."""
+    there, detail = _try(partial(surplus, run))
+    return Check(
+        "memory", "system", False, there, detail, "have their pagers sweep, or end those who map them"
+    )
 
 
 def _need(name: str, available: bool, detail: str, remedy: str) -> Check:  # noqa: FBT001 - a row of a table

@@ -229,19 +229,20 @@ class Object(Extent):
         try:
             while run := self._evictable(run.stop):
                 kept = self.states[run.start : run.stop]
+                there = sum([state & SUPPLIED for state in kept])
                 self.states[run.start : run.stop] = bytes(len(run))
-                self.resident -= len(run)
+                self.resident -= there
                 # So that nobody is shown what comes there after.
                 yield from self._waits.settled((*self.windows, *self._closed))
                 try:
                     yield self._backing.punch(run.start, len(run))
                 except Exhausted:
                     self.states[run.start : run.stop] = kept
-                    self.resident += len(run)
+                    self.resident += there
                     if not gone:
                         raise
                     break
-                gone.update(run)
+                gone.update([page for page, state in zip(run, kept, strict=True) if state])
                 self._note(Event.EVICTED, run.start, len(run))
         finally:
             self.leaving = range(0)
@@ -252,12 +253,13 @@ class Object(Extent):
     def _evictable(self, start: int) -> range:
         """Return the next run of the leaving whose content nobody can have changed since its pager looked.
 
-        To be asked again after each: while one was punched, another may have been written.
+        To be asked again after each: while one was punched, another may have been written. What is absent is
+        punched as well: whoever maps it without a window made pages there.
         """
         found = range(start, start)
         for page in range(start, self.leaving.stop):
             state = self.states[page]
-            if state & SUPPLIED and state & (WRITTEN | GUARDED) != WRITTEN:
+            if state & (WRITTEN | GUARDED) != WRITTEN:
                 found = range(found.start if found else page, page + 1)
             elif found:
                 break

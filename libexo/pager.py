@@ -18,6 +18,7 @@ A system call of who maps it (read(2) into it, say) does not wait: it fails with
 to be written for the first time. `vm.touch` the pages first. On the simulated machine every access needs that.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
@@ -174,6 +175,16 @@ class PagedObject:
         else:
             self._known[page : page + count] = bytes(self.states(page, count))
         return gone
+
+    def sweep(self) -> None:
+        """Take from everybody what is in no supplied page: who maps it without a window puts zeros there.
+
+        They take room beyond `frames`. Store nothing meanwhile.
+        """
+        for page in range(0, self.pages, MAX_RUN):
+            run = self._known[page : page + MAX_RUN]
+            for absent in re.finditer(rb"\0+", run):
+                self._sys.evict(self.extent.handle, page + absent.start(), absent.end() - absent.start())
 
     def close(self) -> None:
         """Give it up: every access to it is a bus error. Twice is harmless."""

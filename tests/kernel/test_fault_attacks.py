@@ -4,10 +4,11 @@ import pytest
 
 from kernel import faults
 from kernel.abi.budget import Item
+from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.jobs import QUANTUM
-from tests.kernel.pagers import LOAD, PAGES, SUPPLIED, Paging
+from tests.kernel.pagers import LOAD, PAGES, SUPPLIED, WRITTEN, Paging, mapped
 from tests.kernel.passing import passed
 from tests.kernel.puppets import theatre
 
@@ -160,6 +161,23 @@ def test_a_window_opened_again_while_a_thread_waits() -> None:
 
         assert woken is not None
         assert woken()
+
+
+def test_what_strangers_made_is_evicted() -> None:
+    """Pages that nobody supplied go with an eviction, and count as none; who waits for one is told of no more."""
+    with theatre() as stage:
+        p = Paging(stage)
+        a, stranger = p.program(), stage.puppet("stranger")
+        seen = mapped(stranger, passed(p.pager, p.handle, stranger, BOTH))
+        a.touch(1, write=True)
+        p.supply(1)
+        a.touch(2)
+        p.told()
+        for page in range(PAGES):
+            stranger.host.touch(seen, page * FRAME_SIZE, 1, write=True)
+        assert p.pager.sys.evict(p.handle, 0, PAGES) == 0
+        assert p.object._backing._region.present == {1}  # type: ignore[attr-defined]
+        assert (p.states()[1], p.object.resident, p.told()) == (SUPPLIED | WRITTEN, 1, [])
 
 
 def test_many_faults_leave_room_for_other_news() -> None:

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from exo.uninvited import surplus
 from kernel.abi.errors import Fault
 from tests.system.booted import System
 from tests.system.programs import PRELUDE
@@ -23,6 +24,8 @@ class Large(Interface, label=0x65, name="large"):
     def open(self) -> Extent: ...
     @operation(2)
     def evict(self, page: int) -> int: ...
+    @operation(3)
+    def sweep(self) -> None: ...
 """
 PAGER = (
     PRELUDE
@@ -39,6 +42,7 @@ class Server(Large):
     def evict(self, page):
         self.paged.guard(page)
         return self.paged.evict(page)
+    def sweep(self): self.paged.sweep()
 
 server = Server()
 print("serves", flush=True)
@@ -114,3 +118,28 @@ def test_a_mapper_that_keeps_its_memory_locked(booted: System) -> None:
 
     assert (finished.out, finished.err) == ("['page 7', 'page 8'] 1 page 7\n", "")
     assert ended.fault == Fault.HINDERS
+
+
+STRANGER = """
+_, descriptor = env.sys.map_extent(large.open().handle)
+place = libc.mmap(None, ctypes.c_size_t(PAGES * FRAME), 1, 1, descriptor, ctypes.c_long(0))
+for page in range(1000): ctypes.string_at(place + page * FRAME, 1)
+print("made", flush=True)
+input()
+large.sweep()
+"""
+"""Makes pages by reading, which nobody supplied."""
+
+
+def test_pages_that_nobody_supplied(booted: System) -> None:
+    """They take memory beyond the object's frames; `exo doctor` counts them, and a sweep takes them away."""
+    run = str(booted.run_directory)
+    with booted.start(PAGER, name="large") as pager:
+        pager.line()
+        with booted.start(USER + STRANGER, name="stranger") as stranger:
+            stranger.line()
+            with pytest.raises(OSError, match="744 pages beyond the frames of 1 objects"):
+                surplus(run)
+            stranger.tell("")
+            stranger.finish()
+            assert surplus(run) == "no object has more pages than frames"

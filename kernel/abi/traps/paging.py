@@ -102,7 +102,9 @@ class Supply(Trap, tag=0x55):
 
 
 class Evict(Trap, tag=0x56):
-    """Make `count` pages from `first` absent, for everybody; say how many were there, and are not any more.
+    """Make `count` pages from `first` absent, for everybody; say how many were supplied, and are not any more.
+
+    That takes what others put into pages that are not supplied, too.
 
     A page that was written since it was last said to be CLEAN, and is not guarded, stays: no store is lost. So
     guard first, then save what is WRITTEN, then evict. While it is under way its pager stores nothing there; who
