@@ -91,11 +91,6 @@ class Bindings:
         self._exposure.tell(binding.sender.environment, Label.UNBOUND, words, thread=binding.sender.id)
         self.unbind(binding)
 
-    def undo(self, binding: Binding) -> bool:
-        """End *binding*, of which its sender has not heard; return False: the trap does not stand."""
-        self.unbind(binding)
-        return False
-
     def fall(self, thread: Thread) -> "Steps[None]":
         """Cut off every binding of *thread*, which is gone; the steps end them and tell its callers."""
         incoming = (binding for binding in self._cut_off(thread) if binding.sender is not thread)

@@ -42,6 +42,13 @@ class Resource:
         """Return first, count, status, fault, text of `traps.Inspection`."""
         return 0, 0, 0, 0, ""
 
+    def part(self, first: int, count: int) -> "Resource":
+        """Return a part of it, which only RAM has. Raises Refused."""
+        raise Refused(Refusal.NOT_WHOLE, f"{self!r} has no parts: {first}+{count}")
+
+    def check_no_ring(self) -> None:
+        """Refuse memory of a ring, which cannot be passed on."""
+
     def gained(self, capability: "Capability") -> None:
         """Note *capability*, a new one to this resource."""
 

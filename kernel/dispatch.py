@@ -47,8 +47,8 @@ class Call(Generic[T]):
         self.trap = trap
         self.descriptors = descriptors
         self.gives: list[Descriptor] = []
-        self.undo: Callable[[], bool] = bool
-        """Called when its descriptors cannot be sent; returns whether the trap stands without them."""
+        self.undo: Callable[[], object] = bool
+        """Called when its descriptors cannot be sent; returns something true if the trap stands without them."""
         self.parts: Sequence[Answer] = ()
         """Of a batch: the answers of its traps."""
 

@@ -140,11 +140,6 @@ class Binding:
         self.look = self.receivers[:1]
 
     @property
-    def redirected(self) -> bool:
-        """Whether it leads to another thread than its sender asked for."""
-        return self.receiver is not self.intended
-
-    @property
     def descriptors(self) -> int:
         """Descriptors the kernel holds for it."""
         return DESCRIPTORS if self.ring is None else RING_DESCRIPTORS
@@ -158,8 +153,9 @@ class Binding:
     def identity(self) -> traps.Identified:
         """What its receiver is told of it."""
         sender, environment = self.sender, self.sender.environment
+        redirected = self.receiver is not self.intended
         family = environment.budget.family or -1 - environment.number
-        return traps.Identified(sender.id, environment.number, self.redirected, self.ring_size, family)
+        return traps.Identified(sender.id, environment.number, redirected, self.ring_size, family)
 
     def hand_over(self) -> "list[Descriptor]":
         """Return the receiver's descriptors, once. Raises Exhausted: then they are still here."""

@@ -108,9 +108,10 @@ class Extent(Resource):
         """Return the run."""
         return self.first, self.count, 0, 0, ""
 
-    def held(self) -> bool:
-        """Say whether a capability to it exists."""
-        return bool(self._capabilities)
+    @property
+    def root(self) -> Capability | None:
+        """The capability from which all others to it were derived; None: there is none any more."""
+        return next(iter(self._capabilities), None)
 
     def descriptor(self, capability: Capability) -> "Descriptor":
         """Return the descriptor by which the holder of *capability* maps it."""
@@ -291,6 +292,8 @@ class Frames:
         self._memory = machine.memory
         self.total = self._memory.frames
         self._runs = FreeRuns(self.total)
+        self.extents: dict[int, Extent] = {}
+        """By their first frames."""
 
     @property
     def free(self) -> int:
@@ -314,7 +317,7 @@ class Frames:
             raise
         self._runs.take(at, count)
         self.exposure.kip.set_head(Head.FREE_FRAMES, self.free)
-        extent = make(self, at, count, backing, through)
+        extent = self.extents[at] = make(self, at, count, backing, through)
         if not zero:
             try:
                 yield extent.fill()
@@ -340,6 +343,7 @@ class Frames:
     def give_back(self, extent: Extent) -> None:
         """Make the frames of *extent* free again."""
         self._runs.give(extent.first, extent.count)
+        del self.extents[extent.first]
         self.exposure.kip.set_head(Head.FREE_FRAMES, self.free)
         self.exposure.trace.record(Event.TOOK, 0, extent.first, Kind.EXTENT)
 
@@ -357,19 +361,6 @@ def count_carved(through: Capability | None, frames: int) -> None:
         above.append(through)
     for capability in above:
         capability.carved += frames
-
-
-def check_no_ring(resource: Resource) -> None:
-    """Refuse memory of a ring, which cannot be passed on."""
-    if isinstance(resource, Extent):
-        resource.check_no_ring()
-
-
-def part_of(resource: Resource, first: int, count: int) -> Ram:
-    """Return a part of *resource*, which must be RAM to have parts. Raises Refused."""
-    if not isinstance(resource, Ram):
-        raise Refused(Refusal.NOT_WHOLE, f"{resource!r} has no parts")
-    return resource.part(first, count)
 
 
 def passed_on(given: Capability) -> None:

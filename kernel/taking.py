@@ -78,7 +78,7 @@ class Taking:
     def _take_moving(self, *, itself: bool, forced: bool) -> "Steps[None]":
         """Take; an extent that remains, and that a loser has mapped, gets new memory."""
         top, extent = self._top, self._top.resource
-        if not isinstance(extent, Extent) or (itself and _is_first(top)):
+        if not isinstance(extent, Extent) or (itself and extent.root is top):
             return (yield from self._take(itself=itself, forced=forced))
         yield from extent.lock()
         try:
@@ -86,7 +86,7 @@ class Taking:
             if moves:
                 yield from self._copy(extent, forced=forced)
             yield from self._take(itself=itself, forced=forced)
-            if moves and extent.held():
+            if moves and extent.root is not None:
                 self.moved = True
                 yield from extent.move(self._keeper)
             elif itself:
@@ -149,11 +149,6 @@ class Taking:
         after = lost.resource.lost(lost) if lost.offer is None else None
         if after is not None:
             self._after.append(after)
-
-
-def _is_first(capability: "Capability") -> bool:
-    """Whether no other capability leads to its extent but those derived from it."""
-    return capability.parent is None or capability.parent.resource is not capability.resource
 
 
 def _leave(gone: "Capability") -> None:

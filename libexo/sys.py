@@ -164,6 +164,16 @@ class Sys:
         """Take back what was derived; return how many. Descriptor: new backing, if it was replaced."""
         return self.trap(traps.Revoke(capability, microseconds))
 
+    def ask_back(self, ram: int, first: int, frames: int, microseconds: int) -> int:
+        """Ask who has the extent that begins at frame *first* for so many frames, whichever; else as `take`."""
+        found: int = self._do(traps.Revoke(ram, microseconds, first, frames))
+        return found
+
+    def take(self, ram: int, first: int) -> int:
+        """Take the extent carved below *ram* that begins at frame *first* from all; return its frames, 0: none."""
+        taken: int = self._do(traps.Revoke(ram, first=first))
+        return taken
+
     def drop(self, capability: int) -> None:
         """Give a capability up."""
         self._do(traps.Drop(capability))

@@ -49,7 +49,7 @@ class Label(IntEnum):
     DEATH = kernel_label(-65)
     """Thread, environment number, exit status; text: the fault, if there was one."""
     REVOKE = kernel_label(-66)
-    """Handle wanted back, microseconds left."""
+    """Handle wanted back, microseconds left, 0; or 0, microseconds left, frames wanted back, whichever."""
     REVOKED = kernel_label(-67)
     """Handle that was taken."""
     MOVED = kernel_label(-68)

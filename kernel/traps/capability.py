@@ -7,7 +7,7 @@ from hwmodel.machine import Exhausted
 from kernel.abi import traps
 from kernel.abi.budget import OFFER_LIFE_NS, Item
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import ANY_FRAME, show_thread
+from kernel.abi.ids import ANY_FRAME, NIL_HANDLE, show_thread
 from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_HOLDERS_SHOWN
 from kernel.abi.messages import Label
@@ -15,7 +15,7 @@ from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.capability import Capability, Offer, Resource, derive, place
 from kernel.dispatch import Call, CallTo, Handlers
 from kernel.errors import Refused
-from kernel.frames import Extent, check_no_ring, part_of
+from kernel.frames import Extent
 from kernel.offers import make_room, offered, take_over, withdraw
 from kernel.taking import Taking
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 def _derive(kernel: "Kernel", call: CallTo[traps.Derive, Resource]) -> int:
     trap, parent = call.trap, call.capability
     rights = _narrowed(call, trap.rights)
-    check_no_ring(parent.resource)
+    parent.resource.check_no_ring()
     narrows = trap.first != ANY_FRAME or trap.count
-    part = part_of(parent.resource, trap.first, trap.count) if narrows else None
+    part = parent.resource.part(trap.first, trap.count) if narrows else None
     return derive(kernel.exposure, parent, call.caller, rights, part).handle
 
 
@@ -48,7 +48,7 @@ def _transfer(kernel: "Kernel", call: CallTo[traps.Transfer, Resource]) -> int:
     rights = _narrowed(call, trap.rights)
     if not rights:
         raise Refused(Refusal.BAD_ARGUMENT, "an offer needs at least one right")
-    check_no_ring(capability.resource)
+    capability.resource.check_no_ring()
     receiver = kernel.threads.living(trap.to)
     if not receiver.calls(caller):
         caller.check_may_bind(receiver)
@@ -61,6 +61,8 @@ def _transfer(kernel: "Kernel", call: CallTo[traps.Transfer, Resource]) -> int:
 
 
 def _revoke(kernel: "Kernel", call: CallTo[traps.Revoke, Resource]) -> "Steps[int]":
+    if call.trap.first != ANY_FRAME:
+        return (yield from _take_extent(kernel, call))
     if call.trap.microseconds:
         return (yield from _ask(kernel, call))
     capability = call.capability
@@ -75,6 +77,23 @@ def _revoke(kernel: "Kernel", call: CallTo[traps.Revoke, Resource]) -> "Steps[in
         except Exhausted:
             call.undo()
     return taking.count
+
+
+def _take_extent(kernel: "Kernel", call: CallTo[traps.Revoke, Resource]) -> "Steps[int]":
+    """Take an extent carved below, by its first frame, or ask its user for frames; return how many it has."""
+    extent = kernel.frames.extents.get(call.trap.first)
+    root = above = extent.root if extent is not None else None
+    while above is not None and above is not call.capability:
+        above = above.parent
+    if extent is None or root is None or above is None:
+        return 0
+    if call.trap.frames:
+        words = (NIL_HANDLE, call.trap.microseconds, call.trap.frames)
+        kernel.exposure.tell(extent.user or root.holder, Label.REVOKE, words)
+        return extent.count
+    yield from Taking(kernel.exposure, root, call.caller).steps(itself=True, forced=True)
+    kernel.exposure.count(Counter.REVOCATIONS)
+    return extent.count
 
 
 def _tell_moved(kernel: "Kernel", capability: Capability) -> bool:
@@ -102,7 +121,7 @@ def _ask(kernel: "Kernel", call: CallTo[traps.Revoke, Resource]) -> "Steps[int]"
                 continue
             asked += 1
             if wanted.holder is not call.caller:
-                kernel.exposure.tell(wanted.holder, Label.REVOKE, (wanted.handle, microseconds))
+                kernel.exposure.tell(wanted.holder, Label.REVOKE, (wanted.handle, microseconds, 0))
             waiting.append(wanted)
             yield None
     return asked
@@ -140,12 +159,10 @@ def _accept(kernel: "Kernel", call: Call[traps.Accept]) -> "traps.Accepted | Ste
     if not rights:
         raise Refused(Refusal.BAD_ARGUMENT, f"none of {Rights(trap.rights)!r} is in {offer.rights!r}")
     caller.table.check_room(caller)
-    extent = offer.resource if isinstance(offer.resource, Extent) else None
-    if extent is None:
-        return _accepted(take_over(kernel.exposure, offer, caller, rights))
-    caller.budget.check(Item.DESCRIPTORS)
-    if offer.terms.grant and offered(offer).mapped:
-        return _accept_mapped(kernel, call, extent, rights)
+    if isinstance(offer.resource, Extent):
+        caller.budget.check(Item.DESCRIPTORS)
+        if offer.terms.grant and offered(offer).mapped:
+            return _accept_mapped(kernel, call, offer.resource, rights)
     return _accepted(take_over(kernel.exposure, offer, caller, rights))
 
 

@@ -73,7 +73,7 @@ def _bind_now(kernel: "Kernel", call: Call[traps.Bind], extent: Extent | None) -
     except Exhausted:
         bindings.unbind(binding)
         raise
-    call.undo = lambda: bindings.undo(binding)
+    call.undo = lambda: bindings.unbind(binding)
     receiver = binding.receiver
     kernel.exposure.count(Counter.BINDS)
     kernel.exposure.trace.record(Event.BOUND, call.caller.number, receiver.id)

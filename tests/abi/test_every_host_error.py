@@ -34,6 +34,7 @@ CASES: dict[str, Callable[[Any], list[Any]]] = {
     **{trap.__name__: lambda w, t=trap: [NUMBER[t], *w.arguments(t)] for trap in traps.TRAPS.values()},  # type: ignore[misc]
     "Carve, junk": lambda w: [NUMBER[traps.Carve], w.ram, 1, w.used, False],
     "Revoke, mapped": lambda w: [NUMBER[traps.Revoke], w.shared, 0],
+    "Revoke, by frame": lambda w: [NUMBER[traps.Revoke], w.ram, 0, w.caller.sys.inspect(w.extent).first],
     "Drop, mapped": lambda w: [NUMBER[traps.Drop], w.part],
     "Accept, mapped": lambda w: [NUMBER[traps.Accept], w.victim.thread, w.granted, 31],
     "Bind, plain": lambda w: [NUMBER[traps.Bind], w.victim.thread, 0, 0],

@@ -10,7 +10,7 @@ from libexo.kip import Holding, Kip
 
 
 def of_extents(kernel: Kernel, extents: Mapping[Extent, list[Capability]]) -> Iterator[str]:
-    """Each extent has its row, and no other row is read; while a job works on one, its pages may change."""
+    """Each extent has its row, and is found by its first frame; while a job works on one, its pages may change."""
     rows = {row.first: row for row in Kip(kernel.kip._buffer).extents()}
     for extent, holders in extents.items():
         row = rows.pop(extent.first, None)
@@ -20,5 +20,8 @@ def of_extents(kernel: Kernel, extents: Mapping[Extent, list[Capability]]) -> It
         told = (extent.first, extent.count, extent.pages, resident, pager, len(holders))
         if row != (*told, tuple(held[: holders_shown(extent.count)])):
             yield f"the KIP shows another {extent}: {row}"
+        tops = [c for c in holders if c.parent is None or c.parent.resource is not extent]
+        if kernel.frames.extents.get(extent.first) is not extent or tops != [extent.root]:
+            yield f"{extent} is not found by its first frame, or by its first capability"
     if rows:
         yield f"the KIP shows extents that are not there: {rows}"

@@ -232,7 +232,7 @@ def test_revoke_asks_first() -> None:
         held, asked = b.sys.inspect(there).count, b.told()
         stage.pass_time(2)
 
-        assert (held, asked) == (1, [(Label.REVOKE, (there, 5_000))])
+        assert (held, asked) == (1, [(Label.REVOKE, (there, 5_000, 0))])
         assert (b.told(), len(b.caps)) == ([(Label.REVOKED, (there,))], 0)
 
 
@@ -244,7 +244,7 @@ def test_revoke_finds_what_was_given_back() -> None:
         b.sys.drop(there)
         stage.pass_time(6)
 
-        assert b.told() == [(Label.REVOKE, (there, 5_000))]
+        assert b.told() == [(Label.REVOKE, (there, 5_000, 0))]
 
 
 def test_revoke_deadline_of_a_dropped_capability() -> None:
@@ -255,7 +255,7 @@ def test_revoke_deadline_of_a_dropped_capability() -> None:
         a.sys.drop(extent)
         stage.pass_time(6)
 
-        assert b.told() == [(Label.REVOKE, (there, 5_000)), (Label.REVOKED, (there,))]
+        assert b.told() == [(Label.REVOKE, (there, 5_000, 0)), (Label.REVOKED, (there,))]
 
 
 def test_revoke_deadline_outlives_the_owner() -> None:

@@ -243,7 +243,7 @@ def test_asked_back(obeys: bool) -> None:  # noqa: FBT001 - a column of the tabl
         stage.pass_time(2)
 
         taken = [(Label.REVOKED, (extent,)), unbound(b, sends.token)]
-        assert (asked, a.told()) == ([(Label.REVOKE, (extent, 1000))], [] if obeys else taken)
+        assert (asked, a.told()) == ([(Label.REVOKE, (extent, 1000, 0))], [] if obeys else taken)
         assert a.environment.frames == 0
 
 

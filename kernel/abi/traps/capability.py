@@ -64,10 +64,16 @@ class Revoke(Trap, tag=0x42):
     cannot be taken from one holder only, so an extent that a loser has mapped gets new backing: the reply
     carries its descriptor (the caller maps it again), and an access by any old mapping is a SIGBUS; holders
     are told MOVED, and map it again. Writes during the copy may be lost.
+
+    With `first` only the extent that begins at that frame is taken, from all and at once, if it was carved below
+    the capability. With `frames` too nothing is taken: the environment to which that extent counts is told to give
+    back so many frames, whichever, within `microseconds`. The result is how many frames the extent has, or 0.
     """
 
     capability: Small
     microseconds: Small = 0
+    first: Frame = ANY_FRAME
+    frames: Small = 0
     result = int
     needs = (None, Rights(0))
     gives_descriptors = "new backing of the extent, if it was replaced"
@@ -105,7 +111,7 @@ class Inspection(Record):
     count: int
     """Frames; the `Activity` of an environment, 0 once it has ended."""
     status: int
-    """How a dead environment ended, as `os.waitstatus_to_exitcode` counts."""
+    """How a dead environment ended, as `os.waitstatus_to_exitcode` counts"""
     fault: int
     """The `Fault` a dead environment ended with, or 0."""
     text: str
