@@ -22,6 +22,9 @@ class Lent(Protocol):
     def asked_back(self, handle: int) -> None:
         """Give back unused memory of *handle*, which its owner asks for."""
 
+    def trim(self) -> int:
+        """Give back all unused memory; return the frames given back."""
+
 
 class Services(Protocol):
     """Services of servers, and of the layers above; `libexo.services` has them."""

@@ -40,6 +40,8 @@ class Environment(Lender):
         """The first of its threads."""
         self.threads: dict[int, Thread] = {self.first: self.thread}
         """All threads, by id."""
+        self.on_pressure: Callable[[int, float], object] | None = None
+        """See `libexo.pressure`."""
         self.lock = threading.Lock()
         """Held while several of them change something, never while waiting."""
         self._owner = threading.get_ident()
@@ -71,8 +73,16 @@ class Environment(Lender):
 
     def _asked_back(self, upcall: Upcall) -> None:
         """Give back what heaps only keep ready; what the program uses is its own to give."""
-        for heap in list(self.heaps):
-            heap.asked_back(upcall.words[0])
+        handle, microseconds, frames = upcall.words
+        if not frames:
+            for heap in list(self.heaps):
+                heap.asked_back(handle)
+        elif (wanted := frames - self._trim()) > 0 and self.on_pressure is not None:
+            self.on_pressure(wanted, microseconds / 1_000_000)
+            self._trim()
+
+    def _trim(self) -> int:
+        return sum(heap.trim() for heap in list(self.heaps))
 
     def distribute(self, upcalls: Sequence[bytes], core: Rendezvous) -> None:
         """Take in *upcalls* that have arrived, in the thread of *core*, and pass on those for others."""

@@ -291,6 +291,15 @@ class Kip:
         """Return one 32-bit word a frame: 0 for free, otherwise the number of its environment plus one."""
         return self._view[FRAMES : FRAMES + 4 * self.words[Head.FRAME_COUNT]].cast("I")
 
+    def extent(self, first: int) -> "ExtentRow | None":
+        """Return the extent that begins at frame *first*; None: there is none."""
+        return self._extent(first, self.words[Head.FRAME_COUNT])
+
+    def extent_frames(self, first: int) -> int:
+        """Return how many frames the extent has that begins at frame *first*; 0: none begins there."""
+        at = extent_at(self.words[Head.FRAME_COUNT], first)
+        return int.from_bytes(self._view[at : at + 4], "little")
+
     def extents(self) -> Iterator["ExtentRow"]:
         """Yield every extent with a holder, by first frame. Each row is read whole, one after another."""
         users = self.frame_users()

@@ -18,6 +18,9 @@ MAX_SHARE = 1000
 ThreadId = Annotated[int, Meta(ge=0, description="a thread id (number and version)")]
 Pages = Annotated[int, Meta(ge=1, lt=1 << 40, description="how many frames")]
 Frames = Annotated[int, Meta(ge=0, lt=1 << 40, description="how many frames, or none")]
+LONGEST_PRESS = 60
+"""Seconds a program may be given to give memory back."""
+Grace = Annotated[float, Meta(ge=0, le=LONGEST_PRESS, description="seconds until it is taken")]
 FrameNumber = Annotated[trap.Frame, Meta(description="the number of a frame, or -1: any")]
 Signal = Annotated[int, Meta(ge=1, le=LAST_SIGNAL, description="a signal of the host")]
 Share = Annotated[int, Meta(ge=1, le=MAX_SHARE, description="parts of a processor")]

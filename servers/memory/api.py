@@ -10,7 +10,7 @@ from libexo.attachment import Attachment
 from libexo.errors import RemoteError, TrapRefused
 from libexo.extent import Extent, Ram
 from libexo.ipc.message import MapItem
-from libexo.nouns import FrameNumber, Frames, Pages, ThreadId
+from libexo.nouns import FrameNumber, Frames, Grace, Pages, ThreadId
 from libexo.stub import Interface, operation
 
 
@@ -33,6 +33,26 @@ class Statistics(msgspec.Struct, array_like=True):
     total: int
     free: int
     users: list[Usage]
+
+
+class Pressed(msgspec.Struct, array_like=True):
+    """How frames came back that were asked for."""
+
+    frames: int
+    """Those the asked have now."""
+    given: int
+    """Those they gave back by themselves."""
+    taken: int
+    """Those that were taken from them."""
+
+
+class Taken(msgspec.Struct, array_like=True):
+    """An extent that was taken from its holders."""
+
+    first: int
+    pages: int
+    place: int = -1
+    """First frame of the extent that has its contents; -1: they are lost."""
 
 
 class Memory(Interface, label=0x42, name="memory"):
@@ -74,6 +94,27 @@ class Memory(Interface, label=0x42, name="memory"):
         refused with OVER_LIMIT, and the caller asks again. Fails with OutOfMemory, QuotaExceeded: then nothing
         is promised.
         """
+
+    @operation(6, repeatable=True)
+    def press(self, thread: ThreadId, frames: Frames, seconds: Grace) -> Pressed:
+        """Ask *thread*'s environment, or its family if it is the first of one, to have no more than *frames*.
+
+        After *seconds* what is missing is taken, by the rules of `libexo.pressure`; then this returns. Until then
+        they get no more memory. For servers and operators. Fails with NotAllowed, also for a thread that does
+        not exist.
+        """
+
+    @operation(7)
+    def show(self, extent: Extent) -> None:
+        """Let the server look at *extent*: a page of rules (`libexo.pressure`), memory to be saved, or its place.
+
+        It is the caller's as before, and no more is shown when it has given it up. Fails with QuotaExceeded,
+        NotAllowed (nobody can map it, or another program pages it).
+        """
+
+    @operation(8, repeatable=True)
+    def taken(self) -> list[Taken]:
+        """Return what was taken from the caller since the server started, newest last: 64 extents at most."""
 
     def free(self, extent: Extent) -> None:
         """Give *extent* back. Needs no server: with its last capability its frames go back to RAM."""

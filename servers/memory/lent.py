@@ -133,8 +133,12 @@ class Lent:
 
     def unheld(self, row: "EnvironmentRow") -> int:
         """Return how many frames are *row*'s although the kernel does not count them to it."""
+        return sum(piece.length for piece in self.flushed(row))
+
+    def flushed(self, row: "EnvironmentRow") -> list[Piece]:
+        """Return the pieces that are kept for *row*'s environment, which does not hold them now."""
         pieces = self._extents.get(Owner(row.number, row.started), {}).values()
-        return sum(piece.length for piece in pieces if self._user(piece.first) == self._environment.number)
+        return [piece for piece in pieces if self._user(piece.first) == self._environment.number]
 
     def describe(self) -> Iterator[tuple[Piece, str, bool]]:
         """Yield each piece, its owner's name, and whether the owner holds it now."""
@@ -154,10 +158,11 @@ class Lent:
 
     def take_back(self, piece: Piece) -> None:
         """Take *piece* from all holders; its frames are free then."""
-        self._forget(piece)
+        self.forget(piece)
         self._environment.sys.drop(piece.handle)
 
-    def _forget(self, piece: Piece) -> None:
+    def forget(self, piece: Piece) -> None:
+        """Keep *piece* no more: its capability is gone, or another has it now."""
         self._pieces.remove(piece)
         owner = self._owners.pop(piece.first)
         kept = self._extents[owner]
@@ -185,7 +190,7 @@ class Lent:
         gone = []
         for piece in pieces:
             heir = rows.get(self._user(piece.first))
-            self._forget(piece)
+            self.forget(piece)
             if heir is None:
                 gone.append(Drop(piece.handle))
             else:

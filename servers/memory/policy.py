@@ -34,9 +34,13 @@ ROOM_DIVISOR = 8
 can, the next one finds something."""
 RESERVE_DIVISOR = 32
 """This part of RAM is reserved for servers of the topology and operators: programs do not get it."""
-KEPT = MAX_HANDLES * 3 // 4
+KEPT = MAX_HANDLES * 11 // 16
 """Extents the server keeps a capability to, because they were mapped and not granted. The rest of its table is
 for what it grants, and for offers that nobody accepted yet."""
+SHOWN = MAX_HANDLES // 16
+"""Extents that programs show the server: their rules, what is to be saved, and where."""
+SHOWN_DIVISOR = 8
+"""A family may have this part of them."""
 
 POOLS = MAX_HANDLES * 3 // 16
 """Pools there may be, including those of dead environments whose memory still has a holder."""
@@ -127,6 +131,13 @@ def check_pools(own: int, total: int) -> None:
             f"{own} of {total} pools are of programs of the caller's family, whose memory is still held: "
             "have some given up first"
         )
+
+
+def check_shown(own: int, total: int) -> None:
+    """Raise QuotaExceeded unless the family that shows *own* of the *total* extents may show one more."""
+    then, left = own + 1, SHOWN - total - 1
+    if then > SHOWN // SHOWN_DIVISOR or left < 0 or must_leave(then, left, SHOWN // ROOM_DIVISOR):
+        raise QuotaExceeded(f"{own} of {total} extents shown are the caller's family's: have fewer saved")
 
 
 def check_message(extents: int) -> None:

@@ -5,7 +5,7 @@ the server's: it counts against the caller's quota nevertheless, and goes back t
 when the offer has fallen unaccepted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from kernel.abi.budget import OFFER_LIFE_NS
@@ -52,6 +52,16 @@ class Promised:
         """Return the frames that *row*'s environment was promised, and may have accepted since `review`."""
         return sum(promise.pages for promise in self._of.get(Owner(row.number, row.started), ()))
 
+    def withdraw(self, rows: "Iterable[EnvironmentRow]") -> None:
+        """Give up what is on offer to the environments *rows*, and was not accepted yet."""
+        promises = [each for row in rows for each in self._of.pop(Owner(row.number, row.started), ())]
+        self._give_up(self._still_ours(promises))
+
+    def _give_up(self, promises: Iterable[Promise]) -> None:
+        lost = [Drop(promise.handle) for promise in promises]
+        for first in range(0, len(lost), MAX_BATCH):
+            self._environment.sys.batch(lost[first : first + MAX_BATCH])
+
     def review(self) -> None:
         """Forget accepted extents; give up those nobody can accept any more: too many, too old, or the dead's."""
         rows, now = self._environment.kip.environments(), self._environment.host.now()
@@ -65,9 +75,8 @@ class Promised:
                 if owner in living and stands:
                     self._of.setdefault(owner, []).insert(0, promise)
                 else:
-                    lost.append(Drop(promise.handle))
-        for first in range(0, len(lost), MAX_BATCH):
-            self._environment.sys.batch(lost[first : first + MAX_BATCH])
+                    lost.append(promise)
+        self._give_up(lost)
 
     def _still_ours(self, promises: list[Promise]) -> Iterator[Promise]:
         found = self._environment.sys.inspections(promise.handle for promise in promises)

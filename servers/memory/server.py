@@ -25,14 +25,16 @@ from libexo.estate import Estate
 from libexo.extent import Extent, GrantedExtent, Ram
 from libexo.ipc.message import Message
 from libexo.kip import EnvironmentRow
-from libexo.stub import Server, publish
-from servers.memory.api import Memory, Statistics, Usage
+from libexo.stub import DEFERRED, Server, publish
+from servers.memory.api import Memory, Pressed, Statistics, Taken, Usage
 from servers.memory.asked import Asked
 from servers.memory.families import Families
 from servers.memory.lent import Held, Lent, Piece, is_lent
 from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, OutOfMemory, Party, Quotas
 from servers.memory.pools import Pool, Pools
+from servers.memory.pressing import Pressing
 from servers.memory.promised import Promised
+from servers.memory.shown import Shown
 
 if TYPE_CHECKING:
     from servers.memory.sigma0 import Sigma0
@@ -69,13 +71,19 @@ class MemoryServer(Memory):
         written = self._estate.load()
         state = _STATE.decode(written) if written else _State()
         self._quotas = Quotas(environment.kip.head(Head.FRAME_COUNT), state.quotas)
-        self._lent = Lent(environment, held)
+        self._shown = Shown(environment, held)
+        self._lent = Lent(
+            environment, {handle: each for handle, each in held.items() if handle not in self._shown}
+        )
         self._promised = Promised(environment)
         self._families = Families(environment)
         self._asked = Asked(environment)
+        self._pressing = Pressing(
+            environment, self._ram, self._families, self._lent, self._promised, self._shown
+        )
         self._sigma0: Sigma0 | None = None
         self._adopt_pools(held, state.pools)
-        self.server = Server(environment, self)
+        self.server = self._pressing.server = Server(environment, self)
         self._looks = False
         """Whether it is going to look for owners that ended."""
         self._look_later()
@@ -83,7 +91,7 @@ class MemoryServer(Memory):
     def _open_estate(self, held: Held) -> Estate:
         """Open the estate a predecessor left, or a new one. Others may write to memory that was handed out."""
         for handle, inspection in held.items():
-            if inspection.kind == Kind.EXTENT and not is_lent(inspection):
+            if inspection.kind == Kind.EXTENT and not is_lent(inspection) and not inspection.origin:
                 return Estate(self.environment.views.map(handle))
         sys = self.environment.sys
         own = sys.derive(self._ram, _OWN_RIGHTS)
@@ -153,14 +161,45 @@ class MemoryServer(Memory):
         """Set it, and keep it."""
         if thread_number(self.call.sender) >= FIRST_PROGRAM:
             raise NotAllowed("quotas are set by servers")
-        named = self._environment_of(thread)
-        if named is None:
-            raise NotAllowed(f"thread {show_thread(thread)} does not exist: it ended, or never did")
+        named = self._existing(thread)
         living = {key for row in self.environment.kip.environments() for key in (row.thread, row.family)}
         own = {key: quota for key, quota in self._quotas.own.items() if key in living}
         key = named.family if named.is_first else named.thread
         self._quotas.own = own | {key: frames}
         self._write_down()
+
+    def _existing(self, thread: int) -> EnvironmentRow:
+        """Return the environment of *thread*, which a caller named. Raises NotAllowed."""
+        named = self._environment_of(thread)
+        if named is None:
+            raise NotAllowed(f"thread {show_thread(thread)} does not exist: it ended, or never did")
+        return named
+
+    def press(self, thread: int, frames: int, seconds: float) -> Pressed:
+        """Ask, and answer when it is over."""
+        if self._caller().family:
+            raise NotAllowed("frames are asked for by servers and operators")
+        named = self._existing(thread)
+        if not named.family:
+            raise NotAllowed(f"{named.name} is a server, or an operator's: it keeps what it has")
+        self._pools.narrow(row.thread for row in self._families.members(named))
+        self._pressing.begin(self.call, named, frames, seconds)
+        later: Pressed = DEFERRED
+        return later
+
+    def show(self, extent: Extent) -> None:
+        """Keep the capability that came."""
+        row = self._caller()
+        try:
+            self._shown.add(row, self._families.members(row), extent.handle)
+        except BaseException:
+            with suppress(TrapRefused):  # it was taken back meanwhile
+                self.environment.sys.drop(extent.handle)
+            raise
+
+    def taken(self) -> list[Taken]:
+        """Return what was noted."""
+        return self._pressing.taken(self._caller().thread)
 
     def foreign_message(self, sender: int, message: Message) -> Message | None:
         """Answer as sigma0; None: it is not a request of X.2's, either."""
@@ -187,6 +226,7 @@ class MemoryServer(Memory):
         self._lent.attend()
         self._promised.review()
         self._pools.drop_dead()
+        self._pressing.forget_dead()
         self._look_later()
 
     def _environment_of(self, sender: int) -> EnvironmentRow | None:
@@ -201,6 +241,7 @@ class MemoryServer(Memory):
     def _check(self, row: EnvironmentRow, pages: int) -> None:
         """Raise MemoryRefused unless *row*'s environment may have *pages* frames more."""
         self._lent.attend()
+        self._pressing.check(row, pages)
         try:
             self._check_quota(row, pages)
         except MemoryRefused:

@@ -114,6 +114,8 @@ def right(operation: Operation, env: Environment) -> list[Any]:
         "allocate": [1, -1],
         "set_quota": [env.thread.id, 100],
         "promise": [1],
+        "press": [env.thread.id, 1, 0],
+        "show": [[1, 1, 0, 4]],
         "spawn": [[1, ["nothing"], "", [], 1, "never"]],
         "wait": [77],
         "kill": [77, 9],

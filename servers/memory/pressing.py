@@ -1,0 +1,221 @@
+"""Frames that programs are asked for, and what is taken from those that give too few.
+
+A *press* is about one environment, or a family: how many frames it may keep, and until when it may choose. Each
+member is told its part, by what it has. From then on it gets no more memory. When enough is back the press is over;
+at the deadline what is missing is taken, of each member what is missing of its part, by its rules (`victims`).
+
+A press that the death of this server ends is asked for again by its caller's stub, with a new deadline. It says
+what they may keep, so asking twice takes nothing twice.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from kernel.abi.traps import Revoke
+from libexo.errors import TrapRefused
+from libexo.pressure import NOWHERE, Named, Run
+from servers.memory.api import Pressed, Taken
+from servers.memory.policy import QuotaExceeded
+from servers.memory.victims import Part, Victim, chosen, extents, first_of, shares, snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Sequence
+
+    from libexo.environment import Environment
+    from libexo.kip import EnvironmentRow
+    from libexo.stub import Call, Server
+    from servers.memory.families import Families
+    from servers.memory.lent import Lent
+    from servers.memory.promised import Promised
+    from servers.memory.shown import Shown
+
+_LOOK = 0.02
+"""Seconds between two looks whether enough is back."""
+_PAUSE = 0.000_1
+"""Seconds between two steps of taking: other requests are served meanwhile."""
+_AT_ONCE = 16
+"""Extents taken in a step."""
+_ROUNDS = 4
+"""How often what came to them meanwhile, from others, is taken too."""
+_REMEMBERED = 64
+"""Taken extents of one program that it can ask for."""
+
+
+class Press:
+    """One request: who is asked, and how far it is."""
+
+    def __init__(self, call: "Call", row: "EnvironmentRow", keeps: int, until: int) -> None:
+        """Have *row*'s environment, or its family, keep *keeps* frames, from *until* on."""
+        self.call = call
+        self.row = row
+        self.keeps = keeps
+        self.until = until
+        self.parts: dict[int, Part] = {}
+        """What each member was asked for, by thread."""
+        self.before = 0
+        """Frames they had."""
+        self.taken = 0
+        self.rounds = 0
+
+    def covers(self, row: "EnvironmentRow") -> bool:
+        """Say whether *row*'s environment is asked."""
+        return row.thread == self.row.thread or (self.row.is_first and row.family == self.row.family)
+
+
+class Pressing:
+    """The presses under way, and what was taken."""
+
+    def __init__(
+        self,
+        environment: "Environment",
+        ram: int,
+        families: "Families",
+        lent: "Lent",
+        promised: "Promised",
+        shown: "Shown",
+    ) -> None:
+        """Take by the capability *ram*, to all of RAM.
+
+        What a program had mapped and flushed is *lent* to it still, and counts; what is *promised* to it is not
+        its own yet, and is withdrawn.
+        """
+        self._environment = environment
+        self._ram = ram
+        self._families = families
+        self._lent = lent
+        self._promised = promised
+        self._shown = shown
+        self.server: Server
+        """Whose alarms it uses."""
+        self._presses: list[Press] = []
+        self._taken: dict[int, deque[Taken]] = {}
+        """By the thread that lost them."""
+
+    def taken(self, thread: int) -> list[Taken]:
+        """Return what was taken from *thread*'s environment, newest last."""
+        return list(self._taken.get(thread, ()))
+
+    def check(self, row: "EnvironmentRow", frames: int) -> None:
+        """Raise QuotaExceeded if *row*'s environment, which wants *frames* more, is asked to give back instead."""
+        for press in self._presses:
+            if press.covers(row):
+                have = sum(map(self._frames, self._members(press)))
+                if have + frames > press.keeps:
+                    raise QuotaExceeded(
+                        f"{have} frames in use, {frames} more asked for: asked to have no more than {press.keeps}"
+                    )
+
+    def begin(self, call: "Call", row: "EnvironmentRow", keeps: int, seconds: float) -> None:
+        """Ask *row*'s environment, if it is the first of a family all of that; answer *call* when it is over."""
+        press = Press(call, row, keeps, self._environment.host.now() + round(seconds * 1e9))
+        members = self._members(press)
+        press.before = sum(map(self._frames, members))
+        parts = shares([(each.thread, self._frames(each)) for each in members], keeps)
+        press.parts = {part.thread: part for part in parts}
+        self._presses.append(press)
+        table = self._table()
+        for member in members:
+            part, first = press.parts[member.thread], first_of(table, member.number)
+            if first >= 0 and part.frames > part.keeps:
+                more = part.frames - part.keeps
+                self._environment.sys.ask_back(self._ram, first, more, round(seconds * 1e6))
+        self._look(press)
+
+    def forget_dead(self) -> None:
+        """Forget what was taken from programs that have ended."""
+        living = {row.thread for row in self._environment.kip.environments()}
+        self._taken = {thread: taken for thread, taken in self._taken.items() if thread in living}
+
+    def _members(self, press: Press) -> "list[EnvironmentRow]":
+        """Return the members as they are now."""
+        row, kip = press.row, self._environment.kip
+        found = self._families.members(row) if row.is_first else [row]
+        fresh = (kip.environment(each.number) for each in found)
+        return [
+            now
+            for now, each in zip(fresh, found, strict=True)
+            if now is not None and now.thread == each.thread
+        ]
+
+    def _frames(self, member: "EnvironmentRow") -> int:
+        return member.frames + self._lent.unheld(member)
+
+    def _table(self) -> str:
+        return snapshot(self._environment.kip.frame_users())
+
+    # -------------------------------------------------------------------------------------------------- the end
+
+    def _look(self, press: Press) -> None:
+        """Go on with *press*: it is over, it waits, or what is missing is taken."""
+        members = self._members(press)
+        missing = sum(map(self._frames, members)) - press.keeps
+        left = (press.until - self._environment.host.now()) / 1e9
+        if missing <= 0 or press.rounds == _ROUNDS:
+            self._presses.remove(press)
+            have = press.keeps + missing
+            press.call.answer(Pressed(have, max(0, press.before - have - press.taken), press.taken))
+        elif left > 0:
+            self.server.after(min(left, _LOOK), lambda: self._look(press))
+        else:
+            press.rounds += 1
+            self._promised.withdraw(members)
+            self._step(press, self._take(press, members, missing))
+
+    def _step(self, press: Press, steps: "Generator[None, None, None]") -> None:
+        if next(steps, steps) is steps:
+            self._look(press)
+        else:
+            self.server.after(_PAUSE, lambda: self._step(press, steps))
+
+    def _take(
+        self, press: Press, members: "Sequence[EnvironmentRow]", missing: int
+    ) -> "Generator[None, None, None]":
+        """Take *missing* frames: of each member what is missing of its part, most first."""
+        table = self._table()
+        over = [(self._frames(each) - _keeps(press, each), each) for each in members]
+        for lacks, member in sorted(over, key=lambda each: each[0], reverse=True):
+            if missing <= 0 or lacks <= 0:
+                return
+            flushed = [Named(piece.first, piece.length) for piece in self._lent.flushed(member)]
+            own = extents(table, self._environment.kip.extent_frames, member.number)
+            have = sorted([*own, *(Run(*each[:2]) for each in flushed)])
+            rules = self._shown.rules(member.thread)
+            rules = rules._replace(first=(*flushed, *rules.first))
+            for group in _groups(chosen(have, rules, min(lacks, missing), _keeps(press, member))):
+                missing -= sum(victim.length for victim in group)
+                first, _, place = group[0]
+                saved = place != NOWHERE and (yield from self._shown.save(member.thread, first, place))
+                self._take_away(press, member, group, saved=saved)
+                yield
+
+    def _take_away(
+        self, press: Press, member: "EnvironmentRow", group: "list[Victim]", *, saved: bool
+    ) -> None:
+        """Take extents; what the host could not take is tried again in the next round."""
+        answers, _ = self._environment.sys.batch([Revoke(self._ram, first=each.first) for each in group])
+        remembered = self._taken.setdefault(member.thread, deque(maxlen=_REMEMBERED))
+        for victim, frames in zip(group, answers, strict=True):
+            if isinstance(frames, TrapRefused) or not frames:
+                continue
+            for piece in self._lent.overlapping(victim.first, 1):
+                self._lent.forget(piece)
+            press.taken += frames
+            remembered.append(Taken(victim.first, frames, victim.place if saved else NOWHERE))
+
+
+def _groups(victims: "Iterable[Victim]") -> "Iterator[list[Victim]]":
+    """Yield *victims* as they are taken together: one that is to be saved by itself."""
+    group: list[Victim] = []
+    for victim in victims:
+        if group and (len(group) == _AT_ONCE or max(victim.place, group[0].place) > NOWHERE):
+            yield group
+            group = []
+        group.append(victim)
+    if group:
+        yield group
+
+
+def _keeps(press: Press, member: "EnvironmentRow") -> int:
+    """Return what *member* may keep; one that came since, nothing."""
+    part = press.parts.get(member.thread)
+    return part.keeps if part is not None else 0

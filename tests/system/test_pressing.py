@@ -1,0 +1,197 @@
+"""Frames asked back from real processes: of a stopped one, and of those that do what they can against it."""
+
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from kernel.abi.kip import Head
+from servers.memory.api import Pressed
+from tests.system.booted import Running, System, wait_until
+from tests.system.programs import PRELUDE
+from tests.system.test_threads import attached
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid"),
+]
+
+EXTENTS, PAGES = 40, 64
+FRAMES = EXTENTS * PAGES
+GRACE = 0.2
+BOUND = 2.0
+"""Seconds after the deadline, on a host that may be busy with much else."""
+HOLDER = (
+    PRELUDE
+    + f"""
+from libexo import pressure
+memory = Memory.connect(env)
+some = [memory.allocate({PAGES}) for _ in range({EXTENTS})]
+views = [vm.map(env, each) for each in some]
+for view in views:
+    view[::4096] = bytes([7]) * {PAGES}
+"""
+)
+POLITE = """
+def give_back(frames, seconds):
+    while frames > 0:
+        each = some.pop()
+        vm.unmap(env, views.pop())
+        env.sys.drop(each.handle)
+        frames -= each.pages
+pressure.on_pressure(env, give_back)
+print("runs", flush=True)
+env.thread.wait()
+"""
+HOSTILE = {
+    "stopped": "print('runs', flush=True)\nos.kill(os.getpid(), 19)",
+    "deaf": "print('runs', flush=True)\nwhile True: pass",
+    "writes": """
+def write(fd, size):
+    data = bytes(size)
+    while True:
+        try: os.pwrite(fd, data, 0)
+        except OSError: pass
+for each in some[-4:]:
+    fd = env.sys.map_extent(each.handle)[1]
+    for _ in range(2): threading.Thread(target=write, args=(fd, each.pages * 4096)).start()
+print('runs', flush=True)
+while True: time.sleep(1)
+""",
+    "moves": """
+print('runs', flush=True)
+while True:
+    for each in some:
+        try:
+            own = env.sys.derive(each.handle, 31); lent = env.sys.derive(own, 4)
+            os.close(env.sys.map_extent(lent)[1]); env.sys.revoke(own); env.sys.drop(own)
+        except ExoError: pass
+""",
+    "asks": """
+print('runs', flush=True)
+ram = memory.ram()
+while True:
+    for call in (lambda: memory.promise(100), lambda: env.sys.carve(ram.handle, 10), lambda: memory.allocate(10)):
+        try: call()
+        except ExoError: pass
+""",
+    "shares": """
+import socket
+print('runs', flush=True)
+for view in views:
+    ours, theirs = socket.socketpair()
+    threading.Thread(target=lambda: [ours.sendall(view) for _ in range(10**9)], daemon=True).start()
+while True: time.sleep(1)
+""",
+}
+PRESSER = """
+import libexo, time
+from servers.memory.api import Memory
+env = libexo.attach()
+memory = Memory.connect(env)
+memory.statistics()
+started = time.monotonic()
+pressed = memory.press({0}, {1}, {2})
+print(pressed.frames, pressed.given, pressed.taken, time.monotonic() - started - {2})
+"""
+SAVED = (
+    HOLDER
+    + """
+place = memory.allocate(64)
+views[3][:5] = b"hello"
+rules = pressure.Rules(env)
+rules.set(first=[(some[3], place), *some[5:10]], spared=[place, some[20], some[0]])
+print("runs", flush=True)
+input()
+lost = set(pressure.repossessed(env))
+print([at for at, each in enumerate(some) if each.handle in lost])
+print([(t.first == some[3].first, t.place == place.first) for t in memory.taken()][0])
+print(bytes(vm.map(env, place)[:5]), views[20][0], views[0][0])
+"""
+)
+
+
+def press(system: System, victim: Running, keeps: int, grace: float = GRACE) -> tuple[Pressed, float]:
+    """Press as an operator; return with the answer how many seconds after the deadline it came."""
+    said = attached(system, PRESSER.format(victim.thread, keeps, grace))
+    frames, given, taken, late = said.split()
+    return Pressed(int(frames), int(given), int(taken)), float(late)
+
+
+def test_given_back(booted: System) -> None:
+    """A program gives back what is asked for, and goes on; nothing is taken, and the deadline is not waited for."""
+    with booted.start(HOLDER + POLITE, name="holder") as holder:
+        holder.line()
+        pressed, late = press(booted, holder, FRAMES // 2, 20)
+
+        assert (pressed, late < 0) == (Pressed(FRAMES // 2, FRAMES // 2, 0), True)
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_taken_in_time(booted: System, how: str, report: Callable[[str], None]) -> None:
+    """Whatever a program does or does not, what it may not keep is free soon after the deadline."""
+    free = booted.kip.head(Head.FREE_FRAMES)
+    with booted.start(HOLDER + "import time\n" + HOSTILE[how], name="holder") as holder:
+        holder.line()
+        if how == "stopped":
+            assert wait_until(lambda: _is_stopped(booted))
+        pressed, late = press(booted, holder, 10)
+        report(f"frames of one that {how}: {pressed.taken} taken, {1000 * late:.0f} ms after the deadline")
+
+        assert (pressed.frames <= 10, late < BOUND) == (True, True)
+        if how != "asks":  # it has its quota again, and uses it
+            assert booted.kip.head(Head.FREE_FRAMES) >= free - 10
+
+
+def _is_stopped(booted: System) -> bool:
+    row = booted.row("holder")
+    with open(f"/proc/{row.pid if row else 0}/stat", encoding="utf-8") as stat:  # noqa: PTH123
+        return stat.read().rpartition(")")[2].split()[0] == "T"
+
+
+def test_by_its_rules(booted: System) -> None:
+    """A stopped program loses what it named, and keeps what it spared; contents are in their place."""
+    with booted.start(SAVED, name="holder") as holder:
+        holder.line()
+        holder.signal(signal.SIGSTOP)
+        pressed, _ = press(booted, holder, FRAMES + PAGES + 1 - 7 * PAGES)
+        holder.signal(signal.SIGCONT)
+        said = holder.ask("")
+
+        assert pressed == Pressed(FRAMES + PAGES + 1 - 7 * PAGES, 0, 7 * PAGES)
+        assert said == str([3, 5, 6, 7, 8, 9, 39])
+        assert holder.line() == "(True, True)"
+        assert holder.line() == "b'hello' 7 7"
+        assert holder.finish().status == 0
+
+
+def test_the_server_is_killed(own: System) -> None:
+    """Killed before the deadline, the memory server has a successor that takes by the same rules."""
+    with ThreadPoolExecutor() as pool, own.start(SAVED, name="holder") as holder:
+        holder.line()
+        holder.signal(signal.SIGSTOP)
+        before = own.server("memory").pid
+        known = len(own.kip.environments())
+        pressing = pool.submit(press, own, holder, FRAMES + PAGES + 1 - 7 * PAGES, 3)
+        assert wait_until(lambda: len(own.kip.environments()) > known)  # the presser has attached
+        os.kill(before, signal.SIGKILL)
+        pressed, _ = pressing.result()
+        holder.signal(signal.SIGCONT)
+        said = holder.ask("")
+
+        assert (pressed.frames, own.server("memory").pid == before) == (FRAMES + PAGES + 1 - 7 * PAGES, False)
+        assert said == str([3, 5, 6, 7, 8, 9, 39])
+
+
+def test_taken_memory_is_gone(booted: System) -> None:
+    """The next access to memory that was taken ends the program with a bus error, and shows nothing."""
+    program = HOLDER + "print('runs', flush=True)\ninput()\nprint(views[-1][0])"
+    with booted.start(program, name="holder") as holder:
+        holder.line()
+        press(booted, holder, FRAMES - 1, 0)
+        holder.tell("")
+        finished = holder.finish()
+
+        assert (finished.out, finished.status) == ("", -signal.SIGBUS)
