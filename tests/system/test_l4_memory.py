@@ -128,6 +128,46 @@ l4.ReplyWait(sender)
     assert (fault, found) == ("0xffe4 0x400000", "b'new bytes'")
 
 
+@conforms("Items: unit of mapping")
+def test_a_page_of_many_is_all_there_is(booted: System) -> None:
+    """The receiver of one page of eight can map that page, and no other byte, whatever it asks of the host."""
+    guest = (
+        GUEST
+        + """
+(region,) = space
+mapped, descriptor = env.sys.map_extent(region.holding.handle)
+say(mapped.count, os.fstat(descriptor).st_size == PAGE, space.load(THERE, 4))
+try:
+    mmap.mmap(descriptor, PAGE, offset=PAGE)
+    say("more")
+except ValueError as error:
+    say(error)
+space.store(THERE, b"back")
+say("stored")
+"""
+    )
+    owner = (
+        PRELUDE
+        + """
+got = l4.Sigma0_GetAny(l4.nilthread, 15, ALL)
+at = l4.Address(got)
+for page, text in enumerate((b"zero", b"one1", b"two2", b"thr3")):
+    space.store(at + page * PAGE, text)
+say("ready")
+say(send(thread("guest"), l4.MapItem(fpage(at + 2 * PAGE), THERE)))
+input()
+say([space.load(at + page * PAGE, 4) for page in range(4)])
+"""
+    )
+    with cast(booted, guest=guest, owner=owner) as (g, o):
+        said = [o.line(), g.line(), g.line(), g.line(), g.line()]
+        kept = o.ask("")
+
+    assert said[:3] == ["done", "done", "1 True b'two2'"]
+    assert said[3:] == ["mmap length is greater than file size", "stored"]
+    assert kept == "[b'zero', b'one1', b'back', b'thr3']"
+
+
 @conforms("Items: rights")
 def test_a_read_only_share_cannot_be_written(booted: System) -> None:
     """With the right to read only, neither a mapping to write nor its file can be had; a write is SIGSEGV."""

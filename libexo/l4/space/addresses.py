@@ -22,7 +22,7 @@ from libexo.errors import TrapRefused
 from libexo.l4.format.fpage import FullyAccessible, Readable, Writable
 from libexo.l4.space.buffers import BUFFERS, BadAddress, Buffer, Buffers
 from libexo.l4.space.landing import Span
-from libexo.l4.space.regions import END, Holding, Region, Regions, check_range, holdings
+from libexo.l4.space.regions import END, Holding, Region, Regions, all_of, check_range, holdings
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -86,7 +86,7 @@ class Addresses:
             )
         if any(region.holding.handle == handle for region in self):
             raise ValueError(f"extent {handle:#x} is mapped already: derive another capability to it")
-        self._enter(address, Holding(handle, size, rights))
+        self._enter(all_of(Holding(handle, size, rights), address))
 
     def reserve(self, address: int, size: int) -> None:
         """Keep a range free permanently. Mappings there are given up. Raises ValueError."""
@@ -108,12 +108,13 @@ class Addresses:
     def _is_reserved(self, wanted: Span) -> bool:
         return any(wanted.first < kept.end and kept.first < wanted.end for kept in self._reserved)
 
-    def _enter(self, address: int, holding: Holding) -> bool:
-        """Show *holding* at *address*; return whether other holdings disappeared by that."""
+    def _enter(self, region: Region) -> bool:
+        """Show *region*; return whether other holdings disappeared by that."""
+        holding = region.holding
         if not holding.rights & Readable:
             holding.rights &= ~FullyAccessible  # the host maps nothing that cannot be read
         with self._lock:
-            gone = self._regions.enter(address, holding)
+            gone = self._regions.enter(region)
             self._changes += 1
         self._give_up(gone)
         return bool(gone)

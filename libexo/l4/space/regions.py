@@ -66,6 +66,11 @@ class Region(NamedTuple):
         return Region(first, end - first, self.offset + first - self.base, self.holding)
 
 
+def all_of(holding: Holding, base: int) -> Region:
+    """Return the region that shows all of *holding* from *base* on."""
+    return Region(base, holding.size, 0, holding)
+
+
 class Regions:
     """The regions of one space, in order of their addresses."""
 
@@ -84,14 +89,19 @@ class Regions:
             return None
         return self._regions[index]
 
+    def shows(self, region: Region) -> bool:
+        """Say whether the addresses of *region* show what it says."""
+        found = self.at(region.base)
+        return found is not None and region.end <= found.end and found.part(region.base, region.end) == region
+
     def overlapping(self, first: int, end: int) -> list[Region]:
         """Return the regions of which any part is between *first* and *end*, in order."""
         return self._regions[self._slice(first, end)]
 
-    def enter(self, base: int, holding: Holding) -> list[Holding]:
-        """Show all of *holding* from *base* on; return the holdings that are no longer shown anywhere."""
-        gone = self.cut(base, base + holding.size)
-        self._insert(Region(base, holding.size, 0, holding))
+    def enter(self, region: Region) -> list[Holding]:
+        """Show what *region* says; return the holdings that are no longer shown anywhere."""
+        gone = self.cut(region.base, region.end)
+        self._insert(region)
         return gone
 
     def cut(self, first: int, end: int) -> list[Holding]:

@@ -2,9 +2,10 @@
 
 *The unit of mapping is the extent*, as it was carved: the kernel passes an extent on whole or not at all. This
 is the one difference from X.2, where it is the page. An fpage that is mapped or granted sends the extents that
-lie wholly in it. At an extent that extends beyond it, or of which only a part is still shown here, the message is
-cut (`Overflow`). A pager that gives out single pages carves single pages. One's own table has no such
-limit (`libexo.l4.space.addresses`).
+lie wholly in it. Of an extent that extends beyond it, or of which only a part is still shown here, that part gets
+memory of its own first (`libexo.l4.space.dividing`); where others have the extent too, the message is cut
+(`Overflow`). A receiver gets extents whole, and shows what its window is for: the sender left it the choice of the
+window, so it may have all of the fpage. One's own table has no such limit (`libexo.l4.space.addresses`).
 
 *Rights.* Each extent is passed on with the rights that are asked for and held. A mapping that can be written or
 executed can be read, as on most processors, so the right to read goes with those. An extent with no right
@@ -30,8 +31,9 @@ from libexo.l4.errors import Overflow
 from libexo.l4.format.fpage import Fpage, FullyAccessible, NoAccess, Readable, Rights, Set_Rights, Size
 from libexo.l4.format.items import GrantItem, MapItem
 from libexo.l4.space.addresses import GONE, Addresses, UnlessGone
+from libexo.l4.space.dividing import divided
 from libexo.l4.space.landing import Span, place, span
-from libexo.l4.space.regions import Holding, Region, holdings
+from libexo.l4.space.regions import Holding, Region, all_of, holdings
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -51,18 +53,20 @@ class AddressSpace(Addresses):
     def outgoing(self, item: MapItem | GrantItem) -> tuple[tuple[int, int, int, int], ...]:
         """Return the extents that *item* sends: offset from the fpage's base, size, handle, and rights to give.
 
-        Raises Overflow where the item covers part of an extent, or more extents than can be on offer at a time.
+        Raises Overflow where the item covers part of an extent that others have too (`dividing`), or more extents
+        than can be on offer at a time.
         """
         sent = span(item.snd_fpage)
         with self._lock:
             regions = self._regions.overlapping(*sent)
         found = []
-        for region in regions:
+        for at, region in enumerate(regions):
             rights = _passed(Rights(item.snd_fpage), region.holding.rights)
             if rights & FullyAccessible:
-                _check_whole(region, sent)
-                found.append((region.base - sent.first, region.size, region.holding.handle, rights))
-                region.holding.given |= rights & FullyAccessible
+                covered = self._whole(region.part(max(sent.first, region.base), min(sent.end, region.end)))
+                found.append((covered.base - sent.first, covered.size, covered.holding.handle, rights))
+                covered.holding.given |= rights & FullyAccessible
+                regions[at] = covered
         if len(found) > MAX_OFFERS:
             raise Overflow(
                 f"{item!r} covers {len(found)} extents: at most {MAX_OFFERS} can be on offer at a time"
@@ -71,6 +75,25 @@ class AddressSpace(Addresses):
             for holding in holdings(regions):
                 holding.leaving = True
         return tuple(found)
+
+    def _whole(self, region: Region) -> Region:
+        """Return *region* as one that shows all of an extent, which it becomes if need be. Raises Overflow."""
+        if region.whole:
+            return region
+        view = self._mapped(region.holding)
+        if view is None:
+            raise Overflow(f"the extent at {region.base:#x} was taken away")
+        part = view[region.offset : region.offset + region.size]
+        made = divided(self._environment, region, part)
+        with self._lock:
+            kept = not (region.holding.given or region.holding.leaving)
+            stands = kept and self._regions.shows(region)
+            gone = self._regions.enter(all_of(made, region.base)) if stands else [made]
+            self._changes += 1
+        self._give_up(gone)
+        if not stands:
+            raise Overflow(f"what is at {region.base:#x} changed while part of it was to be passed on")
+        return all_of(made, region.base)
 
     def incoming(
         self,
@@ -83,10 +106,10 @@ class AddressSpace(Addresses):
     ) -> None:
         """Map the *extents* of *item* into *window*: of each, offset from the fpage's base, size, and the offer.
 
-        Each that lies in the part the send base selects is accepted and mapped over what was there; the rest is
-        left. *local*: the sender is of this environment; what it maps onto itself stays as it is. Raises
-        ValueError, and maps nothing, when a sender may not send *extents*; Overflow at the first extent that
-        is not wholly in the selected part or cannot be accepted; those before it stay mapped.
+        What lies in the part the send base selects is accepted, and as far as it lies there mapped over what was
+        there; the rest is left. *local*: the sender is of this environment; what it maps onto itself stays as it
+        is. Raises ValueError, and maps nothing, when a sender may not send *extents*; Overflow at the first extent
+        that cannot be accepted; those before it stay mapped.
         """
         sent = item.snd_fpage
         if not Size(window) or not (Size(sent) or sent == 0):
@@ -99,12 +122,12 @@ class AddressSpace(Addresses):
             found = Span(span(sent).first + offset, span(sent).first + offset + size)
             if found.end <= source.first or found.first >= source.end:
                 continue
-            if found.first < source.first or found.end > source.end:
-                raise Overflow(f"the extent at {found.first:#x} is only partly covered by the window")
-            target = Span(base + found.first - source.first, base + found.end - source.first)
-            if self._is_reserved(target) or (local and target == found and isinstance(item, MapItem)):
+            part = Span(max(found.first, source.first), min(found.end, source.end))
+            target = Span(base + part.first - source.first, base + part.end - source.first)
+            if self._is_reserved(target) or (local and target == part and isinstance(item, MapItem)):
                 continue
-            self._take(target, accept, offer, Rights(sent))
+            holding = self._take(size, accept, offer, Rights(sent))
+            self._show(Region(target.first, target.size, part.first - found.first, holding))
 
     def granted(self, item: GrantItem) -> None:
         """Give up what *item* granted, once accepted, and what the fpage covers besides.
@@ -133,21 +156,25 @@ class AddressSpace(Addresses):
             region.holding.leaving = False
         return [region.part(max(first, region.base), min(end, region.end)) for region in regions]
 
-    def _take(self, target: Span, accept: Accept, offer: int, asked: int) -> None:
-        """Accept *offer* and map it at *target*. Raises Overflow."""
+    def _take(self, size: int, accept: Accept, offer: int, asked: int) -> Holding:
+        """Accept *offer*, of an extent of *size* bytes. Raises Overflow."""
         try:
             accepted = accept(offer, _passed(asked, FullyAccessible | _TRANSFER))
         except TrapRefused as refused:
             raise Overflow(f"an extent could not be accepted: {refused}") from refused
-        holding = Holding(accepted.handle, target.size, accepted.rights)
-        if (accepted.kind, accepted.count * FRAME_SIZE) != (Kind.EXTENT, target.size):
+        holding = Holding(accepted.handle, size, accepted.rights)
+        if (accepted.kind, accepted.count * FRAME_SIZE) != (Kind.EXTENT, size):
             self._give_up([holding])
-            raise Overflow(f"the offer is not of an extent of {target.size:#x} bytes")
-        if self._enter(target.first, holding):
+            raise Overflow(f"the offer is not of an extent of {size:#x} bytes")
+        return holding
+
+    def _show(self, region: Region) -> None:
+        """Map what was accepted."""
+        if self._enter(region):
             with UnlessGone():  # it may derive from what it was mapped over, and be gone
-                self._environment.sys.inspect(holding.handle)
+                self._environment.sys.inspect(region.holding.handle)
                 return
-            self._remove(holding)
+            self._remove(region.holding)
 
     # ---------------------------------------------------------------------------------------------------- unmap
 
@@ -215,13 +242,6 @@ def _passed(asked: int, held: int) -> int:
         return NoAccess
     given = asked & held & FullyAccessible
     return given | Readable & held | _TRANSFER if given else NoAccess
-
-
-def _check_whole(region: Region, sent: Span) -> None:
-    if region.base < sent.first or region.end > sent.end or not region.whole:
-        raise Overflow(
-            f"the extent at {region.base:#x} is mapped whole or not at all, and only part is covered"
-        )
 
 
 def _check_extents(extents: Sequence[tuple[int, int, int]], size: int) -> None:

@@ -36,6 +36,8 @@ from tests.libexo.l4.stage import MOMENT, SEEDS, Cast, Failed, Said, said, sleep
 conforms = pytest.mark.conforms
 R, RW, RWX = l4.Readable, l4.ReadWriteOnly, l4.FullyAccessible
 Item = l4.MapItem | l4.GrantItem
+PORTS = l4.IoFpage(0, 16) + RW
+"""They are mapped into no memory: an item of them cuts the message where it stands."""
 
 
 @conforms("Items: unit of mapping")
@@ -62,18 +64,21 @@ def test_part_of_an_extent_is_cut_at_the_sender(
 
 
 @conforms("Items: unit of mapping")
-def test_part_of_an_extent_is_cut_at_the_window() -> None:
-    """A window that only part of an extent would fit cuts the message, at both sides; nobody has lost anything."""
+@pytest.mark.parametrize("kind", [l4.MapItem, l4.GrantItem])
+def test_part_of_an_extent_in_the_window(kind: type[l4.MapItem] | type[l4.GrantItem]) -> None:
+    """In a window that only part of an extent fits, that part is shown; of a grant, all of it leaves the sender."""
 
     def a(cast: Cast) -> object:
         carve(BASE, 2)
-        return send(cast.b, l4.GrantItem(fpage(BASE, 2), 0)), shown(), extents()
+        own().store(BASE + PAGE, b"second")
+        return send(cast.b, kind(fpage(BASE, 2), PAGE)), shown(), extents()
 
     def b(cast: Cast) -> object:
         accept(fpage(THERE))
-        return receive(), shown(), extents()
+        return receive(), shown(), reads(THERE, 6), extents()
 
-    assert meet(a, b) == ((CUT_THERE, [(BASE, 2 * PAGE)], 1), (CUT_HERE, [], 0))
+    left = ([(BASE, 2 * PAGE)], 1) if kind is l4.MapItem else ([], 0)
+    assert meet(a, b) == ((SENT, *left), (SENT, [(THERE, PAGE)], b"second", 1))
 
 
 @conforms("Items: unit of mapping")
@@ -169,7 +174,7 @@ def test_what_came_before_the_cut_stays() -> None:
         carve(BASE + 4 * PAGE, fill=b"3")
         items = [
             l4.MapItem(fpage(BASE), 0),
-            l4.MapItem(fpage(BASE + 2 * PAGE, 2), 0),
+            l4.MapItem(PORTS, 0),
             l4.MapItem(fpage(BASE + 4 * PAGE), 0),
         ]
         return send(cast.b, *items, words=(4,), label=9), extents()
@@ -192,7 +197,7 @@ def test_a_grant_before_the_cut_has_moved() -> None:
         carve(BASE + 4 * PAGE, 2)
         items = [
             l4.GrantItem(fpage(BASE), 0),
-            l4.MapItem(fpage(BASE + 4 * PAGE, 2), 0),
+            l4.MapItem(PORTS, 0),
             l4.GrantItem(fpage(BASE + PAGE), 0),
         ]
         sent = send(cast.b, *items)

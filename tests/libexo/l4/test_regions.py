@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.abi.limits import FRAME_SIZE as PAGE
-from libexo.l4.space.regions import END, Holding, Regions, check_range
+from libexo.l4.space.regions import END, Holding, Regions, all_of, check_range
 
 places = st.integers(0, 15)
 lengths = st.integers(1, 8)
@@ -40,7 +40,7 @@ def test_the_table_is_as_pages_would_be(script: list[tuple[str, int, int]]) -> N
         if what == "enter":
             holding = Holding(len(script), count * PAGE, 31)
             gone = clear(model, first, count)
-            assert set(regions.enter(first * PAGE, holding)) == gone
+            assert set(regions.enter(all_of(holding, first * PAGE))) == gone
             model |= {first + n: (holding, n) for n in range(count)}
         elif what == "cut":
             gone = clear(model, first, count)
@@ -62,7 +62,7 @@ def test_looking_up(script: list[tuple[str, int, int]], first: int, count: int) 
     """`at` finds the region of an address, to the byte; `overlapping` all that reach into a range."""
     regions = Regions()
     for _, at, pages in script:
-        regions.enter(at * PAGE, Holding(1, pages * PAGE, 31))
+        regions.enter(all_of(Holding(1, pages * PAGE, 31), at * PAGE))
     start, end = first * PAGE, (first + count) * PAGE
 
     for address in (start, start + PAGE - 1, end - 1):
@@ -74,7 +74,7 @@ def test_looking_up(script: list[tuple[str, int, int]], first: int, count: int) 
 def test_a_hole_in_the_middle() -> None:
     """A cut in the middle leaves two ends, which show their own bytes; neither is whole."""
     regions, holding = Regions(), Holding(1, 3 * PAGE, 31)
-    regions.enter(0, holding)
+    regions.enter(all_of(holding, 0))
     gone = regions.cut(PAGE, 2 * PAGE)
 
     assert gone == []
@@ -87,7 +87,7 @@ def test_a_hole_in_the_middle() -> None:
 def test_nothing_overlaps_an_empty_range() -> None:
     """A range of no bytes, as a nil fpage covers, touches no region, even inside one."""
     regions = Regions()
-    regions.enter(0, Holding(1, 2 * PAGE, 31))
+    regions.enter(all_of(Holding(1, 2 * PAGE, 31), 0))
 
     assert (regions.overlapping(PAGE, PAGE), regions.overlapping(0, 0)) == ([], [])
     assert regions.cut(PAGE, PAGE) == []

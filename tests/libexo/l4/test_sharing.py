@@ -145,14 +145,20 @@ def test_what_shows_in_part_is_cut() -> None:
             a.space.outgoing(l4.MapItem(fpage(BASE, 2), 0))
 
 
-def test_part_of_an_extent_is_cut_by_the_window() -> None:
-    """An extent that is only partly in what the send base selects cuts the message there."""
+@pytest.mark.parametrize("page", [0, 1])
+def test_part_of_an_extent_in_the_window(page: int) -> None:
+    """Of an extent that is only partly in what the send base selects, that part is shown, and no more."""
     with sides() as (a, b):
         a.carve(BASE, 2)
-        with pytest.raises(Overflow, match="partly covered"):
-            send(a, b, l4.MapItem(fpage(BASE, 2), 0), fpage(THERE))
+        a.space.store(BASE, b"0")
+        a.space.store(BASE + PAGE, b"1")
+        send(a, b, l4.MapItem(fpage(BASE, 2), page * PAGE), fpage(THERE))
 
-        assert (b.shown, b.extents) == ([], 0)
+        assert (b.shown, b.extents, b.reads(THERE)) == ([(THERE, PAGE)], 1, b"%d" % page)
+        with pytest.raises(Overflow, match="whole or not at all"):
+            b.space.outgoing(l4.MapItem(fpage(THERE), 0))
+        a.space.unmap([fpage(BASE + (1 - page) * PAGE)])
+        assert (b.reads(THERE), b.shown, b.extents) == (None, [], 0)
 
 
 def test_what_came_before_the_cut_stays() -> None:

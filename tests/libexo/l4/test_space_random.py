@@ -22,12 +22,12 @@ pages = st.integers(0, PLACES - 1)
 who = st.integers(0, 2)
 rights = st.sampled_from([l4.Readable, l4.ReadWriteOnly, l4.FullyAccessible])
 
-Step = tuple[str, tuple[int, ...], dict[str, bool]]
+Step = tuple[str, tuple[int | tuple[int, int], ...], dict[str, bool]]
 steps: st.SearchStrategy[Step] = st.one_of(
     st.tuples(st.just("carve"), st.tuples(pages, sizes), st.just({})),
     st.tuples(
         st.just("send"),
-        st.tuples(who, who, pages, sizes, pages, rights),
+        st.tuples(who, who, pages, sizes, pages, rights, st.tuples(pages, sizes)),
         st.fixed_dictionaries({"grant": st.booleans()}),
     ),
     st.tuples(
@@ -79,10 +79,14 @@ class Model:
             shares[:] = [other for other in shares if not other.below(share)]
 
     def enter(self, space: int, first: int, share: Share) -> None:
-        self.cut(space, first, share.size)
+        self.show(space, {first + n: n for n in range(share.size)}, share)
+
+    def show(self, space: int, shown: dict[int, int], share: Share) -> None:
+        """Show those of its pages, by place."""
+        self.cut(space, min(shown), len(shown))
         if share.parent is not None and not any(share.parent in shares for shares in self.spaces):
             return  # it lay where it went, and took what it came from with it
-        share.pages = {first + n: n for n in range(share.size)}
+        share.pages = shown
         self.spaces[space].append(share)
 
 
@@ -103,10 +107,12 @@ class History:
         for n in range(size):
             self.sides[0].space.store((first + n) * PAGE, marks[n : n + 1])
 
-    def send(self, a: int, b: int, first: int, log2: int, base: int, rwx: int, *, grant: bool) -> None:
-        """Send an fpage into the whole of the places of *b*, at *base*."""
-        count = 1 << log2
-        first, base = first // count * count, base // count * count
+    def send(
+        self, a: int, b: int, first: int, log2: int, base: int, rwx: int, at: tuple[int, int], *, grant: bool
+    ) -> None:
+        """Send an fpage, by send base *base*, into a window of *b*."""
+        count, window = 1 << log2, 1 << at[1]
+        first, to = first // count * count, at[0] // window * window
         if a == b:
             return
         shares = [s for s in self.model.spaces[a] if any(first <= at < first + count for at in s.pages)]
@@ -116,25 +122,35 @@ class History:
         )
         item = (l4.GrantItem if grant else l4.MapItem)(fpage(first * PAGE, count, rwx), base * PAGE)
         try:
-            send(self.sides[a], self.sides[b], item, l4.Fpage(0, PLACES * PAGE))
+            send(self.sides[a], self.sides[b], item, l4.Fpage(to * PAGE, window * PAGE))
         except Overflow:
             assert not whole
             return
         assert whole
-        self._sent(a, b, sorted(sent, key=lambda s: min(s.pages)), base - first, rwx, grant=grant)
+        if count <= window:  # the base says where in the window, otherwise which part
+            selected, distance = range(first, first + count), to + base % window // count * count - first
+        else:
+            start = first + base % count // window * window
+            selected, distance = range(start, start + window), to - start
+        ordered = sorted(sent, key=lambda s: min(s.pages))
+        self._sent(a, b, ordered, selected, distance, rwx, grant=grant)
         if grant:
             self.model.cut(a, first, count)
 
-    def _sent(self, a: int, b: int, sent: list[Share], distance: int, rwx: int, *, grant: bool) -> None:
+    def _sent(
+        self, a: int, b: int, sent: list[Share], selected: range, distance: int, rwx: int, *, grant: bool
+    ) -> None:
         model = self.model
         for share in sent:
-            at = min(share.pages)
+            shown = {at + distance: page for at, page in share.pages.items() if at in selected}
+            if not shown:
+                continue
             new = Share(share.size, share.rights & (rwx | 4), share.marks, share.parent if grant else share)
             if grant:
                 for other in [s for shares in model.spaces for s in shares if s.parent is share]:
                     other.parent = new
                 model.spaces[a].remove(share)
-            model.enter(b, at + distance, new)
+            model.show(b, shown, new)
 
     def unmap(self, a: int, first: int, log2: int, rwx: int, *, flush: bool) -> None:
         """With the right to read among the rights, all go."""
