@@ -52,6 +52,8 @@ class Press:
         self.until = until
         self.parts: dict[int, Part] = {}
         """What each member was asked for, by thread."""
+        self.paged: dict[int, Part] = {}
+        """What servers page for them, by first frame: whose it is, and its frames."""
         self.before = 0
         """Frames they had."""
         self.taken = 0
@@ -99,7 +101,7 @@ class Pressing:
         """Raise QuotaExceeded if *row*'s environment, which wants *frames* more, is asked to give back instead."""
         for press in self._presses:
             if press.covers(row):
-                have = sum(map(self._frames, self._members(press)))
+                have = self._together(press, self._members(press))
                 if have + frames > press.keeps:
                     raise QuotaExceeded(
                         f"{have} frames in use, {frames} more asked for: asked to have no more than {press.keeps}"
@@ -108,12 +110,12 @@ class Pressing:
     def begin(self, call: "Call", row: "EnvironmentRow", keeps: int, seconds: float) -> None:
         """Ask *row*'s environment, if it is the first of a family all of that; answer *call* when it is over."""
         press = Press(call, row, keeps, self._environment.host.now() + round(seconds * 1e9))
-        members = self._members(press)
-        press.before = sum(map(self._frames, members))
-        parts = shares([(each.thread, self._frames(each)) for each in members], keeps)
+        members, table = self._members(press), self._table()
+        press.paged = self._paged_for(members, table)
+        press.before = self._together(press, members)
+        parts = shares([(each.thread, self._frames(press, each)) for each in members], keeps)
         press.parts = {part.thread: part for part in parts}
         self._presses.append(press)
-        table = self._table()
         for member in members:
             part, first = press.parts[member.thread], first_of(table, member.number)
             if first >= 0 and part.frames > part.keeps:
@@ -137,8 +139,31 @@ class Pressing:
             if now is not None and now.thread == each.thread
         ]
 
-    def _frames(self, member: "EnvironmentRow") -> int:
-        return member.frames + self._lent.unheld(member)
+    def _frames(self, press: Press, member: "EnvironmentRow") -> int:
+        """Return how many frames *member* has, holds no more but may have again, or has paged by a server."""
+        there = self._environment.kip.extent_frames
+        paged = sum(
+            part.frames
+            for first, part in press.paged.items()
+            if part.thread == member.thread and there(first) == part.frames
+        )
+        return member.frames + self._lent.unheld(member) + paged
+
+    def _together(self, press: Press, members: "Iterable[EnvironmentRow]") -> int:
+        return sum(self._frames(press, member) for member in members)
+
+    def _paged_for(self, members: "Iterable[EnvironmentRow]", table: str) -> dict[int, Part]:
+        """Return the objects that servers page for *members*: their frames count to the server in the table."""
+        kip, threads = self._environment.kip, {member.number: member.thread for member in members}
+        found: dict[int, Part] = {}
+        for server in [row for row in kip.environments() if not row.family]:
+            for run in extents(table, kip.extent_frames, server.number):
+                row = kip.extent(run.first)
+                holders = row.holdings if row is not None and row.paged else ()
+                theirs = next((threads[h.environment] for h in holders if h.environment in threads), None)
+                if theirs is not None:
+                    found[run.first] = Part(theirs, run.length, 0)
+        return found
 
     def _table(self) -> str:
         return snapshot(self._environment.kip.frame_users())
@@ -148,7 +173,7 @@ class Pressing:
     def _look(self, press: Press) -> None:
         """Go on with *press*: it is over, it waits, or what is missing is taken."""
         members = self._members(press)
-        missing = sum(map(self._frames, members)) - press.keeps
+        missing = self._together(press, members) - press.keeps
         left = (press.until - self._environment.host.now()) / 1e9
         if missing <= 0 or press.rounds == _ROUNDS:
             self._presses.remove(press)
@@ -172,13 +197,15 @@ class Pressing:
     ) -> "Generator[None, None, None]":
         """Take *missing* frames: of each member what is missing of its part, most first."""
         table = self._table()
-        over = [(self._frames(each) - _keeps(press, each), each) for each in members]
+        press.paged = self._paged_for(members, table)
+        over = [(self._frames(press, each) - _keeps(press, each), each) for each in members]
         for lacks, member in sorted(over, key=lambda each: each[0], reverse=True):
             if missing <= 0 or lacks <= 0:
                 return
             flushed = [Named(piece.first, piece.length) for piece in self._lent.flushed(member)]
             own = extents(table, self._environment.kip.extent_frames, member.number)
-            have = sorted([*own, *(Run(*each[:2]) for each in flushed)])
+            paged = [Run(at, part.frames) for at, part in press.paged.items() if part.thread == member.thread]
+            have = sorted([*own, *paged, *(Run(*each[:2]) for each in flushed)])
             rules = self._shown.rules(member.thread)
             rules = rules._replace(first=(*flushed, *rules.first))
             for group in _groups(chosen(have, rules, min(lacks, missing), _keeps(press, member))):
