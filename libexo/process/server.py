@@ -1,13 +1,10 @@
 """A program that another one started at a function: it is told which, and with what arguments."""
 
-import linecache
-import sys
-from types import ModuleType
-
 from libexo import attach
 from libexo.environment import Environment
 from libexo.ipc.message import Message
-from libexo.process.starting import DECODE, OWN, STARTER, Argument, resolve, running
+from libexo.process import own
+from libexo.process.starting import DECODE, STARTER, Argument, resolve
 from libexo.stub.call import adopt
 
 
@@ -24,8 +21,7 @@ def begin(environment: Environment, message: Message) -> object:
     data, *capabilities = message.items
     assert isinstance(data, bytes)
     start = DECODE(data)
-    for name, (path, text) in start.sources.items():
-        _make_module(name, path, text)
+    own.adopt(start.sources)
     items = iter(capabilities)
 
     def value(argument: Argument) -> object:
@@ -40,16 +36,3 @@ def begin(environment: Environment, message: Message) -> object:
 
     function = resolve(start.function)
     return function(environment, *map(value, start.arguments))
-
-
-def _make_module(name: str, path: str, text: str) -> None:
-    """Run the starter's own file under the *name* by which others import it; tracebacks show its lines."""
-    OWN[name] = path, text
-    module = sys.modules[name] = ModuleType(name)
-    module.__file__ = path
-    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
-    running.append(path)
-    try:
-        exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - what it is for
-    finally:
-        running.remove(path)

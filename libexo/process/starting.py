@@ -3,29 +3,26 @@
     child = starting.start(env, work, extent, 7)     # work(env, extent, 7), in a program of its own
     print(child.wait().status)
 
-The function stands at the top of a module that programs can import, or of the starter's own file: that file is run
-once more, in the new program, under the name by which others would import it, as it was when its starter began.
-So it keeps its own work under ``if __name__ == "__main__":``. Nothing of the starter's memory goes along but the
+The function stands at the top of a module: one that all programs can import, one of the starter's own, or the
+starter's file. The texts of the last two go along (`libexo.process.own`), and the file is run once more there. So
+it keeps its own work under ``if __name__ == "__main__":``. Nothing of the starter's memory goes along but the
 arguments: numbers, texts, bytes, lists and dicts of those; functions; extents, of which the new program gets a
 capability of its own; and what says itself how to be `Passed`.
 """
 
-import linecache
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import count
 from operator import attrgetter
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
 from kernel.abi.limits import MAX_NAME
-from libexo.errors import ExoError
 from libexo.extent import Extent
 from libexo.ipc.message import Item, Message
+from libexo.process import own
 from libexo.stub.call import item
 
 if TYPE_CHECKING:
@@ -34,13 +31,8 @@ if TYPE_CHECKING:
 STARTER = "EXO_STARTER"
 """The environment variable that names the thread whose message says where to begin."""
 PROGRAM = "libexo.process"
-_MAIN = "__main__"
 Budget = Mapping[str, int]
 """Limits, by item."""
-OWN: dict[str, tuple[str, str]] = {}
-"""Modules that are their starter's own file: path and text, by name."""
-running: list[str] = []
-"""Those of them that are being run just now, for their functions."""
 _serial = count(1)
 
 
@@ -73,8 +65,8 @@ class Start(msgspec.Struct, array_like=True):
     """Where a program begins."""
 
     function: Reference
-    sources: dict[str, tuple[str, str]]
-    """Path and text of files that are the starter's own, by the name of the module."""
+    sources: dict[str, own.Source]
+    """The starter's own modules, by name."""
     arguments: tuple[Argument, ...]
 
 
@@ -124,11 +116,7 @@ def spawn(
     budget: Budget | None,
 ) -> int:
     """Start a program that waits to be told by `begin`; return its thread id."""
-    if running:
-        raise ExoError(
-            f"{running[0]} starts a program while it is run for its functions only: "
-            'keep its own work under `if __name__ == "__main__":`'
-        )
+    own.check_not_running()
     name = name or _name(function.__name__, environment.first)
     variables = ((STARTER, str(environment.current.id)),)
     return environment.services.start_program(
@@ -142,7 +130,8 @@ def begin(
     """Have a program that was spawned call *function*."""
     passed = tuple(_argument(each, thread) for each in arguments)
     first = reference(function)
-    told = msgspec.msgpack.encode(Start(first, _sources({first.module, *_modules(passed)}), passed))
+    modules = {first.module, *_modules(passed)}
+    told = msgspec.msgpack.encode(Start(first, own.sources(modules, environment.host.variables), passed))
     environment.current.send(thread, Message(items=(told, *_items(passed))))
 
 
@@ -158,7 +147,7 @@ def kill_on_error(environment: "Environment", thread: int) -> Iterator[None]:
 
 def reference(function: Callable[..., object]) -> Reference:
     """Return the name of *function* in other programs. Raises ValueError when it has none there."""
-    module, name = _importable(function.__module__), function.__qualname__
+    module, name = own.name_of(function.__module__), function.__qualname__
     if "<" in name:
         raise ValueError(f"{module}.{name} cannot be named: start what stands at the top of its module")
     return Reference(module, name)
@@ -166,8 +155,7 @@ def reference(function: Callable[..., object]) -> Reference:
 
 def resolve(named: Reference) -> Any:  # noqa: ANN401 - a function, or a class
     """Return the function of that name here. Raises ImportError, AttributeError."""
-    module = sys.modules.get(named.module) if named.module in OWN else import_module(named.module)
-    return attrgetter(named.name)(module)
+    return attrgetter(named.name)(import_module(named.module))
 
 
 def _argument(value: object, thread: int) -> Argument:
@@ -195,30 +183,6 @@ def _modules(arguments: tuple[Argument, ...]) -> set[str]:
     """Return the modules of all functions among *arguments*."""
     found = {each.function.module for each in arguments if each.function is not None}
     return found.union(*(_modules(each.made or ()) for each in arguments))
-
-
-def _importable(module: str) -> str:
-    """Return the name under which the new program has *module*."""
-    main = sys.modules[_MAIN]
-    spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-    if module == _MAIN and spec is not None:
-        return str(spec.name)
-    return PurePath(path).stem if module == _MAIN and path else module
-
-
-def _sources(modules: set[str]) -> dict[str, tuple[str, str]]:
-    """Return path and text of those that are the program's own file. Raises ValueError when that has no text."""
-    found = {module: OWN[module] for module in modules & OWN.keys()}
-    own = _importable(_MAIN)
-    if own in modules - OWN.keys() and getattr(sys.modules[_MAIN], "__spec__", None) is None:
-        path = getattr(sys.modules[_MAIN], "__file__", "")
-        text = "".join(linecache.getlines(path))
-        if not text:
-            raise ValueError(
-                f"the text of {path or 'the program'} is not known: start a function of a module"
-            )
-        found[own] = path, text
-    return found
 
 
 def _name(function: str, thread: int) -> str:

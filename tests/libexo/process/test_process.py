@@ -1,6 +1,7 @@
 """libexo.process on the simulated machine: programs that begin at a function, and forks."""
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import msgspec
@@ -12,7 +13,7 @@ from libexo.environment import Environment
 from libexo.errors import ExoError, RemoteError
 from libexo.extent import Extent
 from libexo.ipc import Message
-from libexo.process import starting
+from libexo.process import own, starting
 from libexo.process.server import begin
 from libexo.regions import Region
 from tests.libexo.regions.worlds import content, one, peek, poke
@@ -131,12 +132,22 @@ def test_a_region_that_is_passed_is_the_same() -> None:
     assert one(program) == [1, 0]
 
 
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules that come from a starter are forgotten after the test."""
+    monkeypatch.setattr(own, "_own", {})
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+
+
+@pytest.mark.usefixtures("fresh")
 def test_a_file_that_does_its_work_when_it_is_run() -> None:
     """A file without its main part apart is told to put it there, instead of starting itself again and again."""
-    text = "from libexo import attach, process\nprocess.start(attach(), print)\n"
+    careless = own.Source(
+        "careless.py", "from libexo import attach, process\nprocess.start(attach(), print)\n"
+    )
 
     def program(env: Environment) -> str:
-        called = starting.Start(starting.Reference("careless", "f"), {"careless": ("careless.py", text)}, ())
+        called = starting.Start(starting.Reference("careless", "f"), {"careless": careless}, ())
         with pytest.raises(ExoError) as refused:
             begin(env, Message(items=(msgspec.msgpack.encode(called),)))
         return str(refused.value)
@@ -147,12 +158,20 @@ def test_a_file_that_does_its_work_when_it_is_run() -> None:
     )
 
 
+@pytest.mark.usefixtures("fresh")
 def test_its_own_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function of the program's own file is that of the file as it was begun, under its module's name."""
+    """A function of the program's own file is that of a module that no other is called like, with its text."""
     main = ModuleType("__main__")
     main.__file__ = __file__
     monkeypatch.setitem(sys.modules, "__main__", main)
+    function = type("own", (), {"__module__": "__main__", "__qualname__": "own"})
+    named = starting.reference(function)
+    found = own.sources({named.module}, {})
 
-    own = type("own", (), {"__module__": "__main__", "__qualname__": "own"})
+    assert named == starting.Reference("__exo_main__", "own")
+    assert found == {named.module: own.Source(__file__, Path(__file__).read_text(encoding="utf-8"))}
+    assert own.sources({"json"}, {}) == {}
 
-    assert starting.reference(own) == starting.Reference("test_process", "own")
+    main.__file__ = "/nowhere"
+    with pytest.raises(ValueError, match="text of /nowhere is not known"):
+        own.sources({named.module}, {})
