@@ -190,6 +190,7 @@ class PagedObject:
         """Give it up: every access to it is a bus error. Twice is harmless."""
         if _objects_of(self._environment).pop(self.extent.handle, None) is self:
             self._sys.drop(self.extent.handle)
+            self._on_fault = _ignore  # it may lead back to us, and our view is to go with us
 
     def _protect(self, page: int, count: int, how: Protection) -> list[PageState]:
         return [_STATES[state] for state in self._sys.protect(self.extent.handle, page, count, how)]
@@ -199,6 +200,10 @@ class PagedObject:
         state = self._known[fault.page]
         if not state & _SUPPLIED or (fault.write and state & _GUARDED):
             self._on_fault(self, fault)
+
+
+def _ignore(_store: PagedObject, _fault: Fault) -> None:
+    """Answer nothing."""
 
 
 _objects: "WeakKeyDictionary[Environment, dict[int, PagedObject]]" = WeakKeyDictionary()

@@ -1,5 +1,9 @@
 """libexo.regions on the simulated machine: memory that a program of one's own pages."""
 
+import gc
+import weakref
+from typing import ClassVar
+
 import pytest
 
 from kernel.abi.limits import FRAME_SIZE
@@ -7,6 +11,7 @@ from libexo import regions
 from libexo.environment import Environment
 from libexo.errors import RemoteError
 from libexo.regions import Advice, Region
+from libexo.regions.server import RegionServer
 from tests.libexo.regions.worlds import content, one, peek, poke
 
 
@@ -191,3 +196,28 @@ def test_all_of_it_in_pieces() -> None:
         return [len(next(pieces)), len(next(pieces)), next(pieces)[0]]
 
     assert one(program) == [2 * FRAME_SIZE, 2 * FRAME_SIZE, 9]
+
+
+def test_what_was_given_up_goes() -> None:
+    """A region that was given up is not kept by its pager, though its faults lead to it."""
+
+    class Watching(RegionServer):
+        gone: ClassVar[list[bool]] = []
+
+        def close(self, region: int) -> None:
+            known = weakref.ref(self._regions[region].segment.store)
+            super().close(region)
+            self.gone.append(known() is None)
+
+    def program(env: Environment) -> list[bool]:
+        server = Watching(env, env.thread.id, regions.Pager())
+        first = [server._new(0, 4, env.thread.id).extent.first for _ in range(2)]
+        server._regions[first[0]].segment.need(0, 4)
+        server._caller = lambda: env.thread.id  # type: ignore[method-assign]
+        gc.disable()
+        for each in first:
+            server.close(each)
+        gc.enable()
+        return server.gone
+
+    assert one(program) == [True, True]
