@@ -61,6 +61,25 @@ def test_an_array_goes_on_while_it_is_saved(booted: System) -> None:
     assert (finished.out, finished.err) == ("True True True True\n" * 3 + "True\n", "")
 
 
+SAVE = """
+region = regions.start(env).make(32)
+region.view[:] = b"A" * len(region.view)
+then = region.copy()
+for number, piece in enumerate(then.pieces(5)):
+    part = region.view[number * 5 * FRAME:(number + 2) * 5 * FRAME]
+    part[:] = b"B" * len(part)
+    os.write(1, piece)
+os.write(1, bytes(region.view[:1]))
+"""
+
+
+def test_a_checkpoint_by_system_calls(booted: System) -> None:
+    """The pieces of a copy are written to a file while the region is overwritten, before and behind them."""
+    finished = booted.run(HEAD + SAVE, paged=True)
+
+    assert (finished.out, finished.err) == ("A" * 32 * 4096 + "B", "")
+
+
 FORK = """
 import libexo, numpy
 from libexo import ipc, process, regions
