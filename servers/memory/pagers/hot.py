@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 MOST = 256
 """Programs whose pages are remembered; the one that was not started for longest is forgotten."""
+MOST_RUNS = 1 << 15
+"""Runs of pages that are remembered of all programs: some two megabytes."""
 
 
 class HotSets:
@@ -13,14 +15,16 @@ class HotSets:
     def __init__(self) -> None:
         """Remember nothing yet."""
         self._known: OrderedDict[tuple[str, str], tuple[range, ...]] = OrderedDict()
+        self._runs = 0
 
     def remember(self, key: tuple[str, str], pages: Iterable[int]) -> None:
         """Remember the *pages* that were touched; none: what was known stays."""
-        if found := runs(pages):
+        if found := runs(pages)[:MOST_RUNS]:
+            self._runs += len(found) - len(self._known.get(key, ()))
             self._known[key] = tuple(found)
             self._known.move_to_end(key)
-            if len(self._known) > MOST:
-                self._known.popitem(last=False)
+            while len(self._known) > MOST or self._runs > MOST_RUNS:
+                self._runs -= len(self._known.popitem(last=False)[1])
 
     def pages(self, key: tuple[str, str], most: int) -> list[range]:
         """Return runs of the pages that were touched, *most* in all."""

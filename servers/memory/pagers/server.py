@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from libexo.environment import Environment
     from libexo.kip import EnvironmentRow
 
-_ESTATE_FRAMES = 16
-"""For some four hundred objects."""
+MOST_OBJECTS, MOST_OF_FAMILY = 256, 64
+"""Objects there may be, and those of one family."""
+_ESTATE_FRAMES = 32
+"""For so many objects."""
 LOOK_AGAIN = 0.5
 """Seconds until the slots of what was taken are free."""
 _LENT = int(Rights.READ | Rights.WRITE | Rights.TRANSFER)
@@ -100,8 +102,8 @@ class PagerServer(Pager):
         self._ground = Ground(environment, self._backing, self.server.after, _log)
         self._objects: dict[int, tuple[_Kept, Swapped]] = {}
         """By first frame."""
-        self._of: dict[int, int] = {}
-        """Slots that a family has."""
+        self._of: dict[int, list[int]] = {}
+        """How many slots and objects a family has, or the servers."""
         self._hot = HotSets()
         self._looks = False
         if self._backing is not None:
@@ -159,14 +161,10 @@ class PagerServer(Pager):
         self._look_later()
 
     def _write_down(self, *more: _Kept) -> None:
-        """Store what a successor needs. Raises QuotaExceeded: there is no room for more."""
+        """Store what a successor needs."""
         state = msgspec.msgpack.encode(
             [kept for kept, swapped in self._objects.values() if not swapped.closed] + [*more]
         )
-        if len(state) > self._estate.room:
-            raise QuotaExceeded(
-                f"{len(self._objects)} objects are swapped: there is no room to remember more"
-            )
         self._estate.store(state)
 
     # -------------------------------------------------------------------------------------------------- operations
@@ -222,6 +220,13 @@ class PagerServer(Pager):
 
     def _room(self, row: "EnvironmentRow", pages: int, frames: int) -> int:
         """Return the first of so many slots, cleared; -1: none is needed. Raises MemoryRefused."""
+        self._look()
+        had, objects = self._of.get(row.family, [0, 0])
+        if len(self._objects) >= MOST_OBJECTS or (row.family and objects >= MOST_OF_FAMILY):
+            raise QuotaExceeded(
+                f"{objects} of {len(self._objects)} objects are the caller's family's, which may have "
+                f"{MOST_OF_FAMILY} of {MOST_OBJECTS}: release some first"
+            )
         if frames >= pages:
             return -1
         if frames < LEAST_FRAMES:
@@ -231,8 +236,7 @@ class PagerServer(Pager):
                 f"{pages} pages in {frames} frames, and no swap file: name a directory as swap in [machine] of the "
                 "topology, and let this server hold it"
             )
-        self._look()
-        had, quota = self._of.get(row.family, 0), self._slots.total // QUOTA_DIVISOR
+        quota = self._slots.total // QUOTA_DIVISOR
         if row.family and had + pages > quota:
             raise QuotaExceeded(
                 f"{had} of {quota} pages of the swap file are the caller's family's, {pages} more asked for: "
@@ -330,10 +334,11 @@ class PagerServer(Pager):
             self._sys.drop(kept.ram)
 
     def _count(self, kept: _Kept, sign: int) -> None:
-        if kept.base >= 0:
-            self._of[kept.family] = self._of.get(kept.family, 0) + sign * kept.pages
-            if not self._of[kept.family]:
-                del self._of[kept.family]
+        account = self._of.setdefault(kept.family, [0, 0])
+        account[0] += sign * kept.pages * (kept.base >= 0)
+        account[1] += sign
+        if not account[1]:
+            del self._of[kept.family]
 
 
 def _known(policy: str) -> str:

@@ -3,7 +3,7 @@
 from libexo import vm
 from libexo.environment import Environment
 from servers.memory.api import SwappedUsage
-from servers.memory.pagers.hot import MOST, HotSets, runs
+from servers.memory.pagers.hot import MOST, MOST_RUNS, HotSets, runs
 from tests.servers.memory.pagers.swapping import Paper, swapping, used
 
 TOUCHED = [*range(3, 15), 40, 41, 43, *range(60, 90)]
@@ -26,6 +26,9 @@ def test_what_is_remembered() -> None:
     for number in range(MOST):
         hot.remember((str(number), ""), [1])
     assert hot.pages(("a", "x"), 9) == []
+    hot.remember(("b", "x"), range(0, 4 * MOST_RUNS, 2))
+    assert len(hot.pages(("b", "x"), MOST_RUNS)) == MOST_RUNS
+    assert hot.pages((str(MOST - 1), ""), 9) == []
 
 
 def test_a_warm_start() -> None:

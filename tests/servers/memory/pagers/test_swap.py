@@ -12,6 +12,7 @@ from libexo.errors import RemoteError
 from libexo.host.simulated import SimulatedBacking
 from libexo.testing import Task
 from servers.memory.api import Pager
+from servers.memory.pagers.server import MOST_OF_FAMILY
 from servers.memory.policies import POLICIES
 from tests.servers.memory.pagers.swapping import FRAMES, PAGES, Paper, content, swapping, use, used
 
@@ -122,6 +123,22 @@ def test_refusals() -> None:
     with swapping() as system:
         used(system, user)
         assert task[0].error is None
+
+
+def test_as_many_as_a_family_may_have() -> None:
+    """A family has 64 objects at most, whatever their size; the next one is refused, and others are not."""
+
+    def user(env: Environment) -> None:
+        pager = Pager.connect(env)
+        made = [pager.paged(1, 1).first for _ in range(MOST_OF_FAMILY)]
+        with pytest.raises(RemoteError, match=r"QuotaExceeded: 64 of 64 objects are the caller's family's"):
+            pager.paged(1, 1)
+        pager.release(made[7])
+        assert pager.paged(1, 1).first in made
+
+    with swapping() as system:
+        used(system, user)
+        used(system, lambda env: Pager.connect(env).paged(1, 1), "other")
 
 
 def test_no_swap() -> None:
