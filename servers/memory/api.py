@@ -13,6 +13,8 @@ from libexo.ipc.message import MapItem
 from libexo.nouns import FrameNumber, Frames, Grace, Pages, ThreadId
 from libexo.stub import Interface, operation
 
+Colours = Annotated[int, msgspec.Meta(ge=1, le=MAX_EXTENT_FRAMES, description="how many colours frames have")]
+
 
 class Usage(msgspec.Struct, array_like=True):
     """RAM of one environment, in frames."""
@@ -115,6 +117,14 @@ class Memory(Interface, label=0x42, name="memory"):
     @operation(8, repeatable=True)
     def taken(self) -> list[Taken]:
         """Return what was taken from the caller since the server started, newest last: 64 extents at most."""
+
+    @operation(9)
+    def place(self, pages: Pages, colours: Colours, colour: Frames = 0) -> Extent:
+        """Return an extent as `allocate` does, whose first frame has *colour*: its number modulo *colours*.
+
+        Frames of one colour share sets of a cache that has so many colours. With as many colours as pages, a run of
+        colour 0 is naturally aligned. Fails as `allocate` does: OutOfMemory where no such run is free.
+        """
 
     def free(self, extent: Extent) -> None:
         """Give *extent* back. Needs no server: with its last capability its frames go back to RAM."""

@@ -146,17 +146,19 @@ def check_message(extents: int) -> None:
         raise QuotaExceeded(f"{extents} extents in one message: at most {MAX_OFFERS}, ask for smaller pages")
 
 
-def find_free(users: memoryview, count: int, alignment: int, lowest: int = 0) -> int:
-    """Return the first of *count* free frames in a row: a multiple of *alignment*, not below *lowest*.
+def find_free(users: memoryview, count: int, alignment: int, lowest: int = 0, colour: int = 0) -> int:
+    """Return the first of *count* free frames in a row: *colour* above a multiple of *alignment*, from *lowest* on.
 
     *users* gives the user of each frame, 0 for none. Raises OutOfMemory. The search is among bytes, at
     the speed of the C library: frame by frame, one caller would keep all others waiting.
     """
     width, taken, free = users.itemsize, users.tobytes(), bytes(count * users.itemsize)
-    first = -(-lowest // alignment) * alignment
+    first = lowest + (colour - lowest) % alignment
     while not taken.startswith(free, first * width):
         at = taken.find(free, first * width + 1)
         if at < 0:
-            raise OutOfMemory(f"{count} frames in a row, from a multiple of {alignment}: none are free")
-        first = -(-at // (width * alignment)) * alignment
+            where = f"{colour} above a multiple of {alignment}" if colour else f"a multiple of {alignment}"
+            raise OutOfMemory(f"{count} frames in a row, from {where}: none are free")
+        at = -(-at // width)
+        first = at + (colour - at) % alignment
     return first

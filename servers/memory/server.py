@@ -30,7 +30,7 @@ from servers.memory.api import Memory, Pressed, Statistics, Taken, Usage
 from servers.memory.asked import Asked
 from servers.memory.families import Families
 from servers.memory.lent import Held, Lent, Piece, is_lent
-from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, OutOfMemory, Party, Quotas
+from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, OutOfMemory, Party, Quotas, find_free
 from servers.memory.pools import Pool, Pools
 from servers.memory.pressing import Pressing
 from servers.memory.promised import Promised
@@ -52,6 +52,8 @@ class _State(msgspec.Struct, array_like=True):
 _STATE = msgspec.msgpack.Decoder(_State)
 _POOL_FRAMES = 4096
 """Frames of RAM for each frame of the estate: of 256 MiB, enough for the pools of all environments."""
+_PLACES = 4
+"""How often a place is looked for that others take meanwhile."""
 LOOK_AGAIN = 0.5
 """Seconds until the memory of an ended environment is free again, if it was mapped to it and not granted."""
 _OWN_RIGHTS = int(ALL_RIGHTS & ~Rights.TRANSFER)
@@ -122,6 +124,19 @@ class MemoryServer(Memory):
         self._promised.add(row, carved.extent, pages)
         self._look_later()
         return GrantedExtent(carved.extent, pages, carved.first, int(ALL_RIGHTS))
+
+    def place(self, pages: int, colours: int, colour: int = 0) -> Extent:
+        """Look for such a run, and carve it; again, where a program carved there by itself meanwhile."""
+        if colour >= colours:
+            raise MemoryRefused(f"colour {colour} of {colours}: name one from 0 to {colours - 1}")
+        users, last = self.environment.kip.frame_users(), _PLACES - 1
+        for tries in range(_PLACES):
+            try:
+                return self.allocate(pages, find_free(users, pages, colours, colour=colour))
+            except FrameBusy:
+                if tries == last:
+                    raise
+        raise AssertionError("a loop that returns or raises")
 
     def ram(self) -> Ram:
         """Pass on a capability to the caller's pool."""

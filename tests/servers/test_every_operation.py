@@ -116,6 +116,7 @@ def right(operation: Operation, env: Environment) -> list[Any]:
         "promise": [1],
         "press": [env.thread.id, 1, 0],
         "show": [[1, 1, 0, 4]],
+        "place": [1, 1, 0],
         "spawn": [[1, ["nothing"], "", [], 1, "never"]],
         "wait": [77],
         "kill": [77, 9],

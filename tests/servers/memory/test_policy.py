@@ -8,6 +8,8 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kernel.abi.limits import MAX_OFFERS
 from servers.memory.policy import (
@@ -144,6 +146,28 @@ def test_the_first_that_fits(count: int, alignment: int, lowest: int, found: int
         return
     with pytest.raises(OutOfMemory):
         find_free(users, count, alignment, lowest)
+
+
+@given(
+    st.lists(st.integers(0, 1), min_size=1, max_size=40),
+    st.integers(1, 6),
+    st.integers(1, 8),
+    st.integers(0, 7),
+    st.integers(0, 40),
+)
+def test_the_first_of_a_colour(users: list[int], count: int, colours: int, colour: int, lowest: int) -> None:
+    """What is found is the first run of that colour that is free, and nothing is found where there is none."""
+    colour %= colours
+    fits = [
+        first
+        for first in range(lowest, len(users) - count + 1)
+        if first % colours == colour and not any(users[first : first + count])
+    ]
+    if fits:
+        assert find_free(of_frames(*users), count, colours, lowest, colour) == fits[0]
+    else:
+        with pytest.raises(OutOfMemory, match="none are free"):
+            find_free(of_frames(*users), count, colours, lowest, colour)
 
 
 def test_more_than_there_is() -> None:

@@ -1,59 +1,21 @@
 """Frames asked for: who gives back, who refuses, what is taken, and in what order."""
 
-from collections.abc import Callable
-from contextlib import suppress
-
 import msgspec
 import pytest
 
 from kernel.abi.kip import Page
 from libexo import pressure, vm
 from libexo.environment import Environment
-from libexo.errors import IpcError, RemoteError
+from libexo.errors import RemoteError
 from libexo.extent import Extent
 from libexo.heap import Heap
 from libexo.ipc.message import FpageItem, Message
 from libexo.testing import System, burn
 from servers.memory.api import Memory, Pressed, Taken
 from servers.process.api import Processes
+from tests.servers.memory.presses import extents, frames_of, idle, press, started
 from tests.servers.memory.stage import fpage, item, rpc, used
 from tests.servers.rig import ask, command, kill, offer, servers
-
-Program = Callable[[Environment], object]
-
-
-def press(system: System, name: str, frames: int, seconds: float = 1) -> Pressed:
-    """As a server, ask the family of the program called *name* to have no more than *frames*."""
-
-    def server(env: Environment) -> Pressed:
-        return Memory.connect(env).press(env.lookup(name), frames, seconds)
-
-    found = command(system, server)
-    assert isinstance(found, Pressed)
-    return found
-
-
-def started(system: System, program: Program, name: str = "client") -> object:
-    """Start *program*, and let it come to its first rest."""
-    task = system.spawn(program, name)
-    system.pass_time(0.2)
-    return task
-
-
-def frames_of(system: System, name: str) -> int:
-    [found] = [e for e in system.kernel.environments if e.name == name and e.alive]
-    return found.frames
-
-
-def idle(env: Environment) -> None:
-    """Receive, for long."""
-    with suppress(IpcError):
-        env.thread.wait(timeout=1000)
-
-
-def extents(env: Environment, *pages: int) -> list[Extent]:
-    memory = Memory.connect(env)
-    return [memory.allocate(each) for each in pages]
 
 
 def test_what_heaps_keep_ready_goes_first() -> None:
