@@ -45,3 +45,9 @@ def idle(env: Environment) -> None:
 def extents(env: Environment, *pages: int) -> list[Extent]:
     memory = Memory.connect(env)
     return [memory.allocate(each) for each in pages]
+
+
+def kill_now(system: System, name: str) -> None:
+    for found in system.kernel.environments:
+        if found.name == name and found.alive:
+            found.body.kill()

@@ -10,10 +10,10 @@ from libexo.errors import RemoteError
 from libexo.extent import Extent
 from libexo.heap import Heap
 from libexo.ipc.message import FpageItem, Message
-from libexo.testing import System, burn
+from libexo.testing import burn
 from servers.memory.api import Memory, Pressed, Taken
 from servers.process.api import Processes
-from tests.servers.memory.presses import extents, frames_of, idle, press, started
+from tests.servers.memory.presses import extents, frames_of, idle, kill_now, press, started
 from tests.servers.memory.stage import fpage, item, rpc, used
 from tests.servers.rig import ask, command, kill, offer, servers
 
@@ -315,12 +315,6 @@ def test_the_server_dies(moment: float) -> None:
         system.run(*tasks)
 
         assert tasks[0].result == list(range(10))
-
-
-def kill_now(system: System, name: str) -> None:
-    for found in system.kernel.environments:
-        if found.name == name and found.alive:
-            found.body.kill()
 
 
 def test_who_may_ask() -> None:

@@ -22,7 +22,7 @@ from libexo.extent import Extent
 from libexo.heap import Block, Heap
 from servers.memory.api import Memory
 from tests.kernel.invariants import violations
-from tests.servers.memory.test_pressing import Program, extents, kill_now
+from tests.servers.memory.presses import Program, extents, kill_now
 from tests.servers.rig import command, servers
 
 KEEPS = 21

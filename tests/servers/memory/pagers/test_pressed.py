@@ -4,7 +4,7 @@ from libexo import pressure, vm
 from libexo.environment import Environment
 from servers.memory.api import Memory, Pressed
 from tests.servers.memory.pagers.swapping import FRAMES, Paper, content, swapping, use, used
-from tests.servers.memory.test_pressing import press
+from tests.servers.memory.presses import press
 
 
 def test_a_swapped_object_is_taken() -> None:
