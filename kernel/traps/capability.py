@@ -7,7 +7,7 @@ from hwmodel.machine import Exhausted
 from kernel.abi import traps
 from kernel.abi.budget import OFFER_LIFE_NS, Item
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import ANY_FRAME, NIL_HANDLE, show_thread
+from kernel.abi.ids import ANY_FRAME, show_thread
 from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_HOLDERS_SHOWN
 from kernel.abi.messages import Label
@@ -81,15 +81,14 @@ def _revoke(kernel: "Kernel", call: CallTo[traps.Revoke, Resource]) -> "Steps[in
 
 def _take_extent(kernel: "Kernel", call: CallTo[traps.Revoke, Resource]) -> "Steps[int]":
     """Take an extent carved below, by its first frame, or ask its user for frames; return how many it has."""
-    extent = kernel.frames.extents.get(call.trap.first)
+    trap, extent = call.trap, kernel.frames.extents.get(call.trap.first)
     root = above = extent.root if extent is not None else None
     while above is not None and above is not call.capability:
         above = above.parent
     if extent is None or root is None or above is None:
         return 0
-    if call.trap.frames:
-        words = (NIL_HANDLE, call.trap.microseconds, call.trap.frames)
-        kernel.exposure.tell(extent.user or root.holder, Label.REVOKE, words)
+    if trap.frames:
+        kernel.exposure.tell(extent.user or root.holder, Label.REVOKE, (0, trap.microseconds, trap.frames))
         return extent.count
     yield from Taking(kernel.exposure, root, call.caller).steps(itself=True, forced=True)
     kernel.exposure.count(Counter.REVOCATIONS)
