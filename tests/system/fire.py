@@ -179,7 +179,11 @@ def laid(system: System, siege: Siege) -> Iterator[list[int]]:
         besiegers = [
             stack.enter_context(
                 system.start(
-                    BESIEGER + siege.program, FOREVER, name=f"{siege.name}-{number}", streams=siege.streams
+                    BESIEGER + siege.program,
+                    FOREVER,
+                    name=f"{siege.name}-{number}",
+                    streams=siege.streams,
+                    paged=siege.paged,
                 )
             )
             for number in range(siege.programs)

@@ -42,6 +42,8 @@ class Siege:
     """How many do it at once."""
     streams: bool = True
     """Each has pipes for its standard streams; otherwise a log."""
+    paged: bool = False
+    """They may map what other programs page."""
 
 
 KERNEL = (
@@ -308,4 +310,67 @@ FLOODS = (
     ),
 )  # fmt: skip
 
-SIEGES = (*KERNEL, *CARVING, *HOARDS, *PROCESSOR, *REQUESTS, *FLOODS)
+PAGES = """
+from libexo import pager
+SIZE, FRAME = 256, 4096
+class Pages(Interface, label=0x66, name="besieged"):
+    @operation(1)
+    def open(self) -> Extent: ...
+class Pager(Pages):
+    def __init__(self):
+        memory.promise(SIZE)
+        self.paged = pager.PagedObject(env, memory.ram(), SIZE, SIZE, fill, patience=60)
+    def open(self): return self.paged.extent
+def fill(store, fault):
+    count = min(16, SIZE - fault.page)
+    store.supply(fault.page, b"page".ljust(FRAME) * count, count)
+def user():
+    while (extent := quietly(lambda: Pages.connect(env).open())) is None: time.sleep(0.01)
+    return extent, vm.map(env, extent)
+def touch(): vm.touch(env, view, random.randrange(SIZE) * FRAME, 1, write=random.random() < 0.5)
+def threads(call):
+    for _ in range(8): threading.Thread(target=repeat, args=(call,), daemon=True).start()
+    repeat(call)
+import random
+first = next(row.name for row in env.kip.environments() if row.number == env.number).endswith("-0")
+"""
+"""How a siege of paged memory begins: the first of it is the pager, the others its users."""
+
+PAGING = (
+    Siege(
+        "faults", "touches pages that are there, and forgets them again, from many threads",
+        PAGES +
+        "if first: serve(Pager(), name='besieged')\n"
+        "extent, view = user()\n"
+        "def forget(): libc.madvise(ctypes.c_void_p(address(view)), ctypes.c_size_t(SIZE * FRAME), 4)\n"
+        "def again():\n"
+        "    forget()\n"
+        "    for _ in range(64): touch()\n"
+        "threads(again)",
+        programs=4, paged=True,
+    ),
+    Siege(
+        "evictions", "evicts and protects pages at each fault, and others touch them from many threads",
+        PAGES +
+        "supply = fill\n"
+        "def fill(store, fault):\n"
+        "    at = random.randrange(SIZE - 16)\n"
+        "    store.guard(at, 16); store.evict(at, 16); store.clean(0, SIZE); supply(store, fault)\n"
+        "if first: serve(Pager(), name='besieged')\n"
+        "extent, view = user()\n"
+        "threads(touch)",
+        programs=3, paged=True,
+    ),
+    Siege(
+        "windows", "opens and ends windows, 64 in a batch, and maps the object anew",
+        PAGES +
+        "if first: serve(Pager(), name='besieged')\n"
+        "extent, view = user(); at = address(view)\n"
+        "batch = [traps.Window(extent.handle, at + page * FRAME, page, SIZE - page) for page in range(64)]\n"
+        "def map_again(): vm.unmap(env, vm.map(env, extent))\n"
+        "repeat(lambda: env.sys.batch(batch), map_again)",
+        programs=4, paged=True,
+    ),
+)  # fmt: skip
+
+SIEGES = (*KERNEL, *CARVING, *HOARDS, *PROCESSOR, *REQUESTS, *FLOODS, *PAGING)
