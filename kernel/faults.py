@@ -33,6 +33,7 @@ _BUS_ERROR = -7
 _MOMENT = 5_000_000
 """After how many ns what the host would not show is shown again, and what a full gate did not take told again."""
 _LOADED, _STORED = int(Label.PAGE_FAULT + Rights.READ), int(Label.PAGE_FAULT + Rights.WRITE)
+_TAKEN = "what it mapped was taken back"
 _LOOKS = 2000
 """Windows that are looked at to find out who waits for whom."""
 
@@ -257,7 +258,7 @@ class Faults:
         """Show the page, if it is supplied; otherwise have the pager told. *there*: it is seen, and protected."""
         thing = window.object
         if thing is None:
-            self._poison(window, page, "what it mapped was taken back", there=there)
+            self._poison(window, page, _TAKEN, there=there)
             return
         state = thing.states[page]
         if state & SUPPLIED and not (write and state & GUARDED):
@@ -339,7 +340,7 @@ class Faults:
     def _expire(self, thing: Object, page: int) -> None:
         pending = self._pending[thing][page]
         pending.alarm = self._set_alarm(thing, page)  # for who comes while these fail
-        what = f"did not supply it in {thing.patience / 1e6:g} ms"
+        what = f"{thing.pager_name} did not supply it in {thing.patience / 1e6:g} ms"
         self._jobs.begin(self._fail([(pending, window) for window in pending.waiting], what))
 
     def fail(self, thing: Object, closed: dict[Window, None]) -> None:
@@ -347,7 +348,8 @@ class Faults:
         table = self._pending.get(thing, {})
         if table:
             failing = [(table[page], window) for window in closed for page in window.waits]
-            self._jobs.begin(self._fail(failing, "is gone"))
+            what = _TAKEN if thing.pager is not None else f"{thing.pager_name} is gone"
+            self._jobs.begin(self._fail(failing, what))
 
     def _fail(self, failing: list[tuple[Pending, Window]], what: str) -> "Steps[None]":
         """End these accesses, of one object."""
@@ -355,7 +357,7 @@ class Faults:
             if window in pending.waiting:
                 self._release(pending, window)
                 thing, page = pending.object, pending.page
-                why = f"page {page} of {thing!r}: {thing.pager_name} {what}"
+                why = f"page {page} of {thing!r}: {what}"
                 self._poison(window, page, why, there=bool(thing.states[page] & GUARDED))
                 self._settle(pending)
                 yield None

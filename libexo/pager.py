@@ -39,6 +39,7 @@ __all__ = ["GRACE", "Fault", "PageState", "PagedObject"]
 
 GRACE = 0.0002
 """Seconds after which a page that was supplied may be evicted: earlier, who waited for it may never see it."""
+_CONTROL = int(Rights.CONTROL)
 _SUPPLIED, _GUARDED = int(PageState.SUPPLIED), int(PageState.GUARDED)
 """Members of an enum take longer than all that is done with them."""
 _STATES = tuple(PageState(state) for state in range(8))
@@ -83,7 +84,7 @@ class PagedObject:
         self._store = environment.host.store
         self.pages, self.frames = pages, frames
         self.extent = self._created(ram, patience) if isinstance(ram, Ram) else ram
-        """To be passed on; `read_only()` of it to who may only read."""
+        """To be passed on; `read_only()` of it to who may only read. Who got it is no pager of it."""
         self._on_fault = on_fault
         try:
             self._known = self._found() if self.extent is ram else bytearray(pages)
@@ -105,7 +106,7 @@ class PagedObject:
                 thread=self._environment.current.id,
             )
         )
-        return Extent(made.extent, self.pages, made.first, ram.rights)
+        return Extent(made.extent, self.pages, made.first, ram.rights & ~_CONTROL)
 
     def _found(self) -> bytearray:
         """Return what the pages of a predecessor's are."""

@@ -187,3 +187,26 @@ def test_a_program_that_is_not_paged(system: System) -> None:
     system.run()
 
     assert paged.result == []
+
+
+def test_who_got_it_is_no_pager(system: System) -> None:
+    """What is passed on carries no right to supply, to evict or to protect, nor to take it back from others."""
+    refused: list[int] = []
+
+    def pager(env: Environment, ram: Ram, user: int) -> None:
+        store = PagedObject(env, ram, 4, 2, lambda paged, fault: paged.supply(fault.page, b"x"))
+        assert not store.extent.rights & Rights.CONTROL
+        lend(env, store, user, store.extent.rights)
+
+    def user(env: Environment) -> None:
+        request, view = mapped(env)
+        vm.touch(env, view, 0, 1)
+        handle = request.items[0].handle  # type: ignore[union-attr]
+        for call in (env.sys.supply, env.sys.evict, env.sys.protect):
+            with pytest.raises(TrapRefused) as found:
+                call(handle, 0)
+            refused.append(found.value.refusal)
+        env.thread.reply(request, ipc.Message())
+
+    paging(system, pager, user)
+    assert refused == [Refusal.MISSING_RIGHT] * 3
