@@ -92,6 +92,10 @@ class Backing(Protocol):
         Writes during the copy may be missing from it.
         """
 
+    @property
+    def copied(self) -> bool:
+        """Whether there is a copy, for `replace`."""
+
     def forget_copy(self) -> None:
         """Free the copy. Harmless when there is none."""
 

@@ -306,6 +306,8 @@ class Object(Extent):
     def move(self, keeper: Capability | None) -> "Steps[None]":
         """Let the copy be its memory: no window shows that, and who has one is told to map it again."""
         self.close(lambda _: True, moves=True)
+        if not self._backing.copied:  # the host had no room: its pager is asked for all of it again
+            self.states, self.resident = bytearray(self.pages), 0
         yield from super().move(keeper)
         yield from self._release()
 

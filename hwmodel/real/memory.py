@@ -108,6 +108,11 @@ class RealBacking:
             if new >= 0:
                 os.close(new)
 
+    @property
+    def copied(self) -> bool:
+        """Whether there is a copy, for `replace`."""
+        return self._copied >= 0
+
     def forget_copy(self) -> None:
         """Free the copy, in time that grows with its size. Harmless when there is none."""
         number, self._copied = self._copied, -1

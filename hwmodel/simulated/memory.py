@@ -57,6 +57,11 @@ class SimulatedBacking:
         self._copy.data += self._region.data
         self._copy.present |= self._region.present
 
+    @property
+    def copied(self) -> bool:
+        """Whether there is a copy, for `replace`."""
+        return self._copy is not None
+
     def forget_copy(self) -> None:
         """Free the copy."""
         self._copy = None

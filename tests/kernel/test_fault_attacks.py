@@ -1,7 +1,10 @@
 """What strangers to the paging tried: addresses used again, rights given up early, pagers that race themselves."""
 
+import errno
+
 import pytest
 
+from hwmodel.failures import HostFailure
 from kernel import faults
 from kernel.abi.budget import Item
 from kernel.abi.limits import FRAME_SIZE
@@ -129,6 +132,31 @@ def test_an_innocent_writer_while_another_is_revoked() -> None:
 
         assert a.puppet.alive
         assert b.puppet.alive
+
+
+def test_memory_that_moves_without_a_copy() -> None:
+    """Where it is taken back by force and the host has no room, its pager is asked for each page again."""
+    with theatre() as stage:
+        p = Paging(stage)
+        a = p.program()
+        p.supply(0)
+        lent = p.pager.sys.derive(p.handle, int(BOTH | Rights.TRANSFER))
+        c = p.program(name="c", lent=lent)
+        stage.machine.failures.fail_call(
+            HostFailure(stage.machine.calls._of_name["memfd_create"] + 1, errno.ENOMEM, "memfd_create")
+        )
+        p.pager.sys.revoke(lent, 1000)
+        stage.pass_time(2)
+        assert c.fails(0)
+        a.puppet.env.views.moved(a.handle)
+        p.pager.env.views.moved(p.handle)
+        p.told()
+        assert (p.states(), p.object.resident) == ([0] * PAGES, 0)
+        assert not a.touch(0)
+        assert p.told() == [(LOAD, a.thread, 0)]
+        p.supply(0, 9)
+        assert a.touch(0)
+        assert a.byte(0) == 9
 
 
 def test_a_grant_that_closes_a_circle() -> None:
