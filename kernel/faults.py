@@ -33,7 +33,7 @@ _BUS_ERROR = -7
 _MOMENT = 5_000_000
 """After how many ns what the host would not show is shown again, and what a full gate did not take told again."""
 _LOADED, _STORED = int(Label.PAGE_FAULT + Rights.READ), int(Label.PAGE_FAULT + Rights.WRITE)
-_TAKEN = "what it mapped was taken back"
+_TAKEN = "it has no right any more to what it mapped, of"
 _LOOKS = 2000
 """Windows that are looked at to find out who waits for whom."""
 
@@ -258,7 +258,7 @@ class Faults:
         """Show the page, if it is supplied; otherwise have the pager told. *there*: it is seen, and protected."""
         thing = window.object
         if thing is None:
-            self._poison(window, page, _TAKEN, there=there)
+            self._poison(window, page, f"{_TAKEN} {window.pager}", there=there)
             return
         state = thing.states[page]
         if state & SUPPLIED and not (write and state & GUARDED):
@@ -348,7 +348,9 @@ class Faults:
         table = self._pending.get(thing, {})
         if table:
             failing = [(table[page], window) for window in closed for page in window.waits]
-            what = _TAKEN if thing.pager is not None else f"{thing.pager_name} is gone"
+            what = (
+                f"{_TAKEN} {thing.pager_name}" if thing.pager is not None else f"{thing.pager_name} is gone"
+            )
             self._jobs.begin(self._fail(failing, what))
 
     def _fail(self, failing: list[tuple[Pending, Window]], what: str) -> "Steps[None]":

@@ -44,7 +44,8 @@ class Window:
     """Pages of an object, from *first* on, as a program has them mapped at *address*."""
 
     __slots__ = (
-        "address", "capability", "closed", "count", "environment", "first", "moves", "object", "space", "waits",
+        "address", "capability", "closed", "count", "environment", "first", "moves", "object", "pager", "space",
+        "waits",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +63,8 @@ class Window:
         """None: it is closed."""
         self.closed: dict[Window, None] = {}
         """Then it is among these, until the memory is cut."""
+        self.pager = ""
+        """By whom it was paged."""
         self.moves = False
         """That is about to happen: an access waits for it."""
         self.capability = capability
@@ -300,6 +303,7 @@ class Object(Extent):
         for window in closed:
             del self.windows[window]
             window.object, window.closed, window.moves = None, self._closed, moves
+            window.pager = self.pager_name
         self._closed.update(closed)
         self._waits.fail(self, closed)
 

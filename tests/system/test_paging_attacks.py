@@ -238,7 +238,7 @@ MAPPERS = (
         "print(ctypes.string_at(at, 1))", "b'\\x00'"),
     Row("ends_the_window_a_thread_waits_in", "wait(5); env.sys.window(handle, at); print('ended')", "ended"),
     Row("gives_up_what_a_thread_waits_for", "wait(5); env.sys.drop(handle); time.sleep(9)", status=BUS,
-        fault=Fault.NO_PAGE, text="taken back"),
+        fault=Fault.NO_PAGE, text="no right any more"),
     Row("forgets_pages",
         "wait(0); print(ctypes.string_at(at, 6)); "
         "called('madvise', ctypes.c_void_p(at), ctypes.c_size_t(FRAME), 4); print(ctypes.string_at(at, 6))",
