@@ -163,16 +163,18 @@ def test_extents_are_shown() -> None:
         assert list(kip.extents()) == []
 
 
-def test_a_small_extent_has_room_for_few_holders() -> None:
-    """Of many capabilities the oldest are shown, and all are counted."""
-    with theatre(ram_of(8)) as stage:
+@pytest.mark.parametrize(("first", "count", "shown"), [(7, 1, 3), (6, 2, 11), (0, 8, 59), (0, 16, 64)])
+def test_holders_have_room_in_the_rows_of_their_extent(first: int, count: int, shown: int) -> None:
+    """Of many capabilities the oldest are shown, and all are counted; behind the last row of RAM is no other."""
+    with theatre(ram_of(max(8, count))) as stage:
         a = stage.puppet(holds=("ram",))
-        made = a.sys.carve(a.handles[0], 1)
-        for _ in range(5):
+        made = a.sys.carve(a.handles[0], count, first)
+        for _ in range(69):
             a.sys.derive(made.extent, Rights.READ)
 
         [row] = reader(stage).extents()
-        assert (row.capabilities, len(row.holdings)) == (6, holders_shown(1)) == (6, 3)
+        assert (row.capabilities, len(row.holdings)) == (70, holders_shown(count)) == (70, shown)
+        assert {holding.rights for holding in row.holdings[1:]} == {Rights.READ}
 
 
 def test_objects_are_shown() -> None:
