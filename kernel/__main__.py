@@ -47,7 +47,7 @@ def _run(arguments: argparse.Namespace, log: Callable[[str], None]) -> int:
     try:
         loader = boot(machine, topology, log)
     except OSError as error:
-        log(f"exo: cannot read a server: {error}")
+        log(f"exo: cannot open what a server needs: {error}")
         machine.close()
         return 1
     phase("kernel")

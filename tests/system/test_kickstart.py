@@ -130,5 +130,8 @@ def test_a_file_that_is_gone(command: Kickstart) -> None:
     done = subprocess.run(words, env=command.environ, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 1
-    assert "cannot read a server: [Errno 2] No such file or directory: '/nonexistent/a.py'" in done.stderr
+    assert (
+        "cannot open what a server needs: [Errno 2] No such file or directory: '/nonexistent/a.py'"
+        in done.stderr
+    )
     assert not command.run.exists()

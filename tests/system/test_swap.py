@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,8 @@ from kernel.abi.kip import Head
 from servers.memory.policies import POLICIES
 from tests.system.booted import ROOT, System, boot, wait_until
 from tests.system.programs import PRELUDE
+from tests.system.users import NOBODY, as_user, python
+from tests.system.users import TOPOLOGY as USERS
 
 pytestmark = [
     pytest.mark.system,
@@ -132,6 +137,35 @@ def test_a_warm_start(report: Callable[[str], None]) -> None:
 
         assert int(cold[0]) == 300
         assert int(warm[0]) <= 30
+
+
+def test_a_users_system() -> None:
+    """A system that an ordinary user booted swaps as well, into a file of that user's."""
+    text = USERS.replace("[machine]", '[machine]\nswap = "/var/tmp"\nswap_size = "4 MiB"', 1)
+    with boot(text + TOPOLOGY, as_user(), NOBODY, python()) as system:
+        system.server("pager")
+        finished = system.run(USER + TWICE, "2q", 512, 256, 16, paged=True)
+
+        assert (finished.out.splitlines()[:1], finished.err) == (["0 True True 0"], "")
+
+
+def test_no_directory_for_the_file() -> None:
+    """A swap file that cannot be made ends the boot, with the place, the size, and where to change it."""
+    text = (ROOT / "system.toml").read_text().replace("[machine]", '[machine]\nswap = "/gone"', 1)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        path = Path(folder, "system.toml")
+        path.write_text(text + TOPOLOGY)
+        done = subprocess.run(
+            [sys.executable, "-m", "kernel", "--config", path, "--run", f"{folder}/run"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+
+    assert done.returncode != 0
+    assert "cannot have 1024 MiB of swap there: No such file or directory; see [machine] swap" in done.stderr
 
 
 KILLED = """
