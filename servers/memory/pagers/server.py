@@ -9,7 +9,7 @@ each slot of the store (`swapped`).
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -43,6 +43,8 @@ MOST_OBJECTS, MOST_OF_FAMILY = 256, 64
 """Objects there may be, and those of one family."""
 _ESTATE_FRAMES = 32
 """For so many objects."""
+LINES = 10
+"""Of the log, a second."""
 LOOK_AGAIN = 0.5
 """Seconds until the slots of what was taken are free."""
 _LENT = int(Rights.READ | Rights.WRITE | Rights.TRANSFER)
@@ -99,7 +101,8 @@ class PagerServer(Pager):
         self._backing = environment.host.backing()
         self._slots = Slots(self._backing.size // FRAME_SIZE if self._backing is not None else 0)
         self.server = Server(environment, self)
-        self._ground = Ground(environment, self._backing, self.server.after, _log)
+        self._log = _Log(environment.host.now)
+        self._ground = Ground(environment, self._backing, self.server.after, self._log)
         self._objects: dict[int, tuple[_Kept, Swapped]] = {}
         """By first frame."""
         self._of: dict[int, list[int]] = {}
@@ -142,7 +145,7 @@ class PagerServer(Pager):
             try:
                 swapped.inherit(Extent(kept.extent, kept.pages, kept.first))
             except (TrapRefused, OSError) as error:
-                _log(f"memory of {show_thread(kept.thread)} is lost: {error}")
+                self._log(f"memory of {show_thread(kept.thread)} is lost: {error}")
                 continue
             if kept.base >= 0:
                 self._slots.mark(kept.base, kept.pages)
@@ -348,8 +351,23 @@ def _known(policy: str) -> str:
     return policy
 
 
-def _log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+class _Log:
+    """Lines for people, some a second: a store that fails fails often."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        """Read the time by *now*."""
+        self._now = now
+        self._second = self._lines = 0
+
+    def __call__(self, text: str) -> None:
+        second = self._now() // 1_000_000_000
+        if second != self._second:
+            self._second, self._lines = second, 0
+        self._lines += 1
+        if self._lines <= LINES:
+            print(text, file=sys.stderr, flush=True)
+        elif self._lines == LINES + 1:
+            print("more of this second is left out", file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ whenever the pager is killed its successor goes on from there, and no store is l
 has been written to the store and is marked.
 """
 
+import os
 from array import array
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -38,6 +39,8 @@ PATIENCE = 10.0
 """Seconds that a fault waits for its page."""
 _TRIES, _PAUSE = 20, 0.025
 """How often a fault is tried for which the host had no room, or the store failed, and seconds in between."""
+_MOST_TRIED = 64
+"""Pages that are told to leave for one fault, where the store takes none of them."""
 _LONGEST_GRACE = 50_000_000
 """Nanoseconds that a page stays at most, however often it was touched again when it had gone."""
 
@@ -331,13 +334,12 @@ class Swapped:
         spared: set[int] = set()
         while (excess := self.resident + count - self.frames) > 0:
             victims = self._choose(excess, spared)
-            if victims:
-                for run in runs(victims):
-                    yield from self._leave(run)
-                spared.update(victims)
-            elif self.resident < self.frames or len(spared) >= self.resident:
+            for run in runs(victims):
+                yield from self._leave(run)
+            spared.update(victims)
+            if self.resident < self.frames or len(spared) >= min(self.resident, _MOST_TRIED):
                 return
-            else:
+            if not victims:
                 yield self._pause(self._grace / 1e9)
 
     def _choose(self, count: int, spared: set[int]) -> list[int]:
@@ -429,5 +431,5 @@ class Swapped:
     def _store_failed(self, what: str, run: range, number: int) -> None:
         self.counts.failed += 1
         self._ground.log(
-            f"the store fails to {what} {len(run)} pages from {run.start}: error {number} of the host"
+            f"the store fails to {what} {len(run)} pages from {run.start}: {os.strerror(number)}"
         )

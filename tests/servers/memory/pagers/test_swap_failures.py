@@ -160,7 +160,7 @@ def test_the_store_fails_for_good(seed: int) -> None:
         assert found == [True]
 
 
-def test_the_store_takes_no_more(seed: int) -> None:
+def test_the_store_takes_no_more(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     """While nothing can be written no page is lost: those that are there stay, and who needs room fails by name."""
 
     def user(env: Environment) -> None:
@@ -177,6 +177,10 @@ def test_the_store_takes_no_more(seed: int) -> None:
         system.run(task, errors=False)
         assert task.environment.fault == Fault.NO_PAGE
         assert "pager (" in task.environment.detail
+        lines = capsys.readouterr().err.splitlines()
+        assert lines.count("the store fails to write 1 pages from 0: No space left on device") > 0
+        assert sum("the store fails" in line for line in lines) <= 10 * 12
+        assert "more of this second is left out" in lines
 
 
 def test_memory_taken_from_the_pager(seed: int) -> None:
