@@ -220,7 +220,7 @@ class Pager(Interface, label=0x4A, name="pager"):
         For one fault up to *around* pages are brought in. What is touched first is remembered under *name* and the
         program's, and is there when that memory is made again. The program must be one that is paged.
         """
-        environment = self.environment
+        environment, frames = self.environment, min(frames, pages)
         memory = Memory.connect(environment)
         for left in reversed(range(_TRIES)):
             memory.promise(frames)
