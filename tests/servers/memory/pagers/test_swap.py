@@ -108,7 +108,7 @@ def test_refusals() -> None:
                 "QuotaExceeded: 32 of 128 pages of the swap file are the caller's family's, 128 more",
             ),
             (100, 16, "fifo", "QuotaExceeded: 32 of 128 pages"),
-            (32, 300, "fifo", "QuotaExceeded: .* frames in use"),
+            (400, 300, "fifo", "QuotaExceeded: .* frames in use"),
         ):
             with pytest.raises(RemoteError, match=why):
                 paper.pager.paged(pages, frames, policy=policy)

@@ -81,6 +81,7 @@ def killed_at(seed: int, at: int, policy: str) -> None:
         assert done, at
         if not failures.injected:  # this policy has fewer steps
             return
+        system.pass_time(1)
         rig.kill(system, "pager")
         used(system, lambda env: Pager.connect(env, timeout=30).statistics(), "asking")
         system.pass_time(1)
