@@ -118,7 +118,10 @@ class PagedObject:
         return self._known[page]
 
     def _note(self, page: int, count: int, state: int) -> None:
-        self._known[page : page + count] = bytes([state]) * count
+        if count == 1:
+            self._known[page] = state
+        else:
+            self._known[page : page + count] = bytes([state]) * count
 
     def supply(self, page: int, data: bytes | memoryview = b"", count: int = 1) -> None:
         """Store *data* from *page* on, and show *count* pages to who waits for them.

@@ -57,7 +57,7 @@ class Gate(Protocol):
     def upcalls(self, *, surely: bool = False) -> list[bytes]:
         """Return the packets of upcalls that have arrived, without waiting for more. Each comes out once.
 
-        Unless *surely*, one that arrived just now may be left for next time.
+        Unless *surely*, some may be left for next time: the next wait does not last then.
         """
 
     def fileno(self) -> int:

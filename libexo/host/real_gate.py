@@ -164,14 +164,15 @@ class RealGate:
         return bytes(self._view[:size]), _numbers(ancillary) if ancillary else []
 
     def upcalls(self, *, surely: bool = False) -> list[bytes]:
-        """Return the upcalls that have arrived, without waiting."""
+        """Return upcalls that have arrived, without waiting: those kept, and one more."""
         own = self.own
         if (spared := own.spared) and not self.kept and not surely:
             own.spared = spared - 1
             return []
         with self._lock:
             try:
-                while True:
+                self.kept.append(self._receive(_AT_ONCE)[0])
+                while surely:
                     self.kept.append(self._receive(_AT_ONCE)[0])
             except BlockingIOError:
                 pass

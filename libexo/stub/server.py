@@ -131,7 +131,8 @@ class Server:
             until = None if timeout is None else self._until(timeout)
             if not core.wait((*core.outside, inbox, *self._watched), until):
                 core.pump_gate()
-            plain = core.get()
+            if core.news or not getattr(inbox, "is_quiet", False):
+                plain = core.get()
         if plain is None and core.held:
             received = core.take(ANY_THREAD)
         row.rests()

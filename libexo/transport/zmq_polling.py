@@ -6,6 +6,7 @@ from typing import Any, cast
 import zmq
 
 from libexo.transport.base import Source
+from libexo.transport.polling import Poll
 from libexo.transport.stream import StreamChannel
 
 # Plain numbers: combining the flags of an enum costs more than sending a frame does.
@@ -52,11 +53,15 @@ class End:
 
     def close(self) -> None:
         """Close the socket, and with it all connections."""
+        self.is_quiet = False
         self.socket.close()
 
 
 class ZmqPoll:
-    """Waits for inboxes, channels and descriptors: as `select.poll`, but it looks into the first two."""
+    """Waits for inboxes, channels and descriptors: as `select.poll`, but it looks into the first two.
+
+    While all inboxes are quiet, their descriptors tell of news, and the host is asked once instead of many times.
+    """
 
     def __init__(self, sources: Sequence[Source]) -> None:
         """Wait for *sources*."""
@@ -65,20 +70,26 @@ class ZmqPoll:
         plain = [source.fileno() for source in sources if not isinstance(source, End)]
         self._items: list[tuple[Any, int]] = [(end.socket, _READABLE) for end in self._ends]
         self._items += [(descriptor, _READABLE) for descriptor in plain]
+        self._ask = Poll(sources).ask
+        self._inboxes = {end.fileno() for end in self._ends}
 
     def poll(self, milliseconds: int = -1) -> Sequence[tuple[int, int]]:
         """Return the plain descriptors that have something, with their events; the others are told themselves."""
-        ends, channels = self._ends, self._channels
+        ends, channels, quiet = self._ends, self._channels, True
         for end in ends:
             if end.messages:
-                end.is_ready = True
+                end.is_ready, end.is_quiet = True, False
                 milliseconds = 0
+            quiet = quiet and end.is_quiet
         for channel in channels.values():
             if channel.messages:
                 milliseconds = 0
-        found = zmq_poll(self._items, milliseconds)
-        for end in ends:
-            if found and found[0][0] is end.socket:  # in the order they were asked for
-                end.is_ready = True
-                del found[0]
+        found: list[tuple[Any, int]] = self._ask(milliseconds) if quiet else []
+        if not quiet or not self._inboxes.isdisjoint([number for number, _ in found]):
+            found = zmq_poll(self._items, 0 if quiet else milliseconds)
+            for end in ends:
+                end.is_quiet = not end.messages
+                if found and found[0][0] is end.socket:  # in the order they were asked for
+                    end.is_ready, end.is_quiet = True, False
+                    del found[0]
         return [each for each in found if each[0] not in channels] if channels else found

@@ -206,6 +206,18 @@ def test_upcalls_come_out_once(host: RealHost) -> None:
     assert sorted(got) == sorted(UPCALL + each for each in wanted)
 
 
+def test_what_one_look_leaves_the_next_wait_shows(kernel: Kernel, host: RealHost) -> None:
+    """A look takes one upcall out of the socket, and all if told to; the next wait does not last."""
+    for number in range(4):
+        kernel.socket.send(UPCALL + b"%d" % number)
+    got = []
+    for surely in (False, False, True):
+        assert not host.wait((host.gate,), None)
+        got.append(host.gate.upcalls(surely=surely))
+
+    assert got == [[UPCALL + b"0"], [UPCALL + b"1"], [UPCALL + b"2", UPCALL + b"3"]]
+
+
 def test_upcalls_of_one_strand_s_trap_wake_another(host: RealHost) -> None:
     """A sleeper at the gate wakes for upcalls that came with another's answer, though the socket is empty again.
 

@@ -5,12 +5,14 @@ import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import zmq
 
 from libexo.transport import zmq_inbox as transport
+from libexo.transport import zmq_polling
 from libexo.transport.binding import PIECE, Binding
 from libexo.transport.framing import HEAD, encode, report
 from libexo.transport.stream import StreamChannel
@@ -373,3 +375,53 @@ def test_what_was_answered_before_the_end_is_read(place: Place) -> None:
         place.answer(stays)
 
     assert place.answer(gone) == [b"last words"]
+
+
+def test_quiet_sockets_are_waited_for_by_the_host_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While sockets were found empty, a wait that something else ends asks ZeroMQ nothing; a message is found."""
+    asked: list[int] = []
+
+    def ask(items: Any, milliseconds: int = -1) -> Any:  # noqa: ANN401 - as it is
+        asked.append(milliseconds)
+        return zmq.zmq_poll(items, milliseconds)
+
+    monkeypatch.setattr(zmq_polling, "zmq_poll", ask)
+    channel, token = place.channel(1)
+    bell, told = socket.socketpair()
+    with bell, told:
+        wait = zmq_polling.ZmqPoll((bell, place.inbox))
+        channel.send((b"hello",))
+        assert place.take() == (token, [b"hello"])
+        told.send(b"!")
+        for _ in range(TURNS):  # what ZeroMQ has to see to yet, it is asked for
+            asked.clear()
+            assert wait.poll() == [(bell.fileno(), select.POLLIN)]
+            if not asked:
+                break
+        assert (asked, place.inbox.is_ready, place.inbox.is_quiet) == ([], False, True)
+
+        bell.recv(1)
+        channel.send((b"again",))
+        while not place.inbox.is_ready:
+            assert wait.poll() == []
+        assert asked
+        assert place.take() == (token, [b"again"])
+
+
+def test_a_socket_is_not_quiet_while_messages_wait_for_their_turn(place: Place) -> None:
+    """They were taken out of it together with earlier ones: a wait does not last, and says whose they are."""
+    one, other = place.channel(1)[0], place.channel(2)[0]
+    wait = zmq_polling.ZmqPoll((place.inbox,))
+    one.send((b"first",))
+    other.send((b"second",))
+    while not place.inbox.messages:
+        select.select([place.inbox], [], [], 0.02)
+        place.inbox._gather()
+    for _ in range(TURNS):
+        place.inbox._gather()
+        if place.inbox.is_quiet:
+            break
+    assert wait.poll() == []
+    assert (place.inbox.is_ready, place.inbox.is_quiet) == (True, False)
