@@ -169,6 +169,9 @@ class AddressSpace(Protocol):
     def settled(self, done: Callable[[], object]) -> None:
         """Call *done* when all that was asked until now has been done."""
 
+    def told(self, pager: "Body") -> None:
+        """The fault that was just heard was told to *pager*: the two may be brought together while they talk."""
+
 
 class Memory(Protocol):
     """Physical RAM: numbered frames."""

@@ -294,7 +294,8 @@ class Faults:
 
     def _wait(self, window: Window, thing: Object, page: int, *, write: bool) -> Pending | None:
         """Have an access wait for the page; None: it fails, for its program waits for too many."""
-        waits = sum([len(known.waits) for known in self._of(window.environment)])
+        windows = self._windows[window.environment]
+        waits = len(window.waits) if len(windows) == 1 else sum([len(known.waits) for known in windows])
         if waits >= MAX_FAULTS and page not in window.waits:
             self._poison(window, page, f"{window.environment.name} waits for {waits} pages already")
             return None
@@ -326,6 +327,7 @@ class Faults:
         assert thing.owner is not None
         if pager.budget.room(Item.UPCALLS) < len(pager.backlog):
             return False
+        window.space.told(pager.body)
         words = (window.span(page, 1)[0], 0, thing.owner.handle, page)
         sender = window.environment.thread
         return self._exposure.tell(

@@ -1,11 +1,14 @@
 """Host cores of other processes: the host keeps them thread by thread, and has no call for a whole process."""
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterable
 
 from hwmodel.machine import Deed
 from hwmodel.real.errors import lending
+
+_getcpu = ctypes.PyDLL(None).sched_getcpu
 
 
 def move(pid: int, core: int, *, group: bool) -> Deed:
@@ -46,3 +49,28 @@ def _threads(process: int) -> Iterable[int]:
         return [int(name) for name in os.listdir(f"/proc/{process}/task")]
     except OSError:  # it has ended
         return ()
+
+
+class Cores:
+    """Where threads may run. One that has ended, or that we may not move, may run nowhere, and stays."""
+
+    def here(self) -> int:
+        """Return the core the caller is on."""
+        core: int = _getcpu()
+        return core
+
+    def of(self, thread: int) -> frozenset[int]:
+        """Return the cores *thread* may run on."""
+        try:
+            return frozenset(os.sched_getaffinity(thread))
+        except OSError:
+            return frozenset()
+
+    def keep(self, thread: int, cores: frozenset[int]) -> None:
+        """Let *thread* run on *cores* only."""
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(thread, cores)
+
+    def threads(self, pid: int) -> Iterable[int]:
+        """Return the threads of process *pid*."""
+        return _threads(pid)

@@ -26,7 +26,9 @@ class RealBody:
     programs may lack that filter, the nursery ends at least those that outlive their parents.
     """
 
-    def __init__(self, port: RealPort, uid: int, *, owned: bool, group: bool, paused: bool) -> None:
+    def __init__(
+        self, port: RealPort, uid: int, *, owned: bool, group: bool, paused: bool, core: int = -1
+    ) -> None:
         self.port: Port = port
         self._port = port
         self.uid = uid
@@ -47,7 +49,8 @@ class RealBody:
         """Stops that wait until it runs."""
         self._children: Children | None = None
         self._early: list[int] = []
-        self._core = -1
+        self.core = self._begins = core
+        """The host core a plan keeps it on; -1: none does."""
         self._process: RealDescriptor | None = None
         self._consumed = 0
 
@@ -60,8 +63,8 @@ class RealBody:
         self.pid, self._process = pid, process
         self._clock = cpu_clock(pid)
         self._children = Children(pid) if self._group else None
-        if self._core >= 0:
-            do(self.move(self._core))
+        if self.core != self._begins:
+            do(self.move(self.core))
         for number in self._early:
             self._send(number)
         if self.killed:
@@ -74,7 +77,7 @@ class RealBody:
     def open(self, supervisor: Supervisor, ended: Callable[[], None]) -> None:
         """Listen to its gate, and for its faults, from now on; call *ended* when the gate's end is closed."""
         if self._faults is not None:
-            self._faults.open(lambda fault: supervisor.faulted(self, fault))
+            self._faults.open(self, lambda fault: supervisor.faulted(self, fault))
         self._port.open(self, supervisor, ended)
 
     def pause(self) -> None:
@@ -96,7 +99,7 @@ class RealBody:
 
     def move(self, core: int) -> Deed:
         """Let it run on host *core* only, from now on."""
-        self._core = core
+        self.core = core
         return affinity.move(self.pid, core, group=self._group) if self._process is not None else iter(())
 
     def signal(self, number: int) -> None:

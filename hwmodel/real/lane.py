@@ -56,6 +56,11 @@ class Lane:
         else:
             self.post(partial(self.tell, done))
 
+    @property
+    def number(self) -> int:
+        """What the host calls the thread."""
+        return self._thread.native_id or 0
+
     def close(self) -> None:
         """Do what is left, and end."""
         self._patience.end()

@@ -19,6 +19,7 @@ from hwmodel.real.frequencies import frequencies
 from hwmodel.real.gate import Gate, Peer
 from hwmodel.real.lane import Lane
 from hwmodel.real.loop import Loop
+from hwmodel.real.meeting import Meeting
 from hwmodel.real.memory import RealMemory
 from hwmodel.real.nursery import Nursery
 from hwmodel.real.page import RealPage
@@ -71,6 +72,7 @@ class RealMachine:
         self._worker = Worker(self._loop, self._bell, self._hindered, rests=self._process.leads)
         self._loop.closer = self._worker.close_descriptor
         self._lanes: list[Lane] = []
+        self._meeting = Meeting(self._loop)
         self._uids = Uids()
         self.memory = RealMemory(topology.machine.frames(), self._close_later)
         self.interrupts = InterruptController()
@@ -262,7 +264,7 @@ class RealMachine:
             faults.close()
             raise
         self._lanes.append(lane)
-        return RealSpace(faults, self._loop, lane)
+        return RealSpace(faults, self._loop, lane, self._meeting)
 
     def _hindered(self, thread: int) -> None:
         """Find who keeps a *thread* of the worker from a file, and have them ended."""

@@ -20,17 +20,18 @@ from functools import partial
 from typing import TypeVar
 
 from hwmodel.errors import exhausted
-from hwmodel.machine import Exhausted, PageFault
+from hwmodel.machine import Body, Exhausted, PageFault
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.lane import Lane
 from hwmodel.real.libc import control
 from hwmodel.real.loop import Loop
+from hwmodel.real.meeting import Meeting, Party, Talk
 from kernel.abi.limits import FRAME_SIZE
 
 T = TypeVar("T")
 
 # linux/userfaultfd.h
-_MESSAGE = struct.Struct("<B7xQQ8x")
+_MESSAGE = struct.Struct("<B7xQQI4x")
 _PAGEFAULT = 0x12
 _FLAG_WRITE, _FLAG_WP = 1, 2
 _READ, _READ_WRITE = 2 << 30, 3 << 30
@@ -67,19 +68,28 @@ class RealSpace:
     Its public methods run in the loop; what makes calls, in the lane.
     """
 
-    def __init__(self, faults: RealDescriptor, loop: Loop, lane: Lane) -> None:
-        """Page the process whose userfaultfd is *faults*, by calls in *lane*, which is its own."""
+    def __init__(self, faults: RealDescriptor, loop: Loop, lane: Lane, meeting: Meeting) -> None:
+        """Page the process whose userfaultfd is *faults*, by calls in *lane*, which is its own.
+
+        It talks to its pagers in *meeting*.
+        """
         self._faults = faults
         self._number = faults.number
         self._loop = loop
         self._lane = lane
+        self._talk = Talk(lane.number)
+        self.told: Callable[[Body], None] = partial(meeting.told, self._talk)
+        """The fault that was just heard goes to that pager."""
+        self._memory = ctypes.create_string_buffer(_PLACE.size)
+        """Of calls, one after another."""
         self._protectable: list[tuple[int, int]] = []
         """Begin and end of the watched ranges that are writable. The lane's."""
         self._closed = False
         self._faulted: Callable[[PageFault], object] = bool
 
-    def open(self, faulted: Callable[[PageFault], object]) -> None:
-        """Tell *faulted* of each fault from now on. Raises Exhausted."""
+    def open(self, body: Party, faulted: Callable[[PageFault], object]) -> None:
+        """Tell *faulted* of each fault of *body* from now on. Raises Exhausted."""
+        self._talk.asker = body
         self._faulted = faulted
         self._loop.watch(self._number, self._ready)
 
@@ -89,7 +99,8 @@ class RealSpace:
             messages = os.read(self._number, _FAULTS * _MESSAGE.size)
         except BlockingIOError:  # its thread was woken by something else
             return
-        for kind, flags, address in _MESSAGE.iter_unpack(messages):
+        talk = self._talk
+        for kind, flags, address, talk.thread in _MESSAGE.iter_unpack(messages):
             if kind == _PAGEFAULT:
                 page = address - address % FRAME_SIZE
                 self._faulted(PageFault(page, bool(flags & _FLAG_WRITE), bool(flags & _FLAG_WP)))
@@ -237,9 +248,9 @@ class RealSpace:
 
     def _do(self, call: int, form: struct.Struct, *fields: int) -> tuple[int, tuple[int, ...]]:
         """Make a call; return the error, 0 for none, and the fields as the host left them."""
-        memory = ctypes.create_string_buffer(form.size)
+        memory = self._memory
         form.pack_into(memory, 0, *fields)
-        return control(self._number, call, memory), form.unpack(memory)
+        return control(self._number, call, memory), form.unpack_from(memory)
 
 
 def _full(failed: int) -> Exhausted | None:

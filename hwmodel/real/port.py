@@ -25,6 +25,8 @@ CUT_BYTES, CUT = int(socket.MSG_TRUNC), int(socket.MSG_TRUNC | socket.MSG_CTRUNC
 """The host's marks of a packet that did not fit: some of its bytes; anything."""
 UNHEARD = (errno.EAGAIN, errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 """The host's errors for a packet without room, or without a reader."""
+_OVERHEAD = 1 << 10
+"""Bytes the host counts for a packet at most, besides what its content is rounded up to."""
 AGAIN_NS = 10_000_000
 """Delay before listening again, when the host had no room for that."""
 Ancillary = Iterable[tuple[int, int, bytes]]
@@ -44,6 +46,8 @@ class RealPort:
         self._room = end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
         self._bytes = array.array("i", [0])
         """Where the host writes how much is queued."""
+        self._sent = 0
+        """How much of what was offered may be unread, as the host counts it; when it is much, the host is asked."""
         self._lent = 0
         """Descriptors sent since everything was read. The host counts them against all of our uid."""
         self._is_read = self._is_held = False
@@ -110,12 +114,16 @@ class RealPort:
 
         Nor while sent descriptors may be unread: packets behind them would hide that.
         """
-        unread = self._queued(termios.TIOCOUTQ)
-        if unread and self._lent:
+        if self._lent or self._sent > self._room // 2:
+            self._sent = self._queued(termios.TIOCOUTQ)
+            if self._sent and self._lent:
+                return False
+            self._lent = 0
+        if self._sent > self._room // 2:
             return False
-        self._lent = 0
+        self._sent += _OVERHEAD + 2 * len(data)
         try:
-            return unread < self._room // 2 and self.send(data)
+            return self.send(data)
         except Exhausted:
             return False
 

@@ -179,6 +179,9 @@ class SimulatedSpace:
         """Call *done*: what is asked is done at once."""
         done()
 
+    def told(self, pager: object) -> None:
+        """Stay: to wake somebody takes no time here."""
+
     def _find(self, address: int) -> tuple[Region, int] | None:
         """Return the memory at *address*, and which page of it."""
         for mapping, place in self._watched:

@@ -23,9 +23,9 @@ _HANDSHAKE = struct.Struct("<QQQ")
 _VERSION = 0xAA
 _USER_MODE_ONLY = 1
 _FLAGS = _USER_MODE_ONLY | os.O_CLOEXEC | os.O_NONBLOCK
-NEEDED = 1 << 0 | 1 << 5 | 1 << 10 | 1 << 12 | 1 << 14
+NEEDED = 1 << 0 | 1 << 5 | 1 << 8 | 1 << 10 | 1 << 12 | 1 << 14
 """What programs are paged with, as linux/userfaultfd.h numbers it. Of shared memory: absent pages, those that are
-there, and writes to protected ones; and poison."""
+there, and writes to protected ones; which thread waits; poison."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

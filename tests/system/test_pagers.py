@@ -109,6 +109,31 @@ def test_first_touch_is_a_message(booted: System) -> None:
         )
 
 
+MANY = 2048
+TALKS = """
+kernel, server = int(sys.argv[1]), int(sys.argv[2])
+before = os.sched_getaffinity(kernel)
+view = vm.map(env, store.open(True))
+for page in range(PAGES):
+    view[page * FRAME]
+    if len(os.sched_getaffinity(kernel)) == 1:
+        break
+print([os.sched_getaffinity(each) == os.sched_getaffinity(0) for each in (kernel, server)])
+while os.sched_getaffinity(kernel) != before: env.thread.sleep(0.01)
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core only: they are together")
+def test_the_kernel_comes_to_those_who_talk_by_faults(booted: System) -> None:
+    """While one fault follows another, it is on the core of program and pager, and free again when they cease."""
+    size = f"PAGES, FRAMES, FRAME = {PAGES}, {FRAMES}", f"PAGES, FRAMES, FRAME = {MANY}, {MANY}"
+    with booted.start(PAGER.replace(*size), 10, name="store") as pager:
+        pid = pager.line()
+        finished = booted.run((USER + TALKS).replace(*size), booted.pid, pid, paged=True)
+
+        assert (finished.out, finished.err) == ("[True, True]\n", "")
+
+
 SHARES = """
 view, seen = vm.map(env, store.open(True)), vm.map(env, store.open(False))
 print(view.readonly, seen.readonly, text(seen, 1), store.faults())

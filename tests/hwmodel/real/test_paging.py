@@ -12,12 +12,22 @@ import pytest
 from hwmodel.machine import Exhausted, PageFault
 from hwmodel.real import paging
 from hwmodel.real.descriptor import RealDescriptor
+from hwmodel.real.meeting import Meeting
 from hwmodel.real.paging import CONTINUE, POISON, REGISTER, WAKE, WRITEPROTECT, RealSpace
 from kernel.abi.limits import FRAME_SIZE
 
 ROOT = Path(__file__).parents[3]
 AT = 1 << 32
 FAULT = struct.Struct("<B7xQQ8x")
+
+
+class Nobody:
+    """A body nobody meets."""
+
+    pid, core = 0, -1
+
+
+NOBODY = Nobody()
 
 
 class Desk:
@@ -46,6 +56,7 @@ class Desk:
         work()
 
     tell = when_done = post
+    number = 0
 
     def close(self) -> None:
         """It has no thread."""
@@ -68,7 +79,7 @@ def ends() -> Iterator[tuple[int, int]]:
 
 @pytest.fixture
 def space(desk: Desk, ends: tuple[int, int]) -> Iterator[RealSpace]:
-    made = RealSpace(RealDescriptor(ends[0]), desk, desk)  # type: ignore[arg-type]
+    made = RealSpace(RealDescriptor(ends[0]), desk, desk, Meeting(desk))  # type: ignore[arg-type]
     assert watch(made, 8 * FRAME_SIZE) is True
     desk.called.clear()
     yield made
@@ -99,7 +110,7 @@ def poison(space: RealSpace) -> object:
 def test_messages(desk: Desk, space: RealSpace, ends: tuple[int, int]) -> None:
     """Each fault is told with its page; what is no fault, or not there any more, is nothing."""
     told: list[PageFault] = []
-    space.open(told.append)
+    space.open(NOBODY, told.append)
     ready = desk.watched[ends[0]]
     ready(1)
     for kind, flags, address in ((0x12, 0, AT + 5), (0x13, 0, 0), (0x12, 1, AT + FRAME_SIZE), (0x12, 3, AT)):
