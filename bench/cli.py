@@ -1,6 +1,7 @@
 """The command: `exo bench ipc`, and the others that `MEANING` names, and `compare`."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -43,15 +44,15 @@ MEANING = {
     "rings": "the ring transport: calls, awake and asleep, streams, mapping, clients, each with its goals",
     "scale": "the null trap with 1 to 200 environments living: it must stay flat",
     "sizes": "a payload of 64 bytes to 1 MiB there and back, beside the ways of others",
-    "vm": "a page fault that another program answers, and fault-around, each with its goals",
+    "vm": "a page fault that another program answers, each way with its goal; Appel and Li's measures",
 }
 EPILOG = """\
 Subject and references take turns in blocks in one run; the first round warms up and is thrown away. References
 are plain processes in the same placement: a session each, as environments have, and by default nobody pinned.
 Where cores are few or busy, --cores (as root) makes runs comparable; pingpong, rings and vm are always pinned, but
-for pairs; between threads the references of pingpong are two threads, too. A running system (EXO_RUN) is
-measured; without one, one is booted and ended. `exo bench compare OLD NEW` tells what changed between two files
-that --json wrote."""
+for pairs and fault-other; between threads the references of pingpong are two threads, too. A running system
+(EXO_RUN) is measured; without one, one is booted and ended. `exo bench compare OLD NEW` tells what changed between
+two files that --json wrote."""
 
 
 def main(argv: list[str]) -> int:
@@ -206,13 +207,13 @@ def _heap(arguments: argparse.Namespace) -> int:
 
 def _vm(arguments: argparse.Namespace) -> int:
     cores = arguments.cores or pingpong.default_cores()
+    keys = vm.possible(arguments.only or vm.KEYS, cores)
     host = facts.gather(cores)
     results = []
     _head(arguments, host)
-    with running() as system:
-        for key in vm.possible(arguments.only or vm.KEYS, cores):
-            with vm.measure(system, key, cores) as measure:
-                results.append(run(measure, arguments.rounds))
+    with running(swaps=True) as system, contextlib.closing(vm.measures(system, keys, cores)) as measures:
+        for measure in measures:
+            results.append(run(measure, arguments.rounds))
             _print(arguments, results[-1], host)
     return _judged(arguments, results, host)
 

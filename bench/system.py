@@ -26,6 +26,15 @@ PROGRAMS = ROOT / "bench" / "programs"
 PATIENCE = 30.0
 """Seconds a system may take to boot, a program to start, and a system to end."""
 PAUSE = 0.02
+PAGER = """
+[server.pager]
+module = "servers.memory.pagers"
+thread = 100
+importance = 2
+holds = ["swap"]
+calls = ["memory"]
+"""
+"""What a topology has besides when it swaps."""
 SHARED = "/dev/shm"  # noqa: S108 - a directory of one's own is made there
 """Where Linux has a file system in memory that everybody may write to."""
 
@@ -102,10 +111,10 @@ class System:
 
 
 @contextlib.contextmanager
-def running(memory: str = "") -> Iterator[System]:
+def running(memory: str = "", *, swaps: bool = False) -> Iterator[System]:
     """Give the system at EXO_RUN (or its default place), or a new one in a directory of its own.
 
-    The new one has so much *memory*, like "4 GiB"; empty: as much as system.toml says.
+    The new one has so much *memory*, like "4 GiB"; empty: as much as system.toml says. It *swaps*, if told to.
     """
     if _is_up(run_directory()):
         with contextlib.closing(System(run_directory(), booted=False)) as system:
@@ -113,7 +122,10 @@ def running(memory: str = "") -> Iterator[System]:
         return
     with tempfile.TemporaryDirectory(prefix="exo-bench-", dir=_memory()) as name:
         Path(name).chmod(0o711)  # programs have uids of their own, and pass through
-        with _boot(Path(name), memory) as run, contextlib.closing(System(run, booted=True)) as system:
+        with (
+            _boot(Path(name), memory, swaps=swaps) as run,
+            contextlib.closing(System(run, booted=True)) as system,
+        ):
             yield system
 
 
@@ -135,13 +147,17 @@ def _is_up(run: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _boot(directory: Path, memory: str) -> Iterator[Path]:
+def _boot(directory: Path, memory: str, *, swaps: bool) -> Iterator[Path]:
     """Boot a kernel in *directory*; end it after. Its last words are shown when it does not come up."""
-    run, config = directory / "run", ROOT / "system.toml"
+    run, config = directory / "run", directory / "system.toml"
+    text = (ROOT / config.name).read_text(encoding="utf-8")
     if memory:
-        text = re.sub("(?m)^memory = .*$", f'memory = "{memory}"', config.read_text(encoding="utf-8"))
-        config = directory / config.name
-        config.write_text(text, encoding="utf-8")
+        text = re.sub("(?m)^memory = .*$", f'memory = "{memory}"', text)
+    if swaps:
+        text = (
+            text.replace("[machine]\n", f'[machine]\nswap = "{directory}"\nswap_size = "16 MiB"\n', 1) + PAGER
+        )
+    config.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "kernel", "--config", str(config), "--run", str(run)]
     environ = {key: value for key, value in os.environ.items() if not key.startswith("EXO_")}
     environ["PYTHONPATH"] = import_path()

@@ -1,14 +1,19 @@
 """`exo bench vm`: a page fault that another program answers, beside the same with no kernel of ours in between.
 
 The reference is a process that reads the fault, stores the page and continues. Ours takes a message to the pager
-and a trap back besides: so on one processor the goal is a multiple of both together.
+and a trap back besides: so on one processor the goal is a multiple of both together. On two, nobody of ours is kept
+anywhere: the kernel brings those who talk together (decision 0046), and the reference's parties stay apart.
+
+Then come the measures of Appel and Li (`bench.appel`).
 """
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench import appel
 from bench.errors import BenchError
 from bench.harness import Measure, Sampled, Subject, Worker, place, reference
 from bench.references.userfault import AROUND
@@ -16,8 +21,9 @@ from bench.system import System
 
 BLOCK = 512
 GOALS: Mapping[str, tuple[float, ...]] = {"fault": (2,), "fault-other": (1.5,), "around": (1 / 4,)}
-"""Of each measure, the largest ratios to its references that are good enough."""
-KEYS = ("fault", "around", "fault-other")
+"""Of each measure of ours, the largest ratios to its references that are good enough."""
+FAULTS = ("fault", "around", "fault-other")
+KEYS = (*FAULTS, *appel.KEYS)
 APART = frozenset({"fault-other"})
 """Those of parties on two cores."""
 _BOTH = 2
@@ -43,33 +49,54 @@ def possible(keys: Sequence[str], cores: Sequence[int]) -> list[str]:
     return left
 
 
+def measures(system: System, keys: Sequence[str], cores: Sequence[int]) -> Generator[Measure, None, None]:
+    """Give the measures of *keys* on *system*, one after another, each ready to run."""
+    for key in keys:
+        if key in FAULTS:
+            with _fault(system, key, cores) as made:
+                yield made
+    if others := [key for key in keys if key not in FAULTS]:
+        core = cores[0]
+        toucher = start(system, "appel", (core,))
+        server = toucher if appel.SERVER in system.kip.names() else None
+        if server is None and "trap" in others:
+            print("the memory server's pager is left out: this system has no swap", file=sys.stderr)
+        with appel.linux(core) as plain:
+            for key in others:
+                yield appel.measure(key, toucher, plain, server)
+
+
 @contextlib.contextmanager
-def measure(system: System, key: str, cores: Sequence[int]) -> Iterator[Measure]:
-    """Give the measure *key* on *system*, ready to run: the pager and the kernel on the first of *cores*."""
-    near = cores[-1 if len(cores) < _BOTH else 1] if key in APART else cores[0]
-    toucher = start(system, key, cores[0], near)
+def _fault(system: System, key: str, cores: Sequence[int]) -> Iterator[Measure]:
+    """Give one of ours: all on the first of *cores*, or nobody kept, and the reference on both."""
+    apart = key in APART
+    near = cores[1 if apart else 0]
+    toucher = start(system, key, () if apart else (near,))
     with reference("bench.references.userfault", cores=(near,), peer_cores=(cores[0],)) as plain:
         bare = Sampled("a bare handler in Python", plain, "fault")
         fault = Sampled("a fault, answered by a pager", toucher, "fault")
         null = Sampled("null trap", toucher, "null")
-        where = "two cores" if key in APART else "one core"
         if key == "around":
             subject = Sampled(f"a page of {AROUND} supplied at once", toucher, "around")
-            yield Measure(key, f"fault-around {AROUND}, {where}: time of a page", subject, [fault], BLOCK // AROUND,
-                          GOALS[key])  # fmt: skip
+            title = f"fault-around {AROUND}, one core: time of a page"
+            yield Measure(key, title, subject, [fault], BLOCK // AROUND, GOALS[key])
+        elif apart:
+            bare = Sampled("a bare handler in Python, on two cores", plain, "fault")
+            yield Measure(key, "a page fault answered by another program, nobody kept on a core", fault, [bare],
+                          BLOCK, GOALS[key])  # fmt: skip
         else:
-            both: list[Subject] = [Sum("bare handler and null trap", [bare, null])] if key == "fault" else []
-            yield Measure(key, f"a page fault answered by another program, {where}", fault, [*both, bare], BLOCK,
+            both = Sum("bare handler and null trap", [bare, null])
+            yield Measure(key, "a page fault answered by another program, one core", fault, [both, bare], BLOCK,
                           GOALS[key])  # fmt: skip
 
 
-def start(system: System, key: str, far: int, near: int) -> Worker:
-    """Start a pager on core *far*, with the kernel, and who touches its pages on *near*; return that one."""
+def start(system: System, key: str, cores: Sequence[int]) -> Worker:
+    """Start a pager, and who touches its pages, on *cores*, with the kernel; none: anywhere. Return the second."""
     pager = f"bench-pages-{key}-{os.getpid()}"
     pid = system.start("bench.programs.pages", pager)
-    system.place([pid], (far,))
+    system.place([pid], cores or sorted(os.sched_getaffinity(0)))
     worker = system.worker(
         "bench.programs.toucher", f"bench-toucher-{key}-{os.getpid()}", {"BENCH_PAGES": pager}, paged=True
     )
-    place([worker.pid], (near,))
+    place([worker.pid], cores)
     return worker
