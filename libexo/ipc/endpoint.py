@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from libexo.host.base import Waker
     from libexo.transport.base import Source
 
+AT_ONCE = 16
+"""How often to look again after an upcall was there: while a pager answers a fault, the next one comes."""
+
 
 class Endpoint:
     """One thread's end of IPC."""
@@ -41,8 +44,11 @@ class Endpoint:
             raise Ended
         if self.waker is not None:
             self.waker.clear()  # first: what another thread puts there from now on wakes this one again
-        if arrived := self.environment.gate.upcalls(surely=surely):
-            self.environment.on_upcalls(arrived, self)
+        environment = self.environment
+        for _ in range(AT_ONCE):
+            if not (arrived := environment.gate.upcalls(surely=surely)):
+                break
+            environment.on_upcalls(arrived, self)
         while self.upcalls:
             self.upcall(self.upcalls.popleft())
 
