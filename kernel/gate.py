@@ -72,8 +72,7 @@ class Gate:
         descriptors: "list[Descriptor]",
     ) -> "Steps[None]":
         """Do the rest of a trap, and answer it if its caller still lives."""
-        if not isinstance(answer, Answer):
-            answer = yield from answer
+        answer = answer if isinstance(answer, Answer) else (yield from answer)
         while caller.alive and not caller.fault:
             if self._send(caller, trap, answer):
                 answer.call = None
@@ -88,12 +87,14 @@ class Gate:
         return latch
 
     def _send(self, caller: "Environment", trap: traps.Trap, answer: Answer) -> bool:
-        """Answer; False: the host cannot now. A caller that does not read is ended.
+        """Answer, unless nobody waits; False: the host cannot now. A caller that does not read is ended.
 
         The host's limits on us are not the caller's fault: a trap whose descriptors cannot be sent is refused, and
         undone.
         """
         port = caller.body.port
+        if isinstance(trap, traps.Supply) and trap.quiet:
+            return True
         try:
             heard = port.send(answer.data, answer.gives())
         except Exhausted as exhausted:
@@ -169,8 +170,7 @@ class Gate:
         _close(call.gives)
         refused = why if isinstance(why, Refused) else Refused(Refusal.HOST_FULL, str(why))
         self._exposure.count(Counter.REFUSALS)
-        number = _NUMBER[type(call.trap)]
-        self._exposure.trace.record(Event.TRAP, call.caller.number, number, refused.refusal)
+        self._exposure.trace.record(Event.TRAP, call.caller.number, _NUMBER[type(call.trap)], refused.refusal)
         return Answer(_refusal(refused))
 
 

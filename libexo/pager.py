@@ -123,14 +123,17 @@ class PagedObject:
         else:
             self._known[page : page + count] = bytes([state]) * count
 
-    def supply(self, page: int, data: bytes | memoryview = b"", count: int = 1) -> None:
+    def supply(
+        self, page: int, data: bytes | memoryview = b"", count: int = 1, *, quiet: bool = False
+    ) -> None:
         """Store *data* from *page* on, and show *count* pages to who waits for them.
 
-        Raises TrapRefused (NO_FRAMES: evict some).
+        Raises TrapRefused (NO_FRAMES: evict some). One that is *quiet* takes the caller less: it does not wait for
+        the kernel, and where it is refused who waits goes on waiting. That is for who knows that there is room.
         """
         if data:
             self.store(page, data)
-        self._sys.supply(self.extent.handle, page, count)
+        self._sys.supply(self.extent.handle, page, count, quiet=quiet)
         self._note(page, count, _SUPPLIED)
 
     def supply_runs(self, runs: Sequence[range]) -> list[range]:

@@ -221,9 +221,12 @@ class Sys:
         """Have pages of an object that are mapped at *address* paged; *count* 0 ends that."""
         self._do(traps.Window(extent, address, first, count))
 
-    def supply(self, extent: int, first: int, count: int = 1) -> None:
-        """Say that pages of an object hold what was stored there."""
-        self._do(traps.Supply(extent, first, count))
+    def supply(self, extent: int, first: int, count: int = 1, *, quiet: bool = False) -> None:
+        """Say that pages of an object hold what was stored there; *quiet*: hear of no refusal."""
+        if quiet:
+            self._gate.post(encode_trap(traps.Supply(extent, first, count, quiet)))
+        else:
+            self._do(traps.Supply(extent, first, count))
 
     def evict(self, extent: int, first: int, count: int = 1) -> int:
         """Make pages of an object absent; return how many were there and are not any more."""

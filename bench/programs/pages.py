@@ -123,11 +123,11 @@ class PagesServer(Pages):
             if self._swaps:
                 store.guard(self._last)
                 self._last = fault.page
-            store.supply(fault.page)
+            store.supply(fault.page, quiet=True)
         elif self._around == 1:
-            store.supply(fault.page, CONTENT)
+            store.supply(fault.page, CONTENT, quiet=True)
         else:
-            store.supply(fault.page // AROUND * AROUND, RUN, AROUND)
+            store.supply(fault.page // AROUND * AROUND, RUN, AROUND, quiet=True)
 
 
 if __name__ == "__main__":

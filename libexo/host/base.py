@@ -54,6 +54,9 @@ class Gate(Protocol):
         Upcalls that arrive meanwhile are kept for `upcalls`. Raises GateClosed when the kernel is gone.
         """
 
+    def post(self, data: bytes) -> None:
+        """Send one trap that is not answered. Raises GateClosed when the kernel is gone."""
+
     def upcalls(self, *, surely: bool = False) -> list[bytes]:
         """Return the packets of upcalls that have arrived, without waiting for more. Each comes out once.
 

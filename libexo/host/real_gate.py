@@ -117,6 +117,13 @@ class RealGate:
             finally:
                 _set_mask(_SIG_SETMASK, mask, None)
 
+    def post(self, data: bytes) -> None:
+        """Send one trap that is not answered."""
+        try:
+            self._send(data, ())
+        except OSError as error:
+            raise GateClosed(f"the kernel closed the gate: {error.strerror}") from error
+
     def _send(self, data: bytes, descriptors: Sequence[Descriptor]) -> None:
         if not descriptors:
             try:

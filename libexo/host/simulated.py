@@ -50,6 +50,12 @@ class SimulatedGate:
         finally:
             self._is_trapping = False
 
+    def post(self, data: bytes) -> None:
+        """Send one trap that is not answered."""
+        if self._ground.closed:
+            raise GateClosed("the kernel closed the gate")
+        self._ground.send(data, ())
+
     def _await_others(self) -> None:
         """Wait until no other strand is in a trap."""
         while self._is_trapping:

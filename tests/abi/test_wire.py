@@ -83,7 +83,7 @@ RECORDS: list[tuple[object, str]] = [
     (traps.Limit(1, 16), "93520110"),
     (traps.ObjectCreate(65536, 4, 8), "9753ce000100000408ffce000f424000"),
     (traps.Window(65537, 4096, 1, 2), "9554ce00010001cd10000102"),
-    (traps.Supply(65536, 3, 2), "9455ce000100000302"),
+    (traps.Supply(65536, 3, 2), "9555ce000100000302c2"),
     (traps.Evict(65536, 3), "9456ce000100000301"),
     (traps.Protect(65536, 0, 8, 2), "9557ce00010000000802"),
     (traps.InterruptBind(1), "936001c3"),

@@ -9,6 +9,7 @@ from hwmodel.failures import HostFailure
 from kernel.abi import traps
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.ids import thread_id
+from kernel.abi.kip import Counter
 from kernel.abi.limits import FRAME_SIZE, MAX_PAGERS, MAX_WINDOWS
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.abi.traps import Protection
@@ -29,6 +30,24 @@ def test_a_page_comes_when_it_is_touched() -> None:
         assert a.touch(2)
         assert (a.byte(2), p.states()) == (7, [0, 0, SUPPLIED, 0, 0, 0, 0, 0])
         assert not a.touch(3)
+
+
+def test_a_quiet_supply_is_not_answered() -> None:
+    """The page is shown as by any; one that is refused is counted, and the next trap has its own answer."""
+    with theatre() as stage:
+        p = Paging(stage)
+        a = p.program()
+        assert not a.touch(2)
+        p.told()
+        p.store(2, 7)
+        p.pager.sys.supply(p.handle, 2, quiet=True)
+        assert p.states()[2] == SUPPLIED
+        assert a.touch(2)
+        refused = stage.kernel.kip.counter(Counter.REFUSALS)
+        p.pager.sys.supply(p.handle, PAGES, quiet=True)
+        p.pager.sys.supply(p.handle, 0, FRAMES + 1, quiet=True)
+        assert p.states() == [0, 0, SUPPLIED, 0, 0, 0, 0, 0]
+        assert stage.kernel.kip.counter(Counter.REFUSALS) == refused + 2
 
 
 def test_one_page_for_all() -> None:

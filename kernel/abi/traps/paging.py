@@ -92,11 +92,13 @@ class Supply(Trap, tag=0x55):
     """Say that `count` pages from `first` hold what their pager stored, and let go on who waits for them.
 
     It ends a guard. It is a bus error to touch a page that was supplied, and that nobody stored to.
+    One that is `quiet` is not answered: that it was refused is counted, and an event.
     """
 
     extent: Small
     first: PageNumber
     count: PageRun = 1
+    quiet: bool = False
     needs = (Kind.EXTENT, Rights.CONTROL)
     refusals = (*_REFUSALS, Refusal.NO_FRAMES)
 

@@ -432,3 +432,15 @@ def test_who_looks_into_rings_hears_what_the_gate_kept(host: RealHost) -> None:
         host.wait((host.gate, ring), None)
         assert ring.found_others
     assert len(host.gate.upcalls()) == 1
+
+
+def test_a_quiet_trap_is_sent_and_no_answer_waited_for() -> None:
+    """It returns at once; a closed gate is told."""
+    kernel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    host = RealHost(theirs, Path("/nonexistent"))
+    with kernel:
+        host.gate.post(b"quiet")
+        assert kernel.recv(100) == b"quiet"
+    with pytest.raises(GateClosed):
+        host.gate.post(b"quiet")
+    host.gate.close()
