@@ -3,6 +3,8 @@
 import ctypes
 import mmap
 import os
+import platform
+import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _prctl = _libc.prctl
@@ -79,6 +81,22 @@ def map_over(address: int, size: int, descriptor: int) -> None:
     )
     if place == _MAP_FAILED:
         check(-1)
+
+
+_SLICES = {"x86_64": 314, "aarch64": 274}
+"""Of sched_setattr(2)."""
+_ATTRIBUTES = struct.Struct("<IIQiIQQQ")
+
+
+def run_for(nanoseconds: int) -> None:
+    """Have the calling thread give way after so long, 0: as all do. The shorter, the sooner it runs when it wakes.
+
+    That is so from Linux 6.12 on; before, nothing changes. Raises OSError.
+    """
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    size = _ATTRIBUTES.size
+    wanted = ctypes.create_string_buffer(_ATTRIBUTES.pack(size, 0, 0, niceness, 0, nanoseconds, 0, 0), size)
+    check(_libc.syscall(_SLICES.get(platform.machine(), -1), 0, wanted, 0))
 
 
 def punch_hole(descriptor: int, offset: int, size: int) -> None:

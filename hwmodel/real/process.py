@@ -13,9 +13,12 @@ from hwmodel.real.libc import (
     PR_SET_DUMPABLE,
     is_subreaper,
     prctl,
+    run_for,
 )
 
 NICENESS = -10
+SLICE = 100_000
+"""Nanoseconds, the least there is: who traps gives way to the kernel, where the host would let him go on first."""
 AUTOGROUP = Path("/proc/self/autogroup")
 YOUNG, MIDDLE, NEVER = 700, 10, 1 << 30
 """Thresholds of the collector: the young generations as usual, the old one not at all."""
@@ -44,6 +47,8 @@ class Process:
             self._set(
                 niceness, min(niceness, NICENESS), lambda value: os.setpriority(os.PRIO_PROCESS, 0, value)
             )
+        with contextlib.suppress(OSError):
+            self._set(0, SLICE, run_for)
         if AUTOGROUP.exists() and os.getsid(0) == os.getpid():
             self._lead()
 
