@@ -47,7 +47,8 @@ class Lane:
         """Do *work*, behind what was posted before."""
         self._posted += 1
         self._queue.put(work)
-        self._patience.begin()
+        if self._patience.alarm is None:
+            self._patience.begin()
 
     def when_done(self, done: Callable[[], object]) -> None:
         """Call *done* when all that was posted until now has been done."""

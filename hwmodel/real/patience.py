@@ -20,20 +20,21 @@ class Patience:
         """Call *look* while it says that there is something."""
         self._loop = loop
         self._see = look
-        self._alarm: Alarm | None = None
+        self.alarm: Alarm | None = None
+        """Of the next look; None: nothing is known to be under way."""
 
     def begin(self) -> None:
         """There is something to look at. Harmless when it is known."""
-        if self._alarm is None:
-            self._alarm = self._loop.alarm(self._loop.now() + LOOK, self._look)
+        if self.alarm is None:
+            self.alarm = self._loop.alarm(self._loop.now() + LOOK, self._look)
 
     def end(self) -> None:
         """There is nothing any more."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
 
     def _look(self) -> None:
-        self._alarm = None
+        self.alarm = None
         if self._see():
             self.begin()
