@@ -22,7 +22,7 @@ from kernel.jobs import Latch
 from kernel.objects import GUARDED, SUPPLIED, WRITTEN, Object, Window
 
 if TYPE_CHECKING:
-    from hwmodel.machine import Alarm, Machine, PageFault
+    from hwmodel.machine import Machine, PageFault
     from kernel.capability import Holder
     from kernel.environment import Environment
     from kernel.exposure import Exposure
@@ -41,13 +41,13 @@ _LOOKS = 2000
 class Pending:
     """A page that is waited for."""
 
-    __slots__ = ("alarm", "object", "page", "told", "waiting")
+    __slots__ = ("object", "page", "told", "until", "waiting")
 
-    def __init__(self, thing: Object, page: int, alarm: "Alarm") -> None:
-        """Wait for *page* of *thing* until *alarm*."""
+    def __init__(self, thing: Object, page: int, until: int) -> None:
+        """Wait for *page* of *thing* until then."""
         self.object = thing
         self.page = page
-        self.alarm = alarm
+        self.until = until
         self.waiting: dict[Window, bool] = {}
         """In which windows, and whether to write."""
         self.told = False
@@ -73,8 +73,8 @@ class Faults:
         self._things: dict[Holder, dict[Object, None]] = {}
         """What each pager pages."""
         self._pending: dict[Object, dict[int, Pending]] = {}
-        self._late: set[Object] = set()
-        """Those that are looked at again in a moment."""
+        self._timed, self._late = set[Object](), set[Object]()
+        """Those with an alarm for what came first: all wait as long; those that are looked at again in a moment."""
         self._failed: dict[Environment, str] = {}
         """Whom an access failed, and why."""
 
@@ -109,9 +109,7 @@ class Faults:
             )
         if window.object is None:
             raise Refused(Refusal.STALE_HANDLE, f"handle {window.capability.handle:#x}")
-        self.shut(
-            environment, lambda known: known is not window and _overlap(known, address, size), window.whole
-        )
+        self.shut(environment, lambda one: one is not window and _overlap(one, address, size), window.whole)
         window.space.wake(address, size)  # who waited in those
 
     def settled(self, windows: "Iterable[Window]") -> "Steps[None]":
@@ -275,8 +273,7 @@ class Faults:
     def _show(self, window: Window, thing: Object, page: int, *, write: bool) -> None:
         """Show a page that is supplied; it counts as written from now on."""
         thing.states[page] |= WRITTEN * write
-        hidden = partial(self._hidden, window, page, write)
-        window.space.place(*window.span(page, 1), hidden, writable=write)
+        window.space.place(*window.span(page, 1), partial(self._hidden, window, page, write), writable=write)
 
     def _hidden(self, window: Window, page: int, write: bool, full: Exhausted | None) -> None:  # noqa: FBT001
         """A page could not be shown: the host is *full*, or nothing is there.
@@ -294,15 +291,16 @@ class Faults:
 
     def _wait(self, window: Window, thing: Object, page: int, *, write: bool) -> Pending | None:
         """Have an access wait for the page; None: it fails, for its program waits for too many."""
-        windows = self._windows[window.environment]
-        waits = len(window.waits) if len(windows) == 1 else sum([len(known.waits) for known in windows])
+        waits = sum([len(known.waits) for known in self._of(window.environment)])
         if waits >= MAX_FAULTS and page not in window.waits:
             self._poison(window, page, f"{window.environment.name} waits for {waits} pages already")
             return None
         table = self._pending.setdefault(thing, {})
         pending = table.get(page)
         if pending is None:
-            pending = table[page] = Pending(thing, page, self._set_alarm(thing, page))
+            pending = table[page] = Pending(thing, page, self._clock.now() + thing.patience)
+            if thing not in self._timed:
+                self._set_alarm(thing, pending.until)
         pending.waiting[window] = write or pending.waiting.get(window, False)
         window.waits[page] = None
         return pending
@@ -329,21 +327,26 @@ class Faults:
             return False
         window.space.told(pager.body)
         words = (window.span(page, 1)[0], 0, thing.owner.handle, page)
-        sender = window.environment.thread
         return self._exposure.tell(
-            pager, _STORED if write else _LOADED, words, sender=sender, thread=thing.thread
+            pager, _STORED if write else _LOADED, words, sender=window.environment.thread, thread=thing.thread
         )
 
     # ------------------------------------------------------------------------------------------ when it fails
 
-    def _set_alarm(self, thing: Object, page: int) -> "Alarm":
-        return self._clock.alarm(self._clock.now() + thing.patience, lambda: self._expire(thing, page))
+    def _set_alarm(self, thing: Object, until: int) -> None:
+        self._timed.add(thing)
+        self._clock.alarm(until, lambda: self._jobs.add(self._expire(thing)))
 
-    def _expire(self, thing: Object, page: int) -> None:
-        pending = self._pending[thing][page]
-        pending.alarm = self._set_alarm(thing, page)  # for who comes while these fail
-        what = f"{thing.pager_name} did not supply it in {thing.patience / 1e6:g} ms"
-        self._jobs.begin(self._fail([(pending, window) for window in pending.waiting], what))
+    def _expire(self, thing: Object) -> "Steps[None]":
+        table, now = self._pending.get(thing, {}), self._clock.now()
+        while table and (due := next(iter(table.values()))).until <= now:
+            due.until = now + thing.patience  # for who comes while these fail
+            table[due.page] = table.pop(due.page)
+            late = [(due, window) for window in due.waiting]
+            yield from self._fail(late, f"{thing.pager_name} did not supply it in {thing.patience / 1e6:g} ms")
+        self._timed.discard(thing)
+        if table := self._pending.get(thing, {}):
+            self._set_alarm(thing, next(iter(table.values())).until)
 
     def fail(self, thing: Object, closed: dict[Window, None]) -> None:
         """Nobody will answer the faults of *thing* in windows that were *closed*."""
@@ -382,7 +385,6 @@ class Faults:
         """Forget the page if nobody waits for it. Twice is harmless."""
         table = self._pending.get(pending.object, {})
         if not pending.waiting and table.get(pending.page) is pending:
-            pending.alarm.cancel()
             del table[pending.page]
             if not table:
                 del self._pending[pending.object]
