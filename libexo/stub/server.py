@@ -94,14 +94,11 @@ class Server:
         at = self.environment.host.now() + timeouts.nanoseconds(seconds)
         heapq.heappush(self._alarms, (at, next(self._serial), callback))
 
-    def _strike(self) -> float | None:
-        """Call what is due; return how long until the next alarm, in seconds."""
-        if not self._alarms:
-            return None
+    def _strike(self) -> None:
+        """Call what is due."""
         now = self.environment.host.now()
         while self._alarms and self._alarms[0][0] <= now:
             heapq.heappop(self._alarms)[2]()
-        return max(0.0, (self._alarms[0][0] - now) / 1e9) if self._alarms else None
 
     def stop(self) -> None:
         """Make `run` return after the current request."""
@@ -112,13 +109,14 @@ class Server:
         self.environment.own()
         core = self._core
         while not self._stopping:
-            timeout = self._strike() if self._alarms else None
+            if self._alarms:
+                self._strike()
             if core.rings is not None:
-                self._serve_rings(core.rings, timeout)
+                self._serve_rings(core.rings)
             else:
-                self._serve(timeout)
+                self._serve()
 
-    def _serve(self, timeout: float | None) -> None:
+    def _serve(self) -> None:
         """Serve the next request, or look at what is watched, or find that the time is up."""
         core, row = self._core, self._core.row
         row.receives(ANY_THREAD)  # before it looks: see `libexo.ipc.standing`
@@ -128,8 +126,7 @@ class Server:
             plain = core.get()
         if plain is None and not core.held:
             inbox = core.inbox or core.open_inbox()
-            until = None if timeout is None else self._until(timeout)
-            if not core.wait((*core.outside, inbox, *self._watched), until):
+            if not core.wait((*core.outside, inbox, *self._watched), self._next_alarm()):
                 core.pump_gate()
             if core.news or not getattr(inbox, "is_quiet", False):
                 plain = core.get()
@@ -144,15 +141,15 @@ class Server:
         if self._watched:
             self._look_at_watched()
 
-    def _serve_rings(self, inbox: "RingInbox", timeout: float | None) -> None:
+    def _serve_rings(self, inbox: "RingInbox") -> None:
         """Do the same where some clients have a ring: for theirs we look, all else is waited for."""
         served = self._serve_lines(inbox)
         if self._core.held:
             inbox.found_others = True
         if served == AT_ONCE:
-            self._wait(inbox, 0)  # how long it pays to look is found out there
+            self._wait(inbox, self.environment.host.now())  # how long it pays to look is found out there
         elif not inbox.found_others and (served or not inbox.ready()):
-            self._wait(inbox, timeout)
+            self._wait(inbox, self._next_alarm())
             return
         inbox.found_others = False
         self._glance(inbox)
@@ -207,13 +204,13 @@ class Server:
             self._do(*plain)
         return not receiving.held
 
-    def _until(self, timeout: float | None) -> int | None:
-        """Return when *timeout*, in seconds, will be over."""
-        return None if timeout is None else self.environment.host.now() + int(timeout * 1e9)
+    def _next_alarm(self) -> int | None:
+        """Return when the next alarm is due: asked at the last moment, for what was done meanwhile may set one."""
+        return self._alarms[0][0] if self._alarms else None
 
-    def _wait(self, inbox: "RingInbox", timeout: float | None) -> None:
+    def _wait(self, inbox: "RingInbox", until: int | None) -> None:
         if not self._stopping:
-            self._core.wait((*self._core.outside, inbox, *self._watched), self._until(timeout))
+            self._core.wait((*self._core.outside, inbox, *self._watched), until)
 
     def _glance(self, inbox: "RingInbox") -> None:
         """Serve what has come elsewhere than in the rings, or is not abbreviated, some at most."""

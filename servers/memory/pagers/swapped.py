@@ -41,8 +41,8 @@ _TRIES, _PAUSE = 20, 0.025
 """How often a fault is tried for which the host had no room, or the store failed, and seconds in between."""
 _MOST_TRIED = 64
 """Pages that are told to leave for one fault, where the store takes none of them."""
-_LONGEST_GRACE = 50_000_000
-"""Nanoseconds that a page stays at most, however often it was touched again when it had gone."""
+_SHORTEST_GRACE, _LONGEST_GRACE = int(GRACE * 1e9), 5_000_000
+"""Nanoseconds that a page stays at least: at first, and when those that went were touched again at once."""
 
 Request = Callable[[Callable[[int], object]], object]
 """Begins something, and has what it is given called with its outcome."""
@@ -91,7 +91,7 @@ class Swapped:
         self._policy = POLICIES[policy](frames)
         self._came = array("Q", bytes(8 * len(marks)))
         """When each page came last."""
-        self._grace = int(GRACE * 1e9)
+        self._grace = _SHORTEST_GRACE
         self._next = -1
         """The page behind those that came last."""
         self._looked = self._passed = 0
@@ -136,6 +136,7 @@ class Swapped:
             self._faults.clear()
             with suppress(TrapRefused):  # it was taken
                 self.paged.close()
+            self._preloaded()
             if not self._waits:
                 self.on_released()
 
@@ -153,6 +154,11 @@ class Swapped:
         self._on_preloaded = done
         self._ahead = [run[at : at + MAX_RUN] for run in ahead for at in range(0, len(run), MAX_RUN)]
         self._go()
+
+    def _preloaded(self) -> None:
+        """All is brought in that will be, or nothing will be any more."""
+        done, self._on_preloaded = self._on_preloaded, lambda: None
+        done()
 
     # -------------------------------------------------------------------------------------------------- its steps
 
@@ -214,7 +220,7 @@ class Swapped:
             if self._ahead:
                 self._bring_ahead()
                 if not self._ahead:
-                    self._on_preloaded()
+                    self._preloaded()
             else:
                 page, write, tries = self._faults.popleft()
                 before = self.counts.failed
@@ -269,7 +275,7 @@ class Swapped:
         if self._came[page] and self._now() - self._came[page] < 2 * self._grace:
             self._grace = min(2 * self._grace, _LONGEST_GRACE)
         else:
-            self._grace = max(int(GRACE * 1e9), self._grace - self._grace // 8)
+            self._grace = max(self._grace // 2, _SHORTEST_GRACE)
 
     def _run(self, page: int) -> range:
         """Return the pages to bring in with *page*: of its block, those that are absent and lie where it does.
@@ -340,7 +346,8 @@ class Swapped:
             if self.resident < self.frames or len(spared) >= min(self.resident, _MOST_TRIED):
                 return
             if not victims:
-                yield self._pause(self._grace / 1e9)
+                oldest = min(self._came[page] for page in self._policy.victims() if page not in spared)
+                yield self._pause(max(oldest + self._grace - self._now(), 0) / 1e9)
 
     def _choose(self, count: int, spared: set[int]) -> list[int]:
         """Return pages that may leave: none that came just now, or who waits for it may never see it."""

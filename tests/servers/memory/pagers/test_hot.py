@@ -1,7 +1,12 @@
 """Hot sets: what a program touched first is there when it starts again."""
 
+import pytest
+
+from kernel.abi.errors import Refusal
 from libexo import vm
 from libexo.environment import Environment
+from libexo.errors import RemoteError, TrapRefused
+from libexo.pager import PagedObject
 from servers.memory.api import SwappedUsage
 from servers.memory.pagers.hot import MOST, MOST_RUNS, HotSets, runs
 from tests.servers.memory.pagers.swapping import Paper, swapping, used
@@ -53,3 +58,22 @@ def test_a_warm_start() -> None:
     assert warm.faults <= cold.faults / 10
     assert warm.preloaded >= len(TOUCHED) * 9 // 10
     assert other.faults == cold.faults
+
+
+def test_taken_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes its RAM back while hot pages come is told that the memory is gone, and does not wait for ever."""
+
+    def user(env: Environment) -> None:
+        paper = Paper(env, 100, 64, around=1, name="a")
+        for page in TOUCHED:
+            vm.touch(env, paper.view, page * 4096, 1)
+        paper.pager.release(paper.extent.first)
+        monkeypatch.setattr(PagedObject, "supply_runs", taken)
+        with pytest.raises(RemoteError, match="STALE_HANDLE"):
+            Paper(env, 100, 64, around=1, name="a")
+
+    def taken(paged: PagedObject, runs: object) -> list[range]:
+        raise TrapRefused("Supply", Refusal.STALE_HANDLE, "handle 0x1")
+
+    with swapping() as system:
+        used(system, user)

@@ -84,6 +84,25 @@ def test_what_must_be_there_at_once(seed: int) -> None:
         used(system, user)
 
 
+@ALL
+def test_a_page_too_few(policy: str) -> None:
+    """A program that goes round one page more than it has frames waits a millisecond a fault, and no longer."""
+
+    def user(env: Environment) -> tuple[int, int]:
+        paper = Paper(env, 9, 8, policy=policy, around=1)
+        began = env.host.now()
+        for turn in range(400):
+            vm.touch(env, paper.view, turn % 9 * FRAME_SIZE, 8)
+        return env.host.now() - began, paper.pager.statistics().objects[0].faults
+
+    with swapping() as system:
+        found = used(system, user)
+        assert isinstance(found, tuple)
+
+    assert 40 < found[1] <= 400
+    assert found[0] / found[1] < 1_000_000
+
+
 def test_refusals() -> None:
     """Too few frames, an unknown policy, more than the store has, another's memory: each says what to do."""
 
