@@ -342,8 +342,8 @@ class Faults:
         while table and (due := next(iter(table.values()))).until <= now:
             due.until = now + thing.patience  # for who comes while these fail
             table[due.page] = table.pop(due.page)
-            late = [(due, window) for window in due.waiting]
-            yield from self._fail(late, f"{thing.pager_name} did not supply it in {thing.patience / 1e6:g} ms")
+            what = f"{thing.pager_name} did not supply it in {thing.patience / 1e6:g} ms"
+            yield from self._fail([(due, window) for window in due.waiting], what)
         self._timed.discard(thing)
         if table := self._pending.get(thing, {}):
             self._set_alarm(thing, next(iter(table.values())).until)
@@ -353,9 +353,8 @@ class Faults:
         table = self._pending.get(thing, {})
         if table:
             failing = [(table[page], window) for window in closed for page in window.waits]
-            what = (
-                f"{_TAKEN} {thing.pager_name}" if thing.pager is not None else f"{thing.pager_name} is gone"
-            )
+            name = thing.pager_name
+            what = f"{_TAKEN} {name}" if thing.pager is not None else f"{name} is gone"
             self._jobs.begin(self._fail(failing, what))
 
     def _fail(self, failing: list[tuple[Pending, Window]], what: str) -> "Steps[None]":
