@@ -8,7 +8,6 @@ import atexit
 import threading
 import weakref
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,15 +63,9 @@ class ZmqTransport:
     def _flush(self) -> None:
         """Have what the ending program said last leave it: its threads that send end with it."""
         self._outbox.drain(FLUSH_MS / 1000)
-        if self._context is None:
-            return
         for inbox, strand in list(self._inboxes.items()):
             if strand == threading.get_ident():
-                inbox.close()
-        end = threading.Thread(target=self._context.term, name="exo-flush", daemon=True)
-        with suppress(RuntimeError):  # the host has no thread for it
-            end.start()
-            end.join(FLUSH_MS / 1000)
+                inbox.finish()
 
     def close(self) -> None:
         """Close every socket of ZeroMQ and its context; send nothing more."""

@@ -305,3 +305,11 @@ class ZmqInbox(End):
             self._shed()
             return peer.token in self._peers
         return True
+
+    def finish(self) -> None:
+        """Close, and wait until the last answers are out, FLUSH_MS at most."""
+        if not self.socket.closed:
+            end = self.socket.get_monitor_socket(zmq.EVENT_MONITOR_STOPPED)
+            self.close()
+            end.poll(FLUSH_MS)
+            end.close(linger=0)

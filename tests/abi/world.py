@@ -118,7 +118,7 @@ class World:
             traps.MapExtent: lambda: [self.extent],
             traps.ObjectCreate: lambda: [self.ram, 1, 2, -1, 1000, 0],
             traps.Window: lambda: [self.paged, self.window, 0, 2],
-            traps.Supply: lambda: [self.object, 0, 1],
+            traps.Supply: lambda: [self.object, 0, 1, False],
             traps.Evict: lambda: [self.object, 0, 2],
             traps.Protect: lambda: [self.object, 0, 2, 2],
             traps.InterruptBind: lambda: [self.interrupt, True],
