@@ -208,9 +208,11 @@ VICTIM = (
     PRELUDE
     + LARGE.replace("65536, 256", "16, 8").replace('"large"', '"hostile"')
     + """
-view = vm.map(env, Large.connect(env).open())
+hostile = Large.connect(env)
+view = vm.map(env, hostile.open())
 vm.touch(env, view, 3 * FRAME, 1)
 print(chr(view[3 * FRAME]), flush=True)
+hostile.open()  # so that it is through with the fault
 if view[3 * FRAME] == 120: view[3 * FRAME] = 121
 """
 )
