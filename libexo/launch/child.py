@@ -28,13 +28,14 @@ from typing import Any, NoReturn
 from kernel.abi.nursery import MAX_REASON, Launch
 from kernel.abi.program import ProgramKind, Role
 from libexo.errors import GateClosed
-from libexo.launch import precedence
+from libexo.launch import precedence, termination
 from libexo.launch.arguments import complete
 from libexo.launch.confine import Layer, Policy, Prepared, apply, execute, prepare
 from libexo.launch.hints import hint
 from libexo.launch.naming import import_from
 from libexo.launch.paging import hand_over
 from libexo.launch.source import renew
+from libexo.launch.termination import Terminated
 from libexo.launch.variables import take_effect
 from libexo.names import give_way
 
@@ -169,14 +170,6 @@ def _become(birth: Birth, nest: Nest) -> NoReturn:
     _leave(_run(birth))
 
 
-class Terminated(SystemExit):
-    """SIGTERM came: the program ends as by an exception, so that its handlers, `finally` and `atexit` run."""
-
-
-def _terminate(_number: int, _frame: object) -> NoReturn:
-    raise Terminated(128 + signal.SIGTERM)
-
-
 def fail(status: int, reason: str) -> NoReturn:
     """Report why there will be no program, and end."""
     with contextlib.suppress(OSError):
@@ -195,7 +188,7 @@ def _arrange(birth: Birth, nest: Nest) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if launch.program.kind != ProgramKind.FOREIGN:
-        signal.signal(signal.SIGTERM, _terminate)
+        termination.expect()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _prctl(PR_SET_NAME, launch.name.encode(errors="replace")[:15])
     if launch.urgent:
@@ -421,7 +414,8 @@ def _leave(status: int) -> NoReturn:
     But the nursery's modules are not taken apart: that would cost time, and pages shared until then.
     """
     # As multiprocessing does: the interpreter has no public name for the first half of its exit.
-    for finish in (threading._shutdown, atexit._run_exitfuncs, _flush):  # type: ignore[attr-defined]  # noqa: SLF001
+    shutdown, exits = threading._shutdown, atexit._run_exitfuncs  # type: ignore[attr-defined]  # noqa: SLF001
+    for finish in (shutdown, termination.leave, exits, _flush):
         try:
             finish()
         except Terminated:
