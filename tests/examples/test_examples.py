@@ -17,8 +17,10 @@ from typing import Any, Self
 import pytest
 
 from exo.trace import open_ring
+from exo.view import open_kip
 from kernel.abi.events import Event
 from kernel.abi.program import ProgramKind, Role
+from tests.system.command import until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -81,10 +83,12 @@ class RunningSystem:
 
     @contextlib.contextmanager
     def loop(self, name: str) -> Iterator[None]:
-        """Have an endless loop run, as `exo run --name` does."""
+        """Have an endless loop run, as `exo run --name` does, once it has arrived."""
+        kip = open_kip(str(self.console.parent))
         with Conversation(self.console) as talk:
             argv = ["sh", "-c", "while :; do :; done"]
             talk.ask([], op="run", kind=ProgramKind.FOREIGN, argv=argv, name=name)
+            until(lambda: any(row.name == name and row.started for row in kip.environments()))
             yield
 
     @contextlib.contextmanager
