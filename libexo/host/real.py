@@ -297,6 +297,8 @@ class RealHost:
         current.put(None)
         os.environ.pop("EXO_TRAP_FD", None)
         self.gate.forked(why)
+        if self._transport is not None:
+            self._transport.forked()
 
     def start_strand(self, function: Callable[[], object], name: str) -> None:
         """Start a daemon thread that runs *function*. Raises RuntimeError, OSError when the host has no more."""

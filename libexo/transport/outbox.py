@@ -8,6 +8,7 @@ import os
 import select
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import Protocol
 
 
@@ -51,26 +52,33 @@ class Outbox:
         except OSError:
             return False
         thread = threading.Thread(target=self._run, args=(watch,), name="exo-outbox", daemon=True)
+        self._watch, self._thread = watch, thread  # first: a signal's handler that sends is to find it
         try:
             watch.register(self._silent, select.EPOLLIN)
             thread.start()
         except (OSError, RuntimeError):
+            self._watch = self._thread = None
             watch.close()
             return False
-        self._watch, self._thread = watch, thread
         return True
 
     def add(self, channel: Sender, record: bytes, sent: int) -> bool:
-        """Have *record* sent behind what waits on *channel*, but for the bytes *sent*; False: it cannot be."""
+        """Send *record* behind what waits on *channel*, or have it sent, but for the bytes *sent*; False: neither.
+
+        While it is sent in parts, it waits: what a signal's handler sends meanwhile comes behind it.
+        """
         if not self.start():
             return False
+        number = channel.fileno()
         with self._lock:
             channel.unsent.append(memoryview(record)[sent:])
-            number = channel.fileno()
-            if number not in self._channels:
-                assert self._watch is not None
+            while number not in self._channels and channel.unsent:
                 self._channels[number] = channel
-                self._watch.register(number, select.EPOLLOUT)
+                if not channel.flush():
+                    assert self._watch is not None
+                    self._watch.register(number, select.EPOLLOUT)
+                    break
+                self._channels.pop(number, None)
         return True
 
     def forget(self, channel: Sender) -> None:
@@ -81,7 +89,8 @@ class Outbox:
     def _done(self, number: int) -> None:
         if self._channels.pop(number, None) is not None:
             assert self._watch is not None
-            self._watch.unregister(number)
+            with suppress(OSError):  # a signal's handler came before it was watched
+                self._watch.unregister(number)
             self._lock.notify_all()
 
     def drain(self, seconds: float) -> None:

@@ -25,13 +25,14 @@ QUEUE = 1000
 WINDOW = 1 << 18
 """Bytes that a sender has on the way, or waiting for their turn, before `send` says the same."""
 CHUNKS = 64
-"""Pieces that are read to find room."""
+"""Pieces that are read at a time: to find room, or a message among what is none."""
 WHOLE = 1 << 15
 """Bytes of which the host takes all or nothing: half of the smallest buffer that Linux gives a socket by itself."""
 CHUNK, BULK = 1 << 13, 1 << 18
 """Bytes read at a time; in the middle of a message."""
 _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _HEAD, _PACK, _UNPACK = HEAD.size, HEAD.pack, HEAD.unpack_from
+_SOME = range(CHUNKS)
 
 
 class StreamChannel:
@@ -65,6 +66,7 @@ class StreamChannel:
             connection.close()
             raise
         self._write(token)
+        self._sent = 0
 
     def send(self, frames: Frames) -> bool:
         """Send a message: all of it or nothing."""
@@ -76,13 +78,12 @@ class StreamChannel:
         if not self._write(record):
             return False
         self._told = read
-        self._sent += len(record)
         return True
 
     def _has_room(self) -> bool:
         """Hear how far the receiver has come, some at most; say whether more may be on its way to it."""
         try:
-            for _ in range(CHUNKS):
+            for _ in _SOME:
                 if self._wrong or len(self.messages) >= QUEUE or (chunk := self._next()) is None:
                     break
                 self._take(chunk)
@@ -93,10 +94,12 @@ class StreamChannel:
     def _write(self, record: bytes) -> bool:
         """Send *record*, or have it sent; False: neither.
 
-        That a receiver ended is the kernel's to say, with what that means for a message under way.
+        That a receiver ended is the kernel's to say, with what that means for a message under way. It counts as
+        sent first, and what is sent in parts waits first: a signal's handler may receive or send in between.
         """
-        size = len(record)
-        if not self.unsent and (size <= WHOLE or self._outbox.start()):
+        size, sent = len(record), 0
+        self._sent += size
+        if not self.unsent and size <= WHOLE:
             try:
                 sent = self._put(record, _NOW)
             except BlockingIOError:
@@ -105,8 +108,10 @@ class StreamChannel:
                 return True  # nobody is there any more: as if he had it, and ended
             if sent == size:
                 return True
-            return self._outbox.add(self, record, sent)
-        return len(self.unsent) < QUEUE and self._outbox.add(self, record, 0)
+        if len(self.unsent) < QUEUE and self._outbox.add(self, record, sent):
+            return True
+        self._sent -= size
+        return False
 
     def flush(self) -> bool:
         """Send what waits, as far as the host takes it; say whether all is. Of the outbox, under its lock."""
@@ -125,9 +130,11 @@ class StreamChannel:
         return True
 
     def receive(self) -> list[bytes] | None:
-        """Return the next answer, or None. Raises BrokenStream."""
+        """Return the next answer. None: there is none, or what came first was none. Raises BrokenStream."""
         self.is_ready = False
-        while not self.messages:
+        for _ in _SOME:
+            if self.messages:
+                break
             if self._wrong is not None:
                 raise self._wrong
             chunk = self._next()
@@ -136,11 +143,13 @@ class StreamChannel:
             size, assembly = len(chunk), self._assembly
             if size > _HEAD and not assembly.held and self._read + size - self._told <= REPORT:
                 count, first, read = _UNPACK(chunk)
-                if count == 1 and size == _HEAD + first and read >= assembly.read:
+                if count == 1 and size == _HEAD + first and assembly.read <= read <= self._sent:
                     self._read += size
                     assembly.read = read
                     return [chunk[_HEAD:]]  # one message that came in one piece: nearly always
             self._take(chunk)
+        if not self.messages:
+            return None
         message = self.messages.popleft()
         self.is_ready = bool(self.messages)
         return message
@@ -164,11 +173,13 @@ class StreamChannel:
         """Take *chunk* apart, and say how much was read, if that is much. Raises BrokenStream."""
         self._read += len(chunk)
         messages = self._assembly.feed(chunk)
+        if self._assembly.read > self._sent:
+            raise BrokenStream(f"it says it has read {self._assembly.read} bytes of {self._sent}")
         self.messages.extend(messages)
+        self.is_ready = bool(self.messages)
         most = REPORT if messages else LONG_REPORT
-        if self._read - self._told > most and self._write(record := report(self._read)):
+        if self._read - self._told > most and self._write(report(self._read)):
             self._told = self._read
-            self._sent += len(record)
 
     def look(self) -> bool:
         """Say whether there is an answer of which its descriptor does not tell."""
@@ -177,6 +188,10 @@ class StreamChannel:
     def _hang_up(self) -> None:
         """Be silent: the descriptor of a connection that ended would tell of that for ever."""
         self._outbox.silence(self.fileno())
+
+    def forked(self) -> None:
+        """Give up a copy of what is the parent's, which does not notice."""
+        self._socket.close()
 
     def close(self) -> None:
         """Close the connection; what the host has is still delivered."""

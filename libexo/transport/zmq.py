@@ -34,11 +34,14 @@ class ZmqTransport:
         """Made for the first inbox: who only calls needs none."""
         self._inboxes: weakref.WeakKeyDictionary[ZmqInbox, int] = weakref.WeakKeyDictionary()
         """And of which strand they are: no other may use them."""
+        self._channels: weakref.WeakSet[StreamChannel] = weakref.WeakSet()
         atexit.register(self._flush)
 
     def channel(self, address: str, token: bytes) -> StreamChannel:
         """Connect to the end point of a binding. Raises OSError."""
-        return StreamChannel(f"{self._run}/ipc/{address}", token, self._outbox)
+        channel = StreamChannel(f"{self._run}/ipc/{address}", token, self._outbox)
+        self._channels.add(channel)
+        return channel
 
     def inbox(self, broken: Broken) -> "ZmqInbox":
         """Open the receiving end of a thread."""
@@ -66,6 +69,17 @@ class ZmqTransport:
         for inbox, strand in list(self._inboxes.items()):
             if strand == threading.get_ident():
                 inbox.finish()
+
+    def forked(self) -> None:
+        """Leave everything to the parent, in its child.
+
+        Its copies of connections would be kept for ever, and an epoll of the parent's tell of them although the
+        parent has closed them. At its end there is nothing to send, and the lock of the outbox may be a strand's
+        that the child does not have.
+        """
+        atexit.unregister(self._flush)
+        for channel in list(self._channels):
+            channel.forked()
 
     def close(self) -> None:
         """Close every socket of ZeroMQ and its context; send nothing more."""

@@ -1,17 +1,23 @@
 """The sending end of a binding over a plain socket, with the other end in the test's hands."""
 
+import atexit
+import os
 import select
 import socket
 import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from libexo.transport.framing import encode
+from libexo.errors import BrokenStream
+from libexo.host.real import RealHost
+from libexo.transport.framing import encode, report
 from libexo.transport.outbox import Outbox
 from libexo.transport.polling import Poll
-from libexo.transport.stream import QUEUE, WHOLE, StreamChannel
+from libexo.transport.stream import CHUNKS, QUEUE, WHOLE, StreamChannel
+from libexo.transport.zmq import ZmqTransport
 
 TOKEN = b"t" * 16
 LONG = [b"head", bytes(WHOLE) * 16]
@@ -186,3 +192,92 @@ def test_a_handler_waits_for_the_same(
 
     monkeypatch.setattr(poll, "_wait", interrupted)
     assert (poll.poll(-1), seen, channel.receive()) == ([], [()], [b"1"])
+
+
+@pytest.mark.parametrize(
+    "record", [report(1 << 40), encode([b"answer"], 1 << 40), encode([b"", b""], 1 << 40)]
+)
+def test_more_read_than_was_sent(channel: StreamChannel, receiver: Receiver, record: bytes) -> None:
+    """Who says that he has read what was not sent, so that there would always be room, breaks the rules."""
+    receiver.accept().sendall(record)
+    channel.send([b"message"])
+    with pytest.raises(BrokenStream, match="it says it has read 1099511627776 bytes of 23"):
+        channel.receive()
+
+
+def test_a_flood_of_reports(channel: StreamChannel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many reports come, and no answer, who looks for one comes back: his time may be over."""
+    read = count(1)
+    channel._sent = 1 << 40
+    monkeypatch.setattr(channel, "_recv", lambda _: report(next(read)))
+    assert channel.receive() is None
+    assert next(read) <= CHUNKS + 1
+
+
+def test_answers_found_while_there_was_no_room(channel: StreamChannel, receiver: Receiver) -> None:
+    """Answers that a sender took in to find room are told of, as its descriptor does not any more."""
+    connection = receiver.accept()
+    while channel.send([bytes(1000)]):
+        pass
+    connection.sendall(encode([b"1"]) + encode([b"2"]))
+    assert not channel.send([bytes(1000)])
+    assert (channel.is_ready, channel.look(), tells(channel)) == (True, True, False)
+
+
+def test_a_handler_sends_in_the_middle(channel: StreamChannel, receiver: Receiver) -> None:
+    """What a signal's handler sends while a long message is being sent comes behind that, not into it."""
+    connection, put, long = receiver.accept(), channel._put, [b"head", bytes(2 * WHOLE)]
+
+    def interrupted(record: bytes, flags: int) -> int:
+        channel._put = put
+        sent = put(record[: WHOLE // 2], flags)
+        assert channel.send([b"handler"])
+        return sent
+
+    channel._put = interrupted  # type: ignore[assignment]
+    assert channel.send(long)
+    wanted = encode(long) + encode([b"handler"])
+    assert read(connection, len(wanted)) == wanted
+    assert channel._sent == len(wanted)
+
+
+def test_a_child_of_a_fork(tmp_path: Path) -> None:
+    """A forked child keeps no connection of its parent's: an epoll there would tell of its end for ever."""
+    (tmp_path / "ipc").mkdir()
+    receiver, transport = Receiver(tmp_path / "ipc" / "end"), ZmqTransport(tmp_path)
+    channel, connection = transport.channel("end", TOKEN), receiver.accept()
+    left, right = socket.socketpair()
+    with left, right, select.epoll() as watch:
+        watch.register(channel, select.EPOLLIN)
+        child = os.fork()
+        if not child:
+            try:
+                left.close()
+                transport.forked()
+                right.sendall(b"1")
+                right.recv(1)
+            finally:
+                os._exit(0)
+        right.close()
+        assert left.recv(1) == b"1"
+        connection.close()
+        assert channel.receive() is None
+        assert watch.poll(0) == []
+    os.waitpid(child, 0)
+    channel.close()
+    transport.close()
+    receiver.close()
+
+
+def test_a_child_has_nothing_to_send(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forked child does not wait at its end for what its parent's strands have to send."""
+    at_end: list[object] = []
+    monkeypatch.setattr(atexit, "register", at_end.append)
+    monkeypatch.setattr(atexit, "unregister", at_end.remove)
+    kernel, gate = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    host = RealHost(gate, tmp_path)
+    transport, before = host.transport, len(at_end)
+    host.forked("a child")
+    assert (before, at_end) == (1, [])
+    transport._outbox.close()
+    kernel.close()
