@@ -34,7 +34,7 @@ class Links(dict[int, list[Link]]):
         """Return a new link to thread *to*; *ring*: handle of the extent that pays for one, which is not used yet.
 
         Raises NoPartner; NoRedirector while messages of this environment wait for another redirector; TrapRefused
-        when that extent is none for a ring.
+        when that extent is none for a ring; OSError when the host has no connection for it.
         """
         own, host = self._own, self._own.host
         try:
@@ -44,7 +44,14 @@ class Links(dict[int, list[Link]]):
                 raise
             error = NoRedirector if refused.refusal == Refusal.NO_REDIRECTOR else NoPartner
             raise error(Phase.SEND, f"thread {show_thread(to)}: {refused}") from refused
-        channel = host.transport.channel(bound.address, bound.token)
+        try:
+            channel = host.transport.channel(bound.address, bound.token)
+        except OSError:  # as where no descriptor is left for it
+            for descriptor in descriptors:
+                host.close_descriptor(descriptor)
+            with suppress(ExoError):
+                own.sys.unbind(bound.token)
+            raise
         line = open_duplex(host, bound.ring, descriptors[2:], receiver=False) if ring else None
         link = Link(to, bound.thread, bound.token, channel, tickets(host, descriptors), line)
         link.shows_all = getattr(channel, "shows_all", False)

@@ -159,15 +159,13 @@ class Plain:
                     if kind >> 48 == REPLY:
                         return Message(label, (kind >> 16 & 0xFFFF,), (result,))
                 self._core.statistics["unexpected_answer"] += 1
-                woken = False
-            elif woken or self._line.ready():
+                return None  # there may be no end of them, and here nobody looks at the time
+            if woken or self._line.ready():
                 return None
-            else:
-                if spinning is not None:
-                    self._link.channel.looked = True  # type: ignore[attr-defined]
-                self._wait((self._link.channel, *self._core.outside), until)
-                woken = True
-            answer = get(ONCE)
+            if spinning is not None:
+                self._link.channel.looked = True  # type: ignore[attr-defined]
+            self._wait((self._link.channel, *self._core.outside), until)
+            answer, woken = get(ONCE), True
 
     def _expect(self, sequence: int) -> "Outgoing":
         """Return call *sequence* as one that is kept account of from now on."""

@@ -93,7 +93,10 @@ class Sending(Answering):
             link.timed = exchange
             link.tickets.post(sequence)
         if not link.channel.send(frames):
-            self.fail(exchange, IpcError(IpcCode.OVERFLOW, Phase.SEND, f"queue to {show_thread(to)} is full"))
+            self.pump_link(link)  # it says so, too, of a receiver that breaks the rules
+            if exchange.state is not State.OVER:
+                text = f"queue to {show_thread(to)} is full"
+                self.fail(exchange, IpcError(IpcCode.OVERFLOW, Phase.SEND, text))
         return exchange
 
     def link(self, to: int, *, timed: bool = False) -> Link:

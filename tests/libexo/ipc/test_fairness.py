@@ -3,7 +3,10 @@
 import pytest
 
 from kernel.abi.ids import ANY_THREAD
+from kernel.abi.messages import Packet, PacketKind, ShortPart
+from libexo.ipc import packing
 from libexo.ipc.message import Message
+from libexo.ipc.plain import Plain
 from tests.kernel.puppets import Puppet, Theatre, theatre
 from tests.libexo import moves
 from tests.libexo.moves import PENDING, SEND, WITHDRAWN, post, taken
@@ -140,3 +143,22 @@ def test_strangers_in_a_crowd_wait_for_one_another_only() -> None:
             moves.pump(a)
 
         assert [exchange.reply is not None for _, exchange in calls] == [True] * 100
+
+
+def test_answers_that_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many answers to something else come, an ordinary call comes back, and then the time is looked at."""
+    head = Packet(PacketKind.REPLY, 99, 0, (0,), (ShortPart(b""),))
+    asked: list[int] = []
+
+    def next_of_many() -> list[bytes]:
+        asked.append(1)
+        assert len(asked) < 100
+        return [packing.ENCODE(head)]
+
+    with theatre() as stage:
+        a, b = stage.pair()
+        link = moves.link(a, b.thread)
+        monkeypatch.setattr(link.channel, "receive", next_of_many)
+        plain = Plain(a.env.thread, link)
+        plain._wait = lambda *_: True
+        assert plain._answer(1, 0, None) is None

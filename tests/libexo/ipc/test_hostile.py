@@ -19,7 +19,7 @@ from kernel.abi.messages import (
     ShortPart,
     StringPart,
 )
-from libexo.errors import IpcError, IpcTimeout, NoPartner
+from libexo.errors import BrokenStream, IpcError, IpcTimeout, NoPartner
 from libexo.ipc.exchange import State
 from libexo.ipc.message import Message
 from tests.kernel.puppets import Puppet, theatre
@@ -344,3 +344,21 @@ def test_a_link_whose_partner_empties_the_tickets() -> None:
             moves.give_up(a, exchange, "in time")
 
         assert moves.link(a, b.thread) is not exchange.link
+
+
+def test_no_room_and_no_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room because the receiver broke the rules, its link is given up, and a new one is made."""
+
+    def breaks(*_: object) -> None:
+        raise BrokenStream("nonsense")
+
+    with theatre() as stage:
+        a, b = stage.pair()
+        link = moves.link(a, b.thread)
+        monkeypatch.setattr(link.channel, "send", lambda _: False)
+        monkeypatch.setattr(link.channel, "receive", breaks)
+        exchange = post(a, b)
+
+        assert isinstance(exchange.error, NoPartner)
+        assert moves.counted(a, "broken_link") == 1
+        assert moves.link(a, b.thread) is not link

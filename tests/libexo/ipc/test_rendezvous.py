@@ -1,5 +1,7 @@
 """The rendezvous, move by move: what is posted, taken and answered, in what order, and what is thrown away."""
 
+import errno
+
 import msgspec
 import pytest
 
@@ -299,3 +301,22 @@ def test_peers_that_come_and_go() -> None:
             stage.kill(a)
 
         assert len(moves.peers(b)) < 70
+
+
+def test_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the host has no descriptor for a connection, the binding is ended, and its descriptors are closed."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with theatre() as stage:
+        a, b = stage.pair()
+        closed: list[object] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(a.env.host.transport, "channel", refuse)
+            patch.setattr(a.env.host, "close_descriptor", closed.append)
+            with pytest.raises(OSError, match="too many open files"):
+                post(a, b)
+        assert (len(closed), len(a.environment.outgoing)) == (2, 0)
+        post(a, b, 1)
+        assert taken(b) == (1,)
