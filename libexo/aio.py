@@ -154,11 +154,11 @@ class Thread:
         """Send *message* on its way, waiting for room if need be; return what waits for its end."""
         until = None
         while True:
+            self._watch.soon()  # to look for room, or for a way, may bring answers, and fail
             operation = self._thread.post(to, message, kind, timeout, accepts)
             until = operation.until = until or operation.until
             if not operation.finds_no_room:
                 return operation
-            self._watch.soon()  # to look for room may have brought answers
             if until is not None and self.core.now() >= until:
                 raise IpcTimeout(Phase.SEND, f"no room for a message to {show_thread(to)} within {timeout} s")
             await asyncio.sleep(AGAIN)

@@ -234,3 +234,22 @@ def test_more_at_once_than_there_is_room_for() -> None:
             return [(await call).words[0] for call in pending]
 
         assert virtual_loop.run(stage, a, main()) == [*calls]
+
+
+def test_no_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that finds no way may have brought answers to others on its search: they are looked at soon."""
+
+    def refuse(*_: object) -> None:
+        raise NoPartner(Phase.SEND, "gone")
+
+    with theatre() as stage:
+        a, b = stage.pair()
+
+        async def main() -> bool:
+            thread = aio.Thread(a.env)
+            monkeypatch.setattr(thread._thread, "post", refuse)
+            with pytest.raises(NoPartner):
+                await thread.call(b.thread, Message())
+            return thread._watch._is_soon
+
+        assert virtual_loop.run(stage, a, main())
