@@ -26,11 +26,11 @@ class HotSets:
             while len(self._known) > MOST or self._runs > MOST_RUNS:
                 self._runs -= len(self._known.popitem(last=False)[1])
 
-    def pages(self, key: tuple[str, str], most: int) -> list[range]:
-        """Return runs of the pages that were touched, *most* in all."""
+    def pages(self, key: tuple[str, str], most: int, stop: int) -> list[range]:
+        """Return runs of the pages below *stop* that were touched, *most* in all: the memory may be smaller now."""
         found, left = [], most
         for run in self._known.get(key, ()):
-            found.append(run[:left])
+            found.append(run[: min(left, max(stop - run.start, 0))])
             left -= len(found[-1])
         return [run for run in found if run]
 

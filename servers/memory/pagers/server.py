@@ -103,8 +103,8 @@ class PagerServer(Pager):
         self.server = Server(environment, self)
         self._log = _Log(environment.host.now)
         self._ground = Ground(environment, self._backing, self.server.after, self._log)
-        self._objects: dict[int, tuple[_Kept, Swapped]] = {}
-        """By first frame."""
+        self._objects: list[tuple[_Kept, Swapped]] = []
+        """Closed ones too, while anything is under way for them: another may have their frames by then."""
         self._of: dict[int, list[int]] = {}
         """How many slots and objects a family has, or the servers."""
         self._hot = HotSets()
@@ -158,15 +158,15 @@ class PagerServer(Pager):
         return Swapped(self._ground, kept.frames, kept.policy, kept.around, kept.base, marks)
 
     def _enter(self, kept: _Kept, swapped: Swapped) -> None:
-        self._objects[kept.first] = kept, swapped
+        self._objects.append((kept, swapped))
         self._count(kept, 1)
-        swapped.on_released = lambda: self._released(kept)
+        swapped.on_released = lambda: self._released(kept, swapped)
         self._look_later()
 
     def _write_down(self, *more: _Kept) -> None:
         """Store what a successor needs."""
         state = msgspec.msgpack.encode(
-            [kept for kept, swapped in self._objects.values() if not swapped.closed] + [*more]
+            [kept for kept, swapped in self._objects if not swapped.closed] + [*more]
         )
         self._estate.store(state)
 
@@ -215,7 +215,7 @@ class PagerServer(Pager):
         if not name:
             return made
         swapped.touched = {}
-        if not (hot := self._hot.pages(kept.name, frames)):
+        if not (hot := self._hot.pages(kept.name, frames, pages)):
             return made
         swapped.preload(hot, partial(self.call.answer, made))
         later: Extent = DEFERRED
@@ -278,7 +278,7 @@ class PagerServer(Pager):
         return PagerStatistics(self._slots.total, self._slots.free, list(self._usage()))
 
     def _usage(self) -> Iterator[SwappedUsage]:
-        for kept, swapped in self._objects.values():
+        for kept, swapped in self._objects:
             done = swapped.counts
             yield SwappedUsage(
                 kept.first, kept.thread, kept.pages, kept.frames, swapped.resident, swapped.policy,
@@ -298,11 +298,12 @@ class PagerServer(Pager):
 
     def _own(self, first: int) -> tuple[_Kept, Swapped]:
         """Return what the caller, or its family, calls so. Raises NotYours."""
-        row, found = self._caller(), self._objects.get(first)
-        kin = found is not None and (row.thread == found[0].thread or row.family == (found[0].family or -1))
-        if found is None or found[1].closed or not kin:
-            raise NotYours(f"no memory of the caller's begins with frame {first}")
-        return found
+        row = self._caller()
+        for kept, swapped in self._objects:
+            is_kin = row.thread == kept.thread or row.family == (kept.family or -1)
+            if kept.first == first and is_kin and not swapped.closed:
+                return kept, swapped
+        raise NotYours(f"no memory of the caller's begins with frame {first}")
 
     # ---------------------------------------------------------------------------------------------- what was taken
 
@@ -318,16 +319,17 @@ class PagerServer(Pager):
 
     def _look(self) -> None:
         """Give up what was taken with the program it was made for."""
-        held = self._sys.inspections([kept.extent for kept, _ in self._objects.values()])
-        lost = [swapped for kept, swapped in self._objects.values() if kept.extent not in held]
+        living = [each for each in self._objects if not each[1].closed]
+        held = self._sys.inspections([kept.extent for kept, _ in living])
+        lost = [swapped for kept, swapped in living if kept.extent not in held]
         for swapped in lost:
             swapped.close()
         if lost:
             self._write_down()
 
-    def _released(self, kept: _Kept) -> None:
+    def _released(self, kept: _Kept, swapped: Swapped) -> None:
         """Nothing is under way for it any more: its slots are free."""
-        _, swapped = self._objects.pop(kept.first)
+        self._objects.remove((kept, swapped))
         self._count(kept, -1)
         if kept.base >= 0:
             self._slots.give(kept.base, kept.pages)

@@ -9,7 +9,7 @@ from libexo.errors import RemoteError, TrapRefused
 from libexo.pager import PagedObject
 from servers.memory.api import SwappedUsage
 from servers.memory.pagers.hot import MOST, MOST_RUNS, HotSets, runs
-from tests.servers.memory.pagers.swapping import Paper, swapping, used
+from tests.servers.memory.pagers.swapping import Paper, content, swapping, used
 
 TOUCHED = [*range(3, 15), 40, 41, 43, *range(60, 90)]
 
@@ -25,15 +25,17 @@ def test_what_is_remembered() -> None:
     hot = HotSets()
     hot.remember(("a", "x"), [7, 8, 1])
     hot.remember(("a", "x"), [])
-    assert hot.pages(("a", "x"), 2) == [range(1, 2), range(7, 8)]
-    assert hot.pages(("a", "x"), 9) == [range(1, 2), range(7, 9)]
+    assert hot.pages(("a", "x"), 2, 99) == [range(1, 2), range(7, 8)]
+    assert hot.pages(("a", "x"), 9, 99) == [range(1, 2), range(7, 9)]
+    assert hot.pages(("a", "x"), 9, 8) == [range(1, 2), range(7, 8)]
+    assert hot.pages(("a", "x"), 9, 7) == [range(1, 2)]
 
     for number in range(MOST):
         hot.remember((str(number), ""), [1])
-    assert hot.pages(("a", "x"), 9) == []
+    assert hot.pages(("a", "x"), 9, 99) == []
     hot.remember(("b", "x"), range(0, 4 * MOST_RUNS, 2))
-    assert len(hot.pages(("b", "x"), MOST_RUNS)) == MOST_RUNS
-    assert hot.pages((str(MOST - 1), ""), 9) == []
+    assert len(hot.pages(("b", "x"), MOST_RUNS, 4 * MOST_RUNS)) == MOST_RUNS
+    assert hot.pages((str(MOST - 1), ""), 9, 99) == []
 
 
 def test_a_warm_start() -> None:
@@ -77,3 +79,23 @@ def test_taken_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with swapping() as system:
         used(system, user)
+
+
+def test_smaller_than_the_last_time() -> None:
+    """Memory that is made again with fewer pages has those of the hot ones that it has, and is memory."""
+
+    def user(env: Environment, pages: int) -> int:
+        paper = Paper(env, pages, 64, around=1, name="a")
+        for page in [page for page in TOUCHED if page < pages]:
+            paper.write(page, page)
+            assert paper.read(page) == content(page)
+        preloaded = paper.pager.statistics().objects[0].preloaded
+        paper.pager.release(paper.extent.first)
+        return preloaded
+
+    with swapping() as system:
+        assert [used(system, lambda env, pages=pages: user(env, pages)) for pages in (100, 70, 8)] == [  # type: ignore[misc]
+            0,
+            sum(page < 70 for page in TOUCHED),
+            sum(page < 8 for page in TOUCHED),
+        ]

@@ -232,3 +232,46 @@ def test_given_up_in_the_middle(seed: int, monkeypatch: pytest.MonkeyPatch) -> N
         after = used(system, look, "looking again")
 
     assert (during, after) == ((256 - PAGES, 1), (256, 0))
+
+
+def test_frames_of_what_is_given_up_in_the_middle(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New memory may lie where memory was of which something is still under way: each ends for itself."""
+    hangs: list[bool] = []
+    settle, held = SimulatedBacking.settle, list[SimulatedBacking]()
+
+    def hold(backing: SimulatedBacking) -> None:
+        if hangs:
+            backing._waker.clear()
+            held.append(backing)
+        else:
+            settle(backing)
+
+    def waits(env: Environment) -> None:
+        paper = Paper(env, around=1)
+        places.append(paper.extent.first)
+        for page in range(FRAMES):
+            paper.write(page, page + 1)
+        hangs.append(True)
+        paper.read(FRAMES)
+
+    def comes(env: Environment) -> tuple[list[int], int]:
+        paper = Paper(env, around=1)
+        places.append(paper.extent.first)
+        hangs.clear()
+        held[0]._waker.wake()
+        env.host.wait((), env.host.now() + 1_000_000_000)
+        during = [usage.first for usage in paper.pager.statistics().objects]
+        paper.write(0, 7)
+        assert paper.read(0) == content(7)
+        paper.pager.release(paper.extent.first)
+        return during, paper.pager.statistics().free
+
+    places: list[int] = []
+    monkeypatch.setattr(SimulatedBacking, "settle", hold)
+    with swapping(seed) as system:
+        task = use(system, waits, "waiting")
+        system.run(until=lambda: any(backing._finished for backing in held))
+        task.kill()
+        system.pass_time(1)
+        assert used(system, comes, "coming") == ([places[0]], 256)
+        assert places == [places[0]] * 2
