@@ -219,6 +219,9 @@ class Pressing:
         self, press: Press, member: "EnvironmentRow", group: "list[Victim]", *, saved: bool
     ) -> None:
         """Take extents; what the host could not take is tried again in the next round."""
+        group = [victim for victim in group if self._is_theirs(press, member, victim)]
+        if not group:
+            return
         answers, _ = self._environment.sys.batch([Revoke(self._ram, first=each.first) for each in group])
         remembered = self._taken.setdefault(member.thread, deque(maxlen=_REMEMBERED))
         for victim, frames in zip(group, answers, strict=True):
@@ -228,6 +231,19 @@ class Pressing:
                 self._lent.forget(piece)
             press.taken += frames
             remembered.append(Taken(victim.first, frames, victim.place if saved else NOWHERE))
+
+    def _is_theirs(self, press: Press, member: "EnvironmentRow", victim: Victim) -> bool:
+        """Say whether what was chosen is still *member*'s: it may have been given back, and be another's."""
+        kip, first = self._environment.kip, victim.first
+        now = kip.environment(member.number)
+        if now is None or now.thread != member.thread or kip.extent_frames(first) != victim.length:
+            return False
+        if kip.frame_users()[first] - 1 == member.number:
+            return True
+        if first in press.paged:
+            row = kip.extent(first)
+            return row is not None and row.paged and any(h.environment == member.number for h in row.holdings)
+        return any(self._lent.belongs(piece, member) for piece in self._lent.overlapping(first, 1))
 
 
 def _groups(victims: "Iterable[Victim]") -> "Iterator[list[Victim]]":

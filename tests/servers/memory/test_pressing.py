@@ -11,6 +11,7 @@ from libexo.extent import Extent
 from libexo.heap import Heap
 from libexo.ipc.message import FpageItem, Message
 from libexo.testing import burn
+from servers.memory import pressing
 from servers.memory.api import Memory, Pressed, Taken
 from servers.process.api import Processes
 from tests.servers.memory.presses import extents, frames_of, idle, kill_now, press, started
@@ -408,3 +409,34 @@ def test_reading_the_environment_page() -> None:
             return [len(found), found[-1] - Page.REPOSSESSED_LIST]
 
         assert ask(system, client) == [504, 599 % 504]
+
+
+def test_what_was_given_back_while_it_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames that a program gave back while others of its were taken, and that are another's by then, stay his."""
+
+    def client(env: Environment) -> None:
+        some.extend(extents(env, *[1] * (pressing._AT_ONCE + 4)))
+        env.thread.sleep(0.6)
+        for each in some[:4]:
+            env.sys.drop(each.handle)
+        idle(env)
+
+    def other(env: Environment) -> list[object]:
+        env.thread.sleep(0.8)
+        memory = Memory.connect(env)
+        theirs = [memory.allocate(1, each.first) for each in some[:4]]
+        for each in theirs:
+            vm.map(env, each)[:4] = b"mine"
+        env.thread.sleep(3)
+        return [pressure.repossessed(env), [bytes(vm.map(env, each)[:4]) for each in theirs]]
+
+    some: list[Extent] = []
+    monkeypatch.setattr(pressing, "_PAUSE", 1.0)
+    with servers() as system:
+        task = system.spawn(other, "other")
+        started(system, client)
+        found = press(system, "client", 0, 0.1)
+        system.run(task)
+
+        assert task.result == [[], [b"mine"] * 4]
+        assert (found.frames, found.taken) == (0, pressing._AT_ONCE)
