@@ -61,8 +61,12 @@ class RealBacking:
 
     def _ask(self, transfer: _Transfer, offset: int, part: memoryview, done: Done) -> None:
         if not self._works:
+            try:
+                threading.Thread(target=self._work, name="swap", daemon=True).start()
+            except RuntimeError:  # the host has no more threads now: as a disk that fails for a while
+                done(errno.EAGAIN)
+                return
             self._works = True
-            threading.Thread(target=self._work, name="swap", daemon=True).start()
         self._asked.put((transfer, offset, part, done))
 
     def _work(self) -> None:

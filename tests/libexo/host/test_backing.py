@@ -4,6 +4,7 @@ import errno
 import os
 import select
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -78,3 +79,17 @@ def test_no_room() -> None:
         OSError, match=r"cannot have 1 MiB of swap there: Not a directory; see \[machine\] swap"
     ):
         unnamed(f"{__file__}/gone", 1 << 20)
+
+
+def test_no_thread(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the host has no thread to wait for the disk, what was asked for fails; the next time it is done."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    backing, view, told = RealBacking(number), memoryview(bytearray(SIZE)), list[int]()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        backing.write(0, view, 0, 4096, told.append)
+    assert told == [errno.EAGAIN]
+    assert asked(backing, backing.write, 0, view, 0, 4096) == 0
