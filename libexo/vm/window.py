@@ -82,7 +82,8 @@ class Window:
     def map(self, what: Extent | Backing, at: int | None = None) -> memoryview:
         """Map an extent or a region from page *at* on, or where there is room first; return its memory.
 
-        Raises ValueError where something else lies, or the window ends; TrapRefused, OSError.
+        Raises ValueError where something else lies, or the window ends; TrapRefused, OSError; OverflowError when
+        its table is full.
         """
         backing, extent = (None, what) if isinstance(what, Extent) else (what, what.extent)
         at = self._room(extent.pages) if at is None else at
@@ -91,9 +92,15 @@ class Window:
         if (page := self._taken(at, extent.pages)) >= 0:
             raise ValueError(f"page {page} is mapped already: unmap it, or choose another place")
         view = self._environment.views.map(extent.handle, (self._reserved, at * FRAME_SIZE))
-        placed = Placed(extent, at, view, backing)
-        for page in range(at, at + extent.pages):
-            self.table.enter(page, placed)
+        placed, pages = Placed(extent, at, view, backing), range(at, at + extent.pages)
+        try:
+            for page in pages:
+                self.table.enter(page, placed)
+        except BaseException:
+            for page in pages:
+                self.table.remove(page)
+            self._environment.views.unmap(view)
+            raise
         return view
 
     def unmap(self, at: int) -> None:

@@ -109,3 +109,15 @@ def test_a_view_of_several_on_the_simulated_machine() -> None:
             window.view(0, 4)
         with pytest.raises(ExoError, match="no files"):
             vm.map_file(a.env, "/etc/hostname")
+
+
+def test_a_table_that_is_full() -> None:
+    """What does not fit into the table of a window is not mapped, and what fits is, in the same place."""
+    with theatre() as stage:
+        a = stage.puppet(holds=("ram",))
+        window = vm.reserve(a.env, 10, lambda pages: vm.Inverted(pages, 4))
+        with pytest.raises(OverflowError, match="4 slots, all taken"):
+            window.map(carved(a, 5), at=0)
+        assert len(window.table) == 0
+        window.map(carved(a, 4), at=0)
+        assert list(window.table) == [0, 1, 2, 3]
