@@ -15,6 +15,7 @@ _PROCESS_MADVISE, _MSEAL, _PAGEOUT = 440, 462, 21
 """Numbers of the two system calls, the same everywhere; and the advice to page out."""
 _SCAN, _SCAN_SIZE = 0xC0606610, 96
 """PAGEMAP_SCAN of linux/fs.h, and bytes of its argument, whose first word says how many they are."""
+_NOBODY = 65534
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -58,7 +59,7 @@ def given() -> list[Given]:
     device = os.path.exists(paging.DEVICE)  # noqa: PTH110 - as in view
     found.append(Given("device", False, device, f"{paging.DEVICE}, where the call is refused", "6.1"))
     for name, use, linux, call in (
-        ("paging out", "which pages are used; needs SYS_NICE", "5.10", _page_out),
+        ("paging out", "which pages are used; needs SYS_NICE, SYS_PTRACE", "5.10", _page_out),
         ("scanning page tables", "not used: a hint of what was written", "6.7", _scan),
         ("sealed mappings", "not used: views move", "6.10", _seal),
     ):
@@ -97,16 +98,22 @@ def _scan() -> None:
 
 
 def _page_out() -> None:
-    """Page out a page of another process, as the kernel would."""
+    """Page out a page of a process of another user, as the kernel would."""
     with mmap.mmap(-1, mmap.PAGESIZE) as page:
         page[0] = 1
-        reading, writing = os.pipe()
+        (reading, writing), (ready, begun) = os.pipe(), os.pipe()
         child = os.fork()
         if not child:
             os.close(writing)
+            with suppress(PermissionError):
+                os.setuid(_NOBODY)
+            os.close(begun)
             os.read(reading, 1)
             os._exit(0)
         os.close(reading)
+        os.close(begun)
+        os.read(ready, 1)
+        os.close(ready)
         held = ctypes.c_char.from_buffer(page)
         address = ctypes.addressof(held)
         del held

@@ -157,6 +157,13 @@ class AddressSpace(Protocol):
     def protect(self, address: int, size: int, failed: Callable[[Exhausted], object]) -> None:
         """Make a write to pages the program sees a fault; *failed* is told when the host has no room for that."""
 
+    def age(self, address: int, size: int, told: Callable[[bytes | Exhausted], object]) -> None:
+        """Take pages from the program's view, not from memory: the next access to each is a fault.
+
+        *told* gets a byte a page: 1 where the program sees it nevertheless, for somebody else does, or the host
+        would not. It gets Exhausted where the host does not do that at all.
+        """
+
     def poison(self, address: int, size: int, failed: Callable[[Exhausted | None], object]) -> None:
         """Make every access to an absent page end in SIGBUS, and wake who waits.
 

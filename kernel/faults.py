@@ -7,6 +7,7 @@ names the pager.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from kernel.abi.messages import Label
 from kernel.abi.rights import Rights
 from kernel.errors import Refused
 from kernel.jobs import Latch
-from kernel.objects import GUARDED, SUPPLIED, WRITTEN, Object, Window
+from kernel.objects import GUARDED, IDLE, SUPPLIED, WRITTEN, Object, Window
 
 if TYPE_CHECKING:
     from hwmodel.machine import Machine, PageFault
@@ -38,20 +39,17 @@ _LOOKS = 2000
 """Windows that are looked at to find out who waits for whom."""
 
 
+@dataclass(slots=True, eq=False)
 class Pending:
-    """A page that is waited for."""
+    """A page of an object that is waited for."""
 
-    __slots__ = ("object", "page", "told", "until", "waiting")
-
-    def __init__(self, thing: Object, page: int, until: int) -> None:
-        """Wait for *page* of *thing* until then."""
-        self.object = thing
-        self.page = page
-        self.until = until
-        self.waiting: dict[Window, bool] = {}
-        """In which windows, and whether to write."""
-        self.told = False
-        """Its pager was told."""
+    object: Object
+    page: int
+    until: int
+    waiting: dict[Window, bool] = field(default_factory=dict)
+    """In which windows, and whether to write."""
+    told: bool = False
+    """Its pager was told."""
 
 
 class Faults:
@@ -271,8 +269,8 @@ class Faults:
                     self._in_a_moment(thing)
 
     def _show(self, window: Window, thing: Object, page: int, *, write: bool) -> None:
-        """Show a page that is supplied; it counts as written from now on."""
-        thing.states[page] |= WRITTEN * write
+        """Show a page that is supplied; it counts as used, and as written if it is, from now on."""
+        thing.states[page] = thing.states[page] & ~IDLE | WRITTEN * write
         window.space.place(*window.span(page, 1), partial(self._hidden, window, page, write), writable=write)
 
     def _hidden(self, window: Window, page: int, write: bool, full: Exhausted | None) -> None:  # noqa: FBT001

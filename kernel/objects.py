@@ -11,6 +11,8 @@ A *window* is a mapping the kernel knows: faults in it are its own to answer. A 
 The pager is whoever holds the capability that the object was made with.
 """
 
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from hwmodel.machine import Exhausted
@@ -34,45 +36,35 @@ if TYPE_CHECKING:
     from kernel.frames import Frames
     from kernel.jobs import Steps
 
-SUPPLIED, WRITTEN, GUARDED = (int(state) for state in PageState)
-_CLEANED = bytes(state & ~WRITTEN if state & SUPPLIED else state for state in range(256))
-_SHUT = bytes(state | GUARDED if state & SUPPLIED else state for state in range(256))
-"""What each state is after Protect said CLEAN, and GUARD."""
+SUPPLIED, WRITTEN, GUARDED, IDLE = (int(state) for state in PageState)
+_AFTER = {
+    Protection.CLEAN: bytes(state & ~WRITTEN for state in range(256)),
+    Protection.GUARD: bytes(state | GUARDED if state & SUPPLIED else state for state in range(256)),
+    Protection.AGE: bytes(state | IDLE if state & SUPPLIED else state for state in range(256)),
+}
+"""What each state is after Protect said that."""
 
 
+@dataclass(slots=True, eq=False)
 class Window:
-    """Pages of an object, from *first* on, as a program has them mapped at *address*."""
+    """Pages of an object, from *first* on, as a program has them mapped at *address*, by a right (*capability*)."""
 
-    __slots__ = (
-        "address", "capability", "closed", "count", "environment", "first", "moves", "object", "pager", "space",
-        "waits",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        thing: "Object",
-        capability: Capability,
-        environment: "Environment",
-        space: "AddressSpace",
-        address: int,
-        first: int,
-        count: int,
-    ) -> None:
-        """Show *thing* to *environment*, by the right of *capability*."""
-        self.object: Object | None = thing
-        """None: it is closed."""
-        self.closed: dict[Window, None] = {}
-        """Then it is among these, until the memory is cut."""
-        self.pager = ""
-        """By whom it was paged."""
-        self.moves = False
-        """That is about to happen: an access waits for it."""
-        self.capability = capability
-        self.environment = environment
-        self.space = space
-        self.address, self.first, self.count = address, first, count
-        self.waits: dict[int, None] = {}
-        """Pages of the object that are waited for in it."""
+    object: "Object | None"
+    """None: it is closed."""
+    capability: Capability
+    environment: "Environment"
+    space: "AddressSpace"
+    address: int
+    first: int
+    count: int
+    closed: "dict[Window, None]" = field(default_factory=dict)
+    """Then it is among these, until the memory is cut."""
+    pager: str = ""
+    """By whom it was paged."""
+    moves: bool = False
+    """That is about to happen: an access waits for it."""
+    waits: dict[int, None] = field(default_factory=dict)
+    """Pages of the object that are waited for in it."""
 
     def __contains__(self, page: int) -> bool:
         """Say whether *page* of the object is in it."""
@@ -189,7 +181,7 @@ class Object(Extent):
                 f"{self.resident} pages and {new} more for {self.count} frames: evict some",
             )
         for page in run:
-            states[page] = states[page] & ~GUARDED | SUPPLIED
+            states[page] = states[page] & ~(GUARDED | IDLE) | SUPPLIED
         self.resident += new
         self._note(Event.SUPPLIED, first, count)
 
@@ -202,27 +194,38 @@ class Object(Extent):
     def protect(self, first: int, count: int, how: int) -> "Steps[bytes]":
         """Do what `traps.Protect` says. Raises Exhausted: then pages are what they were.
 
-        What is said of a page changes first: a write that is noticed before all windows are protected counts.
+        What is said of a page changes first: an access that is noticed before all windows are protected counts.
         """
         if how == Protection.LOOK:
             return bytes(self.states[first : first + count])
         yield from self.lock()
         before = bytes(self.states[first : first + count])
-        self.states[first : first + count] = before.translate(_CLEANED if how == Protection.CLEAN else _SHUT)
+        self.states[first : first + count] = before.translate(_AFTER[Protection(how)])
         failed: list[Exhausted] = []
         for window in list(self.windows):
             address, size = window.span(first, count)
             if size and window.object is self:
-                window.space.protect(address, size, failed.append)
+                if how == Protection.AGE:
+                    window.space.age(address, size, partial(self._aged, window.page(address), failed))
+                else:
+                    window.space.protect(address, size, failed.append)
                 yield None
         yield from self._waits.settled(self.windows)
         self.unlock()
         if failed:
             for page, state in enumerate(before, first):
-                self.states[page] = state | self.states[page] & WRITTEN
+                self.states[page] = state & ~IDLE | self.states[page] & WRITTEN
             self._waits.review(self, ())
             raise failed[0]
         return before
+
+    def _aged(self, first: int, failed: list[Exhausted], seen: bytes | Exhausted) -> None:
+        """Count pages that a program sees still as used: who goes on using them is not noticed."""
+        if isinstance(seen, Exhausted):
+            failed.append(seen)
+            return
+        for page, is_seen in enumerate(seen, first):
+            self.states[page] &= ~(IDLE * is_seen)
 
     def evict(self, first: int, count: int) -> "Steps[int]":
         """Make pages absent; return how many, fewer where the host does no more. Raises Exhausted: then none."""

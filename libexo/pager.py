@@ -42,7 +42,7 @@ GRACE = 0.0002
 _CONTROL = int(Rights.CONTROL)
 _SUPPLIED, _GUARDED = int(PageState.SUPPLIED), int(PageState.GUARDED)
 """Members of an enum take longer than all that is done with them."""
-_STATES = tuple(PageState(state) for state in range(8))
+_STATES = tuple(PageState(state) for state in range(16))
 _ONCE_GUARDED = bytes(state | (_GUARDED if state & _SUPPLIED else 0) for state in range(256))
 """What each state is when it was guarded."""
 _LABELS = tuple(int(Label.PAGE_FAULT + access) for access in (Rights.READ, Rights.WRITE))
@@ -173,6 +173,16 @@ class PagedObject:
         before = self._sys.protect(self.extent.handle, page, count, Protection.GUARD)
         self._known[page : page + count] = before.translate(_ONCE_GUARDED)
         return [_STATES[state] for state in before]
+
+    def age(self, page: int, count: int = 1) -> list[PageState]:
+        """Have the next access to each page noticed, it is IDLE until then; return what they were.
+
+        A page is IDLE in the next answer if it was not accessed since this one. A page that two programs map is
+        never so, and of one nobody waits for the next access: it costs its program a fault that the kernel answers.
+        Raises TrapRefused (HOST_FULL) where the host does not do that.
+        """
+        self._environment.host.unsee(self.view, page * FRAME_SIZE, count * FRAME_SIZE)
+        return self._protect(page, count, Protection.AGE)
 
     def evict(self, page: int, count: int = 1) -> int:
         """Make pages absent, but those that are WRITTEN and not guarded; return how many were there before."""

@@ -113,6 +113,17 @@ def control(descriptor: int, call: int, memory: "ctypes.Array[ctypes.c_char]") -
     return ctypes.get_errno() if _ioctl(descriptor, call, memory) < 0 else 0
 
 
+_PROCESS_MADVISE, _PAGE_OUT = 440, 21
+"""The number of process_madvise(2), the same everywhere; MADV_PAGEOUT."""
+
+
+def page_out(process: int, address: int, size: int) -> int:
+    """Take memory from the view of a *process*, given by a descriptor; return the error, 0 for none."""
+    piece = (ctypes.c_size_t * 2)(address, size)
+    done = _libc.syscall(_PROCESS_MADVISE, process, piece, ctypes.c_size_t(1), _PAGE_OUT, ctypes.c_uint(0))
+    return ctypes.get_errno() if done < 0 else 0
+
+
 def address_of(memory: mmap.mmap) -> int:
     """Return the address of *memory*."""
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))

@@ -23,7 +23,7 @@ from hwmodel.errors import exhausted
 from hwmodel.machine import Body, Exhausted, PageFault
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.lane import Lane
-from hwmodel.real.libc import control
+from hwmodel.real.libc import control, page_out
 from hwmodel.real.loop import Loop
 from hwmodel.real.meeting import Meeting, Party, Talk
 from kernel.abi.limits import FRAME_SIZE
@@ -53,6 +53,10 @@ MISSING, WP, MINOR = 1, 2, 4
 _PLACE_PROTECTED = 2
 _PROTECT_ON, _UNPROTECT_ASLEEP = 1, 2
 """Modes of WRITEPROTECT; the second wakes nobody."""
+_NOT_ADVISED = (errno.ENOMEM, errno.EBADF)
+"""How it says the same where it is to page out."""
+_ENTRY = 8
+"""Bytes of an entry of /proc/PID/pagemap, little-endian; the highest bit says that the page is seen."""
 
 _FAULTS = 8
 """Messages taken in a turn of the loop: so many threads of one program are heard before others are."""
@@ -149,6 +153,19 @@ class RealSpace:
         """Make a write to pages the program sees a fault."""
         self._post(partial(self._protect, address, size, failed))
 
+    def age(self, address: int, size: int, told: Callable[[bytes | Exhausted], object]) -> None:
+        """Take pages from the program's view, not from memory."""
+        party = self._talk.asker
+        if self._closed or party is None:
+            return
+        try:
+            process = os.pidfd_open(party.pid)  # its number is its own until `close`
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                told(exhausted(error.errno or 0))
+            return
+        self._post(partial(self._age, RealDescriptor(process), party.pid, address, size, told))
+
     def poison(self, address: int, size: int, failed: Callable[[Exhausted | None], object]) -> None:
         """Make every access to absent pages end in SIGBUS, and wake who waits."""
         self._post(partial(self._poison, address, size, failed))
@@ -216,6 +233,24 @@ class RealSpace:
             if full := _full(failed):
                 self._tell(told, full)
 
+    def _age(
+        self,
+        process: RealDescriptor,
+        pid: int,
+        address: int,
+        size: int,
+        told: Callable[[bytes | Exhausted], object],
+    ) -> None:
+        """Page out, and look what is seen nevertheless: the host says of no page that it spared it."""
+        try:
+            failed = page_out(process.number, address, size)
+            if failed not in _NOT_ADVISED and (full := _full(failed)):
+                self._tell(told, full)
+            else:
+                self._tell(told, _seen(pid, address, size))
+        finally:
+            process.close()
+
     def _poison(self, address: int, size: int, told: Callable[[Exhausted | None], object]) -> None:
         """Poison; the mark of a protected page outlives it, and is something: it goes first."""
         protectable = self._is_protectable(address)
@@ -251,6 +286,17 @@ class RealSpace:
         memory = self._memory
         form.pack_into(memory, 0, *fields)
         return control(self._number, call, memory), form.unpack_from(memory)
+
+
+def _seen(pid: int, address: int, size: int) -> bytes:
+    """Say of each page whether process *pid* sees it, by a byte: 1 for all, where the host does not say."""
+    count = size // FRAME_SIZE
+    try:
+        with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as table:
+            entries = os.pread(table.fileno(), count * _ENTRY, address // FRAME_SIZE * _ENTRY)
+    except OSError:
+        entries = b""
+    return bytes(entry >> 7 for entry in entries[_ENTRY - 1 :: _ENTRY]).ljust(count, b"\1")
 
 
 def _full(failed: int) -> Exhausted | None:

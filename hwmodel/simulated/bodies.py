@@ -25,11 +25,10 @@ from hwmodel.simulated.descriptors import (
     TicketTarget,
     consume,
 )
-from hwmodel.simulated.mmu import Mapping, is_bus_error
+from hwmodel.simulated.mmu import Mapping, is_bus_error, whole_frames
 from hwmodel.simulated.paging import SimulatedSpace
 from hwmodel.simulated.ports import Packet, SimulatedPort
 from hwmodel.simulated.strands import Baton, Killed, Strand, compute, next_event
-from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.program import Activity, Program
 
 STEP_NS = 1_000
@@ -366,7 +365,7 @@ class SimulatedBody:
         """Map memory; the descriptor is consumed."""
         self._check()
         target = consume(descriptor, MemoryTarget, writable=writable)
-        mapping = target.region.map(_whole_frames(size, len(target.region.data)), writable=writable)
+        mapping = target.region.map(whole_frames(size, len(target.region.data)), writable=writable)
         self._mappings = [known for known in self._mappings if known.used]
         self._mappings.append(mapping)
         view = mapping.take()
@@ -404,6 +403,10 @@ class SimulatedBody:
         """Access a byte of the mapping of *view*; None: it is there. Otherwise what to wait for, and try again."""
         self._check()
         return self.table.touch(self._find(view), offset, write=write)
+
+    def unsee(self, view: memoryview, offset: int, size: int) -> None:
+        """See pages of the mapping of *view* only when they are touched again."""
+        self.table.unsee(self._find(view), offset, size)
 
     def ticket(self, descriptor: object) -> TicketTarget:
         """Return the ticket of a descriptor, which is consumed."""
@@ -443,8 +446,3 @@ class SimulatedBody:
         self._machine.handed_over(self)
         strand.hand_back()
         self._check()
-
-
-def _whole_frames(size: int, there: int) -> int:
-    """Return *size* rounded up to frames, as hosts map, but not past the end of the memory *there*."""
-    return max(size, min(there, -(-size // FRAME_SIZE) * FRAME_SIZE))

@@ -16,7 +16,7 @@ import ctypes
 import gc
 import sys
 import weakref
-from collections.abc import Callable
+from typing import Protocol
 
 from kernel.abi.limits import FRAME_SIZE
 
@@ -53,6 +53,16 @@ def is_bus_error(error: BaseException) -> bool:
     return isinstance(error, ValueError) and (isinstance(error, BusError) or "released memory" in str(error))
 
 
+class Viewer(Protocol):
+    """A page table."""
+
+    def punched(self, region: "Region", pages: range) -> None:
+        """*pages* were taken from everybody."""
+
+    def sees(self, region: "Region", page: int) -> bool:
+        """Say whether its program sees a page."""
+
+
 class Region:
     """Memory that is mapped and taken away as a whole."""
 
@@ -62,16 +72,16 @@ class Region:
         self.revoked = False
         self.present: set[int] = set()
         """Pages that were touched, where somebody pages it: the others are holes."""
-        self.punched: list[Callable[[Region, range], None]] = []
-        """Told which pages were taken from everybody."""
+        self.viewers: dict[Viewer, None] = {}
+        """The tables that have pages of it."""
         self._mappings: list[Mapping] = []
 
     def punch(self, pages: range) -> None:
         """Take *pages* from everybody: they are holes again."""
         self.present.difference_update(pages)
         self.data[pages.start * FRAME_SIZE : pages.stop * FRAME_SIZE] = bytes(len(pages) * FRAME_SIZE)
-        for tell in self.punched:
-            tell(self, pages)
+        for viewer in self.viewers:
+            viewer.punched(self, pages)
 
     def map(self, size: int, *, writable: bool) -> "Mapping":
         """Map the first *size* bytes. Raises BusError when they are not there."""
@@ -167,6 +177,11 @@ class Mapping:
         """Return the views that can be used; one that its program released itself stays released."""
         found = [view for view in gc.get_referrers(self._managed) if type(view) is memoryview]
         return [v for v in found if v is not self._root and not _View.from_address(id(v)).flags & _RELEASED]
+
+
+def whole_frames(size: int, there: int) -> int:
+    """Return *size* rounded up to frames, as hosts map, but not past the end of the memory *there*."""
+    return max(size, min(there, -(-size // FRAME_SIZE) * FRAME_SIZE))
 
 
 def _address(data: bytearray) -> int:

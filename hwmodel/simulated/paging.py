@@ -48,6 +48,8 @@ class SimulatedSpace:
         self._watched: list[Watched] = []
         self._seen: dict[int, bool] = {}
         """The pages the program sees, by address, and whether it may write them."""
+        self._unasked: set[int] = set()
+        """The pages it sees where nobody watches."""
         self._poisoned: set[int] = set()
         self._waiting: list[Waiting] = []
         self._ended = False
@@ -70,6 +72,8 @@ class SimulatedSpace:
         mapping.region.check(offset + 1)
         if not any(address in each.place for each in self._watched):
             mapping.region.present.add(offset // FRAME_SIZE)
+            mapping.region.viewers[self] = None
+            self._unasked.add(address)
             return None
         if address in self._poisoned:
             raise BusError(f"the page at {address:#x} is poisoned")
@@ -80,14 +84,23 @@ class SimulatedSpace:
         self._waiting.append(waiting)
         return lambda: waiting.woken
 
+    def unsee(self, mapping: Mapping, offset: int, size: int) -> None:
+        """See the pages only when they are touched again."""
+        start = self.address(mapping) + offset
+        self._unasked.difference_update(range(start, start + size, FRAME_SIZE))
+
     def moved(self, mapping: Mapping) -> None:
         """Something else lies where *mapping* is: nobody watches that."""
+        for start, known in self._places:
+            if known is mapping:
+                self._unasked.difference_update(range(start, start + mapping.size, FRAME_SIZE))
         for each in [each for each in self._watched if each.mapping is mapping]:
             self._forget(each)
 
     def close(self) -> None:
         """The program ended."""
         self._ended = True
+        self._unasked.clear()
         for each in list(self._watched):
             self._forget(each)
         self.faults.clear()
@@ -109,8 +122,7 @@ class SimulatedSpace:
             if start <= address and address + size <= start + mapping.size and mapping.used:
                 self._watched = self._without(address, size)
                 self._watched.append(Watched(mapping, range(address, address + size, FRAME_SIZE)))
-                if self._punched not in mapping.region.punched:
-                    mapping.region.punched.append(self._punched)
+                mapping.region.viewers[self] = None
                 return True
         return False
 
@@ -155,6 +167,25 @@ class SimulatedSpace:
             if page in self._seen:
                 self._seen[page] = False
 
+    def age(self, address: int, size: int, told: Callable[[bytes | Exhausted], object]) -> None:
+        """Take pages from the program's view that nobody else sees, not from memory."""
+        try:
+            self._calls.make("process_madvise")
+        except Exhausted as full:
+            told(full)
+            return
+        told(bytes(self._is_kept(page) for page in range(address, address + size, FRAME_SIZE)))
+
+    def _is_kept(self, address: int) -> bool:
+        """Take a page from the program's view; say whether that was not done."""
+        if address not in self._seen or (found := self._find(address)) is None:
+            return False
+        region, number = found
+        if any(viewer is not self and viewer.sees(region, number) for viewer in region.viewers):
+            return True
+        del self._seen[address]
+        return False
+
     def poison(self, address: int, size: int, failed: Callable[[Exhausted | None], object]) -> None:
         """Make accesses bus errors; *failed* is told when a page is there."""
         try:
@@ -189,13 +220,20 @@ class SimulatedSpace:
                 return mapping.region, (address - self.address(mapping)) // FRAME_SIZE
         return None
 
-    def _punched(self, region: Region, pages: range) -> None:
-        for mapping, place in self._watched:
-            if mapping.region is region:
-                start = self.address(mapping)
-                for page in pages:
-                    if start + page * FRAME_SIZE in place:
-                        self._seen.pop(start + page * FRAME_SIZE, None)
+    def punched(self, region: Region, pages: range) -> None:
+        """See no more what was taken from everybody."""
+        for address in [address for page in pages for address in self._addresses(region, page)]:
+            self._seen.pop(address, None)
+            self._unasked.discard(address)
+
+    def sees(self, region: Region, page: int) -> bool:
+        """Say whether the program sees a page."""
+        return any(at in self._seen or at in self._unasked for at in self._addresses(region, page))
+
+    def _addresses(self, region: Region, page: int) -> list[int]:
+        """Return where a page lies in the program."""
+        places = [(start, known) for start, known in self._places if known.region is region and known.used]
+        return [at for start, known in places if (at := start + page * FRAME_SIZE) < start + known.size]
 
     def _forget(self, watched: Watched) -> None:
         self._watched.remove(watched)

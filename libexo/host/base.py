@@ -211,6 +211,12 @@ class Host(Protocol):
         any use of paged memory comes after this, with nothing between that waits.
         """
 
+    def unsee(self, view: memoryview, offset: int, size: int) -> None:
+        """Have whole pages of a mapping that nobody pages for us be found anew when they are touched again.
+
+        Until then it is not us who keeps them from being seen as unused.
+        """
+
     def remap(
         self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool, opened: Opened | None = None
     ) -> None:

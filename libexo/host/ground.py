@@ -98,6 +98,9 @@ class Ground(Protocol):
     def touch(self, view: memoryview, offset: int, *, write: bool) -> Callable[[], bool] | None:
         """Access a byte; None: it is there. Otherwise what to wait for before trying again."""
 
+    def unsee(self, view: memoryview, offset: int, size: int) -> None:
+        """Drop what the MMU knows of pages of a mapping that nobody watches."""
+
     def remap(self, mapping: MappedMemory, descriptor: object, *, writable: bool) -> None:
         """Put new memory where *mapping* is."""
 

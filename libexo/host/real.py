@@ -26,7 +26,7 @@ from libexo.host import current, heap
 from libexo.host.base import MappedMemory, Opened, Place, Tenant
 from libexo.host.eventfds import RealBell, RealTicket, RealWaker
 from libexo.host.guard import guard, zeros
-from libexo.host.memory import Renewal, put, touch, unmap
+from libexo.host.memory import Renewal, forget, put, touch, unmap
 from libexo.host.real_gate import Own, RealGate
 from libexo.host.reserved import RealReserved
 from libexo.host.ring_sources import is_ring_end
@@ -160,6 +160,10 @@ class RealHost:
         start = self.address(view)
         for at in range(offset // FRAME_SIZE * FRAME_SIZE, offset + size, FRAME_SIZE):
             touch(start + at, write=write)
+
+    def unsee(self, view: memoryview, offset: int, size: int) -> None:
+        """Drop what the host's MMU knows of pages of a mapping."""
+        forget(self.address(view) + offset, size)
 
     def remap(
         self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool, opened: Opened | None = None

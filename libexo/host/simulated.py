@@ -323,6 +323,10 @@ class SimulatedHost:
         while absent := [ready for at in pages if (ready := self._ground.touch(view, at, write=write))]:
             self._ground.wait(absent[0], None)
 
+    def unsee(self, view: memoryview, offset: int, size: int) -> None:
+        """Drop what the MMU knows of pages of a mapping."""
+        self._ground.unsee(view, offset, size)
+
     def remap(
         self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool, opened: Opened | None = None
     ) -> None:

@@ -11,7 +11,7 @@ from tests.kernel.puppets import Puppet, Theatre
 
 PAGES, FRAMES = 8, 4
 LOAD, STORE = int(Label.PAGE_FAULT + Rights.READ), int(Label.PAGE_FAULT + Rights.WRITE)
-SUPPLIED, WRITTEN, GUARDED = PageState
+SUPPLIED, WRITTEN, GUARDED, IDLE = PageState
 
 
 def mapped(puppet: Puppet, handle: int) -> memoryview:

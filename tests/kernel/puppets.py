@@ -45,7 +45,8 @@ class Strings:
         self.number, self.name = body.number, body.name
         self.program: Program = body.program
         self.map, self.remap, self.unmap, self.mapping = body.map, body.remap, body.unmap, body.mapping
-        self.address, self.place, self.touch = body.address, body.place, body.touch
+        self.address, self.place = body.address, body.place
+        self.touch, self.unsee = body.touch, body.unsee
         self.ticket, self.bell, self.given, self.file = body.ticket, body.bell, body.given, body.file
         self.start_strand = body.start_strand
 

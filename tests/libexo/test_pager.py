@@ -18,7 +18,7 @@ from libexo.ipc.message import MapItem
 from libexo.pager import Fault, PagedObject
 from libexo.testing import System, Task, simulated
 
-SUPPLIED, WRITTEN, GUARDED = PageState
+SUPPLIED, WRITTEN, GUARDED, IDLE = PageState
 BOTH = Rights.READ | Rights.WRITE
 
 
@@ -210,3 +210,28 @@ def test_who_got_it_is_no_pager(system: System) -> None:
 
     paging(system, pager, user)
     assert refused == [Refusal.MISSING_RIGHT] * 3
+
+
+def test_pages_age(system: System) -> None:
+    """Of two pages that a user sees, the one it touches again is not idle, though its pager looked at both."""
+    seen: list[list[PageState]] = []
+
+    def pager(env: Environment, ram: Ram, user: int) -> None:
+        store = PagedObject(env, ram, 4, 2, lambda paged, fault: paged.supply(fault.page, b"x"))
+        lend(env, store, user)
+        store.load(0, 2)
+        store.age(0, 2)
+        env.thread.call(user, ipc.Message())
+        seen.append(store.age(0, 2))
+        seen.append(store.states(0, 2))
+
+    def user(env: Environment) -> None:
+        request, view = mapped(env)
+        vm.touch(env, view, 0, 2 * FRAME_SIZE)
+        env.thread.reply(request, ipc.Message())
+        _, request = env.thread.wait()
+        vm.touch(env, view, 0, 1)
+        env.thread.reply(request, ipc.Message())
+
+    paging(system, pager, user)
+    assert seen == [[SUPPLIED, SUPPLIED | IDLE], [SUPPLIED | IDLE] * 2]

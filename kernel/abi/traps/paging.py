@@ -29,6 +29,8 @@ class PageState(IntFlag):
     """It was written since it was supplied, or since Protect last said CLEAN."""
     GUARDED = 4
     """A write is a fault for its pager."""
+    IDLE = 8
+    """No access to it was noticed since Protect last said AGE; nor was it supplied since."""
 
 
 class Protection(IntEnum):
@@ -40,6 +42,12 @@ class Protection(IntEnum):
     """From now on the next write is noticed, and noted as WRITTEN."""
     GUARD = 2
     """From now on a write waits for the pager, until it supplies the page again, or evicts it."""
+    AGE = 3
+    """From now on the next access is noticed; until then the page is IDLE.
+
+    It is taken from the view of who maps it, and stays in memory. That works where one program maps it, its pager
+    counted: what could not be taken is not IDLE. HOST_FULL: this host does not do that.
+    """
 
 
 class ObjectCreate(Trap, tag=0x53):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 STORED, NEWER = 1, 2
 """Bits of a mark."""
-_SUPPLIED, _WRITTEN, _GUARDED = (int(state) for state in PageState)
+_SUPPLIED, _WRITTEN, _GUARDED, _IDLE = (int(state) for state in PageState)
 PATIENCE = 10.0
 """Seconds that a fault waits for its page."""
 _TRIES, _PAUSE = 20, 0.025

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import mmap
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 from hwmodel.machine import Exhausted, PageFault
 from hwmodel.real import paging
 from hwmodel.real.descriptor import RealDescriptor
+from hwmodel.real.libc import address_of
 from hwmodel.real.meeting import Meeting
 from hwmodel.real.paging import CONTINUE, POISON, REGISTER, WAKE, WRITEPROTECT, RealSpace
 from kernel.abi.limits import FRAME_SIZE
@@ -198,15 +200,47 @@ def test_after_its_end(desk: Desk, space: RealSpace) -> None:
     desk.called.clear()
     space.unwatch(AT, FRAME_SIZE)
     space.protect(AT, FRAME_SIZE, fail)
+    space.age(AT, FRAME_SIZE, fail)
     assert poison(space) is True
     assert isinstance(watch(space, FRAME_SIZE), Exhausted)
 
     assert (desk.called, desk.watched) == ([], {})
 
 
-def fail(full: Exhausted) -> None:
+def test_what_is_seen_nevertheless(space: RealSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host does not say which pages it took from view: its page table is looked at, by a byte a page."""
+    asked: list[tuple[int, int]] = []
+
+    def page_out(_process: int, address: int, size: int) -> int:
+        asked.append((address, size))
+        return 0
+
+    monkeypatch.setattr(paging, "page_out", page_out)
+    monkeypatch.setattr(NOBODY, "pid", os.getpid())
+    space.open(NOBODY, bool)
+    with mmap.mmap(-1, 3 * FRAME_SIZE) as memory:
+        memory[FRAME_SIZE] = 1
+        told: list[bytes | Exhausted] = []
+        space.age(address_of(memory), 3 * FRAME_SIZE, told.append)
+        assert (told, asked) == ([bytes([0, 1, 0])], [(address_of(memory), 3 * FRAME_SIZE)])
+
+
+def test_a_host_that_pages_nothing_out(space: RealSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does not allow is told; that the program ended or unmapped is no failure, and no page is unseen."""
+    numbers = [errno.EPERM, errno.ENOSYS, errno.ESRCH, errno.EINVAL, errno.ENOMEM]
+    space.open(NOBODY, bool)
+    monkeypatch.setattr(paging, "page_out", lambda *_: numbers.pop(0))
+    monkeypatch.setattr(os, "pidfd_open", lambda _: os.open(os.devnull, os.O_RDONLY))
+    told: list[bytes | Exhausted] = []
+    while numbers:
+        space.age(AT, 2 * FRAME_SIZE, told.append)
+    assert [type(each) for each in told[:2]] == [Exhausted] * 2
+    assert told[2:] == [b"\1\1"] * 3
+
+
+def fail(full: object) -> None:
     """Raise what was told."""
-    raise full
+    raise AssertionError(full)
 
 
 def test_no_page_is_copied() -> None:
