@@ -25,6 +25,7 @@ from kernel.abi.traps import PageState
 from libexo.errors import TrapRefused
 from libexo.pager import GRACE, Fault, PagedObject
 from servers.memory.pagers.hot import runs
+from servers.memory.pagers.uses import Uses
 from servers.memory.policies import POLICIES, successor
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 STORED, NEWER = 1, 2
 """Bits of a mark."""
-_SUPPLIED, _WRITTEN, _GUARDED, _IDLE = (int(state) for state in PageState)
+_SUPPLIED, _WRITTEN, _GUARDED, _ = (int(state) for state in PageState)
 PATIENCE = 10.0
 """Seconds that a fault waits for its page."""
 _TRIES, _PAUSE = 20, 0.025
@@ -98,6 +99,7 @@ class Swapped:
         """The page that is sampled next, and how many went since the last sample."""
         self._written: set[int] = set()
         """Pages that came to be written."""
+        self._uses = Uses()
         self._faults: deque[tuple[int, bool, int]] = deque()
         """Pages that are waited for, whether to be written, and how often each was tried."""
         self._ahead: list[range] = []
@@ -403,12 +405,13 @@ class Swapped:
             self._policy.removed(page)
             self._marks[page] &= ~NEWER
         self._written.difference_update(gone)
+        self._uses.gone(gone)
         self.resident -= len(gone)
         self.counts.evicted += len(gone)
         self._passed += len(gone)
 
     def _sample(self) -> None:
-        """Look which pages were written since the last time, some at a time: to the policy, they were used.
+        """Look which pages were used since the last time, some at a time; where that is not shown, were written.
 
         The kernel counts them as not written from then on, so they are marked first.
         """
@@ -421,11 +424,13 @@ class Swapped:
         there = [page for page in run if self.paged.known(page) & _SUPPLIED]
         self._mark(there, NEWER)
         states = self.paged.clean(run.start, len(run))
+        used = self._uses.look(self.paged, run)
         for page in there:
-            if states[page - run.start] & _WRITTEN:
-                self._policy.referenced(page)
-            else:
+            is_written = states[page - run.start] & _WRITTEN
+            if not is_written:
                 self._marks[page] = before[page - run.start]
+            if is_written if used is None else page in used:
+                self._policy.referenced(page)
 
     def _mark(self, pages: Iterable[int], bits: int) -> None:
         for page in pages:
