@@ -95,11 +95,9 @@ class Swapped:
         self._grace = _SHORTEST_GRACE
         self._next = -1
         """The page behind those that came last."""
-        self._looked = self._passed = 0
-        """The page that is sampled next, and how many went since the last sample."""
         self._written: set[int] = set()
         """Pages that came to be written."""
-        self._uses = Uses()
+        self._uses = Uses(frames)
         self._faults: deque[tuple[int, bool, int]] = deque()
         """Pages that are waited for, whether to be written, and how often each was tried."""
         self._ahead: list[range] = []
@@ -408,20 +406,16 @@ class Swapped:
         self._uses.gone(gone)
         self.resident -= len(gone)
         self.counts.evicted += len(gone)
-        self._passed += len(gone)
 
     def _sample(self) -> None:
-        """Look which pages were used since the last time, some at a time; where that is not shown, were written.
+        """Look which pages were used since the last time, some at a time; where that is not shown, were written."""
+        if self._policy.samples:
+            for run, there in self._uses.sample(self.paged):
+                self._look(run, there)
 
-        The kernel counts them as not written from then on, so they are marked first.
-        """
-        if not self._policy.samples or self._passed < min(self.frames, MAX_RUN) // 2:
-            return
-        self._passed = 0
-        run = range(self._looked, min(self._looked + MAX_RUN, self.paged.pages))
-        self._looked = run.stop % self.paged.pages
+    def _look(self, run: range, there: list[int]) -> None:
+        """Look at *run*: the kernel counts it as not written from then on, so what is *there* is marked first."""
         before = bytes(self._marks[run.start : run.stop])
-        there = [page for page in run if self.paged.known(page) & _SUPPLIED]
         self._mark(there, NEWER)
         states = self.paged.clean(run.start, len(run))
         used = self._uses.look(self.paged, run)

@@ -69,7 +69,16 @@ def shortened(seed: int) -> dict[str, list[int]]:
     return {name: [page % PAGES for page in trace[:LENGTH]] for name, trace in traces(seed).items()}
 
 
+@pytest.fixture
+def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the host page nothing out, so that nothing shows which pages are read."""
+    monkeypatch.setattr(
+        SimulatedSpace, "age", lambda _self, _address, _size, told: told(exhausted(errno.EPERM))
+    )
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("blind")
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_reference_seen(name: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the policy sees each reference, pages are fetched exactly as often as it misses; none beats Belady.
@@ -106,11 +115,9 @@ def test_the_excess_of_sampling(seed: int, report: Callable[[str], None]) -> Non
 
 
 @pytest.mark.slow
-def test_where_loads_are_not_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("blind")
+def test_where_loads_are_not_seen(seed: int) -> None:
     """On a host that pages nothing out, LRU is FIFO while its program only reads."""
-    monkeypatch.setattr(
-        SimulatedSpace, "age", lambda _self, _address, _size, told: told(exhausted(errno.EPERM))
-    )
     for kind, trace in shortened(seed).items():
         assert swap(trace, "lru", seen=None, write=False).faults == misses(POLICIES["fifo"](FRAMES), trace), (
             kind
