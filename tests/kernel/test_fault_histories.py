@@ -14,12 +14,12 @@ from kernel.abi.traps import Protection
 from libexo import vm
 from libexo.errors import TrapRefused
 from libexo.extent import Extent
-from tests.kernel.pagers import FRAMES, LOAD, PAGES, STORE, SUPPLIED, WRITTEN, Paging, Program
+from tests.kernel.pagers import FRAMES, IDLE, LOAD, PAGES, STORE, SUPPLIED, WRITTEN, Paging, Program
 from tests.kernel.puppets import Theatre, theatre
 
 PROGRAMS = 3
-STEPS = 150
-CALLS = ("UFFDIO_CONTINUE", "UFFDIO_WRITEPROTECT", "UFFDIO_REGISTER", "fallocate")
+STEPS = 300
+CALLS = ("UFFDIO_CONTINUE", "UFFDIO_WRITEPROTECT", "UFFDIO_REGISTER", "fallocate", "process_madvise")
 
 
 class History:
@@ -40,7 +40,16 @@ class History:
 
     def step(self) -> None:
         actions: list[Callable[[], object]] = [*[self.touch] * 6, *[self.serve] * 3]
-        actions += [self.evict, self.clean, self.die, self.start, self.close, self.reopen, self.pass_time]
+        actions += [
+            self.evict,
+            self.clean,
+            self.age,
+            self.die,
+            self.start,
+            self.close,
+            self.reopen,
+            self.pass_time,
+        ]
         actions += [self.supply_run, self.evict_run, self.take, self.lose, self.scribble]
         if self.failing:
             actions.append(self.fail_next)
@@ -75,6 +84,7 @@ class History:
             self.waits.append((program, page, write))
             return
         assert program.byte(page) == self.last[page]
+        assert not self.paging.states()[page] & IDLE, "an access was not noted"
         self.reads += 1
         if write:
             self.last[page] = self.random.randrange(256)
@@ -214,6 +224,12 @@ class History:
         states = self.tried(lambda: sys.protect(handle, page, 1, Protection.CLEAN))
         if isinstance(states, bytes) and states[0] & WRITTEN:
             self.saved[page] = self.paging.view[page * FRAME_SIZE]
+
+    def age(self) -> None:
+        pager, handle = self.paging.pager, self.paging.handle
+        if self.random.random() < 0.8:
+            pager.host.unsee(self.paging.view, 0, PAGES * FRAME_SIZE)
+        self.tried(lambda: pager.sys.protect(handle, 0, PAGES, Protection.AGE))
 
     # ---------------------------------------------------------------------------------------------- the world
 
