@@ -3,6 +3,9 @@
 import signal
 from typing import TYPE_CHECKING
 
+from libexo.ipc.message import Message
+from servers.process.api import Exit
+
 if TYPE_CHECKING:
     from servers.process.children import Child
     from servers.process.keeper import Keeper
@@ -12,6 +15,15 @@ GRACE = 5.0
 MAX_GRACE = 3600.0
 ASK_TO_END = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL)
 END_NOBODY = (signal.SIGCONT, signal.SIGSTOP, signal.SIGTSTP, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH)
+
+
+def told(message: Message) -> tuple[int, Exit]:
+    """Return whose end the kernel tells, and which."""
+    thread, _, status, fault = message.words[:4]
+    text = next((item.decode(errors="replace") for item in message.items[:1] if isinstance(item, bytes)), "")
+    return thread, Exit(
+        status - 0x1_0000 if status & 0x8000 else status, fault, text
+    )  # it travels as 16 bits
 
 
 def end(server: "Keeper", child: "Child", grace: float | None = None) -> float:

@@ -120,15 +120,8 @@ class ProcessServer(Processes):
             self._answers.asked()
         if message.label == Label.SUCCEEDED:
             self._succeeded(*message.words[:2])
-        if message.label != Label.DEATH:
-            return
-        thread, _, status, fault = message.words[:4]
-        text = (
-            message.items[0].decode(errors="replace")
-            if message.items and isinstance(message.items[0], bytes)
-            else ""
-        )
-        self._ended(thread, Exit(_signed(status), fault, text))
+        if message.label == Label.DEATH:
+            self._ended(*ending.told(message))
 
     # ---------------------------------------------------------------------------------------- for the console
 
@@ -239,8 +232,11 @@ class ProcessServer(Processes):
 
     def _give_up_on(self, child: Child, why: str) -> None:
         """End a program that does not answer."""
+        self._destroy(child.handle, why)
+
+    def _destroy(self, handle: int, why: str) -> None:
         try:
-            self.environment.sys.environment_destroy(child.handle, why)
+            self.environment.sys.environment_destroy(handle, why)
         except TrapRefused as refused:
             if refused.refusal != Refusal.GONE:
                 raise
@@ -276,9 +272,12 @@ class ProcessServer(Processes):
 
     def _undo(self, child: Child) -> None:
         """End *child*, of which nobody knows yet."""
-        del self._children[child.thread]
-        self._give_up_on(child, "")
-        self.environment.sys.drop(child.handle)
+        self._end_unknown(self._children.pop(child.thread).handle)
+
+    def _end_unknown(self, handle: int) -> None:
+        """End a program of which nobody knows."""
+        self._destroy(handle, "")
+        self.environment.sys.drop(handle)
 
     def _ended(self, thread: int, exited: Exit) -> None:
         """Report the end of a program to those who wait, and start it again if that is its rule."""
@@ -352,13 +351,18 @@ class ProcessServer(Processes):
         program = Program(spec.kind, spec.argv, spec.environ, roles, spec.paged)
         create = EnvironmentCreate(self._factory, spec.name, program, succeeds=child.handle, back=int(back))
         successor = self._create(create, list(descriptors), spec, child.spawner)
-        self._children.pop(child.thread, None)
-        successor.successor(child)
-        pass_on(self._children.values(), child.thread, successor.thread)
+        self._put_in_place(successor, child)
         self._families.place(successor)
-        self.environment.sys.drop(child.handle)
         self.keep()
+        self.environment.sys.drop(child.handle)  # once the other is written down
         return successor
+
+    def _put_in_place(self, successor: Child, of: Child) -> None:
+        """Have *successor* be what *of* was."""
+        self._children.pop(of.thread, None)
+        self._children[successor.thread] = successor
+        successor.successor(of)
+        pass_on(self._children.values(), of.thread, successor.thread)
 
     def _succeeded(self, thread: int, heir: int) -> None:
         """Note that a server that attaches by itself is back: our capability is to its new incarnation."""
@@ -392,17 +396,32 @@ class ProcessServer(Processes):
 
     def _take_over(self, known: State | None) -> None:
         """Take over what a predecessor wrote down: the children still among our capabilities, and the exits."""
-        if known is None:
-            return
-        held = self.environment.sys.holdings(Kind.ENVIRONMENT)
+        held, known = self.environment.sys.holdings(Kind.ENVIRONMENT), known or State([], {})
         self._children.update((child.thread, child) for child in known.children if child.handle in held)
         self._exits.known.update(known.exits)
+        for handle, found in held.items():
+            if found.first not in self._children:
+                self._take_up(handle, found.first, found.text.partition(":")[0])
         for child in self._children.values():
             child.over = False  # its end is to be noted again
             if child.family:
                 self._families.place(child)
             if child.ending:
                 ending.end(self, child)  # a predecessor began to
+
+    def _take_up(self, handle: int, thread: int, name: str) -> None:
+        """Take up what a predecessor did not come to write down: a restart is done, a start of a program undone."""
+        same = [child for child in self._children.values() if child.spec.name == name]
+        other = next((each for each in same if thread_number(each.thread) == thread_number(thread)), None)
+        if other is not None and next_version(thread_version(other.thread)) == thread_version(thread):
+            heir = Child(other.spec, thread, handle, other.spawner, self.environment.host.now())
+            self._put_in_place(heir, other)
+            self.environment.sys.drop(other.handle)
+        elif other is not None:
+            self.environment.sys.drop(handle)  # its successor is written down
+        elif name not in self.topology.server:
+            print(f"{name} is ended: it was being started when the process server ended", file=sys.stderr)
+            self._end_unknown(handle)
 
     def _attaches(self, name: str) -> bool:
         server = self.topology.server.get(name)
@@ -413,11 +432,6 @@ class ProcessServer(Processes):
         return self._book.keep(
             State([essence(child) for child in self._children.values()], self._exits.known)
         )
-
-
-def _signed(status: int) -> int:
-    """Return the exit status that travelled as 16 bits."""
-    return status - 0x1_0000 if status & 0x8000 else status
 
 
 def main() -> None:
