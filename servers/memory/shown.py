@@ -97,7 +97,8 @@ class Shown:
             if new.readonly or len(new) < len(old):
                 return False
             for at in range(0, len(old), STEP):
-                new[at : at + STEP] = old[at : at + STEP]
+                part = old[at : at + STEP]
+                new[at : at + len(part)] = part
                 yield
             self._environment.views.check([source, target])
             return True
