@@ -1,6 +1,9 @@
 """What the tests' own process may do on this host."""
 
+import os
 from pathlib import Path
+
+from libexo.launch import paging
 
 _CAP_CHOWN = 0
 _CAP_SYS_NICE = 23
@@ -21,3 +24,12 @@ def may_place_others() -> bool:
 def may_give_files() -> bool:
     """Say whether it may give a file to another user: not in a container without CAP_CHOWN."""
     return _may(_CAP_CHOWN)
+
+
+def may_page() -> bool:
+    """Say whether programs can be paged: not in a container without /dev/userfaultfd."""
+    try:
+        os.close(paging.make())
+    except OSError:
+        return False
+    return True

@@ -20,6 +20,7 @@ from exo.trace import open_ring
 from exo.view import open_kip
 from kernel.abi.events import Event
 from kernel.abi.program import ProgramKind, Role
+from tests.privileges import may_page
 from tests.system.command import until
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +69,8 @@ class RunningSystem:
 
     def run(self, example: Path, *, paged: bool = False) -> tuple[int, str]:
         """Run a program to its end; return its exit status and what it wrote."""
+        if paged and not may_page():
+            pytest.skip("no program can be paged here")
         with contextlib.ExitStack() as opened:
             output = opened.enter_context(tempfile.TemporaryFile("w+"))
             directory, source = os.open(ROOT, os.O_PATH), os.open(example, os.O_RDONLY)

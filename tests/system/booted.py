@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import psutil
+import pytest
 
 from exo.console import Console
 from exo.system import Trouble
@@ -25,6 +26,7 @@ from libexo import kip
 from libexo.errors import ExoError
 from libexo.kip import EnvironmentRow, Kip
 from servers.memory.server import LOOK_AGAIN
+from tests.privileges import may_page
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
@@ -232,6 +234,8 @@ class System:
         paged: bool = False,
     ) -> Running:
         """Start a program: Python text, or the argv of an executable; without *streams* it has a log."""
+        if paged and not may_page():
+            pytest.skip("no program can be paged here")
         theirs: dict[Role, int] = {}
         ours: dict[Role, int] = {}
         for role in (Role.STDIN, Role.STDOUT, Role.STDERR) if streams else ():
@@ -340,6 +344,7 @@ class System:
 SETTLER = """
 import libexo
 from libexo import vm
+from tests.privileges import may_page
 from servers.memory.api import Memory
 from servers.scheduler.api import Scheduler
 from servers.process.api import Processes
