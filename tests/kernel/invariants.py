@@ -142,9 +142,9 @@ def _things(capabilities: list[Capability], rows: list[Environment]) -> Iterator
 
 
 def _watched(rows: list[Environment], leaving: Collection[Environment]) -> Iterator[str]:
-    """The dead are there for their watchers; otherwise those of *leaving* go, step by step."""
+    """The dead are there for their watchers, or for a later restart; those of *leaving* go, step by step."""
     for e in rows:
-        if e.over and not e.watchers and e not in leaving:
+        if e.over and not (e.watchers or e.held or e in leaving):
             yield f"nobody watches {e}, which ended"
 
 
