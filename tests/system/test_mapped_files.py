@@ -7,6 +7,7 @@ import pytest
 
 from tests.system.command import Command, place
 
+pytest.importorskip("numpy")
 pytestmark = [
     pytest.mark.system,
     pytest.mark.beside,

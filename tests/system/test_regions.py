@@ -9,6 +9,7 @@ from kernel.abi.errors import Fault
 from tests.system.booted import System, wait_until
 from tests.system.programs import PRELUDE
 
+pytest.importorskip("numpy")
 pytestmark = [
     pytest.mark.system,
     pytest.mark.beside,

@@ -13,6 +13,7 @@ import pytest
 
 from kernel.abi.kip import Head
 from servers.memory.policies import POLICIES
+from tests.privileges import may_give_files
 from tests.system.booted import ROOT, System, boot, wait_until
 from tests.system.programs import PRELUDE
 from tests.system.users import NOBODY, as_user, python
@@ -139,6 +140,7 @@ def test_a_warm_start(report: Callable[[str], None]) -> None:
         assert int(warm[0]) <= 30
 
 
+@pytest.mark.skipif(not may_give_files(), reason="needs CAP_CHOWN, to give the user a folder")
 def test_a_users_system() -> None:
     """A system that an ordinary user booted swaps as well, into a file of that user's."""
     text = USERS.replace("[machine]", '[machine]\nswap = "/var/tmp"\nswap_size = "4 MiB"', 1)
