@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
+import pytest
 
 from hwmodel.failures import Failures
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.topology import MachineConfig, ServerConfig
 from libexo import vm
 from libexo.environment import Environment
+from libexo.host.simulated import SimulatedBacking
 from libexo.testing import System, Task, simulated
 from servers.memory.api import Pager
 from tests.servers import rig
@@ -66,3 +68,33 @@ def used(system: System, program: Callable[[Environment], object], name: str = "
     task = use(system, program, name)
     system.run(task)
     return task.result
+
+
+class HangingStore:
+    """The store of all pagers, which answers nothing from `hang` on until it goes on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._hangs = False
+        self._held: list[SimulatedBacking] = []
+        settle = SimulatedBacking.settle
+
+        def settled(backing: SimulatedBacking) -> None:
+            if self._hangs:
+                backing._waker.clear()
+                self._held.append(backing)
+            else:
+                settle(backing)
+
+        monkeypatch.setattr(SimulatedBacking, "settle", settled)
+
+    def hang(self) -> None:
+        self._hangs = True
+
+    def holds(self) -> bool:
+        """Say whether an answer of it waits."""
+        return any(backing._finished for backing in self._held)
+
+    def go_on(self) -> None:
+        """Give the answers that wait, and all others."""
+        self._hangs = False
+        self._held[0]._waker.wake()

@@ -9,12 +9,20 @@ from kernel.abi.limits import FRAME_SIZE
 from libexo import vm
 from libexo.environment import Environment
 from libexo.errors import RemoteError
-from libexo.host.simulated import SimulatedBacking
 from libexo.testing import Task
 from servers.memory.api import Pager
 from servers.memory.pagers.server import MOST_OF_FAMILY
 from servers.memory.policies import POLICIES
-from tests.servers.memory.pagers.swapping import FRAMES, PAGES, Paper, content, swapping, use, used
+from tests.servers.memory.pagers.swapping import (
+    FRAMES,
+    PAGES,
+    HangingStore,
+    Paper,
+    content,
+    swapping,
+    use,
+    used,
+)
 
 ALL = pytest.mark.parametrize("policy", POLICIES)
 
@@ -199,21 +207,13 @@ def test_nobody_finds_what_another_wrote(seed: int) -> None:
 
 def test_given_up_in_the_middle(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slots are free when nothing is written to them any more, however late that is."""
-    hangs: list[bool] = []
-    settle, held = SimulatedBacking.settle, list[SimulatedBacking]()
-
-    def hold(backing: SimulatedBacking) -> None:
-        if hangs:
-            backing._waker.clear()
-            held.append(backing)
-        else:
-            settle(backing)
+    store = HangingStore(monkeypatch)
 
     def waits(env: Environment) -> None:
         paper = Paper(env, around=1)
         for page in range(FRAMES):
             paper.write(page, page + 1)
-        hangs.append(True)
+        store.hang()
         paper.read(FRAMES)
 
     def look(env: Environment) -> tuple[int, int]:
@@ -221,14 +221,12 @@ def test_given_up_in_the_middle(seed: int, monkeypatch: pytest.MonkeyPatch) -> N
         found = Pager.connect(env).statistics()
         return found.free, len(found.objects)
 
-    monkeypatch.setattr(SimulatedBacking, "settle", hold)
     with swapping(seed) as system:
         task = use(system, waits, "waiting")
-        system.run(until=lambda: any(backing._finished for backing in held))
+        system.run(until=store.holds)
         task.kill()
         during = used(system, look, "looking")
-        hangs.clear()
-        held[0]._waker.wake()
+        store.go_on()
         after = used(system, look, "looking again")
 
     assert (during, after) == ((256 - PAGES, 1), (256, 0))
@@ -236,29 +234,20 @@ def test_given_up_in_the_middle(seed: int, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_frames_of_what_is_given_up_in_the_middle(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """New memory may lie where memory was of which something is still under way: each ends for itself."""
-    hangs: list[bool] = []
-    settle, held = SimulatedBacking.settle, list[SimulatedBacking]()
-
-    def hold(backing: SimulatedBacking) -> None:
-        if hangs:
-            backing._waker.clear()
-            held.append(backing)
-        else:
-            settle(backing)
+    store = HangingStore(monkeypatch)
 
     def waits(env: Environment) -> None:
         paper = Paper(env, around=1)
         places.append(paper.extent.first)
         for page in range(FRAMES):
             paper.write(page, page + 1)
-        hangs.append(True)
+        store.hang()
         paper.read(FRAMES)
 
     def comes(env: Environment) -> tuple[list[int], int]:
         paper = Paper(env, around=1)
         places.append(paper.extent.first)
-        hangs.clear()
-        held[0]._waker.wake()
+        store.go_on()
         env.host.wait((), env.host.now() + 1_000_000_000)
         during = [usage.first for usage in paper.pager.statistics().objects]
         paper.write(0, 7)
@@ -267,10 +256,9 @@ def test_frames_of_what_is_given_up_in_the_middle(seed: int, monkeypatch: pytest
         return during, paper.pager.statistics().free
 
     places: list[int] = []
-    monkeypatch.setattr(SimulatedBacking, "settle", hold)
     with swapping(seed) as system:
         task = use(system, waits, "waiting")
-        system.run(until=lambda: any(backing._finished for backing in held))
+        system.run(until=store.holds)
         task.kill()
         system.pass_time(1)
         assert used(system, comes, "coming") == ([places[0]], 256)

@@ -13,13 +13,12 @@ from kernel.abi.traps import PageState
 from kernel.environment import Environment as KernelEnvironment
 from libexo.environment import Environment
 from libexo.errors import ExoError, IpcError
-from libexo.host.simulated import SimulatedBacking
 from libexo.pager import PagedObject
 from libexo.testing import System
 from servers.memory.api import _RAM, Pager
 from servers.memory.policies import POLICIES
 from tests.servers import rig
-from tests.servers.memory.pagers.swapping import Paper, content, swapping, use, used
+from tests.servers.memory.pagers.swapping import HangingStore, Paper, content, swapping, use, used
 
 PAGES, FRAMES = 20, 8
 NUMBER = 3
@@ -216,21 +215,13 @@ def test_memory_taken_from_the_pager(seed: int) -> None:
 
 def test_a_disk_that_hangs(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nothing comes from the store, only who needs it waits: others fault, ask and are answered."""
-    held: list[SimulatedBacking] = []
-    settle = SimulatedBacking.settle
-
-    def hold(backing: SimulatedBacking) -> None:
-        if hangs:
-            backing._waker.clear()
-            held.append(backing)
-        else:
-            settle(backing)
+    store = HangingStore(monkeypatch)
 
     def waits(env: Environment) -> None:
         paper = Paper(env, PAGES, FRAMES, policy="fifo", around=1)
         for page in range(PAGES):
             paper.write(page, page + 1)
-        hangs.append(True)
+        store.hang()
         assert paper.read(0) == content(1)
 
     def goes_on(env: Environment) -> int:
@@ -240,15 +231,12 @@ def test_a_disk_that_hangs(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         assert [paper.read(page) for page in range(FRAMES)] == [content(page + 1) for page in range(FRAMES)]
         return len(paper.pager.statistics().objects)
 
-    hangs: list[bool] = []
-    monkeypatch.setattr(SimulatedBacking, "settle", hold)
     with swapping(seed) as system:
         waiting = use(system, waits, "waiting")
-        system.run(until=lambda: any(backing._finished for backing in held))
+        system.run(until=store.holds)
         assert used(system, goes_on, "other") == 2
         assert not waiting.ended
-        hangs.clear()
-        held[0]._waker.wake()
+        store.go_on()
         system.run(waiting)
         assert waiting.result is None
 

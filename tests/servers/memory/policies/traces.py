@@ -7,6 +7,16 @@ from collections.abc import Sequence
 from servers.memory.policies import Policy
 
 
+def _bring(policy: Policy, there: set[int], page: int) -> None:
+    """Have *page* be there; if all frames are taken, in the place of another."""
+    if len(there) == policy.frames:
+        victim = next(policy.victims())
+        policy.removed(victim)
+        there.remove(victim)
+    policy.inserted(page)
+    there.add(page)
+
+
 def misses(policy: Policy, trace: Sequence[int]) -> int:
     """How many of *trace* miss, where every reference is seen."""
     there: set[int] = set()
@@ -16,12 +26,7 @@ def misses(policy: Policy, trace: Sequence[int]) -> int:
             policy.referenced(page)
             continue
         count += 1
-        if len(there) == policy.frames:
-            victim = next(policy.victims())
-            policy.removed(victim)
-            there.remove(victim)
-        policy.inserted(page)
-        there.add(page)
+        _bring(policy, there, page)
     return count
 
 
@@ -39,12 +44,7 @@ def sampled_misses(policy: Policy, trace: Sequence[int], period: int) -> int:
         if page in there:
             continue
         count += 1
-        if len(there) == policy.frames:
-            victim = next(policy.victims())
-            policy.removed(victim)
-            there.remove(victim)
-        policy.inserted(page)
-        there.add(page)
+        _bring(policy, there, page)
     return count
 
 
