@@ -1,6 +1,5 @@
 """The activity of a host process: read from /proc, thread by thread, and by process group if it has children."""
 
-import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -21,6 +20,14 @@ _STAT = 64 + 16
 def cpu_clock(pid: int) -> int:
     """Return the clock of the CPU time of a process and all its threads: linux/posix-timers.h, CPUCLOCK_SCHED."""
     return ~pid << 3 | 2
+
+
+def cpu_time(pid: int) -> int:
+    """Return the CPU time of a process and all its threads, in ns; 0 when it has ended."""
+    try:
+        return time.clock_gettime_ns(cpu_clock(pid))
+    except OSError:
+        return 0
 
 
 def state_of(line: bytes) -> bytes:
@@ -102,8 +109,7 @@ class Children:
     def consumed(self) -> int:
         """Return the CPU time of all that were ever found, in ns."""
         for pid in self._used:
-            with contextlib.suppress(OSError):  # it ended: its last reading remains
-                self._used[pid] = max(self._used[pid], time.clock_gettime_ns(cpu_clock(pid)))
+            self._used[pid] = max(self._used[pid], cpu_time(pid))  # it ended: its last reading remains
         return self._gone + sum(self._used.values())
 
     def run(self) -> bool:

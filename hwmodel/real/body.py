@@ -3,12 +3,11 @@
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable
 
 from hwmodel.machine import AddressSpace, Deed, Port, Supervisor, do
 from hwmodel.real import affinity
-from hwmodel.real.activity import WAITING, Children, cpu_clock, is_traced, of_threads, read_state
+from hwmodel.real.activity import WAITING, Children, cpu_time, is_traced, of_threads, read_state
 from hwmodel.real.descriptor import RealDescriptor
 from hwmodel.real.paging import RealSpace
 from hwmodel.real.port import RealPort
@@ -61,7 +60,6 @@ class RealBody:
     def start(self, pid: int, process: RealDescriptor) -> None:
         """Note that it is there, not running if it was to start so; do what was asked for before."""
         self.pid, self._process = pid, process
-        self._clock = cpu_clock(pid)
         self._children = Children(pid) if self._group else None
         if self.core != self._begins:
             do(self.move(self.core))
@@ -140,9 +138,7 @@ class RealBody:
         Of a foreign program's children, only those count that were there at a look: see `Children`.
         """
         if self._process is not None:
-            # Collected: only its last reading is left.
-            with contextlib.suppress(OSError):
-                self._consumed = time.clock_gettime_ns(self._clock)
+            self._consumed = max(self._consumed, cpu_time(self.pid))  # collected: its last reading remains
         return self._consumed + (self._children.consumed() if self._children is not None else 0)
 
     def activity(self) -> Activity:

@@ -29,6 +29,7 @@ class Host:
     alarms: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
     kept: dict[int, frozenset[int]] = field(default_factory=dict)
     processes: dict[int, list[int]] = field(default_factory=dict)
+    used: dict[int, int] = field(default_factory=dict)
 
     def now(self) -> int:
         return self.time
@@ -48,9 +49,12 @@ class Host:
     def threads(self, pid: int) -> Iterable[int]:
         return self.processes.get(pid, [KERNEL, LANE] if pid == os.getpid() else [pid])
 
-    def on_one(self) -> set[int]:
-        """Return the threads that are kept on core 1."""
-        return {thread for thread, cores in self.kept.items() if cores == {1}}
+    def cpu_time(self, pid: int) -> int:
+        return self.used.get(pid, 0)
+
+    def on_one(self, core: int = 1) -> set[int]:
+        """Return the threads that are kept on *core*."""
+        return {thread for thread, cores in self.kept.items() if cores == {core}}
 
     def wait(self, span: int) -> None:
         """Let time go by."""
@@ -66,13 +70,14 @@ class Room:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.meeting = Meeting(host, host)  # type: ignore[arg-type]
+        self.meeting = Meeting(host, host, host.cpu_time)  # type: ignore[arg-type]
 
     def faults(self, talk: Talk, asker: Program, pager: Program, count: int = ENOUGH + 1, gap: int = CLOSE // 2,
-               thread: int = 0) -> None:  # fmt: skip
-        """Have so many, one behind another."""
+               thread: int = 0, works: int = CLOSE // 4) -> None:  # fmt: skip
+        """Have so many, one behind another, and the asker work between them."""
         for _ in range(count):
             self.host.wait(gap)
+            self.host.used[asker.pid] = self.host.cpu_time(asker.pid) + works
             talk.asker, talk.thread = asker, thread or asker.pid
             self.meeting.told(talk, pager)
 
@@ -102,9 +107,25 @@ def test_they_meet_while_they_talk(host: Host, room: Room) -> None:
 
 def test_who_faults_now_and_then_stays(host: Host, room: Room) -> None:
     """Faults that are not close bring nobody together, however many they are."""
-    room.faults(Talk(LANE), Program(10), Program(20), 4 * ENOUGH, CLOSE)
+    room.faults(Talk(LANE), Program(10), Program(20), 4 * ENOUGH, QUIET)
 
     assert (host.kept, host.alarms) == ({}, [])
+
+
+def test_who_works_between_faults_stays(host: Host, room: Room) -> None:
+    """So much work is worth a core of its own; when there is less of it, they meet."""
+    talk, asker, pager = Talk(LANE), Program(10), Program(20)
+    room.faults(talk, asker, pager, 4 * ENOUGH, works=CLOSE)
+    assert (host.kept, host.alarms) == ({}, [])
+    room.faults(talk, asker, pager, 2 * ENOUGH)
+    assert host.on_one() == {KERNEL, LANE, 10, 20}
+
+
+def test_a_busy_host(host: Host, room: Room) -> None:
+    """Who waits long for a core, because others have it, computes as little, and is brought there."""
+    room.faults(Talk(LANE), Program(10), Program(20), gap=QUIET - 1)
+
+    assert host.on_one() == {KERNEL, LANE, 10, 20}
 
 
 def test_the_thread_that_waits(host: Host, room: Room) -> None:
@@ -131,7 +152,7 @@ def test_one_leaves_and_another_stays(host: Host, room: Room) -> None:
 def test_a_plan_comes_first(host: Host, room: Room) -> None:
     """Who is under one is not moved: the others come to its core; plans of two cores have nobody move."""
     room.faults(Talk(LANE), Program(10, core=0), Program(20))
-    assert {thread for thread, cores in host.kept.items() if cores == {0}} == {KERNEL, LANE, 20}
+    assert host.on_one(0) == {KERNEL, LANE, 20}
     host.wait(3 * QUIET)
     host.kept.clear()
     room.faults(Talk(LANE), Program(10, core=0), Program(20, core=1))
@@ -147,12 +168,24 @@ def test_who_comes_under_a_plan_meanwhile(host: Host, room: Room) -> None:
     assert host.on_one() == {20}
 
 
-def test_who_may_not_run_there(host: Host, room: Room) -> None:
-    """Nobody is moved when one of them is kept on another core, or is gone."""
-    for cores in ({0}, ()):
-        host.kept = {20: frozenset(cores)}
+def test_who_is_kept_elsewhere(host: Host, room: Room) -> None:
+    """The others come to its core, and it stays there at the end; a second talk comes to that core too."""
+    host.kept, host.processes = dict.fromkeys((10, 20), frozenset((0,))), {os.getpid(): [KERNEL, LANE, 3]}
+    room.faults(Talk(LANE), Program(10), Program(20))
+    assert host.on_one(0) == {10, 20, KERNEL, LANE}
+    room.faults(Talk(3), Program(30), Program(40))
+    assert host.on_one(0) == {10, 20, KERNEL, LANE, 3, 30, 40}
+    host.wait(3 * QUIET)
+    assert (host.on_one(0), host.on_one()) == ({10, 20}, set())
+
+
+def test_who_may_not_be_together(host: Host, room: Room) -> None:
+    """Nobody is moved when they have no core in common, or one is gone."""
+    first, second = frozenset((0,)), frozenset((1,))
+    for kept in ({10: second, 20: first}, {20: frozenset[int]()}, {10: first, LANE: second}):
+        host.kept = dict(kept)
         room.faults(Talk(LANE), Program(10), Program(20))
-        assert host.kept == {20: frozenset(cores)}
+        assert host.kept == kept
 
 
 def test_who_was_moved_by_somebody_else_stays_there(host: Host, room: Room) -> None:
