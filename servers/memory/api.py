@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from kernel.abi.limits import MAX_EXTENT_FRAMES, MAX_NAME
+from kernel.abi.limits import MAX_EXTENT_FRAMES, MAX_NAME, MAX_RUN
 from libexo.attachment import Attachment
 from libexo.errors import RemoteError, TrapRefused
 from libexo.extent import Extent, Ram
@@ -144,6 +144,8 @@ SwappedPages = Annotated[int, msgspec.Meta(ge=1, le=MAX_EXTENT_FRAMES, descripti
 KeptFrames = Annotated[int, msgspec.Meta(ge=1, le=MAX_EXTENT_FRAMES, description="how many frames")]
 PolicyName = Annotated[str, msgspec.Meta(max_length=MAX_NAME, description="the name of a policy")]
 Around = Annotated[int, msgspec.Meta(ge=1, le=MOST_AROUND, description="how many pages")]
+FirstPage = Annotated[int, msgspec.Meta(ge=0, lt=MAX_EXTENT_FRAMES, description="the first page")]
+PageRun = Annotated[int, msgspec.Meta(ge=1, le=MAX_RUN, description="how many pages")]
 Called = Annotated[str, msgspec.Meta(max_length=MAX_NAME, description="what the caller calls it, or empty")]
 
 
@@ -171,6 +173,8 @@ class SwappedUsage(msgspec.Struct, array_like=True):
     """Pages that came before they were touched, since the program had touched them the last time."""
     failed: int
     """Times that the swap file, or the host, failed; each is in the log."""
+    stopped: int = 0
+    """Writes that waited at a page that is protected, or was about to leave."""
 
 
 class PagerStatistics(msgspec.Struct, array_like=True):
@@ -211,6 +215,25 @@ class Pager(Interface, label=0x4A, name="pager"):
     @operation(4, repeatable=True)
     def statistics(self) -> PagerStatistics:
         """Return what is swapped, and how often."""
+
+    @operation(5)
+    def clean(self, first: FrameNumber, page: FirstPage, count: PageRun = 1) -> list[int]:
+        """Return which of *count* pages were written since this was asked last, or never; no write falls between.
+
+        They are counted from *page*, of the memory whose first frame is *first*. It does not matter whether they
+        are in memory. Where the call fails, any may have been written. Fails with NotYours, NoSuchPage.
+        """
+
+    @operation(6, repeatable=True)
+    def protect(self, first: FrameNumber, page: FirstPage, count: PageRun = 1) -> None:
+        """Have the first write to each of *count* pages wait for the pager, which counts it and lets it go on.
+
+        Of those that are in memory; what leaves memory is not protected any more. Fails with NotYours, NoSuchPage.
+        """
+
+    @operation(7, repeatable=True)
+    def unprotect(self, first: FrameNumber, page: FirstPage, count: PageRun = 1) -> None:
+        """Let all writes to *count* pages go on again. Fails with NotYours, NoSuchPage."""
 
     def paged(
         self, pages: int, frames: int, *, policy: str = "clock", around: int = 16, name: str = ""

@@ -63,6 +63,10 @@ class NotYours(MemoryRefused):
     """The caller has no such memory."""
 
 
+class NoSuchPage(MemoryRefused):
+    """The memory has not that many pages."""
+
+
 class PromiseTaken(MemoryRefused):
     """The frames that were promised are not any more."""
 
@@ -272,6 +276,21 @@ class PagerServer(Pager):
         kept.policy = policy
         self._write_down()
 
+    def clean(self, first: int, page: int, count: int = 1) -> list[int]:
+        """Ask the kernel, and the marks of what left."""
+        swapped, run = self._run(first, page, count)
+        return swapped.clean(run)
+
+    def protect(self, first: int, page: int, count: int = 1) -> None:
+        """Guard them."""
+        swapped, run = self._run(first, page, count)
+        swapped.protect(run)
+
+    def unprotect(self, first: int, page: int, count: int = 1) -> None:
+        """Supply them again."""
+        swapped, run = self._run(first, page, count)
+        swapped.unprotect(run)
+
     def statistics(self) -> PagerStatistics:
         """Count."""
         self._look()
@@ -283,6 +302,7 @@ class PagerServer(Pager):
             yield SwappedUsage(
                 kept.first, kept.thread, kept.pages, kept.frames, swapped.resident, swapped.policy,
                 done.faults, done.zeroed, done.read, done.evicted, done.written, done.preloaded, done.failed,
+                done.stopped,
             )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------- its callers
@@ -304,6 +324,13 @@ class PagerServer(Pager):
             if kept.first == first and is_kin and not swapped.closed:
                 return kept, swapped
         raise NotYours(f"no memory of the caller's begins with frame {first}")
+
+    def _run(self, first: int, page: int, count: int) -> tuple[Swapped, range]:
+        """Return memory of the caller's, and pages of it. Raises NotYours, NoSuchPage."""
+        kept, swapped = self._own(first)
+        if page + count > kept.pages:
+            raise NoSuchPage(f"pages {page}+{count} of memory of {kept.pages}")
+        return swapped, range(page, page + count)
 
     # ---------------------------------------------------------------------------------------------- what was taken
 

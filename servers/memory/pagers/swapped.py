@@ -8,13 +8,14 @@ What is where is said by two things only, and both outlive the pager. The kernel
 which of them were written. A *mark* a page says whether the store has it (STORED), and whether memory has something
 newer that the kernel does not count as written any more (NEWER). What is absent is in the store, or zeros. So
 whenever the pager is killed its successor goes on from there, and no store is lost: a page leaves guarded, when it
-has been written to the store and is marked.
+has been written to the store and is marked. What was written, and its program was not told of yet, is marked, too
+(DIRTY).
 """
 
 import os
 from array import array
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +26,7 @@ from kernel.abi.traps import PageState
 from libexo.errors import TrapRefused
 from libexo.pager import GRACE, Fault, PagedObject
 from servers.memory.pagers.hot import runs
+from servers.memory.pagers.steps import Request, Steps, Walk
 from servers.memory.pagers.uses import Uses
 from servers.memory.policies import POLICIES, successor
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from libexo.extent import Extent, Ram
     from libexo.host.base import Backing
 
-STORED, NEWER = 1, 2
+STORED, NEWER, DIRTY = 1, 2, 4
 """Bits of a mark."""
 _SUPPLIED, _WRITTEN, _GUARDED, _ = (int(state) for state in PageState)
 PATIENCE = 10.0
@@ -44,10 +46,6 @@ _MOST_TRIED = 64
 """Pages that are told to leave for one fault, where the store takes none of them."""
 _SHORTEST_GRACE, _LONGEST_GRACE = int(GRACE * 1e9), 5_000_000
 """Nanoseconds that a page stays at least: at first, and when those that went were touched again at once."""
-
-Request = Callable[[Callable[[int], object]], object]
-"""Begins something, and has what it is given called with its outcome."""
-Steps = Generator[Request, int, None]
 
 
 class Ground(NamedTuple):
@@ -65,7 +63,8 @@ class Counts:
 
     def __init__(self) -> None:
         """Count from zero."""
-        self.faults = self.zeroed = self.read = self.written = self.evicted = self.failed = self.preloaded = 0
+        self.faults = self.zeroed = self.read = self.written = self.evicted = 0
+        self.failed = self.preloaded = self.stopped = 0
 
 
 class Swapped:
@@ -102,9 +101,7 @@ class Swapped:
         """Pages that are waited for, whether to be written, and how often each was tried."""
         self._ahead: list[range] = []
         self._on_preloaded: Callable[[], object] = lambda: None
-        self._steps: Steps | None = None
-        self._begins = self._waits = False
-        self._outcome: int | None = None
+        self._walk = Walk(self._serve, self.close, self._rested)
         self.paged: PagedObject
 
     # ------------------------------------------------------------------------------------- its beginning, its end
@@ -137,8 +134,11 @@ class Swapped:
             with suppress(TrapRefused):  # it was taken
                 self.paged.close()
             self._preloaded()
-            if not self._waits:
-                self.on_released()
+            self._walk.stop()
+
+    def _rested(self) -> None:
+        """Nothing is under way any more."""
+        self.on_released()
 
     @property
     def policy(self) -> str:
@@ -153,12 +153,37 @@ class Swapped:
         """Bring in pages that will be touched, of an object that nobody has yet; then *done* is called."""
         self._on_preloaded = done
         self._ahead = [run[at : at + MAX_RUN] for run in ahead for at in range(0, len(run), MAX_RUN)]
-        self._go()
+        self._walk.go()
 
     def _preloaded(self) -> None:
         """All is brought in that will be, or nothing will be any more."""
         done, self._on_preloaded = self._on_preloaded, lambda: None
         done()
+
+    # ------------------------------------------------------------------------------------- what its program asks
+
+    def clean(self, run: range) -> list[int]:
+        """Return which pages of *run* were written since this was asked; no write falls between.
+
+        Raises TrapRefused, as the next two do: then some may be said to be written that were not.
+        """
+        before = bytes(self._marks[run.start : run.stop])
+        self._mark((page for page in run if self.paged.known(page) & _SUPPLIED), NEWER | DIRTY)
+        found = []
+        for page, mark, state in zip(run, before, self.paged.clean(run.start, len(run)), strict=True):
+            if state & _WRITTEN or mark & DIRTY:
+                found.append(page)
+            self._marks[page] = (mark | NEWER if state & _WRITTEN else mark) & ~DIRTY
+        return found
+
+    def protect(self, run: range) -> None:
+        """Have the first write to each page of *run* that is there wait for us."""
+        self.paged.guard(run.start, len(run))
+
+    def unprotect(self, run: range) -> None:
+        """Let all writes to *run* go on."""
+        for part in runs(page for page in run if self.paged.known(page) & _GUARDED):
+            self.paged.supply(part.start, b"", len(part))
 
     # -------------------------------------------------------------------------------------------------- its steps
 
@@ -167,49 +192,7 @@ class Swapped:
         if all(page != waiting for waiting, _, _ in self._faults):
             self.counts.faults += not self.paged.known(page) & _SUPPLIED
             self._faults.append((page, fault.write, 0))
-        self._go()
-
-    def _go(self) -> None:
-        if self._steps is None and not self.closed:
-            self._steps = self._serve()
-            self._advance(0, begins=True)
-
-    def _advance(self, outcome: int, *, begins: bool = False) -> None:
-        """Go on with *outcome* until something must be waited for, or all is done."""
-        steps = self._steps
-        assert steps is not None
-        while not self.closed:
-            try:
-                request = next(steps) if begins else steps.send(outcome)
-            except StopIteration:
-                self._steps = None
-                return
-            except (TrapRefused, ValueError):  # it was taken; on the simulated machine accesses raise
-                self._steps = None
-                self.close()
-                return
-            begins, found = False, self._ask(request)
-            if found is None:
-                self._waits = True
-                return
-            outcome = found
-
-    def _ask(self, request: Request) -> int | None:
-        """Begin what is asked for; return its outcome, if it has one already."""
-        self._begins, self._outcome = True, None
-        request(self._done)
-        self._begins = False
-        return self._outcome
-
-    def _done(self, outcome: int) -> None:
-        if self._begins:
-            self._outcome = outcome
-            return
-        self._waits = False
-        if self.closed:
-            self.on_released()
-        else:
-            self._advance(outcome)
+        self._walk.go()
 
     def _pause(self, seconds: float) -> Request:
         return lambda done: self._ground.after(seconds, partial(done, 0))
@@ -254,7 +237,8 @@ class Swapped:
         """Bring *page* in, and with it what lies around, unless it is there."""
         state = self.paged.known(page)
         if state & _SUPPLIED:
-            if state & _GUARDED:  # it was to leave and could not
+            if state & _GUARDED:  # it is protected, or was to leave and could not
+                self.counts.stopped += 1
                 self.paged.supply(page)
             return
         if self.touched is not None and len(self.touched) < self.frames:
@@ -379,6 +363,7 @@ class Swapped:
             for page, state in zip(run, states, strict=True)
             if state & _WRITTEN or self._marks[page] & NEWER
         ]
+        self._mark((page for page, state in zip(run, states, strict=True) if state & _WRITTEN), DIRTY)
         stays: set[int] = set()
         for part in runs(newer):
             backing = self._ground.backing
@@ -416,7 +401,7 @@ class Swapped:
     def _look(self, run: range, there: list[int]) -> None:
         """Look at *run*: the kernel counts it as not written from then on, so what is *there* is marked first."""
         before = bytes(self._marks[run.start : run.stop])
-        self._mark(there, NEWER)
+        self._mark(there, NEWER | DIRTY)
         states = self.paged.clean(run.start, len(run))
         used = self._uses.look(self.paged, run)
         for page in there:
