@@ -4,8 +4,8 @@ A program gives a capability to RAM with its request, and the frames are carved 
 program's, and when it ends they are free without the pager's help. The pager has no memory of others, can wait for
 the disk and never keeps the memory server waiting, which it asks for nothing once it is up.
 
-What it must know after a restart is in one extent of its own: an estate with the objects, and behind it a mark for
-each slot of the store (`swapped`).
+What it must know after a restart is in one extent of its own: an estate with the objects, one with hot sets, and a
+mark for each slot of the store (`swapped`).
 """
 
 import sys
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 MOST_OBJECTS, MOST_OF_FAMILY = 256, 64
 """Objects there may be, and those of one family."""
-_ESTATE_FRAMES = 32
-"""For so many objects."""
+_ESTATE_FRAMES, _HOT_FRAMES = 32, 16
+"""For so many objects, and for hot sets."""
 LINES = 10
 """Of the log, a second."""
 LOOK_AGAIN = 0.5
@@ -111,16 +111,14 @@ class PagerServer(Pager):
         """Closed ones too, while anything is under way for them: another may have their frames by then."""
         self._of: dict[int, list[int]] = {}
         """How many slots and objects a family has, or the servers."""
-        self._hot = HotSets()
         self._looks = False
         if self._backing is not None:
             self.server.watch(self._backing, self._backing.settle)
         held = self._sys.inspections(self._sys.inventory())
         own = self._open_own(held)
-        self._estate, self._marks = (
-            Estate(own[: _ESTATE_FRAMES * FRAME_SIZE]),
-            own[_ESTATE_FRAMES * FRAME_SIZE :],
-        )
+        hot, marks = _ESTATE_FRAMES * FRAME_SIZE, (_ESTATE_FRAMES + _HOT_FRAMES) * FRAME_SIZE
+        self._estate, self._marks = Estate(own[:hot]), own[marks:]
+        self._hot = HotSets(Estate(own[hot:marks]), self._log)
         self._adopt(held)
 
     # -------------------------------------------------------------------------------------------- what outlives it
@@ -130,7 +128,7 @@ class PagerServer(Pager):
         for handle, found in held.items():
             if found.kind == Kind.EXTENT and not found.rights & Rights.TRANSFER:
                 return self.environment.views.map(handle)
-        pages = _ESTATE_FRAMES + -(-self._slots.total // FRAME_SIZE)
+        pages = _ESTATE_FRAMES + _HOT_FRAMES + -(-self._slots.total // FRAME_SIZE)
         granted = Memory.connect(self.environment).allocate(pages)
         return self.environment.views.map(self._sys.derive(granted.handle, int(Rights.READ | Rights.WRITE)))
 
@@ -147,7 +145,7 @@ class PagerServer(Pager):
         for kept in known:
             swapped = self._prepared(kept)
             try:
-                swapped.inherit(Extent(kept.extent, kept.pages, kept.first))
+                swapped.inherit(Extent(kept.extent, kept.pages, kept.first), named=bool(kept.name[1]))
             except (TrapRefused, OSError) as error:
                 self._log(f"memory of {show_thread(kept.thread)} is lost: {error}")
                 continue
@@ -361,7 +359,7 @@ class PagerServer(Pager):
         if kept.base >= 0:
             self._slots.give(kept.base, kept.pages)
         if swapped.touched is not None:
-            self._hot.remember(kept.name, swapped.touched)
+            self._hot.remember(kept.name, swapped.touched, kept.frames)
         with suppress(TrapRefused):  # it was taken
             self._sys.drop(kept.ram)
 

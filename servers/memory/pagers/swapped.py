@@ -113,13 +113,18 @@ class Swapped:
         )
         self._expect_loss()
 
-    def inherit(self, extent: "Extent") -> None:
-        """Go on with that of a predecessor. Raises TrapRefused, OSError."""
+    def inherit(self, extent: "Extent", *, named: bool) -> None:
+        """Go on with that of a predecessor: if it is *named*, what is there counts as touched first.
+
+        Raises TrapRefused, OSError.
+        """
         self.paged = PagedObject(self._ground.environment, extent, extent.pages, self.frames, self._faulted)
         for page in range(extent.pages):
             if self.paged.known(page) & _SUPPLIED:
                 self._policy.inserted(page)
                 self.resident += 1
+        if named:
+            self.touched = {page: None for page in range(extent.pages) if self.paged.known(page) & _SUPPLIED}
         self._expect_loss()
 
     def _expect_loss(self) -> None:

@@ -85,7 +85,7 @@ def killed_at(seed: int, at: int, policy: str) -> None:
         used(system, lambda env: Pager.connect(env, timeout=30).statistics(), "asking")
         system.pass_time(1)
         frames, living = system.kernel.frames, [e for e in system.kernel.environments if e.alive]
-        assert pager_of(system).frames == 33
+        assert pager_of(system).frames == 49
         assert frames.free + sum(e.frames for e in living) == frames.total
 
 
