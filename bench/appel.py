@@ -1,11 +1,12 @@
 """The measures of Appel and Li (1991) of what user programs need of virtual memory, three ways in one run.
 
 Ours is a pager in a process of its own, over a window of who touches the pages. Beside it is plain Linux,
-`mprotect` and SIGSEGV in one process, in C that is built for the run where there is a compiler; and, for what a
-program can ask of it, the memory server's pager, where the system has one.
+`mprotect` and SIGSEGV in one process, in C that is built for the run where there is a compiler; and the memory
+server's pager, where the system has one, by what a program asks of it.
 
 - `dirty`: 100 pages are written that were clean, then it is asked which were; a page's part.
 - `prot1`, `prot100`, `unprot100`: one page, or 100 at once, are protected, or let go; as their pager measures it.
+  The memory server's is asked by a call, which is measured, too.
 - `trap`: a write to a page that is protected, which is let go.
 - `appel1`: the same, and the page that was let go last is protected again (prot1 + trap + unprot).
 - `appel2`: 100 pages are protected at once, then each is written (protN + trap + unprot); a page's part.
@@ -31,8 +32,6 @@ BLOCKS: Mapping[str, int] = {"trap": 100, "appel1": 100, "appel2": 5, "dirty": 5
 """Samples of a round; of those not named, `BLOCK`."""
 BLOCK = 50
 KEYS = tuple(TITLES)
-SERVER = "pager"
-"""The name of the memory server's pager."""
 
 
 @contextlib.contextmanager
@@ -49,7 +48,7 @@ def linux(core: int) -> Iterator[Worker | None]:
 def measure(key: str, toucher: Worker, plain: Worker | None, server: Worker | None) -> Measure:
     """Return the measure *key* of *toucher*, beside what there is."""
     beside: list[Subject] = [] if plain is None else [Sampled("mprotect and SIGSEGV in C", plain, key)]
-    if server is not None and key == "trap":
-        beside.append(Sampled("a fault that the memory server's pager answers", server, "server"))
+    if server is not None:
+        beside.append(Sampled("the memory server's pager, asked", server, key))
     return Measure(key, TITLES[key], Sampled("a pager in a process of its own", toucher, key), beside,
                    BLOCKS.get(key, BLOCK))  # fmt: skip

@@ -44,7 +44,7 @@ MEANING = {
     "rings": "the ring transport: calls, awake and asleep, streams, mapping, clients, each with its goals",
     "scale": "the null trap with 1 to 200 environments living: it must stay flat",
     "sizes": "a payload of 64 bytes to 1 MiB there and back, beside the ways of others",
-    "vm": "a page fault that another program answers, each way with its goal; Appel and Li's measures",
+    "vm": "a page fault that another program answers, and swap, each with its goal; Appel and Li's measures",
 }
 EPILOG = """\
 Subject and references take turns in blocks in one run; the first round warms up and is thrown away. References
@@ -142,9 +142,10 @@ def _ipc(arguments: argparse.Namespace) -> int:
 
 
 def _judged(arguments: argparse.Namespace, results: list[Result], host: facts.Facts) -> int:
-    """Draw *results*, if that was asked for; return the exit status."""
-    if arguments.plot is not None:
-        plot.distributions(results, str(host), arguments.plot)
+    """Draw *results*, if that was asked for, but for counts; return the exit status."""
+    timed = [result for result in results if not result.measure.unit]
+    if arguments.plot is not None and timed:
+        plot.distributions(timed, str(host), arguments.plot)
     missed = [result for result in results if result.met is False]
     return OVER if arguments.check and missed else 0
 

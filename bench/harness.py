@@ -50,6 +50,8 @@ class Measure:
     """Of each reference the largest ratio of p50s that is good enough; those beyond the last have none."""
     most: float | None = None
     """The largest p50 that is good enough whatever the references say, in nanoseconds."""
+    unit: str = ""
+    """What is counted, where samples are no times."""
 
 
 @dataclass(frozen=True)

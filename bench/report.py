@@ -13,23 +13,28 @@ RATIO = "ratio of p50s, 95 % interval"
 EXACT = 10 * 1000
 """Nanoseconds up to which a time has two decimals, not one."""
 SECOND = 1_000_000_000
-HEAD = ("", "p50 µs", "95 % interval", "p90", "p99", "max", "n", RATIO)
+HEAD = ("", "p50 {}", "95 % interval", "p90", "p99", "max", "n", RATIO)
 US = 1000
 """Nanoseconds."""
 
 
 def table(result: Result) -> str:
     """Return *result* as a small table: the subject, then its references with the ratio to each."""
-    rows = [HEAD, _row(result.measure.subject.name, result.figures, _show_most(result))]
-    rows += (_row(f"against {each.name}", each.figures, _show_reference(each)) for each in result.references)
+    unit = result.measure.unit
+    rows = [tuple(cell.format(unit or "µs") for cell in HEAD)]
+    rows += [_row(result.measure.subject.name, result.figures, _show_most(result), unit)]
+    rows += (
+        _row(f"against {each.name}", each.figures, _show_reference(each), unit) for each in result.references
+    )
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     lines = ["  " + "  ".join(_cells(row, widths)).rstrip() for row in rows]
     return "\n".join([f"{result.measure.title}{_verdict(result)}", *lines])
 
 
-def _row(name: str, figures: Summary, ratio: str) -> tuple[str, ...]:
-    p50, *times = map(show_time, (figures.p50, figures.p90, figures.p99, figures.max))
-    interval = f"[{show_time(figures.low)}, {show_time(figures.high)}]"
+def _row(name: str, figures: Summary, ratio: str, unit: str) -> tuple[str, ...]:
+    show = "{:.0f}".format if unit else show_time
+    p50, *times = map(show, (figures.p50, figures.p90, figures.p99, figures.max))
+    interval = f"[{show(figures.low)}, {show(figures.high)}]"
     return (name, p50, interval, *times, str(figures.n), ratio)
 
 
@@ -113,7 +118,7 @@ class Party(msgspec.Struct, omit_defaults=True):
 
 
 class ReportLine(msgspec.Struct, omit_defaults=True):
-    """One measure as a line of JSON. Times in nanoseconds."""
+    """One measure as a line of JSON. Times in nanoseconds, where there is no `unit`."""
 
     measure: str
     title: str
@@ -136,6 +141,8 @@ class ReportLine(msgspec.Struct, omit_defaults=True):
     """The largest p50 of the subject that is good enough."""
     extents: int | None = None
     """How many there were, where that was varied."""
+    unit: str = ""
+    """What was counted, where that is not time."""
 
 
 def line(
@@ -154,7 +161,7 @@ def line(
     references = [_reference(each) for each in result.references]
     first = references[0].goal if references else None
     whole = ReportLine(measure.key, measure.title, subject, references, first, result.met, facts,
-                 environments, words, size, clients, measure.most, extents)  # fmt: skip
+                 environments, words, size, clients, measure.most, extents, measure.unit)  # fmt: skip
     return msgspec.json.encode(whole).decode()
 
 

@@ -155,7 +155,7 @@ def _boot(directory: Path, memory: str, *, swaps: bool) -> Iterator[Path]:
         text = re.sub("(?m)^memory = .*$", f'memory = "{memory}"', text)
     if swaps:
         text = (
-            text.replace("[machine]\n", f'[machine]\nswap = "{directory}"\nswap_size = "16 MiB"\n', 1) + PAGER
+            text.replace("[machine]\n", f'[machine]\nswap = "{directory}"\nswap_size = "32 MiB"\n', 1) + PAGER
         )
     config.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "kernel", "--config", str(config), "--run", str(run)]

@@ -4,6 +4,10 @@ The reference is a process that reads the fault, stores the page and continues. 
 and a trap back besides: so on one processor the goal is a multiple of both together. On two, nobody of ours is kept
 anywhere: the kernel brings those who talk together (decision 0046), and the reference's parties stay apart.
 
+Of the memory server's pager, which swaps, there are two measures more: a page that comes with its neighbours,
+beside one that comes by itself; and how many pages a program waits for when it starts again, beside its first
+start.
+
 Then come the measures of Appel and Li (`bench.appel`).
 """
 
@@ -20,10 +24,15 @@ from bench.references.userfault import AROUND
 from bench.system import System
 
 BLOCK = 512
-GOALS: Mapping[str, tuple[float, ...]] = {"fault": (2,), "fault-other": (1.5,), "around": (1 / 4,)}
+GOALS: Mapping[str, tuple[float, ...]] = {
+    "fault": (2,), "fault-other": (1.5,), "around": (1 / 4,), "swap-around": (1 / 4,), "restart": (1 / 10,),
+}  # fmt: skip
 """Of each measure of ours, the largest ratios to its references that are good enough."""
 FAULTS = ("fault", "around", "fault-other")
-KEYS = (*FAULTS, *appel.KEYS)
+SWAP = ("swap-around", "restart")
+KEYS = (*FAULTS, *SWAP, *appel.KEYS)
+SERVER = "pager"
+"""The name of the memory server's pager."""
 APART = frozenset({"fault-other"})
 """Those of parties on two cores."""
 _BOTH = 2
@@ -55,15 +64,40 @@ def measures(system: System, keys: Sequence[str], cores: Sequence[int]) -> Gener
         if key in FAULTS:
             with _fault(system, key, cores) as made:
                 yield made
-    if others := [key for key in keys if key not in FAULTS]:
-        core = cores[0]
-        toucher = start(system, "appel", (core,))
-        server = toucher if appel.SERVER in system.kip.names() else None
-        if server is None and "trap" in others:
-            print("the memory server's pager is left out: this system has no swap", file=sys.stderr)
-        with appel.linux(core) as plain:
+    others = [key for key in keys if key in appel.KEYS]
+    swapper = _swapper(system, cores[0]) if others or set(keys) & set(SWAP) else None
+    if swapper is not None:
+        yield from (_swapped(key, swapper) for key in keys if key in SWAP)
+    if others:
+        toucher = start(system, "appel", (cores[0],))
+        with appel.linux(cores[0]) as plain:
             for key in others:
-                yield appel.measure(key, toucher, plain, server)
+                yield appel.measure(key, toucher, plain, swapper)
+
+
+def _swapper(system: System, core: int) -> Worker | None:
+    """Start a program that has swapped memory, on *core* with the pager; None, which is said: there is no swap."""
+    if SERVER not in system.kip.names():
+        print("the memory server's pager is left out: this system has no swap", file=sys.stderr)
+        return None
+    worker = system.worker("bench.programs.swapper", f"bench-swapper-{os.getpid()}", paged=True)
+    system.place([worker.pid], (core,))
+    return worker
+
+
+def _swapped(key: str, swapper: Worker) -> Measure:
+    """Return a measure of the memory server's pager."""
+    if key == "restart":
+        cold, warm = Sampled("its first start", swapper, "cold"), Sampled("a second start", swapper, "warm")
+        return Measure(
+            key, "a warm start: pages that are waited for", warm, [cold], 1, GOALS[key], unit="faults"
+        )
+    one, around = (
+        Sampled("a fault for each", swapper, "fault"),
+        Sampled(f"a page, {AROUND} for a fault", swapper, "around"),
+    )
+    title = f"swap, fault-around {AROUND}, one core: time of a page that comes from the store"
+    return Measure(key, title, around, [one], BLOCK // AROUND, GOALS[key])
 
 
 @contextlib.contextmanager

@@ -7,10 +7,9 @@ from time import monotonic_ns
 
 import libexo
 from bench.programs.pages import SOME, STRIDE, Pages
-from bench.references.userfault import AROUND, PAGE, PAGES, touches
+from bench.references.userfault import AROUND, PAGE, touches
 from bench.worker import Sampler, timed, work
 from libexo import vm
-from servers.memory.api import Pager
 
 ORDER = [at * STRIDE % SOME * PAGE for at in range(SOME)]
 """Where the pages of Appel and Li's measures are, in the order they are written."""
@@ -50,21 +49,6 @@ def all_of(view: memoryview, before: Callable[[], object], after: Callable[[], o
     return sample
 
 
-def from_server(environment: libexo.Environment) -> Sampler:
-    """Return a sampler of a fault on memory that the memory server's pager pages."""
-
-    def sample(count: int) -> list[int]:
-        pager = Pager.connect(environment)
-        extent = pager.paged(PAGES, PAGES, around=1)
-        view = vm.map(environment, extent)
-        samples = touches(view, int)(min(count, PAGES))
-        vm.unmap(environment, view)
-        pager.release(extent.first)
-        return samples
-
-    return sample
-
-
 def main() -> None:
     """Measure what is asked for until stdin ends."""
     environment = libexo.attach()
@@ -88,7 +72,6 @@ def main() -> None:
             "fault": lambda: touches(view, lambda: pages.clear(1)),
             "around": lambda: touches(view, lambda: pages.clear(AROUND), AROUND),
             "null": lambda: timed(lambda: environment.sys.batch(())),
-            "server": lambda: from_server(environment),
             "dirty": lambda: written(all_of(view, int, pages.clean)),
             "trap": lambda: written(each(view, lambda: pages.guard(False))),
             "appel1": lambda: written(each(view, lambda: pages.guard(True))),

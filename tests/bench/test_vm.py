@@ -9,9 +9,9 @@ from typing import cast
 import msgspec
 import pytest
 
-from bench import appel, cli, vm
+from bench import appel, cli, report, vm
 from bench.errors import BenchError
-from bench.harness import ROOT, Worker
+from bench.harness import ROOT, Measure, Worker, run
 from bench.references import protection
 from tests.privileges import may_place_others
 
@@ -30,11 +30,23 @@ class Samples:
 
 def test_every_fault_has_a_goal() -> None:
     """Those of two parties on two cores are left out where there is one, and refused when nothing else is asked."""
-    assert set(vm.GOALS) == set(vm.FAULTS) > vm.APART
+    assert set(vm.GOALS) == {*vm.FAULTS, *vm.SWAP} > vm.APART
     assert vm.possible(vm.KEYS, (0, 1)) == list(vm.KEYS)
-    assert vm.possible(vm.KEYS, (0,)) == ["fault", "around", *appel.KEYS]
+    assert vm.possible(vm.KEYS, (0,)) == ["fault", "around", *vm.SWAP, *appel.KEYS]
     with pytest.raises(BenchError, match="two cores"):
         vm.possible(["fault-other"], (0,))
+
+
+def test_counts_are_no_times() -> None:
+    """What is counted is shown as it is, under its own name, and a goal is judged all the same."""
+    measure = Measure("restart", "starts", Samples(30), [Samples(300)], 1, [0.1], unit="faults")
+    result = run(measure, 1)
+
+    head, names, own, other = report.table(result).splitlines()
+    assert (head, result.met) == ("starts: PASS", True)
+    assert "p50 faults" in names
+    assert own.split()[1] == "30"
+    assert other.split()[2] == "300"
 
 
 def test_what_two_take_together() -> None:
@@ -43,11 +55,11 @@ def test_what_two_take_together() -> None:
 
 
 def test_what_ours_is_beside() -> None:
-    """Plain Linux in every measure; the memory server's pager in the one that a program can ask it for."""
+    """Plain Linux and the memory server's pager in every measure, where there are any."""
     ours, plain, server = (cast("Worker", object()) for _ in range(3))
     for key in appel.KEYS:
         made = appel.measure(key, ours, plain, server)
-        assert (made.key, len(made.references)) == (key, 2 if key == "trap" else 1)
+        assert (made.key, len(made.references)) == (key, 2)
         assert appel.measure(key, ours, None, None).references == []
 
 
@@ -86,7 +98,7 @@ def test_plain_linux() -> None:
 def test_measures_run_on_a_system_they_boot(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A line each, and a verdict on each fault; the memory server's pager is there."""
+    """A line each, and a verdict on each fault and on swap; the memory server's pager is there."""
     monkeypatch.setenv("EXO_RUN", f"{tmp_path}/nobody")
     monkeypatch.setattr(vm, "BLOCK", 32)
     keys = vm.possible(vm.KEYS, sorted(os.sched_getaffinity(0))[:2])
@@ -97,7 +109,8 @@ def test_measures_run_on_a_system_they_boot(
     told = {line["measure"]: line for line in map(msgspec.json.decode, out.splitlines())}
     assert list(told) == keys
     assert [key for key in keys if told[key]["met"] is None] == [key for key in keys if key in appel.KEYS]
-    assert [each["name"] for each in told["trap"]["references"]][-1].startswith(
-        "a fault that the memory server"
-    )
+    for key in appel.KEYS:
+        assert [each["name"] for each in told[key]["references"]][-1] == "the memory server's pager, asked"
+    assert (told["restart"]["unit"], told["restart"]["met"]) == ("faults", True)
+    assert "unit" not in told["trap"]
     assert "left out" not in err or protection.compiler() is None
