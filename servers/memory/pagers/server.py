@@ -27,7 +27,7 @@ from libexo.extent import Extent, Ram
 from libexo.stub import DEFERRED, Server, publish
 from servers.memory.api import LEAST_FRAMES, Memory, Pager, PagerStatistics, SwappedUsage
 from servers.memory.pagers.hot import HotSets
-from servers.memory.pagers.slots import Slots
+from servers.memory.pagers.slots import MOST_PIECES, Piece, Place, Slots, check_left, check_quota
 from servers.memory.pagers.swapped import Ground, Swapped
 from servers.memory.policies import POLICIES
 from servers.memory.policy import QUOTA_DIVISOR, MemoryRefused, QuotaExceeded
@@ -85,8 +85,8 @@ class _Kept(msgspec.Struct, array_like=True):
     frames: int
     policy: str
     around: int
-    base: int
-    """-1: it needs no slots, for it has as many frames as pages."""
+    slots: list[Piece]
+    """None: it needs none, for it has as many frames as pages."""
     thread: int
     family: int
     name: tuple[str, str]
@@ -109,8 +109,6 @@ class PagerServer(Pager):
         self._ground = Ground(environment, self._backing, self.server.after, self._log)
         self._objects: list[tuple[_Kept, Swapped]] = []
         """Closed ones too, while anything is under way for them: another may have their frames by then."""
-        self._of: dict[int, list[int]] = {}
-        """How many slots and objects a family has, or the servers."""
         self._looks = False
         if self._backing is not None:
             self.server.watch(self._backing, self._backing.settle)
@@ -149,19 +147,16 @@ class PagerServer(Pager):
             except (TrapRefused, OSError) as error:
                 self._log(f"memory of {show_thread(kept.thread)} is lost: {error}")
                 continue
-            if kept.base >= 0:
-                self._slots.mark(kept.base, kept.pages)
+            self._slots.mark(kept.slots)
             self._enter(kept, swapped)
 
     def _prepared(self, kept: _Kept) -> Swapped:
         """Return an object that is about to be made, or inherited."""
-        size = kept.pages
-        marks = self._marks[kept.base : kept.base + size] if kept.base >= 0 else memoryview(bytearray(size))
-        return Swapped(self._ground, kept.frames, kept.policy, kept.around, kept.base, marks)
+        place = Place(kept.slots, self._marks, kept.pages)
+        return Swapped(self._ground, kept.frames, kept.policy, kept.around, place)
 
     def _enter(self, kept: _Kept, swapped: Swapped) -> None:
         self._objects.append((kept, swapped))
-        self._count(kept, 1)
         swapped.on_released = lambda: self._released(kept, swapped)
         self._look_later()
 
@@ -185,7 +180,7 @@ class PagerServer(Pager):
 
     def _create(self, ram: Extent, pages: int, frames: int, policy: str, around: int, name: str) -> Extent:
         row = self._caller()
-        base = self._room(row, pages, frames)
+        slots = self._room(row, pages, frames)
         try:
             kept = _Kept(
                 0,
@@ -195,7 +190,7 @@ class PagerServer(Pager):
                 frames,
                 _known(policy),
                 around,
-                base,
+                slots,
                 row.thread,
                 row.family,
                 (row.name, name),
@@ -209,8 +204,7 @@ class PagerServer(Pager):
                 swapped.close()
                 raise
         except BaseException:
-            if base >= 0:
-                self._slots.give(base, pages)
+            self._slots.give(slots)
             raise
         self._enter(kept, swapped)
         made = Extent(kept.extent, pages, kept.first, _LENT)
@@ -223,17 +217,13 @@ class PagerServer(Pager):
         later: Extent = DEFERRED
         return later
 
-    def _room(self, row: "EnvironmentRow", pages: int, frames: int) -> int:
-        """Return the first of so many slots, cleared; -1: none is needed. Raises MemoryRefused."""
+    def _room(self, row: "EnvironmentRow", pages: int, frames: int) -> list[Piece]:
+        """Return so many slots, taken and cleared; none, if none are needed. Raises MemoryRefused."""
         self._look()
-        had, objects = self._of.get(row.family, [0, 0])
-        if len(self._objects) >= MOST_OBJECTS or (row.family and objects >= MOST_OF_FAMILY):
-            raise QuotaExceeded(
-                f"{objects} of {len(self._objects)} objects are the caller's family's, which may have "
-                f"{MOST_OF_FAMILY} of {MOST_OBJECTS}: release some first"
-            )
+        own = [kept for kept, _ in self._objects if kept.family == row.family]
+        self._check_objects(len(own) if row.family else -1)
         if frames >= pages:
-            return -1
+            return []
         if frames < LEAST_FRAMES:
             raise MemoryRefused(f"{frames} frames for {pages} pages: have at least {LEAST_FRAMES}")
         if self._backing is None:
@@ -241,15 +231,35 @@ class PagerServer(Pager):
                 f"{pages} pages in {frames} frames, and no swap file: name a directory as swap in [machine] of the "
                 "topology, and let this server hold it"
             )
-        quota = self._slots.total // QUOTA_DIVISOR
-        if row.family and had + pages > quota:
-            raise QuotaExceeded(
-                f"{had} of {quota} pages of the swap file are the caller's family's, {pages} more asked for: "
-                "release some first"
-            )
-        base = self._slots.take(pages)
-        self._marks[base : base + pages] = bytes(pages)
-        return base
+        found = self._found(own if row.family else [], pages, is_server=not row.family)
+        self._slots.mark(found)
+        for start, length in found:
+            self._marks[start : start + length] = bytes(length)
+        return found
+
+    def _check_objects(self, own: int) -> None:
+        """Raise QuotaExceeded unless there may be one more of a family that has *own*; -1: of a server."""
+        free = MOST_OBJECTS - len(self._objects)
+        what = "swapped objects"
+        if own >= 0:
+            check_quota(what, own, 1, MOST_OF_FAMILY)
+            check_left(what, own, 1, free, MOST_OBJECTS)
+        elif not free:
+            raise QuotaExceeded(f"there are {MOST_OBJECTS} {what}, and can be no more")
+
+    def _found(self, own: list[_Kept], pages: int, *, is_server: bool) -> list[Piece]:
+        """Return free slots for a family that has *own*. Raises MemoryRefused."""
+        slots, what = self._slots, "pages of the swap file"
+        had = sum(length for kept in own for _, length in kept.slots)
+        if not is_server:
+            check_quota(what, had, pages, slots.total // QUOTA_DIVISOR)
+        found = slots.find(pages)
+        if not is_server:
+            check_left(what, had, pages, slots.free, slots.total)
+        pieces = sum(len(kept.slots) for kept in own)
+        check_quota("pieces of the swap file", pieces, len(found), MOST_PIECES // QUOTA_DIVISOR)
+        check_left("pieces of the swap file", pieces, len(found), MOST_PIECES - slots.pieces, MOST_PIECES)
+        return found
 
     def _carve(self, swapped: Swapped, ram: Ram, pages: int) -> None:
         """Make the object. Raises MemoryRefused."""
@@ -355,20 +365,11 @@ class PagerServer(Pager):
     def _released(self, kept: _Kept, swapped: Swapped) -> None:
         """Nothing is under way for it any more: its slots are free."""
         self._objects.remove((kept, swapped))
-        self._count(kept, -1)
-        if kept.base >= 0:
-            self._slots.give(kept.base, kept.pages)
+        self._slots.give(kept.slots)
         if swapped.touched is not None:
             self._hot.remember(kept.name, swapped.touched, kept.frames)
         with suppress(TrapRefused):  # it was taken
             self._sys.drop(kept.ram)
-
-    def _count(self, kept: _Kept, sign: int) -> None:
-        account = self._of.setdefault(kept.family, [0, 0])
-        account[0] += sign * kept.pages * (kept.base >= 0)
-        account[1] += sign
-        if not account[1]:
-            del self._of[kept.family]
 
 
 def _known(policy: str) -> str:

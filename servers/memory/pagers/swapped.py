@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from kernel.abi.errors import Refusal
@@ -26,6 +27,7 @@ from kernel.abi.traps import PageState
 from libexo.errors import TrapRefused
 from libexo.pager import GRACE, Fault, PagedObject
 from servers.memory.pagers.hot import runs
+from servers.memory.pagers.slots import Place
 from servers.memory.pagers.steps import Request, Steps, Walk
 from servers.memory.pagers.uses import Uses
 from servers.memory.policies import POLICIES, successor
@@ -70,15 +72,12 @@ class Counts:
 class Swapped:
     """An object, its policy, and its pages in the store."""
 
-    def __init__(
-        self, ground: Ground, frames: int, policy: str, around: int, base: int, marks: memoryview
-    ) -> None:
-        """Keep *frames* of its pages in memory, the others in slots from *base* on; *marks* has a byte for each."""
+    def __init__(self, ground: Ground, frames: int, policy: str, around: int, place: Place) -> None:
+        """Keep *frames* of its pages in memory, the others at their *place* in the store."""
         self.counts = Counts()
         self.around = around
         """Pages that are brought in for one fault, where they lie in a row."""
         self.frames = frames
-        self.base = base
         self.resident = 0
         self.closed = False
         self.touched: dict[int, None] | None = None
@@ -87,9 +86,9 @@ class Swapped:
         """Called once it is closed and nothing is under way in its slots."""
         self._ground = ground
         self._now = ground.environment.host.now
-        self._marks = marks
+        self._place, self._marks = place, place.marks
         self._policy = POLICIES[policy](frames)
-        self._came = array("Q", bytes(8 * len(marks)))
+        self._came = array("Q", bytes(8 * place.pages))
         """When each page came last."""
         self._grace = _SHORTEST_GRACE
         self._next = -1
@@ -172,7 +171,7 @@ class Swapped:
 
         Raises TrapRefused, as the next two do: then some may be said to be written that were not.
         """
-        before = bytes(self._marks[run.start : run.stop])
+        before = [self._marks[page] for page in run]
         self._mark((page for page in run if self.paged.known(page) & _SUPPLIED), NEWER | DIRTY)
         found = []
         for page, mark, state in zip(run, before, self.paged.clean(run.start, len(run)), strict=True):
@@ -285,18 +284,15 @@ class Swapped:
 
     def _bring(self, run: range, page: int = -1) -> Steps:
         """Supply *run*, whose pages are all in the store or all zeros; *page* of it is what is waited for."""
-        at, size = run.start * FRAME_SIZE, len(run) * FRAME_SIZE
         if self._marks[run.start] & STORED:
-            backing = self._ground.backing
-            assert backing is not None
-            failed = yield partial(backing.read, self._offset(run.start), self.paged.view, at, size)
-            if failed:
-                self._store_failed("read", run, failed)
-                return
+            for part in self._place.side_by_side(run):
+                if failed := (yield self._transfer("read", part)):
+                    self._store_failed("read", run, failed)
+                    return
             self.paged.supply(run.start, b"", len(run))
             self.counts.read += len(run)
         else:
-            self.paged.supply(run.start, bytes(size), len(run))
+            self.paged.supply(run.start, bytes(len(run) * FRAME_SIZE), len(run))
             self.counts.zeroed += len(run)
         self._note(run, page)
         self._next = run.stop
@@ -370,12 +366,8 @@ class Swapped:
         ]
         self._mark((page for page, state in zip(run, states, strict=True) if state & _WRITTEN), DIRTY)
         stays: set[int] = set()
-        for part in runs(newer):
-            backing = self._ground.backing
-            assert backing is not None
-            at, size = part.start * FRAME_SIZE, len(part) * FRAME_SIZE
-            failed = yield partial(backing.write, self._offset(part.start), self.paged.view, at, size)
-            if failed:
+        for part in chain.from_iterable(map(self._place.side_by_side, runs(newer))):
+            if failed := (yield self._transfer("write", part)):
                 self._store_failed("write", part, failed)
                 stays.update(part)
                 self.paged.supply(part.start, b"", len(part))  # it ends the guard
@@ -405,14 +397,14 @@ class Swapped:
 
     def _look(self, run: range, there: list[int]) -> None:
         """Look at *run*: the kernel counts it as not written from then on, so what is *there* is marked first."""
-        before = bytes(self._marks[run.start : run.stop])
+        before = {page: self._marks[page] for page in there}
         self._mark(there, NEWER | DIRTY)
         states = self.paged.clean(run.start, len(run))
         used = self._uses.look(self.paged, run)
         for page in there:
             is_written = states[page - run.start] & _WRITTEN
             if not is_written:
-                self._marks[page] = before[page - run.start]
+                self._marks[page] = before[page]
             if is_written if used is None else page in used:
                 self._policy.referenced(page)
 
@@ -420,9 +412,13 @@ class Swapped:
         for page in pages:
             self._marks[page] |= bits
 
-    def _offset(self, page: int) -> int:
-        """Return where *page* is in the store."""
-        return (self.base + page) * FRAME_SIZE
+    def _transfer(self, what: str, run: range) -> Request:
+        """Return the request to read, or write, pages that lie side by side in the store."""
+        backing = self._ground.backing
+        assert backing is not None
+        do = backing.read if what == "read" else backing.write
+        offset, at, size = (each * FRAME_SIZE for each in (self._place.slot(run.start), run.start, len(run)))
+        return partial(do, offset, self.paged.view, at, size)
 
     def _store_failed(self, what: str, run: range, number: int) -> None:
         self.counts.failed += 1

@@ -158,7 +158,9 @@ def test_as_many_as_a_family_may_have() -> None:
     def user(env: Environment) -> None:
         pager = Pager.connect(env)
         made = [pager.paged(1, 1).first for _ in range(MOST_OF_FAMILY)]
-        with pytest.raises(RemoteError, match=r"QuotaExceeded: 64 of 64 objects are the caller's family's"):
+        with pytest.raises(
+            RemoteError, match=r"QuotaExceeded: 64 of 64 swapped objects are the caller's family's"
+        ):
             pager.paged(1, 1)
         pager.release(made[7])
         assert pager.paged(1, 1).first in made
