@@ -30,7 +30,7 @@ from servers.memory.pagers.hot import runs
 from servers.memory.pagers.slots import Place
 from servers.memory.pagers.steps import Request, Steps, Walk
 from servers.memory.pagers.uses import Uses
-from servers.memory.policies import POLICIES, successor
+from servers.memory.policies import POLICIES, Handover
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -46,6 +46,8 @@ _TRIES, _PAUSE = 20, 0.025
 """How often a fault is tried for which the host had no room, or the store failed, and seconds in between."""
 _MOST_TRIED = 64
 """Pages that are told to leave for one fault, where the store takes none of them."""
+_HANDED_OVER = 256
+"""Pages that the next policy takes over in one step: more than come for one fault."""
 _SHORTEST_GRACE, _LONGEST_GRACE = int(GRACE * 1e9), 5_000_000
 """Nanoseconds that a page stays at least: at first, and when those that went were touched again at once."""
 
@@ -87,6 +89,8 @@ class Swapped:
         self._ground = ground
         self._now = ground.environment.host.now
         self._place, self._marks = place, place.marks
+        self.policy = policy
+        """The name of its policy, or of the one that takes over."""
         self._policy = POLICIES[policy](frames)
         self._came = array("Q", bytes(8 * place.pages))
         """When each page came last."""
@@ -100,6 +104,8 @@ class Swapped:
         """Pages that are waited for, whether to be written, and how often each was tried."""
         self._ahead: list[range] = []
         self._on_preloaded: Callable[[], object] = lambda: None
+        self._changes = False
+        """Whether another policy is to take over."""
         self._walk = Walk(self._serve, self.close, self._rested)
         self.paged: PagedObject
 
@@ -144,14 +150,19 @@ class Swapped:
         """Nothing is under way any more."""
         self.on_released()
 
-    @property
-    def policy(self) -> str:
-        """Name of its policy."""
-        return self._policy.name
-
     def set_policy(self, name: str) -> None:
-        """Let the policy called *name* go on with the pages that are there."""
-        self._policy = successor(name, self._policy, self.frames)
+        """Let the policy called *name* go on with the pages that are there, which it takes over in steps."""
+        self._changes |= name != self.policy
+        self.policy = name
+        self._walk.go()
+
+    def _hand_over(self) -> None:
+        """Have the next policy take over some pages: what has to wait for that is told by `_changes`."""
+        if not isinstance(self._policy, Handover):
+            self._policy = Handover(self._policy, POLICIES[self.policy](self.frames))
+        if self._policy.step(_HANDED_OVER):
+            self._policy = self._policy.after
+            self._changes = self._policy.name != self.policy
 
     def preload(self, ahead: list[range], done: Callable[[], object]) -> None:
         """Bring in pages that will be touched, of an object that nobody has yet; then *done* is called."""
@@ -203,18 +214,20 @@ class Swapped:
 
     def _serve(self) -> Steps:
         """Answer what is waited for, and bring in what will be."""
-        while self._ahead or self._faults:
+        while self._ahead or self._faults or self._changes:
+            if self._changes:
+                self._hand_over()
             if self._ahead:
                 self._bring_ahead()
                 if not self._ahead:
                     self._preloaded()
-            else:
+            elif self._faults:
                 page, write, tries = self._faults.popleft()
                 before = self.counts.failed
                 yield from self._attempt(self._answer(page, write=write))
                 if self.counts.failed > before and not self.paged.known(page) & _SUPPLIED:
                     yield from self._again(page, tries, write=write)
-            if self._ahead or self._faults:
+            if self._ahead or self._faults or self._changes:
                 yield self._pause(0)  # others have their turn
 
     def _attempt(self, steps: Steps) -> Steps:

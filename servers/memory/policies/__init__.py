@@ -4,20 +4,13 @@ from collections.abc import Mapping
 
 from servers.memory.policies.clock import Clock
 from servers.memory.policies.fifo import Fifo
+from servers.memory.policies.handover import Handover
 from servers.memory.policies.lru import Lru
 from servers.memory.policies.policy import Policy
 from servers.memory.policies.random import Random
 from servers.memory.policies.two_queue import TwoQueue
 
-__all__ = ["POLICIES", "Policy", "successor"]
+__all__ = ["POLICIES", "Handover", "Policy"]
 
 POLICIES: Mapping[str, type[Policy]] = {each.name: each for each in (Fifo, Lru, Clock, TwoQueue, Random)}
 """By name."""
-
-
-def successor(name: str, before: Policy, frames: int) -> Policy:
-    """Return the policy called *name*, with the pages that *before* has: those it would take first go first."""
-    policy = POLICIES[name](frames)
-    for page in dict.fromkeys(before.victims()):
-        policy.inserted(page)
-    return policy

@@ -9,6 +9,9 @@ from typing import ClassVar
 
 from servers.memory.policies.policy import Policy
 
+MOST_PASSED = 1024
+"""Used pages that the hand passes for one victim: one that uses all it has keeps no other waiting for that."""
+
 
 class Clock(Policy):
     """A ring: the hand is at its first page, and what it has passed is at the end."""
@@ -30,10 +33,12 @@ class Clock(Policy):
         self._pages[page] = True
 
     def victims(self) -> Iterator[int]:
-        """Turn the hand, twice round at most, and yield what was not used."""
+        """Turn the hand, twice round at most, and yield what was not used, or what comes after many that were."""
+        passed = 0
         for _ in range(2 * len(self._pages)):
             page, used = next(iter(self._pages.items()))
-            if not used:
+            passed += used
+            if not used or passed > MOST_PASSED:
                 yield page
             self._pages[page] = False
             self._pages.move_to_end(page)
@@ -41,3 +46,11 @@ class Clock(Policy):
     def removed(self, page: int) -> None:
         """Forget it."""
         del self._pages[page]
+
+    def __contains__(self, page: int) -> bool:
+        """Say whether it is in the ring."""
+        return page in self._pages
+
+    def standing(self) -> Iterator[tuple[int, bool]]:
+        """Yield the ring as it lies, from the hand on."""
+        return iter(self._pages.items())

@@ -29,3 +29,7 @@ class Fifo(Policy):
     def removed(self, page: int) -> None:
         """Forget it."""
         del self._pages[page]
+
+    def __contains__(self, page: int) -> bool:
+        """Say whether it is in the queue."""
+        return page in self._pages

@@ -33,3 +33,14 @@ class Policy(ABC):
     @abstractmethod
     def removed(self, page: int) -> None:
         """*page* is not there any more."""
+
+    @abstractmethod
+    def __contains__(self, page: int) -> bool:
+        """Say whether *page* is there."""
+
+    def standing(self) -> Iterator[tuple[int, bool]]:
+        """Yield each page that is there once, and whether it is yet to be spared for a use: to be handed over.
+
+        The first of them come as fast as it has few: that one policy replaces another keeps nobody waiting.
+        """
+        return ((page, False) for page in self.victims())

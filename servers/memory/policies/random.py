@@ -41,6 +41,10 @@ class Random(Policy):
         if last != page:
             self._pages[at], self._at[last] = last, at
 
+    def __contains__(self, page: int) -> bool:
+        """Say whether it is in the list."""
+        return page in self._at
+
     def _draw(self) -> int:
         self._number ^= self._number << 13 & _BITS
         self._number ^= self._number >> 7

@@ -48,6 +48,10 @@ class TwoQueue(Policy):
             return chain(self._first, self._main)
         return chain(self._main, self._first)
 
+    def __contains__(self, page: int) -> bool:
+        """Say whether it is in a queue."""
+        return page in self._first or page in self._main
+
     def removed(self, page: int) -> None:
         """Remember its number, if it was in the first queue."""
         if page in self._main:

@@ -1,6 +1,7 @@
 """The pager on the simulated machine: more pages than frames, and what was written comes back."""
 
 import random
+from itertools import cycle
 
 import pytest
 
@@ -12,7 +13,7 @@ from libexo.errors import RemoteError
 from libexo.testing import Task
 from servers.memory.api import Pager
 from servers.memory.pagers.server import MOST_OF_FAMILY
-from servers.memory.policies import POLICIES
+from servers.memory.policies import POLICIES, Handover
 from tests.servers.memory.pagers.swapping import (
     FRAMES,
     PAGES,
@@ -78,6 +79,48 @@ def test_replaced_while_it_runs(seed: int) -> None:
 
     with swapping(seed) as system:
         assert len(set(used(system, user))) > 2  # type: ignore[call-overload]
+
+
+def test_others_while_a_policy_is_replaced(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two steps of a change of policy, faults of others are answered; the last of many changes stays."""
+    step, events = Handover.step, list[str]()
+
+    def stepped(handover: Handover, most: int) -> bool:
+        events.append("step")
+        return step(handover, most // 64)
+
+    monkeypatch.setattr(Handover, "step", stepped)
+
+    def changes(env: Environment) -> str:
+        paper = Paper(env, 128, 100, policy="fifo", around=4)
+        for page in range(100):
+            paper.write(page, page)
+        for policy in ("lru", "2q", "clock"):
+            paper.pager.set_policy(paper.extent.first, policy)
+        paper.write(120, 120)
+        while events.count("step") < 25:
+            env.host.wait((), env.host.now() + 1_000_000)
+        done.append(True)
+        assert [paper.read(page) for page in range(100)] == [content(page) for page in range(100)]
+        first = paper.extent.first
+        return next(each.policy for each in paper.pager.statistics().objects if each.first == first)
+
+    def faults(env: Environment) -> None:
+        paper = Paper(env, 64, 8, around=1)
+        for page in cycle(range(64)):
+            vm.touch(env, paper.view, page * FRAME_SIZE, 1)
+            events.append("fault")
+            if done:
+                return
+
+    done: list[bool] = []
+    with swapping(seed) as system:
+        other = use(system, faults, "other")
+        task = use(system, changes)
+        system.run(task, other)
+        assert task.result == "clock"
+    steps = [at for at, event in enumerate(events) if event == "step"]
+    assert "fault" in events[steps[0] : steps[-1]]
 
 
 def test_what_must_be_there_at_once(seed: int) -> None:

@@ -1,13 +1,14 @@
 """The replacement policies: which page each lets go, on traces where every reference is seen."""
 
 from collections.abc import Callable
-from itertools import islice
+from itertools import islice, zip_longest
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from servers.memory.policies import POLICIES, Policy, successor
+from servers.memory.policies import POLICIES, Handover, Policy
+from servers.memory.policies.clock import MOST_PASSED
 from tests.servers.memory.policies.traces import belady, misses, sampled_misses, traces
 
 ALL = pytest.mark.parametrize("kind", POLICIES.values(), ids=list(POLICIES))
@@ -107,30 +108,92 @@ def test_the_excess_of_sampled_lru(seed: int, report: Callable[[str], None]) -> 
         assert all(best <= each <= len(trace) for each in found.values())
 
 
-@given(
-    st.sampled_from(sorted(POLICIES)),
-    st.sampled_from(sorted(POLICIES)),
-    st.lists(st.integers(0, 12)),
-    st.integers(1, 6),
-)
-@settings(deadline=None, max_examples=200)
-def test_replaced_while_it_runs(name: str, heir: str, trace: list[int], frames: int) -> None:
-    """A successor has the same pages, and goes on; its count of pages never exceeds the frames."""
-    policy: Policy = POLICIES[name](frames)
+PAIRS = [(before, after) for before in POLICIES for after in POLICIES]
+
+
+@given(st.sampled_from(PAIRS), st.lists(st.integers(0, 12)), st.integers(1, 6), st.lists(st.integers(1, 3)))
+@settings(deadline=None, max_examples=400)
+def test_replaced_while_it_runs(
+    pair: tuple[str, str], trace: list[int], frames: int, steps: list[int]
+) -> None:
+    """A successor takes over the same pages, some at a time, while they come, go and are used: none is lost."""
+    policy: Policy = POLICIES[pair[0]](frames)
     half = len(trace) // 2
     misses(policy, trace[:half])
-    before = set(policy.victims())
-    policy = successor(heir, policy, frames)
+    there = set(policy.victims())
+    policy = handover = Handover(policy, POLICIES[pair[1]](frames))
+    done = False
 
-    assert set(policy.victims()) == before
-    for page in trace[half:]:
-        if page in before:
+    for page, most in zip_longest(trace[half:], steps):
+        if page in there:
             policy.referenced(page)
-        else:
-            while len(before) >= frames:
+        elif page is not None:
+            while len(there) >= frames:
                 victim = next(policy.victims())
                 policy.removed(victim)
-                before.remove(victim)
+                there.remove(victim)
             policy.inserted(page)
-            before.add(page)
-        assert set(policy.victims()) == before
+            there.add(page)
+        if most is not None and not done:
+            done = handover.step(most)
+            policy = handover.after if done else handover
+        assert set(policy.victims()) == there
+        assert all((page in policy) == (page in there) for page in range(13))
+
+
+@pytest.mark.parametrize(("before", "after"), [pair for pair in PAIRS if pair[0] != "random"])
+def test_the_order_that_is_handed_over(before: str, after: str) -> None:
+    """However many pages each step takes, it is as if all were taken at once; what CLOCK was to spare it spares."""
+
+    def successor(most: int) -> list[int]:
+        handover = Handover(filled(POLICIES[before], 12, "257"), POLICIES[after](16))
+        handover.inserted(50)
+        while not handover.step(most):
+            pass
+        return gone(handover.after, 13)
+
+    assert successor(1) == successor(5) == successor(100)
+    if after in ("fifo", "lru"):
+        assert successor(5)[:3] == ([0, 1, 3] if before == "lru" else [0, 1, 2])
+    if (before, after) == ("clock", "clock"):
+        assert successor(5)[:3] == [0, 1, 3]
+
+
+class Counted(dict[str, int]):
+    """How often a policy is told of pages."""
+
+    def watch(self, policy: Policy) -> Policy:
+        def told(page: int) -> None:
+            self["told"] = self.get("told", 0) + 1
+            inserted(page)
+
+        inserted, policy.inserted = policy.inserted, told  # type: ignore[method-assign]
+        return policy
+
+
+@pytest.mark.parametrize(("before", "after"), PAIRS)
+def test_what_one_step_takes(before: str, after: str) -> None:
+    """A step takes over as many pages as it is told, of 20,000 as of 200, used or not; so few steps are enough."""
+    for pages in (200, 20_000):
+        policy = filled(POLICIES[before], pages)
+        for page in range(pages):
+            policy.referenced(page)
+        counted = Counted()
+        handover = Handover(policy, counted.watch(POLICIES[after](pages)))
+
+        steps = 1
+        while not handover.step(100):
+            assert counted["told"] == 100 * steps
+            steps += 1
+        assert (steps, counted["told"]) == (pages // 100, pages)
+
+
+def test_a_hand_that_passes_many() -> None:
+    """When all pages were used, CLOCK's hand passes as many of them as it may for one victim, and no more."""
+    pages = 5 * MOST_PASSED
+    policy = filled(POLICIES["clock"], pages)
+    for page in range(pages):
+        policy.referenced(page)
+
+    assert gone(policy, 1) == [MOST_PASSED]
+    assert set(policy.victims()) == {*range(pages), 100} - {MOST_PASSED}
