@@ -94,8 +94,7 @@ class Bindings:
     def fall(self, thread: Thread) -> "Steps[None]":
         """Cut off every binding of *thread*, which is gone; the steps end them and tell its callers."""
         incoming = (binding for binding in self._cut_off(thread) if binding.sender is not thread)
-        outgoing = [b for b in thread.environment.outgoing.values() if b.sender is thread]
-        return self._fall(incoming, outgoing)
+        return self._fall(incoming, [b for b in thread.environment.outgoing.values() if b.sender is thread])
 
     def _fall(self, incoming: "Iterable[Binding]", outgoing: "Iterable[Binding]") -> "Steps[None]":
         yield from self.drop(incoming)

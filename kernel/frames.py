@@ -311,6 +311,7 @@ class Frames:
         count_carved(through, count)
         try:
             at = yield from self._choose(ram, count, first)
+            count_carved(through, 0)  # a limit that was lowered meanwhile holds from when it was
             backing = self._memory.carve(at, count, zero=zero, pages=pages)
         except (Refused, Exhausted):
             count_carved(through, -count)
@@ -352,7 +353,7 @@ def count_carved(through: Capability | None, frames: int) -> None:
     """Count *frames* carved *through* a capability to all it was derived from. Raises Refused over a limit."""
     above: list[Capability] = []
     while through is not None and (through := through.parent) is not None:
-        if frames > 0 and through.carved + frames > through.limit:
+        if frames >= 0 and through.carved + frames > through.limit:
             raise Refused(
                 Refusal.OVER_LIMIT,
                 f"{through.carved} of {through.limit} frames carved, {frames} more asked for: "

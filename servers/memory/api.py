@@ -37,6 +37,15 @@ class Statistics(msgspec.Struct, array_like=True):
     users: list[Usage]
 
 
+class Taken(msgspec.Struct, array_like=True):
+    """An extent that was taken from its holders."""
+
+    first: int
+    pages: int
+    place: int = -1
+    """First frame of the extent that has its contents; -1: they are lost."""
+
+
 class Pressed(msgspec.Struct, array_like=True):
     """How frames came back that were asked for."""
 
@@ -46,15 +55,10 @@ class Pressed(msgspec.Struct, array_like=True):
     """Those they gave back by themselves."""
     taken: int
     """Those that were taken from them."""
-
-
-class Taken(msgspec.Struct, array_like=True):
-    """An extent that was taken from its holders."""
-
-    first: int
-    pages: int
-    place: int = -1
-    """First frame of the extent that has its contents; -1: they are lost."""
+    spared: int = 0
+    """Of those they have, what was not taken because they had named it."""
+    extents: list[Taken] = []
+    """What was taken, oldest first: 64 extents at most."""
 
 
 class Memory(Interface, label=0x42, name="memory"):

@@ -137,6 +137,10 @@ class Pools:
         """Let *threads* carve no more: what they have carved stays theirs."""
         self._withdraw([thread for thread in threads if thread in self._limits])
 
+    def narrow_all(self) -> None:
+        """Let nobody carve any more: when this returns no program is carving."""
+        self.narrow(list(self._limits))
+
     def _withdraw(self, threads: Iterable[int]) -> None:
         """Narrow *threads*, whether anything was promised to them or not."""
         found = list(threads)

@@ -81,7 +81,7 @@ class MemoryServer(Memory):
         self._families = Families(environment)
         self._asked = Asked(environment)
         self._pressing = Pressing(
-            environment, self._ram, self._families, self._lent, self._promised, self._shown
+            environment, self._ram, self._families, self._pools, self._lent, self._promised, self._shown
         )
         self._sigma0: Sigma0 | None = None
         self._adopt_pools(held, state.pools)
@@ -197,8 +197,7 @@ class MemoryServer(Memory):
         named = self._existing(thread)
         if not named.family:
             raise NotAllowed(f"{named.name} is a server, or an operator's: it keeps what it has")
-        self._pools.narrow(row.thread for row in self._families.members(named))
-        self._pressing.begin(self.call, named, frames, seconds)
+        self._pressing.begin(named, frames, seconds, self.call.answer, whole=named.is_first)
         later: Pressed = DEFERRED
         return later
 

@@ -69,14 +69,20 @@ def shares(parts: Sequence[tuple[int, int]], keeps: int) -> list[Part]:
     return made
 
 
-def chosen(have: Sequence[Run], rules: RuleSet, wanted: int, keeps: int) -> list[Victim]:
-    """Return which of the extents a program has go, in order: together at least *wanted* frames, if there are."""
-    spared, room = set[int](), keeps
+def spared_of(have: Sequence[Run], rules: RuleSet, keeps: int) -> dict[int, int]:
+    """Return which extents are spared, by first frame, and their lengths: as far as they fit into *keeps*."""
+    spared, room = dict[int, int](), keeps
     for run in rules.spared:
         for each in _begin_in(have, run):
             if each.length <= room and each.first not in spared:
-                spared.add(each.first)
+                spared[each.first] = each.length
                 room -= each.length
+    return spared
+
+
+def chosen(have: Sequence[Run], rules: RuleSet, wanted: int, keeps: int) -> list[Victim]:
+    """Return which of the extents a program has go, in order: together at least *wanted* frames, if there are."""
+    spared = spared_of(have, rules, keeps)
     victims: dict[int, Victim] = {}
     rest = (Named(each.first, each.length) for each in reversed(have))
     for named in chain(rules.first, rest):

@@ -6,9 +6,13 @@ from contextlib import suppress
 import pytest
 
 from hwmodel.failures import Failures, HostFailure
+from kernel import runs
 from kernel.abi.errors import Refusal
+from kernel.abi.ids import ANY_FRAME
 from kernel.abi.limits import FRAME_SIZE, NO_LIMIT
 from kernel.abi.rights import ALL_RIGHTS, Rights
+from kernel.errors import Refused
+from kernel.frames import Extent
 from libexo.errors import TrapRefused
 from tests.kernel.passing import passed
 from tests.kernel.puppets import Puppet, Theatre, refusal, theatre
@@ -49,6 +53,29 @@ def test_no_limit_at_first() -> None:
         b.sys.carve(ram, 256)
 
         assert a.sys.limit(pool, NO_LIMIT) == 256
+
+
+def test_a_limit_holds_for_what_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Carving that still looks for frames when a limit is lowered finds none: then nobody below carves any more."""
+    monkeypatch.setattr(runs, "_LOOKED", 1)
+    with theatre() as stage:
+        a, b, _, _ = lender(stage)
+        pool = a.sys.derive(a.handles[0], ALL_RIGHTS, first=0, count=100)
+        ram = b.environment.table.lookup(passed(a, pool, b, ALL_RIGHTS))
+        for first, count in (
+            (0, 50),
+            (100, 100),
+            (202, 54),
+        ):  # the smallest run with room is outside of the part
+            a.sys.carve(a.handles[0], count, first)
+        free = stage.kernel.frames.free
+        carving = stage.kernel.frames.carve(ram, 2, ANY_FRAME, zero=True, make=Extent)
+        next(carving)
+        a.sys.limit(pool, 0)
+        with pytest.raises(Refused, match="2 of 0 frames carved"):
+            list(carving)
+
+        assert (a.sys.limit(pool, 2), stage.kernel.frames.free) == (0, free)
 
 
 def test_every_ancestor_counts() -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from libexo.environment import Environment
 from libexo.errors import IpcError
 from libexo.extent import Extent
-from libexo.testing import System
+from libexo.testing import System, Task
 from servers.memory.api import Memory, Pressed
 from tests.servers.rig import command
 
@@ -14,6 +14,12 @@ Program = Callable[[Environment], object]
 
 
 def press(system: System, name: str, frames: int, seconds: float = 1) -> Pressed:
+    """Press, and return the numbers of frames: what they have, gave, and lost."""
+    found = pressed(system, name, frames, seconds)
+    return Pressed(found.frames, found.given, found.taken)
+
+
+def pressed(system: System, name: str, frames: int, seconds: float = 1) -> Pressed:
     """As a server, ask the family of the program called *name* to have no more than *frames*."""
 
     def server(env: Environment) -> Pressed:
@@ -24,7 +30,7 @@ def press(system: System, name: str, frames: int, seconds: float = 1) -> Pressed
     return found
 
 
-def started(system: System, program: Program, name: str = "client") -> object:
+def started(system: System, program: Program, name: str = "client") -> Task:
     """Start *program*, and let it come to its first rest."""
     task = system.spawn(program, name)
     system.pass_time(0.2)

@@ -1,10 +1,15 @@
 """Frames asked back from a program whose memory is swapped: its pager goes on, whatever is taken."""
 
+from contextlib import suppress
+
+from kernel.abi.limits import FRAME_SIZE
 from libexo import pressure, vm
 from libexo.environment import Environment
+from libexo.errors import IpcError
+from libexo.ipc.message import MapItem, Message
 from servers.memory.api import Memory, Pressed
 from tests.servers.memory.pagers.swapping import FRAMES, Paper, content, swapping, use, used
-from tests.servers.memory.presses import press
+from tests.servers.memory.presses import extents, press
 
 
 def test_a_swapped_object_is_taken() -> None:
@@ -52,3 +57,43 @@ def test_swapped_memory_is_spared() -> None:
         assert press(system, "user", FRAMES + 1, 0.2) == Pressed(FRAMES + 1, 0, 4)
         system.run(task)
         assert task.result is True
+
+
+def test_shared_memory_counts_to_whom_it_was_made_for() -> None:
+    """Swapped memory that two families have counts to the one it was made for: the other keeps its own, and it."""
+
+    def maker(env: Environment) -> None:
+        paper = Paper(env)
+        paper.write(3, 7)
+        env.thread.call(
+            env.lookup("sharer"), Message(items=(MapItem(paper.extent.handle, paper.extent.rights),))
+        )
+        idle(env, 60)
+
+    def sharer(env: Environment) -> None:
+        extents(env, 4)
+        sender, message = env.thread.wait()
+        [item] = message.items
+        assert isinstance(item, MapItem)
+        view = vm.map(env, item)
+        env.thread.reply(sender, Message())
+        idle(env, 5)
+        vm.touch(env, view, 3 * FRAME_SIZE, FRAME_SIZE)
+        found.append(bytes(view[3 * FRAME_SIZE :][:FRAME_SIZE]) == content(7))
+
+    def idle(env: Environment, seconds: float) -> None:
+        with suppress(IpcError):
+            env.thread.wait(timeout=seconds)
+
+    found: list[bool] = []
+    with swapping() as system:
+        second = use(system, sharer, "sharer")
+        system.pass_time(0.2)
+        use(system, maker, "maker")
+        system.pass_time(0.2)
+
+        assert press(system, "sharer", 4) == Pressed(4, 0, 0)
+        assert press(system, "sharer", 3) == Pressed(0, 0, 4)
+        system.run(second)
+        assert found == [True]
+        assert press(system, "maker", FRAMES - 1) == Pressed(0, 0, FRAMES)
