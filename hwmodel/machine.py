@@ -233,6 +233,7 @@ class Port(Protocol):
     def send(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> bool:
         """Send one packet, without waiting; the descriptors are consumed. False: the peer does not read.
 
+        A peer that is gone counts as one that has read it: it ends for a reason of its own.
         Raises Exhausted for limits of the host that are no fault of the peer's.
         """
 

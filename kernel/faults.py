@@ -140,8 +140,7 @@ class Faults:
         for window in self._windows.pop(environment, []):
             self._drop(window)
         why = self._failed.pop(environment, "")
-        # Who died in the middle of a trap has not read the answer: that is what ended nobody.
-        if why and status == _BUS_ERROR and environment.fault in (0, Fault.GATE_OVERRUN):
+        if why and status == _BUS_ERROR and not environment.fault:
             environment.fault, environment.detail = Fault.NO_PAGE, why
 
     def _drop(self, window: Window) -> None:

@@ -23,7 +23,9 @@ RECEIVE_FLAGS = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
 SEND_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 CUT_BYTES, CUT = int(socket.MSG_TRUNC), int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 """The host's marks of a packet that did not fit: some of its bytes; anything."""
-UNHEARD = (errno.EAGAIN, errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
+LEFT = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
+"""The host's errors for a packet whose reader is gone."""
+UNHEARD = (errno.EAGAIN, *LEFT, errno.EBADF)
 """The host's errors for a packet without room, or without a reader."""
 _OVERHEAD = 1 << 10
 """Bytes the host counts for a packet at most, besides what its content is rounded up to."""
@@ -101,9 +103,9 @@ class RealPort:
             else:
                 self._send(data, SEND_FLAGS)
         except OSError as error:
-            if error.errno in UNHEARD:
-                return False
-            raise exhausted(error.errno or 0) from error
+            if error.errno not in UNHEARD:
+                raise exhausted(error.errno or 0) from error
+            return error.errno in LEFT
         finally:
             for descriptor in descriptors:
                 descriptor.close()

@@ -35,7 +35,7 @@ class SimulatedPort:
         given = [d for d in descriptors if isinstance(d, SimulatedDescriptor)]
         try:
             self._calls.make("sendmsg" if given else "send")
-            is_heard = not (self.closed or self.cut) and self._has_room(len(given))
+            is_heard = self._has_room(len(given)) and not (self.closed or self.cut)
         except Exhausted:
             for descriptor in given:
                 descriptor.close()
@@ -43,7 +43,7 @@ class SimulatedPort:
         if not is_heard:
             for descriptor in given:
                 descriptor.close()
-            return False
+            return self.cut and not self.closed
         for descriptor in given:
             descriptor.owner = self._owner
         self.to_program.append((data, given))

@@ -125,6 +125,21 @@ def test_who_does_not_read() -> None:
         assert sender.environment.detail == "Inventory"
 
 
+@pytest.mark.parametrize("trap", [INVENTORY, ENCODE(traps.KernelInterface())], ids=["plain", "descriptors"])
+def test_who_is_killed_before_it_has_read(trap: bytes) -> None:
+    """A program that ends while its traps wait in the gate is recorded as killed, with no fault of its own."""
+    with theatre() as stage:
+        victim = stage.puppet()
+        victim.gate.close()
+        for _ in range(3):  # what it has sent before, the host hands over all the same
+            stage.supervisor.trap(victim.body, trap, [])
+        victim.kill()
+        stage.settle()
+
+        assert (victim.environment.status, victim.environment.fault) == (-9, 0)
+        assert stage.kernel.kip.counter(Counter.FAULTS) == 0
+
+
 def test_who_does_not_read_its_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller that leaves descriptors in answers unread is ended, with any room in its gate; a reader gets on."""
     monkeypatch.setattr(ports, "PORT_PACKETS", 10 * MAX_UNREAD_DESCRIPTORS)

@@ -42,6 +42,8 @@ class World(Protocol):
 
     did: Counter[str]
     closing: bool
+    density: int
+    """How much faster than usual they live."""
 
     def peers(self) -> list[int]:
         """Return the threads of all that live."""
@@ -229,7 +231,7 @@ class Life:
 
     def receive(self) -> None:
         """Rest, and take what comes."""
-        _, message = self.env.thread.wait(timeout=self.draw.expovariate(1 / REST))
+        _, message = self.env.thread.wait(timeout=self.draw.expovariate(self.world.density / REST))
         for item in message.items:
             assert isinstance(item, MapItem | GrantItem)
             found = self.env.sys.inspect(item.handle)

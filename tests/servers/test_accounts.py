@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 
 from kernel.abi.ids import FIRST_PROGRAM
+from kernel.abi.kip import Counter as Counted
 from kernel.abi.program import Program, ProgramKind
 from kernel.environment import Environment as KernelEnvironment
 from libexo import attach
@@ -37,8 +38,9 @@ KILLS = 0.015
 class House:
     """A system, and all that live in it."""
 
-    def __init__(self, system: System, seed: str) -> None:
+    def __init__(self, system: System, seed: str, density: int = 1) -> None:
         self.system, self.seed, self.draw = system, seed, random.Random(seed)
+        self.density = density
         self.did: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.closing = False
@@ -122,13 +124,13 @@ class House:
     def populate(self) -> None:
         """Keep some families, an operator, and now and then a death in view; the house does not fill up."""
         self.families = [task for task in self.families if not task.ended]
-        while len(self.families) < FAMILIES:
+        while len(self.families) < FAMILIES * self.density:
             self.families.append(self.system.spawn(self.live, self.born(), paged=True))
         if self.operator is None or self.operator.ended:
             self.operator = self.command()
         self.system.tasks.clear()
         living = self.living()
-        if len(living) > MEMBERS:
+        if len(living) > MEMBERS * self.density:
             self.draw.choice(living).body.kill()
         if not self.doom[1]:
             chance = self.draw.random()
@@ -166,6 +168,8 @@ class House:
         log.clear()
         self.system.trace.clear()
         assert not self.wrong, self.wrong[0]
+        faults = [line for line in self.system.log if "fault: " in line]
+        assert not self.system.kernel.kip.counter(Counted.FAULTS), faults
         self.did["looked"] += 1
         found = violations(self.system.kernel, self.system.machine)
         assert not found, f"step {self.steps}: {found}"
@@ -207,12 +211,12 @@ def books(system: System) -> dict[str, int]:
     return {e.name: e.frames for e in system.kernel.environments}
 
 
-def history(seed: str, minutes: float) -> tuple[House, float]:
+def history(seed: str, minutes: float, density: int = 1) -> tuple[House, float]:
     """Return how it lived, and when it ended."""
     with swapping(random.Random(seed).randrange(1 << 30)) as system:
         first(system)
         before, had = used(system, room), books(system)
-        house = House(system, seed)
+        house = House(system, seed, density)
         house.play(minutes * 60)
         house.end()
 
@@ -241,11 +245,19 @@ def test_ten_minutes(part: int, seed: int, report: Callable[[str], None]) -> Non
     assert house.did.keys() >= ALWAYS
 
 
+@pytest.mark.slow
+def test_a_crowd(seed: int, report: Callable[[str], None]) -> None:
+    """The same where three times as many live three times as fast: many are killed in the middle of a trap."""
+    house, now = history(f"{seed}/crowd", 0.5, density=3)
+    report(f"{house.steps} steps in {now:.0f} virtual s: {dict(house.did)}")
+    assert house.did.keys() >= {"killed life", "allocate", "share", "received"}
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_an_hour(seed: int, soak_seconds: float, report: Callable[[str], None]) -> None:
     """The same in lives of ten minutes, six of them with other seeds, and more in a longer campaign."""
     for number in range(max(6, int(soak_seconds / 100))):
-        house, now = history(f"{seed}/long {number}", MINUTES)
+        house, now = history(f"{seed}/long {number}", MINUTES, density=1 + number % 3)
         report(f"{house.steps} steps in {now:.0f} virtual s: {dict(house.did)}")
         assert house.did.keys() >= ALWAYS | RARELY

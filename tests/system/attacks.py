@@ -404,6 +404,12 @@ GATES = (
         status=-9, fault=Fault.GATE_OVERRUN,
     ),
     Attack(
+        "killed_asking", "is killed while its traps wait to be answered",
+        "gate = gate_socket(); trap = msgspec.msgpack.encode(traps.Batch((traps.Inventory(),) * 64))\n"
+        "for _ in range(50): gate.send(trap)\nos.kill(os.getpid(), signal.SIGKILL)",
+        status=-9,
+    ),
+    Attack(
         "deaf_to_upcalls", "lets upcalls pile up that it never reads",
         "for _ in range(2000):\n    vault.share()\n"
         "    if _ % 200 == 199: vault.revoke()\nprint('done')",

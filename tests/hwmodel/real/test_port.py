@@ -207,6 +207,19 @@ def test_descriptors_that_nobody_reads_are_bounded(lines: list[Line]) -> None:
     assert open_descriptors() == before
 
 
+def test_a_peer_that_is_gone_is_not_one_that_does_not_read(lines: list[Line]) -> None:
+    """Answers to it go nowhere, with their descriptors; a full gate is told as before."""
+    gone, deaf = lines
+    before = open_descriptors()
+    while deaf.body.port.send(bytes(1000)):
+        pass
+    gone.peer.close()
+
+    assert (gone.body.port.send(b"answer"), lend(gone.body.port, 2)) == (True, True)
+    assert not deaf.body.port.send(b"answer")
+    assert open_descriptors() == before - 1  # its end
+
+
 def test_a_caller_that_reads_its_answers_gets_descriptors_without_end(lines: list[Line]) -> None:
     """Also where there is always a message of the kernel that it did not read."""
     port, peer = lines[0].body.port, lines[0].peer
@@ -293,8 +306,6 @@ def test_a_peer_that_does_not_read_is_noticed_without_waiting(lines: list[Line])
 
     assert not port.send(b"late", [descriptor])
     assert descriptor.number == -1
-    lines[0].peer.close()
-    assert not port.send(b"x")
 
 
 @dataclass
