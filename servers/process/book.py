@@ -43,6 +43,8 @@ class Book:
         self._extent, self._estate = inherited(server.environment)
         self._why = ""
         self._tries = False
+        self.surplus: dict[int, None] = {}
+        """Capabilities that are given up once what is written down no longer names them."""
 
     def load(self) -> State | None:
         """Return what a predecessor wrote down."""
@@ -63,6 +65,8 @@ class Book:
         else:
             estate.store(content)
             self._change_to(extent, estate)
+            while self.surplus:
+                self._environment.sys.drop(self.surplus.popitem()[0])
         if why and not self._why:
             sys.stderr.write(f"what runs is not written down, which takes {len(content)} bytes: {why}\n")
         self._why = why

@@ -306,7 +306,7 @@ class ProcessServer(Processes):
         """Forget *child*, which ended for good."""
         del self._children[child.thread]
         pass_on(self._children.values(), child.thread, child.parent)
-        self.environment.sys.drop(child.handle)
+        self._book.surplus[child.handle] = None
         self._restarts.forget(child, self._children.values())
 
     def _restart(self, child: Child, exited: Exit) -> None:
@@ -353,8 +353,8 @@ class ProcessServer(Processes):
         successor = self._create(create, list(descriptors), spec, child.spawner)
         self._put_in_place(successor, child)
         self._families.place(successor)
+        self._book.surplus[child.handle] = None
         self.keep()
-        self.environment.sys.drop(child.handle)  # once the other is written down
         return successor
 
     def _put_in_place(self, successor: Child, of: Child) -> None:
@@ -385,7 +385,7 @@ class ProcessServer(Processes):
         for handle, inspection in self.environment.sys.holdings(Kind.ENVIRONMENT).items():
             name = inspection.text.partition(":")[0]
             server = self.topology.server.get(name)
-            if inspection.first in self._children or server is None:
+            if inspection.first in self._children or server is None or handle in self._book.surplus:
                 continue
             started = self.environment.host.now()
             self._children[inspection.first] = Child(
@@ -402,6 +402,8 @@ class ProcessServer(Processes):
         for handle, found in held.items():
             if found.first not in self._children:
                 self._take_up(handle, found.first, found.text.partition(":")[0])
+        if self._book.surplus:
+            self.keep()
         for child in self._children.values():
             child.over = False  # its end is to be noted again
             if child.family:
@@ -410,15 +412,15 @@ class ProcessServer(Processes):
                 ending.end(self, child)  # a predecessor began to
 
     def _take_up(self, handle: int, thread: int, name: str) -> None:
-        """Take up what a predecessor did not come to write down: a restart is done, a start of a program undone."""
+        """Take up what a predecessor left halfway: a restart is done, a start undone, one that ended given up."""
         same = [child for child in self._children.values() if child.spec.name == name]
         other = next((each for each in same if thread_number(each.thread) == thread_number(thread)), None)
         if other is not None and next_version(thread_version(other.thread)) == thread_version(thread):
             heir = Child(other.spec, thread, handle, other.spawner, self.environment.host.now())
             self._put_in_place(heir, other)
-            self.environment.sys.drop(other.handle)
-        elif other is not None:
-            self.environment.sys.drop(handle)  # its successor is written down
+            self._book.surplus[other.handle] = None
+        elif other is not None or thread in self._exits.known:
+            self.environment.sys.drop(handle)  # its successor, or its end, is written down
         elif name not in self.topology.server:
             print(f"{name} is ended: it was being started when the process server ended", file=sys.stderr)
             self._end_unknown(handle)

@@ -1,4 +1,4 @@
-"""The process server killed at each of its traps, while it starts a program, or starts one again."""
+"""The process server killed at each of its traps, while it starts a program, starts one again, or forgets one."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,11 @@ import pytest
 from hwmodel.machine import Body, Descriptor
 from kernel.supervisor import Supervisor
 from libexo.environment import Environment
-from libexo.errors import ExoError
+from libexo.errors import ExoError, NotFound
+from libexo.estate import Estate
 from libexo.testing import System
-from servers.process.api import Processes, ProgramSpec
+from servers.process.api import Exit, Processes, ProgramSpec
+from servers.process.book import Book
 from tests.kernel.invariants import violations
 from tests.servers.rig import alive, command, offer, servers
 
@@ -19,7 +21,7 @@ class Killer:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left = self.seen = 0
-        self.after = False
+        self.after = self.armed = False
         original = Supervisor.trap
 
         def trap(supervisor: Supervisor, body: Body, data: bytes, descriptors: list[Descriptor]) -> None:
@@ -40,22 +42,30 @@ class Killer:
         return self.left == 0
 
     def arm(self, at: int, *, after: bool) -> None:
-        self.left, self.seen, self.after = at, 0, after
+        self.left, self.seen, self.after, self.armed = at, 0, after, True
+
+    def disarm(self) -> int:
+        """Kill nobody any more; return how many traps there were."""
+        self.left, self.armed = 0, False
+        return self.seen
 
 
 def sleep(env: Environment) -> None:
     env.thread.sleep(10_000)
 
 
-def start(system: System, spec: ProgramSpec) -> bool:
-    def program(env: Environment) -> bool:
-        try:
-            Processes.connect(env).spawn(spec)
-        except ExoError:
-            return False
-        return True
+def start(system: System, spec: ProgramSpec) -> int:
+    """Return its thread; 0: it was not told."""
 
-    return bool(command(system, program))
+    def program(env: Environment) -> int:
+        try:
+            return Processes.connect(env).spawn(spec)
+        except ExoError:
+            return 0
+
+    thread = command(system, program)
+    assert isinstance(thread, int)
+    return thread
 
 
 def kill(system: System, name: str) -> None:
@@ -84,7 +94,7 @@ def started(killer: Killer, at: int, *, after: bool) -> int:
         start(system, offer(system, lambda env: None, "first"))
         killer.arm(at, after=after)
         was_told = start(system, spec)
-        seen, killer.left = killer.seen, 0
+        seen = killer.disarm()
         system.pass_time(12)
         names, records = looked_at(system)
 
@@ -108,15 +118,50 @@ def started_again(killer: Killer, at: int, *, after: bool) -> int:
             killer.arm(0 if again else at, after=after)
             kill(system, "job")
             system.pass_time(0.05)
-            seen[again], killer.left = killer.seen, 0
+            seen[again] = killer.disarm()
             system.pass_time(12)
 
             assert looked_at(system) == (["job", *ALL], 4)
         return seen[0]
 
 
+def ended(killer: Killer, at: int, *, after: bool) -> int:
+    """Have a program die for good, with a kill at that trap; return how many there were."""
+    with servers() as system:
+        thread = start(system, offer(system, sleep))
+        system.pass_time(1.5)
+        killer.arm(at, after=after)
+        kill(system, "job")
+        system.pass_time(0.05)
+        seen = killer.disarm()
+        system.pass_time(12)
+
+        assert looked_at(system) == (ALL, 3)
+        exited = command(system, lambda env: Processes.connect(env).wait(thread))
+        assert isinstance(exited, Exit)
+        assert exited.status == -9
+        return seen
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("does", [started, started_again])
+@pytest.mark.parametrize("does", [ended, started_again])
+def test_killed_while_nothing_can_be_written_down(does: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same where the memory server is away: what the book still names is given up when it is written anew."""
+    killer, suitable = Killer(monkeypatch), Book._suitable
+
+    def away(book: Book, needed: int) -> tuple[int, Estate]:
+        if killer.armed:
+            raise NotFound("no memory server")
+        return suitable(book, needed)
+
+    monkeypatch.setattr(Book, "_suitable", away)
+    for at in range(1, does(killer, 0, after=False) + 1):
+        for after in (False, True):
+            does(killer, at, after=after)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("does", [started, started_again, ended])
 def test_killed_at_each_trap(does: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who was started is looked after by the next process server, or gone if nobody was told; nothing is left."""
     killer = Killer(monkeypatch)
