@@ -124,7 +124,7 @@ class Processor(Resource):
             return
         if self._current is member:
             self._current = None
-        self._set_plan([entry for entry in self._plan if entry[0] is not environment])
+        self._set_plan([entry for entry in self._plan if entry[0] is not environment], self._position)
         self._say(Preemption.EXIT, environment)
         self._walk()
 
@@ -163,18 +163,18 @@ class Processor(Resource):
         self._exposure.count(Counter.WATCHDOG_FALLBACKS)
         self._exposure.trace.record(Event.FALLBACK, 0, self.number)
         self._exposure.log(f"processor {self.number}: {reason}: round robin by the kernel")
-        self._set_plan([(environment, FALLBACK_SLICE_US) for environment in self._members])
+        self._set_plan([(environment, FALLBACK_SLICE_US) for environment in self._members], -1)
         self._walk()
 
     # -------------------------------------------------------------------------------------------------- plan
 
     def install(self, scheduler: "Environment", plan: "Sequence[tuple[Environment, int]]") -> None:
-        """Walk *plan* from now on; the running slice is finished first, if its owner is still planned."""
+        """Walk *plan*, from its start; the running slice is finished first, if its owner is still planned."""
         self._follow(scheduler, {environment for environment, _ in plan})
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
-        self._set_plan(list(plan))
+        self._set_plan(list(plan), -1)
         current = self._current
         if current is not None:
             self._exposure.kip.show(current.environment)  # so that the scheduler sees its CPU time
@@ -216,9 +216,8 @@ class Processor(Resource):
         if environment not in self._members:
             raise Refused(Refusal.BAD_SLICE, f"{environment.name} is not under processor {self.number}")
 
-    def _set_plan(self, plan: "list[tuple[Environment, int]]") -> None:
-        self._plan = plan
-        self._position = min(self._position, len(plan) - 1)
+    def _set_plan(self, plan: "list[tuple[Environment, int]]", position: int) -> None:
+        self._plan, self._position = plan, min(position, len(plan) - 1)
         self._exposure.kip.show_plan(self.number, self.core, plan)
         self._show_running()
 

@@ -34,7 +34,10 @@ class ThreadSwitch(Trap, tag=0x30):
 
 
 class Plan(Trap, tag=0x31):
-    """Install the vector of slices that the kernel walks, round and round. Its installer is the scheduler."""
+    """Install the vector of slices that the kernel walks, round and round. Its installer is the scheduler.
+
+    The running slice is finished first, if its owner is in the plan; then the walk begins at the first one.
+    """
 
     cpu: Small
     slices: Annotated[tuple[Slice, ...], msgspec.Meta(max_length=MAX_SLICES)]
