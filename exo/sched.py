@@ -1,74 +1,202 @@
-"""Show the plan of each processor: the slices which the kernel walks, round and round.
+"""Show the plan of each processor, or choose who makes it.
 
-The servers are not in it: they run beside the plans, on the host's own scheduler. If the plan is not the
-policy's, because there is no scheduler, or its policy's plan is invalid, the first line says so.
+A plan is the slices which the kernel walks, round and round. The servers are not in it: they run beside the plans,
+on the host's own scheduler. If the plan is not the policy's, because there is no scheduler, or its policy's plan is
+invalid, the first lines say so.
+
+'use' puts a policy in force while everything keeps running: one of 'policies', or a class of a file of your own
+(docs/scheduling.md). Words like quantum=5ms are arguments of its constructor. One that cannot be made, or has no
+valid plan for what runs now, is refused, and what was in force stays. 'set' says to the policy what it should know
+of a program and its descendants; weight=3 gives them three parts; with no value, as in period=, it is forgotten.
 """
 
 import os
+import re
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo import view
-from exo.system import run_directory
+from exo.system import Trouble, Usage, run_directory
 from kernel.abi.kip import EnvironmentState, SystemState
 
 if TYPE_CHECKING:
+    from libexo.environment import Environment
     from libexo.kip import Kip, PlanView
+    from servers.scheduler.api import Scheduler
 
-ARGUMENTS = "[--json]"
+ARGUMENTS = "[--json] | use POLICY [KEY=VALUE…] | set NAME KEY=VALUE… | policies"
 EXAMPLES = """\
-  exo run -d --share 3 -- a.py; exo run -d -- b.py; exo sched"""
+  exo run -d --share 3 -- a.py; exo run -d -- b.py; exo sched
+  exo sched policies
+  exo sched use stride quantum=5ms
+  exo sched use my_policy.py:MyPolicy
+  exo sched set a weight=2 priority=7"""
 
 WIDTH = 64
 SCHEDULER = "scheduler"
 PATIENCE = 0.5
 """Seconds that the scheduler has to report on its policy."""
+CHANGE = 10.0
+"""Seconds that it has to change it."""
+_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s)")
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `sched`."""
     view.add_json(parser)
+    parser.add_argument(
+        "action", nargs="?", choices=sorted(ACTIONS), help="what to do; nothing: show the plans"
+    )
+    parser.add_argument("words", nargs="*", metavar="WORD", help="the policy, or the program, and KEY=VALUE")
 
 
 def main(options: Namespace) -> int:
-    """Print the plans."""
+    """Print the plans, or do what is asked for."""
+    if options.action is not None:
+        return ACTIONS[options.action](options)
     kip = view.open_kip(options.run)
     found = gather(kip)
-    why = fallback(run_directory(options.run), kip)
+    policy, why = fallback(run_directory(options.run), kip)
     if options.json:
-        view.print_json([{**each, "fallback": why} for each in found])
+        view.print_json([{**each, "policy": policy, "fallback": why} for each in found])
     else:
-        said = [f"fallback to round robin: {why}"] if why else []
-        print("\n\n".join([*said, *(picture(each) for each in found)]))
+        said = [f"policy {policy}"] if policy else []
+        said += [f"fallback: {why}"] if why else []
+        print("\n\n".join(["\n".join(said)] * bool(said) + [picture(each) for each in found]))
     return 0
 
 
-def fallback(run: str, kip: "Kip") -> str:
-    """Return why plans are not a policy's; empty: they are, as far as known."""
+def use(options: Namespace) -> int:
+    """Put a policy in force."""
+    from servers.scheduler.api import Choice
+
+    policy, *words = options.words or [""]
+    file, colon, name = policy.rpartition(":")
+    if not policy:
+        raise Usage("name a policy: one that 'exo sched policies' lists, or FILE.py:Class")
+    if not colon and policy.endswith(".py"):
+        raise Usage(f"name the class in {policy}: exo sched use {policy}:MyPolicy")
+    source = _text(file) if colon else ""
+    with scheduler(options.run) as (_, server):
+        server.use(Choice(name, dict(map(_pair, words)), source, str(Path(file).resolve()) if colon else ""))
+    print(f"{policy} is in force")
+    return 0
+
+
+def set_(options: Namespace) -> int:
+    """Say to the policy what it should know of a program."""
+    name, *words = options.words or [""]
+    parameters = dict(map(_pair, words))
+    if not parameters:
+        raise Usage("name a program and what to set: exo sched set NAME weight=3 period=20ms")
+    with scheduler(options.run) as (environment, server):
+        row = next((each for each in environment.kip.environments() if each.name == name), None)
+        if row is None or row.state == EnvironmentState.DEAD:
+            raise Trouble(f"nothing called {name!r} runs: 'exo ps' lists what does")
+        weight = parameters.pop("weight", None)
+        if weight is not None and not isinstance(weight, int):
+            raise Usage(f"a weight is a whole number of parts, not {weight!r}")
+        if parameters:
+            server.set(row.thread, parameters)
+        if weight is not None:
+            server.set_share(row.thread, weight)
+    return 0
+
+
+def policies(options: Namespace) -> int:
+    """List the policies that have names."""
+    with scheduler(options.run) as (_, server):
+        known, force = server.policies(), server.in_force()
+    if options.json:
+        listed = (
+            {"name": name, "says": says, "in_force": name == force.name} for name, says in known.items()
+        )
+        view.print_json(list(listed))
+    else:
+        rows = [("*" * (name == force.name and not force.file), name, says) for name, says in known.items()]
+        rows += [("*", f"{force.file}:{force.name}", "")] if force.file else []
+        print(view.table(("", "POLICY", ""), rows))
+    return 0
+
+
+ACTIONS = {"use": use, "set": set_, "policies": policies}
+
+
+def _text(file: str) -> str:
+    from servers.scheduler.api import MAX_SOURCE
+
+    try:
+        data = Path(file).read_bytes()
+        text = data.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Trouble(f"{file} cannot be read: {error}") from None
+    if len(data) > MAX_SOURCE:
+        raise Trouble(f"{file} has {len(data)} bytes, a policy's file at most {MAX_SOURCE}")
+    return text
+
+
+def _pair(word: str) -> "tuple[str, int | float | str]":
+    key, equals, value = word.partition("=")
+    if not key.isidentifier() or not equals:
+        raise Usage(f"{word!r} is no KEY=VALUE")
+    return key, _value(value)
+
+
+def _value(text: str) -> "int | float | str":
+    """Return a number, a time in whole nanoseconds, or the text."""
+    if time := _TIME.fullmatch(text):
+        return round(float(time[1]) * _UNITS[time[2]])
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+@contextmanager
+def scheduler(run: str | None, timeout: float = CHANGE) -> "Iterator[tuple[Environment, Scheduler]]":
+    """Attach, and give the scheduler of *run*; tell people what it refuses."""
+    import libexo
+    from libexo.errors import ExoError, RemoteError
+    from servers.scheduler.api import Scheduler
+
+    environment = libexo.attach(run_directory(run), f"sched-{os.getpid()}")
+    try:
+        yield environment, Scheduler.connect(environment, SCHEDULER, timeout=timeout, patience=0)
+    except RemoteError as error:
+        raise Trouble(error.text) from None
+    except ExoError as error:
+        raise Trouble(str(error)) from None
+    finally:
+        environment.close()
+
+
+def fallback(run: str, kip: "Kip") -> tuple[str, str]:
+    """Return the policy, and why plans are not its; empty: unknown, and they are, as far as known."""
     rows = {row.name: row for row in kip.environments()}
     if kip.state != SystemState.UP or SCHEDULER not in kip.names():
-        return ""
+        return "", ""
     if SCHEDULER in rows and rows[SCHEDULER].state == EnvironmentState.DEAD:
-        return "the scheduler has ended"
-    return refused(run)
+        return "", "the scheduler has ended; round robin by the kernel"
+    return _reported(run)
 
 
 def refused(run: str) -> str:
     """Return why the scheduler of *run* refuses its policy's plans; empty: it does not, or is silent."""
-    import libexo
-    from libexo.errors import ExoError
-    from servers.scheduler.api import Scheduler
+    return _reported(run)[1]
 
+
+def _reported(run: str) -> tuple[str, str]:
     try:
-        environment = libexo.attach(run, f"sched-{os.getpid()}")
-    except (ExoError, OSError):  # a user who may read the tables may not be allowed to attach
-        return ""
-    try:
-        return Scheduler.connect(environment, SCHEDULER, timeout=PATIENCE, patience=0).refused()
-    except ExoError:  # another scheduler's interface, perhaps
-        return ""
-    finally:
-        environment.close()
+        with scheduler(run, PATIENCE) as (_, server):
+            return str(server.in_force()), server.refused()
+    except (Trouble, OSError):  # a user who may not attach, or another scheduler's interface, perhaps
+        return "", ""
 
 
 def gather(kip: "Kip") -> list[view.Json]:

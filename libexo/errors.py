@@ -173,3 +173,7 @@ class RemoteError(ExoError):
         self.traceback = traceback
         if traceback:
             self.add_note(f"The server raised it here:\n{traceback.rstrip()}")
+
+
+class TooSlow(BaseException):
+    """Code of somebody else computes too long here. No `except Exception` of its own catches this."""

@@ -9,9 +9,11 @@ whichever strand's trap brought them. The program ends with its main strand.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from libexo.transport.base import Bell, Descriptor, Source, Ticket, Transport
+
+T = TypeVar("T")
 
 
 class Waker(Protocol):
@@ -168,6 +170,9 @@ class Host(Protocol):
     @property
     def variables(self) -> Mapping[str, str]:
         """The environ the program was started with."""
+
+    def limited(self, does: Callable[[], T], seconds: float) -> T:
+        """Return what somebody else's code *does* in *seconds* of CPU time; in the first thread. Raises TooSlow."""
 
     def imports(self) -> Descriptor | None:
         """Return a descriptor of the directory the program imports from first, to be passed on, if it has one."""

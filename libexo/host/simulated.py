@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kernel.abi.gate import Status
 from kernel.abi.limits import FRAME_SIZE
@@ -25,6 +25,8 @@ from libexo.transport.base import Descriptor, Source, Transport
 if TYPE_CHECKING:
     from libexo.transport.ring.duplex import Duplex
     from libexo.transport.ring.ends import RingEnd
+
+T = TypeVar("T")
 
 GATE_KEY = 0
 """The gate's `fileno`; the keys of transports are above, those of wakers and doorbells below."""
@@ -273,6 +275,11 @@ class SimulatedHost:
     def now(self) -> int:
         """Return virtual time in nanoseconds."""
         return self._ground.now()
+
+    def limited(self, does: Callable[[], T], seconds: float) -> T:
+        """Return what it *does*: on the simulated machine nothing takes time."""
+        del seconds
+        return does()
 
     def imports(self) -> Descriptor | None:
         """Return none: all programs share what is imported."""

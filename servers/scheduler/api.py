@@ -1,9 +1,32 @@
 """The operations of the scheduler server. X.2's Schedule is a message of its own: see schedule.py."""
 
+from typing import Annotated
+
 import msgspec
 
 from libexo.nouns import Share, ThreadId
+from libexo.sched import Parameter
 from libexo.stub import Interface, operation
+
+MAX_SOURCE = 32 << 10
+"""Bytes of a policy's file: it is kept for the next scheduler server."""
+
+
+class Choice(msgspec.Struct, array_like=True, frozen=True):
+    """Which policy, and how it is made."""
+
+    name: str = "round-robin"
+    """One of POLICIES, or a class in *source*."""
+    parameters: dict[str, Parameter] = {}
+    """Arguments of its constructor."""
+    source: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)] = ""
+    file: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)] = ""
+    """What *source* is called in tracebacks."""
+
+    def __str__(self) -> str:
+        """Return it as `exo sched use` takes it."""
+        said = [f"{key}={value}" for key, value in self.parameters.items()]
+        return " ".join([f"{self.file}:{self.name}" if self.file else self.name, *said])
 
 
 class Planned(msgspec.Struct, array_like=True):
@@ -21,8 +44,8 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
     def set_share(self, thread: ThreadId, share: Share) -> None:
         """Give *thread*'s environment *share* parts (1..1000) of its family's part; others have one each.
 
-        Servers may set any share; for the head of a family, or an environment without one, it is also the family's
-        part of the processor. A program sets its own, inside its family. Fails with NotAllowed.
+        Servers and operators may set any share; for the head of a family, or an environment without one, it is also
+        the family's part of the processor. A program sets its own, inside its family. Fails with NotAllowed.
         """
 
     @operation(2, repeatable=True)
@@ -48,5 +71,36 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
 
     @operation(5, repeatable=True)
     def refused(self) -> str:
-        """Return why the policy's last plan was refused, so that round robin is in force; empty: it was not."""
+        """Return why the policy's last plan was refused, and what is in force instead; empty: it was not."""
+        raise NotImplementedError
+
+    @operation(6)
+    def use(self, choice: Choice) -> None:
+        """Put a policy in force, one by name or a class in a text, while everything keeps running.
+
+        It is made and asked for a plan first; if that fails, the one before is in force. For servers and operators:
+        what they send runs in the server. Fails with NotAllowed, PolicyRefused.
+        """
+
+    @operation(7, repeatable=True)
+    def in_force(self) -> Choice:
+        """Return the policy in force, without its text."""
+        raise NotImplementedError
+
+    @operation(8, repeatable=True)
+    def set(self, thread: ThreadId, parameters: dict[str, Parameter]) -> None:
+        """Say to the policy *parameters* of the family of *thread*, besides what was said; '' forgets one.
+
+        From a server or an operator they are its parameters; from a program of that family, what it declares. Fails
+        with NotAllowed, PolicyRefused: too much is said, or the policy cannot honour it, and nothing is changed.
+        """
+
+    @operation(9, repeatable=True)
+    def said(self, thread: ThreadId) -> dict[str, Parameter]:
+        """Return the parameters of the family of *thread*, and what it declared that they leave open."""
+        raise NotImplementedError
+
+    @operation(10, repeatable=True)
+    def policies(self) -> dict[str, str]:
+        """Return the policies that have names, each with what it says of itself in a line."""
         raise NotImplementedError

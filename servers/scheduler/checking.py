@@ -1,12 +1,19 @@
 """Plans of policies, checked: a plan that the kernel would refuse is refused where its author finds it."""
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from kernel.abi.ids import show_thread
 from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
-from servers.scheduler.policy import Policy, RoundRobin
+from libexo.errors import TooSlow
+from libexo.sched import Member, Plan, Policy
+from servers.scheduler.policies import RoundRobin
+
+Limit = Callable[[Callable[[], Any], float], Any]
+"""Calls a policy, for some seconds at most; raises TooSlow when it takes longer: see `Host.limited`."""
+PATIENCE = 0.05
+"""Seconds of CPU time a policy may take for a plan, or to be made: nobody is served meanwhile."""
 
 
 class BadPlan(Exception):
@@ -14,56 +21,81 @@ class BadPlan(Exception):
 
 
 class Checked:
-    """Any policy, checked. While its plans are invalid, round robin is in force instead."""
+    """Any policy, checked. While its plans are invalid, what was in force before is in force instead."""
 
-    def __init__(self, policy: Policy) -> None:
-        """Ask *policy*."""
-        self._policy = policy
+    def __init__(
+        self, policy: Policy, before: Policy | None = None, limit: Limit = lambda does, _seconds: does()
+    ) -> None:
+        """Ask *policy*, within the *limit*, and otherwise *before*: round robin, if there was none."""
+        self.policy = policy
+        self._before = before or RoundRobin()
+        self.instead = _name(self._before)
+        """What is in force while its plans are refused."""
+        self._limit = limit
         self.refused = ""
         """Why its last plan was refused; empty: it was not."""
         self.traceback = ""
         """The traceback, if the policy raised."""
 
-    def plan(self, shares: Mapping[int, int]) -> list[tuple[int, int]]:
-        """Return the policy's plan if that is valid, and round robin otherwise."""
+    def plan(self, members: Sequence[Member], now: int) -> Plan:
+        """Return the policy's plan if that is valid, and another otherwise: it has slices, if there are members."""
         self.traceback = ""
         try:
-            plan = self._ask(shares)
+            plan = self.ask(members, now)
         except BadPlan as bad:
             self.refused = str(bad)
-            return RoundRobin().plan(shares)
+            return self._instead(members, now)
         self.refused = ""
-        return plan
+        return plan if plan.slices else RoundRobin().plan(members, now)
 
-    def _ask(self, shares: Mapping[int, int]) -> list[tuple[int, int]]:
-        """Return the plan of the policy. Raises BadPlan."""
+    def _instead(self, members: Sequence[Member], now: int) -> Plan:
         try:
-            plan = self._policy.plan(dict(shares))
-            return check(plan, shares)
+            plan = Checked(self._before, limit=self._limit).ask(members, now)
+        except BadPlan:
+            plan = Plan([])
+        return plan if plan.slices else RoundRobin().plan(members, now)
+
+    def ask(self, members: Sequence[Member], now: int) -> Plan:
+        """Return the plan of the policy. Raises BadPlan."""
+        policy = self.policy
+        try:
+            return check(self._limit(lambda: policy.plan(list(members), now), PATIENCE), members)
         except BadPlan as bad:
-            raise BadPlan(f"{_place(self._policy)}: {bad}") from None
+            raise BadPlan(f"{_place(policy)}: {bad}") from None
+        except TooSlow as slow:
+            self.policy = self._before  # each try would take as long
+            raise BadPlan(f"{_place(policy)} {slow}; it is asked no more") from None
         except Exception as error:  # noqa: BLE001 - a policy may be any code
             self.traceback = "".join(traceback.format_exception(error, limit=-8))
-            raise BadPlan(f"{_place(self._policy)} raised {type(error).__name__}: {error}") from None
+            raise BadPlan(f"{_place(policy)} raised {type(error).__name__}: {error}") from None
 
 
-def check(plan: Any, shares: Mapping[int, int]) -> list[tuple[int, int]]:  # noqa: ANN401 - whatever it is
-    """Return *plan* if it is valid for the families of *shares*. Raises BadPlan."""
-    if not isinstance(plan, Sequence) or isinstance(plan, str | bytes):
-        raise BadPlan(f"a plan is a list of (thread, microseconds), not {plan!r:.100}")
-    if shares and not plan:
+def check(plan: Any, members: Collection[Member]) -> Plan:  # noqa: ANN401 - whatever it is
+    """Return *plan* if it is valid for *members*. Raises BadPlan."""
+    if not isinstance(plan, Plan):
+        raise BadPlan(f"it returns a Plan of (thread, microseconds), not {plan!r:.100}")
+    slices: Any = plan.slices
+    again: Any = plan.again
+    if not isinstance(slices, Sequence) or isinstance(slices, str | bytes):
+        raise BadPlan(f"the slices of a plan are a list of (thread, microseconds), not {slices!r:.100}")
+    if not slices and not all(each.asleep for each in members):
         raise BadPlan("the plan is empty, and nothing would run")
-    if len(plan) > MAX_SLICES:
-        raise BadPlan(f"the plan has {len(plan)} slices, at most {MAX_SLICES} fit")
-    return [_slice(each, shares) for each in plan]
+    if len(slices) > MAX_SLICES:
+        raise BadPlan(f"the plan has {len(slices)} slices, at most {MAX_SLICES} fit")
+    if type(again) is not int or (again and not MIN_SLICE_US <= again <= MAX_SLICE_US):
+        raise BadPlan(
+            f"it is asked again after 0, or {MIN_SLICE_US} to {MAX_SLICE_US} us, not {again!r:.100}"
+        )
+    threads = {each.thread for each in members}
+    return Plan([_slice(each, threads) for each in slices], again)
 
 
-def _slice(each: Any, shares: Mapping[int, int]) -> tuple[int, int]:  # noqa: ANN401 - whatever it is
+def _slice(each: Any, threads: Collection[int]) -> tuple[int, int]:  # noqa: ANN401 - whatever it is
     if not isinstance(each, Sequence) or len(each) != 2 or not all(type(part) is int for part in each):  # noqa: PLR2004
         raise BadPlan(f"a slice is (thread, microseconds), two whole numbers, not {each!r:.100}")
     thread, length = each
-    if thread not in shares:
-        raise BadPlan(f"it gives a slice to {thread}, which is not among the threads it was asked to plan")
+    if thread not in threads:
+        raise BadPlan(f"it gives a slice to {thread}, which is not among the members it was asked to plan")
     if not MIN_SLICE_US <= length <= MAX_SLICE_US:
         raise BadPlan(
             f"it gives {show_thread(thread)} a slice of {length} us, not {MIN_SLICE_US} to {MAX_SLICE_US}"
@@ -76,3 +108,7 @@ def _place(policy: Policy) -> str:
     name = f"{type(policy).__name__}.plan"
     code = getattr(getattr(policy, "plan", None), "__code__", None)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name
+
+
+def _name(policy: Policy) -> str:
+    return str(getattr(policy, "name", type(policy).__name__))

@@ -33,7 +33,8 @@ from libexo.kip import EnvironmentRow, ThreadRow
 from libexo.l4.format import controls
 from libexo.l4.format.constants import ErrInvalidParam, ErrInvalidThread, ErrNoMem, ErrNoPrivilege, ErrOk
 from libexo.l4.format.controls import UNCHANGED, PreemptionControl, TimeControl
-from servers.scheduler.policy import DEFAULT_PRIORITY, MAX_PRIORITY, QUANTUM_US, Settings
+from libexo.sched import QUANTUM
+from servers.scheduler.settings import DEFAULT_PRIORITY, MAX_PRIORITY, Settings
 
 _STATES: Final = {
     EnvironmentState.STARTING: controls.SCHEDRESULT_INACTIVE,
@@ -212,7 +213,7 @@ class Schedule:
         if thread_number(sender) < FIRST_PROGRAM or caller is None:
             return MAX_SLICE_US
         mine, its = (self._server.settings(each).family or each for each in (caller.thread, name))
-        return (self._server.planned(name) or QUANTUM_US) if mine == its else MAX_SLICE_US
+        return (self._server.planned(name) or QUANTUM) if mine == its else MAX_SLICE_US
 
     def _state(self, thread: ThreadRow, row: "EnvironmentRow | None") -> int:
         if thread.state == ThreadState.INACTIVE or row is None:
@@ -224,7 +225,7 @@ class Schedule:
         settings = self._server.settings(name)
         left = settings.left(row.consumed) if row is not None and row.cpu >= 0 else None
         quantum = settings.quantum_us if left is None else left // 1000
-        timeslice = settings.slice_us or self._server.planned(name) or QUANTUM_US * settings.share
+        timeslice = settings.slice_us or self._server.planned(name) or QUANTUM * settings.share
         return controls.time_control(controls.length_time(timeslice), controls.length_time(quantum))
 
     def _migrate(self, thread: int, processor: int) -> None:

@@ -1,15 +1,16 @@
 """The scheduler server: holds all processors, hears from the kernel which members are ready, and installs plans.
 
 The kernel walks a plan by itself, so this server works only when something changes: a member comes, goes, sleeps
-or wakes, its settings change, or it may have used up its quantum. Settings are kept in the
-estate; members are read from the KIP, at the start and after a restart.
+or wakes, its settings change, or it may have used up its quantum; and when its policy wants to be asked again.
+Settings, parameters and the choice of the policy are kept in the estate; members are read from the KIP, at the
+start and after a restart.
 
 An alarm watches total quanta. A member uses at most a second in a second, so its account is
 checked when it could be used up at the earliest, and again while it is not.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -17,38 +18,40 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kernel.abi.errors import Refusal
-from kernel.abi.ids import FIRST_PROGRAM, NIL_THREAD, is_interrupt, thread_number
+from kernel.abi.ids import FIRST_PROGRAM, NIL_THREAD, is_interrupt, show_thread, thread_number
 from kernel.abi.kip import EnvironmentState
 from kernel.abi.messages import Label, Preemption
 from kernel.abi.rights import Kind
 from kernel.abi.traps import Slice
 from libexo import attach
 from libexo.environment import Environment
-from libexo.errors import ExoError, TrapRefused
+from libexo.errors import ExoError, TooSlow, TrapRefused
 from libexo.estate import Estate, inherited
 from libexo.ipc.message import Message
 from libexo.kip import EnvironmentRow
+from libexo.sched import Parameter, Plan, Policy
 from libexo.stub import Server, serve
 from servers.memory.api import Memory
-from servers.scheduler.api import Planned, Scheduler
-from servers.scheduler.checking import Checked
-from servers.scheduler.policy import (
-    DEFAULT_PRIORITY,
-    Candidate,
+from servers.scheduler import choice as choices
+from servers.scheduler.accounts import Accounts, Reading
+from servers.scheduler.api import Choice, Planned, Scheduler
+from servers.scheduler.checking import PATIENCE, BadPlan, Checked
+from servers.scheduler.parameters import changed
+from servers.scheduler.policy import Candidate, divide
+from servers.scheduler.settings import (
     NotAllowed,
-    Policy,
-    RoundRobin,
+    PolicyRefused,
+    Said,
     Settings,
+    State,
     check_share,
-    divide,
     estate_pages,
-    families,
 )
 
 if TYPE_CHECKING:
     from servers.scheduler.schedule import Schedule
 
-_SETTINGS = msgspec.msgpack.Decoder(dict[int, Settings])
+_STATE = msgspec.msgpack.Decoder(State)
 GRAIN_NS = 500_000
 """The rest of a total quantum that is not worth another check."""
 
@@ -57,23 +60,25 @@ class SchedulerServer(Scheduler):
     """Serves `Scheduler`, and X.2's Schedule, with one policy for all processors."""
 
     def __init__(self, environment: Environment, policy: Policy | None = None) -> None:
-        """Take the processors, and become their scheduler by installing a first plan."""
+        """Take the processors, and become their scheduler by installing a first plan.
+
+        Without a *policy*, it is what an operator chose (`use`), or round robin.
+        """
         self.environment = environment
         self.server = Server(environment, self)
-        self._policy = Checked(policy or RoundRobin())
-        self._said = ""
+        self._logged = ""
         """Why the policy's plans are not in force, as last logged."""
         self._estate: Estate | None = None
         self._prepared = False
-        self._settings = self._inherit()
+        self._state = self._inherit()
+        self._accounts = Accounts()
+        self._policy = Checked(policy or self._chosen(), limit=environment.host.limited)
         self._cpus = {
             inspection.first: handle for handle, inspection in environment.sys.holdings(Kind.CPU).items()
         }
-        self._plans: dict[int, list[tuple[int, int]]] = {}
-        self._grouped = False
-        """Some family has several members: then sleeping and waking move time between them."""
+        self._plans: dict[int, Plan] = {}
         self._due = 0
-        """When accounts are checked next; 0: no alarm is set."""
+        """When accounts are checked next, or the policy is asked; 0: no alarm is set."""
         self._schedule: Schedule | None = None
         self._replan()
 
@@ -83,7 +88,7 @@ class SchedulerServer(Scheduler):
         """Keep it, and plan again; a server that divides by shares wants no slice length that was set before."""
         target, caller = self.row_of(thread), self.row_of(self.call.sender)
         own = target is not None and caller is not None and target.number == caller.number
-        server = self._is_server()
+        server = self._commands()
         if not own and not server:
             raise NotAllowed("a program sets its own share only")
         check_share(share)
@@ -111,13 +116,60 @@ class SchedulerServer(Scheduler):
     def _is_server(self) -> bool:
         return thread_number(self.call.sender) < FIRST_PROGRAM
 
+    def _commands(self) -> bool:
+        """Say whether the caller is a server or an operator."""
+        caller = self.row_of(self.call.sender)
+        return self._is_server() or (caller is not None and not caller.family)
+
     def plan(self) -> list[Planned]:
         """Return the plans in force."""
-        return [Planned(cpu, *entry) for cpu, plan in self._plans.items() for entry in plan]
+        return [Planned(cpu, *entry) for cpu, plan in self._plans.items() for entry in plan.slices]
 
     def refused(self) -> str:
         """Return why the policy's plans are not in force."""
-        return self._said
+        why = self._policy.refused
+        return f"{why}; {self._policy.instead} is in force instead" if why else ""
+
+    def use(self, choice: Choice) -> None:
+        """Make it, try it, keep it, and plan by it."""
+        if not self._commands():
+            raise NotAllowed("only servers and operators choose the policy")
+        tried = Checked(self._make(choice), self._policy.policy, self.environment.host.limited)
+        self._try(tried, self._state.said)
+        self._keep(msgspec.structs.replace(self._state, choice=choice))
+        self._policy = tried
+        print(f"policy {choice} is in force", file=sys.stderr)
+        self._replan()
+
+    def in_force(self) -> Choice:
+        """Return which it is."""
+        return msgspec.structs.replace(self._state.choice, source="")
+
+    def set(self, thread: int, parameters: dict[str, Parameter]) -> None:
+        """Try the policy with them, keep them, and plan again."""
+        family, commands = self._family_of(thread), self._commands()
+        if not commands and family != self._family_of(self.call.sender):
+            raise NotAllowed("a program declares parameters of its own family only")
+        living = {each: said for each, said in self._state.said.items() if self._accounts.knows(each)}
+        said = changed(living, family, parameters, declared=not commands)
+        self._try(self._policy, said)
+        self._keep(msgspec.structs.replace(self._state, said=said))
+        self._replan()
+
+    def said(self, thread: int) -> dict[str, Parameter]:
+        """Return what was said, an operator's word first."""
+        said = self._state.said.get(self._family_of(thread), Said())
+        return {**said.declared, **said.parameters}
+
+    def policies(self) -> dict[str, str]:
+        """Return what there is."""
+        return choices.known()
+
+    def _family_of(self, thread: int) -> int:
+        row = self.row_of(thread)
+        if row is None or row.cpu not in self._cpus:
+            raise NotAllowed(f"no program under a processor has thread {show_thread(thread)}")
+        return self.settings(row.thread).family or row.thread
 
     def switch(self, to: int) -> None:
         """Have the kernel do it, if the caller's slice has not ended meanwhile."""
@@ -138,16 +190,10 @@ class SchedulerServer(Scheduler):
         return self._schedule.answer(sender, message)
 
     def kernel_message(self, _sender: int, message: Message) -> None:
-        """Plan again when a member came or went; when one fell asleep, only if that brings others into the plan."""
+        """Plan again: a member came, went, fell asleep or woke."""
         if message.label == Label.PREEMPTION:
             events = set(message.words[::3])
-            surely = bool(events & {Preemption.READY, Preemption.EXIT})
-            if (
-                surely
-                or self._grouped
-                or any(said.priority != DEFAULT_PRIORITY for said in self._settings.values())
-            ):
-                self._replan(surely=surely)
+            self._replan(surely=bool(events & {Preemption.READY, Preemption.EXIT}))
 
     # -------------------------------------------------------------------------------- for Schedule
 
@@ -166,11 +212,12 @@ class SchedulerServer(Scheduler):
 
     def settings(self, thread: int) -> Settings:
         """Return the settings of the environment of first thread *thread*."""
-        return self._settings.get(thread) or Settings()
+        return self._state.settings.get(thread) or Settings()
 
     def planned(self, thread: int) -> int:
         """Return the length of the slices of *thread*, in microseconds; 0: it has none."""
-        return next((length for plan in self._plans.values() for each, length in plan if each == thread), 0)
+        slices = (each for plan in self._plans.values() for each in plan.slices)
+        return next((length for each, length in slices if each == thread), 0)
 
     def change(self, thread: int, apply: Callable[[Settings], None], part: int = 0) -> None:
         """Change the settings of *thread*, keep them, and plan again. Raises ExoError: nothing is changed.
@@ -181,7 +228,9 @@ class SchedulerServer(Scheduler):
         apply(changed)
         kip = self.environment.kip
         living = {
-            t: said for t, said in self._settings.items() if is_interrupt(t) or kip.thread(t) is not None
+            t: said
+            for t, said in self._state.settings.items()
+            if is_interrupt(t) or kip.thread(t) is not None
         }
         all_settings = living | {thread: changed}
         if part:
@@ -189,8 +238,7 @@ class SchedulerServer(Scheduler):
             for each, said in all_settings.items():
                 if (said.family or each) == family:
                     all_settings[each] = msgspec.structs.replace(said, part=part)
-        self._keep(all_settings)
-        self._settings = all_settings
+        self._keep(msgspec.structs.replace(self._state, settings=all_settings))
         self._replan()
 
     def migrate(self, thread: int, processor: int) -> None:
@@ -206,40 +254,82 @@ class SchedulerServer(Scheduler):
 
     def _replan(self, *, surely: bool = True) -> None:
         """Install plans for the members as the KIP shows them; *surely* even if they are the same as before."""
-        self._grouped, members = False, self._members()
+        members = self._members()
         if self._estate is None and not self._prepared and any(members.values()):
             self._prepare_estate()
-        refused = ""
-        for cpu, rows in members.items():
-            candidates = [self._candidate(row) for row in rows]
-            self._grouped |= len(families(candidates)) < len(candidates)
-            plan = divide(self._policy, candidates)
+        refused, now = "", self.environment.host.now()
+        for cpu, candidates in self._candidates(members, now).items():
+            plan = divide(self._policy.plan, candidates, self._accounts, self._state.said, now)
             refused = refused or self._policy.refused
-            if surely or plan != self._plans.get(cpu):
+            if surely or plan.slices != self._slices(cpu):
                 self._install(cpu, plan)
-        self._say(refused)
-        if any(said.quantum_us is not None and not said.expired for said in self._settings.values()):
-            self._set_alarm()
+            else:
+                self._plans[cpu] = plan
+        self._log(refused)
+        self._set_alarm(now)
 
-    def _say(self, refused: str) -> None:
+    def _slices(self, cpu: int) -> Sequence[tuple[int, int]] | None:
+        plan = self._plans.get(cpu)
+        return plan.slices if plan is not None else None
+
+    def _try(self, policy: Checked, said: Mapping[int, Said]) -> None:
+        """Ask *policy* for a plan as all is now. Raises PolicyRefused: it has none."""
+        now = self.environment.host.now()
+        try:
+            for candidates in self._candidates(self._members(), now).values():
+                divide(policy.ask, candidates, self._accounts, said, now)
+        except BadPlan as bad:
+            print(f"{policy.traceback}refused: {bad}", file=sys.stderr)
+            raise PolicyRefused(str(bad)) from None
+
+    def _candidates(
+        self, members: Mapping[int, Sequence[EnvironmentRow]], now: int
+    ) -> dict[int, list[Candidate]]:
+        """Return what can be planned of each processor, and take in what all used."""
+        candidates = {cpu: [self._candidate(row) for row in rows] for cpu, rows in members.items()}
+        self._accounts.read(
+            (
+                Reading(each.thread, each.family, each.asleep, row.consumed)
+                for cpu, rows in members.items()
+                for each, row in zip(candidates[cpu], rows, strict=True)
+            ),
+            now,
+        )
+        return candidates
+
+    def _log(self, refused: str) -> None:
         """Log a change: the policy's plans are refused, or in force again."""
-        if refused == self._said:
+        if refused == self._logged:
             return
-        self._said = refused
+        self._logged = refused
         if refused:
-            print(f"{self._policy.traceback}plan refused: {refused}; round robin instead", file=sys.stderr)
+            print(
+                f"{self._policy.traceback}plan refused: {refused}; {self._policy.instead} instead",
+                file=sys.stderr,
+            )
         else:
             print("the policy's plans are in force again", file=sys.stderr)
 
-    def _install(self, cpu: int, plan: list[tuple[int, int]]) -> None:
+    def _install(self, cpu: int, plan: Plan) -> None:
         """Install *plan*. If a member of it just ended, the kernel tells that next."""
+        slices = plan.slices if plan.again else self._continued(cpu, plan.slices)
         try:
-            self.environment.sys.plan(self._cpus[cpu], [Slice(*entry) for entry in plan])
+            self.environment.sys.plan(self._cpus[cpu], [Slice(*entry) for entry in slices])
         except TrapRefused as refused:
             if refused.refusal not in (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD):
                 print(f"the kernel refuses the plan of processor {cpu}: {refused}", file=sys.stderr)
         else:
             self._plans[cpu] = plan
+
+    def _continued(self, cpu: int, slices: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+        """Begin a plan without end behind who runs: who comes first in it has no more for being planned often."""
+        runs = {
+            row.thread
+            for row in self.environment.kip.environments()
+            if row.cpu == cpu and row.state == EnvironmentState.RUNNING
+        }
+        at = next((at for at, (thread, _) in enumerate(slices, 1) if thread in runs), 0)
+        return [*slices[at:], *slices[:at]]
 
     def _members(self) -> dict[int, list[EnvironmentRow]]:
         """Return the members of every processor, oldest first."""
@@ -254,7 +344,7 @@ class SchedulerServer(Scheduler):
         settings = self.settings(row.thread)
         if not settings.expired and settings.left(row.consumed) == 0:
             self._expire(row, settings)
-        return Candidate(row.thread, settings, row.state == EnvironmentState.BLOCKED)
+        return Candidate(row.thread, settings, row.state == EnvironmentState.BLOCKED, row.name)
 
     def _may_inherit(self, target: EnvironmentRow, cpu: int) -> bool:
         awake = target.state in (EnvironmentState.READY, EnvironmentState.RUNNING)
@@ -266,27 +356,29 @@ class SchedulerServer(Scheduler):
         """Note that a quantum is used up: no slices until another Schedule, and its scheduler is told."""
         settings.expired = True
         with suppress(ExoError):  # being told twice is the smaller harm
-            self._keep(self._settings)
+            self._keep(self._state)
         with suppress(TrapRefused):  # it ended meanwhile
             self.environment.sys.expire(self._cpus[row.cpu], row.thread)
 
-    def _set_alarm(self) -> None:
-        """Set an alarm for when the first account, as of the plans just installed, can be used up."""
-        left = []
-        for row in chain.from_iterable(self._members().values()):
-            settings = self.settings(row.thread)
-            rest = settings.left(row.consumed)
-            if rest is not None and not settings.expired:
-                left.append(rest)
-        if not left:
-            return
-        now = self.environment.host.now()
-        due = now + max(min(left), GRAIN_NS)
-        if not now < self._due <= due:
+    def _set_alarm(self, now: int) -> None:
+        """Set an alarm for when the policy wants to be asked, or the first account of a quantum can be used up."""
+        asked = [now + plan.again * 1000 for plan in self._plans.values() if plan.again]
+        rests = [now + max(rest, GRAIN_NS) for rest in self._rests()]
+        due = min(asked + rests, default=0)
+        if due and not now < self._due <= due:
             self._due = due
-            self.server.after(max(0, due - now) / 1e9, lambda: self._look_at_accounts(due))
+            self.server.after(max(0, due - now) / 1e9, lambda: self._strike(due))
 
-    def _look_at_accounts(self, due: int) -> None:
+    def _rests(self) -> Iterator[int]:
+        """Yield how much each member with a total quantum may still use, in ns, by the plans just installed."""
+        if any(said.quantum_us is not None and not said.expired for said in self._state.settings.values()):
+            for row in chain.from_iterable(self._members().values()):
+                settings = self.settings(row.thread)
+                rest = settings.left(row.consumed)
+                if rest is not None and not settings.expired:
+                    yield rest
+
+    def _strike(self, due: int) -> None:
         if due == self._due:  # otherwise an earlier alarm replaced this one
             self._due = 0
             self.look()
@@ -294,13 +386,29 @@ class SchedulerServer(Scheduler):
 
     # ----------------------------------------------------------------------------------------------- estate
 
-    def _inherit(self) -> dict[int, Settings]:
+    def _inherit(self) -> State:
         handle = inherited(self.environment)
         if not handle:
-            return {}
+            return State()
         self._estate = Estate(self.environment.views.map(handle))
         state = self._estate.load()
-        return _SETTINGS.decode(state) if state else {}
+        return _STATE.decode(state) if state else State()
+
+    def _chosen(self) -> Policy:
+        """Return the policy that was in force when the server before this one ended."""
+        choice = self._state.choice
+        try:
+            return self._make(choice)
+        except PolicyRefused as refused:  # it is another version's, perhaps
+            print(f"policy {choice} is not in force again: {refused}; round robin instead", file=sys.stderr)
+            self._state = msgspec.structs.replace(self._state, choice=Choice())
+            return choices.make(Choice())
+
+    def _make(self, choice: Choice) -> Policy:
+        try:
+            return self.environment.host.limited(lambda: choices.make(choice), PATIENCE)
+        except TooSlow as slow:
+            raise PolicyRefused(f"{choice} {slow}") from None
 
     def _make_estate(self, memory: Memory) -> Estate:
         return Estate(self.environment.views.map(memory.allocate(estate_pages(len(self._cpus))).handle))
@@ -311,11 +419,12 @@ class SchedulerServer(Scheduler):
         with suppress(ExoError):
             self._estate = self._make_estate(Memory.connect(self.environment, timeout=1, patience=0))
 
-    def _keep(self, all_settings: dict[int, Settings]) -> None:
-        """Write the settings into the estate, which is made when it is first needed. Raises ExoError."""
+    def _keep(self, state: State) -> None:
+        """Write *state* into the estate, which is made when it is first needed, and go by it. Raises ExoError."""
         if self._estate is None:
             self._estate = self._make_estate(Memory.connect(self.environment))
-        self._estate.store(msgspec.msgpack.encode(all_settings))
+        self._estate.store(msgspec.msgpack.encode(state))
+        self._state = state
 
 
 def main() -> None:

@@ -11,13 +11,14 @@ pytestmark = [pytest.mark.system, pytest.mark.beside, pytest.mark.slow]
 LOTTERY = """
 import random
 import libexo
-from servers.scheduler.policy import RoundRobin
+from libexo.sched import Plan
+from servers.scheduler.policies import RoundRobin
 from servers.scheduler.server import SchedulerServer
 
 class Draw(RoundRobin):
-    def plan(self, shares):
-        print("drew among", len(shares), flush=True)
-        return super().plan(dict(random.sample(sorted(shares.items()), len(shares))))
+    def plan(self, members, now):
+        print("drew among", len(members), flush=True)
+        return super().plan(random.sample(members, len(members)), now)
 
 class Lottery(SchedulerServer):
     def __init__(self):
@@ -25,8 +26,8 @@ class Lottery(SchedulerServer):
 
 class Nothing(RoundRobin):
     most = 0
-    def plan(self, shares):
-        return [(thread, 0 if len(shares) > self.most else 1000) for thread in shares]
+    def plan(self, members, now):
+        return Plan([(each.thread, 0 if len(members) > self.most else 1000) for each in members])
 
 class Few(Nothing):
     most = 2
@@ -93,7 +94,8 @@ def test_a_plan_that_means_nothing(running: Command) -> None:
     running.exo("serve", "--name", "scheduler", "lottery:FewServer")
     assert "fallback" not in running.exo("sched").stdout
     running.exo("run", "-d", "--name", "three", "burn.py")
-    until(lambda: "fallback to round robin: Few.plan" in running.exo("sched").stdout)
+    until(lambda: "fallback: Few.plan" in running.exo("sched").stdout)
+    assert "; round-robin is in force instead" in running.exo("sched").stdout
     assert f"plan refused: Few.plan ({running.folder}/lottery.py:" in running.exo("logs", "scheduler").stdout
     assert shared(running)
     running.exo("kill", "--end", "three")

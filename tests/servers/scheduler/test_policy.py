@@ -13,17 +13,28 @@ from kernel.abi.limits import (
 )
 from libexo.estate import Estate
 from libexo.nouns import MAX_SHARE
-from servers.scheduler.policy import (
-    QUANTUM_US,
+from libexo.sched import QUANTUM, Policy
+from servers.scheduler import policy as decisions
+from servers.scheduler.accounts import Accounts, Reading
+from servers.scheduler.api import MAX_SOURCE, Choice
+from servers.scheduler.policies import RoundRobin
+from servers.scheduler.policy import Candidate, admitted
+from servers.scheduler.settings import (
+    ALL_PARAMETERS,
     BadShare,
-    Candidate,
-    RoundRobin,
+    Said,
     Settings,
-    admitted,
+    State,
     check_share,
-    divide,
     estate_pages,
 )
+
+
+def divide(policy: Policy, members: list[Candidate]) -> list[tuple[int, int]]:
+    """The slices of the plan by *policy*, where nobody has used anything."""
+    accounts = Accounts()
+    accounts.read((Reading(each.thread, each.family, each.asleep, 0) for each in members), 0)
+    return list(decisions.divide(policy.plan, members, accounts, {}, 0).slices)
 
 
 def candidates(*known: tuple[int, int, bool], expired: int = 0) -> list[Candidate]:
@@ -62,7 +73,7 @@ def test_a_length_that_was_set() -> None:
         Candidate(9, Settings(priority=1), asleep=False),
     ]
 
-    assert divide(RoundRobin(), members) == [(7, 2 * QUANTUM_US), (8, 1234)]
+    assert divide(RoundRobin(), members) == [(7, 2 * QUANTUM), (8, 1234)]
 
 
 def test_what_is_left_of_a_quantum() -> None:
@@ -90,19 +101,6 @@ def test_a_quantum_set_before_there_was_an_account() -> None:
 
     assert first == [5_000_000, 4_000_000]
     assert (settings.left(72_500_000), settings.expired) == (500_000, False)
-
-
-def test_round_robin() -> None:
-    """Everybody has one slice, as long as its share."""
-    assert RoundRobin().plan({7: 1, 8: 3}) == [(7, QUANTUM_US), (8, 3 * QUANTUM_US)]
-
-
-def test_plans_fit_the_kernel() -> None:
-    """However many members and whatever their shares, the plan is one that the kernel takes."""
-    plan = RoundRobin().plan(dict.fromkeys(range(2 * MAX_SLICES), MAX_SHARE))
-
-    assert len(plan) <= MAX_SLICES
-    assert max(length for _, length in plan) <= MAX_SLICE_US
 
 
 @pytest.mark.parametrize("share", [0, -1, MAX_SHARE + 1])
@@ -136,7 +134,7 @@ def test_a_family_divides_its_part(count: int, share: int) -> None:
     assert total(plan, many) == pytest.approx(other, rel=0.03)
     assert {thread for thread, _ in plan} == {each.thread for each in many + one}
     assert min(length for _, length in plan) >= MIN_SLICE_US
-    assert other <= QUANTUM_US * 13
+    assert other <= QUANTUM * 13
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (20, 21), (63, 63), (63, 63, 63), (3, 199)])
@@ -154,7 +152,7 @@ def test_nobody_waits_longer_for_a_family_that_has_many(counts: tuple[int, ...],
     ]
 
     longest = max(length for thread, length in plan if thread != 9000)
-    assert max(waits) <= len(groups) * (QUANTUM_US + longest)
+    assert max(waits) <= len(groups) * (QUANTUM + longest)
 
 
 def test_a_family_divides_by_shares() -> None:
@@ -162,9 +160,9 @@ def test_a_family_divides_by_shares() -> None:
     members = family(1000, 3, part=2, share=2)
 
     assert divide(RoundRobin(), members) == [
-        (1000, QUANTUM_US),
-        (1001, QUANTUM_US // 2),
-        (1002, QUANTUM_US // 2),
+        (1000, QUANTUM),
+        (1001, QUANTUM // 2),
+        (1002, QUANTUM // 2),
     ]
 
 
@@ -173,7 +171,7 @@ def test_sleepers_of_a_family() -> None:
     members = family(1000, 1, asleep=3)
     plan = divide(RoundRobin(), members)
 
-    assert plan == [(1000, QUANTUM_US), *((1000 + n, QUANTUM_US // 2) for n in (1, 2, 3))]
+    assert plan == [(1000, QUANTUM), *((1000 + n, QUANTUM // 2) for n in (1, 2, 3))]
 
 
 @pytest.mark.parametrize("processors", [1, 2, 16])
@@ -184,7 +182,9 @@ def test_what_is_said_of_everybody_fits_the_estate(processors: int) -> None:
     )
     most = min(processors * MAX_SLICES, MAX_ENVIRONMENTS) + MAX_INTERRUPTS
     all_settings = {(1 << 63) + n: said for n in range(most)}
+    spoken = {1 << 63: Said({"x" * (ALL_PARAMETERS - 40): 1})}
+    state = State(all_settings, spoken, Choice("x", {}, "x" * MAX_SOURCE, "x" * MAX_SOURCE))
     estate = Estate(memoryview(bytearray(estate_pages(processors) * FRAME_SIZE)))
 
-    estate.store(msgspec.msgpack.encode(all_settings))
+    estate.store(msgspec.msgpack.encode(state))
     assert estate.load()

@@ -11,9 +11,9 @@ from libexo import l4
 from libexo.environment import Environment
 from libexo.l4.format import registers as virtual
 from libexo.l4.format.controls import UNCHANGED, time_control
+from libexo.sched import QUANTUM
 from libexo.testing import System, Task
 from servers.scheduler.api import Scheduler
-from servers.scheduler.policy import QUANTUM_US
 from tests.servers import rig
 from tests.servers.rig import ask, kill, servers
 from tests.servers.scheduler.commanding import (
@@ -254,7 +254,7 @@ def test_nobody_widens_its_familys_part() -> None:
 
         rig.command(system, place)
         system.run(root_task)
-        assert lengths(system) == {thread: QUANTUM_US, other: QUANTUM_US}
+        assert lengths(system) == {thread: QUANTUM, other: QUANTUM}
 
 
 # -------------------------------------------------------------------------------------------------- levels
