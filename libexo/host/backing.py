@@ -1,7 +1,7 @@
 """A file of the host in which a pager keeps pages, so that it never waits for the disk.
 
 What the host has in its memory is read at once (RWF_NOWAIT). All else is done by one thread, in the order in which
-it was asked for: there is one disk, and each who asks has asked for one thing at a time.
+it was asked for: there is one disk.
 """
 
 import errno
@@ -31,16 +31,16 @@ class RealBacking:
         self._finished: deque[tuple[Done, int]] = deque()
         self._works = False
 
-    def read(self, offset: int, view: memoryview, at: int, size: int, done: Done) -> None:
-        """Read *size* bytes into *view*: at once, if the host has them."""
-        part = view[at : at + size]
+    def read_now(self, offset: int, view: memoryview, at: int, size: int) -> bool:
+        """Read *size* bytes into *view*, if the host has them."""
         try:
-            if self._read(part, offset, os.RWF_NOWAIT) == size:
-                done(0)
-                return
-        except OSError:
-            pass  # it would wait, or cannot say; if it is an error, the thread finds it again
-        self._ask(self._read, offset, part, done)
+            return self._read(view[at : at + size], offset, os.RWF_NOWAIT) == size
+        except OSError:  # it would wait, or cannot say; if it is an error, the thread finds it again
+            return False
+
+    def read(self, offset: int, view: memoryview, at: int, size: int, done: Done) -> None:
+        """Read *size* bytes into *view*."""
+        self._ask(self._read, offset, view[at : at + size], done)
 
     def write(self, offset: int, view: memoryview, at: int, size: int, done: Done) -> None:
         """Write *size* bytes of *view*; a write may always have to wait, for others that were not written yet."""

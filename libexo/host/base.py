@@ -130,6 +130,9 @@ class Backing(Protocol):
 
     size: int
 
+    def read_now(self, offset: int, view: memoryview, at: int, size: int) -> bool:
+        """Read *size* bytes from *offset* on, if the host has them in its memory; say whether it had."""
+
     def read(self, offset: int, view: memoryview, at: int, size: int, done: Done) -> None:
         """Read *size* bytes from *offset* on; *done* may be called before this returns."""
 

@@ -198,6 +198,10 @@ class SimulatedBacking:
         self.fileno = self._waker.fileno
         self._finished: list[tuple[Done, int]] = []
 
+    def read_now(self, _offset: int, _view: memoryview, _at: int, _size: int) -> bool:
+        """Have nothing in the host's memory."""
+        return False
+
     def read(self, offset: int, view: memoryview, at: int, size: int, done: Done) -> None:
         """Read *size* bytes into *view*."""
         self._do(done, lambda: self._host.store(view, at, self._file.pread(offset, size)))

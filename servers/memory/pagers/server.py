@@ -26,6 +26,7 @@ from libexo.estate import Estate
 from libexo.extent import Extent, Ram
 from libexo.stub import DEFERRED, Server, publish
 from servers.memory.api import LEAST_FRAMES, Memory, Pager, PagerStatistics, SwappedUsage
+from servers.memory.pagers.disk import Disk
 from servers.memory.pagers.hot import HotSets
 from servers.memory.pagers.slots import MOST_PIECES, Piece, Place, Slots, check_left, check_quota
 from servers.memory.pagers.swapped import Ground, Swapped
@@ -106,7 +107,8 @@ class PagerServer(Pager):
         self._slots = Slots(self._backing.size // FRAME_SIZE if self._backing is not None else 0)
         self.server = Server(environment, self)
         self._log = _Log(environment.host.now)
-        self._ground = Ground(environment, self._backing, self.server.after, self._log)
+        disk = None if self._backing is None else Disk(self._backing)
+        self._ground = Ground(environment, disk, self.server.after, self._log)
         self._objects: list[tuple[_Kept, Swapped]] = []
         """Closed ones too, while anything is under way for them: another may have their frames by then."""
         self._looks = False
@@ -153,7 +155,7 @@ class PagerServer(Pager):
     def _prepared(self, kept: _Kept) -> Swapped:
         """Return an object that is about to be made, or inherited."""
         place = Place(kept.slots, self._marks, kept.pages)
-        return Swapped(self._ground, kept.frames, kept.policy, kept.around, place)
+        return Swapped(self._ground, kept.frames, kept.policy, kept.around, place, kept.family or kept.thread)
 
     def _enter(self, kept: _Kept, swapped: Swapped) -> None:
         self._objects.append((kept, swapped))

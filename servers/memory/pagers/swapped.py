@@ -35,7 +35,7 @@ from servers.memory.policies import POLICIES, Handover
 if TYPE_CHECKING:
     from libexo.environment import Environment
     from libexo.extent import Extent, Ram
-    from libexo.host.base import Backing
+    from servers.memory.pagers.disk import Disk
 
 STORED, NEWER, DIRTY = 1, 2, 4
 """Bits of a mark."""
@@ -56,7 +56,7 @@ class Ground(NamedTuple):
     """What all objects of a pager stand on."""
 
     environment: "Environment"
-    backing: "Backing | None"
+    disk: "Disk | None"
     after: Callable[[float, Callable[[], object]], None]
     """Calls something in so many seconds."""
     log: Callable[[str], object]
@@ -74,8 +74,10 @@ class Counts:
 class Swapped:
     """An object, its policy, and its pages in the store."""
 
-    def __init__(self, ground: Ground, frames: int, policy: str, around: int, place: Place) -> None:
-        """Keep *frames* of its pages in memory, the others at their *place* in the store."""
+    def __init__(
+        self, ground: Ground, frames: int, policy: str, around: int, place: Place, family: int
+    ) -> None:
+        """Keep *frames* of its pages in memory, the others at *place* in the store, in the turns of *family*."""
         self.counts = Counts()
         self.around = around
         """Pages that are brought in for one fault, where they lie in a row."""
@@ -88,6 +90,7 @@ class Swapped:
         """Called once it is closed and nothing is under way in its slots."""
         self._ground = ground
         self._now = ground.environment.host.now
+        self._family = family
         self._place, self._marks = place, place.marks
         self.policy = policy
         """The name of its policy, or of the one that takes over."""
@@ -427,11 +430,11 @@ class Swapped:
 
     def _transfer(self, what: str, run: range) -> Request:
         """Return the request to read, or write, pages that lie side by side in the store."""
-        backing = self._ground.backing
-        assert backing is not None
-        do = backing.read if what == "read" else backing.write
+        disk = self._ground.disk
+        assert disk is not None
+        do = disk.read if what == "read" else disk.write
         offset, at, size = (each * FRAME_SIZE for each in (self._place.slot(run.start), run.start, len(run)))
-        return partial(do, offset, self.paged.view, at, size)
+        return partial(do, self._family, offset, self.paged.view, at, size)
 
     def _store_failed(self, what: str, run: range, number: int) -> None:
         self.counts.failed += 1

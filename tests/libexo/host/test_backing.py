@@ -46,6 +46,16 @@ def test_what_is_written_is_read(number: int) -> None:
     assert not any(back[20100:])
 
 
+def test_what_the_host_has(number: int) -> None:
+    """What was just written is read at once, or said not to be in the host's memory; what is not there is not."""
+    backing = RealBacking(number)
+    view, back = memoryview(bytearray(os.urandom(SIZE))), memoryview(bytearray(SIZE))
+    assert asked(backing, backing.write, 4096, view, 0, 8192) == 0
+
+    assert backing.read_now(4096, back, 0, 8192) is (back[:8192] == view[:8192])
+    assert not backing.read_now(SIZE - 4096, back, 0, 8192)
+
+
 def test_each_is_told(number: int) -> None:
     """Many that are asked for before anything is done are done in order, and each is told once."""
     backing = RealBacking(number)
