@@ -74,13 +74,18 @@ TWICE = """
 policy, pages, frames, around = sys.argv[1], *map(int, sys.argv[2:5])
 paper, draw, turns = Paper(pages, frames, policy=policy, around=around), random.Random(7), [1] * pages
 began = time.monotonic()
-for page in range(pages):
+def told(pages):
+    for number, page in enumerate(pages):
+        if number % 1024 == 1023:
+            print("goes on", flush=True)  # who reads that need not know how fast the machine is
+        yield page
+for page in told(range(pages)):
     paper.write(page, 1)
 for turn in range(2, 4):
-    for page in draw.sample(range(pages), pages // 4):
+    for page in told(draw.sample(range(pages), pages // 4)):
         paper.write(page, turn)
         turns[page] = turn
-wrong = [page for page in draw.sample(range(pages), pages) if not paper.holds(page, turns[page])]
+wrong = [page for page in told(draw.sample(range(pages), pages)) if not paper.holds(page, turns[page])]
 usage = pager.statistics().objects[0]
 print(len(wrong), usage.resident <= frames, usage.written >= pages - frames, usage.failed)
 print(usage, f"{time.monotonic() - began:.2f} s")
@@ -110,7 +115,7 @@ def twice(system: System, policy: str, pages: int, report: Callable[[str], None]
     finished = system.run(USER + TWICE, policy, pages, pages // 2, 16, paged=True)
     report(f"{pages} pages, {policy}: {finished.out.splitlines()[-1:]}")
 
-    assert (finished.out.splitlines()[:1], finished.err) == (["0 True True 0"], "")
+    assert (finished.out.splitlines()[-2:-1], finished.err) == (["0 True True 0"], "")
     assert wait_until(lambda: accounts(system) == before)
 
 
@@ -148,7 +153,7 @@ def test_a_users_system() -> None:
         system.server("pager")
         finished = system.run(USER + TWICE, "2q", 512, 256, 16, paged=True)
 
-        assert (finished.out.splitlines()[:1], finished.err) == (["0 True True 0"], "")
+        assert (finished.out.splitlines()[-2:-1], finished.err) == (["0 True True 0"], "")
 
 
 def test_no_directory_for_the_file() -> None:
