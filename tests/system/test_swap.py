@@ -175,6 +175,67 @@ def test_no_directory_for_the_file() -> None:
     assert "cannot have 1024 MiB of swap there: No such file or directory; see [machine] swap" in done.stderr
 
 
+WRITTEN = """
+paper, draw = Paper(256, 64, policy=sys.argv[1], around=4), random.Random(7)
+first, wrong = paper.extent.first, 0
+for turn in range(1, 20):
+    written = draw.sample(range(256), draw.randrange(256))
+    for page in written:
+        paper.write(page, turn)
+    for page in draw.sample(range(256), 40):
+        paper.view[page * FRAME]
+    wrong += pager.clean(first, 0, 256) != sorted(written)
+stopped = lambda: pager.statistics().objects[-1].stopped
+print(wrong, stopped())
+paper = Paper(8, 8)
+first = paper.extent.first
+paper.view[::FRAME] = bytes(8)
+pager.clean(first, 0, 8)
+pager.protect(first, 0, 8)
+for page in (3, 5, 3):
+    paper.view[page * FRAME] = 1
+print(stopped(), pager.clean(first, 0, 8))
+pager.unprotect(first, 0, 8)
+paper.view[4 * FRAME] = 1
+print(stopped(), pager.clean(first, 0, 8))
+"""
+
+
+@pytest.mark.parametrize("policy", ["fifo", "clock"])
+def test_what_was_written(policy: str) -> None:
+    """A program is told exactly which pages were written, in memory or not; the first write to each is seen."""
+    with swapping() as system:
+        finished = system.run(USER + WRITTEN, policy, paged=True)
+        assert (finished.out.splitlines(), finished.err) == (["0 0", "2 [3, 5]", "2 [4]"], "")
+
+
+HOT = """
+paper = Paper(1024, 512, name="paper", around=1)
+for page in range(0, 900, 3):
+    paper.view[page * FRAME] = 1
+    if page == 450 and sys.argv[1] == "stops":
+        print("half", flush=True)
+        sys.stdin.readline()
+print(pager.statistics().objects[0].faults)
+pager.release(paper.extent.first)
+"""
+
+
+@pytest.mark.slow
+def test_a_warm_start_after_a_kill() -> None:
+    """A start is warm after kill -9 of the pager, also of one that is killed in the middle of the first start."""
+    with swapping() as system:
+        with system.start(USER + HOT, "stops", name="warm", paged=True) as user:
+            assert user.line() == "half"
+            os.kill(system.server("pager").pid, signal.SIGKILL)
+            user.tell("on")
+            user.line()
+            assert user.finish().status == 0
+        os.kill(system.server("pager").pid, signal.SIGKILL)
+        system.server("pager")
+        assert system.run(USER + HOT, "", name="warm", paged=True).out == "0\n"
+
+
 KILLED = """
 paper, draw, turns, turn = Paper(256, 64, policy=sys.argv[1], around=4), random.Random(7), [0] * 256, 0
 print(paper.view[0], flush=True)

@@ -29,6 +29,8 @@ class Reader:
         self.env, self.view, self.mine = env, view, mine
         self.draw = random.Random(f"{seed}/{mine}")
         self.seen = [0] * PAGES
+        self.written: set[int] = set()
+        """Since the pager was asked for that."""
         self.turn = 0
 
     def go_on(self, turns: int) -> None:
@@ -46,6 +48,7 @@ class Reader:
                 self.turn += 1
                 part[:] = content(self.turn)
                 self.seen[page] = self.turn
+                self.written.add(page)
 
 
 def made(env: Environment, draw: random.Random) -> Paper:
@@ -78,8 +81,11 @@ def history(seed: str) -> None:
             reader.go_on(10)
             try:
                 paper.pager.set_policy(paper.extent.first, draw.choice(list(POLICIES)))
+                paper.pager.protect(paper.extent.first, 0, draw.randrange(1, PAGES))
+                assert reader.written <= set(paper.pager.clean(paper.extent.first, 0, PAGES))
             except (IpcError, ExoError):
                 env.lookup("pager", 30)
+            reader.written.clear()
         done.append(0)
         while len(done) < 2:
             env.host.wait((), env.host.now() + 10_000_000)
