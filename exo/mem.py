@@ -3,6 +3,9 @@
 A family is a program that an operator started, with all its descendants. If several members have memory, the
 family's sum is shown: they share one quota.
 
+Where memory is short, a line says so: `pressure low` below the mark at which programs are asked to give back,
+`pressure high` when no more is free than servers keep for themselves.
+
 The picture has one letter for each stretch of frames: its user's, ``·`` if free, ``+`` if several share a
 stretch. Long free stretches are left out.
 
@@ -16,9 +19,9 @@ from collections import Counter
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from exo import holdings, view
+from exo import holdings, marks, view
 from exo.holdings import Held
-from exo.system import Trouble
+from exo.system import Trouble, run_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,13 +57,14 @@ def main(options: Namespace) -> int:
     found = gather(kip)
     if options.json:
         kept = {key: found[key] for key in ("frames", "free_frames", "users")}
+        kept["pressure"] = marks.level(kip, run_directory(options.run))
         view.print_json(kept | {"extents": [held.json() for held in holdings.extents(kip)]})
     elif options.svg:
         from exo.memory_svg import whole
 
         print(whole(list(kip.frame_users()), _users(found), holdings.extents(kip)))
     else:
-        print(text(kip, found))
+        print(text(kip, found, marks.told(kip, run_directory(options.run))))
     return 0
 
 
@@ -94,8 +98,8 @@ def _users(found: view.Json) -> dict[int, str]:
 # ------------------------------------------------------------------------------------------------ all of it
 
 
-def text(kip: "Kip", found: view.Json) -> str:
-    """Return the table and the picture."""
+def text(kip: "Kip", found: view.Json, short: str) -> str:
+    """Return the table, *short* if it says anything, and the picture."""
     total, free, users, order = found["frames"], found["free_frames"], found["users"], found["order"]
     assert isinstance(total, int)
     assert isinstance(free, int)
@@ -116,6 +120,7 @@ def text(kip: "Kip", found: view.Json) -> str:
     return "\n".join(
         [
             view.table(("", "NAME", "FRAMES", "MEMORY", ""), rows, ("FRAMES", "MEMORY")),
+            *([short] if short else []),
             *families(users),
             *paged(holdings.extents(kip)),
             "",

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exo import view
+from exo import marks, view
 from exo.deaths import recent
 from exo.gone import ended_in_order, is_over, last_words
 from exo.roll import last_words as said_last
@@ -143,6 +143,7 @@ def gather(kip: "Kip", run: str) -> view.Json:
         "processors": [plan.core for plan in kip.plans()],
         "frames": kip.head(Head.FRAME_COUNT),
         "free_frames": kip.head(Head.FREE_FRAMES),
+        "pressure": marks.level(kip, run),
         "environments": len(rows),
         "servers": servers(kip, run),
         "failing": failing(kip, run),
@@ -156,7 +157,7 @@ def gather(kip: "Kip", run: str) -> view.Json:
 def _text(kip: "Kip", found: view.Json) -> str:
     rows = kip.environments()
     total, free = kip.head(Head.FRAME_COUNT), kip.head(Head.FREE_FRAMES)
-    known = found["servers"]
+    short, known = marks.told(kip, str(found["run"])), found["servers"]
     assert isinstance(known, dict)
     programs = sum(row.state != EnvironmentState.DEAD for row in rows if not view.is_server(row))
     age = view.duration(time.monotonic_ns() - kip.head(Head.BOOT_NS))
@@ -167,7 +168,7 @@ def _text(kip: "Kip", found: view.Json) -> str:
             f"system      {found['state']} for {age}, kernel is process {found['pid']}, at {found['run']}",
             f"servers     {', '.join(f'{name} {state}' for name, state in known.items())}",
             f"programs    {programs}",
-            f"memory      {view.size(free)} of {view.size(total)} free",
+            "; ".join(filter(None, (f"memory      {view.size(free)} of {view.size(total)} free", short))),
             f"processors  host core {cores}, of {os.cpu_count()}",
             f"busy        at most {_longest(kip)}",
             f"counted     {', '.join(counted) or 'nothing yet'}",

@@ -14,15 +14,20 @@ from the highest frame down, last what it spared, which stays as far as it fits 
 The rules are in a page that the program shares with the memory server. To change them costs no call, and they hold
 while the program is stopped. Memory that was taken is gone at the next access (SIGBUS). Where a place was named,
 its contents are copied there first. `repossessed` and `Memory.taken` say what went.
+
+A program is asked in the same way when memory is short and it has more than its share. Nothing is taken for that
+before another program's request waits for it. `level` says how near the end of memory is, before anybody is asked.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
-from kernel.abi.kip import Page
+from kernel.abi.kip import Head, Page
 from kernel.abi.limits import FRAME_SIZE
 from libexo import vm
 from libexo.extent import Extent
+from libexo.levels import Level, Marks
 
 if TYPE_CHECKING:
     from libexo.attachment import Attachment
@@ -132,6 +137,22 @@ class Rules:
 def on_pressure(environment: "Environment", handler: Callable[[int, float], object] | None) -> None:
     """Call *handler* with the frames wanted and the seconds there are, when caches were not enough."""
     environment.on_pressure = handler
+
+
+_MARKS: "WeakKeyDictionary[Attachment, Marks]" = WeakKeyDictionary()
+"""The marks of each program's memory server, once it has asked for them."""
+
+
+def level(environment: "Attachment") -> Level:
+    """Return how near the end of memory is: a look at the kernel interface page, after the first time.
+
+    A memory server that is started again with other marks is not noticed. Raises RemoteError.
+    """
+    known = _MARKS.get(environment)
+    if known is None:
+        told = environment.services.memory().pressure()
+        known = _MARKS[environment] = Marks(told.low, told.high, told.reserve)
+    return known.level(environment.kip.head(Head.FREE_FRAMES))
 
 
 def repossessed(environment: "Attachment") -> list[int]:

@@ -354,8 +354,8 @@ class Server:
             if message.origin is not None and message.origin.answers:
                 refuse(self.environment.thread, message, failure)
             return True
-        if answered is None:
-            return False
+        if answered is None or answered is DEFERRED:
+            return answered is DEFERRED
         try:
             if message.origin is not None and message.origin.answers:
                 reply_to(self.environment.thread, message, answered)

@@ -61,6 +61,23 @@ class Pressed(msgspec.Struct, array_like=True):
     """What was taken, oldest first: 64 extents at most."""
 
 
+class Pressure(msgspec.Struct, array_like=True):
+    """How near the end of memory is."""
+
+    level: int
+    """A `libexo.levels.Level`."""
+    free: int
+    """Frames that are free."""
+    low: int
+    """When fewer are, programs that have more than their share are asked for some; 0: they never are."""
+    high: int
+    """So many are to be free then."""
+    reserve: int
+    """Frames that programs do not get."""
+    waiting: int
+    """Requests that wait for others to give back."""
+
+
 class Memory(Interface, label=0x42, name="memory"):
     """Allocation of RAM."""
 
@@ -68,9 +85,10 @@ class Memory(Interface, label=0x42, name="memory"):
     def allocate(self, pages: Pages, first: FrameNumber = -1) -> Extent:
         """Return an extent of zeroed memory, all the caller's: *pages* frames, from frame *first* or anywhere.
 
-        A program's quota is its family's: the first program and all its descendants share it.
-        Fails with OutOfMemory (nothing that large is free, or left for the caller's family), QuotaExceeded,
-        FrameBusy (*first* is taken).
+        A program's quota is its family's: the first program and all its descendants share it. For want of frames
+        the request waits, seconds at most, while families that have more than their share are pressed; not where
+        the caller's would have more than its own. Fails with OutOfMemory (nothing that large is free, or left for
+        the caller's family), QuotaExceeded, FrameBusy (*first* is taken).
         """
 
     @operation(2, repeatable=True)
@@ -93,12 +111,12 @@ class Memory(Interface, label=0x42, name="memory"):
         """
 
     @operation(5, repeatable=True)
-    def promise(self, pages: Frames) -> None:
+    def promise(self, pages: Frames, waits: bool = False) -> None:  # noqa: FBT001, FBT002 - of a message
         """Let the caller carve *pages* frames more by itself; earlier promises are forgotten.
 
         A promise counts as taken, as an allocation would, but an unused one may be taken back: then carving is
-        refused with OVER_LIMIT, and the caller asks again. Fails with OutOfMemory, QuotaExceeded: then nothing
-        is promised.
+        refused with OVER_LIMIT, and the caller asks again. A caller that needs the frames now *waits* for others
+        to give back, as `allocate` does. Fails with OutOfMemory, QuotaExceeded: then nothing is promised.
         """
 
     @operation(6, repeatable=True)
@@ -129,6 +147,18 @@ class Memory(Interface, label=0x42, name="memory"):
         Frames of one colour share sets of a cache that has so many colours. With as many colours as pages, a run of
         colour 0 is naturally aligned. Fails as `allocate` does: OutOfMemory where no such run is free.
         """
+
+    @operation(10, repeatable=True)
+    def holds(self, thread: ThreadId) -> int:
+        """Return how many frames *thread*'s environment has, or its family if it is the first of one.
+
+        It is what `press` counts: also frames that sigma0 keeps for it, and those of memory that a pager swaps
+        for it. Fails with NotAllowed for a thread that does not exist.
+        """
+
+    @operation(11, repeatable=True)
+    def pressure(self) -> Pressure:
+        """Return how near the end of memory is, and the marks by which that is told (`libexo.pressure.level`)."""
 
     def free(self, extent: Extent) -> None:
         """Give *extent* back. Needs no server: with its last capability its frames go back to RAM."""
@@ -250,7 +280,7 @@ class Pager(Interface, label=0x4A, name="pager"):
         environment, frames = self.environment, min(frames, pages)
         memory = Memory.connect(environment)
         for left in reversed(range(_TRIES)):
-            memory.promise(frames)
+            memory.promise(frames, waits=True)
             ram = _RAM.get(environment)
             if ram is None:
                 ram = _RAM[environment] = memory.ram()

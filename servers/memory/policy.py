@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from kernel.abi.limits import MAX_HANDLES, MAX_OFFERS
 from libexo.errors import OperationRefused
+from libexo.levels import RESERVE_DIVISOR
 
 
 class MemoryRefused(OperationRefused):
@@ -32,8 +33,6 @@ QUOTA_DIVISOR = 2
 ROOM_DIVISOR = 8
 """While less than this part of RAM is left, a family may have no more than it leaves: however many take what they
 can, the next one finds something."""
-RESERVE_DIVISOR = 32
-"""This part of RAM is reserved for servers of the topology and operators: programs do not get it."""
 KEPT = MAX_HANDLES * 11 // 16
 """Extents the server keeps a capability to, because they were mapped and not granted. The rest of its table is
 for what it grants, and for offers that nobody accepted yet."""
@@ -75,6 +74,16 @@ class Quotas:
         shared = self.own.get(family, self._default)
         return min(self.own.get(thread, shared), shared) if family else self.own.get(thread, shared)
 
+    def of_family(self, family: int) -> int:
+        """Return how many frames *family* may have."""
+        return self.own.get(family, self._default)
+
+    def leaves(self, party: Party, wanted: int) -> int:
+        """Return how many frames must be free when *party* has got *wanted*."""
+        if not party.family:
+            return 0
+        return self.reserve + (0 if party.family in self.own else min(party.together + wanted, self._room))
+
     def check(self, party: Party, wanted: int, free: int) -> None:
         """Raise QuotaExceeded or OutOfMemory unless *party* may have *wanted* of the *free* frames."""
         if wanted < 1:
@@ -90,7 +99,7 @@ class Quotas:
             raise OutOfMemory(f"{wanted} frames asked for, {free} free")
 
     def _check_family(self, party: Party, wanted: int, free: int) -> None:
-        together, quota = party.together, self.own.get(party.family, self._default)
+        together, quota = party.together, self.of_family(party.family)
         if together + wanted > quota:
             raise QuotaExceeded(
                 f"{together} of {quota} frames in use by the caller's family, that is its first program and all "

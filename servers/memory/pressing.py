@@ -151,12 +151,22 @@ class Pressing:
         parts = shares([(each.thread, self._frames(press, each)) for each in members], keeps)
         press.parts = {part.thread: part for part in parts}
         self._presses.append(press)
-        for member in members:
-            part, first = press.parts[member.thread], first_of(table, member.number)
+        self._tell(zip(members, parts, strict=True), table, seconds)
+        self._look(press)
+
+    def ask(self, row: "EnvironmentRow", keeps: int, seconds: float) -> None:
+        """Tell the members of *row*'s family that they have more than *keeps*; nothing is taken."""
+        members, table = self._families.members(row), self.table()
+        counting = self.counting(self.paged(table))
+        parts = shares([(each.thread, counting(each)) for each in members], keeps)
+        self._tell(zip(members, parts, strict=True), table, seconds)
+
+    def _tell(self, asked: "Iterable[tuple[EnvironmentRow, Part]]", table: str, seconds: float) -> None:
+        for member, part in asked:
+            first = first_of(table, member.number)
             if first >= 0 and part.frames > part.keeps:
                 more = part.frames - part.keeps
                 self._environment.sys.ask_back(self._ram, first, more, round(seconds * 1e6))
-        self._look(press)
 
     def holds(self, row: "EnvironmentRow") -> int:
         """Return how many frames *row*'s environment has, or its family if it is the first of one."""

@@ -8,8 +8,9 @@ its capabilities that cannot be passed on.
 """
 
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -25,8 +26,9 @@ from libexo.estate import Estate
 from libexo.extent import Extent, GrantedExtent, Ram
 from libexo.ipc.message import Message
 from libexo.kip import EnvironmentRow
+from libexo.levels import Marks, marks
 from libexo.stub import DEFERRED, Server, publish
-from servers.memory.api import Memory, Pressed, Statistics, Taken, Usage
+from servers.memory.api import Memory, Pressed, Pressure, Statistics, Taken, Usage
 from servers.memory.asked import Asked
 from servers.memory.families import Families
 from servers.memory.lent import Held, Lent, Piece, is_lent
@@ -34,10 +36,13 @@ from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, OutOfMem
 from servers.memory.pools import Pool, Pools
 from servers.memory.pressing import Pressing
 from servers.memory.promised import Promised
+from servers.memory.shortage import Shortage
 from servers.memory.shown import Shown
 
 if TYPE_CHECKING:
     from servers.memory.sigma0 import Sigma0
+
+T = TypeVar("T")
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -63,8 +68,8 @@ _OWN_RIGHTS = int(ALL_RIGHTS & ~Rights.TRANSFER)
 class MemoryServer(Memory):
     """Serves `Memory`, and the protocols of `sigma0`."""
 
-    def __init__(self, environment: Environment) -> None:
-        """Take over what the kernel gave, or a predecessor left."""
+    def __init__(self, environment: Environment, arguments: Sequence[str] = ()) -> None:
+        """Take over what the kernel gave, or a predecessor left; *arguments* set marks (`libexo.levels`)."""
         self.environment = environment
         held = _held(environment)
         self._ram = _first_ram(held)
@@ -83,9 +88,17 @@ class MemoryServer(Memory):
         self._pressing = Pressing(
             environment, self._ram, self._families, self._pools, self._lent, self._promised, self._shown
         )
+        self._shortage = Shortage(
+            environment,
+            _marks(environment, arguments),
+            self._quotas,
+            self._pressing,
+            self._party,
+            self._check,
+        )
         self._sigma0: Sigma0 | None = None
         self._adopt_pools(held, state.pools)
-        self.server = self._pressing.server = Server(environment, self)
+        self.server = self._pressing.server = self._shortage.server = Server(environment, self)
         self._looks = False
         """Whether it is going to look for owners that ended."""
         self._look_later()
@@ -118,8 +131,25 @@ class MemoryServer(Memory):
 
     def allocate(self, pages: int, first: int = -1) -> Extent:
         """Carve, and grant."""
-        row = self._caller()
-        self._check(row, pages)
+        return self._with(self._caller(), pages, lambda row: self._granted(row, pages, first))
+
+    def _with(
+        self, row: EnvironmentRow, pages: int, do: Callable[[EnvironmentRow], T], *, waits: bool = True
+    ) -> T:
+        """Do what needs *pages* frames, at once or when others have given back: then the caller is told later."""
+        try:
+            self._check(row, pages)
+            done = do(row)
+        except OutOfMemory as why:
+            if not waits:
+                raise
+            self._shortage.wait(self.call, row, pages, do, why)
+            later: T = DEFERRED
+            return later
+        self._shortage.look()
+        return done
+
+    def _granted(self, row: EnvironmentRow, pages: int, first: int) -> Extent:
         carved = self._carve(row, self._pools.of(row), pages, first)
         self._promised.add(row, carved.extent, pages)
         self._look_later()
@@ -129,10 +159,13 @@ class MemoryServer(Memory):
         """Look for such a run, and carve it; again, where a program carved there by itself meanwhile."""
         if colour >= colours:
             raise MemoryRefused(f"colour {colour} of {colours}: name one from 0 to {colours - 1}")
+        return self._with(self._caller(), pages, lambda row: self._placed(row, pages, colours, colour))
+
+    def _placed(self, row: EnvironmentRow, pages: int, colours: int, colour: int) -> Extent:
         users, last = self.environment.kip.frame_users(), _PLACES - 1
         for tries in range(_PLACES):
             try:
-                return self.allocate(pages, find_free(users, pages, colours, colour=colour))
+                return self._granted(row, pages, find_free(users, pages, colours, colour=colour))
             except FrameBusy:
                 if tries == last:
                     raise
@@ -144,14 +177,17 @@ class MemoryServer(Memory):
         self._look_later()
         return Ram(pool, self.environment.kip.head(Head.FRAME_COUNT), 0, int(ALL_RIGHTS))
 
-    def promise(self, pages: int) -> None:
+    def promise(self, pages: int, waits: bool = False) -> None:  # noqa: FBT001, FBT002 - as the interface has it
         """Narrow others, check that the caller may have so many, and set its limit."""
         row = self._caller()
-        carved = self._pools.carved(row)
-        if pages:
-            self._check(self._caller(), pages)
-            self._pools.promise(row, carved + pages)
+        self._pools.carved(row)
         self._look_later()
+        if pages:
+            return self._with(self._caller(), pages, lambda row: self._promise(row, pages), waits=waits)
+        return None
+
+    def _promise(self, row: EnvironmentRow, pages: int) -> None:
+        self._pools.promise(row, self._pools.carved(row) + pages)
 
     def _caller(self) -> EnvironmentRow:
         row = self._environment_of(self.call.sender)
@@ -211,6 +247,15 @@ class MemoryServer(Memory):
                 self.environment.sys.drop(extent.handle)
             raise
 
+    def holds(self, thread: int) -> int:
+        """Count as a press does."""
+        return self._pressing.holds(self._existing(thread))
+
+    def pressure(self) -> Pressure:
+        """Compare what is free with the marks."""
+        marks, free = self._shortage.marks, self._shortage.free
+        return Pressure(marks.level(free), free, marks.low, marks.high, marks.reserve, len(self._shortage))
+
     def taken(self) -> list[Taken]:
         """Return what was noted."""
         return self._pressing.taken(self._caller().thread)
@@ -221,7 +266,13 @@ class MemoryServer(Memory):
             from servers.memory.sigma0 import Sigma0  # noqa: PLC0415 - few systems have X.2 programs
 
             self._sigma0 = Sigma0(
-                self.environment, self._lent, self._families, self._check, self._carve_to_map, _log
+                self.environment,
+                self._lent,
+                self._families,
+                self._check,
+                self._carve_to_map,
+                self._shortage.wait,
+                _log,
             )
         self._lent.attend()
         row = self._environment_of(sender)
@@ -241,6 +292,7 @@ class MemoryServer(Memory):
         self._promised.review()
         self._pools.drop_dead()
         self._pressing.forget_dead()
+        self._shortage.look()
         self._look_later()
 
     def _environment_of(self, sender: int) -> EnvironmentRow | None:
@@ -265,17 +317,21 @@ class MemoryServer(Memory):
 
     def _check_quota(self, row: EnvironmentRow, pages: int, *, narrows: bool = False) -> None:
         """Raise MemoryRefused unless *row* may have *pages* more; *narrows*: as if nothing was promised."""
+        free = self._shortage.free - (0 if narrows else self._pools.promised_to_all())
+        self._quotas.check(self._party(row, narrows=narrows), pages, max(free, 0))
+
+    def _party(self, row: EnvironmentRow, *, narrows: bool = True) -> Party:
+        """Return what *row*'s environment and its family have; what is promised counts, unless that *narrows*."""
         row = self._environment_of(row.thread) or row
         members = self._families.members(row)
-        used, free = self._frames(row), self.environment.kip.head(Head.FREE_FRAMES)
+        used = self._frames(row)
         together = sum(map(self._frames, members)) + self._asked.elsewhere(members)
         if not narrows:
             used += self._pools.promised([row])
             together += self._pools.promised(members)
-            free -= self._pools.promised_to_all()
             # Frames they carved and passed on are in no row of theirs.
             together = max(together, self._pools.taken(members) + self._asked.in_use(members))
-        self._quotas.check(Party(row.thread, row.family, used, together), pages, max(free, 0))
+        return Party(row.thread, row.family, used, together)
 
     def _narrow_for(self, row: EnvironmentRow, pages: int) -> None:
         """Take back unused promises, until *row* may have *pages*. Raises MemoryRefused."""
@@ -320,6 +376,13 @@ def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _marks(environment: Environment, arguments: Sequence[str]) -> Marks:
+    try:
+        return marks(environment.kip.head(Head.FRAME_COUNT), arguments)
+    except ValueError as error:
+        raise SystemExit(f"the memory server's arguments: {error}") from error
+
+
 def _held(environment: Environment) -> Held:
     """Inspect every capability of the server: a predecessor may have left many."""
     return environment.sys.inspections(environment.sys.inventory())
@@ -333,10 +396,10 @@ def _first_ram(held: Held) -> int:
     return ram
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Serve until the system ends."""
     environment = attach()
-    memory = MemoryServer(environment)
+    memory = MemoryServer(environment, arguments)
     if environment.kip.lookup(Memory.default_name) != environment.thread.id:
         publish(environment, Memory.default_name)
     memory.server.run()

@@ -17,10 +17,19 @@ from kernel.abi.messages import Label
 from kernel.abi.rights import Rights
 from libexo.ipc.message import Message
 from libexo.l4.exo import MEM_ALLOC, MEMORY_LABEL
+from libexo.stub.call import DEFERRED, reply_to
 from servers.memory import protocol
 from servers.memory.families import Families
 from servers.memory.lent import Lent, Piece
-from servers.memory.policy import FrameBusy, MemoryRefused, NotAllowed, check_kept, check_message, find_free
+from servers.memory.policy import (
+    FrameBusy,
+    MemoryRefused,
+    NotAllowed,
+    OutOfMemory,
+    check_kept,
+    check_message,
+    find_free,
+)
 from servers.memory.protocol import Request
 
 if TYPE_CHECKING:
@@ -39,6 +48,30 @@ Carve = Callable[["EnvironmentRow", int, int], Piece]
 Log = Callable[[str], None]
 
 
+class Later:
+    """A request that waits: who is to be answered (`shortage.Asker`)."""
+
+    def __init__(self, sigma0: "Sigma0", environment: "Environment", sender: int, message: Message) -> None:
+        """Answer *message* of *sender*."""
+        self._sigma0 = sigma0
+        self._thread = environment.thread
+        self._sender = sender
+        self._message = message
+
+    def answer(self, result: object) -> None:
+        """Send *result*."""
+        assert isinstance(result, Message)
+        reply_to(self._thread, self._message, result)
+
+    def fail(self, error: BaseException) -> None:
+        """Send that it is refused."""
+        self.answer(self._sigma0.refused(self._sender, self._message.label, error))
+
+
+Wait = Callable[[Later, "EnvironmentRow", int, Callable[["EnvironmentRow"], object], OutOfMemory], None]
+"""Has a request wait for so many frames. Raises OutOfMemory where it may not."""
+
+
 class Sigma0:
     """Answers these messages for the memory server."""
 
@@ -49,9 +82,10 @@ class Sigma0:
         families: Families,
         check: Check,
         carve: Carve,
+        wait: Wait,
         log: Log,
     ) -> None:
-        """Hand out what *check* allows and *carve* makes, and keep it in *lent*."""
+        """Hand out what *check* allows and *carve* makes, and keep it in *lent*; *wait* has a request wait."""
         self._environment = environment
         self._frames = environment.kip.head(Head.FRAME_COUNT)
         self._users = environment.kip.frame_users()
@@ -59,30 +93,68 @@ class Sigma0:
         self._families = families
         self._check = check
         self._carve = carve
+        self._wait = wait
+        self._wanted = 0
+        """Frames that the request being served needs."""
         self._log = log
         self._verbosity = _QUIET
 
     def answer(self, row: "EnvironmentRow", sender: int, message: Message) -> Message | None:
-        """Return the answer to *message* of *sender*, a thread of *row*'s environment; None: it is no request."""
-        words, typed, label = message.words, message.typed, message.label
+        """Return the answer to *message* of *sender*, a thread of *row*'s environment.
+
+        None: it is no request. DEFERRED: it waits for frames, and is answered later.
+        """
         try:
-            if label == Label.SIGMA0:
-                return self._map(row, protocol.page_request(words, typed, self._frames))
-            if protocol.is_fault(label, Label.PAGE_FAULT):
-                return self._map(row, protocol.fault_request(words, typed, self._frames))
-            if label == Label.SIGMA0_EXTENDED:
-                return self._extended(sender, words, typed)
-            if label == MEMORY_LABEL:
-                return self._older(row, message)
+            return self._answer(row, sender, message)
+        except OutOfMemory as why:
+            return self._later(row, sender, message, why)
         except MemoryRefused as refused:
-            return self._refused(sender, label, refused)
+            return self.refused(sender, message.label, refused)
+
+    def _later(
+        self, row: "EnvironmentRow", sender: int, message: Message, why: OutOfMemory
+    ) -> Message | None:
+        if message.origin is None or not message.origin.answers:
+            return self.refused(sender, message.label, why)
+        try:
+            self._wait(
+                Later(self, self._environment, sender, message),
+                row,
+                self._wanted,
+                lambda now: self._answer(now, sender, message),
+                why,
+            )
+        except OutOfMemory as refused:
+            return self.refused(sender, message.label, refused)
+        later: Message = DEFERRED
+        return later
+
+    def _answer(self, row: "EnvironmentRow", sender: int, message: Message) -> Message | None:
+        """Do what *message* asks for. Raises MemoryRefused."""
+        words, typed, label = message.words, message.typed, message.label
+        if label == Label.SIGMA0:
+            return self._map(row, protocol.page_request(words, typed, self._frames))
+        if protocol.is_fault(label, Label.PAGE_FAULT):
+            return self._map(row, protocol.fault_request(words, typed, self._frames))
+        if label == Label.SIGMA0_EXTENDED:
+            return self._extended(sender, words, typed)
+        if label == MEMORY_LABEL:
+            return self._older(row, message)
         if protocol.is_fault(label, Label.IO_FAULT):
-            return self._refused(sender, label, "there are no ports")
+            return self.refused(sender, label, "there are no ports")
         return None
 
-    def _refused(self, sender: int, label: int, why: object) -> Message:
-        self._say(_REFUSALS, f"{show_thread(sender)}, label {label:#x}, refused: {why}")
-        return protocol.refused()
+    def refused(self, sender: int, label: int, why: object) -> Message:
+        """Return the answer to a request that is refused: in the older protocol, address 0."""
+        is_older = label == MEMORY_LABEL
+        kind = "older protocol" if is_older else f"label {label:#x}"
+        self._say(_REFUSALS, f"{show_thread(sender)}, {kind}, refused: {why}")
+        return Message(words=(0,)) if is_older else protocol.refused()
+
+    def _may_have(self, row: "EnvironmentRow", pages: int) -> None:
+        """Raise MemoryRefused unless *row*'s environment may have *pages* more."""
+        self._wanted = pages
+        self._check(row, pages)
 
     # ----------------------------------------------------------------------------------------------- requests
 
@@ -100,7 +172,7 @@ class Sigma0:
 
     def _any(self, row: "EnvironmentRow", count: int, alignment: int, lowest: int = 0) -> Piece:
         """Hand out *count* frames, the first that fit: from a multiple of *alignment*, not below *lowest*."""
-        self._check(row, count)
+        self._may_have(row, count)
         self._check_kept(row, 1)
         anywhere = alignment == 1 and not lowest
         first = ANY_FRAME if anywhere else find_free(self._users, count, alignment, lowest)
@@ -112,7 +184,7 @@ class Sigma0:
         check_message(len(pieces) + len(gaps))
         if not gaps:
             return pieces
-        self._check(row, sum(length for _, length in gaps))
+        self._may_have(row, sum(length for _, length in gaps))
         self._check_kept(row, len(gaps))
         made: list[Piece] = []
         try:
@@ -160,15 +232,11 @@ class Sigma0:
     # ------------------------------------------------------------------------------------------ older protocol
 
     def _older(self, row: "EnvironmentRow", message: Message) -> Message:
-        """Do a request of the older protocol; address 0 means that it was refused."""
-        try:
-            operation, pages, address = protocol.older_request(message.words, message.typed)
-            if operation == MEM_ALLOC:
-                return self._allocate(row, pages)
-            self._free(row, pages, address)
-        except MemoryRefused as refused:
-            self._say(_REFUSALS, f"{show_thread(row.thread)}, older protocol, refused: {refused}")
-            return Message(words=(0,))
+        """Do a request of the older protocol. Raises MemoryRefused."""
+        operation, pages, address = protocol.older_request(message.words, message.typed)
+        if operation == MEM_ALLOC:
+            return self._allocate(row, pages)
+        self._free(row, pages, address)
         return Message(words=(address,))
 
     def _allocate(self, row: "EnvironmentRow", pages: int) -> Message:

@@ -119,6 +119,7 @@ def test_status_has_stable_keys(printed: Print, run: Path) -> None:
         "processors",
         "frames",
         "free_frames",
+        "pressure",
         "environments",
         "servers",
         "counters",
@@ -184,12 +185,36 @@ def test_mem_says_who_has_what_and_where(printed: Print) -> None:
     assert json.loads(printed("mem", "--json")) == {
         "frames": 1024,
         "free_frames": 1007,
+        "pressure": None,
         "users": [
             {"name": "burn", "frames": 16, "family": None},
             {"name": "memory", "frames": 1, "family": None},
         ],
         "extents": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("free", "level", "said"),
+    [
+        (64, "none", ""),
+        (63, "low", "pressure low: programs above their share are asked until 512 KiB are free\n"),
+        (32, "high", "pressure high: what is free, up to 128 KiB, is for servers\n"),
+    ],
+)
+def test_memory_that_is_short(
+    printed: Print, pages: Pages, run: Path, free: int, level: str, said: str
+) -> None:
+    """`mem` and `status` say how near the end of memory is, by the marks of the topology."""
+    text = '[machine]\nmemory = "4 MiB"\n[server.memory]\nmodule = "servers.memory"\nthread = 96\n'
+    (run / "system.toml").write_text(f'{text}arguments = ["high=512 KiB"]\n', encoding="utf-8")
+    pages.head(Head.FREE_FRAMES, free)
+    pages.publish()
+
+    assert [json.loads(printed(verb, "--json"))["pressure"] for verb in ("mem", "status")] == [level] * 2
+    for verb in ("mem", "status"):
+        shown = printed(verb)
+        assert (said in shown, "pressure" in shown) == (True, bool(said))
 
 
 def test_sched_draws_the_plan(printed: Print) -> None:

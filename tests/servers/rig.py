@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import msgspec
+
 from kernel.abi.ids import FIRST_PROGRAM
 from kernel.abi.program import Program, ProgramKind
 from kernel.abi.topology import MachineConfig, ServerConfig, Topology
@@ -22,9 +24,11 @@ TOPOLOGY = Topology(
 
 
 @contextmanager
-def servers(*, seed: int = 0) -> Iterator[System]:
-    """Boot, and let the servers come up."""
-    with simulated(TOPOLOGY, seed=seed) as system:
+def servers(*, seed: int = 0, memory: tuple[str, ...] = ()) -> Iterator[System]:
+    """Boot, and let the servers come up; *memory* are arguments of the memory server."""
+    told = msgspec.structs.replace(TOPOLOGY.server["memory"], arguments=memory)
+    topology = msgspec.structs.replace(TOPOLOGY, server={**TOPOLOGY.server, "memory": told})
+    with simulated(topology, seed=seed) as system:
         system.pass_time(0.1)
         yield system
 

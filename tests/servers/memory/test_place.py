@@ -34,8 +34,8 @@ def test_refusals() -> None:
         for arguments, why in (
             ((1, 4, 4), "MemoryRefused: colour 4 of 4: name one from 0 to 3"),
             (
-                (200, 256, 100),
-                "OutOfMemory: 200 frames in a row, from 100 above a multiple of 256: none are free",
+                (100, 256, 200),
+                "OutOfMemory: 100 frames in a row, from 200 above a multiple of 256: none are free",
             ),
             ((140, 1, 0), "QuotaExceeded: 0 of 128 frames in use"),
         ):

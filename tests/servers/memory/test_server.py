@@ -1,6 +1,7 @@
 """The memory server on the simulated machine: allocation, quotas, and what survives its death."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -86,17 +87,18 @@ def test_refused_clearly() -> None:
 
 
 def test_out_of_memory() -> None:
-    """Two that fill RAM together: the one who comes too late is told that nothing is left for it."""
+    """Two that fill RAM: the second is refused what would be more than its share, or all if nobody is pressed."""
 
-    def client(env: Environment) -> str:
+    def client(more: int, env: Environment) -> str:
         memory = Memory.connect(env)
         memory.allocate(60)
-        return failure(memory.allocate, 40)
+        return failure(memory.allocate, more)
 
-    with servers() as system:
-        system.spawn(hog(128), "hog")
-        system.run(until=lambda: system.kernel.frames.free < 140)
-        assert ask(system, client) == "OutOfMemory"
+    for marks, more in ((), 60), (("low=0",), 40):
+        with servers(memory=marks) as system:
+            system.spawn(hog(128), "hog")
+            system.run(until=lambda: system.kernel.frames.free < 140)
+            assert ask(system, partial(client, more)) == "OutOfMemory"
 
 
 def test_sharing() -> None:
