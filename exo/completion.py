@@ -16,7 +16,7 @@ EXAMPLES = """\
   eval "$(exo completion zsh)"           in ~/.zshrc, after compinit
   exo completion fish > ~/.config/fish/completions/exo.fish"""
 
-NAMED = ("kill", "logs", "mem", "ping")
+NAMED = ("kill", "logs", "mem", "ping", "press")
 """Verbs whose argument is the name of an environment."""
 
 

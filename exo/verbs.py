@@ -22,6 +22,7 @@ VERBS = {
     "top": "list environments, again and again",
     "logs": "show what programs, servers and the kernel wrote",
     "mem": "show how much memory each environment has",
+    "press": "ask a program for memory",
     "sched": "show the plan of each processor",
     "trace": "show what happened in the kernel, event by event",
     "doctor": "say what this host gives, and how to get the rest",

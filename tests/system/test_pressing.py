@@ -1,7 +1,10 @@
 """Frames asked back from real processes: of a stopped one, and of those that do what they can against it."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +12,7 @@ import pytest
 
 from kernel.abi.kip import Head
 from servers.memory.api import Pressed
-from tests.system.booted import Running, System, wait_until
+from tests.system.booted import PATIENCE, ROOT, Running, System, wait_until
 from tests.system.programs import PRELUDE
 from tests.system.test_threads import attached
 
@@ -195,3 +198,63 @@ def test_taken_memory_is_gone(booted: System) -> None:
         finished = holder.finish()
 
         assert (finished.out, finished.status) == ("", -signal.SIGBUS)
+
+
+def exo(system: System, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "exo", "--run", str(system.run_directory), *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
+
+
+def test_an_operator_asks(booted: System) -> None:
+    """`exo press` has a program give back what it likes, and of a stopped one says what was taken and spared."""
+    with booted.start(HOLDER + POLITE, name="polite") as polite, booted.start(SAVED, name="holder") as holder:
+        polite.line()
+        holder.line()
+        given = exo(booted, "press", "polite", str(PAGES), "--json")
+        holder.signal(signal.SIGSTOP)
+        taken = exo(booted, "press", "--within", "0.1", "holder", str(2 * PAGES))
+
+        said = json.loads(given.stdout)
+        assert (given.returncode, said["given"], said["taken"], said["extents"]) == (0, PAGES, 0, [])
+        rows = [line.split() for line in taken.stdout.splitlines()[2:6]]
+        assert [row[-3] for row in rows[:3]] == ["0", str(2 * PAGES), str(1 + 3 * PAGES)]
+        assert "(saved at " in taken.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("nosuch", "1"), "no environment is called nosuch"),
+        (("memory", "1"), "it keeps what it has"),
+        (("idle", "1"), "idle holds no memory"),
+    ],
+)
+def test_what_cannot_be_asked_for(booted: System, words: tuple[str, ...], says: str) -> None:
+    """Is told in one line."""
+    program = "import libexo; libexo.attach(); print('runs', flush=True); input()"
+    with booted.start(program, name="idle") as idle:
+        idle.line()
+        done = exo(booted, "press", *words)
+
+        assert (done.returncode, done.stderr.count("\n"), says in done.stderr) == (1, 1, True)
+        assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c(booted: System) -> None:
+    """Who asked may go; the press goes on, and takes what is missing at its end."""
+    asked = "pressure.on_pressure(env, lambda *_: print('asked', flush=True))\nprint('runs', flush=True)\n"
+    with booted.start(HOLDER + asked + "env.thread.wait()", name="holder") as holder:
+        holder.line()
+        command = [sys.executable, "-m", "exo", "--run", str(booted.run_directory), "press", "holder"]
+        with subprocess.Popen(
+            [*command, str(FRAMES), "--within", "1"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        ) as asks:
+            assert holder.line() == "asked"
+            asks.send_signal(signal.SIGINT)
+            said = asks.communicate(timeout=PATIENCE)[1]
+
+        assert (asks.returncode, said) == (
+            130,
+            "exo: the press goes on: holder loses what is missing at its end\n",
+        )
+        assert wait_until(lambda: booted.server("holder").frames == 0)
