@@ -102,6 +102,12 @@ class Backing(Protocol):
     def replace(self) -> Deed:
         """Become the copy, or without one empty, and take the old memory from all who have it mapped (SIGBUS)."""
 
+    def split(self, page: int) -> "tuple[Backing, Deed]":
+        """Return new memory for the pages from *page* on, and what copies them there and takes them from all.
+
+        It has the frames that are behind. Raises Exhausted, as its deed does: then nothing has changed.
+        """
+
     def seal(self) -> tuple[Descriptor, Deed]:
         """Become new, empty memory that nobody can cut, not even the kernel; return a writable descriptor of it.
 

@@ -19,7 +19,9 @@ _COUNT = len(Item)
 class Budget:
     """What one environment may use, uses, and gave to its children, by item."""
 
-    __slots__ = ("charges", "costs", "family", "given", "limit", "name", "parts", "payer", "row", "used")
+    __slots__ = (
+        *("charges", "costs", "family", "given", "heir", "limit", "name", "parts", "payer", "row", "used"),
+    )
 
     def __init__(self, name: str, limit: Sequence[int], payer: "Budget | None" = None) -> None:
         """Start with nothing used; the limits come out of those of *payer*, None: of the system."""
@@ -28,6 +30,7 @@ class Budget:
         self.used = [0] * _COUNT
         self.given = [0] * _COUNT
         self.payer = payer
+        self.heir: Budget | None = None  # after its end: to which goes what it uses still
         self.family: int | None = (payer.family or None) if payer is not None else None
         """Family of its environment (`kernel.abi.kip`); 0: none, None: not decided yet."""
         self.parts: set[Budget] = set()
@@ -69,6 +72,10 @@ class Budget:
     def release(self, item: Item, amount: int = 1) -> None:
         """Count *amount* less of *item*."""
         self.hold(item, -amount)
+
+    def last(self) -> "Budget":
+        """Return the budget to which its use has gone by now."""
+        return self if self.heir is None else self.heir.last()
 
     def void(self, by: Hashable = None) -> None:
         """Release what servers hold for it; with *by*, what that one holds."""
@@ -125,12 +132,13 @@ class Budget:
             self._show(item)
 
     def end(self) -> None:
-        """Give everything back; the children's parts come out of the payer's budget from now on. Harmless twice."""
-        payer, self.payer, self.row = self.payer, None, None
+        """Give all back that does not outlast it; the children's parts come out of the payer's. Harmless twice."""
+        payer, self.payer, self.heir, self.row = self.payer, None, self.heir or self.payer, None
         parts, self.parts = self.parts, set()
         if payer is not None and self in payer.parts:
             payer.parts.remove(self)
             payer.move(self, -1)
+            payer.hold(Item.DESCRIPTORS, self.used[Item.DESCRIPTORS])
         for part in parts:
             part.payer = payer
             if payer is not None:

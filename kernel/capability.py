@@ -42,10 +42,6 @@ class Resource:
         """Return first, count, status, fault, text of `traps.Inspection`."""
         return 0, 0, 0, 0, ""
 
-    def part(self, first: int, count: int) -> "Resource":
-        """Return a part of it, which only RAM has. Raises Refused."""
-        raise Refused(Refusal.NOT_WHOLE, f"{self!r} has no parts: {first}+{count}")
-
     def check_no_ring(self) -> None:
         """Refuse memory of a ring, which cannot be passed on."""
 
@@ -98,7 +94,7 @@ class Capability:
 
     __slots__ = (
         "carved", "children", "deadline", "depth", "handle", "leaked", "limit", "mapped", "offer", "origin",
-        "parent", "resource", "rights", "table", "taken", "walk",
+        "parent", "resource", "rights", "span", "table", "taken", "walk",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +112,8 @@ class Capability:
         self.origin = origin
         self.offer = offer
         self.depth: int = parent.depth + 1 if parent is not None else 0
+        self.span: range | None = parent.span if parent is not None else None
+        """Of an extent: the pages it is to; None: all."""
         self.children: dict[Capability, None] = {}
         self.table: Table
         self.handle: Handle

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from hwmodel.machine import Exhausted, do
+from hwmodel.pieces import Pieces
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hwmodel.machine import Backing, Deed, Descriptor, Machine
+    from kernel.budget import Budget
     from kernel.exposure import Exposure
     from kernel.jobs import Steps
 
@@ -82,6 +84,10 @@ class Extent(Resource):
         self.on_lost: Callable[[], None] | None = None
         """Called when an extent that is a ring's memory is lost; nobody may map such an extent."""
         self._backing = backing
+        self.pieces = Pieces(backing, self.pages)
+        """Its memory: a right is to whole ones (`kernel.parts`)."""
+        self._payers: list[Budget] = []
+        """Those that pay for pieces behind the first."""
         self._old: Deed | None = None
         """Takes the old memory from all who have it mapped."""
         self._lock: Latch | None = None
@@ -113,9 +119,17 @@ class Extent(Resource):
         """The capability from which all others to it were derived; None: there is none any more."""
         return next(iter(self._capabilities), None)
 
-    def descriptor(self, capability: Capability) -> "Descriptor":
-        """Return the descriptor by which the holder of *capability* maps it."""
-        descriptor = self._backing.descriptor(writable=bool(capability.rights & Rights.WRITE))
+    def span(self, capability: Capability) -> range:
+        """Return the pages that *capability* is to."""
+        return capability.span or range(self.pages)
+
+    def descriptor(self, capability: Capability, page: int | None = None) -> "Descriptor":
+        """Return the descriptor by which *capability* maps the piece with *page*, or all if that is in one."""
+        span = self.span(capability)
+        backing, piece = self.pieces.at(span.start + (page or 0))
+        if page is None and piece != span:
+            raise Exhausted
+        descriptor = backing.descriptor(writable=bool(capability.rights & Rights.WRITE))
         capability.mapped, self._is_pristine = True, False
         return descriptor
 
@@ -142,15 +156,16 @@ class Extent(Resource):
     def unlock(self) -> None:
         """Let the next job work on it."""
         assert self._lock is not None
-        self._backing.forget_copy()
+        self.pieces.forget_copies()
         latch, self._lock = self._lock, None
         latch.open()
 
     # ----------------------------------------------------------------------------------- as memory of a ring
 
     def is_shared(self) -> bool:
-        """Say whether there is more than one capability to it, or an offer of the one there is."""
-        return len(self._capabilities) > 1 or any(held.offers() for held in self._capabilities)
+        """Say whether there is, or was, more than one capability to it, or is an offer of the one there is."""
+        several = len(self._capabilities) > 1 or len(self.pieces) > 1
+        return several or any(held.offers() for held in self._capabilities)
 
     def check_no_ring(self) -> None:
         """Refuse while it is the memory of a ring."""
@@ -243,7 +258,9 @@ class Extent(Resource):
     def free(self) -> "Steps[None]":
         """Take the memory from everybody and give the frames back to RAM."""
         yield from self.lock()
-        self._old = self._backing.release()
+        while self._payers:
+            self._payers.pop().last().release(Item.DESCRIPTORS)
+        self._old = self.pieces.release()
         if (yield from self.cut()):  # otherwise the frames are never used again
             self._frames.give_back(self)
             ram, self._ram = self._ram, None
@@ -255,20 +272,42 @@ class Extent(Resource):
         self._is_pristine = False
         return self._backing.fill()
 
-    def copy(self) -> "Deed":
-        """Copy the contents for `move`, while it is locked. Raises Exhausted: then nothing has changed."""
-        return self._backing.copy()
+    def split(self, at: int, payer: "Budget") -> "Steps[None]":
+        """Have a piece begin at page *at*, for which *payer* pays. Raises Refused, Exhausted: then none does."""
+        if self.pieces.divides(at):
+            return
+        payer.charge(Item.DESCRIPTORS)
+        self._payers.append(payer)
+        try:
+            made, deed = self.pieces.split(at)
+            yield deed
+        except Exhausted:
+            self._payers.pop().last().release(Item.DESCRIPTORS)
+            raise
+        self.pieces.add(at, made)
+        yield from self._tell_moved(self.pieces.at(at)[1], None)
 
-    def move(self, keeper: Capability | None) -> "Steps[None]":
-        """Make the copy, if there is one, its memory, and take the old from all; holders but *keeper* are told."""
-        self._old = self._backing.replace()
+    def copy(self, pages: range) -> "Deed":
+        """Copy *pages* for `move`, while it is locked. Raises Exhausted: then nothing has changed."""
+        return self.pieces.copy(pages)
+
+    def move(self, keeper: Capability | None, pages: range) -> "Steps[None]":
+        """Make copies, if there are any, the memory of *pages*, taken from all; holders but *keeper* are told."""
+        self._old = self.pieces.replace(pages)
         yield from self.cut()
+        yield from self._tell_moved(pages, keeper)
+
+    def _tell_moved(self, pages: range, keeper: Capability | None) -> "Steps[None]":
+        """Tell all who have some of *pages* mapped, but *keeper*, that these have new memory."""
         for capability in list(self._capabilities):
-            capability.leaked = False
-            if capability.mapped and capability is not keeper:
-                capability.mapped = False
+            span = self.span(capability)
+            moved = range(max(span.start, pages.start), min(span.stop, pages.stop))
+            capability.leaked &= moved != span
+            if capability.mapped and capability is not keeper and moved:
+                capability.mapped = moved != span
                 if not capability.taken:
-                    self._exposure.tell(capability.holder, Label.MOVED, (capability.handle,))
+                    words = capability.handle, moved.start - span.start, len(moved)
+                    self._exposure.tell(capability.holder, Label.MOVED, words)
             yield None
 
     def account(self, user: Holder | None) -> None:
@@ -370,7 +409,7 @@ def passed_on(given: Capability) -> None:
     A carver manages all RAM: what others carve from their part of it, and share, stays theirs.
     """
     extent, parent = given.resource, given.parent
-    if not isinstance(extent, Extent) or parent is None:
+    if not isinstance(extent, Extent) or parent is None or given.span is not None:
         return
     whole = isinstance(parent.resource, Ram)
     if whole or (parent.origin == 0 and parent.depth == 1 and parent.parent is not None):

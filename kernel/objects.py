@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from hwmodel.machine import Exhausted
+from hwmodel.pieces import Pieces
 from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
 from kernel.abi.ids import show_thread
@@ -137,6 +138,7 @@ class Object(Extent):
         """Start with every page absent."""
         super().__init__(frames, first, count, backing, ram)
         self.pages = terms.pages
+        self.pieces = Pieces(backing, terms.pages)
         self.states = bytearray(terms.pages)
         self.patience = terms.patience
         self.thread = terms.thread
@@ -310,12 +312,12 @@ class Object(Extent):
         self._closed.update(closed)
         self._waits.fail(self, closed)
 
-    def move(self, keeper: Capability | None) -> "Steps[None]":
+    def move(self, keeper: Capability | None, pages: range) -> "Steps[None]":
         """Let the copy be its memory: no window shows that, and who has one is told to map it again."""
         self.close(lambda _: True, moves=True)
         if not self._backing.copied:  # the host had no room: its pager is asked for all of it again
             self.states, self.resident = bytearray(self.pages), 0
-        yield from super().move(keeper)
+        yield from super().move(keeper, pages)
         yield from self._release()
 
     def free(self) -> "Steps[None]":

@@ -83,12 +83,13 @@ class Taking:
         yield from extent.lock()
         try:
             moves = (yield from self._has_mapped(itself=itself, forced=forced)) and not top.taken
+            pages = extent.span(top)
             if moves:
-                yield from self._copy(extent, forced=forced)
+                yield from self._copy(extent, pages, forced=forced)
             yield from self._take(itself=itself, forced=forced)
             if moves and extent.root is not None:
                 self.moved = True
-                yield from extent.move(self._keeper)
+                yield from extent.move(self._keeper, pages)
             elif itself:
                 _leave(top)
         finally:
@@ -108,9 +109,9 @@ class Taking:
                 yield None
         return top.leaked if not itself else forced and top.mapped
 
-    def _copy(self, extent: Extent, *, forced: bool) -> "Steps[None]":
+    def _copy(self, extent: Extent, pages: range, *, forced: bool) -> "Steps[None]":
         try:
-            yield extent.copy()
+            yield extent.copy(pages)
         except Exhausted as exhausted:
             if not forced:
                 raise

@@ -31,7 +31,7 @@ class Environment(Lender):
         super().__init__(host)
         self.on_upcalls = self.distribute
         self._handlers: dict[int, UpcallHandler] = {
-            Label.MOVED: lambda upcall: self.views.moved(upcall.words[0]),
+            Label.MOVED: lambda upcall: self.views.moved(*upcall.words),
             Label.REVOKED: lambda upcall: self.views.forget(upcall.words[0]),
             Label.REVOKE: self._asked_back,
             Label.THREAD: self.thread_changed,

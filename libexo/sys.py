@@ -151,7 +151,7 @@ class Sys:
         self._do(traps.Expire(cpu, thread))
 
     def derive(self, capability: int, rights: int, first: int = ANY_FRAME, count: int = 0) -> int:
-        """Return a capability with fewer rights, or to part of the RAM."""
+        """Return a capability with fewer rights, or to part: from frame *first* of RAM, or page of an extent."""
         handle: int = self._do(traps.Derive(capability, int(rights), first, count))
         return handle
 
@@ -202,9 +202,9 @@ class Sys:
         """Make free frames of RAM into an extent of zeros. Descriptor: the memory's, if it could be sent."""
         return self.trap(traps.Carve(ram, count, maps=True))
 
-    def map_extent(self, extent: int) -> tuple[traps.Mapped, Descriptor]:
-        """Return how an extent may be mapped, and the descriptor by which to map it."""
-        mapped, (descriptor,) = self.trap(traps.MapExtent(extent))
+    def map_extent(self, extent: int, page: int = 0) -> tuple[traps.Mapped, Descriptor]:
+        """Return how an extent may be mapped, and the descriptor by which to map the piece with *page*."""
+        mapped, (descriptor,) = self.trap(traps.MapExtent(extent, page))
         return mapped, descriptor
 
     def limit(self, ram: int, count: int) -> int:

@@ -8,6 +8,7 @@ from kernel.abi.limits import FRAME_SIZE, MAX_HANDLES
 from kernel.abi.rights import Rights
 from libexo.errors import MemoryTaken, TrapRefused
 from libexo.extent import Extent, Ram
+from libexo.host.base import Piece
 
 if TYPE_CHECKING:
     from libexo.host.base import Host, MappedMemory, Opened, Place
@@ -23,6 +24,7 @@ class Mapped(NamedTuple):
     """One mapping of an extent."""
 
     memory: "MappedMemory"
+    size: int
     writable: bool
     opened: "Opened | None"
     """What has the kernel page it, if somebody else is its pager."""
@@ -49,9 +51,12 @@ class Views:
         """Map the extent of *handle*, whole."""
         mapped, descriptor = self._sys.map_extent(handle)
         opened = self._opener(handle, mapped.count) if mapped.paged else None
-        return self._map(
+        view = self._map(
             handle, descriptor, mapped.count, writable=mapped.writable, opened=opened, place=place
         )
+        if mapped.pages < mapped.count:
+            self._renew(handle, self._mappings[handle][-1], mapped.pages, mapped.count)
+        return view
 
     def carve(self, ram: Ram, pages: int) -> tuple[Extent, memoryview]:
         """Carve an extent of *pages* frames from *ram*, and map it, whole."""
@@ -74,10 +79,10 @@ class Views:
         opened: "Opened | None" = None,
         place: "Place | None" = None,
     ) -> memoryview:
-        host = self._host
-        view = host.map(descriptor, pages * FRAME_SIZE, writable=writable, opened=opened, place=place)
-        host.watch(view, lambda: self._place(handle), lambda: self._is_spared(handle), opened)
-        used = [*self._used(handle), Mapped(host.mapping(view), writable, opened)]
+        host, size = self._host, pages * FRAME_SIZE
+        view = host.map(descriptor, size, writable=writable, opened=opened, place=place)
+        host.watch(view, lambda byte: self._piece(handle, byte), lambda: self._is_spared(handle), opened)
+        used = [*self._used(handle), Mapped(host.mapping(view), size, writable, opened)]
         self._mappings[handle] = used
         if opened is not None:
             self._windows[host.address(view)] = used[-1].memory
@@ -116,10 +121,10 @@ class Views:
         self._taken.add(handle)
         return True
 
-    def moved(self, handle: int) -> None:
-        """Map the replaced memory of *handle* where its mappings are."""
+    def moved(self, handle: int, first: int = 0, pages: int = 0) -> None:
+        """Map the new memory of some pages of *handle*, 0: of all, where its mappings are."""
         for mapping in self._used(handle):
-            self._renew(handle, mapping)
+            self._renew(handle, mapping, first, first + pages if pages else None)
 
     def replaced(self, handle: int, descriptor: object) -> None:
         """Do the same, with the descriptor that came with the reply."""
@@ -136,16 +141,25 @@ class Views:
         """Forget *handle*, which is gone."""
         self._mappings.pop(handle, None)
 
-    def _place(self, handle: int) -> "tuple[Descriptor, bool]":
-        """Return the memory of *handle* to be mapped, and whether it is writable. Raises TrapRefused."""
-        mapped, descriptor = self._sys.map_extent(handle)
-        return descriptor, mapped.writable
+    def _piece(self, handle: int, byte: int) -> Piece:
+        """Return the memory of *handle* in which a byte of it lies. Raises TrapRefused."""
+        mapped, descriptor = self._sys.map_extent(handle, byte // FRAME_SIZE)
+        return Piece(descriptor, mapped.writable, (mapped.first * FRAME_SIZE, mapped.pages * FRAME_SIZE))
 
-    def _renew(self, handle: int, mapping: Mapped) -> None:
-        """Map the memory of *handle* at *mapping*; if the handle went meanwhile, nothing is there."""
+    def _renew(self, handle: int, mapping: Mapped, page: int = 0, stop: int | None = None) -> None:
+        """Map memory of *handle* at *mapping*, piece by piece; if the handle went meanwhile, nothing is there.
+
+        What is mapped is all from *page* on, or what lies before *stop*.
+        """
+        size = mapping.size if stop is None else stop * FRAME_SIZE
+        at = page * FRAME_SIZE
         with suppress(TrapRefused):
-            descriptor, writable = self._place(handle)
-            self._host.remap(mapping.memory, descriptor, writable=writable, opened=mapping.opened)
+            while at < size:
+                descriptor, writable, part = self._piece(handle, at)
+                self._host.remap(
+                    mapping.memory, descriptor, writable=writable, opened=mapping.opened, part=part
+                )
+                at = sum(part)
 
     def _opener(self, handle: int, pages: int) -> "Opened":
         """Return what has the kernel page a mapping of *handle*."""

@@ -61,7 +61,7 @@ def memory_file(name: str, size: int, seals: int, *, lent: bool = True) -> int:
 class RealBacking:
     """The memory of one extent; see `hwmodel.machine.Backing`."""
 
-    __slots__ = ("_closer", "_copied", "_name", "_number", "_sealed", "_size", "_stale")
+    __slots__ = ("_closer", "_copied", "_first", "_name", "_number", "_sealed", "_size", "_stale")
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class RealBacking:
         closer: Closer = close_quietly,
         pages: int = 0,
     ) -> None:
+        self._first = first
         self._name = f"exo-{first}+{count}"
         self._size = (pages or count) * FRAME_SIZE
         self._sealed = False
@@ -123,6 +124,22 @@ class RealBacking:
         """Become the copy, or empty, and take the old memory from all who have it mapped."""
         old, self._number, self._copied = self._number, self._copied, -1
         yield from _cut(old, self._size)
+
+    def split(self, page: int) -> "tuple[RealBacking, Deed]":
+        """Return new memory for the pages from *page* on, and what moves them there. Raises Exhausted."""
+        left = self._size // FRAME_SIZE - page
+        made = RealBacking(self._first + page, left, closer=self._closer)
+        return made, self._split(made, page * FRAME_SIZE)
+
+    def _split(self, made: "RealBacking", size: int) -> Deed:
+        if self._number >= 0:
+            yield from made.take(self._number, size)
+            yield from _shorten(self._number, self._size, size)
+        self._size = size
+
+    def take(self, source: int, skip: int) -> Deed:
+        """Copy from another memory file what lies there behind *skip* bytes."""
+        return copy_data(source, self._number, self._size, skip)
 
     def seal(self) -> tuple[RealDescriptor, Deed]:
         """Become new, empty memory that nobody can cut; the deed takes the old from all. Raises Exhausted."""
@@ -212,25 +229,33 @@ def _cut(number: int, size: int) -> Deed:
         return
     with contextlib.ExitStack() as closing:
         closing.callback(os.close, number)
-        for left in reversed(range(0, size, CUT)):
-            with lending:
-                os.ftruncate(number, left)
-            yield
+        yield from _shorten(number, size, 0)
 
 
-def copy_data(source: int, target: int, size: int) -> Deed:
-    """Copy *size* bytes, or as many as are there: holes stay holes, and a holder may have cut the file short."""
-    offset = 0
-    while offset < size:
+def _shorten(number: int, size: int, to: int) -> Deed:
+    """Cut the end of a memory file of *size* bytes off. Raises Exhausted, where no host should."""
+    for left in reversed(range(to, size, CUT)):
+        with lending:
+            os.ftruncate(number, left)
+        yield
+
+
+def copy_data(source: int, target: int, size: int, skip: int = 0) -> Deed:
+    """Copy *size* bytes behind *skip*, or as many as are there.
+
+    Holes stay holes, and a holder may have cut the file short.
+    """
+    offset, stop = skip, skip + size
+    while offset < stop:
         with lending:
             if (start := _data_from(source, offset)) < 0:
                 return
-            offset = end = min(os.lseek(source, start, os.SEEK_HOLE), size)
+            offset = end = min(os.lseek(source, start, os.SEEK_HOLE), stop)
         for first, last in _pieces(range(start, end), PIECE):
             at = first
             with lending:
                 while at < last and (data := os.pread(source, min(CHUNK, last - at), at)):
-                    at += os.pwrite(target, data, at)
+                    at += os.pwrite(target, data, at - skip)
             yield
 
 

@@ -25,7 +25,7 @@ from hwmodel.simulated.descriptors import (
     TicketTarget,
     consume,
 )
-from hwmodel.simulated.mmu import Mapping, is_bus_error, whole_frames
+from hwmodel.simulated.mmu import Mapping, Part, is_bus_error, whole_frames
 from hwmodel.simulated.paging import SimulatedSpace
 from hwmodel.simulated.ports import Packet, SimulatedPort
 from hwmodel.simulated.strands import Baton, Killed, Strand, compute, next_event
@@ -365,23 +365,24 @@ class SimulatedBody:
         """Map memory; the descriptor is consumed."""
         self._check()
         target = consume(descriptor, MemoryTarget, writable=writable)
-        mapping = target.region.map(whole_frames(size, len(target.region.data)), writable=writable)
+        there = len(target.region.data) - target.region.start
+        mapping = target.region.map(whole_frames(size, there), writable=writable)
         self._mappings = [known for known in self._mappings if known.used]
         self._mappings.append(mapping)
         view = mapping.take()
-        return view if len(view) == size else view[:size]
+        return view if mapping.size == size else view[:size]
 
     def mapping(self, view: memoryview) -> Mapping:
         """Return the mapping that *view* belongs to. Raises ValueError."""
         return self._find(view)
 
-    def remap(self, mapping: object, descriptor: object, *, writable: bool) -> None:
-        """Put new memory where *mapping* is; the descriptor is consumed."""
+    def remap(self, mapping: object, descriptor: object, part: Part | None = None, *, writable: bool) -> None:
+        """Put new memory where *mapping* is, or part of it; the descriptor is consumed."""
         self._check()
         target = consume(descriptor, MemoryTarget, writable=writable)
         assert isinstance(mapping, Mapping)
         self.table.moved(mapping)
-        mapping.move(target.region, writable=writable)
+        mapping.move(target.region, part, writable=writable)
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping: every view of it raises from now on."""

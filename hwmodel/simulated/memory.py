@@ -53,9 +53,7 @@ class SimulatedBacking:
         """Copy the contents to new memory."""
         self._memory.ledger.calls.make("memfd_create", "ftruncate", "pwrite")
         yield
-        self._copy = Region(0)
-        self._copy.data += self._region.data
-        self._copy.present |= self._region.present
+        self._copy = self._region.copy()
 
     @property
     def copied(self) -> bool:
@@ -70,8 +68,25 @@ class SimulatedBacking:
         """Become the copy, or empty, and take the old memory from all who have it mapped."""
         yield
         old = self._region
-        self._region, self._copy = self._copy or Region(len(old.data)), None
-        old.revoke()
+        self._region, self._copy = self._copy or old.copy(empty=True), None
+        old.revoke(stays=old.size < len(old.data))
+
+    def split(self, page: int) -> "tuple[SimulatedBacking, Deed]":
+        """Return memory for the pages from *page* on, which are taken from all."""
+        self._memory.ledger.calls.make("memfd_create", "ftruncate")
+        made = SimulatedBacking(self._memory, self._first + page, self._count - page, self._region)
+        return made, self._split(made, page)
+
+    def _split(self, made: "SimulatedBacking", page: int) -> Deed:
+        self._memory.ledger.calls.make("pwrite")
+        yield
+        made.take(self._region.split(page * FRAME_SIZE))
+        self._count = page
+
+    def take(self, region: Region) -> None:
+        """Be the memory of *region*, and have its frames."""
+        self._region = region
+        self._memory.assign(self._first, self._count, self)
 
     def seal(self) -> tuple[SimulatedDescriptor, Deed]:
         """Become new, empty memory that nobody can cut; the deed takes the old from all. Raises Exhausted."""
@@ -135,7 +150,7 @@ class SimulatedMemory:
         stale = [frame for frame in range(count) if self._used[first + frame]] if not zero else []
         self._used[first : first + count] = b"\1" * count
         backing = SimulatedBacking(self, first, count, region, stale)
-        self._carved.update(dict.fromkeys(range(first, first + count), backing))
+        self.assign(first, count, backing)
         return backing
 
     def free(self, first: int, count: int, backing: SimulatedBacking) -> None:
@@ -143,6 +158,10 @@ class SimulatedMemory:
         for frame in range(first, first + count):
             if self._carved.pop(frame, None) is not backing:
                 raise ValueError(f"frame {frame} was not {backing!r}'s")
+
+    def assign(self, first: int, count: int, backing: SimulatedBacking) -> None:
+        """Let frames be those of *backing*."""
+        self._carved.update(dict.fromkeys(range(first, first + count), backing))
 
     def carved(self) -> int:
         """Return how many frames are in use."""

@@ -44,6 +44,10 @@ class _View(ctypes.Structure):
     )
 
 
+Part = tuple[int, int]
+"""Of a mapping: where it begins, and how many bytes it has."""
+
+
 class BusError(ValueError):
     """The memory was taken away. A ValueError, as the access through a released memoryview raises."""
 
@@ -64,17 +68,53 @@ class Viewer(Protocol):
 
 
 class Region:
-    """Memory that is mapped and taken away as a whole."""
+    """Memory that is mapped and taken away as a whole.
+
+    Regions that were split from one another share their bytes: a view is of bytes in a row, and who may map all of
+    them has one.
+    """
 
     def __init__(self, size: int, fill: int = 0) -> None:
         """Make *size* bytes."""
         self.data = bytearray(size) if fill == 0 else bytearray([fill]) * size
+        self.start, self.size = 0, size
+        """Which of these bytes are its own."""
         self.revoked = False
         self.present: set[int] = set()
         """Pages that were touched, where somebody pages it: the others are holes."""
         self.viewers: dict[Viewer, None] = {}
         """The tables that have pages of it."""
         self._mappings: list[Mapping] = []
+
+    def split(self, size: int) -> "Region":
+        """Keep *size* bytes, and return the others as a region; they are taken from all."""
+        other = self._beside(self.start + size, self.size - size)
+        self.size = size
+        for mapping in self._mappings:
+            if not mapping.whole:
+                mapping.revoke()
+        return other
+
+    def copy(self, *, empty: bool = False) -> "Region":
+        """Return a region with the same bytes, or zeros; what was split from another stays where it is."""
+        if self.size < len(self.data):
+            other = self._beside(self.start, self.size)
+            if empty:
+                self._fill(0)
+            return other
+        other = Region(self.size)
+        if not empty:
+            other.data[:] = self.data
+            other.present |= self.present
+        return other
+
+    def _beside(self, start: int, size: int) -> "Region":
+        other = Region(0)
+        other.data, other.start, other.size = self.data, start, size
+        return other
+
+    def _fill(self, byte: int) -> None:
+        self.data[self.start : self.start + self.size] = bytes([byte]) * self.size
 
     def punch(self, pages: range) -> None:
         """Take *pages* from everybody: they are holes again."""
@@ -84,8 +124,8 @@ class Region:
             viewer.punched(self, pages)
 
     def map(self, size: int, *, writable: bool) -> "Mapping":
-        """Map the first *size* bytes. Raises BusError when they are not there."""
-        self.check(size)
+        """Map *size* bytes. Raises BusError when they are not there, though what was split off may be behind."""
+        self.check(min(size, self.size) if self.size < len(self.data) - self.start else size)
         self._mappings = [mapping for mapping in self._mappings if mapping.used]
         mapping = Mapping(self, size, writable=writable)
         self._mappings.append(mapping)
@@ -93,20 +133,21 @@ class Region:
 
     def check(self, size: int) -> None:
         """Raise BusError unless *size* bytes are there."""
-        if self.revoked or size > len(self.data):
-            raise BusError(f"{size} bytes mapped of {0 if self.revoked else len(self.data)}")
+        if self.revoked or size > self.size:
+            raise BusError(f"{size} bytes mapped of {0 if self.revoked else self.size}")
 
     def adopt(self, mapping: "Mapping") -> None:
         """Take over a mapping that was moved here."""
         self._mappings.append(mapping)
 
-    def revoke(self) -> None:
-        """Take the memory from all who have it mapped, and fill it with junk."""
+    def revoke(self, *, stays: bool = False) -> None:
+        """Take the memory from all who have it mapped, and fill it with junk, unless it stays where it is."""
         self.revoked = True
         for mapping in self._mappings:
-            mapping.revoke()
+            mapping.revoke(self)
         self._mappings.clear()
-        self.data[:] = bytes([JUNK]) * len(self.data)
+        if not stays:
+            self._fill(JUNK)
 
 
 class Mapping:
@@ -115,12 +156,21 @@ class Mapping:
     def __init__(self, region: Region, size: int, *, writable: bool) -> None:
         """Map; `view` hands out the one view of it."""
         self._region = region
+        self._laid = {0: region}
+        """What lies at which of its bytes."""
         self._size = size
-        self._root = memoryview(region.data)[:size]
+        self._root = memoryview(region.data)[region.start : region.start + size]
         self._managed: object = gc.get_referents(self._root)[0]
         self._idle = sys.getrefcount(self._managed)
         self._revoked: list[weakref.ref[memoryview]] = []
         self._first = self._root[:] if writable else self._root.toreadonly()
+        if not self.whole:
+            self.revoke()
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is memory everywhere."""
+        return sum(min(each.size, self._size - at) for at, each in self._laid.items()) == self._size
 
     def take(self) -> memoryview:
         """Hand the view out; the mapping keeps no reference to it."""
@@ -147,8 +197,16 @@ class Mapping:
         """Say whether *view* is one of its views, even if taken away."""
         return gc.get_referents(view)[0] is self._managed
 
-    def revoke(self) -> None:
-        """Take it away: every view raises from now on."""
+    def find(self, offset: int) -> tuple[Region, int]:
+        """Return the memory that lies at *offset*, and which byte of it does. Raises BusError."""
+        at = max((at for at in self._laid if at <= offset), default=None)
+        if at is None:
+            raise BusError(f"byte {offset} mapped of 0")
+        return self._laid[at], offset - at
+
+    def revoke(self, region: Region | None = None) -> None:
+        """Take it away, or *region* from it: every view raises from now on."""
+        self._laid = {at: each for at, each in self._laid.items() if each is not region}
         if not self.used:
             return
         views = self._present()
@@ -159,18 +217,27 @@ class Mapping:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._region.data))
         self._revoked += [weakref.ref(view) for view in views]
 
-    def move(self, region: Region, *, writable: bool) -> None:
-        """Put *region* where the mapping is: its views, even those taken away, go on with that memory."""
-        region.check(self._size)
-        distance = _address(region.data) - _address(self._region.data)
+    def move(self, region: Region, part: Part | None = None, *, writable: bool) -> None:
+        """Put *region* where the mapping is, or *part* of it.
+
+        Its views, even those taken away, go on with that memory, when there is some everywhere.
+        """
+        offset, size = part or (0, self._size)
+        region.check(size)
+        base = _address(region.data) + region.start - offset
+        distance = base - _View.from_address(id(self._root)).address
+        here = range(offset, offset + size)
+        self._laid = {at: each for at, each in self._laid.items() if at not in here and not distance}
+        self._laid[offset] = region
         views = self._present() + [view for known in self._revoked if (view := known()) is not None]
+        released = 0 if self.whole else _RELEASED
         for view in [self._root, *views]:
             state = _View.from_address(id(view))
-            state.flags &= ~_RELEASED
+            state.flags = state.flags & ~_RELEASED | (released if view is not self._root else 0)
             state.address += distance
             state.readonly |= not writable and view is not self._root
-        self._revoked.clear()
-        self._region = region
+        self._revoked = [weakref.ref(view) for view in views] if released else []
+        self._region = self._laid.get(0, region)
         region.adopt(self)
 
     def _present(self) -> list[memoryview]:

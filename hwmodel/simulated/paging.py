@@ -69,10 +69,11 @@ class SimulatedSpace:
     def touch(self, mapping: Mapping, offset: int, *, write: bool) -> Callable[[], bool] | None:
         """Access one byte; None: it is there. Otherwise return what to wait for before trying again."""
         address = (self.address(mapping) + offset) // FRAME_SIZE * FRAME_SIZE
-        mapping.region.check(offset + 1)
+        region, at = mapping.find(offset)
+        region.check(at + 1)
         if not any(address in each.place for each in self._watched):
-            mapping.region.present.add(offset // FRAME_SIZE)
-            mapping.region.viewers[self] = None
+            region.present.add(at // FRAME_SIZE)
+            region.viewers[self] = None
             self._unasked.add(address)
             return None
         if address in self._poisoned:

@@ -53,7 +53,7 @@ class Label(IntEnum):
     REVOKED = kernel_label(-67)
     """Handle that was taken."""
     MOVED = kernel_label(-68)
-    """Handle of an extent whose backing was replaced: map it again."""
+    """Handle of an extent, first page, pages: those have new memory, map them again. By the handle alone: all."""
     SUCCEEDED = kernel_label(-70)
     """Thread that ended, thread that attached in its place: capabilities to the old one now lead to the new one."""
 

@@ -15,8 +15,9 @@ from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.capability import Capability, Offer, Resource, derive, place
 from kernel.dispatch import Call, CallTo, Handlers
 from kernel.errors import Refused
-from kernel.frames import Extent
+from kernel.frames import Extent, Ram
 from kernel.offers import make_room, offered, take_over, withdraw
+from kernel.parts import derive_part
 from kernel.taking import Taking
 
 if TYPE_CHECKING:
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
     from kernel.kernel import Kernel
 
 
-def _derive(kernel: "Kernel", call: CallTo[traps.Derive, Resource]) -> int:
+def _derive(kernel: "Kernel", call: CallTo[traps.Derive, Resource]) -> "int | Steps[int]":
     trap, parent = call.trap, call.capability
     rights = _narrowed(call, trap.rights)
     parent.resource.check_no_ring()
-    narrows = trap.first != ANY_FRAME or trap.count
-    part = parent.resource.part(trap.first, trap.count) if narrows else None
+    part = None
+    if trap.first != ANY_FRAME or trap.count:
+        if not isinstance(parent.resource, Ram):
+            return derive_part(kernel.exposure, parent, call.caller, rights, trap.first, trap.count)
+        part = parent.resource.part(trap.first, trap.count)
     return derive(kernel.exposure, parent, call.caller, rights, part).handle
 
 
@@ -142,7 +146,10 @@ def _inspect(_kernel: "Kernel", call: CallTo[traps.Inspect, Resource]) -> traps.
     capability = call.capability
     told = capability.resource.kind, capability.rights, capability.origin, *capability.resource.describe()
     shown = islice((c for c in capability.children if c.offer is None and not c.taken), MAX_HOLDERS_SHOWN)
-    return traps.Inspection(*told, holders=tuple(traps.Holder(c.holder.thread, c.rights) for c in shown))
+    found = traps.Inspection(*told, holders=tuple(traps.Holder(c.holder.thread, c.rights) for c in shown))
+    if span := capability.span:
+        found.first, found.count = found.first + span.start, len(span)
+    return found
 
 
 def _inventory(_kernel: "Kernel", call: Call[traps.Inventory]) -> tuple[int, ...]:
@@ -161,7 +168,7 @@ def _accept(kernel: "Kernel", call: Call[traps.Accept]) -> "traps.Accepted | Ste
     if isinstance(offer.resource, Extent):
         caller.budget.check(Item.DESCRIPTORS)
         if offer.terms.grant and offered(offer).mapped:
-            return _accept_mapped(kernel, call, offer.resource, rights)
+            return _accept_mapped(kernel, call, offer, rights)
     return _accepted(take_over(kernel.exposure, offer, caller, rights))
 
 
@@ -184,14 +191,16 @@ def _find_offer(kernel: "Kernel", call: Call[traps.Accept]) -> Capability:
 
 
 def _accept_mapped(
-    kernel: "Kernel", call: Call[traps.Accept], extent: Extent, rights: Rights
+    kernel: "Kernel", call: Call[traps.Accept], offer: Capability, rights: Rights
 ) -> "Steps[traps.Accepted]":
     """Accept a grant whose giver has the extent mapped: it gets new memory, which the giver has not mapped."""
+    extent = offer.resource
+    assert isinstance(extent, Extent)
     yield from extent.lock()
     try:
-        yield extent.copy()
+        yield extent.copy(extent.span(offer))
         accepted = _accepted(take_over(kernel.exposure, _find_offer(kernel, call), call.caller, rights))
-        yield from extent.move(None)
+        yield from extent.move(None, extent.span(offer))
     finally:
         extent.unlock()
     return accepted
@@ -199,7 +208,7 @@ def _accept_mapped(
 
 def _accepted(capability: Capability) -> traps.Accepted:
     resource = capability.resource
-    count = resource.pages if isinstance(resource, Extent) else 0
+    count = len(resource.span(capability)) if isinstance(resource, Extent) else 0
     return traps.Accepted(capability.handle, resource.kind, capability.rights, count)
 
 

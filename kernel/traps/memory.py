@@ -65,9 +65,14 @@ def _map_later(call: CallTo[traps.MapExtent, Extent], extent: Extent) -> "Steps[
 
 def _map_now(call: CallTo[traps.MapExtent, Extent], extent: Extent) -> traps.Mapped:
     extent.check_no_ring()
-    call.gives.append(extent.descriptor(call.capability))
-    writable = bool(call.capability.rights & Rights.WRITE)
-    return traps.Mapped(extent.pages, writable, extent.owner not in (None, call.capability))
+    capability, page = call.capability, call.trap.page
+    span = extent.span(capability)
+    if page >= len(span):
+        raise Refused(Refusal.BAD_ARGUMENT, f"page {page} of {len(span)}")
+    call.gives.append(extent.descriptor(capability, page))
+    piece = extent.pieces.at(span.start + page)[1]
+    writable, paged = bool(capability.rights & Rights.WRITE), extent.owner not in (None, capability)
+    return traps.Mapped(len(span), writable, paged, piece.start - span.start, len(piece))
 
 
 def _limit(_kernel: "Kernel", call: CallTo[traps.Limit, Ram]) -> int:

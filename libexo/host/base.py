@@ -9,7 +9,7 @@ whichever strand's trap brought them. The program ends with its main strand.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from libexo.transport.base import Bell, Descriptor, Source, Ticket, Transport
 
@@ -150,6 +150,18 @@ Opened = Callable[[int], object]
 """Called with the address of memory that is paged, when it lies there and before anybody can touch it."""
 
 
+Part = tuple[int, int]
+"""Of a mapping: where it begins, and how many bytes it has."""
+
+
+class Piece(NamedTuple):
+    """New memory of part of a mapping."""
+
+    descriptor: Descriptor
+    writable: bool
+    part: Part
+
+
 class Host(Protocol):
     """The ground."""
 
@@ -226,20 +238,26 @@ class Host(Protocol):
         """
 
     def remap(
-        self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool, opened: Opened | None = None
+        self,
+        mapping: MappedMemory,
+        descriptor: Descriptor,
+        *,
+        writable: bool,
+        opened: Opened | None = None,
+        part: Part | None = None,
     ) -> None:
-        """Put new memory where *mapping* is, so that every view of it goes on; the descriptor is consumed."""
+        """Put new memory where *mapping* is, or part of it, so that every view goes on; consume the descriptor."""
 
     def watch(
         self,
         view: memoryview,
-        renew: "Callable[[], tuple[Descriptor, bool]]",
+        renew: "Callable[[int], Piece]",
         spared: "Callable[[], bool]",
         opened: "Opened | None" = None,
     ) -> None:
         """Have an access to *view* that finds its memory taken go on with the memory that *renew* returns.
 
-        That is a descriptor of the new memory, and whether it may be written. Where *renew* raises ExoError
+        *renew* is asked for the piece of memory in which a byte lies. Where it raises ExoError
         the access finds zeros if the program is *spared*, and otherwise ends as it would have. So it does on a
         machine where an access cannot wait, such as the simulated one.
         """

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kernel.abi.program import Program
-from libexo.host.base import MappedMemory
+from libexo.host.base import MappedMemory, Part
 
 
 class Posted(Protocol):
@@ -101,8 +101,10 @@ class Ground(Protocol):
     def unsee(self, view: memoryview, offset: int, size: int) -> None:
         """Drop what the MMU knows of pages of a mapping that nobody watches."""
 
-    def remap(self, mapping: MappedMemory, descriptor: object, *, writable: bool) -> None:
-        """Put new memory where *mapping* is."""
+    def remap(
+        self, mapping: MappedMemory, descriptor: object, part: Part | None = None, *, writable: bool
+    ) -> None:
+        """Put new memory where *mapping* is, or part of it."""
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping."""

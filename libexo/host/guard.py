@@ -35,8 +35,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
 
-Mend = Callable[[int, int], bool]
-"""Puts memory where a view of so many bytes begins, or says that there is none. It must not touch the view."""
+Mend = Callable[[int, int, int], bool]
+"""Puts memory where a view of so many bytes begins, at least at the byte that was touched; False: there is none.
+
+It must not touch the view.
+"""
 _guarded: "dict[int, tuple[weakref.ref[ctypes.Array[ctypes.c_ubyte]], Mend]]" = {}
 """The memory of each guarded view and its mend, by address."""
 
@@ -47,7 +50,7 @@ class _Before:
     action: _Action | None = None
 
 
-def zeros(address: int, size: int) -> bool:
+def zeros(address: int, size: int, _byte: int) -> bool:
     """Mend by zeros; writes to them go nowhere."""
     protection = _PROT_READ | _PROT_WRITE
     return bool(_libc.mmap(address, size, protection, _PRIVATE_FIXED_ANONYMOUS, -1, 0) == address)
@@ -82,7 +85,7 @@ def _handle(_signal: int, information: int, _context: int) -> None:
     for address, (reference, mend) in list(_guarded.items()):
         memory = reference()
         size = ctypes.sizeof(memory) if memory is not None else 0
-        if address <= at < address + size and mend(address, size):
+        if address <= at < address + size and mend(address, size, at - address):
             return
     # Not ours, or gone: the access is repeated, and ends as it would have.
     _libc.sigaction(_SIGBUS, ctypes.byref(_Before.action or _Action()), None)

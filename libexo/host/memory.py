@@ -12,8 +12,7 @@ from typing import cast
 
 from kernel.abi.limits import FRAME_SIZE
 from libexo.errors import ExoError
-from libexo.host.base import Opened
-from libexo.transport.base import Descriptor
+from libexo.host.base import Opened, Piece
 
 AGAIN = 16
 """How often the same file is put where an access faults: another strand may have put one there that was older. What
@@ -42,9 +41,15 @@ _files: dict[int, int] = {}
 
 
 def put(
-    address: int | None, descriptor: int, size: int, *, writable: bool, opened: Opened | None = None
+    address: int | None,
+    descriptor: int,
+    size: int,
+    *,
+    writable: bool,
+    opened: Opened | None = None,
+    offset: int = 0,
 ) -> int:
-    """Map *descriptor* and close it; at *address* where given. Return where.
+    """Map *descriptor* and close it; at *offset* of the mapping at *address*, where given. Return where.
 
     Raises OSError, and what *opened* raises.
     """
@@ -53,8 +58,9 @@ def put(
     flags = _MAP_PRIVATE if opened is not None and not writable else _MAP_SHARED
     try:
         protection = 0 if opened is not None else rights
+        at = None if address is None else address + offset
         mapped = _libc.mmap(
-            address, size, protection, flags | (_MAP_FIXED if address is not None else 0), descriptor, 0
+            at, size, protection, flags | (_MAP_FIXED if address is not None else 0), descriptor, 0
         )
         error = ctypes.get_errno()
         file = os.fstat(descriptor).st_ino if opened is not None else 0
@@ -65,7 +71,9 @@ def put(
     if opened is not None:
         _open(int(mapped), size, rights, opened, keep=address is not None)
         _files[int(mapped)] = file
-    for page, is_protected in enumerate(_protected.get(int(mapped), ())):
+    first = offset // FRAME_SIZE
+    pages = _protected.get(int(mapped) - offset, b"")[first : first + size // FRAME_SIZE]
+    for page, is_protected in enumerate(pages):
         if is_protected:
             _libc.mprotect(int(mapped) + page * FRAME_SIZE, FRAME_SIZE, _PROT_READ)
     return int(mapped)
@@ -137,23 +145,24 @@ def _adder() -> Callable[[int, int], object]:
 class Renewal:
     """Mends a view whose memory moved, by what is there now."""
 
-    def __init__(self, renew: Callable[[], tuple[Descriptor, bool]], opened: Opened | None = None) -> None:
+    def __init__(self, renew: Callable[[int], Piece], opened: Opened | None = None) -> None:
         """Ask *renew* for it, each time; what is paged is *opened* again."""
         self._renew = renew
         self._opened = opened
         self._last = self._times = 0
         """The file that was put there last, and how often."""
 
-    def __call__(self, address: int, size: int) -> bool:
-        """Put it there; False: nothing is there any more, or nothing new."""
+    def __call__(self, address: int, _size: int, byte: int) -> bool:
+        """Put the piece with *byte* there; False: nothing is there any more, or nothing new."""
         try:
-            descriptor, writable = self._renew()
+            descriptor, writable, (offset, size) = self._renew(byte)
             file = os.fstat(cast("int", descriptor)).st_ino
             if self._opened is not None and _files.get(address) == file:
                 os.close(cast("int", descriptor))
                 return False  # it was not taken: a page of it is one that nobody supplies
             self._last, self._times = file, self._times + 1 if file == self._last else 1
-            put(address, cast("int", descriptor), size, writable=writable, opened=self._opened)
+            number = cast("int", descriptor)
+            put(address, number, size, writable=writable, opened=self._opened, offset=offset)
         except (ExoError, OSError):
             return False
         return self._times <= AGAIN

@@ -23,7 +23,7 @@ from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 from libexo.errors import ExoError
 from libexo.host import current, heap
-from libexo.host.base import MappedMemory, Opened, Place, Tenant
+from libexo.host.base import MappedMemory, Opened, Part, Piece, Place, Tenant
 from libexo.host.eventfds import RealBell, RealTicket, RealWaker
 from libexo.host.guard import guard, zeros
 from libexo.host.memory import Renewal, forget, put, touch, unmap
@@ -174,27 +174,34 @@ class RealHost:
         forget(self.address(view) + offset, size)
 
     def remap(
-        self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool, opened: Opened | None = None
+        self,
+        mapping: MappedMemory,
+        descriptor: Descriptor,
+        *,
+        writable: bool,
+        opened: Opened | None = None,
+        part: Part | None = None,
     ) -> None:
-        """Put new memory where *mapping* is, if anything still refers to it."""
+        """Put new memory where *mapping* is, or part of it, if anything still refers to it."""
         assert isinstance(mapping, RealMapping)
         memory = mapping.memory()
         if memory is None:
             os.close(cast("int", descriptor))
         else:
-            address, size = ctypes.addressof(memory), ctypes.sizeof(memory)
-            put(address, cast("int", descriptor), size, writable=writable, opened=opened)
+            address, number = ctypes.addressof(memory), cast("int", descriptor)
+            offset, size = part or (0, ctypes.sizeof(memory))
+            put(address, number, size, writable=writable, opened=opened, offset=offset)
 
     def watch(
         self,
         view: memoryview,
-        renew: Callable[[], tuple[Descriptor, bool]],
+        renew: Callable[[int], Piece],
         spared: Callable[[], bool],
         opened: Opened | None = None,
     ) -> None:
         """Have an access that finds the memory of *view* taken go on with its replacement, or with zeros."""
         renewal = Renewal(renew, opened)
-        guard(view, lambda address, size: renewal(address, size) or (spared() and zeros(address, size)))
+        guard(view, lambda *access: renewal(*access) or (spared() and zeros(*access)))
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping: the memory goes with the last reference to it."""

@@ -16,7 +16,7 @@ from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.program import Program, Role
 from libexo.errors import ExoError, GateClosed
 from libexo.host import current
-from libexo.host.base import Done, MappedMemory, Opened, Place, Tenant
+from libexo.host.base import Done, MappedMemory, Opened, Part, Place, Tenant
 from libexo.host.ground import Doorbells, Ground, Stored
 from libexo.host.ring_sources import RingSources
 from libexo.host.simulated_bells import SimulatedBell, SimulatedTicket
@@ -339,10 +339,16 @@ class SimulatedHost:
         self._ground.unsee(view, offset, size)
 
     def remap(
-        self, mapping: MappedMemory, descriptor: Descriptor, *, writable: bool, opened: Opened | None = None
+        self,
+        mapping: MappedMemory,
+        descriptor: Descriptor,
+        *,
+        writable: bool,
+        opened: Opened | None = None,
+        part: Part | None = None,
     ) -> None:
-        """Put new memory where *mapping* is; the descriptor is consumed."""
-        self._ground.remap(mapping, descriptor, writable=writable)
+        """Put new memory where *mapping* is, or part of it; the descriptor is consumed."""
+        self._ground.remap(mapping, descriptor, part, writable=writable)
         if opened is not None:
             opened(self._ground.place(mapping))
 

@@ -82,4 +82,6 @@ def revoke(environment: Attachment, extent: Extent, seconds: float = 0) -> int:
     count, descriptors = environment.sys.revoke(extent.handle, microseconds)
     for descriptor in descriptors:
         environment.views.replaced(extent.handle, descriptor)
+    if count and not descriptors:  # its memory may be in pieces
+        environment.views.moved(extent.handle)
     return count

@@ -38,7 +38,7 @@ from kernel.environment import Binding, Environment
 from kernel.frames import Extent, Ram
 from kernel.kernel import Kernel
 from tests.kernel.paged_invariants import of_faults, of_objects
-from tests.kernel.shown_invariants import of_extents
+from tests.kernel.shown_invariants import of_extents, of_pieces
 
 
 def violations(kernel: Kernel, machine: SimulatedMachine) -> list[str]:
@@ -132,6 +132,10 @@ def _things(capabilities: list[Capability], rows: list[Environment]) -> Iterator
         part = isinstance(above, Ram) and isinstance(thing, Ram | Extent)
         if thing is not above and not part:
             yield f"{capability} is derived from {parent}"
+        if isinstance(thing, Extent) and isinstance(above, Extent):
+            pages, outside = thing.span(capability), above.span(parent)
+            if not pages or pages.start < outside.start or pages.stop > outside.stop:
+                yield f"{capability} is to pages that {parent} is not to"
         if isinstance(above, Ram) and isinstance(thing, Ram | Extent):
             inside = above.first <= thing.first and thing.first + thing.count <= above.first + above.count
             if not inside:
@@ -188,6 +192,7 @@ def _users(kernel: Kernel, extents: dict[Extent, list[Capability]]) -> Iterator[
         b.ring._extent: b for e in kernel.environments for b in e.outgoing.values() if b.ring is not None
     }
     for extent, holders in extents.items():
+        yield from of_pieces(extent, holders)
         yield from _ring(extent, rings.get(extent), holders)
         user = extent.user
         if set(extent._capabilities) != set(holders):
@@ -393,11 +398,13 @@ def counted(kernel: Kernel, e: Environment, everything: list[Capability]) -> dic
     """Count what there really is of each item that counts against *e*."""
     extents = {c.resource for c in everything if isinstance(c.resource, Extent) and c.resource.user is e}
     rings = sum(binding.ring is not None for binding in e.outgoing.values())
+    all_extents = {c.resource for c in everything if isinstance(c.resource, Extent)}
+    pieces = sum(payer.last() is e.budget for extent in all_extents for payer in extent._payers)
     names = [name for name, payer in kernel.kip.payers.items() if payer is e.budget]
     parts = e.budget.parts
     return {
         Item.HANDLES: sum(c.offer is None for c in e.table),
-        Item.DESCRIPTORS: len(extents) + 4 * len(e.outgoing) + 2 * rings + e.starts.held,
+        Item.DESCRIPTORS: len(extents) + pieces + 4 * len(e.outgoing) + 2 * rings + e.starts.held,
         Item.BINDINGS: len(e.outgoing),
         Item.THREADS: len(e.threads),
         Item.CHILDREN: len(parts),

@@ -25,3 +25,17 @@ def of_extents(kernel: Kernel, extents: Mapping[Extent, list[Capability]]) -> It
             yield f"{extent} is not found by its first frame, or by its first capability"
     if rows:
         yield f"the KIP shows extents that are not there: {rows}"
+
+
+def of_pieces(extent: Extent, holders: list[Capability]) -> Iterator[str]:
+    """Each capability is to whole pieces of memory, and each piece but the first is paid for."""
+    *starts, end = extent.pieces._starts
+    if starts[0] or [*starts, end] != sorted({*starts, extent.pages}) or len(starts) != len(extent.pieces):
+        yield f"{extent} is in pieces from {starts}"
+    if len(extent._payers) != len(starts) - 1:
+        yield f"{extent} has {len(starts)} pieces, and {len(extent._payers)} pay for them"
+    ends = {*starts, extent.pages}
+    for capability in holders:
+        span = extent.span(capability)
+        if span.start not in ends or span.stop not in ends:
+            yield f"{capability} is to part of a piece"

@@ -78,13 +78,12 @@ def test_derive_outside(first: int, count: int) -> None:
         assert refusal(a.sys.derive, ram, CONTROL, first, count) == Refusal.BAD_ARGUMENT
 
 
-def test_only_ram_has_parts() -> None:
-    """A part of an extent is refused: it is passed on whole."""
+def test_only_ram_and_extents_have_parts() -> None:
+    """A part of anything else is refused: it is passed on whole."""
     with theatre() as stage:
-        a = stage.puppet(holds=("ram",))
-        extent = a.sys.carve(a.handles[0], 4).extent
+        a = stage.puppet(holds=("factory",))
 
-        assert refusal(a.sys.derive, extent, READ, 0, 1) == Refusal.NOT_WHOLE
+        assert refusal(a.sys.derive, a.handles[0], READ, 0, 1) == Refusal.NOT_WHOLE
 
 
 def test_map_gives_a_derivative() -> None:

@@ -177,7 +177,7 @@ def test_revoke_at_the_deadline_moves_the_memory() -> None:
         stage.pass_time(2)
 
         assert (faults(mine), faults(yours)) == (True, True)
-        assert a.told() == [(Label.MOVED, (extent.handle,))]
+        assert a.told() == [(Label.MOVED, (extent.handle, 0, 1))]
 
 
 def test_dropped_but_still_mapped() -> None:

@@ -8,7 +8,13 @@ from kernel.abi.trap import HANDLE_REFUSALS, Frame, Trap
 
 
 class Derive(Trap, tag=0x40):
-    """Make a capability with fewer rights, or (RAM only) to part of the range. `count` 0: to the end."""
+    """Make a capability with fewer rights, or to part of the range. `count` 0: to the end.
+
+    Of RAM, `first` is a frame. Of an extent, it is a page, counted from where the capability begins; an object has
+    no parts. What is below and above in the extent gets memory of its own first, so that a holder of a part can map
+    no more: who has that mapped is told MOVED, and an access by an old mapping is a SIGBUS. Each new piece of
+    memory is a descriptor to the caller, until the extent is free.
+    """
 
     capability: Small
     rights: Small
@@ -24,6 +30,7 @@ class Derive(Trap, tag=0x40):
         Refusal.TABLE_FULL,
         Refusal.OVER_BUDGET,
         Refusal.TOO_DEEP,
+        Refusal.HOST_FULL,
     )
 
 

@@ -44,22 +44,30 @@ class Carve(Trap, tag=0x50):
 
 
 class Mapped(Record):
-    """How many frames the descriptor covers, and whether it is writable."""
+    """How many pages the capability is to, and whether the descriptor is writable."""
 
     count: int
     writable: bool
     paged: bool = False
     """It is an object of somebody else's: pages that are not there come only to who opens a `Window`."""
+    first: int = 0
+    pages: int = 0
+    """The descriptor covers so many pages, from that one on: of an extent in pieces not all."""
 
 
 class MapExtent(Trap, tag=0x51):
-    """Hand over the descriptor of an extent, writable if the capability is."""
+    """Hand over the descriptor of an extent, writable if the capability is.
+
+    An extent of which parts were derived (Derive) is in pieces, each with memory of its own: the descriptor is of
+    the piece that `page` lies in. The next piece begins where it ends.
+    """
 
     extent: Small
+    page: Small = 0
     result = Mapped
     needs = (Kind.EXTENT, Rights.READ)
     gives_descriptors = "memory"
-    refusals = (*HANDLE_REFUSALS, Refusal.RING_MEMORY, Refusal.HOST_FULL)
+    refusals = (*HANDLE_REFUSALS, Refusal.BAD_ARGUMENT, Refusal.RING_MEMORY, Refusal.HOST_FULL)
 
 
 class Limit(Trap, tag=0x52):

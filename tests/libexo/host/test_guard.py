@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from libexo.errors import ExoError
+from libexo.host.base import Piece
 from libexo.host.guard import _guarded, guard
 from libexo.host.memory import AGAIN, Renewal
 from libexo.host.real import RealHost
@@ -66,7 +67,7 @@ def test_what_moved_is_found_where_it_was() -> None:
     number, view = mapped()
     part = view[SIZE // 2 :]
     files = [file(b"1"), file(b"2")]
-    guard(view, Renewal(lambda: (os.dup(files[0]), True)))
+    guard(view, Renewal(lambda _: Piece(os.dup(files[0]), True, (0, SIZE))))
     os.ftruncate(number, 0)
     first = bytes(part)
     os.ftruncate(files.pop(0), 0)
@@ -80,16 +81,16 @@ def test_what_moved_is_found_where_it_was() -> None:
 def test_what_cannot_be_mended() -> None:
     """Nothing there, by an error of ours or of the host's, and the same file again, which was not cut since."""
 
-    def nothing() -> tuple[int, bool]:
+    def nothing(_: int) -> Piece:
         raise ExoError("taken")
 
     number, view = mapped()
     address = ctypes.addressof(view.obj)  # type: ignore[arg-type]  # a mapped view is of a ctypes array
-    again = Renewal(lambda: (os.dup(number), True))
+    again = Renewal(lambda _: Piece(os.dup(number), True, (0, SIZE)))
 
-    assert not Renewal(nothing)(address, SIZE)
-    assert not Renewal(lambda: (-1, True))(address, SIZE)
-    assert [again(address, SIZE) for _ in range(AGAIN + 1)] == [True] * AGAIN + [False]
+    assert not Renewal(nothing)(address, SIZE, 0)
+    assert not Renewal(lambda _: Piece(-1, True, (0, SIZE)))(address, SIZE, 0)
+    assert [again(address, SIZE, 0) for _ in range(AGAIN + 1)] == [True] * AGAIN + [False]
     os.close(number)
 
 

@@ -1,0 +1,67 @@
+"""The memory of an extent in pieces, each memory of its own, so that a program can map some and not the others."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from hwmodel.machine import Backing, Deed
+
+
+class Pieces:
+    """Pieces of memory in a row, first all in one."""
+
+    def __init__(self, backing: Backing, pages: int) -> None:
+        """Start with the one piece *backing*, of *pages* pages."""
+        self._starts = [0, pages]
+        """The first page of each, and of what is behind the last."""
+        self._backings = [backing]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._backings)
+
+    def at(self, page: int) -> tuple[Backing, range]:
+        """Return the piece that *page* is in, and its pages."""
+        found = bisect_right(self._starts, page)
+        return self._backings[found - 1], range(*self._starts[found - 1 : found + 1])
+
+    def _within(self, pages: range) -> Iterator[Backing]:
+        """Yield those that begin in *pages*."""
+        return (backing for at, backing in zip(self._starts, self._backings, strict=False) if at in pages)
+
+    def copy(self, pages: range) -> Deed:
+        """Copy the contents of those in *pages*: as `Backing.copy`."""
+        for backing in self._within(pages):
+            yield from backing.copy()
+
+    def forget_copies(self) -> None:
+        """Free the copies."""
+        for backing in self._backings:
+            backing.forget_copy()
+
+    def replace(self, pages: range) -> Deed:
+        """Let those in *pages* become their copies, or empty: as `Backing.replace`."""
+        for backing in self._within(pages):
+            yield from backing.replace()
+
+    def release(self) -> Deed:
+        """Take all from all, and free it."""
+        for backing in self._backings:
+            yield from backing.release()
+
+    def divides(self, page: int) -> bool:
+        """Say whether one begins, or the last one ends, at *page*."""
+        return self._starts[bisect_right(self._starts, page) - 1] == page
+
+    def split(self, page: int) -> tuple[Backing, Deed]:
+        """Return memory of its own for what is in a piece from *page* on, to `add`, and what moves it there.
+
+        It is taken from all who have it mapped. Raises Exhausted, as the deed does: then nothing has changed.
+        """
+        backing, pages = self.at(page)
+        return backing.split(page - pages.start)
+
+    def add(self, page: int, made: Backing) -> None:
+        """Have that begin at *page*."""
+        found = bisect_right(self._starts, page)
+        self._starts.insert(found, page)
+        self._backings.insert(found, made)
