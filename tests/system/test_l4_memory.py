@@ -168,6 +168,46 @@ say([space.load(at + page * PAGE, 4) for page in range(4)])
     assert kept == "[b'zero', b'one1', b'back', b'thr3']"
 
 
+@conforms("Items: unit of mapping")
+def test_a_page_between_three(booted: System) -> None:
+    """Of eight pages that owner and middle share, middle maps one on: the three see one another's stores.
+
+    Taken back by middle, it is gone from the guest alone.
+    """
+    looks = """
+for line in iter(input, "end"):
+    eval(line)
+"""
+    guest = GUEST + looks
+    middle = GUEST + "say(send(thread('guest'), l4.MapItem(fpage(THERE + 2 * PAGE), THERE)))" + looks
+    owner = (
+        PRELUDE
+        + """
+got = l4.Sigma0_GetPage(l4.nilthread, fpage(64 * PAGE, 8))
+at = l4.Address(got)
+say("ready")
+say(send(thread("middle"), l4.MapItem(fpage(at, 8), THERE)))
+"""
+        + looks
+    )
+    with cast(booted, guest=guest, middle=middle, owner=owner) as (g, m, o):
+        said = [o.line(), m.line(), m.line(), g.line()]
+        o.tell("space.store(at + 2 * PAGE, b'o')")
+        o.ask("say(1)")
+        m.tell("space.store(THERE + 2 * PAGE + 1, b'm')")
+        m.ask("say(1)")
+        g.tell("space.store(THERE + 2, b'g')")
+        g.ask("say(1)")
+        seen = [o.ask("say(space.load(at + 2 * PAGE, 3))"), m.ask("say(space.load(THERE + 2 * PAGE, 3))")]
+        seen.append(g.ask("say(space.load(THERE, 3))"))
+        m.ask("say(l4.UnmapFpage(fpage(THERE + 2 * PAGE)))")
+        kept = [o.ask("say(space.load(at + 2 * PAGE, 3))"), m.ask("say(space.load(THERE + 2 * PAGE, 3))")]
+        gone = g.ask("(space.attend(), say(len(list(space))))")
+
+    assert said == ["done"] * 4
+    assert (seen, kept, gone) == (["b'omg'"] * 3, ["b'omg'"] * 2, "0")
+
+
 @conforms("Items: rights")
 def test_a_read_only_share_cannot_be_written(booted: System) -> None:
     """With the right to read only, neither a mapping to write nor its file can be had; a write is SIGSEGV."""

@@ -129,15 +129,28 @@ class Addresses:
         with self._lock:
             self._regions.remove(holding)
             self._changes += 1
+        self._part(holding)
 
     def _give_up(self, gone: Iterable[Holding]) -> None:
         """Drop the capabilities of holdings that no address shows. An existing view keeps the memory."""
-        environment = self._environment
-        for holding in gone:
+        environment, waiting = self._environment, list(gone)
+        for holding in waiting:
+            if holding.parts:
+                continue  # they were derived from it, and are shown
+            waiting += self._part(holding)
             holding.view = None
             environment.views.forget(holding.handle)
             with UnlessGone():
                 environment.sys.drop(holding.handle)
+
+    def _part(self, gone: Holding) -> list[Holding]:
+        """Forget a part that is *gone*; return the holding it was derived from, if nothing of it is left."""
+        if gone.part_of is None:
+            return []
+        whole, _ = gone.part_of
+        gone.part_of = None
+        whole.parts.remove(gone)
+        return [] if whole.shown or whole.parts else [whole]
 
     def _revoked(self, upcall: Upcall) -> None:
         """Remove an extent that its giver took away: accesses to its addresses fault from now on."""
@@ -205,7 +218,11 @@ class Addresses:
         return piece if writable else piece.toreadonly()
 
     def _mapped(self, holding: Holding) -> memoryview | None:
-        """Return the bytes of *holding*; None: it was taken away this moment."""
+        """Return the bytes of *holding*; None: it was taken away this moment. A part needs no view of its own."""
+        if holding.part_of is not None:
+            whole, offset = holding.part_of
+            view = self._mapped(whole)
+            return None if view is None else view[offset : offset + holding.size]
         if holding.view is None:
             with UnlessGone():
                 holding.view = self._environment.views.map(holding.handle)

@@ -1,10 +1,10 @@
-"""Parts of extents: what an fpage covers of an extent gets memory of its own, so that it can be passed on.
+"""Parts of extents that are granted: what an fpage covers of an extent gets frames of its own.
 
-The kernel passes an extent on whole or not at all, since a program that can map a memory file can map all of it.
-But memory that its space has to itself may be moved without anybody seeing it. So the covered part gets new memory,
-with the same contents at the same addresses, and that is passed on. The rest of the extent stays; until all of it
-is given up, the covered part counts twice. Stores of other threads to the part, meanwhile, may be lost; a view of
-it that a program keeps shows the old memory.
+A part that the kernel derives (Derive) is its deriver's to take back, and goes with the rest of the extent: that is
+what a map item wants, and no grant. Memory that its space has to itself may be moved without anybody seeing it. So
+the covered part gets new memory, with the same contents at the same addresses, and that is granted. The rest of the
+extent stays; until all of it is given up, the covered part counts twice. Stores of other threads to the part,
+meanwhile, may be lost; a view of it that a program keeps shows the old memory.
 
 A space has an extent to itself if no other capability leads to it but the one that the memory server, as sigma0,
 keeps and does not map, and if nothing of it was passed on from here since it was last taken back.
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 _SIGMA0 = "memory"
 
 
-def divided(environment: "Environment", part: Region, content: memoryview) -> Holding:
-    """Return memory of its own for *part* of an extent, whose bytes are *content*.
+def divided(environment: "Environment", part: Region, content: memoryview) -> Holding | None:
+    """Return memory of its own for *part* of an extent, whose bytes are *content*; None: others have it, too.
 
-    Raises Overflow when others have the extent too, when it is being passed on, or when there is no memory.
+    Raises Overflow when there is no memory.
     """
     holding, sigma0 = part.holding, environment.kip.lookup(_SIGMA0)
     if holding.given or holding.leaving or not sigma0 or not _alone(environment, holding.handle, sigma0):
-        raise Overflow(f"others have the extent at {part.base:#x}: it is mapped whole or not at all")
+        return None
     own = environment.kip.thread(environment.thread.id)
     if own is None or own.redirector != NIL_THREAD:
         raise Overflow(

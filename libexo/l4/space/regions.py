@@ -19,7 +19,9 @@ END = 1 << WORD_BITS
 class Holding:
     """One extent, with its holder's knowledge of it. Not compared by value."""
 
-    __slots__ = ("accessed", "given", "handle", "leaving", "rights", "shown", "size", "view")
+    __slots__ = (
+        "accessed", "given", "handle", "leaving", "part_of", "parts", "rights", "shown", "size", "view",
+    )  # fmt: skip
 
     def __init__(self, handle: int, size: int, rights: int) -> None:
         """Hold the *size* bytes of *handle* with *rights* (`kernel.abi.rights.Rights`)."""
@@ -36,6 +38,10 @@ class Holding:
         """It is in a message that grants it."""
         self.shown = 0
         """The number of its bytes that are at some address."""
+        self.part_of: tuple[Holding, int] | None = None
+        """Of which holding it was derived, as a part, and where it begins there."""
+        self.parts: list[Holding] = []
+        """Those derived of it so, which go with it."""
 
     def __repr__(self) -> str:
         """Show the handle and the size."""
@@ -60,6 +66,11 @@ class Region(NamedTuple):
     def whole(self) -> bool:
         """Whether it shows all of the holding."""
         return self.size == self.holding.size
+
+    def before(self, other: "Region") -> bool:
+        """Say whether *other* shows what follows in the same holding, at the addresses that follow."""
+        follows = self.end, self.offset + self.size
+        return self.holding is other.holding and follows == (other.base, other.offset)
 
     def part(self, first: int, end: int) -> "Region":
         """Return the part of it from *first* up to *end*, both inside."""
@@ -123,6 +134,24 @@ class Regions:
         self._regions = [region for region in self._regions if region.holding is not holding]
         self._bases = [region.base for region in self._regions]
         holding.shown = 0
+
+    def merge(self, part: Holding) -> None:
+        """Show what was shown of *part* as that of which it is part, side by side in one region."""
+        assert part.part_of is not None
+        whole, offset = part.part_of
+        whole.shown, part.shown = whole.shown + part.shown, 0
+        whole.accessed |= part.accessed
+        joined: list[Region] = []
+        for each in self._regions:
+            region = (
+                Region(each.base, each.size, each.offset + offset, whole) if each.holding is part else each
+            )
+            last = joined[-1] if joined else None
+            if last is not None and region.holding is whole and last.before(region):
+                joined[-1] = Region(last.base, last.size + region.size, last.offset, whole)
+            else:
+                joined.append(region)
+        self._regions, self._bases = joined, [region.base for region in joined]
 
     def _insert(self, region: Region) -> None:
         index = bisect_right(self._bases, region.base)

@@ -1,18 +1,20 @@
 """The address space of an environment, as in L4 X.2: mapping to others, mappings from them, taking back.
 
-*The unit of mapping is the extent*, as it was carved: the kernel passes an extent on whole or not at all. This
-is the one difference from X.2, where it is the page. An fpage that is mapped or granted sends the extents that
-lie wholly in it. Of an extent that extends beyond it, or of which only a part is still shown here, that part gets
-memory of its own first (`libexo.l4.space.dividing`); where others have the extent too, the message is cut
-(`Overflow`). A receiver gets extents whole, and shows what its window is for: the sender left it the choice of the
-window, so it may have all of the fpage. One's own table has no such limit (`libexo.l4.space.addresses`).
+*Extents and parts.* An fpage that is mapped or granted sends the extents that lie wholly in it. Of an extent that
+extends beyond it, or of which only a part is still shown here, the kernel derives that part: the same memory, of
+which its receiver can map no more. One's own table then shows the part in place of the whole, and by the view of
+the whole, until it is taken back. A part that is granted gets frames of its own, where its space has the extent to
+itself (`libexo.l4.space.dividing`). A receiver gets extents and parts whole, and shows what its window is for: the
+sender left it the choice of the window, so it may have all of the fpage. One's own table has no such limit
+(`libexo.l4.space.addresses`).
 
 *Rights.* Each extent is passed on with the rights that are asked for and held. A mapping that can be written or
 executed can be read, as on most processors, so the right to read goes with those. An extent with no right
 left, or that its holder may not pass on, is a hole: nothing is sent for it.
 
 *Taking back.* A share cannot be made smaller in place. Unmap takes away, whole, each mapping that carries a right
-to be revoked; a holder with other rights to it faults and asks its pager again. It never takes less than asked.
+to be revoked and has a page of the fpage; a holder with other rights to it, or other pages of it, faults and asks
+its pager again. It never takes less than asked. What was mapped as a part is taken as one, and no more.
 Only the other MMUs know the accesses of others, so the status counts each right given to others since memory was
 last taken from them as used: an fpage that comes back clean is clean.
 
@@ -53,7 +55,7 @@ class AddressSpace(Addresses):
     def outgoing(self, item: MapItem | GrantItem) -> tuple[tuple[int, int, int, int], ...]:
         """Return the extents that *item* sends: offset from the fpage's base, size, handle, and rights to give.
 
-        Raises Overflow where the item covers part of an extent that others have too (`dividing`), or more extents
+        Raises Overflow where the item covers part of an extent of which the kernel derives none, or more extents
         than can be on offer at a time.
         """
         sent = span(item.snd_fpage)
@@ -63,9 +65,9 @@ class AddressSpace(Addresses):
         for at, region in enumerate(regions):
             rights = _passed(Rights(item.snd_fpage), region.holding.rights)
             if rights & FullyAccessible:
-                covered = self._whole(region.part(max(sent.first, region.base), min(sent.end, region.end)))
+                part = region.part(max(sent.first, region.base), min(sent.end, region.end))
+                covered = self._whole(part, rights & FullyAccessible, grant=isinstance(item, GrantItem))
                 found.append((covered.base - sent.first, covered.size, covered.holding.handle, rights))
-                covered.holding.given |= rights & FullyAccessible
                 regions[at] = covered
         if len(found) > MAX_OFFERS:
             raise Overflow(
@@ -76,24 +78,46 @@ class AddressSpace(Addresses):
                 holding.leaving = True
         return tuple(found)
 
-    def _whole(self, region: Region) -> Region:
-        """Return *region* as one that shows all of an extent, which it becomes if need be. Raises Overflow."""
+    def _whole(self, region: Region, given: int, *, grant: bool) -> Region:
+        """Return *region* as one that shows all of an extent, or of a part, which is made, to be *given* away.
+
+        Raises Overflow.
+        """
         if region.whole:
+            region.holding.given |= given
             return region
-        view = self._mapped(region.holding)
-        if view is None:
-            raise Overflow(f"the extent at {region.base:#x} was taken away")
-        part = view[region.offset : region.offset + region.size]
-        made = divided(self._environment, region, part)
+        made = (self._divided(region) if grant else None) or self._derived(region)
+        made.given = given
         with self._lock:
-            kept = not (region.holding.given or region.holding.leaving)
-            stands = kept and self._regions.shows(region)
+            kept = made.part_of is not None or not region.holding.given
+            stands = kept and not region.holding.leaving and self._regions.shows(region)
             gone = self._regions.enter(all_of(made, region.base)) if stands else [made]
             self._changes += 1
         self._give_up(gone)
         if not stands:
             raise Overflow(f"what is at {region.base:#x} changed while part of it was to be passed on")
         return all_of(made, region.base)
+
+    def _divided(self, region: Region) -> Holding | None:
+        """Return frames of its own for what *region* shows; None: others have it, too. Raises Overflow."""
+        view = self._mapped(region.holding)
+        if view is None:
+            raise Overflow(f"the extent at {region.base:#x} was taken away")
+        return divided(self._environment, region, view[region.offset : region.offset + region.size])
+
+    def _derived(self, region: Region) -> Holding:
+        """Return the part that *region* shows, derived by the kernel. Raises Overflow."""
+        whole, first, pages = region.holding, region.offset // FRAME_SIZE, region.size // FRAME_SIZE
+        if (region.offset | region.size) % FRAME_SIZE:
+            raise Overflow(f"no part is derived of the extent at {region.base:#x}: it is less than a page")
+        try:
+            handle = self._environment.sys.derive(whole.handle, whole.rights, first, pages)
+        except TrapRefused as refused:
+            raise Overflow(f"no part is derived of the extent at {region.base:#x}: {refused}") from refused
+        made = Holding(handle, region.size, whole.rights)
+        made.part_of, made.accessed = (whole, region.offset), whole.accessed
+        whole.parts.append(made)
+        return made
 
     def incoming(
         self,
@@ -135,6 +159,8 @@ class AddressSpace(Addresses):
         Mappings that arrived there meanwhile stay: a grant may be to an address of the same space.
         """
         for region in self._leaving(item):
+            if region.whole:  # what it was derived from is kept from now on: it would go with that
+                region.holding.part_of = None
             self._cut(Span(region.base, region.end))
 
     def kept(self, item: GrantItem) -> None:
@@ -196,30 +222,66 @@ class AddressSpace(Addresses):
             regions = self._regions.overlapping(*covered)
         goes = flush and rights == FullyAccessible
         for holding in holdings(regions):
-            shared = holding.given | self._held_by_others(holding)
+            shared = self._unmap_above(holding, rights) | holding.given | self._held_by_others(holding)
             status |= holding.accessed | shared
             holding.accessed = NoAccess
-            if rights & shared or rights == FullyAccessible:
+            if rights & shared or (rights == FullyAccessible and not holding.parts):
                 self._take_back(holding)
             if flush and not goes:
                 holding.rights &= ~rights
+            if not goes and not holding.given:
+                self._join(holding)
         if goes:
             self._cut(covered)
         return Set_Rights(fpage, status)
 
+    def _unmap_above(self, part: Holding, rights: int) -> int:
+        """Take from others what *part* is derived from, if they have one of *rights* to it; return theirs."""
+        if part.part_of is None:
+            return NoAccess
+        whole, _ = part.part_of
+        shared = self._unmap_above(whole, rights) | whole.given | self._held_by_others(whole)
+        if rights & shared:
+            self._take_back(whole)
+        return shared
+
     def _held_by_others(self, holding: Holding) -> int:
+        """Return the rights of others; parts that were derived here are shown by holdings of their own."""
+        own = self._environment.first if holding.parts else None
         with UnlessGone():
             holders = self._environment.sys.inspect(holding.handle).holders
-            return _union(holder.rights for holder in holders) & FullyAccessible
+            return _union(holder.rights for holder in holders if holder.thread != own) & FullyAccessible
         return NoAccess
 
     def _take_back(self, holding: Holding) -> None:
-        """Take *holding* from all that got it from here; one that gave it up may still have it mapped."""
+        """Take *holding* from all that got it from here; one that gave it up may still have it mapped.
+
+        Its parts go, here too: all is shown by itself again.
+        """
         environment = self._environment
         holding.given = NoAccess
         with UnlessGone():
             for descriptor in environment.sys.revoke(holding.handle)[1]:
                 environment.views.replaced(holding.handle, descriptor)
+        with self._lock:
+            self._merge(holding)
+
+    def _join(self, part: Holding) -> None:
+        """Show a part that nobody has by what it was derived from, unless one's own rights to it are fewer."""
+        if part.part_of is None or part.parts or part.leaving or part.rights != part.part_of[0].rights:
+            return
+        with self._lock:
+            self._regions.merge(part)
+            self._changes += 1
+        self._give_up([part])
+
+    def _merge(self, whole: Holding) -> None:
+        for part in whole.parts:
+            self._merge(part)
+            if part.part_of is not None:
+                self._regions.merge(part)
+                part.part_of = None
+        whole.parts.clear()
 
 
 def space_of(environment: "Environment") -> AddressSpace:

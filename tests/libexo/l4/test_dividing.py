@@ -1,4 +1,4 @@
-"""Parts of extents in map and grant items: of memory that a space has to itself, and of memory others have too."""
+"""Parts of extents in map and grant items, and taken back, with servers beside."""
 
 from collections.abc import Callable
 
@@ -83,7 +83,7 @@ def test_a_page_of_many() -> None:
         return reads(THERE, 3), shown(), env.sys.holdings(Kind.EXTENT).popitem()[1].count, used(env)
 
     assert play(a, b) == [
-        (SENT, [b"%d" % page for page in range(8)], b"2!?", 9),
+        (SENT, [b"%d" % page for page in range(8)], b"2!?", 8),
         (b"2!?", [(THERE, PAGE)], 1, 0),
     ]
 
@@ -126,7 +126,7 @@ def test_a_part_is_granted() -> None:
 
 
 def test_parts_of_parts() -> None:
-    """A part is an extent like any other: a part of it goes too, and once it was given on, only whole."""
+    """Of what came as a part, or was granted as one, a part goes on."""
 
     def a(_: Environment) -> object:
         eight_pages()
@@ -139,63 +139,140 @@ def test_parts_of_parts() -> None:
         receive()
         ours = map_to("c", l4.MapItem(fpage(THERE + PAGE), THERE))
         theirs = map_to("c", l4.MapItem(fpage(THERE + 4 * PAGE), THERE + PAGE))
-        return ours, isinstance(theirs, Failed)
+        return ours, theirs
 
     def c(_: Environment) -> object:
         accept()
-        receive()
-        return pages(THERE, 1), len(shown())
+        received(2)
+        return pages(THERE, 2), len(shown())
 
-    assert play(a, b, c) == [(SENT, SENT), (SENT, True), ([b"5"], 1)]
+    assert play(a, b, c) == [(SENT, SENT), (SENT, SENT), ([b"5", b"0"], 2)]
 
 
 @conforms("Items: unit of mapping")
-def test_what_others_have_is_cut() -> None:
-    """Once the whole extent was given to somebody, a part cuts the message, until the whole was taken back."""
+def test_a_part_of_what_others_have() -> None:
+    """Of an extent that b has whole, c gets a page: all three see one another's stores."""
 
     def a(_: Environment) -> object:
         eight_pages()
-        whole = map_to("b", l4.MapItem(fpage(AT, 8), THERE))
-        part = map_to("c", l4.MapItem(fpage(AT), THERE))
-        before = shown()
-        own().unmap([fpage(AT, 8)])
-        again = map_to("c", l4.MapItem(fpage(AT), THERE))
-        return whole, isinstance(part, Failed), before, again
+        sent = [
+            map_to("b", l4.MapItem(fpage(AT, 8), THERE)),
+            map_to("c", l4.MapItem(fpage(AT + PAGE), THERE)),
+        ]
+        sleep(100_000)
+        writes(AT + PAGE, b"a")
+        sleep(400_000)
+        return sent, reads(AT + PAGE, 3), shown()
 
     def b(_: Environment) -> object:
         accept()
         receive()
-        return len(shown())
+        sleep(200_000)
+        writes(THERE + PAGE + 1, b"b")
+        sleep(200_000)
+        return reads(THERE + PAGE, 3), pages(THERE, 3), len(shown())
 
     def c(_: Environment) -> object:
         accept()
-        return receive() is not None, pages(THERE, 1)
+        receive()
+        sleep(200_000)
+        writes(THERE + 2, b"c")
+        sleep(200_000)
+        return reads(THERE, 3), shown()
 
-    assert play(a, b, c) == [(SENT, True, [(AT, 8 * PAGE)], SENT), 1, (True, [b"0"])]
+    parts = [(AT, PAGE), (AT + PAGE, PAGE), (AT + 2 * PAGE, 6 * PAGE)]
+    assert play(a, b, c) == [
+        ([SENT, SENT], b"abc", parts),
+        (b"abc", [b"0", b"a", b"2"], 1),
+        (b"abc", [(THERE, PAGE)]),
+    ]
+
+
+@conforms("Unmap: an extent in part")
+def test_a_page_is_taken_from_who_got_it() -> None:
+    """A page mapped on by b is taken from c by b alone; what a takes of it is gone from both, and whole from b."""
+
+    def a(env: Environment) -> object:
+        eight_pages()
+        map_to("b", l4.MapItem(fpage(AT, 8), THERE))
+        sleep(500_000)
+        own().unmap([fpage(AT + PAGE)])
+        return shown(), len(env.sys.inventory())
+
+    def b(env: Environment) -> object:
+        accept()
+        receive()
+        before = len(env.sys.inventory())
+        map_to("c", l4.MapItem(fpage(THERE + PAGE), THERE))
+        map_to("c", l4.MapItem(fpage(THERE + 2 * PAGE), THERE + PAGE))
+        sleep(100_000)
+        own().unmap([fpage(THERE + PAGE)])
+        sleep(100_000)
+        kept = pages(THERE, 4), len(env.sys.inventory()) - before
+        sleep(500_000)
+        return kept, pages(THERE, 3)
+
+    def c(_: Environment) -> object:
+        accept()
+        received(2)
+        sleep(200_000)
+        found = pages(THERE, 2)
+        sleep(500_000)
+        return found, pages(THERE, 2)
+
+    found = play(a, b, c)
+    assert found[0][0] == [(AT, 8 * PAGE)]  # type: ignore[index]
+    assert found[1:] == [(([b"0", b"1", b"2", b"3"], 1), [None] * 3), ([None, b"2"], [None, None])]
+
+
+def test_taking_back_the_whole_shows_it_by_one_right() -> None:
+    """What was given out in parts is one again when all is taken back, without a capability more."""
+
+    def a(env: Environment) -> object:
+        eight_pages()
+        before = env.sys.inventory()
+        for page in (1, 2, 6):
+            map_to("b", l4.MapItem(fpage(AT + page * PAGE), THERE + page * PAGE))
+        parts = len(shown())
+        own().unmap([fpage(AT, 8)])
+        after = pages(AT, 8)
+        map_to("b", l4.MapItem(fpage(AT, 8), THERE))
+        return parts, after, env.sys.inventory() == before
+
+    def b(_: Environment) -> object:
+        accept()
+        received(4)
+        return shown()
+
+    numbers = [b"%d" % page for page in range(8)]
+    assert play(a, b) == [(6, numbers, True), [(THERE, 8 * PAGE)]]
 
 
 def test_two_capabilities_of_ones_own() -> None:
-    """An extent that the space shows twice, by two capabilities, is not divided: each would show something else."""
+    """Of an extent that the space shows twice, by two capabilities, a part is the same memory by each."""
 
     def a(env: Environment) -> object:
         extent = Memory.connect(env).allocate(4)
         other = env.sys.derive(extent.handle, 31)
         own().map(AT, extent.handle, 4 * PAGE, 31)
         own().map(AT + 16 * PAGE, other, 4 * PAGE, 31)
-        both = [isinstance(map_to("b", l4.MapItem(fpage(at), THERE)), Failed) for at in (AT, AT + 16 * PAGE)]
-        own().unmap([fpage(AT + 16 * PAGE, 4)], flush=True)
-        return both, map_to("b", l4.MapItem(fpage(AT), THERE))
+        both = [map_to("b", l4.MapItem(fpage(at), at)) for at in (AT, AT + 16 * PAGE)]
+        writes(AT + 1, b"y")
+        sleep(300_000)
+        return both, reads(AT, 2)
 
     def b(_: Environment) -> object:
         accept()
-        receive()
-        return len(shown())
+        received(2)
+        writes(AT + 16 * PAGE, b"x")
+        sleep(200_000)
+        return reads(AT, 2), reads(AT + 16 * PAGE, 2)
 
-    assert play(a, b) == [([True, True], SENT), 1]
+    assert play(a, b) == [([SENT, SENT], b"xy"), (b"xy", b"xy")]
 
 
 def test_the_last_part() -> None:
-    """When all of it went in parts, the extent is given up: what the server granted is free again."""
+    """When all of it was mapped in parts, it is held as before; flushed, it is free. No frame counts twice."""
 
     def a(env: Environment) -> object:
         extent = Memory.connect(env).allocate(4)
@@ -204,24 +281,26 @@ def test_the_last_part() -> None:
         for page in range(4):
             map_to("b", l4.MapItem(fpage(AT + page * PAGE), THERE + page * PAGE))
             counts.append(used(env))
-        return counts
+        own().unmap([fpage(AT, 4)], flush=True)
+        return [*counts, used(env), shown()]
 
     def b(_: Environment) -> object:
         accept()
         received(4)
+        sleep(500_000)
         return len(shown())
 
-    assert play(a, b) == [[4, 5, 6, 7, 4], 4]
+    assert play(a, b) == [[4, 4, 4, 4, 4, 0, []], 0]
 
 
 def test_no_memory_for_a_part() -> None:
-    """A space that may have no more memory cannot divide: the message is cut, and nothing has changed."""
+    """A space that may have no more memory cannot grant a part: the message is cut, and nothing has changed."""
 
     def a(env: Environment) -> object:
         eight_pages()
         Memory.connect(env).allocate(100)
         Memory.connect(env).allocate(20)
-        cut = map_to("b", l4.MapItem(fpage(AT), THERE))
+        cut = map_to("b", l4.GrantItem(fpage(AT), THERE))
         return isinstance(cut, Failed), shown(), pages(AT, 2), used(env)
 
     def b(_: Environment) -> object:
@@ -260,7 +339,7 @@ def test_it_changes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
                 return memory.allocate(pages)
 
         monkeypatch.setattr(env.services, "memory", Slow)
-        cut = map_to("b", l4.MapItem(fpage(AT), THERE))
+        cut = map_to("b", l4.GrantItem(fpage(AT), THERE))
         return isinstance(cut, Failed), pages(AT, 2), used(env)
 
     def b(_: Environment) -> object:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.kip import Head
 from kernel.abi.limits import MAX_OFFERS
@@ -124,25 +125,36 @@ def test_everything_to_the_same_addresses() -> None:
         assert b.shown == a.shown == [(BASE, 3 * PAGE), (THERE, PAGE)]
 
 
-def test_part_of_an_extent_is_cut_by_the_sender() -> None:
-    """An extent is mapped whole or not at all: an fpage that covers a part of one cuts the message."""
+def test_less_than_a_page_is_cut_by_the_sender() -> None:
+    """An fpage that covers less than a page cuts the message."""
     with sides(1) as (a,):
         a.carve(BASE, 2)
 
-        for covered in (fpage(BASE), fpage(BASE + PAGE), l4.Fpage(BASE, 1024) + RW):
-            with pytest.raises(Overflow, match="whole or not at all"):
-                a.space.outgoing(l4.MapItem(covered, 0))
+        with pytest.raises(Overflow, match="no part is derived"):
+            a.space.outgoing(l4.MapItem(l4.Fpage(BASE, 1024) + RW, 0))
 
 
-def test_what_shows_in_part_is_cut() -> None:
-    """An extent over which something else was mapped is there in part: it cannot be passed on."""
-    with sides(1) as (a,):
+def test_what_shows_in_part_is_sent() -> None:
+    """Of an extent over which something else was mapped, what is there goes."""
+    with sides() as (a, b):
         a.carve(BASE, 2)
-        a.carve(BASE)
+        a.space.store(BASE + PAGE, b"old")
+        a.carve(BASE, fill=b"new")
+        send(a, b, l4.MapItem(fpage(BASE, 2), THERE))
 
-        assert len(a.space.outgoing(l4.MapItem(fpage(BASE), 0))) == 1
-        with pytest.raises(Overflow, match="whole or not at all"):
-            a.space.outgoing(l4.MapItem(fpage(BASE, 2), 0))
+        assert (b.reads(THERE, 3), b.reads(THERE + PAGE, 3)) == (b"new", b"old")
+        assert b.shown == [(THERE, PAGE), (THERE + PAGE, PAGE)]
+
+
+def test_ring_and_object_have_no_parts() -> None:
+    """What the kernel derives no part of cuts the message, and nothing has changed."""
+    with sides(1) as (a,):
+        made = a.sys.object_create(traps.ObjectCreate(a.puppet.handles[0], 2, 2))
+        a.space.map(BASE, made.extent, 2 * PAGE, 31)
+
+        with pytest.raises(Overflow, match="no part is derived"):
+            a.space.outgoing(l4.MapItem(fpage(BASE), 0))
+        assert a.shown == [(BASE, 2 * PAGE)]
 
 
 @pytest.mark.parametrize("page", [0, 1])
@@ -155,8 +167,7 @@ def test_part_of_an_extent_in_the_window(page: int) -> None:
         send(a, b, l4.MapItem(fpage(BASE, 2), page * PAGE), fpage(THERE))
 
         assert (b.shown, b.extents, b.reads(THERE)) == ([(THERE, PAGE)], 1, b"%d" % page)
-        with pytest.raises(Overflow, match="whole or not at all"):
-            b.space.outgoing(l4.MapItem(fpage(THERE), 0))
+        assert [size for _, size, _, _ in b.space.outgoing(l4.MapItem(fpage(THERE), 0))] == [PAGE]
         a.space.unmap([fpage(BASE + (1 - page) * PAGE)])
         assert (b.reads(THERE), b.shown, b.extents) == (None, [], 0)
 
