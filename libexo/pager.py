@@ -156,9 +156,11 @@ class PagedObject:
         self._store(self.view, page * FRAME_SIZE, data)
 
     def load(self, page: int, count: int = 1) -> bytes:
-        """Return what is in pages that are there."""
+        """Return what is in pages that are there. Raises MemoryTaken where loss is expected, and it was taken."""
         self._environment.host.touch(self.view, page * FRAME_SIZE, count * FRAME_SIZE, write=False)
-        return bytes(self.view[page * FRAME_SIZE : (page + count) * FRAME_SIZE])
+        data = bytes(self.view[page * FRAME_SIZE : (page + count) * FRAME_SIZE])
+        self._environment.views.check((self.extent.handle,))
+        return data
 
     def states(self, page: int = 0, count: int = 1) -> list[PageState]:
         """Return what pages are."""
@@ -203,11 +205,15 @@ class PagedObject:
             for absent in re.finditer(rb"\0+", run):
                 self._sys.evict(self.extent.handle, page + absent.start(), absent.end() - absent.start())
 
+    def expect_loss(self) -> None:
+        """From now on, an access of ours to it when it was taken raises nothing: a trap, or `load`, tells."""
+        self._environment.views.lent((self.extent.handle,))
+
     def close(self) -> None:
         """Give it up: every access to it is a bus error. Twice is harmless."""
         if _objects_of(self._environment).pop(self.extent.handle, None) is self:
-            self._sys.drop(self.extent.handle)
             self._on_fault = _ignore  # it may lead back to us, and our view is to go with us
+            self._sys.drop(self.extent.handle)
 
     def _protect(self, page: int, count: int, how: Protection) -> list[PageState]:
         return [_STATES[state] for state in self._sys.protect(self.extent.handle, page, count, how)]

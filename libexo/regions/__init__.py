@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from kernel.abi.limits import FRAME_SIZE
 from libexo import vm
+from libexo.errors import TrapRefused
 from libexo.extent import Extent, GrantedExtent
 from libexo.process.starting import Child
 from libexo.process.starting import start as start_program
@@ -136,9 +137,19 @@ class Region:
         vm.unmap(self._environment, self.view)
         self.drop()
 
+    def lost(self) -> list[int]:
+        """Return which pages were lost, because the region they were to be copied from was taken.
+
+        Raises RemoteError (RegionTaken) where this one was.
+        """
+        return self.pager.ask.lost(self.extent.first)
+
     def drop(self) -> None:
         """Give it up, but for the mapping."""
-        self._environment.sys.drop(self.extent.handle)
+        try:
+            self._environment.sys.drop(self.extent.handle)
+        except TrapRefused:  # it was taken, as the pager finds out: where it began another one may be by now
+            return
         self.pager.ask.close(self.extent.first)
 
     def given(self, thread: int) -> "Given":

@@ -27,6 +27,10 @@ class Statistics(msgspec.Struct, array_like=True):
     """Pages that were copied for a copy of a region."""
     let: int = 0
     """Faults on a page that waited to be written only."""
+    taken: int = 0
+    """Regions that were taken, because memory was wanted back."""
+    lost: int = 0
+    """Pages that others lost by that."""
 
 
 class Regions(Interface, label=0x4B, name="regions"):
@@ -75,6 +79,14 @@ class Regions(Interface, label=0x4B, name="regions"):
     @operation(9)
     def share(self, region: Region, thread: ThreadId) -> None:
         """Let the program of *thread* ask for what concerns *region*, too. Fails with NoSuchRegion, NotYours."""
+
+    @operation(11, repeatable=True)
+    def lost(self, region: Region) -> list[Page]:
+        """Return which pages of *region* were lost: what was in them was taken with the region it was copied from.
+
+        They never come: an access to one is a bus error. When they are of no more use (Advice.DONT_NEED) they are
+        new. Fails with RegionTaken, NoSuchRegion, NotYours.
+        """
 
     @operation(10, repeatable=True)
     def statistics(self) -> Statistics:

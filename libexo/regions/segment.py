@@ -5,17 +5,23 @@ place. A page that is the origin of another is there, and guarded, so that the f
 it is let go on, whoever has yet to take the page takes it. A page that is not there when a copy is made is no
 origin: the copy's has the same origin as that page. So no chain of copies is longer than one.
 
+The memory of a segment may be taken at any time. What other segments had not yet taken of it is *lost*: such a page
+never comes, for nobody knows what is in it, until it is discarded.
+
 Source: L4 and Mach describe copy-on-write of memory objects so; here a copy takes a page when it is first touched,
 for two objects share no frames.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import compress
 from typing import Protocol
 
 from kernel.abi.limits import FRAME_SIZE, MAX_RUN
 from kernel.abi.traps import PageState
+from libexo.errors import TrapRefused
+from libexo.extent import Extent
 from libexo.regions.api import Statistics
 
 AHEAD = 16
@@ -27,6 +33,7 @@ class Store(Protocol):
     """A paged object (`libexo.pager.PagedObject`)."""
 
     pages: int
+    extent: Extent
 
     def supply(self, page: int, data: bytes | memoryview = b"", count: int = 1) -> None:
         """Store *data* from *page* on, and show *count* pages."""
@@ -85,6 +92,8 @@ class Segment:
         """At which a write is a fault."""
         self.barrier = bytearray(pages)
         """At which the program wants to be asked first."""
+        self.lost = bytearray(pages)
+        """Whose content was taken with an origin."""
         self.origins: dict[int, Segment] = {}
         """Where the content of absent pages is; of others it is what `fill` says."""
         self.copies: dict[Segment, int] = {}
@@ -96,12 +105,12 @@ class Segment:
 
     def absent(self, page: int) -> None:
         """Somebody waits for a page that is not there; of what was given up, for ever."""
-        if self.closed:
+        if self.closed or self.lost[page]:
             return
         origin = self.origins.get(page)
 
         def is_like_it(at: int) -> bool:
-            return not self.there[at] and self.origins.get(at) is origin
+            return not self.there[at] and not self.lost[at] and self.origins.get(at) is origin
 
         most = self.ahead if origin is None else AHEAD
         self.take(self._taking.run(page, most, self.store.pages, is_like_it))
@@ -139,6 +148,7 @@ class Segment:
         for run in _runs(self.there, self._all):
             self._guard(run)
         to.fill, to.ahead = self.fill, self.ahead
+        to.lost[:] = self.lost
         to.origins = {**self.origins, **dict.fromkeys(compress(self._all, self.there), self)}
         for origin, pages in Counter(to.origins.values()).items():
             origin.copies[to] = pages
@@ -146,8 +156,9 @@ class Segment:
     def protect(self, first: int, count: int) -> None:
         """Have a write to the pages ask first. All are there then: one that comes later is guarded too late."""
         self.need(first, count)
-        self._guard(range(first, first + count))
-        self.barrier[first : first + count] = bytes([1]) * count
+        for run in _runs(self.there, range(first, first + count)):
+            self._guard(run)
+            self.barrier[run.start : run.stop] = bytes([1]) * len(run)
 
     def unprotect(self, first: int, count: int) -> None:
         """Ask no more: writes that wait there are let go on."""
@@ -155,10 +166,11 @@ class Segment:
             self._let(run)
 
     def need(self, first: int, count: int) -> None:
-        """Have all pages there."""
+        """Have all pages there that are not lost."""
         for run in _runs(self.there, range(first, first + count), 0):
-            for part in self._of_one_origin(run):
-                self.take(part)
+            for kept in _runs(self.lost, run, 0):
+                for part in self._of_one_origin(kept):
+                    self.take(part)
 
     def discard(self, first: int, count: int) -> None:
         """Have the pages hold what a new region has there."""
@@ -171,6 +183,7 @@ class Segment:
             if not gone:  # the host had no room to take them away
                 self.take(run)
         self._forget(range(first, first + count))
+        self.lost[first : first + count] = bytes(count)
 
     def written(self, first: int, count: int, *, clean: bool) -> list[int]:
         """Return which pages were written since they were said to be clean."""
@@ -192,9 +205,28 @@ class Segment:
             self.closed = True
             self._forget(self._all)
         if not self.copies:
-            self.store.close()
+            self.close_store()
+
+    def taken(self) -> "dict[Segment, list[int]]":
+        """Its memory was taken; return which pages others have lost by that."""
+        self.closed = True
+        self._forget(self._all)
+        found = dict[Segment, list[int]]()
+        for copy in self.copies:
+            found[copy] = [page for page, origin in copy.origins.items() if origin is self]
+            for page in found[copy]:
+                del copy.origins[page]
+                copy.lost[page] = 1
+        self.copies.clear()
+        self.close_store()
+        return found
 
     # ------------------------------------------------------------------------------------------------- details
+
+    def close_store(self) -> None:
+        """Give its memory up, which may have been taken."""
+        with suppress(TrapRefused):
+            self.store.close()
 
     def _guard(self, run: range) -> None:
         for part in _parts(run):
@@ -222,7 +254,7 @@ class Segment:
             if not origin.copies[self]:
                 del origin.copies[self]
                 if origin.closed and not origin.copies:
-                    origin.store.close()
+                    origin.close_store()
 
     def _of_one_origin(self, run: range) -> Iterator[range]:
         start = run.start

@@ -9,15 +9,17 @@ A pager of one's own is a class:
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from kernel.abi.errors import Refusal
 from kernel.abi.kip import EnvironmentState
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.rights import Rights
 from libexo.environment import Environment
-from libexo.errors import OperationRefused, RemoteError, TrapRefused
+from libexo.errors import MemoryTaken, OperationRefused, RemoteError, TrapRefused
 from libexo.extent import Extent, Ram
 from libexo.pager import Fault, OnFault, PagedObject
+from libexo.pressure import on_pressure
 from libexo.regions.api import Regions, Statistics
 from libexo.regions.segment import AHEAD, Segment, zeros
 from libexo.stub import Server
@@ -29,6 +31,9 @@ LOOK_AGAIN = 0.5
 """Seconds until it is looked whether those that are served have ended."""
 _TRIES = 4
 """How often frames are promised anew, while a promise is taken back before it is used."""
+_REMEMBERED = 64
+"""Regions that were taken, whose users are told so."""
+T = TypeVar("T")
 _GIVEN = int(Rights.READ | Rights.WRITE | Rights.TRANSFER)
 
 
@@ -48,6 +53,10 @@ class NoRoom(RegionRefused):
     """There is no memory for it."""
 
 
+class RegionTaken(RegionRefused):
+    """Its memory was wanted back, and taken."""
+
+
 class Pager:
     """What a pager decides: what is in pages that nobody wrote, and who may write where it is asked first."""
 
@@ -63,6 +72,9 @@ class Pager:
     def let_write(self, region: int, page: int) -> bool:
         """Say whether a protected page may be written from now on; if not, who writes ends by a bus error."""
         return True
+
+    def lost(self, region: int, pages: list[int]) -> None:
+        """Take note that *pages* of region number *region* were taken, because memory was wanted back."""
 
 
 class Owned:
@@ -93,11 +105,14 @@ class RegionServer(Regions):
         """By first frame."""
         self._given_up: list[Segment] = []
         """Those of which copies still need pages."""
+        self._taken: dict[int, set[int]] = {}
+        """Users of those that were taken, by first frame, the last ones."""
         self._made = 0
         self._done = Statistics()
         self._users = {self._program(starter)}
         """First threads of the programs that are served."""
         self.server.after(LOOK_AGAIN, self._look)
+        on_pressure(environment, lambda *_: self._sure(self._free_some))
 
     # ------------------------------------------------------------------------------------------------ requests
 
@@ -110,42 +125,56 @@ class RegionServer(Regions):
 
     def copy(self, region: int, owner: int = 0) -> Extent:
         """Make the copy first, and then, by traps alone, have it be as the region is at that moment."""
-        source = self._find(region)
+        pages = self._find(region).segment.store.pages
         taker = self._program(owner or self.call.sender)
-        copy = self._new(source.number, source.segment.store.pages, taker)
+        copy = self._new(self._find(region).number, pages, taker)
         self._users.add(taker)
         try:
-            source.segment.copy(copy.segment)
+            self._sure(lambda: self._find(region).segment.copy(self._living(copy)))
         except TrapRefused as error:  # the host had no room to guard it all
             self._give_up(copy.extent.first)
             raise NoRoom(str(error)) from error
+        except RegionRefused:
+            self._give_up(copy.extent.first)
+            raise
         return copy.extent
 
     def written(self, region: int, first: int, count: int) -> list[int]:
         """Ask the kernel."""
-        return self._part(region, first, count).written(first, count, clean=False)
+        return self._sure(lambda: self._part(region, first, count).written(first, count, clean=False))
 
     def clean(self, region: int, first: int, count: int) -> list[int]:
         """Ask the kernel."""
-        return self._part(region, first, count).written(first, count, clean=True)
+        return self._sure(lambda: self._part(region, first, count).written(first, count, clean=True))
 
     def protect(self, region: int, first: int, count: int) -> None:
         """Guard the pages."""
-        self._part(region, first, count).protect(first, count)
+        self._sure(lambda: self._part(region, first, count).protect(first, count))
 
     def unprotect(self, region: int, first: int, count: int) -> None:
         """Do not ask any more."""
-        self._part(region, first, count).unprotect(first, count)
+        self._sure(lambda: self._part(region, first, count).unprotect(first, count))
 
     def advise(self, region: int, first: int, count: int, advice: Advice) -> None:
         """Take the hint."""
-        segment = self._part(region, first, count)
-        (segment.need if advice == Advice.WILL_NEED else segment.discard)(first, count)
+
+        def take() -> None:
+            segment = self._part(region, first, count)
+            (segment.need if advice == Advice.WILL_NEED else segment.discard)(first, count)
+
+        self._sure(take)
+
+    def lost(self, region: int) -> list[int]:
+        """Look for what was taken first."""
+        self._lose()
+        lost = self._find(region).segment.lost
+        return [page for page, is_lost in enumerate(lost) if is_lost]
 
     def close(self, region: int) -> None:
         """Give it up; what copies still need of it stays until they have it."""
-        self._find(region)
-        self._give_up(region)
+        if self._taken.pop(region, None) is None:
+            self._find(region)
+            self._give_up(region)
 
     def share(self, region: int, thread: int) -> None:
         """Serve its program, too."""
@@ -167,10 +196,14 @@ class RegionServer(Regions):
         try:
             store = self._carve(pages, lambda _, told: fault[0](told))
         except NoRoom:
-            if not self._free_some():
+            if not self._sure(self._free_some):
                 raise
             store = self._carve(pages, lambda _, told: fault[0](told))
+        store.expect_loss()
         extent = store.extent
+        if extent.first in self._regions:
+            self._lose()  # where it begins another one was until now
+        self._taken.pop(extent.first, None)
         is_plain = type(self._pager).fill is Pager.fill
         fill = zeros if is_plain else partial(self._fill, number)
         segment = Segment(store, fill, self._done, self._pager.ahead)
@@ -202,12 +235,60 @@ class RegionServer(Regions):
 
     def _free_some(self) -> int:
         """Have copies take what they still need of what was given up; return how much that frees."""
-        needed, self._given_up = self._given_up, []
+        needed = self._given_up
         for segment in needed:
             segment.finish()
-        return len(needed)
+        self._given_up = [each for each in self._given_up if each.copies]
+        return len(needed) - len(self._given_up)
+
+    # ------------------------------------------------------------------------------------- memory that was taken
+
+    def _sure(self, do: Callable[[], T]) -> T:
+        """Do it; where memory was taken meanwhile, forget what is lost, and do it again."""
+        while True:
+            try:
+                return do()
+            except (TrapRefused, MemoryTaken, ValueError):  # on the simulated machine accesses raise
+                if not self._lose():
+                    raise
+
+    def _lose(self) -> bool:
+        """Forget regions whose memory was taken, and tell of them; say whether there was any."""
+        owned = {each.segment: each for each in self._regions.values()}
+        segments = [*owned, *self._given_up]
+        held = self.environment.sys.inspections([each.store.extent.handle for each in segments])
+        gone = [each for each in segments if each.store.extent.handle not in held]
+        for segment in gone:
+            if (region := owned.pop(segment, None)) is not None:
+                del self._regions[region.extent.first]
+                self._remember(region)
+                self._pager.lost(region.number, list(range(segment.store.pages)))
+        self._given_up = [each for each in self._given_up if each not in gone]
+        for segment in gone:
+            for copy, pages in segment.taken().items():
+                self._done.lost += len(pages)
+                if copy in owned and pages:
+                    self._pager.lost(owned[copy].number, pages)
+        self._done.taken += len(gone)
+        return bool(gone)
+
+    def _remember(self, region: Owned) -> None:
+        """Be able to tell its users what became of it."""
+        self._taken[region.extent.first] = region.users
+        if len(self._taken) > _REMEMBERED:
+            del self._taken[next(iter(self._taken))]
+
+    def _living(self, region: Owned) -> Segment:
+        """Return the segment of *region*. Raises RegionTaken."""
+        if region.segment.closed:
+            raise RegionTaken(f"{region.extent.pages} pages: they were wanted back before they were used")
+        return region.segment
+
+    # --------------------------------------------------------------------------------------------- and given up
 
     def _give_up(self, region: int) -> None:
+        if region not in self._regions:
+            return  # it was taken
         segment = self._regions.pop(region).segment
         segment.close()
         self._given_up = [each for each in (*self._given_up, segment) if each.copies]
@@ -218,7 +299,11 @@ class RegionServer(Regions):
 
     def _faulted(self, region: Owned, fault: Fault) -> None:
         self._done.faults += 1
-        segment, page = region.segment, fault.page
+        self._sure(lambda: self._bring(region, fault.page))
+
+    def _bring(self, region: Owned, page: int) -> None:
+        """Have who waits for *page* go on, if it may."""
+        segment = region.segment
         if not segment.there[page]:
             segment.absent(page)
         elif not segment.barrier[page] or self._pager.let_write(region.number, page):
@@ -226,6 +311,8 @@ class RegionServer(Regions):
 
     def _find(self, region: int) -> Owned:
         caller, found = self._caller(), self._regions.get(region)
+        if found is None and caller in self._taken.get(region, ()):
+            raise RegionTaken(f"the region at frame {region} is gone: its memory was wanted back")
         if found is None:
             raise NoSuchRegion(f"none begins at frame {region}")
         if caller not in found.users:
@@ -253,7 +340,8 @@ class RegionServer(Regions):
         return row.thread if row is not None else 0
 
     def _look(self) -> None:
-        """Forget those that have ended, with their regions; when none is left, end."""
+        """Forget what was taken, and those that have ended, with their regions; when none is left, end."""
+        self._lose()
         kip = self.environment.kip
         rows = {user: kip.environment_of(user) for user in self._users}
         self._users = {user for user, row in rows.items() if row and row.state != EnvironmentState.DEAD}

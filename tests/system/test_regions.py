@@ -8,6 +8,7 @@ import pytest
 from kernel.abi.errors import Fault
 from tests.system.booted import System
 from tests.system.programs import PRELUDE
+from tests.system.test_pressing import press
 
 pytest.importorskip("numpy")
 pytestmark = [
@@ -236,3 +237,38 @@ def test_a_window(booted: System, page: int) -> None:
 
     assert finished.out == "1024 8192\nTrue False 0\n[700001, 700002, 700003, 700004] 16384\n"
     assert (finished.status, finished.err) == (-signal.SIGSEGV, "")
+
+
+TAKEN = """
+pager = regions.start(env)
+region = pager.make(32)
+region.view[:] = b"A" * len(region.view)
+then = region.copy()
+kept = bytes(then.touch(5 * FRAME, 1))
+def kind(action):
+    try: return action() or "none"
+    except ExoError as error: return getattr(error, "kind", type(error).__name__)
+print("runs", flush=True)
+while not kept.startswith(b"x"):
+    kept = b"x" if input() else kept
+    print(*[kind(lambda: str(len(each.lost()))) for each in (region, then)], flush=True)
+one = pager.make(1)
+one.view[:1] = b"C"
+print(bytes(one.view[:1]), pager.statistics().taken, kind(region.close), kind(then.close))
+"""
+
+
+def test_regions_that_are_taken(booted: System) -> None:
+    """Pressed, a pager loses regions and no more: it tells which, and makes new ones."""
+    with booted.start(HEAD + "from libexo.errors import ExoError\n" + TAKEN, name="user", paged=True) as user:
+        user.line()
+        some, _ = press(booted, user, 63)
+        first = user.ask("")
+        rest, _ = press(booted, user, 0)
+        last = user.ask("end")
+
+        assert (some.taken, rest.taken) == (32, 32)
+        assert first in ("RegionTaken 31", "0 RegionTaken")  # the copy had one page
+        assert last == "RegionTaken RegionTaken"
+        assert user.line() == "b'C' 2 none none"
+        assert user.finish().status == 0

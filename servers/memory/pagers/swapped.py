@@ -137,7 +137,7 @@ class Swapped:
 
     def _expect_loss(self) -> None:
         """Its memory may be taken at any time by whom it was carved for: that ends an object, and no pager."""
-        self._ground.environment.views.lent((self.paged.extent.handle,))
+        self.paged.expect_loss()
 
     def close(self) -> None:
         """Give it up. Twice is harmless."""

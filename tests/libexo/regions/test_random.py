@@ -25,6 +25,9 @@ class Script:
     def make(self) -> None:
         self.all.append((self.pager.make(PAGES), [0] * PAGES, set()))
 
+    def touching(self, region: Region, page: int) -> None:
+        """Be told of each touch before it is done."""
+
     def step(self) -> None:
         region, model, written = self.luck.choice(self.all)
         page = self.luck.randrange(PAGES)
@@ -49,8 +52,10 @@ class Script:
                 assert region.clean() == sorted(written)
                 written.clear()
             case 8 | 9:
+                self.touching(region, page)
                 assert peek(region, page) == model[page]
             case _:
+                self.touching(region, page)
                 model[page] = self.luck.randrange(256)
                 poke(region, page, model[page])
                 written.add(page)
