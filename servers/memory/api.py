@@ -153,7 +153,7 @@ class Memory(Interface, label=0x42, name="memory"):
         """Return how many frames *thread*'s environment has, or its family if it is the first of one.
 
         It is what `press` counts: also frames that sigma0 keeps for it, and those of memory that a pager swaps
-        for it. Fails with NotAllowed for a thread that does not exist.
+        for it. For servers and operators. Fails with NotAllowed, also for a thread that does not exist.
         """
 
     @operation(11, repeatable=True)

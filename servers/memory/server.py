@@ -141,7 +141,8 @@ class MemoryServer(Memory):
             self._check(row, pages)
             done = do(row)
         except OutOfMemory as why:
-            if not waits:
+            origin = self.call.message.origin
+            if not waits or origin is None or not origin.answers:
                 raise
             self._shortage.wait(self.call, row, pages, do, why)
             later: T = DEFERRED
@@ -248,7 +249,9 @@ class MemoryServer(Memory):
             raise
 
     def holds(self, thread: int) -> int:
-        """Count as a press does."""
+        """Count as a press does; that takes a look at all of RAM."""
+        if self._caller().family:
+            raise NotAllowed("what others hold is told to servers and operators")
         return self._pressing.holds(self._existing(thread))
 
     def pressure(self) -> Pressure:

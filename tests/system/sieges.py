@@ -134,6 +134,15 @@ CARVING = (
         "sizes = itertools.cycle((32000, 20000, 8000, 1))\n"
         "repeat(lambda: memory.promise(next(sizes)), lambda: env.sys.limit(ram, 0))",
     ),
+    Siege(
+        "presses", "takes what it can, waits for others to be pressed for more, gives all back, and begins again",
+        "def share():\n"
+        "    extents = [quietly(lambda: memory.allocate(500)) for _ in range(60)]\n"
+        "    quietly(lambda: memory.promise(2000, True))\n"
+        "    for extent in filter(None, extents): quietly(lambda: memory.free(extent))\n"
+        "repeat(share)",
+        programs=3,
+    ),
 )  # fmt: skip
 
 HOARDS = (
