@@ -181,7 +181,10 @@ class Shortage:
         heads = [wants[0] for wants in self._waiting.values()]
         leave = max(self._quotas.leaves(self._party(want.row), want.pages) for want in heads)
         wanted = leave + sum(want.pages for want in heads) - free
-        found = self._too_many(wanted, leave)
+        operators = sum(
+            want.pages for want in heads if not want.row.family
+        )  # what they get no family can have
+        found = self._too_many(wanted, leave + operators)
         self._presses = len(found)
         for row, kept in found:
             self._pressing.begin(row, kept, self.marks.grace, self._over, whole=True)

@@ -15,6 +15,7 @@ from kernel.abi.kip import Head
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.messages import Label
 from kernel.abi.rights import Rights
+from libexo.errors import TrapRefused
 from libexo.ipc.message import Message
 from libexo.l4.exo import MEM_ALLOC, MEMORY_LABEL
 from libexo.stub.call import DEFERRED, reply_to
@@ -59,9 +60,12 @@ class Later:
         self._message = message
 
     def answer(self, result: object) -> None:
-        """Send *result*."""
+        """Send *result*; where it cannot be put on offer, that it is refused."""
         assert isinstance(result, Message)
-        reply_to(self._thread, self._message, result)
+        try:
+            reply_to(self._thread, self._message, result)
+        except TrapRefused as refused:
+            self.fail(refused)
 
     def fail(self, error: BaseException) -> None:
         """Send that it is refused."""

@@ -258,3 +258,50 @@ def test_ctrl_c(booted: System) -> None:
             "exo: the press goes on: holder loses what is missing at its end\n",
         )
         assert wait_until(lambda: booted.server("holder").frames == 0)
+
+
+FULL = """
+memory = Memory.connect(env)
+some = [memory.allocate(256) for _ in range({0})]
+print("runs", flush=True)
+os.kill(os.getpid(), 19)
+"""
+LATE = """
+from libexo import pressure
+import time
+memory, started = Memory.connect(env), time.monotonic()
+before = pressure.level(env)
+memory.promise(15_000, waits=True)
+print(before.name, time.monotonic() - started < 10)
+try: memory.promise(30_000, waits=True)
+except ExoError as error: print(error)
+"""
+
+
+OPERATOR = """
+import libexo
+from servers.memory.api import Memory
+env = libexo.attach()
+memory = Memory.connect(env)
+print(memory.promise(memory.pressure().free + {0}, waits=True) is None)
+"""
+
+
+def test_a_late_program_gets_its_share(own: System) -> None:
+    """Where two stopped programs have nearly all, a third gets its share of what they have too many, no more."""
+    with (
+        own.start(PRELUDE + FULL.format(128), name="one") as one,
+        own.start(PRELUDE + FULL.format(85), name="two") as two,
+    ):
+        one.line()
+        two.line()
+        late = own.run(PRELUDE + "from libexo.errors import ExoError\n" + LATE)
+        said = late.out.splitlines()
+        one_has, two_has = own.server("one").frames, own.server("two").frames
+
+        assert (said[0], late.err) == ("NONE True", "")
+        assert "30000 would be above the caller's share" in said[1]
+        assert 18_000 < two_has < one_has < 128 * 256
+        assert exo(own, "status").returncode == 0
+        assert attached(own, OPERATOR.format(1000)) == "True\n"
+        assert own.server("one").frames < one_has

@@ -8,15 +8,19 @@ from typing import cast
 
 import pytest
 
+from kernel.abi.errors import Refusal
 from kernel.abi.kip import Head
 from kernel.abi.limits import FRAME_SIZE
 from libexo import l4, pressure
 from libexo.environment import Environment
-from libexo.errors import ExoError, IpcError, RemoteError
+from libexo.errors import ExoError, IpcError, RemoteError, TrapRefused
+from libexo.ipc.message import Message
 from libexo.levels import Level
+from servers.memory import protocol
 from servers.memory.api import Memory
 from servers.memory.pressing import Pressing
 from servers.memory.shortage import ASK_AGAIN
+from servers.memory.sigma0 import Later
 from tests.servers.memory.presses import extents, frames_of, idle, kill_now, started
 from tests.servers.memory.stage import ask, operate
 from tests.servers.rig import servers
@@ -312,3 +316,27 @@ def test_a_wrong_argument_ends_the_server() -> None:
 
     with servers(memory=("low=5 bananas",)) as system:
         ask(system, client)
+
+
+def test_an_answer_that_cannot_be_sent() -> None:
+    """Where what sigma0 has for one that waited cannot be put on offer, it is told that it is refused."""
+    sent: list[Message] = []
+
+    class Thread:
+        def reply(self, _: Message, answer: Message) -> None:
+            sent.append(answer)
+            if len(sent) == 1:
+                raise TrapRefused("Transfer", int(Refusal.OVER_BUDGET), "offers")
+
+    class Quiet:
+        def refused(self, sender: int, label: int, why: object) -> Message:
+            assert (sender, label, "offers" in str(why)) == (7, -6, True)
+            return protocol.refused()
+
+    class Around:
+        thread = Thread()
+
+    later = Later(Quiet(), Around(), 7, Message(-6))  # type: ignore[arg-type]
+    later.answer(Message(words=(1,)))
+
+    assert sent == [Message(words=(1,)), protocol.refused()]
