@@ -2,7 +2,8 @@
 
 *Theory of operation.* The plan is a vector of slices that the kernel walks round and round. A slice is CPU
 time by the host's own account: when the alarm rings early, because something else used the core, the slice goes
-on. What was used too much or too little is carried into the next slice of the same environment. A member that
+on. What its owner slept away in it counts too, since nobody else could use that; the scheduler is told of it.
+What was used too much or too little is carried into the next slice of the same environment. A member that
 sleeps is not stopped: it wakes by itself, its slices are skipped, and once it has used time again it is back in
 the walk. The same goes for one that is stopped by a signal or held by a debugger: the kernel does not
 continue it. A slice also ends by the clock, so that a member cannot keep the core by not using it. Without
@@ -87,6 +88,8 @@ class Processor(Resource):
         self._budget = 0
         self._end = 0
         """When the slice is over by the clock."""
+        self._idle = 0
+        """How long its owner had the core in this slice, and slept, in ns: it is charged that as well."""
         self._looked_at = (0, 0)
         self._directed = False
         self._deferred = False
@@ -196,7 +199,7 @@ class Processor(Resource):
         current = self._current
         if current is None or current.environment is not giver:
             return
-        rest = max(self._budget - self._used(current), 0) // 1000
+        rest = max(self._rest(current), 0) // 1000
         heir = self._members[to] if to is not None else None
         self._end_slice(heir or self._peek(), given_up=True)
         if heir is not None:
@@ -248,7 +251,10 @@ class Processor(Resource):
         self._current, self._directed, self._deferred = member, directed, False
         consumed = environment.body.consumed()
         # While it ran the host's account was late, by up to a tick; now that it does not run it is exact.
-        self._budget = max(microseconds * 1000 + member.carry - (consumed - member.mark), GRAIN)
+        self._budget, self._idle = (
+            max(microseconds * 1000 + member.carry - (consumed - member.mark), GRAIN),
+            0,
+        )
         member.asleep, member.mark = False, consumed
         self._looked_at = (self._clock.now(), member.mark)
         self._end = self._looked_at[0] + WALL * self._budget
@@ -281,7 +287,7 @@ class Processor(Resource):
             self._alone = False
             member.mark = member.environment.body.consumed()
             self._end = self._clock.now() + WALL * self._budget
-        return max(min(self._budget - self._used(member), self._end - self._clock.now(), TICK), GRAIN)
+        return max(min(self._rest(member), self._end - self._clock.now(), TICK), GRAIN)
 
     def _contended(self) -> bool:
         """Say whether a member other than the current one wants the core.
@@ -293,13 +299,16 @@ class Processor(Resource):
     def _used(self, member: Member) -> int:
         return member.environment.body.consumed() - member.mark
 
+    def _rest(self, member: Member) -> int:
+        return self._budget - self._used(member) - self._idle
+
     def _look(self) -> None:
         """Check, at the alarm, which sleepers woke, whether the slice is over, whether its owner sleeps."""
         self._alarm = None
         woken = self._find_woken()
         member = self._current
         if member is not None and (self._directed or self._contended() or woken):
-            if self._budget - self._used(member) <= GRAIN:
+            if self._rest(member) <= GRAIN:
                 self._end_or_defer(member)
             elif self._sleeps(member):
                 self._put_to_sleep(member)
@@ -319,19 +328,26 @@ class Processor(Resource):
         return bool(woken)
 
     def _sleeps(self, member: Member) -> bool:
-        """Say whether *member* used next to nothing since the last check, and waits or is stopped."""
+        """Say whether *member* used next to nothing since the last check, and waits or is stopped.
+
+        One that used less than half of it, and waits, has kept others from the core as long as it slept.
+        """
         at, consumed = self._looked_at
         now, latest = self._clock.now(), member.environment.body.consumed()
         self._looked_at = (now, latest)
-        still = (latest - consumed) * 16 < now - at
-        return still and member.environment.body.activity() is not Activity.RUNS
+        idle = now - at - (latest - consumed)
+        if 2 * idle < now - at or member.environment.body.activity() is Activity.RUNS:
+            return False
+        self._idle += idle
+        return idle * 16 > (now - at) * 15
 
     def _put_to_sleep(self, member: Member) -> None:
         member.asleep, member.carry, member.mark = True, 0, member.environment.body.consumed()
+        idle = self._idle if self._current is member else 0
         if self._current is member:
             self._current = None
         self._show(member.environment, EnvironmentState.BLOCKED)
-        self._say(Preemption.BLOCKED, member.environment)
+        self._say(Preemption.BLOCKED, member.environment, idle)
 
     def _end_or_defer(self, member: Member) -> None:
         """End the slice; a critical section may defer that once, for a bounded time."""
@@ -351,7 +367,8 @@ class Processor(Resource):
         member = self._current
         assert member is not None
         slice_ns, used = self._budget - (CRITICAL if self._deferred else 0), self._used(member)
-        member.carry = max(min(slice_ns - used, 0 if given_up else slice_ns), -slice_ns)
+        left = slice_ns - used - self._idle
+        member.carry = max(min(left, 0 if given_up else slice_ns), -slice_ns)
         member.mark += used
         self._current = None
         if following is not member and member.environment.body.activity() in _STANDS:
@@ -363,9 +380,9 @@ class Processor(Resource):
                 member.environment.add(Page.PREEMPTIONS)
             self._exposure.trace.record(Event.PREEMPTED, member.environment.number, used, self.number)
             self._show(member.environment, EnvironmentState.READY)
-        if self._directed:
+        if self._directed or self._idle:
             self._directed = False
-            self._say(Preemption.SLICE_END, member.environment)
+            self._say(Preemption.SLICE_END, member.environment, self._idle)
 
     def _peek(self) -> Member | None:
         """Return the owner of the next slice."""
@@ -384,13 +401,12 @@ class Processor(Resource):
         running = self._current.environment if self._current is not None else None
         self._exposure.kip.show_running(self.number, running)
 
-    def _say(self, what: Preemption, environment: "Environment") -> None:
+    def _say(self, what: Preemption, environment: "Environment", idle: int = 0) -> None:
         if self.scheduler is None:
             return
         if not self._events:
             self._clock.alarm(self._clock.now() + EVENT_DELAY, self._send_events)
-        consumed = environment.body.consumed() if environment.alive else 0
-        self._events += (what, environment.thread, consumed)
+        self._events += (what, environment.thread, idle)
 
     def _send_events(self) -> None:
         words, self._events = self._events, []

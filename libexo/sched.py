@@ -52,7 +52,7 @@ class Member(NamedTuple):
     since: int = 0
     """When it fell asleep, or woke, whichever it is now, in ns of the clock."""
     used: int = 0
-    """CPU time it used since it came, by the host's account, in ns."""
+    """CPU time since it came, by the host's account, and what it had and slept away in its slices, in ns."""
     parameters: Mapping[str, Parameter] = {}
     """What an operator or a server set for it."""
     declared: Mapping[str, Parameter] = {}

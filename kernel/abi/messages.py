@@ -33,7 +33,7 @@ class Label(IntEnum):
     """Fault address, instruction pointer; the access (rights of an fpage) is in the low bits of the label. From the
     kernel, for who touched an object: handle of the object, page, and the instruction pointer is 0."""
     PREEMPTION = kernel_label(-3)
-    """Per event three words: event, thread, CPU time consumed in nanoseconds."""
+    """Per event three words: event, thread, and how long that had the processor in its slice, and slept, in ns."""
     SYSTEM_EXCEPTION = kernel_label(-4)
     """A preemption that overran its delay: the clock in two words; the answer resumes."""
     EXCEPTION = kernel_label(-5)

@@ -48,6 +48,11 @@ class Accounts:
             account.asleep, account.since = asleep, now
         return account
 
+    def charge(self, family: int, idle: int) -> None:
+        """Count to *family* that it had the processor for *idle* ns, and slept: nobody else could use it."""
+        if account := self._families.get(family):
+            account.used += idle
+
     def knows(self, family: int) -> bool:
         """Say whether a member of *family* was there at the last reading."""
         return family in self._families

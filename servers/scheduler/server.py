@@ -193,7 +193,10 @@ class SchedulerServer(Scheduler):
         """Plan again: a member came, went, fell asleep or woke."""
         if message.label == Label.PREEMPTION:
             events = set(message.words[::3])
-            self._replan(surely=bool(events & {Preemption.READY, Preemption.EXIT}))
+            for thread, idle in zip(message.words[1::3], message.words[2::3], strict=True):
+                self._accounts.charge(self.settings(thread).family or thread, idle)
+            if events != {Preemption.SLICE_END}:
+                self._replan(surely=bool(events & {Preemption.READY, Preemption.EXIT}))
 
     # -------------------------------------------------------------------------------- for Schedule
 

@@ -244,3 +244,22 @@ def test_all_that_have_names() -> None:
         assert isinstance(known, dict)
         assert list(known) == ["round-robin", "priority", "lottery", "stride", "fair", "feedback"]
         assert all(says.endswith(".") or says for says in known.values())
+
+
+@pytest.mark.parametrize("name", ["round-robin", "stride", "fair", "feedback", "lottery"])
+def test_who_wakes_ten_thousand_times_a_second(name: str) -> None:
+    """Three such programs take nothing of its part from one that computes: what they hold is counted to them."""
+
+    def twitch(env: Environment) -> None:
+        while True:
+            env.thread.sleep(0.0001)
+            burn(10_000)
+
+    with servers() as system:
+        [task] = burners(system, 1)
+        for at in range(3):
+            system.spawn(twitch, f"twitch-{at}", cpu=0)
+        use(system, name, {"seed": 1} if name == "lottery" else {})
+        [part] = shares(system, [task], 4)
+
+        assert part > 0.2
