@@ -337,7 +337,7 @@ class Swapped:
 
     def _make_room(self, count: int) -> Steps:
         """Let pages leave until there is room for *count*, or at least for one."""
-        self._sample()
+        yield from self._sample()
         spared: set[int] = set()
         while (excess := self.resident + count - self.frames) > 0:
             victims = self._choose(excess, spared)
@@ -405,11 +405,12 @@ class Swapped:
         self.resident -= len(gone)
         self.counts.evicted += len(gone)
 
-    def _sample(self) -> None:
+    def _sample(self) -> Steps:
         """Look which pages were used since the last time, some at a time; where that is not shown, were written."""
         if self._policy.samples:
             for run, there in self._uses.sample(self.paged):
                 self._look(run, there)
+                yield self._pause(0)  # others have their turn
 
     def _look(self, run: range, there: list[int]) -> None:
         """Look at *run*: the kernel counts it as not written from then on, so what is *there* is marked first."""

@@ -1,7 +1,7 @@
 """The pager on the simulated machine: more pages than frames, and what was written comes back."""
 
 import random
-from itertools import cycle
+from itertools import cycle, pairwise
 
 import pytest
 
@@ -12,7 +12,10 @@ from libexo.environment import Environment
 from libexo.errors import RemoteError
 from libexo.testing import Task
 from servers.memory.api import Pager
+from servers.memory.pagers import uses
 from servers.memory.pagers.server import MOST_OF_FAMILY
+from servers.memory.pagers.steps import Request
+from servers.memory.pagers.swapped import Swapped
 from servers.memory.policies import POLICIES, Handover
 from tests.servers.memory.pagers.swapping import (
     FRAMES,
@@ -121,6 +124,35 @@ def test_others_while_a_policy_is_replaced(seed: int, monkeypatch: pytest.Monkey
         assert task.result == "clock"
     steps = [at for at, event in enumerate(events) if event == "step"]
     assert "fault" in events[steps[0] : steps[-1]]
+
+
+def test_others_while_pages_are_looked_at(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each run of pages that is looked at for a sample, others have their turn: a sample takes eight."""
+    events = list[str]()
+    look, pause = Swapped._look, Swapped._pause
+
+    def looked(swapped: Swapped, run: range, there: list[int]) -> None:
+        events.append("look")
+        look(swapped, run, there)
+
+    def paused(swapped: Swapped, seconds: float) -> Request:
+        events.append("pause")
+        return pause(swapped, seconds)
+
+    monkeypatch.setattr(uses, "MAX_RUN", 8)
+    monkeypatch.setattr(Swapped, "_look", looked)
+    monkeypatch.setattr(Swapped, "_pause", paused)
+
+    def user(env: Environment) -> None:
+        paper = Paper(env, 64, 32, policy="lru", around=1)
+        for page in [*range(64), *range(64)]:
+            paper.write(page, page)
+        assert [paper.read(page) for page in range(64)] == [content(page) for page in range(64)]
+
+    with swapping(seed) as system:
+        used(system, user)
+    assert events.count("look") > 20
+    assert ("look", "look") not in pairwise(events)
 
 
 def test_what_must_be_there_at_once(seed: int) -> None:
