@@ -86,7 +86,7 @@ for turn in range(2, 4):
         paper.write(page, turn)
         turns[page] = turn
 wrong = [page for page in told(draw.sample(range(pages), pages)) if not paper.holds(page, turns[page])]
-usage = pager.statistics().objects[0]
+[usage] = [each for each in pager.statistics().objects if each.first == paper.extent.first]
 print(len(wrong), usage.resident <= frames, usage.written >= pages - frames, usage.failed)
 print(usage, f"{time.monotonic() - began:.2f} s")
 """
@@ -273,6 +273,54 @@ def test_kill_9(policy: str) -> None:
             user.tell("-1")
             assert (user.line(), user.line()) == ("[]", "[] 4096")
             assert user.finish().status == 0
+        assert wait_until(lambda: accounts(system) == before), (accounts(system), before)
+
+
+GREEDY = """
+policies = "fifo", "lru", "clock", "2q", "random"
+papers = [Paper(24, 8, policy=policies[each % 5], around=1, name=str(each)) for each in range(6)]
+small = []
+try:
+    while True:
+        small.append(pager.paged(9, 8, name="small" + str(len(small))).first)
+except Exception as refused:
+    if "QuotaExceeded" not in repr(refused):
+        raise
+for first in small[1::2]:
+    pager.release(first)
+def thrash(paper):
+    for turn in range(1 << 30):
+        for page in range(24):
+            vm.touch(env, paper.view, page * FRAME, 1, write=True)
+for paper in papers:
+    threading.Thread(target=thrash, args=(paper,), daemon=True).start()
+print(len(small), flush=True)
+draw = random.Random(1)
+while True:
+    first = draw.choice(papers).extent.first
+    pager.set_policy(first, draw.choice(policies))
+    pager.protect(first, 0, 24)
+    pager.clean(first, 0, 24)
+    pager.unprotect(first, 0, 24)
+    pager.release(pager.paged(9, 8, name=str(draw.random())).first)
+"""
+
+
+@pytest.mark.slow
+def test_greedy_families(report: Callable[[str], None]) -> None:
+    """Families that fill and scatter the swap file, and keep pager and disk busy, leave both to others."""
+    with swapping("2 MiB") as system:
+        system.rebase()
+        pid, before = system.server("pager").pid, accounts(system)
+        with (
+            system.start(USER + GREEDY, paged=True) as first,
+            system.start(USER + GREEDY, paged=True) as second,
+        ):
+            made = int(first.line()), int(second.line())
+            finished = system.run(USER + TWICE, "clock", 40, 20, 4, paged=True)
+            report(f"greedy families had {made} small objects each; {finished.out.splitlines()[-1:]}")
+            assert (finished.out.splitlines()[-2:-1], finished.err) == (["0 True True 0"], "")
+        assert system.server("pager").pid == pid
         assert wait_until(lambda: accounts(system) == before), (accounts(system), before)
 
 

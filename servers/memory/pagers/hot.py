@@ -15,8 +15,8 @@ from libexo.estate import Estate
 
 MOST = 256
 """Programs whose pages are remembered."""
-MOST_RUNS = 1024
-"""Runs of pages that are remembered of one memory."""
+MOST_RUNS, MOST_PAGES = 1024, 1 << 14
+"""Runs, and pages, that are remembered of one memory: to sort them keeps nobody waiting for long."""
 _LARGE = 5
 """Bytes that the number of entries before them takes at most."""
 
@@ -71,6 +71,7 @@ class HotSets:
 
     def remember(self, key: Key, touched: Iterable[int], most: int) -> None:
         """Remember *most* pages: those that were *touched*, then those that were known; none touched: no change."""
+        most = min(most, MOST_PAGES)
         first = dict.fromkeys(islice(touched, most))
         if not first:
             return
@@ -123,9 +124,11 @@ def _flat(found: Iterable[range]) -> list[int]:
 def runs(pages: Iterable[int]) -> list[range]:
     """Return *pages* as runs, in order."""
     found: list[range] = []
+    start = end = -1
     for page in sorted(pages):
-        if found and found[-1].stop == page:
-            found[-1] = range(found[-1].start, page + 1)
-        else:
-            found.append(range(page, page + 1))
-    return found
+        if page != end:
+            found.append(range(start, end))
+            start = page
+        end = page + 1
+    found.append(range(start, end))
+    return [run for run in found if run]

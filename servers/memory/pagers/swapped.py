@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from kernel.abi.errors import Refusal
@@ -26,7 +26,7 @@ from kernel.abi.limits import FRAME_SIZE, MAX_BATCH, MAX_RUN
 from kernel.abi.traps import PageState
 from libexo.errors import TrapRefused
 from libexo.pager import GRACE, Fault, PagedObject
-from servers.memory.pagers.hot import runs
+from servers.memory.pagers.hot import MOST_PAGES, runs
 from servers.memory.pagers.slots import Place
 from servers.memory.pagers.steps import Request, Steps, Walk
 from servers.memory.pagers.uses import Uses
@@ -85,7 +85,7 @@ class Swapped:
         self.resident = 0
         self.closed = False
         self.touched: dict[int, None] | None = None
-        """Pages in the order in which they were waited for, if that is recorded."""
+        """Pages in the order in which they came, since one of them was waited for, if that is recorded."""
         self.on_released: Callable[[], object] = lambda: None
         """Called once it is closed and nothing is under way in its slots."""
         self._ground = ground
@@ -132,7 +132,8 @@ class Swapped:
                 self._policy.inserted(page)
                 self.resident += 1
         if named:
-            self.touched = {page: None for page in range(extent.pages) if self.paged.known(page) & _SUPPLIED}
+            there = (page for page in range(extent.pages) if self.paged.known(page) & _SUPPLIED)
+            self.touched = dict.fromkeys(islice(there, MOST_PAGES))
         self._expect_loss()
 
     def _expect_loss(self) -> None:
@@ -261,8 +262,6 @@ class Swapped:
                 self.counts.stopped += 1
                 self.paged.supply(page)
             return
-        if self.touched is not None and len(self.touched) < self.frames:
-            self.touched[page] = None
         self._mind(page)
         run = self._run(page)
         yield from self._make_room(len(run))
@@ -270,6 +269,8 @@ class Swapped:
         if room > 0:
             first = max(run.start, min(page, run.stop - room))
             run = range(first, min(run.stop, first + room))
+            if self.touched is not None and len(self.touched) < min(self.frames, MOST_PAGES):
+                self.touched.update(dict.fromkeys(run))
             if write:
                 self._written.update(run)
             yield from self._bring(run, page)

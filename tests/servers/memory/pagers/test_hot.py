@@ -127,9 +127,9 @@ def test_any_damage(at: int, seed: int) -> None:
             assert 0 <= run.start < run.stop <= 1 << 18
 
 
-def start(env: Environment, touched: Sequence[int], name: str = "a") -> SwappedUsage:
+def start(env: Environment, touched: Sequence[int], name: str, around: int) -> SwappedUsage:
     """Have memory of that *name* made, touch pages, and give it up."""
-    paper = Paper(env, 100, 64, around=1, name=name)
+    paper = Paper(env, 100, 64, around=around, name=name)
     for page in touched:
         vm.touch(env, paper.view, page * 4096, 1, write=page % 2 == 0)
         assert not any(paper.view[page * 4096 : (page + 1) * 4096])
@@ -138,9 +138,9 @@ def start(env: Environment, touched: Sequence[int], name: str = "a") -> SwappedU
     return usage
 
 
-def started(system: System, touched: Sequence[int], name: str = "a") -> SwappedUsage:
+def started(system: System, touched: Sequence[int], name: str = "a", around: int = 1) -> SwappedUsage:
     """Have a program of its own do that."""
-    usage = used(system, lambda env: start(env, touched, name))
+    usage = used(system, lambda env: start(env, touched, name, around))
     assert isinstance(usage, SwappedUsage)
     return usage
 
@@ -154,6 +154,14 @@ def test_a_warm_start() -> None:
     assert warm.faults <= cold.faults / 10
     assert warm.preloaded >= len(TOUCHED) * 9 // 10
     assert other.faults == cold.faults
+
+
+def test_neighbours_are_hot() -> None:
+    """What came with a page that was waited for comes with it at the next start, before it is waited for."""
+    with swapping() as system:
+        cold, warm = (started(system, range(60), around=16) for _ in range(2))
+
+    assert (cold.faults, warm.faults) == (4, 0)
 
 
 def test_every_start_is_warm() -> None:
