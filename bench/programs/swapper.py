@@ -32,7 +32,7 @@ class Swapper:
         self.pager = Pager.connect(environment)
 
     def made(self, pages: int, frames: int, around: int = 1, name: str = "") -> tuple[Extent, memoryview]:
-        """Return memory, and a view of it. What comes first goes first: nobody looks which pages are used."""
+        """Return memory, and a view of it. What comes first goes first: the pager takes no samples."""
         extent = self.pager.paged(pages, frames, policy="fifo", around=around, name=name)
         return extent, vm.map(self._environment, extent)
 

@@ -24,7 +24,7 @@ _Begin = Callable[[Done], object]
 
 
 class Disk:
-    """A store, and who waits for it."""
+    """A store, and the transfers that wait for it."""
 
     def __init__(self, backing: Backing) -> None:
         """Transfer to and from *backing*."""

@@ -16,7 +16,7 @@ from libexo.estate import Estate
 MOST = 256
 """Programs whose pages are remembered."""
 MOST_RUNS, MOST_PAGES = 1024, 1 << 14
-"""Runs, and pages, that are remembered of one memory: to sort them keeps nobody waiting for long."""
+"""Runs, and pages, that are remembered of one memory: to sort them takes some milliseconds at most."""
 _LARGE = 5
 """Bytes that the number of entries before them takes at most."""
 
@@ -86,7 +86,7 @@ class HotSets:
         self._estate.store(b"".join((_head(len(self._known)), *self._known.values())))
 
     def _forget(self, weigh: Callable[[bytes], int]) -> None:
-        """Forget the oldest of the program that has most of them: who remembers much displaces no other."""
+        """Forget the oldest of the program that has most of them: it displaces its own."""
         taken: dict[str, int] = {}
         for (program, _), encoded in self._known.items():
             taken[program] = taken.get(program, 0) + weigh(encoded)

@@ -2,8 +2,8 @@
 
 So a store that has taken an object never runs out while that is used, whatever others do. They are a run where a
 gap is large enough: which slot a page is in need not be written down then, and pages that lie side by side are read
-and written at once. Where no gap is, they are several runs, from the largest gaps: who scatters small objects over
-the store keeps nobody from using what is left.
+and written at once. Where no gap is, they are several runs, from the largest gaps: a family that scatters
+small objects over the store keeps no other from using what is left.
 
 How much a family may have of the store is as with RAM: half of it, and near the end no more than it leaves.
 """

@@ -9,8 +9,8 @@ from servers.memory.policies.policy import Policy
 class Handover(Policy):
     """Two policies: pages go from the one before to the one after, in the order in which they would have gone.
 
-    New pages join those that are still to be handed over, so their order stays; who hands over more pages at a step
-    than come between two steps gets to the end.
+    New pages join those that are still to be handed over, so their order stays. Where more are handed over at a
+    step than come between two steps, there is an end to it.
     """
 
     def __init__(self, before: Policy, after: Policy) -> None:

@@ -41,6 +41,6 @@ class Policy(ABC):
     def standing(self) -> Iterator[tuple[int, bool]]:
         """Yield each page that is there once, and whether it is yet to be spared for a use: to be handed over.
 
-        The first of them come as fast as it has few: that one policy replaces another keeps nobody waiting.
+        The first of them come as fast where there are many as where there are few.
         """
         return ((page, False) for page in self.victims())
