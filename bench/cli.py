@@ -146,6 +146,8 @@ def _judged(arguments: argparse.Namespace, results: list[Result], host: facts.Fa
     timed = [result for result in results if not result.measure.unit]
     if arguments.plot is not None and timed:
         plot.distributions(timed, str(host), arguments.plot)
+    elif arguments.plot is not None:
+        print(f"{arguments.plot} is not written: what was counted has no distribution", file=sys.stderr)
     missed = [result for result in results if result.met is False]
     return OVER if arguments.check and missed else 0
 
