@@ -80,6 +80,14 @@ while True:
         try: call()
         except ExoError: pass
 """,
+    "rubbish": """
+import random
+rules = pressure.Rules(env)
+rules.set(first=some[:20], spared=some[20:])
+print('runs', flush=True)
+words = [0, 1, 47, (1 << 64) - 1]
+while True: rules._words[random.randrange(1, 512)] = random.choice([*words, random.getrandbits(16)])
+""",
     "shares": """
 import socket
 print('runs', flush=True)
