@@ -64,6 +64,8 @@ class Server:
         self._alarms: list[tuple[int, int, Callable[[], object]]] = []
         self._serial = count()
         self.reports = Reports(type(implementation).__name__)
+        self.keeps: Callable[[], int] = lambda: 0
+        """Says how many callers wait for answers that come later, within seconds: see `_say_so`."""
         self._methods = {
             each.mark: (each, each.arguments.decode, getattr(implementation, each.name))
             for each in implementation.operations.values()
@@ -334,12 +336,15 @@ class Server:
                     refuse(thread, Message(arrival.packet.label, origin=origin), failure)
 
     def _say_so(self, sender: int, message: Message) -> None:
-        """Answer who asks whether we are there; asked by a server, give up some who are not there any more."""
+        """Answer who asks whether we are there, and how many wait for us: servers among them do not hang.
+
+        Asked by a server, give up some who are not there any more.
+        """
         if thread_number(sender) < FIRST_PROGRAM:
             core = self.environment.thread.core
             core.peers.sweep()
         if message.origin is not None and message.origin.answers:
-            reply_to(self.environment.thread, message, Message(message.label, (DONE,)))
+            reply_to(self.environment.thread, message, Message(message.label, (DONE, self.keeps())))
 
     def _foreign(self, sender: int, message: Message) -> bool:
         """Have the implementation answer a message of no interface, if it knows any; say whether it did."""

@@ -118,6 +118,10 @@ class Pressing:
         self._taken: dict[int, deque[Taken]] = {}
         """By the thread that lost them."""
 
+    def __len__(self) -> int:
+        """The number of presses under way."""
+        return len(self._presses)
+
     def taken(self, thread: int) -> list[Taken]:
         """Return what was taken from *thread*'s environment, newest last."""
         return list(self._taken.get(thread, ()))

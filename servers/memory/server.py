@@ -99,6 +99,7 @@ class MemoryServer(Memory):
         self._sigma0: Sigma0 | None = None
         self._adopt_pools(held, state.pools)
         self.server = self._pressing.server = self._shortage.server = Server(environment, self)
+        self.server.keeps = lambda: len(self._shortage) + len(self._pressing)
         self._looks = False
         """Whether it is going to look for owners that ended."""
         self._look_later()

@@ -35,6 +35,11 @@ def ask(environment: "Environment", thread: int) -> "Outgoing | None":
         return None
 
 
+def keeps_waiting(answer: Message | None) -> bool:
+    """Say whether *answer*, of a server, says that callers of it wait and are answered soon."""
+    return answer is not None and len(answer.words) > 1 and answer.words[1] > 0
+
+
 def has_answered(environment: "Environment", question: "Outgoing") -> bool:
     """Say whether an answer is there, whatever it says."""
     if not question.done:
@@ -53,6 +58,8 @@ class Pulse:
         self.due = 0
         """When its answer is due."""
         self.silence = Silence(starting=True)
+        self.keeps = False
+        """Callers of it wait, and are answered soon: servers among them do not hang."""
 
     @property
     def silent(self) -> bool:
@@ -97,6 +104,7 @@ class Heartbeats:
         if pulse.question is None or has_answered(self._environment, pulse.question):
             if pulse.question is not None:
                 pulse.expected, pulse.silence = True, Silence()
+                pulse.keeps = keeps_waiting(pulse.question.reply)
             if now >= pulse.due:
                 pulse.question, pulse.due = ask(self._environment, child.thread), now + BEAT
         elif pulse.question.done:
@@ -121,6 +129,8 @@ class Heartbeats:
     def _waits_for_others(self, child: "Child") -> bool:
         """Say whether *child* may be waiting for a server that it calls, which runs, or does not answer itself.
 
+        Or which says that it keeps callers waiting.
+
         Or for our question: if this server lacks the processor, so may the threads that carry its messages.
         """
         if self._late:
@@ -128,7 +138,7 @@ class Heartbeats:
         watched = self._server.watched()
         for name in watched.keys() & {*self._server.calls(child.spec.name)}:
             pulse = self._pulses.get(name)
-            if pulse is None or pulse.silent or self._doing(watched[name]) not in _WAITS:
+            if pulse is None or pulse.silent or pulse.keeps or self._doing(watched[name]) not in _WAITS:
                 return True
         return False
 

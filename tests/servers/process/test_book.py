@@ -61,7 +61,7 @@ def try_to_start(env: Environment, spec: ProgramSpec) -> str:
 
 def test_no_memory_to_remember_a_program_by() -> None:
     """It is refused, and not there; the process server lives, also when others end, and starts what is small."""
-    with servers() as system:
+    with servers(memory=("low=0",)) as system:  # nobody gives back for others
         fill(system)
         before = incarnation(system)
         spec, small = large(system), offer(system, sleep, "small")

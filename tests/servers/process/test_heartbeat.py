@@ -2,6 +2,7 @@
 
 import signal
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 import pytest
@@ -177,6 +178,45 @@ def test_who_waits_for_another_is_not_ended_for_it() -> None:
         assert body(system, "memory") is not memory
         assert body(system, "scheduler") is scheduler
         assert ended(system) == 1
+
+
+def test_one_that_waits_for_frames() -> None:
+    """A server for which others are pressed does not hang; one that hangs meanwhile is found out."""
+
+    class Hungry(StubbornServer):
+        def compute(self, seconds: float) -> None:
+            Memory.connect(self.environment).promise(60, waits=True)
+            got.append(seconds)
+
+    def caller(env: Environment) -> None:
+        Stubborn.connect(env, "hungry").compute(1.0)
+
+    def hangs(env: Environment) -> None:
+        with pytest.raises(NoPartner):
+            Stubborn.connect(env, "hungry").hang()
+
+    got: list[float] = []
+    with servers(memory=("grace=3",)) as system:
+        for pages in (128, 70):
+            system.spawn(partial(holds, pages), f"holds{pages}")
+            system.pass_time(0.3)
+        spec = offer(system, lambda env: serve(Hungry(), "hungry", env), "hungry")
+        spec.heartbeat = True
+        ask(system, lambda env: Processes.connect(env).spawn(spec), "starter")
+        system.pass_time(0.5)
+        ask(system, caller)
+
+        assert (got, ended(system)) == ([1.0], 0)
+        ask(system, hangs, "hanging")
+        assert ended(system) == 1
+
+
+def holds(pages: int, env: Environment) -> None:
+    """Have so many frames, and give none back."""
+    memory = Memory.connect(env)
+    for _ in range(pages):
+        memory.allocate(1)
+    env.thread.sleep(10**6)
 
 
 def share_of(system: System, task: Task) -> None:
