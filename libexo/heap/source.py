@@ -52,8 +52,11 @@ class Provider(Protocol):
     def ram(self) -> "Ram":
         """Return the capability."""
 
-    def promise(self, pages: int, waits: bool = False) -> None:  # noqa: FBT001, FBT002 - as `Memory` has it
-        """Let *pages* frames be carved; *waits* for others to give back, if it must. Raises RemoteError."""
+    def promise(self, pages: int) -> None:
+        """Let *pages* frames be carved. Raises RemoteError."""
+
+    def claim(self, pages: int) -> None:
+        """The same, but wait for others to give back, if that must be. Raises RemoteError."""
 
     def allocate(self, pages: int) -> "Extent":
         """Return an extent that it carved. Raises RemoteError."""
@@ -125,7 +128,7 @@ class Source:
         ahead = max(pages, min(self.frames, MOST))
         for wanted in (ahead, pages):
             try:
-                return provider.promise(wanted, wanted == pages)
+                return (provider.claim if wanted == pages else provider.promise)(wanted)
             except RemoteError as error:
                 if wanted == pages or error.kind not in _REFUSED:
                     raise self._no_memory(error, pages) from error

@@ -34,7 +34,7 @@ def open_ring(thread: "Thread", to: int, pages: int = PAGES) -> "Link":
         raise ExoError(
             f"rings need a host that keeps stores in order ({ORDERED[0]}), not {platform.machine()}"
         )
-    return open_paid(thread, to, thread.environment.services.memory().allocate(pages).handle)
+    return open_paid(thread, to, thread.environment.services.memory().try_allocate(pages).handle)
 
 
 def open_paid(thread: "Thread", to: int, extent: int) -> "Link":

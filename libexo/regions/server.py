@@ -217,7 +217,7 @@ class RegionServer(Regions):
         why: Exception | None = None
         for _ in range(_TRIES):
             try:
-                self._memory.promise(pages, waits=True)
+                self._memory.claim(pages)
                 self._ram = self._ram or self._memory.ram()
                 return PagedObject(
                     self.environment, self._ram, pages, pages, on_fault, patience=self._pager.patience

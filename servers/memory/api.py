@@ -111,12 +111,12 @@ class Memory(Interface, label=0x42, name="memory"):
         """
 
     @operation(5, repeatable=True)
-    def promise(self, pages: Frames, waits: bool = False) -> None:  # noqa: FBT001, FBT002 - of a message
+    def promise(self, pages: Frames) -> None:
         """Let the caller carve *pages* frames more by itself; earlier promises are forgotten.
 
         A promise counts as taken, as an allocation would, but an unused one may be taken back: then carving is
-        refused with OVER_LIMIT, and the caller asks again. A caller that needs the frames now *waits* for others
-        to give back, as `allocate` does. Fails with OutOfMemory, QuotaExceeded: then nothing is promised.
+        refused with OVER_LIMIT, and the caller asks again. Fails at once with OutOfMemory, QuotaExceeded: then
+        nothing is promised.
         """
 
     @operation(6, repeatable=True)
@@ -159,6 +159,14 @@ class Memory(Interface, label=0x42, name="memory"):
     @operation(11, repeatable=True)
     def pressure(self) -> Pressure:
         """Return how near the end of memory is, and the marks by which that is told (`libexo.pressure.level`)."""
+
+    @operation(12, repeatable=True)
+    def claim(self, pages: Pages) -> None:
+        """Promise as `promise` does, to a caller that needs the frames now: it waits as in `allocate`."""
+
+    @operation(13)
+    def try_allocate(self, pages: Pages) -> Extent:
+        """Allocate as `allocate` does, for what can be done without: it fails at once, and nobody is pressed."""
 
     def free(self, extent: Extent) -> None:
         """Give *extent* back. Needs no server: with its last capability its frames go back to RAM."""
@@ -280,7 +288,7 @@ class Pager(Interface, label=0x4A, name="pager"):
         environment, frames = self.environment, min(frames, pages)
         memory = Memory.connect(environment)
         for left in reversed(range(_TRIES)):
-            memory.promise(frames, waits=True)
+            memory.claim(frames)
             ram = _RAM.get(environment)
             if ram is None:
                 ram = _RAM[environment] = memory.ram()

@@ -134,6 +134,10 @@ class MemoryServer(Memory):
         """Carve, and grant."""
         return self._with(self._caller(), pages, lambda row: self._granted(row, pages, first))
 
+    def try_allocate(self, pages: int) -> Extent:
+        """Carve, and grant."""
+        return self._with(self._caller(), pages, lambda row: self._granted(row, pages, -1), waits=False)
+
     def _with(
         self, row: EnvironmentRow, pages: int, do: Callable[[EnvironmentRow], T], *, waits: bool = True
     ) -> T:
@@ -179,10 +183,16 @@ class MemoryServer(Memory):
         self._look_later()
         return Ram(pool, self.environment.kip.head(Head.FRAME_COUNT), 0, int(ALL_RIGHTS))
 
-    def promise(self, pages: int, waits: bool = False) -> None:  # noqa: FBT001, FBT002 - as the interface has it
+    def promise(self, pages: int) -> None:
         """Narrow others, check that the caller may have so many, and set its limit."""
-        row = self._caller()
-        self._pools.carved(row)
+        self._claim(pages, waits=False)
+
+    def claim(self, pages: int) -> None:
+        """Do the same, perhaps later."""
+        return self._claim(pages, waits=True)
+
+    def _claim(self, pages: int, *, waits: bool) -> None:
+        self._pools.carved(self._caller())
         self._look_later()
         if pages:
             return self._with(self._caller(), pages, lambda row: self._promise(row, pages), waits=waits)

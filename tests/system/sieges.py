@@ -138,7 +138,7 @@ CARVING = (
         "presses", "takes what it can, waits for others to be pressed for more, gives all back, and begins again",
         "def share():\n"
         "    extents = [quietly(lambda: memory.allocate(500)) for _ in range(60)]\n"
-        "    quietly(lambda: memory.promise(2000, True))\n"
+        "    quietly(lambda: memory.claim(2000))\n"
         "    for extent in filter(None, extents): quietly(lambda: memory.free(extent))\n"
         "repeat(share)",
         programs=3,

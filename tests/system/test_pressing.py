@@ -279,9 +279,9 @@ from libexo import pressure
 import time
 memory, started = Memory.connect(env), time.monotonic()
 before = pressure.level(env)
-memory.promise(15_000, waits=True)
+memory.claim(15_000)
 print(before.name, time.monotonic() - started < 10)
-try: memory.promise(30_000, waits=True)
+try: memory.claim(30_000)
 except ExoError as error: print(error)
 """
 
@@ -291,7 +291,7 @@ import libexo
 from servers.memory.api import Memory
 env = libexo.attach()
 memory = Memory.connect(env)
-print(memory.promise(memory.pressure().free + {0}, waits=True) is None)
+print(memory.claim(memory.pressure().free + {0}) is None)
 """
 
 

@@ -38,7 +38,7 @@ def divided(environment: "Environment", part: Region, content: memoryview) -> Ho
             f"part of the extent at {part.base:#x}: who is redirected cannot ask for memory for it"
         )
     try:
-        extent = environment.services.memory().allocate(len(content) // FRAME_SIZE)
+        extent = environment.services.memory().try_allocate(len(content) // FRAME_SIZE)
         view = environment.views.map(extent.handle)
     except (ExoError, OSError) as error:
         raise Overflow(f"there is no memory for part of the extent at {part.base:#x}: {error}") from error

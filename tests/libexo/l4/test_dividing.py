@@ -334,7 +334,7 @@ def test_it_changes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
         other = memory.allocate(1)
 
         class Slow:
-            def allocate(self, pages: int) -> object:
+            def try_allocate(self, pages: int) -> object:
                 own().map(AT, other.handle, PAGE, 31)
                 return memory.allocate(pages)
 

@@ -25,7 +25,6 @@ from tests.servers.memory.presses import extents, frames_of, idle, kill_now, sta
 from tests.servers.memory.stage import ask, operate
 from tests.servers.rig import servers
 
-WAITS = True
 PIECE, MANY = 4, 32
 """Frames of an extent, and extents that one has of 256 frames: half of RAM, so two of them have nearly all."""
 
@@ -49,7 +48,7 @@ def test_a_request_within_its_share_waits() -> None:
 
     def client(env: Environment) -> tuple[str, float]:
         before = env.host.now()
-        return outcome(Memory.connect(env).promise, 60, WAITS), (env.host.now() - before) / 1e9
+        return outcome(Memory.connect(env).claim, 60), (env.host.now() - before) / 1e9
 
     with servers() as system:
         started(system, hog, "one")
@@ -85,7 +84,7 @@ def test_who_gives_back_loses_nothing() -> None:
 
     def client(env: Environment) -> tuple[str, bool]:
         before = env.host.now()
-        return outcome(Memory.connect(env).promise, 70, WAITS), env.host.now() - before < 0.1e9
+        return outcome(Memory.connect(env).claim, 70), env.host.now() - before < 0.1e9
 
     told: list[int] = []
     with servers() as system:
@@ -159,7 +158,7 @@ def test_a_promise_waits_if_asked_to() -> None:
     def client(env: Environment) -> list[str]:
         memory = Memory.connect(env)
         found = [outcome(memory.promise, 60)]
-        found.append(outcome(memory.promise, 60, WAITS))
+        found.append(outcome(memory.claim, 60))
         ram = memory.ram()
         for _ in range(60):
             env.sys.carve(ram.handle, 1)
@@ -170,6 +169,22 @@ def test_a_promise_waits_if_asked_to() -> None:
         started(system, partial(_has, 70), "two")
 
         assert ask(system, client) == ["OutOfMemory", "done"]
+
+
+def test_what_is_a_luxury_presses_nobody() -> None:
+    """What can be done without, as a ring, is refused at once, and others lose nothing."""
+
+    def client(env: Environment) -> tuple[str, bool]:
+        before = env.host.now()
+        refused = outcome(lambda: Memory.connect(env).try_allocate(60))
+        return refused.partition(":")[0], env.host.now() - before < 0.1e9
+
+    with servers() as system:
+        started(system, hog, "one")
+        started(system, partial(_has, 70), "two")
+
+        assert ask(system, client) == ("OutOfMemory", True)
+        assert frames_of(system, "one") == MANY * PIECE
 
 
 def test_sigma0_waits() -> None:
@@ -270,7 +285,7 @@ def test_the_server_dies_while_requests_wait() -> None:
     def client(wanted: str, env: Environment) -> str:
         memory = Memory.connect(env)
         try:
-            memory.promise(40, waits=True) if wanted == "promise" else memory.allocate(40)
+            memory.claim(40) if wanted == "promise" else memory.allocate(40)
         except ExoError as error:
             return type(error).__name__
         return "done"

@@ -22,8 +22,6 @@ from tests.kernel.invariants import violations
 from tests.servers.memory.presses import extents, frames_of, idle, press, started
 from tests.servers.rig import ask, servers
 
-WAITS = True
-
 
 def hog(env: Environment) -> None:
     """Have half of RAM, in small pieces, and give nothing back."""
@@ -158,7 +156,7 @@ def test_allocating_in_a_loop_while_others_wait(monkeypatch: pytest.MonkeyPatch)
         memory, got = Memory.connect(env), 0
         extents(env, *[1] * 80)
         while not done:
-            for action in (lambda: memory.allocate(1), lambda: memory.promise(1, waits=True)):
+            for action in (lambda: memory.allocate(1), lambda: memory.claim(1)):
                 refused.append(1)
                 with suppress(ExoError):
                     action()
@@ -169,7 +167,7 @@ def test_allocating_in_a_loop_while_others_wait(monkeypatch: pytest.MonkeyPatch)
     def client(env: Environment) -> None:
         memory = Memory.connect(env)
         for _ in range(3):
-            memory.promise(50, WAITS)
+            memory.claim(50)
             memory.promise(0)
         done.append(True)
 
@@ -195,7 +193,7 @@ def test_a_stopped_program_is_pressed() -> None:
 
     def client(env: Environment) -> float:
         before = env.host.now()
-        Memory.connect(env).promise(60, WAITS)
+        Memory.connect(env).claim(60)
         return (env.host.now() - before) / 1e9
 
     with servers() as system:
@@ -226,7 +224,7 @@ def test_many_requests_of_one_family(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def client(env: Environment) -> float:
         before = env.host.now()
-        Memory.connect(env).promise(40, WAITS)
+        Memory.connect(env).claim(40)
         return (env.host.now() - before) / 1e9
 
     ended: list[str] = []
