@@ -11,13 +11,13 @@ a reader in the middle of a message would read zeros.
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 
 from hwmodel.machine import Deed, Exhausted
+from hwmodel.real.cutting import CUT, data_from, drain, shorten
 from hwmodel.real.descriptor import RealDescriptor, lendable, own_copy
 from hwmodel.real.errors import lending
 from hwmodel.real.libc import punch_hole
@@ -30,8 +30,6 @@ CHUNK = 1 << 20
 """Bytes written or copied by one host call."""
 PIECE = 8 << 20
 """Bytes in one step of a deed."""
-CUT = 64 << 20
-"""Bytes cut off in one step of a deed."""
 SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 ALL_SEALS = SEALS | fcntl.F_SEAL_SHRINK
 _junk = memoryview(JUNK * CHUNK)
@@ -99,7 +97,7 @@ class RealBacking:
     def copy(self) -> Deed:
         """Copy the contents to new memory, for `replace`. Raises Exhausted: then nothing has changed.
 
-        Writes of a holder during the copy may be missing from it.
+        What holders write meanwhile may be missing from it, until `replace`.
         """
         new = memory_file(self._name, self._size, SEALS)
         try:
@@ -123,7 +121,7 @@ class RealBacking:
     def replace(self) -> Deed:
         """Become the copy, or empty, and take the old memory from all who have it mapped."""
         old, self._number, self._copied = self._number, self._copied, -1
-        yield from _cut(old, self._size)
+        yield from _cut(old, self._size, self._number)
 
     def split(self, page: int) -> "tuple[RealBacking, Deed]":
         """Return new memory for the pages from *page* on, and what moves them there. Raises Exhausted."""
@@ -133,13 +131,13 @@ class RealBacking:
 
     def _split(self, made: "RealBacking", size: int) -> Deed:
         if self._number >= 0:
-            yield from made.take(self._number, size)
-            yield from _shorten(self._number, self._size, size)
+            yield from made.take(self._number, self._size, size)
         self._size = size
 
-    def take(self, source: int, skip: int) -> Deed:
-        """Copy from another memory file what lies there behind *skip* bytes."""
-        return copy_data(source, self._number, self._size, skip)
+    def take(self, source: int, size: int, skip: int) -> Deed:
+        """Move here what lies in another memory file behind *skip* of its *size* bytes, and cut that there."""
+        yield from copy_data(source, self._number, size - skip, skip)
+        yield from drain(source, size, skip, self._number)
 
     def seal(self) -> tuple[RealDescriptor, Deed]:
         """Become new, empty memory that nobody can cut; the deed takes the old from all. Raises Exhausted."""
@@ -223,21 +221,16 @@ def _write_junk(number: int, span: range) -> Deed:
         yield
 
 
-def _cut(number: int, size: int) -> Deed:
-    """Cut a memory file to nothing, from its end, and close it. Raises Exhausted, where no host should."""
+def _cut(number: int, size: int, into: int = -1) -> Deed:
+    """Cut a memory file to nothing, from its end, and close it. Raises Exhausted, where no host should.
+
+    What it holds then is in the file *into*, if there is one, which is a copy of it.
+    """
     if number < 0:
         return
     with contextlib.ExitStack() as closing:
         closing.callback(os.close, number)
-        yield from _shorten(number, size, 0)
-
-
-def _shorten(number: int, size: int, to: int) -> Deed:
-    """Cut the end of a memory file of *size* bytes off. Raises Exhausted, where no host should."""
-    for left in reversed(range(to, size, CUT)):
-        with lending:
-            os.ftruncate(number, left)
-        yield
+        yield from shorten(number, size, 0) if into < 0 else drain(number, size, 0, into)
 
 
 def copy_data(source: int, target: int, size: int, skip: int = 0) -> Deed:
@@ -248,7 +241,7 @@ def copy_data(source: int, target: int, size: int, skip: int = 0) -> Deed:
     offset, stop = skip, skip + size
     while offset < stop:
         with lending:
-            if (start := _data_from(source, offset)) < 0:
+            if (start := data_from(source, offset)) < 0:
                 return
             offset = end = min(os.lseek(source, start, os.SEEK_HOLE), stop)
         for first, last in _pieces(range(start, end), PIECE):
@@ -257,13 +250,3 @@ def copy_data(source: int, target: int, size: int, skip: int = 0) -> Deed:
                 while at < last and (data := os.pread(source, min(CHUNK, last - at), at)):
                     at += os.pwrite(target, data, at - skip)
             yield
-
-
-def _data_from(source: int, offset: int) -> int:
-    """Return the offset of the next data in *source*, from *offset* on; -1: there is none."""
-    try:
-        return os.lseek(source, offset, os.SEEK_DATA)
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-        return -1

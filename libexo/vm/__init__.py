@@ -73,8 +73,8 @@ def touch(
 def revoke(environment: Attachment, extent: Extent, seconds: float = 0) -> int:
     """Take *extent* back from all it was shared with, after *seconds* of grace; return from how many.
 
-    If the memory had to be replaced, every mapping of one's own has the new one when this returns. Writes of
-    other strands, or other holders, meanwhile may be lost. Raises ValueError for a bad grace.
+    If the memory had to be replaced, every mapping of one's own has the new one when this returns.
+    Raises ValueError for a bad grace.
     """
     microseconds = timeouts.nanoseconds(seconds) // 1000
     if microseconds > LONGEST_GRACE:

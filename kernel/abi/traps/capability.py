@@ -10,10 +10,11 @@ from kernel.abi.trap import HANDLE_REFUSALS, Frame, Trap
 class Derive(Trap, tag=0x40):
     """Make a capability with fewer rights, or to part of the range. `count` 0: to the end.
 
-    Of RAM, `first` is a frame. Of an extent, it is a page, counted from where the capability begins; an object has
-    no parts. What is below and above in the extent gets memory of its own first, so that a holder of a part can map
-    no more: who has that mapped is told MOVED, and an access by an old mapping is a SIGBUS. Each new piece of
-    memory is a descriptor to the caller, until the extent is free.
+    Of RAM, `first` is a frame. Of an extent, it is a page, counted from where the capability begins; this needs the
+    right to transfer. An object has no parts. The part, and what is above it in the extent, get memory of their own
+    first, so that a holder of the part can map no more: who has that mapped is told MOVED, and an access by an old
+    mapping is a SIGBUS. Each new piece of memory counts as a descriptor of the caller's, until the extent is
+    free.
     """
 
     capability: Small
@@ -70,7 +71,7 @@ class Revoke(Trap, tag=0x42):
     With `microseconds` the holders are asked first, and what is left at the deadline is taken. Mappings
     cannot be taken from one holder only, so an extent that a loser has mapped gets new backing: the reply
     carries its descriptor (the caller maps it again), and an access by any old mapping is a SIGBUS; holders
-    are told MOVED, and map it again. Writes during the copy may be lost.
+    are told MOVED, and map it again. No store is lost, where each page of a memory file is by itself on the host.
 
     With `first` only the extent that begins at that frame is taken, from all and at once, if it was carved below
     the capability. With `frames` too nothing is taken: the environment to which that extent counts is told to give
