@@ -11,24 +11,26 @@ Frames count as before: a part has none of its own. A piece costs a descriptor, 
 from typing import TYPE_CHECKING
 
 from kernel.abi.errors import Refusal
+from kernel.abi.rights import Rights
 from kernel.capability import Capability, derive
 from kernel.errors import Refused
 from kernel.frames import Extent
 
 if TYPE_CHECKING:
-    from kernel.abi.rights import Rights
     from kernel.environment import Environment
     from kernel.exposure import Exposure
     from kernel.jobs import Steps
 
 
 def derive_part(
-    exposure: "Exposure", parent: Capability, caller: "Environment", rights: "Rights", first: int, count: int
+    exposure: "Exposure", parent: Capability, caller: "Environment", rights: Rights, first: int, count: int
 ) -> "Steps[int]":
     """Derive *count* pages of *parent*, 0: all from *first* on; return the handle. Raises Refused, Exhausted."""
     extent = parent.resource
     if not isinstance(extent, Extent) or extent.resident >= 0:
         raise Refused(Refusal.NOT_WHOLE, f"{extent!r} has no parts: {first}+{count}")
+    if Rights.TRANSFER not in parent.rights:
+        raise Refused(Refusal.MISSING_RIGHT, f"needs {Rights.TRANSFER!r}, has {parent.rights!r}")
     span, first = extent.span(parent), max(first, 0)
     pages = span[first : first + count if count else None]
     if not pages or len(pages) < count:

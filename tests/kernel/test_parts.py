@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import pytest
 
+from kernel.abi import traps
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
 from kernel.abi.limits import FRAME_SIZE, MAX_DEPTH
 from kernel.abi.messages import Label
 from kernel.abi.rights import Rights
 from libexo import vm
+from libexo.checking import encode_trap
 from libexo.extent import Extent
 from tests.kernel.pagers import Paging
 from tests.kernel.passing import accept, offer, passed
@@ -138,6 +140,45 @@ def test_pages_that_are_not_there(first: int, count: int) -> None:
 
         assert refusal(a.sys.derive, extent.handle, ALL, first, count) == Refusal.BAD_ARGUMENT
         assert refusal(a.sys.derive, part, ALL, 1, 3) == Refusal.BAD_ARGUMENT
+
+
+def test_who_may_not_pass_on_may_not_divide() -> None:
+    """A holder without the right to transfer makes no memory move."""
+    with theatre() as stage:
+        a, b, _ = of_three(stage)
+        only = passed(a, carved(a).handle, b, READ | WRITE)
+
+        assert refusal(b.sys.derive, only, READ, 1, 3) == Refusal.MISSING_RIGHT
+        assert b.sys.derive(only, READ)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["taken first", "derived first"])
+@pytest.mark.parametrize("ends", [False, True], ids=["", "its holder is killed"])
+def test_parts_while_the_whole_is_taken(order: tuple[int, int], *, ends: bool) -> None:
+    """Whoever comes first: the part is derived and taken with the whole, or refused, and never left behind."""
+    with theatre() as stage:
+        a, b, _ = of_three(stage)
+        extent = carved(a, 4)
+        whole = vm.map(a.env, extent)
+        shared = passed(a, extent.handle, b, ALL)
+        view = b.env.views.map(shared)
+        asked = [(a, traps.Revoke(extent.handle)), (b, traps.Derive(shared, int(ALL), 1, 2))]
+        for puppet, trap in (asked[at] for at in order):
+            puppet.body.pipe.to_kernel.append((encode_trap(trap, 0), []))
+            stage.machine._trap(puppet.body, stage.supervisor)
+        busy = stage.kernel.jobs.under_way
+        if ends:
+            b.kill()
+        stage.pass_time(5)
+        for puppet in (a, b):
+            for _, given in puppet.body.pipe.to_program:
+                for each in given:
+                    each.close()
+            puppet.body.pipe.to_program.clear()
+        a.env.views.moved(extent.handle)
+
+        assert busy == 2
+        assert (ends or b.sys.inventory() == (), faults(view), seen(whole)) == (True, True, [0, 1, 2, 3])
 
 
 def test_parts_that_overlap() -> None:

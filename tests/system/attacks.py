@@ -273,9 +273,9 @@ MESSAGES = (
         "extent = vault.share(); h = extent.handle\n"
         "show(lambda: env.sys.derive(h, 31), lambda: env.sys.transfer(h, env.lookup('vault'), 4),"
         " lambda: env.sys.carve(h, 1), lambda: env.sys.plan(h, ()), lambda: env.sys.environment_destroy(h),"
-        " lambda: env.sys.derive(h, 4, 1, 2))\n"
+        " lambda: env.sys.derive(h, 4, 0, 1))\n"
         "env.sys.revoke(h); print(vault.secret())",
-        "MISSING_RIGHT MISSING_RIGHT WRONG_KIND WRONG_KIND WRONG_KIND BAD_ARGUMENT b'secret'",
+        "MISSING_RIGHT MISSING_RIGHT WRONG_KIND WRONG_KIND WRONG_KIND MISSING_RIGHT b'secret'",
     ),
     Attack(
         "lying_part", "names a capability of the receiver's own as one it sends along",

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from hwmodel.real.cutting import pages_are_small
 from tests.system.booted import Running, System
 from tests.system.programs import PRELUDE
 
@@ -50,20 +51,22 @@ def poke(at, byte):
 
 def writes():
     global over
-    over, stored = False, 0
+    words = view[2 * PAGE :].cast("Q")
+    over, stored, lost = False, 0, 0
+    words[0] = 0
     def write():
-        nonlocal stored
+        nonlocal stored, lost
         while not over:
+            lost += words[0] != stored
             stored += 1
             words[0] = stored
-    words = view[2 * PAGE :].cast("Q")
     writer = threading.Thread(target=write)
     writer.start()
     def end():
         global over
         over = True
         writer.join()
-        return words[0] == stored, stored > 0
+        return lost, stored > 0
     return end
 
 print("ready", flush=True)
@@ -143,6 +146,22 @@ def test_a_holder_that_is_stopped(booted: System) -> None:
 
         assert before == seen(a) == "[0, 1, 2, 99, 4, 5, 6, 7]"
         assert (a.ask("view[2 * PAGE + 7]"), c.ask("view[PAGE + 7]")) == ("7", "7")
+
+
+def test_a_holder_that_stores(booted: System) -> None:
+    """Pages are divided and taken back under its hands: it finds each time what it stored last."""
+    with parties(booted, "a", "b", "c") as (a, b, c):
+        shared(a, b, 64)
+        a.ask("end = writes()")
+        for page in (3, 2, 1):
+            mapped_on(b, c, page, 2)
+            b.ask("env.sys.revoke(given)[0]")
+        for _ in range(20):
+            mapped_on(b, c, 2, 1)
+            b.ask("env.sys.revoke(given)[0]")
+        lost = a.ask("end()")
+
+    assert lost == ("(0, True)" if pages_are_small() else lost)
 
 
 @pytest.mark.parametrize("victim", ["a", "b", "c"])
