@@ -48,9 +48,20 @@ class Pieces:
         for backing in self._backings:
             yield from backing.release()
 
-    def divides(self, page: int) -> bool:
-        """Say whether one begins, or the last one ends, at *page*."""
-        return self._starts[bisect_right(self._starts, page) - 1] == page
+    def cuts(self, page: int, least: int) -> list[int]:
+        """Return at which pages to split for one to begin at *page*, the last first; none if one does, or all ends.
+
+        What lies behind is moved by that, so it is split on, into ever larger ones from *least* pages on: parts
+        that are made in order of their pages then move each a few times, and not all that follow each time.
+        """
+        found = bisect_right(self._starts, page)
+        if self._starts[found - 1] == page:
+            return []
+        cuts = []
+        while page < self._starts[found]:
+            cuts.append(page)
+            page, least = page + least, 2 * least
+        return cuts[::-1]
 
     def split(self, page: int) -> tuple[Backing, Deed]:
         """Return memory of its own for what is in a piece from *page* on, to `add`, and what moves it there.

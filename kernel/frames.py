@@ -272,20 +272,19 @@ class Extent(Resource):
         self._is_pristine = False
         return self._backing.fill()
 
-    def split(self, at: int, payer: "Budget") -> "Steps[None]":
-        """Have a piece begin at page *at*, for which *payer* pays. Raises Refused, Exhausted: then none does."""
-        if self.pieces.divides(at):
-            return
-        payer.charge(Item.DESCRIPTORS)
-        self._payers.append(payer)
-        try:
-            made, deed = self.pieces.split(at)
-            yield deed
-        except Exhausted:
-            self._payers.pop().last().release(Item.DESCRIPTORS)
-            raise
-        self.pieces.add(at, made)
-        yield from self._tell_moved(self.pieces.at(at)[1], None)
+    def split(self, page: int, least: int, payer: "Budget") -> "Steps[None]":
+        """Have a piece of *least* pages or fewer begin at *page*. Raises Refused, Exhausted: then none does."""
+        for at in self.pieces.cuts(page, least):
+            payer.charge(Item.DESCRIPTORS)
+            self._payers.append(payer)
+            try:
+                made, deed = self.pieces.split(at)
+                yield deed
+            except Exhausted:
+                self._payers.pop().last().release(Item.DESCRIPTORS)
+                raise
+            self.pieces.add(at, made)
+            yield from self._tell_moved(self.pieces.at(at)[1], None)
 
     def copy(self, pages: range) -> "Deed":
         """Copy *pages* for `move`, while it is locked. Raises Exhausted: then nothing has changed."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from kernel.exposure import Exposure
     from kernel.jobs import Steps
 
+_LEAST = 64
+"""Pages of a piece that is made in advance."""
+
 
 def derive_part(
     exposure: "Exposure", parent: Capability, caller: "Environment", rights: Rights, first: int, count: int
@@ -29,7 +32,7 @@ def derive_part(
     extent = parent.resource
     if not isinstance(extent, Extent) or extent.resident >= 0:
         raise Refused(Refusal.NOT_WHOLE, f"{extent!r} has no parts: {first}+{count}")
-    if Rights.TRANSFER not in parent.rights:
+    if not parent.rights & Rights.TRANSFER:
         raise Refused(Refusal.MISSING_RIGHT, f"needs {Rights.TRANSFER!r}, has {parent.rights!r}")
     span, first = extent.span(parent), max(first, 0)
     pages = span[first : first + count if count else None]
@@ -39,8 +42,8 @@ def derive_part(
     yield from extent.lock()
     try:
         extent.check_no_ring()
-        for page in (pages.stop, pages.start):
-            yield from extent.split(page, caller.budget)
+        yield from extent.split(pages.stop, _LEAST, caller.budget)
+        yield from extent.split(pages.start, len(pages), caller.budget)
         made = derive(exposure, parent, caller, rights)
         made.span = pages
     finally:

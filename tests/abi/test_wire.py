@@ -79,7 +79,7 @@ RECORDS: list[tuple[object, str]] = [
     (traps.Inventory(), "9145"),
     (traps.Accept(THREAD, 5), "9446cf0000006100000003051f"),
     (traps.Carve(1, 16), "96500110ffc3c2"),
-    (traps.MapExtent(1), "925101"),
+    (traps.MapExtent(1), "93510100"),
     (traps.Limit(1, 16), "93520110"),
     (traps.ObjectCreate(65536, 4, 8), "9753ce000100000408ffce000f424000"),
     (traps.Window(65537, 4096, 1, 2), "9554ce00010001cd10000102"),

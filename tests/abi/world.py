@@ -115,7 +115,7 @@ class World:
             traps.Accept: lambda: [self.victim.thread, self.offer, 31],
             traps.Carve: lambda: [self.ram, 1, -1, True, True],
             traps.Limit: lambda: [self.ram, 1000],
-            traps.MapExtent: lambda: [self.extent],
+            traps.MapExtent: lambda: [self.extent, 0],
             traps.ObjectCreate: lambda: [self.ram, 1, 2, -1, 1000, 0],
             traps.Window: lambda: [self.paged, self.window, 0, 2],
             traps.Supply: lambda: [self.object, 0, 1, False],

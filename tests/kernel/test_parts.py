@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from hwmodel.simulated.memory import SimulatedBacking
 from kernel.abi import traps
 from kernel.abi.budget import Item
 from kernel.abi.errors import Refusal
@@ -233,10 +234,13 @@ def test_a_budget_bounds_pieces() -> None:
         used, budget = a.environment.budget.used[Item.DESCRIPTORS], b.environment.budget
         budget.limit[Item.DESCRIPTORS] = budget.used[Item.DESCRIPTORS] + 40
         budget.show_in(stage.kernel.kip.budget_row(b.environment.number))
-        for page in range(1, 41, 2):
+        for page in range(1, 35, 2):  # the first of them splits what follows into seven pieces
             b.sys.drop(b.sys.derive(shared, READ, page, 1))
 
-        assert refusal(b.sys.derive, shared, READ, 43, 1) == Refusal.OVER_BUDGET
+        assert budget.room(Item.DESCRIPTORS) == 1
+        assert [refusal(b.sys.derive, shared, READ, page, 1) for page in (36, 50)] == [
+            Refusal.OVER_BUDGET
+        ] * 2
         assert b.sys.derive(shared, READ, 3, 4)
         assert a.environment.budget.used[Item.DESCRIPTORS] == used
 
@@ -258,6 +262,26 @@ def test_what_a_dead_one_divided() -> None:
         assert seen(view) == list(range(8))
         a.sys.drop(extent.handle)
         stage.pass_time(5)
+
+
+def test_pages_in_order_are_moved_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that derives page after page moves each a few times, however large the extent is."""
+    moved = 0
+    split = SimulatedBacking.split
+
+    def counted(backing: SimulatedBacking, page: int) -> object:
+        nonlocal moved
+        moved += backing._count - page
+        return split(backing, page)
+
+    with theatre(ram_of(4096)) as stage:
+        a = stage.puppet(holds=("ram",))
+        extent = a.sys.carve(a.handles[0], 2048).extent
+        monkeypatch.setattr(SimulatedBacking, "split", counted)
+        for page in range(512):
+            a.sys.drop(a.sys.derive(extent, READ, page, 1))
+
+    assert moved < 2048 + 512 * 100
 
 
 def test_part_of_a_part_of_a_part() -> None:

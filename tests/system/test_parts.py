@@ -28,7 +28,7 @@ def own(pages):
     handle = Memory.connect(env).allocate(pages).handle
     view = vm.map(env, Extent(handle, pages, 0))
     for page in range(pages):
-        view[page * PAGE] = page
+        view[page * PAGE] = page % 256
     return handle
 
 def offer(handle, to, rights=ALL):
@@ -44,6 +44,13 @@ def part(first, count):
     global given
     given = env.sys.derive(handle, ALL, first, count)
     return given
+
+def divide():
+    for page in range(1, 4096, 2):
+        env.sys.drop(env.sys.derive(handle, 4, page, 1))
+
+def paid():
+    return env.kip.budget(env.number)[1].used
 
 def poke(at, byte):
     view[at] = byte
@@ -183,3 +190,16 @@ def test_killed_at_each_step(booted: System, victim: str, step: int) -> None:
         elif victim == "b":
             assert seen(a) == "[0, 1, 2, 3, 4, 5, 6, 7]"
         a.signal(signal.SIGKILL)
+
+
+def test_as_many_parts_as_there_are(booted: System) -> None:
+    """A program divides what it shares as often as its budget lets it: others see their memory, and pay nothing."""
+    with parties(booted, "a", "b", "c") as (a, b, c):
+        shared(a, b, 4096)
+        c.ask("own(8)")
+        before = a.ask("paid()")
+        refused = b.ask("divide()")
+        found = a.ask("[view[page * PAGE] for page in range(4096)] == [page % 256 for page in range(4096)]")
+
+        assert (before.isdigit(), "larger budget" in refused) == (True, True)
+        assert (found, a.ask("paid()") == before, seen(c)) == ("True", True, "[0, 1, 2, 3, 4, 5, 6, 7]")
