@@ -164,6 +164,11 @@ class Sys:
         """Take back what was derived; return how many. Descriptor: new backing, if it was replaced."""
         return self.trap(traps.Revoke(capability, microseconds))
 
+    def narrow(self, extent: int, rights: int) -> int:
+        """Take *rights* from all that was derived from an extent's capability; return how many lost some."""
+        lost: int = self._do(traps.Revoke(extent, rights=int(rights)))
+        return lost
+
     def ask_back(self, ram: int, first: int, frames: int, microseconds: int) -> int:
         """Ask who has the extent that begins at frame *first* for so many frames, whichever; else as `take`."""
         found: int = self._do(traps.Revoke(ram, microseconds, first, frames))

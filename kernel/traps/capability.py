@@ -19,6 +19,7 @@ from kernel.frames import Extent, Ram
 from kernel.offers import make_room, offered, take_over, withdraw
 from kernel.parts import derive_part
 from kernel.taking import Taking
+from kernel.x2.narrowing import narrow
 
 if TYPE_CHECKING:
     from kernel.jobs import Steps
@@ -65,6 +66,8 @@ def _transfer(kernel: "Kernel", call: CallTo[traps.Transfer, Resource]) -> int:
 
 
 def _revoke(kernel: "Kernel", call: CallTo[traps.Revoke, Resource]) -> "Steps[int]":
+    if call.trap.rights and isinstance(call.resource, Extent):
+        return (yield from narrow(call.resource, call.capability, Rights(call.trap.rights & ALL_RIGHTS)))
     if call.trap.first != ANY_FRAME:
         return (yield from _take_extent(kernel, call))
     if call.trap.microseconds:
@@ -168,7 +171,7 @@ def _accept(kernel: "Kernel", call: Call[traps.Accept]) -> "traps.Accepted | Ste
     if isinstance(offer.resource, Extent):
         caller.budget.check(Item.DESCRIPTORS)
         if offer.terms.grant and offered(offer).mapped:
-            return _accept_mapped(kernel, call, offer, rights)
+            return _accept_mapped(kernel, call, offer.resource, offer, rights)
     return _accepted(take_over(kernel.exposure, offer, caller, rights))
 
 
@@ -191,11 +194,9 @@ def _find_offer(kernel: "Kernel", call: Call[traps.Accept]) -> Capability:
 
 
 def _accept_mapped(
-    kernel: "Kernel", call: Call[traps.Accept], offer: Capability, rights: Rights
+    kernel: "Kernel", call: Call[traps.Accept], extent: Extent, offer: Capability, rights: Rights
 ) -> "Steps[traps.Accepted]":
     """Accept a grant whose giver has the extent mapped: it gets new memory, which the giver has not mapped."""
-    extent = offer.resource
-    assert isinstance(extent, Extent)
     yield from extent.lock()
     try:
         yield extent.copy(extent.span(offer))

@@ -34,6 +34,8 @@ CASES: dict[str, Callable[[Any], list[Any]]] = {
     **{trap.__name__: lambda w, t=trap: [NUMBER[t], *w.arguments(t)] for trap in traps.TRAPS.values()},  # type: ignore[misc]
     "Carve, junk": lambda w: [NUMBER[traps.Carve], w.ram, 1, w.used, False],
     "Revoke, mapped": lambda w: [NUMBER[traps.Revoke], w.shared, 0],
+    "Revoke, rights": lambda w: [NUMBER[traps.Revoke], w.shared, 0, -1, 0, int(Rights.READ)],
+    "Derive, part": lambda w: [NUMBER[traps.Derive], w.mapped, 4, 1, 0],
     "Revoke, by frame": lambda w: [NUMBER[traps.Revoke], w.ram, 0, w.caller.sys.inspect(w.extent).first],
     "Drop, mapped": lambda w: [NUMBER[traps.Drop], w.part],
     "Accept, mapped": lambda w: [NUMBER[traps.Accept], w.victim.thread, w.granted, 31],

@@ -73,7 +73,7 @@ RECORDS: list[tuple[object, str]] = [
     (traps.Expire(1, THREAD), "933401cf0000006100000003"),
     (traps.Derive(1, 31), "9540011fff00"),
     (traps.Transfer(1, THREAD, 20, grant=True), "954101cf000000610000000314c3"),
-    (traps.Revoke(0x10001, 1000), "9542ce00010001cd03e8ff00"),
+    (traps.Revoke(0x10001, 1000), "9642ce00010001cd03e8ff0000"),
     (traps.Drop(1), "924301"),
     (traps.Inspect(1), "924401"),
     (traps.Inventory(), "9145"),

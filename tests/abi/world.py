@@ -109,7 +109,7 @@ class World:
             traps.Expire: lambda: [self.cpu, self.member.thread],
             traps.Derive: lambda: [self.ram, 4, -1, 0],
             traps.Transfer: lambda: [self.extent, self.victim.thread, 4, False],
-            traps.Revoke: lambda: [self.extent, 0, -1, 0],
+            traps.Revoke: lambda: [self.extent, 0, -1, 0, 0],
             traps.Drop: lambda: [self.extent],
             traps.Inspect: lambda: [self.extent],
             traps.Accept: lambda: [self.victim.thread, self.offer, 31],

@@ -258,6 +258,47 @@ say(space.load(BASE, 4))
     assert (status, kept) == (-signal.SIGSEGV, "b'kept'")
 
 
+@conforms("Unmap: some rights")
+def test_the_right_to_write_is_taken(booted: System) -> None:
+    """After Unmap of the right to write the other reads on, what its owner stores too; its store faults."""
+    guest = (
+        GUEST
+        + """
+space.store(THERE, b"guest")
+say("stored")
+input()
+say(space.load(THERE, 5))
+l4.Set_Pager(thread("owner"))
+space.store(THERE, b"again")
+say(space.load(THERE, 5))
+"""
+    )
+    owner = (
+        PRELUDE
+        + """
+carve(BASE, fill=b"mine!")
+say("ready")
+say(send(thread("guest"), l4.MapItem(fpage(BASE), THERE)))
+input()
+l4.UnmapFpage(fpage(BASE, rights=l4.Writable))
+space.store(BASE, b"O")
+say("narrowed")
+sender, tag = l4.Wait()
+say(hex(tag.label & 0xFFFF), hex(l4.StoreMR(1)))
+load(l4.MapItem(fpage(BASE), THERE))
+l4.ReplyWait(sender)
+"""
+    )
+    with cast(booted, guest=guest, owner=owner) as (g, o):
+        first = [o.line(), g.line(), g.line()]
+        narrowed = o.ask("")
+        read = g.ask("")
+        fault, written = o.line(), g.line()
+
+    assert (first, narrowed) == (["done", "done", "stored"], "narrowed")
+    assert (read, fault, written) == ("b'Ouest'", "0xffe2 0x400000", "b'again'")
+
+
 @conforms("Unmap: mapped views")
 def test_a_view_of_what_was_unmapped(booted: System) -> None:
     """A view of memory that was taken back, read without asking the space, ends its reader by SIGBUS."""

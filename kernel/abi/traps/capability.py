@@ -76,12 +76,16 @@ class Revoke(Trap, tag=0x42):
     With `first` only the extent that begins at that frame is taken, from all and at once, if it was carved below
     the capability. With `frames` too nothing is taken: the environment to which that extent counts is told to give
     back so many frames, whichever, within `microseconds`. The result is how many frames the extent has, or 0.
+
+    With `rights` of an extent's capability only these are taken, at once: derivatives stay, with the others. The
+    memory moves, and all who have it mapped are told, the caller too.
     """
 
     capability: Small
     microseconds: Small = 0
     first: Frame = ANY_FRAME
     frames: Small = 0
+    rights: Small = 0
     result = int
     needs = (None, Rights(0))
     gives_descriptors = "new backing of the extent, if it was replaced"

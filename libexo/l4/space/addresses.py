@@ -63,8 +63,9 @@ class Addresses:
         """Never held during a trap: on the simulated machine, others run meanwhile."""
 
     def listen(self) -> None:
-        """Register for the kernel's upcall that an extent was taken away."""
+        """Register for the kernel's upcalls that an extent was taken away, or has new memory."""
         self._environment.on(Label.REVOKED, self._revoked)
+        self._environment.on(Label.MOVED, self._moved)
 
     def __iter__(self) -> Iterator[Region]:
         """Yield the mapped regions, in order of their addresses."""
@@ -158,6 +159,14 @@ class Addresses:
         self._environment.views.forget(handle)
         for holding in [holding for holding in holdings(list(self)) if holding.handle == handle]:
             self._remove(holding)
+
+    def _moved(self, upcall: Upcall) -> None:
+        """Map new memory; the rights to it may be fewer than before."""
+        handle, *pages = upcall.words
+        self._environment.views.moved(handle, *pages)
+        for holding in [holding for holding in holdings(list(self)) if holding.handle == handle]:
+            with UnlessGone():
+                holding.rights &= self._environment.sys.inspect(handle).rights
 
     # ------------------------------------------------------------------------------------------------ accesses
 

@@ -12,9 +12,9 @@ sender left it the choice of the window, so it may have all of the fpage. One's 
 executed can be read, as on most processors, so the right to read goes with those. An extent with no right
 left, or that its holder may not pass on, is a hole: nothing is sent for it.
 
-*Taking back.* A share cannot be made smaller in place. Unmap takes away, whole, each mapping that carries a right
-to be revoked and has a page of the fpage; a holder with other rights to it, or other pages of it, faults and asks
-its pager again. It never takes less than asked. What was mapped as a part is taken as one, and no more.
+*Taking back.* Unmap takes away, whole, each mapping that has a page of the fpage; a holder with other pages of it
+faults and asks its pager again. It never takes less than asked. What was mapped as a part is taken as one, and no
+more. Of some rights, these are taken, and the mapping stays (`Sys.narrow`), unless parts of it were given out.
 Only the other MMUs know the accesses of others, so the status counts each right given to others since memory was
 last taken from them as used: an fpage that comes back clean is clean.
 
@@ -208,8 +208,8 @@ class AddressSpace(Addresses):
         """Take the rights of each fpage back from all that got its memory from here; with *flush*, also from here.
 
         Returns the fpages with the known accesses to their memory in place of the rights; those are
-        forgotten then. All rights unmap, some take away mappings that carry one of them (of one's own, just the
-        rights), none only ask. An extent that is partly in an fpage is taken from others whole.
+        forgotten then. All rights unmap, some take these rights, none only ask. An extent that is
+        partly in an fpage is taken from others whole.
         """
         self.attend()
         return [self._unmap(fpage, flush=flush) for fpage in fpages]
@@ -225,7 +225,9 @@ class AddressSpace(Addresses):
             shared = self._unmap_above(holding, rights) | holding.given | self._held_by_others(holding)
             status |= holding.accessed | shared
             holding.accessed = NoAccess
-            if rights & shared or (rights == FullyAccessible and not holding.parts):
+            if rights & shared and rights != FullyAccessible and not holding.parts:
+                self._narrow(holding, rights)
+            elif rights & shared or (rights == FullyAccessible and not holding.parts):
                 self._take_back(holding)
             if flush and not goes:
                 holding.rights &= ~rights
@@ -265,6 +267,13 @@ class AddressSpace(Addresses):
                 environment.views.replaced(holding.handle, descriptor)
         with self._lock:
             self._merge(holding)
+
+    def _narrow(self, holding: Holding, rights: int) -> None:
+        """Take *rights* from all that got *holding* from here; they keep the others."""
+        holding.given &= ~rights
+        with UnlessGone():
+            self._environment.sys.narrow(holding.handle, rights)
+            self._environment.views.moved(holding.handle)
 
     def _join(self, part: Holding) -> None:
         """Show a part that nobody has by what it was derived from, unless one's own rights to it are fewer."""

@@ -112,27 +112,57 @@ def test_unmap_of_what_came_twice() -> None:
 @conforms("Unmap: some rights")
 @pytest.mark.parametrize(
     ("given", "revoked", "stays"),
-    [(RW, W, False), (R, W, True), (R, X, True), (R | X, X, False), (R, R, False), (RW, NONE, True)],
+    [(RW, W, True), (R, W, True), (R, X, True), (R | X, X, True), (R, R, False), (RW, NONE, True)],
 )
 def test_revoking_some_of_the_rights(given: int, revoked: int, *, stays: bool) -> None:
-    """A mapping that carries a right to be revoked goes whole: never less than was asked. Any other stays.
-
-    A receiver that lost more than was to be revoked faults, and gets the rest again from its pager.
-    """
+    """A mapping that carries rights to be revoked keeps the others; without the right to read it goes."""
 
     def a(cast: Cast) -> object:
         carve(BASE, fill=b"x")
         send(cast.b, l4.MapItem(fpage(BASE, rights=given), BASE))
-        l4.UnmapFpage(fpage(BASE, rights=revoked))
-        return writes(BASE, b"x")
+        status = l4.UnmapFpage(fpage(BASE, rights=revoked))
+        left = l4.Rights(l4.GetStatus(fpage(BASE))) if stays else NONE
+        return writes(BASE, b"x"), l4.Rights(status) & given, left
 
     def b(cast: Cast) -> object:
         accept()
         receive()
         sleep()
-        return reads(BASE) is not None
+        rights = [region.holding.rights & l4.FullyAccessible for region in own()]
+        return reads(BASE) is not None, writes(BASE, b"x"), rights
 
-    assert meet(a, b) == (True, stays)
+    left = given & ~revoked if stays else NONE
+    assert meet(a, b) == ((True, given, left), (stays, bool(left & W), [left] * stays))
+
+
+@conforms("Unmap: some rights")
+def test_revoking_rights_of_what_was_passed_on() -> None:
+    """A right that is revoked goes from those who got it at second hand as well, and cannot be given again."""
+
+    def a(cast: Cast) -> object:
+        carve(BASE, 2, fill=b"x")
+        send(cast.b, l4.MapItem(fpage(BASE + PAGE, rights=RW), BASE))
+        sleep(2 * MOMENT)
+        l4.UnmapFpage(fpage(BASE + PAGE, rights=W))
+        return writes(BASE + PAGE, b"z")
+
+    def b(cast: Cast) -> object:
+        accept()
+        receive()
+        send(cast.c, l4.MapItem(fpage(BASE, rights=RW), BASE))
+        writes(BASE, b"b")
+        sleep(4 * MOMENT)
+        again = send(cast.c, l4.MapItem(fpage(BASE, rights=RW), THERE))
+        return writes(BASE, b"y"), again
+
+    def c(cast: Cast) -> object:
+        accept()
+        receive()
+        before = writes(BASE + 1, b"c")
+        receive()
+        return before, reads(BASE, 2), writes(BASE, b"y"), writes(THERE, b"y")
+
+    assert meet(a, b, c) == (True, (False, SENT), (True, b"zc", False, False))
 
 
 @conforms("Unmap: some rights")
