@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Any
 
-ARGUMENTS = "[--name N] [--share N] [--budget B] [--paged] [-d] [--env K=V]... [--] PROGRAM [ARG]..."
+ARGUMENTS = (
+    "[--name N] [--share N] [--budget B] [--paged] [--write DIR] [-d] [--env K=V]... [--] PROGRAM [ARG]..."
+)
 EXAMPLES = """\
   exo run -- hello.py                    Python, with libexo loaded already
   exo run -- sort -u names.txt           any other program
@@ -31,7 +33,7 @@ EXAMPLES = """\
   exo run -d --name web -- web.py        in the background: 'exo logs web', 'exo kill web'"""
 
 PYTHON, FOREIGN = 1, 3
-DIRECTORY, SOURCE, IMPORTS = 3, 4, 5
+DIRECTORY, SOURCE, IMPORTS, WRITABLE = 3, 4, 5, 8
 FAULT_NOT_STARTED = 5
 """These are numbers of `kernel.abi`, which would take 30 ms to import; a test compares them."""
 
@@ -57,6 +59,7 @@ class Request:
         self.share = 1
         self.budget: dict[str, int] = {}
         self.paged = False
+        self.write = ""
         self.detach = False
         self.environ: list[str] = []
         self.argv: list[str] = []
@@ -91,6 +94,8 @@ def _set(request: Request, option: str, value: str | None) -> bool:
             request.system = value
         case "--name" if is_name(value):
             request.name = value
+        case "--write" if value:
+            request.write = value
         case "--env":
             request.environ.append(value)
         case "--share" if value.isascii() and value.isdecimal() and int(value) <= 1000:  # noqa: PLR2004
@@ -124,6 +129,12 @@ def configure(parser: "ArgumentParser") -> None:
     )
     parser.add_argument(
         "--paged", action="store_true", help="it may map memory that other programs page; Python only"
+    )
+    parser.add_argument(
+        "--write",
+        metavar="DIR",
+        default="",
+        help="it may write files in that directory, as far as its uid may",
     )
     parser.add_argument(
         "-d", "--detach", action="store_true", help="leave it running, its output in the log; print its name"
@@ -222,6 +233,8 @@ def start(request: Request) -> int:
 def _ask(console: Console, request: Request, streams: Streams | None) -> None:
     """Send the request, with our parts of the program."""
     kind, argv, descriptors, roles = _program(request.argv)
+    if request.write:
+        descriptors, roles = [*descriptors, _writable(request.write)], [*roles, WRITABLE]
     given = Given(argv, variables(request.environ))
     try:
         console.send(
@@ -285,6 +298,14 @@ def _program(argv: list[str]) -> "tuple[int, list[str], list[int], list[int]]":
         raise Trouble(f"cannot read {argv[0]}: {error.strerror}", status) from None
     beside = own_directory(os.path.dirname(argv[0]) or ".")  # noqa: PTH120 - pathlib is slow to import
     return PYTHON, argv, [own_directory(), source, beside], [DIRECTORY, SOURCE, IMPORTS]
+
+
+def _writable(path: str) -> int:
+    """Return a descriptor of the directory in which the program may write. Raises Trouble."""
+    try:
+        return own_directory(path)
+    except OSError as error:
+        raise Trouble(f"--write {path}: {error.strerror}: name a directory", NOT_FOUND) from None
 
 
 def find(name: str) -> str:

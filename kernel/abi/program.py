@@ -26,6 +26,8 @@ class Role(IntEnum):
     """
     SWAP = 7
     """The file in which a pager keeps pages that are not in memory."""
+    WRITABLE = 8
+    """A directory in which it may write, too, as far as its uid may."""
 
 
 class ProgramKind(IntEnum):

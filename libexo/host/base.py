@@ -212,8 +212,11 @@ class Host(Protocol):
     def reserve(self, size: int) -> Reserved:
         """Reserve addresses for *size* bytes, as long as anything refers to them. Raises OSError."""
 
-    def map_file(self, path: str) -> memoryview:
-        """Map a file of the host, to be read. Raises OSError, ExoError where there are none."""
+    def map_file(self, path: str, *, writable: bool) -> memoryview:
+        """Map a file of the host, to be read or also written. Raises OSError, ExoError where there are none."""
+
+    def sync(self, view: memoryview, offset: int, size: int) -> None:
+        """Have what was stored in a file's mapping be on its device. Raises OSError, ExoError, ValueError."""
 
     def mapping(self, view: memoryview) -> MappedMemory:
         """Return the mapping of *view*, without keeping it. Raises ValueError when there is none."""

@@ -23,9 +23,11 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.msync.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _libc.memcpy.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _DONT_NEED = 4
+_SYNCHRONOUS = 4
 _PROT_READ, _PROT_WRITE, _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED = 1, 2, 1, 2, 16
 _MAP_FAILED = ctypes.c_void_p(-1).value
 _ADD = "_ZN9__gnu_cxx18__exchange_and_addEPVii"
@@ -126,6 +128,13 @@ def forget(address: int, size: int) -> None:
     """Have pages of shared memory be looked for anew at the next access. Raises OSError."""
     if _libc.madvise(address, size, _DONT_NEED):
         raise OSError(ctypes.get_errno(), f"cannot forget pages: {os.strerror(ctypes.get_errno())}")
+
+
+def sync(address: int, size: int) -> None:
+    """Have what was stored in the mapping of a file be on its device. Raises OSError."""
+    start = address // FRAME_SIZE * FRAME_SIZE
+    if _libc.msync(start, address + size - start, _SYNCHRONOUS):
+        raise OSError(ctypes.get_errno(), f"not all was written: {os.strerror(ctypes.get_errno())}")
 
 
 class _Adder:

@@ -4,6 +4,7 @@
 """
 
 import ctypes
+import errno
 import os
 import resource
 import select
@@ -26,7 +27,7 @@ from libexo.host import current, heap
 from libexo.host.base import MappedMemory, Opened, Part, Piece, Place, Tenant
 from libexo.host.eventfds import RealBell, RealTicket, RealWaker
 from libexo.host.guard import guard, zeros
-from libexo.host.memory import Renewal, forget, put, touch, unmap
+from libexo.host.memory import Renewal, forget, put, sync, touch, unmap
 from libexo.host.real_gate import Own, RealGate
 from libexo.host.reserved import RealReserved
 from libexo.host.ring_sources import is_ring_end
@@ -137,14 +138,23 @@ class RealHost:
         """Reserve addresses."""
         return RealReserved(size)
 
-    def map_file(self, path: str) -> memoryview:
+    def map_file(self, path: str, *, writable: bool) -> memoryview:
         """Map a file that the program may open; what is written to it is seen. Raises OSError."""
-        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        access = os.O_RDWR if writable else os.O_RDONLY
+        number = os.open(path, access | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         size = os.fstat(number).st_size
-        if not size:
+        if not size or (writable and os.lseek(number, 0, os.SEEK_HOLE) < size):
             os.close(number)
-            return memoryview(b"")
-        return _view_of(put(None, number, size, writable=False), size, unmap, writable=False)
+            if not size:
+                return memoryview(b"")
+            raise OSError(
+                errno.ENOSPC, f"it has holes, for which there may be no room: fill them first: {path}"
+            )
+        return _view_of(put(None, number, size, writable=writable), size, unmap, writable=writable)
+
+    def sync(self, view: memoryview, offset: int, size: int) -> None:
+        """Have what was stored in a file's mapping be on its device. Raises OSError."""
+        sync(self.address(view) + offset, size)
 
     def mapping(self, view: memoryview) -> "RealMapping":
         """Return the mapping of *view*. Raises ValueError."""

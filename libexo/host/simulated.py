@@ -296,9 +296,13 @@ class SimulatedHost:
         """Reserve nothing: what is mapped lies where the machine puts it."""
         return SimulatedReserved()
 
-    def map_file(self, path: str) -> memoryview:
+    def map_file(self, path: str, *, writable: bool) -> memoryview:
         """Raise ExoError: there are no files."""
         raise ExoError(f"{path}: the simulated machine has no files")
+
+    def sync(self, view: memoryview, offset: int, size: int) -> None:
+        """Raise ExoError: there are no files."""
+        raise ExoError("the simulated machine has no files")
 
     def map(
         self,

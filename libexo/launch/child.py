@@ -96,12 +96,14 @@ def policy(launch: Launch, nest: Nest, roles: Mapping[int, int], terminals: Coll
     Raises PermissionError when that would be too much.
     """
     readable = (*nest.kept, *own_places(launch, roles))
+    writable = tuple(roles[role] for role in (Role.WRITABLE,) if role in roles)
     if not any(layer.name == "uid" and layer.available for layer in nest.host):
-        for place in readable:
+        for place in (*readable, *writable):
             _check_apart(launch.run, place)
     return Policy(
         "foreign" if launch.program.kind == ProgramKind.FOREIGN else "program",
         readable=readable,
+        writable=writable,
         terminals=terminals,
         connectable=(os.path.join(launch.run, "ipc"),),
         may_lack=launch.may_lack,
@@ -121,7 +123,7 @@ def _check_apart(run: str, place: str | int) -> None:
 
 def has_own(launch: Launch, roles: Mapping[int, int]) -> bool:
     """Whether the program of *launch* may reach places that others may not."""
-    return bool(own_places(launch, roles)) or any(map(os.isatty, roles.values()))
+    return bool(own_places(launch, roles)) or Role.WRITABLE in roles or any(map(os.isatty, roles.values()))
 
 
 def own_places(launch: Launch, roles: Mapping[int, int]) -> list[str | int]:

@@ -15,7 +15,7 @@ from libexo.attachment import Attachment
 from libexo.extent import Extent, Ram
 from libexo.ipc.message import GrantItem, MapItem
 from libexo.vm.tables import Hierarchical, Inverted, Linear, PageTable
-from libexo.vm.window import Advice, Window, map_file, reserve
+from libexo.vm.window import Advice, Window, map_file, reserve, sync
 
 __all__ = [
     "LONGEST_GRACE",
@@ -30,6 +30,7 @@ __all__ = [
     "map_file",
     "reserve",
     "revoke",
+    "sync",
     "touch",
     "unmap",
 ]

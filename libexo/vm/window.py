@@ -211,10 +211,25 @@ def reserve(environment: "Attachment", pages: int, table: Callable[[int], object
     return Window(environment, pages, table)
 
 
-def map_file(environment: "Attachment", path: str) -> memoryview:
-    """Map a file of the host, whole and to be read: one that its program may open, by its uid and its directories.
+def map_file(environment: "Attachment", path: str, *, writable: bool = False) -> memoryview:
+    """Map a file of the host, whole: one that its program may open so, by its uid and its directories.
 
-    What others write to the file is seen; where it was cut off, an access ends the program (SIGBUS). Its memory is
-    the host's cache, of which no frame is counted. Raises OSError; ExoError on the simulated machine.
+    What others write to the file is seen, and what is stored in a *writable* view is in the file at once, for all
+    that read it; `sync` has it on the device. Where the file was cut off, an access ends the program (SIGBUS); so
+    does a store for which the host has no room: of a file with holes there is no writable view.
+    Its memory is the host's cache, of which no frame is counted. Raises OSError; ExoError on the simulated machine.
     """
-    return environment.host.map_file(path)
+    return environment.host.map_file(path, writable=writable)
+
+
+def sync(environment: "Attachment", view: memoryview, offset: int = 0, size: int = 0) -> None:
+    """Have what was stored in *size* bytes of a file's *view*, from *offset* on, be on its device; 0: all the rest.
+
+    What is not synchronised the host writes in its own time, also when the view or its program is gone; of an error
+    nobody hears then. Raises OSError (EIO, ENOSPC): some of it is not written; ValueError for no view of a mapping.
+    """
+    size = size or len(view) - offset
+    if offset < 0 or size < 0 or offset + size > len(view):
+        raise ValueError(f"{size} bytes from {offset} of a view of {len(view)}")
+    if size:
+        environment.host.sync(view, offset, size)

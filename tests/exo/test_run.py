@@ -34,6 +34,7 @@ def test_the_numbers_are_the_abis() -> None:
     )
     assert STREAMS == (Role.STDIN, Role.STDOUT, Role.STDERR)
     assert (verb.DIRECTORY, verb.SOURCE, verb.IMPORTS) == (Role.DIRECTORY, Role.SOURCE, Role.IMPORTS)
+    assert verb.WRITABLE == Role.WRITABLE
     assert verb.FAULT_NOT_STARTED == Fault.NOT_STARTED
 
 
@@ -71,6 +72,8 @@ def test_nothing_heavy_is_imported() -> None:
         "--name -x prog",
         "--budget threads=4,children=0 --budget=waits=7 -- prog",
         "--paged -- prog.py",
+        "--write given -- prog.py",
+        "--write=/given prog.py",
     ],
 )
 def test_the_quick_way_reads_as_argparse_does(line: str) -> None:
@@ -91,6 +94,7 @@ def test_the_quick_way_reads_as_argparse_does(line: str) -> None:
         options.detach,
     )
     assert (request.environ, request.system) == (options.env, options.run)
+    assert request.write == options.write
     assert request.budget == {item: limit for each in options.budget for item, limit in each.items()}
 
 

@@ -99,6 +99,15 @@ def test_a_program_is_not_started_where_it_could_read_the_secret(system: System)
     assert "start it from elsewhere" in refused.stderr
 
 
+def test_a_program_is_not_started_where_it_could_write_the_secret(system: System, folder: Path) -> None:
+    """Nor is it given the run directory, or one above, to write in."""
+    for given in (system.run_directory, system.run_directory.parent):
+        refused = exo(system, folder, "run", "--write", str(given), "--", "/bin/true")
+
+        assert refused.returncode != 0
+        assert "with it the operators' secret" in refused.stderr
+
+
 def test_strangers_do_not_keep_operators_out(system: System, folder: Path) -> None:
     """A program fills the console with connections that say nothing: the oldest are dropped, the user gets in."""
     program = (

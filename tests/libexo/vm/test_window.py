@@ -109,6 +109,10 @@ def test_a_view_of_several_on_the_simulated_machine() -> None:
             window.view(0, 4)
         with pytest.raises(ExoError, match="no files"):
             vm.map_file(a.env, "/etc/hostname")
+        with pytest.raises(ExoError, match="no files"):
+            vm.sync(a.env, window.view(0, 1))
+        with pytest.raises(ValueError, match="4097 bytes from 0 of a view of 4096"):
+            vm.sync(a.env, window.view(0, 1), 0, 4097)
 
 
 def test_a_table_that_is_full() -> None:
