@@ -119,7 +119,7 @@ def _offers(e: Environment) -> Iterator[str]:
             of = offer.parent
             if of is None or of.offer is not None or of.holder is not e or of.resource is not offer.resource:
                 yield f"{offer} is of {of}"
-            if offer.children or offer.mapped or not offer.rights or (of and offer.rights & ~of.rights):
+            if offer.children or offer.mapped or (of and offer.rights & ~of.rights):
                 yield f"{offer} is more than an offer, or none"
 
 

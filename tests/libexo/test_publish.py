@@ -207,7 +207,7 @@ def test_one_who_joins_after_a_move() -> None:
 def move(stage: Theatre, holder: Puppet) -> None:
     """Have the kernel move the extent of *holder*, as it does when one that attached by itself leaves."""
     [thing] = {capability.resource for capability in holder.caps if capability.mapped}
-    stage.kernel.jobs.add(cast("Any", thing).move(None))
+    stage.kernel.jobs.add(cast("Any", thing).move(None, range(cast("Any", thing).pages)))
     stage.settle()
 
 

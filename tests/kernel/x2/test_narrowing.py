@@ -73,6 +73,18 @@ def test_who_gave_it_up() -> None:
         assert faults(view)
 
 
+def test_an_offer_of_nothing() -> None:
+    """An offer of which all rights were taken is accepted by nobody, and can be dropped."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        made = a.sys.carve(a.handles[0], 1)
+        standing = offer(a, made.extent, b, WRITE)
+        a.sys.narrow(made.extent, WRITE)
+
+        assert refusal(accept, b, a, standing) == Refusal.BAD_ARGUMENT
+        a.sys.drop(standing)
+
+
 def test_a_ring_and_an_object() -> None:
     """Memory of a ring, to which nobody else has a right, stays; of an object programs keep what they may read."""
     with theatre() as stage:
