@@ -228,6 +228,7 @@ def attach(run: str, name: str, config: str) -> int:
 
             serve(load_class(server.module)(), name, environment)
         else:
+            sys.argv = [server.module, *server.arguments]
             runpy.run_module(server.module, run_name="__main__", alter_sys=True)
     except GateClosed:
         print(f"exo: the system ended, or ended {name}")

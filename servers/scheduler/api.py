@@ -8,8 +8,10 @@ from libexo.nouns import Share, ThreadId
 from libexo.sched import Parameter
 from libexo.stub import Interface, operation
 
-MAX_SOURCE = 32 << 10
+MAX_SOURCE = 8 << 10
 """Bytes of a policy's file: it is kept for the next scheduler server."""
+MAX_FILE = 512
+"""Characters of its name."""
 
 
 class Choice(msgspec.Struct, array_like=True, frozen=True):
@@ -20,7 +22,7 @@ class Choice(msgspec.Struct, array_like=True, frozen=True):
     parameters: dict[str, Parameter] = {}
     """Arguments of its constructor."""
     source: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)] = ""
-    file: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)] = ""
+    file: Annotated[str, msgspec.Meta(max_length=MAX_FILE)] = ""
     """What *source* is called in tracebacks."""
 
     def __str__(self) -> str:

@@ -6,14 +6,14 @@ from kernel.abi.limits import FRAME_SIZE, MAX_ENVIRONMENTS, MAX_INTERRUPTS, MAX_
 from libexo.errors import OperationRefused
 from libexo.nouns import MAX_SHARE
 from libexo.sched import Parameter
-from servers.scheduler.api import MAX_SOURCE, Choice
+from servers.scheduler.api import MAX_FILE, MAX_SOURCE, Choice
 
 MAX_PRIORITY = 255
 DEFAULT_PRIORITY = 100
 _US = 1000
 MAX_PARAMETERS = 256
 """Bytes of the parameters of one program, encoded, and of a policy."""
-ALL_PARAMETERS = 16 << 10
+ALL_PARAMETERS = 4 << 10
 """Bytes of those of all programs."""
 
 
@@ -88,7 +88,7 @@ class State(msgspec.Struct, array_like=True, frozen=True):
 
 _KEPT = 72
 """Bytes of one environment's settings in the estate, at most, with its thread."""
-_REST = 2 * MAX_SOURCE + ALL_PARAMETERS + FRAME_SIZE
+_REST = MAX_SOURCE + 4 * MAX_FILE + ALL_PARAMETERS + 2 * MAX_PARAMETERS
 """Bytes of all else."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.command import Command, place, until
+from tests.system.command import DEGRADED, ROOT, Command, place, until
 
 pytestmark = [pytest.mark.system, pytest.mark.beside, pytest.mark.slow]
 
@@ -41,9 +41,11 @@ while True:
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[Command]:
-    """A system that is up, for tests that leave it as it was."""
+    """A system that is up, for tests that leave it as it was; nobody in it gives back for others."""
     with place(Command) as made:
-        made.up()
+        topology = (ROOT / "system.toml").read_text(encoding="utf-8")
+        changed = topology.replace("[server.memory]", '[server.memory]\narguments = ["low=0"]')
+        made.exo("up", "-d", "--config", made.write("system.toml", changed), *DEGRADED)
         yield made
 
 

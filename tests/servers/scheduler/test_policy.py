@@ -16,11 +16,12 @@ from libexo.nouns import MAX_SHARE
 from libexo.sched import QUANTUM, Policy
 from servers.scheduler import policy as decisions
 from servers.scheduler.accounts import Accounts, Reading
-from servers.scheduler.api import MAX_SOURCE, Choice
+from servers.scheduler.api import MAX_FILE, MAX_SOURCE, Choice
 from servers.scheduler.policies import RoundRobin
 from servers.scheduler.policy import Candidate, admitted
 from servers.scheduler.settings import (
     ALL_PARAMETERS,
+    MAX_PARAMETERS,
     BadShare,
     Said,
     Settings,
@@ -183,7 +184,11 @@ def test_what_is_said_of_everybody_fits_the_estate(processors: int) -> None:
     most = min(processors * MAX_SLICES, MAX_ENVIRONMENTS) + MAX_INTERRUPTS
     all_settings = {(1 << 63) + n: said for n in range(most)}
     spoken = {1 << 63: Said({"x" * (ALL_PARAMETERS - 40): 1})}
-    state = State(all_settings, spoken, Choice("x", {}, "x" * MAX_SOURCE, "x" * MAX_SOURCE))
+    state = State(
+        all_settings,
+        spoken,
+        Choice("x", {"x": "x" * MAX_PARAMETERS}, "x" * MAX_SOURCE, "\U0001f600" * MAX_FILE),
+    )
     estate = Estate(memoryview(bytearray(estate_pages(processors) * FRAME_SIZE)))
 
     estate.store(msgspec.msgpack.encode(state))
