@@ -72,7 +72,7 @@ class Message(msgspec.Struct, eq=False):
         return self.label, self.words, self.items, self.typed, self.xfer
 
 
-class Origin(msgspec.Struct, eq=False, gc=False):
+class Origin(msgspec.Struct, eq=False):
     """The way back to the sender of a received message."""
 
     peer: "Peer | None"
