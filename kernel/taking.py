@@ -155,7 +155,7 @@ class Taking:
 def _leave(gone: "Capability") -> None:
     """Let the capability above answer for the mappings below *gone*, which its holder gave up."""
     above = gone.parent
-    if above is None or above.resource is not gone.resource:
+    if above is None or above.taken or above.resource is not gone.resource:
         return
     if above.holder is gone.holder:
         above.mapped |= gone.mapped
