@@ -111,14 +111,17 @@ def policies(options: Namespace) -> int:
     """List the policies that have names."""
     with scheduler(options.run) as (_, server):
         known, force = server.policies(), server.in_force()
+    own = f"{force.file}:{force.name}" if force.file else ""
+    listed = {**known, own: ""} if own else known
     if options.json:
-        listed = (
-            {"name": name, "says": says, "in_force": name == force.name} for name, says in known.items()
+        view.print_json(
+            [
+                {"name": name, "says": says, "in_force": name == (own or force.name)}
+                for name, says in listed.items()
+            ]
         )
-        view.print_json(list(listed))
     else:
-        rows = [("*" * (name == force.name and not force.file), name, says) for name, says in known.items()]
-        rows += [("*", f"{force.file}:{force.name}", "")] if force.file else []
+        rows = [("*" * (name == (own or force.name)), name, says) for name, says in listed.items()]
         print(view.table(("", "POLICY", ""), rows))
     return 0
 
