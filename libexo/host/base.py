@@ -46,8 +46,19 @@ class MappedMemory(Protocol):
         """Say whether *view* belongs to it: the view itself, a slice, a cast. Raises ValueError once released."""
 
 
+class Own(Protocol):
+    """State of one strand at the gate."""
+
+    waits: int
+    """How many waits it is in: more than one where the handler of a signal waits, too."""
+
+
 class Gate(Protocol):
     """The program's end of the trap gate."""
+
+    @property
+    def own(self) -> Own:
+        """The state of the calling strand."""
 
     def trap(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> tuple[bytes, list[Descriptor]]:
         """Send one trap and return the answer (status byte first) with its descriptors.
@@ -283,6 +294,9 @@ class Host(Protocol):
         True: nothing but messages has come; the gate, if it is one of *sources*, has no news.
         Ends of rings (`libexo.transport.ring.ends`) are looked into for a while first, and told of the sleep.
         """
+
+    def nudge(self) -> None:
+        """End the wait that the calling strand is in: a signal's handler calls this, which has interrupted it."""
 
     def source_watch(self) -> SourceWatch:
         """Return what an event loop waits for."""

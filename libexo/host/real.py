@@ -236,7 +236,7 @@ class RealHost:
             # Another thread may use the environment while we sleep, and take our news: let it wake us, too.
             self.environment.share()
             return False
-        own = gate.own
+        own, nudge = gate.own, gate.nudge
         if gate.kept and gate in sources:
             own.spared = 0
             for source in sources:
@@ -258,21 +258,29 @@ class RealHost:
         for descriptor, _ in ready:
             if descriptor == gate.watched:
                 own.spared = 0
+            elif descriptor == nudge.fileno():
+                nudge.clear()
         return False
+
+    def nudge(self) -> None:
+        """End the wait that a signal's handler, which calls this, has interrupted."""
+        self.gate.nudge.wake()
 
     def _new_poll(self, key: tuple[Source, ...], own: Own) -> "Poll | ZmqPoll | RingPoll | select.poll":
         if len(own.polls) > 256:  # noqa: PLR2004 - sets of sources that were closed long ago
             own.polls.clear()
+        # Handlers of signals run in the main strand.
+        nudge = (self.gate.nudge,) if threading.current_thread() is threading.main_thread() else ()
         if any(map(is_ring_end, key)):
             from libexo.host.ring_poll import RingPoll  # noqa: PLC0415 - few programs have a ring
 
-            own.polls[key] = RingPoll(key, self.now)
+            own.polls[key] = RingPoll((*key, *nudge), self.now)
             return own.polls[key]
         if self._transport is not None and key:
-            own.polls[key] = self._transport.poll(key)
+            own.polls[key] = self._transport.poll((*key, *nudge))
             return own.polls[key]
         poll = own.polls[key] = select.poll()
-        for source in key:
+        for source in (*key, *nudge):
             poll.register(source.fileno(), select.POLLIN)
         return poll
 

@@ -48,6 +48,9 @@ class Own:
     spared = 0
     """How often `upcalls` need not look: a wait has just found nothing there, and the next one looks again."""
 
+    waits = 0
+    """How many waits it is in."""
+
     def __init__(self) -> None:
         """Start with no polls; as `_Owns`, this runs in each strand, when it first comes here."""
         self.polls: dict[tuple[Source, ...], Poll | ZmqPoll | RingPoll | select.poll] = {}
@@ -75,6 +78,8 @@ class RealGate:
         self._view = memoryview(self._buffer)
         self.shared = False
         """It is ready for several strands."""
+        self.nudge = RealWaker()
+        """Among what the main strand waits for: it ends waits that a signal's handler has interrupted."""
         self._bell: RealWaker | None = None
         self._watch: select.epoll | None = None
 
@@ -97,6 +102,7 @@ class RealGate:
     def forked(self, why: str) -> None:
         """Close this process's copy of the gate, so that the kernel sees when the parent ends; and refuse."""
         os.close(self._socket.detach())
+        self.nudge.close()
         refuse(self, why)
 
     def trap(self, data: bytes, descriptors: Sequence[Descriptor] = ()) -> tuple[bytes, list[Descriptor]]:
@@ -152,6 +158,8 @@ class RealGate:
             self.kept.append(data)
             if self._bell is not None:
                 self._bell.wake()
+            if self.own.waits:
+                self.nudge.wake()
 
     def _until(self, event: int) -> None:
         poll = select.poll()
@@ -199,6 +207,7 @@ class RealGate:
     def close(self) -> None:
         """Leave."""
         self.watched = -1
+        self.nudge.close()
         self._socket.close()
         if self._watch is not None and self._bell is not None:
             self._watch.close()

@@ -8,6 +8,8 @@ from libexo.errors import Ended
 from libexo.ipc.standing import Row
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from libexo.attachment import Attachment
     from libexo.host.base import Waker
     from libexo.transport.base import Source
@@ -37,6 +39,29 @@ class Endpoint:
         """Upcalls for this thread that other threads took out of the gate."""
         self.ended = False
         """The thread was deleted."""
+        self.changes = 0
+        """How often something was taken in: see `sleep`."""
+
+    def sleep(self, sources: "Sequence[Source]", until: int | None, changes: int) -> bool:
+        """Wait as `Host.wait`, unless something was taken in since *changes* was read, before the last look.
+
+        A signal's handler may take in what the strand that it interrupts waits for: an answer, a partner's end.
+        So whatever is taken in, and every wait of a handler, ends the wait of the strand, which then looks again.
+        """
+        own = self.environment.gate.own
+        own.waits += 1
+        try:
+            return self.changes == changes and self.wait(sources, until)
+        finally:
+            own.waits -= 1
+            if own.waits:
+                self.host.nudge()
+
+    def noted(self) -> None:
+        """Something was taken in, perhaps for another than who took it."""
+        self.changes += 1
+        if self.environment.gate.own.waits:
+            self.host.nudge()
 
     def pump_gate(self, *, surely: bool = False) -> None:
         """Take in the upcalls that have arrived, *surely* all of them. Raises GateClosed, Ended."""

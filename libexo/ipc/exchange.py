@@ -43,6 +43,8 @@ class Link(msgspec.Struct, eq=False):
     exchanges: "dict[int, Outgoing]" = {}
     timed: "Outgoing | None" = None
     """The message that has the tickets: a second one that may be withdrawn needs another link."""
+    taken: bool = False
+    """A plain call is under way on it, or it is being written or read: a signal's handler takes another link."""
     fallen: bool = False
     """The binding fell; the link stays open for messages that another thread answers."""
     end: tuple[int, ...] = ()

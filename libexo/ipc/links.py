@@ -65,7 +65,7 @@ class Links(dict[int, list[Link]]):
 
     def all(self) -> list[Link]:
         """Return every link."""
-        return [link for links in self.values() for link in links]
+        return [link for links in list(self.values()) for link in links]
 
     def that_wait(self) -> list[Link]:
         """Return the links with messages under way."""
@@ -93,7 +93,7 @@ class Links(dict[int, list[Link]]):
 
     def unlink_idle(self, to: int) -> None:
         """Give up the links to thread *to* on which nothing is under way."""
-        for link in [link for link in self.get(to, ()) if not link.exchanges]:
+        for link in [link for link in self.get(to, ()) if not (link.exchanges or link.taken)]:
             self.unlink(link)
 
     def let_fall(self, link: Link) -> None:
@@ -102,13 +102,16 @@ class Links(dict[int, list[Link]]):
         if link.paid:
             with suppress(ExoError):  # it may have gone with us
                 self._own.sys.drop(link.paid)
-        self._fallen = [fallen for fallen in (*self._fallen, link) if fallen.exchanges]
-        if not link.exchanges:
-            link.settle()
+        fallen, self._fallen = (*self._fallen, link), []
+        for each in fallen:
+            if each.exchanges or each.taken:
+                self._fallen.append(each)
+            else:
+                each.settle()
 
     def close(self) -> None:
         """Close every link."""
-        for link in self.all() + [fallen for fallen in self._fallen if fallen.exchanges]:
+        for link in self.all() + self._fallen:
             link.close()
         self.clear()
         self._fallen.clear()

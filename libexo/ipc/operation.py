@@ -67,6 +67,8 @@ class Operation:
     """The kernel reports that end; else we look."""
     _look = 0
     """When to look again, whatever happens."""
+    _changes = 0
+    """Of the core, before the last look."""
 
     def __init__(
         self,
@@ -94,7 +96,7 @@ class Operation:
 
     def advance(self) -> bool:
         """Go on as far as that goes without waiting; True: it is over, with a result. Raises IpcError."""
-        exchange = self.exchange
+        exchange, self._changes = self.exchange, self.core.changes
         if isinstance(exchange, Outgoing):
             if self.woken or self.is_eager or not exchange.link.shows_all:
                 self.core.pump_link(exchange.link)
@@ -156,7 +158,7 @@ class Operation:
 
     def sleep(self) -> None:
         """Wait until it may go on."""
-        self.core.wait(self.sources(), self.deadline)
+        self.core.sleep(self.sources(), self.deadline, self._changes)
         self.woken = True
 
     @property

@@ -80,7 +80,7 @@ class Plain:
         channel = link.channel
         self._line: Duplex | Packets = channel.line if isinstance(channel, RingChannel) else Packets(link)
         self._spinning = channel.spinning if isinstance(channel, RingChannel) else None
-        self._put, self._get, self._wait = self._line.put, self._line.get, core.wait
+        self._put, self._get, self._wait = self._line.put, self._line.get, core.sleep
         self._words = thread.environment.kip.words
 
     def _is_ordinary(self, string: bytes) -> bool:
@@ -88,6 +88,7 @@ class Plain:
         link = self._link
         return not (
             link.exchanges
+            or link.taken
             or link.fallen
             or get_ident() != self._strand
             or self._words[_EPOCH] != self._core.links.epoch
@@ -101,33 +102,38 @@ class Plain:
         """
         link = self._link
         if (  # as `_is_ordinary`, which it would cost more to call than to do
-            link.exchanges
-            or link.fallen
-            or get_ident() != self._strand
-            or self._words[_EPOCH] != self._core.links.epoch
+            get_ident() != self._strand
             or len(string) > SHORT_STRING
+            or self._words[_EPOCH] != self._core.links.epoch
+            or link.exchanges
+            or link.taken
+            or link.fallen
         ):
             return None
-        timeout = self._timeout
-        until = None if timeout is None else self._thread.within(timeout)[0]
-        sequence = next(link.sequence)
+        # Here no handler of a signal comes in between: Python calls them after a call.
+        changes, sequence, link.taken = self._core.changes, 0, True
         try:
+            timeout = self._timeout
+            until = None if timeout is None else self._thread.within(timeout)[0]
+            sequence = next(link.sequence)
             if timeout is None:
                 sent = self._put(mark, sequence, label, string)
             else:
                 sent = self._post(mark, sequence, label, string)
-            if not sent:
-                return None
-            answer = self._answer(sequence, label, until)
+            answer = self._answer(sequence, label, until, changes) if sent else None
         except (BrokenRing, BrokenStream):
             call = self._expect(sequence)
+            link.taken = False
             self._core.break_link(link)
             return self._thread.answer_to(call)
         except BaseException:
-            self._expect(sequence)  # nobody waits for it, but its tickets may be up
+            if sequence:
+                self._expect(sequence)  # nobody waits for it, but its tickets may be up
+            link.taken = False
             raise
-        if answer is None:
+        if sent and answer is None:
             return self._go_on(sequence, until)
+        link.taken = False
         if link.standing is not None:
             link.standing.doubted = False
         return answer
@@ -142,11 +148,14 @@ class Plain:
             link.tickets.clear()
         return sent
 
-    def _answer(self, sequence: int, label: int, until: int | None) -> bytes | Message | None:
-        """Wait for the plain answer to *sequence*, and return it, as `call`; None: something else has happened."""
+    def _answer(self, sequence: int, label: int, until: int | None, changes: int) -> bytes | Message | None:
+        """Wait for the plain answer to *sequence*, and return it, as `call`; None: something else has happened.
+
+        *changes*: of the core, when it began.
+        """
         get, spinning, woken = self._get, self._spinning, False
         if spinning is None:  # to wait is to look into sockets
-            self._wait((self._link.channel, *self._core.outside), until)
+            self._wait((self._link.channel, *self._core.outside), until, changes)
             answer, woken = get(ONCE), True
         else:
             answer = get(spinning.spins)
@@ -164,7 +173,7 @@ class Plain:
                 return None
             if spinning is not None:
                 self._link.channel.looked = True  # type: ignore[attr-defined]
-            self._wait((self._link.channel, *self._core.outside), until)
+            self._wait((self._link.channel, *self._core.outside), until, changes)
             answer, woken = get(ONCE), True
 
     def _expect(self, sequence: int) -> "Outgoing":
@@ -172,11 +181,14 @@ class Plain:
         return self._core.expect(self._link, CALL, sequence, timed=self._timeout is not None)
 
     def _go_on(self, sequence: int, until: int | None) -> Message:
-        """Wait for the answer to call *sequence* as to any."""
-        call, line = self._expect(sequence), self._line
-        if isinstance(line, Packets) and line.other is not None:
-            frames, line.other = line.other, None
-            self._core.take_in(self._link, frames)
+        """Wait for the answer to call *sequence* as to any; until it is kept account of, its link is taken."""
+        try:
+            call, line = self._expect(sequence), self._line
+            if isinstance(line, Packets) and line.other is not None:
+                frames, line.other = line.other, None
+                self._core.take_in(self._link, frames)
+        finally:
+            self._link.taken = False
         return self._thread.answer_to(call, until, self._timeout)
 
     def tell(self, label: int, mark: int, string: bytes) -> bool:
@@ -190,15 +202,19 @@ class Plain:
         line = self._line
         if isinstance(line, Packets) or self._timeout is not None or not self._is_ordinary(string):
             return None
+        link = self._link
+        link.taken = True
         try:
-            return line.put(mark, next(self._link.sequence), label, string)
+            return line.put(mark, next(link.sequence), label, string)
         except BrokenRing as error:
-            self._core.break_link(self._link)
+            self._core.break_link(link)
             raise self._gone() from error
+        finally:
+            link.taken = False
 
     def _await_room(self) -> None:
         """Sleep until there is room. Raises NoPartner."""
-        line = self._line
+        line, changes = self._line, self._core.changes
         assert not isinstance(line, Packets)
         try:
             if line.receive() is not None:  # nobody asked for it, and with it there nobody sleeps
@@ -207,7 +223,7 @@ class Plain:
             self._core.break_link(self._link)
             raise self._gone() from error
         line.stuck = True
-        self._wait((self._link.channel, *self._core.outside), None)
+        self._wait((self._link.channel, *self._core.outside), None, changes)
         line.stuck = False
         self._core.pump_gate()
         if self._link.fallen:

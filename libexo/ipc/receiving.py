@@ -131,6 +131,7 @@ class Receiving(Endpoint):
             if held.weight > self.holds or (arrival := self._arrive()) is None:
                 return
             held.append(arrival)
+            self.noted()
 
     def _refresh(self) -> None:
         """Take in new peers, and forget those with a ring whose binding fell: its memory would be kept here."""

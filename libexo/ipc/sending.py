@@ -72,27 +72,32 @@ class Sending(Answering):
         """
         messages.check(message)
         link = self.link(to, timed=timed)
-        kind, sequence, receiver = int(kind), next(link.sequence), link.receiver
-        flags = (TIMED if timed else 0) | (TELLS if tells else 0)
-        intended = to if receiver != to else 0
-        frames, given = packing.outgoing(
-            self.sys, message, kind, sequence, receiver, flags, virtual, intended
-        )
-        exchange = link.exchanges[sequence] = Outgoing(
-            kind,
-            sequence,
-            receiver,
-            given,
-            link=link,
-            timed=timed,
-            accepts=accepts,
-            virtual=virtual,
-            apart=apart,
-        )
-        if timed:
-            link.timed = exchange
-            link.tickets.post(sequence)
-        if not link.channel.send(frames):
+        link.taken = True  # from its number until it is written: messages go in the order of their numbers
+        try:
+            kind, sequence, receiver = int(kind), next(link.sequence), link.receiver
+            flags = (TIMED if timed else 0) | (TELLS if tells else 0)
+            intended = to if receiver != to else 0
+            frames, given = packing.outgoing(
+                self.sys, message, kind, sequence, receiver, flags, virtual, intended
+            )
+            exchange = link.exchanges[sequence] = Outgoing(
+                kind,
+                sequence,
+                receiver,
+                given,
+                link=link,
+                timed=timed,
+                accepts=accepts,
+                virtual=virtual,
+                apart=apart,
+            )
+            if timed:
+                link.timed = exchange
+                link.tickets.post(sequence)
+            sent = link.channel.send(frames)
+        finally:
+            link.taken = False
+        if not sent:
             self.pump_link(link)  # it says so, too, of a receiver that breaks the rules
             if exchange.state is not State.OVER:
                 text = f"queue to {show_thread(to)} is full"
@@ -108,6 +113,8 @@ class Sending(Answering):
         if links.epoch != self.kip.epoch:
             links.refresh()
         for link in links.get(to, ()):
+            if link.taken:
+                continue
             if timed and link.timed is not None and link.timed.deserted:
                 self.pump_link(link)  # it may be over by now
                 if link.timed is not None:
@@ -172,18 +179,23 @@ class Sending(Answering):
     # ----------------------------------------------------------------------------------------- what comes back
 
     def pump_link(self, link: Link) -> None:
-        """Take in the packets that came back on *link*, a batch at most."""
-        for _ in range(BATCH):
-            try:
+        """Take in the packets that came back on *link*, a batch at most; one that is taken has its own reader."""
+        if link.taken:
+            return
+        link.taken = True
+        try:
+            for _ in range(BATCH):
                 if not link.exchanges or (frames := link.channel.receive()) is None:
                     return
-            except (BrokenRing, BrokenStream):
-                self.break_link(link)
-                return
-            self.take_in(link, frames)
+                self.take_in(link, frames)
+        except (BrokenRing, BrokenStream):
+            self.break_link(link)
+        finally:
+            link.taken = False
 
     def take_in(self, link: Link, frames: list[bytes]) -> None:
         """Take in a packet that came back on *link*: it ends its message, or reports on it."""
+        self.noted()
         try:
             packet = packing.DECODE(frames[0])
         except packing.MALFORMED:
@@ -298,6 +310,7 @@ class Sending(Answering):
 
     def upcall(self, upcall: Upcall) -> None:
         """Take in one upcall: here, the end of a partner, or of a binding."""
+        self.noted()
         if upcall.label == Label.PARTNER_GONE:
             self._partner_gone(*upcall.words)
         elif upcall.label == Label.UNBOUND:

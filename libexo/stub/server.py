@@ -120,7 +120,7 @@ class Server:
 
     def _serve(self) -> None:
         """Serve the next request, or look at what is watched, or find that the time is up."""
-        core, row = self._core, self._core.row
+        core, row, changes = self._core, self._core.row, self._core.changes
         row.receives(ANY_THREAD)  # before it looks: see `libexo.ipc.standing`
         plain = received = None
         if core.news or core.held or not core.shows_all:
@@ -128,7 +128,7 @@ class Server:
             plain = core.get()
         if plain is None and not core.held:
             inbox = core.inbox or core.open_inbox()
-            if not core.wait((*core.outside, inbox, *self._watched), self._next_alarm()):
+            if not core.sleep((*core.outside, inbox, *self._watched), self._next_alarm(), changes):
                 core.pump_gate()
             if core.news or not getattr(inbox, "is_quiet", False):
                 plain = core.get()
@@ -212,7 +212,8 @@ class Server:
 
     def _wait(self, inbox: "RingInbox", until: int | None) -> None:
         if not self._stopping:
-            self._core.wait((*self._core.outside, inbox, *self._watched), until)
+            core = self._core
+            core.sleep((*core.outside, inbox, *self._watched), until, core.changes)
 
     def _glance(self, inbox: "RingInbox") -> None:
         """Serve what has come elsewhere than in the rings, or is not abbreviated, some at most."""

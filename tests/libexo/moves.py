@@ -4,7 +4,8 @@ The one door of the tests to the rendezvous (`tools/architecture.py`): what it i
 is meant is said by a puppet, an environment, or a thread.
 """
 
-from collections.abc import Callable
+import builtins
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -19,13 +20,28 @@ from libexo.ipc.peers import Peers
 from libexo.ipc.receiving import PENDING, WITHDRAWN, Receiving
 from libexo.ipc.rendezvous import Rendezvous
 from libexo.ipc.sending import FORWARDS, OVERDUE, RECHECK
-from libexo.transport.base import Inbox
+from libexo.transport.base import Inbox, Source
 from libexo.transport.ring.ends import RingInbox
 from tests.kernel.puppets import Puppet
 
 __all__ = ["FORWARDS", "OVERDUE", "PENDING", "RECHECK", "WITHDRAWN", "Peers", "Receiving"]
 
 CALL, SEND = PacketKind.CALL, PacketKind.SEND
+
+
+class Numbers:
+    """The numbers of a link: *handler* runs when the next one is drawn, before anything is done with it."""
+
+    def __init__(self, of: "Iterator[int]", handler: Callable[[], object]) -> None:
+        self.of, self.handler = of, handler
+
+    def __iter__(self) -> "Numbers":
+        return self
+
+    def __next__(self) -> int:
+        number, handler, self.handler = builtins.next(self.of), self.handler, list
+        handler()
+        return number
 
 
 class Threaded(Protocol):
@@ -266,3 +282,27 @@ def rings(where: Where) -> RingInbox | None:
 def counted(where: Where, what: str) -> int:
     """Return how often *what* was thrown away."""
     return core(where).statistics[what]
+
+
+def changes(where: Where) -> int:
+    """Return how often something was taken in."""
+    return core(where).changes
+
+
+def handle_before_waiting(where: Where, handler: Callable[[], object]) -> None:
+    """Have *handler* run, as that of a signal, when the host is about to wait the next time, or waits."""
+    its = core(where)
+    wait = its.wait
+
+    def interrupted(sources: Sequence[Source], deadline: int | None) -> bool:
+        its.wait = wait
+        handler()
+        return wait(sources, deadline)
+
+    its.wait = interrupted
+
+
+def handle_before_sending(where: Where, handler: Callable[[], object]) -> None:
+    """Have *handler* run between the number of the next message and its way."""
+    for each in core(where).links.all():
+        each.sequence = Numbers(each.sequence, handler)  # type: ignore[assignment]

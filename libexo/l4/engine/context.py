@@ -98,7 +98,8 @@ class Context:
 
     def pause(self, *sources: "Source", deadline: int | None = None) -> None:
         """Wait for news of the kernel, or of another thread of this environment, or of *sources*."""
-        self._host.wait((*self._core.outside, *sources), deadline)
+        core = self._core
+        core.sleep((*core.outside, *sources), deadline, core.changes)
 
     def halt(self) -> None:
         """Stop here until another thread resumes this one."""

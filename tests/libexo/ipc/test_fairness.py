@@ -161,4 +161,4 @@ def test_answers_that_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(link.channel, "receive", next_of_many)
         plain = Plain(a.env.thread, link)
         plain._wait = lambda *_: True
-        assert plain._answer(1, 0, None) is None
+        assert plain._answer(1, 0, None, moves.changes(a)) is None
