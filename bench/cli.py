@@ -21,6 +21,7 @@ from bench import (
     report,
     rings,
     scale,
+    sched,
     sizes,
     transports,
     vm,
@@ -43,6 +44,7 @@ MEANING = {
     "pingpong": "one way of an L4 IPC against the number of words, between environments and between threads",
     "rings": "the ring transport: calls, awake and asleep, streams, mapping, clients, each with its goals",
     "scale": "the null trap with 1 to 200 environments living: it must stay flat",
+    "sched": "shares beside the host's own, the core that is given, a switch, overhead: each with its goal",
     "sizes": "a payload of 64 bytes to 1 MiB there and back, beside the ways of others",
     "vm": "a page fault that another program answers, and swap, each with its goal; Appel and Li's measures",
 }
@@ -335,6 +337,17 @@ def _extents(arguments: argparse.Namespace) -> int:
     return OVER if arguments.check and not all(verdicts.values()) else 0
 
 
+def _sched(arguments: argparse.Namespace) -> int:
+    host = facts.gather()
+    missed = False
+    _head(arguments, host)
+    with running() as system:
+        for found in sched.findings(system, arguments.only or sched.KEYS):
+            print(sched.line(found, host) if arguments.json else sched.text(found), flush=True)
+            missed |= found.met is False
+    return OVER if arguments.check and missed else 0
+
+
 def _head(arguments: argparse.Namespace, host: facts.Facts) -> None:
     if not arguments.json:
         print(f"{host}\n", flush=True)
@@ -358,13 +371,13 @@ def _point(arguments: argparse.Namespace, count: int, result: Result, host: fact
 
 KEYS = {
     "bulk": bulk.KEYS, "clients": clients.KEYS, "extents": (), "heap": heap.KEYS, "ipc": ipc.KEYS,
-    "pingpong": pingpong.KEYS, "rings": (*rings.KEYS, "pairs"), "scale": (), "sizes": sizes.KEYS,
-    "vm": vm.KEYS,
+    "pingpong": pingpong.KEYS, "rings": (*rings.KEYS, "pairs"), "scale": (), "sched": sched.KEYS,
+    "sizes": sizes.KEYS, "vm": vm.KEYS,
 }  # fmt: skip
 """What --only may name."""
 RUNS = {
     "bulk": _bulk, "clients": _clients, "extents": _extents, "heap": _heap, "ipc": _ipc, "pingpong": _pingpong,
-    "rings": _rings, "scale": _scale, "sizes": _sizes, "vm": _vm,
+    "rings": _rings, "scale": _scale, "sched": _sched, "sizes": _sizes, "vm": _vm,
 }  # fmt: skip
 
 

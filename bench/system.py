@@ -57,16 +57,18 @@ class System:
         environ: Mapping[str, str] | None = None,
         streams: Sequence[int] = (),
         paged: bool = False,
+        share: int = 0,
     ) -> int:
-        """Start *module* as an environment outside the plans, with *streams* as its first descriptors.
+        """Start *module* as an environment with *share* parts of the plan, 0: outside it.
 
-        Return its process id. It ends with `close`. Raises Trouble, BenchError.
+        *streams* are its first descriptors. Return its process id. It ends with `close`.
+        Raises Trouble, BenchError.
         """
         console = Console(str(self.run))
         self._open.callback(console.close)
         roles = [int(role) for role in (Role.STDIN, Role.STDOUT, Role.STDERR)][: len(streams)]
         console.ask(
-            "run", streams, kind=int(ProgramKind.SERVER), argv=[module], name=name, share=0,
+            "run", streams, kind=int(ProgramKind.SERVER), argv=[module], name=name, share=share,
             environ=list((environ or {}).items()), roles=roles, paged=paged,
         )  # fmt: skip
         return self._pid(name)
@@ -81,13 +83,20 @@ class System:
         raise BenchError(f"{name} did not start: see {self.run / 'log'}")
 
     def worker(
-        self, module: str, name: str, environ: Mapping[str, str] | None = None, *, paged: bool = False
+        self,
+        module: str,
+        name: str,
+        environ: Mapping[str, str] | None = None,
+        *,
+        paged: bool = False,
+        share: int = 0,
     ) -> Worker:
         """Start *module*, an environment that measures."""
         inside_in, told = os.pipe()
         says, inside_out = os.pipe()
         try:
-            pid = self.start(module, name, environ=environ, streams=(inside_in, inside_out, 2), paged=paged)
+            streams = (inside_in, inside_out, 2)
+            pid = self.start(module, name, environ=environ, streams=streams, paged=paged, share=share)
         finally:
             os.close(inside_in)
             os.close(inside_out)
