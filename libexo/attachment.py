@@ -91,10 +91,15 @@ class Attachment:
         self.heaps: WeakSet[Lent] = WeakSet()
         """Heaps in its memory: they refuse in a process that was forked."""
 
+    def close_trace(self) -> None:
+        """Map the event ring no more."""
+        (descriptor, size), self._trace = self._trace, (None, 0)
+        if size:
+            self.host.close_descriptor(descriptor)
+
     def trace(self) -> memoryview:
         """Map the kernel's event ring (layout: `kernel.abi.events`); once."""
-        descriptor, size = self._trace
-        self._trace = (None, 0)
+        (descriptor, size), self._trace = self._trace, (None, 0)
         if not size:
             raise ExoError("the event ring is mapped already")
         return self.host.map(descriptor, size, writable=False)

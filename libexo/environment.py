@@ -162,10 +162,11 @@ class Environment(Lender):
             self.services.thread_changed(upcall)
 
     def close(self) -> None:
-        """Leave the system: close the threads and the gate."""
+        """Leave the system: close the threads, the gate and the event ring, if nobody mapped that."""
         for thread in {self.thread, *self.threads.values()}:
             thread.close()
-        self.gate.close()
+        self.close_trace()
+        self.host.leave()
 
 
 def home(thread: Thread) -> Environment:

@@ -316,6 +316,9 @@ class Host(Protocol):
     def waker(self) -> Waker:
         """Return a new waker, which `wait` takes as a source."""
 
+    def leave(self) -> None:
+        """Leave the system: close the gate, and send what the transport still has to send."""
+
     def share(self) -> None:
         """Prepare for several strands. The first one calls this before there is another. Raises OSError."""
 

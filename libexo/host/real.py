@@ -325,6 +325,12 @@ class RealHost:
 
     lends = True
 
+    def leave(self) -> None:
+        """Close the gate, and what sends."""
+        self.gate.close()
+        if self._transport is not None:
+            self._transport.leave()
+
     def share(self) -> None:
         """Prepare for several strands."""
         self.gate.share()

@@ -328,6 +328,10 @@ class SimulatedHost:
         """Return a new waker."""
         return SimulatedWaker(next(self._keys), self._awake)
 
+    def leave(self) -> None:
+        """Close the gate."""
+        self.gate.close()
+
     def share(self) -> None:
         """Do nothing: strands are always prepared for one another."""
 

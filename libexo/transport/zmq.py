@@ -70,6 +70,12 @@ class ZmqTransport:
             if strand == threading.get_ident():
                 inbox.finish()
 
+    def leave(self) -> None:
+        """Have what was said last leave the program, and send nothing more."""
+        atexit.unregister(self._flush)
+        self._flush()
+        self._outbox.close()
+
     def forked(self) -> None:
         """Leave everything to the parent, in its child.
 

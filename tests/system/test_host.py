@@ -49,6 +49,30 @@ def test_an_interrupted_trap_leaves_the_gate_in_step(booted: System) -> None:
     assert finished.out == "True 0 65536\n", finished
 
 
+COMES_AND_GOES = """
+import os, sys
+import libexo
+from servers.memory.api import Memory
+
+def descriptors(): return len(os.listdir("/proc/self/fd"))
+counts = []
+for _ in range(6):
+    env = libexo.attach(sys.argv[1], "visitor")
+    Memory.connect(env, timeout=5).statistics()
+    env.close()
+    counts.append(descriptors())
+print(counts[0] == counts[-1], counts)
+"""
+
+
+def test_who_leaves_keeps_no_descriptor(booted: System) -> None:
+    """A process that attaches, calls a server and leaves, again and again, has as many as after the first time."""
+    command = [sys.executable, "-c", COMES_AND_GOES, str(booted.run_directory)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith("True"), done.stdout
+
+
 def autogroup(pid: int) -> Path:
     """The host's weight of the session of process *pid*, if it weighs sessions against each other."""
     return Path(f"/proc/{pid}/autogroup")
