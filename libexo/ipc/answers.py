@@ -71,6 +71,7 @@ class Answering(Receiving):
         The returned exchange is over when the caller confirms it. None: the caller waits no longer.
         """
         peer, sequence, back = origin.peer, origin.sequence, to == self.thread
+        self.recheck(origin)
         if peer is None or not self._waits(origin):
             return None
         if origin.timed and not back and not peer.tickets.pay(sequence):
@@ -83,6 +84,12 @@ class Answering(Receiving):
         """Find out whether the sender of *origin* is still there, if a binding fell meanwhile."""
         if origin.peer is not None:
             self.peers.stands(origin.peer)
+
+    def recheck_answers(self) -> None:
+        """Find out whether who is to report on an answer of ours is still there, if a binding fell meanwhile."""
+        for token in {token for token, _ in self._answers}:
+            if (peer := self.peers.known.get(token)) is not None:
+                self.peers.stands(peer)
 
     def _waits(self, origin: Origin) -> bool:
         """Say whether the sender of *origin* waits for an answer, as far as is known without its ticket."""
@@ -117,6 +124,7 @@ class Answering(Receiving):
         elif packet.kind == REFUSED:
             self._ended(key, packing.refused(packet, exchange.to))
         else:
+            peer.hesitates = False
             self._ended(key)
 
     def _ended(self, key: tuple[bytes, int], error: IpcError | None = None) -> None:

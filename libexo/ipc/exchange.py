@@ -154,7 +154,7 @@ class Outgoing(Exchange, kw_only=True):
     held: int = 0
     """When its time was over while its receiver seemed to wait for it."""
     overdue: int = 0
-    """When it was first found neither withdrawn nor done after its time."""
+    """When it was first found neither withdrawn nor done, after its time or after its link fell."""
     answer: tuple[Packet, list[bytes]] | None = None
     """The answer as a packet and its frames, if that is left apart."""
     reply: Message | None = None
@@ -187,12 +187,13 @@ class Outgoing(Exchange, kw_only=True):
         elif self.state is State.FORWARDED or tickets.forgo(self.sequence):
             self.claimed = Phase.RECEIVE
 
-    def is_coming(self) -> bool:
-        """Say whether a call whose link fell is being answered: then the receiver has both its tickets.
+    def is_in_hand(self) -> bool:
+        """Say whether its receiver has its ticket at this moment, of a call both, though its link fell.
 
-        Such an answer is waited for. If False, the call can no longer be answered.
+        Then that one takes it, or answers it, and says so; or it looks at another message, and puts the ticket up
+        again. If False, it is withdrawn, or its answer given up.
         """
-        if not self.timed or self.kind != PacketKind.CALL or self.deserted:
+        if not self.timed or self.deserted:
             return False
         if self.claimed is None:
             self.claim()

@@ -27,7 +27,6 @@ from kernel.abi.ids import (
 from kernel.abi.messages import IpcCode, PacketKind, Phase
 from libexo.errors import IpcError, IpcTimeout, NoPartner, NoRedirector
 from libexo.ipc.exchange import Exchange, Outgoing, State
-from libexo.ipc.sending import RECHECK
 from libexo.ipc.standing import LOOK
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN = 5_000_000
 """How often to look after a partner whose end the kernel does not report, as behind a redirector, in ns."""
+SOON = 25_000
+"""Half of how long it is waited before the first of such looks, in ns."""
 _OPEN = (ANY_THREAD, ANY_LOCAL_THREAD)
 _BOTH = {Phase.SEND, Phase.RECEIVE}
 
@@ -67,6 +68,8 @@ class Operation:
     """The kernel reports that end; else we look."""
     _look = 0
     """When to look again, whatever happens."""
+    _pause = SOON
+    """How long it was waited before such a look, in ns."""
     _changes = 0
     """Of the core, before the last look."""
 
@@ -346,9 +349,17 @@ class Operation:
         core, exchange, until = self.core, self.exchange, self.until
         if isinstance(exchange, Outgoing) and exchange.link.fallen and exchange.state is not State.FORWARDED:
             core.look_after(exchange)
-            self._look = core.now() + RECHECK
+            self._look_soon()
+        elif exchange is not None and not isinstance(exchange, Outgoing):
+            core.recheck_answers()
+            self._look_soon()
         if until is not None and (self.woken or self.phase is Phase.SEND) and (now := core.now()) >= until:
             self.until = now + self._late(exchange)
+
+    def _look_soon(self) -> None:
+        """Look again soon, and then less and less often."""
+        self._pause = min(2 * self._pause, LOOK_AGAIN)
+        self._look = self.core.now() + self._pause
 
     def _late(self, exchange: Exchange | None) -> int:
         """The time is over: give up, or return how soon to try again, in ns."""

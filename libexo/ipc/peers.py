@@ -86,7 +86,7 @@ class Peers:
     def is_up(self, arrival: Arrival) -> bool:
         """Say whether *arrival* could be taken now. A sender that withdraws it at this moment has to try again."""
         peer, sequence = arrival.peer, arrival.packet.sequence
-        if peer is None or not arrival.packet.flags & TIMED or peer.kept == sequence:
+        if peer is None or not arrival.packet.flags & TIMED:
             return True
         return self.posted(peer) == sequence
 
@@ -95,23 +95,8 @@ class Peers:
         if not self.stands(peer):
             return 0
         posted = peer.tickets.take()
-        self.put_back(peer, posted)
+        peer.tickets.put_back(posted)
         return posted
-
-    def put_back(self, peer: Peer, sequence: int) -> None:
-        """Put up again the send ticket of message *sequence*, which was in our hands for a moment.
-
-        *peer* was known to be bound before that. If its binding falls in that moment, it considers the message
-        taken, and does not ask again: so we take it.
-        """
-        while sequence:
-            peer.tickets.put_back(sequence)
-            if peer.epoch == self._own.kip.epoch:
-                return
-            sequence = peer.tickets.take()
-            if self.identify(peer.token) is None:
-                peer.kept = sequence
-                return
 
     def _meet(self, token: bytes, who: traps.Identified, descriptors: list[Descriptor]) -> Peer:
         """Return a new peer, with our end of its ring if it has one and there is room for it."""

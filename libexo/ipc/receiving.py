@@ -311,7 +311,7 @@ class Receiving(Endpoint):
     def _claim(self, arrival: Arrival) -> bool:
         """Take *arrival* for good. False: its sender withdrew it, or is gone."""
         peer, packet = arrival.peer, arrival.packet
-        if peer is None or peer.kept == packet.sequence:
+        if peer is None:
             return True
         if peer.epoch != self.kip.epoch and self.peers.identify(peer.token) is None:
             self.statistics["unknown_token"] += 1
@@ -322,7 +322,7 @@ class Receiving(Endpoint):
         """Take message *sequence* of *kind*, which *peer* may withdraw. False: it did."""
         claimed = peer.tickets.take()
         if claimed != sequence:
-            self.peers.put_back(peer, claimed)
+            peer.tickets.put_back(claimed)
             self.statistics["withdrawn"] += 1
             return False
         if kind == CALL:

@@ -10,8 +10,9 @@ receiver takes messages out of its inbox one by one, as it asks for them: what i
 hold; so do answering a call and giving up on the answer, by the answer ticket. The sender of a message that may be
 withdrawn posts its sequence number into the one, the receiver of a call, when it takes it, into the other; the end
 that claims it decides. A receiver that claims another number than it wanted (the message in its hand was withdrawn,
-the number is of a later one) puts it back; the sender, finding nothing, asks again. So a withdrawn message is never
-delivered later, a taken one is never reported as not taken, and a call that was given up is not answered.
+the number is of a later one) puts it back; the sender, finding nothing, asks again, also when their binding fell
+meanwhile. So a withdrawn message is never delivered later, a taken one is never reported as not taken, and a call
+that was given up is not answered.
 
 *Trust.* The kernel says which thread a connection belongs to, once, when it hands the binding over; it is asked
 again when the KIP's binding epoch has changed. A capability that a message names must, by the kernel's word, be on
@@ -21,7 +22,8 @@ thrown away.
 
 from kernel.abi.ids import show_thread
 from libexo.ipc.exchange import Link, Outgoing
-from libexo.ipc.sending import Sending
+from libexo.ipc.packing import CALL
+from libexo.ipc.sending import OVERDUE, Sending
 from libexo.ipc.standing import HOLD, LOOK, Standing
 from libexo.transport.base import Source
 
@@ -93,14 +95,20 @@ class Rendezvous(Sending):
         redirector = self.kip.thread(row.redirector)
         return redirector is not None and redirector.environment == ours.environment
 
-    def look_after(self, call: Outgoing) -> None:
-        """Find out whether *call*, whose link fell, is being answered; if not, it has failed."""
-        link = call.link
-        if self.kip.thread(link.receiver) is None or not call.is_coming():
-            self.pump_link(link)  # an answer given before is taken
-            if not call.done:
+    def look_after(self, exchange: Outgoing) -> None:
+        """Find out what became of *exchange*, whose link fell.
+
+        While its receiver lives and has its ticket, it is being taken, or answered, or the ticket is put up again.
+        If not, it is over. One that has a message and does not say so for too long took it.
+        """
+        link, now = exchange.link, self.now()
+        exchange.overdue = exchange.overdue or now
+        is_silent = now - exchange.overdue > OVERDUE and exchange.kind != CALL
+        if is_silent or self.kip.thread(link.receiver) is None or not exchange.is_in_hand():
+            self.pump_link(link)  # what was said before is heard
+            if not exchange.done:
                 text = f"the binding to thread {show_thread(link.partner)} fell"
-                self.fail(call, call.cut_off(text))
+                self.fail(exchange, exchange.cut_off(text))
 
     def close(self) -> None:
         """Close every link and the inbox."""

@@ -171,7 +171,7 @@ class Sending(Answering):
 
     def abandon(self, exchange: Outgoing) -> None:
         """Give up: the message is withdrawn if it can be, its answer thrown away."""
-        if exchange.timed and self.withdraw(exchange) is None:
+        if exchange.timed and self.withdraw(exchange) is None and not exchange.link.fallen:
             exchange.deserted = True  # its tickets are in the receiver's hands just now
         else:
             self._end(exchange)
@@ -334,11 +334,14 @@ class Sending(Answering):
             self._fell(link, f"thread {show_thread(thread)} ended meanwhile", end, lives=lives)
 
     def _fell(self, link: Link, why: str, end: tuple[int, ...] = (), *, lives: bool = False) -> None:
-        """End what is under way on *link*, which fell; answers given before are still taken."""
+        """End what is under way on *link*, which fell; answers given before are still taken.
+
+        What its receiver has in its hands just now is looked after (`Rendezvous.look_after`) if that one *lives*.
+        """
         self.pump_link(link)
         link.end = end
         for exchange in list(link.exchanges.values()):
-            if exchange.state is not State.FORWARDED and not (lives and exchange.is_coming()):
+            if exchange.state is not State.FORWARDED and not (lives and exchange.is_in_hand()):
                 self.fail(exchange, exchange.cut_off(why))
         self.links.let_fall(link)
 

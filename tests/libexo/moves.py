@@ -20,7 +20,7 @@ from libexo.ipc.peers import Peers
 from libexo.ipc.receiving import PENDING, WITHDRAWN, Receiving
 from libexo.ipc.rendezvous import Rendezvous
 from libexo.ipc.sending import FORWARDS, OVERDUE, RECHECK
-from libexo.transport.base import Inbox, Source
+from libexo.transport.base import Inbox, Source, Ticket
 from libexo.transport.ring.ends import RingInbox
 from tests.kernel.puppets import Puppet
 
@@ -42,6 +42,22 @@ class Numbers:
         number, handler, self.handler = builtins.next(self.of), self.handler, list
         handler()
         return number
+
+
+class Slow:
+    """A ticket at which somebody else is quicker, right after the first claim that finds something."""
+
+    def __init__(self, ticket: Ticket, meanwhile: Callable[[], object]) -> None:
+        self._ticket = ticket
+        self._meanwhile: Callable[[], object] | None = meanwhile
+        self.post, self.close = ticket.post, ticket.close
+
+    def claim(self) -> int:
+        claimed = self._ticket.claim()
+        if claimed and self._meanwhile is not None:
+            meanwhile, self._meanwhile = self._meanwhile, None
+            meanwhile()
+        return claimed
 
 
 class Threaded(Protocol):
@@ -125,6 +141,12 @@ def give_up(where: Where, exchange: Outgoing, why: str) -> int:
 
 def abandon(where: Where, exchange: Outgoing) -> None:
     core(where).abandon(exchange)
+
+
+def look_after(where: Where, exchange: Outgoing) -> Outgoing:
+    """Find out what became of *exchange*, whose link fell, and return it."""
+    core(where).look_after(exchange)
+    return exchange
 
 
 def link(where: Where, to: int) -> Link:

@@ -257,6 +257,15 @@ FOUND: dict[str, tuple[tuple[int, ...], Threads]] = {
             ),
         ),
     ),
+    # Who is to confirm that it waits for another ended this moment: that keeps nobody beyond its time.
+    "the caller in whose name a message is passed on ends": (
+        (0, 1, 1),
+        (
+            (Ipc(1, 1, payload=1),),
+            (Ipc(NIL, ANY), Ipc(NIL, 1, receive=SLEEP), Ipc(2, NIL, 5_000, payload=2, virtual=0)),
+            (Ipc(NIL, 2, receive=SLEEP), Kill(0), Ipc(NIL, ANY, receive=12_000)),
+        ),
+    ),
 }
 ORDERS = 8
 DELAYED: dict[str, tuple[tuple[int, ...], Threads]] = {

@@ -14,13 +14,15 @@ from kernel.abi.messages import Phase
 from libexo.errors import IpcError, IpcTimeout, NoRedirector
 from libexo.ipc.message import Origin
 from libexo.ipc.operation import LOOK_AGAIN, Operation
+from libexo.l4.engine.context import READY_NS
 from libexo.l4.format.tag import PROPAGATED
 
 if TYPE_CHECKING:
     from libexo.l4.engine.context import Context
 
 TURNING = 100_000_000
-"""How long a caller may take to confirm that it waits for another thread's answer, in ns: it may have died."""
+"""How long a caller may take to confirm that it waits for another thread's answer, in ns, once: it may be stopped.
+Then it has READY_NS, until it confirms."""
 TURNING_BACK = 1_000_000
 """The same if it is to wait for us again, in ns: it may have given up, and then confirms nothing."""
 
@@ -43,16 +45,30 @@ def speak_for(own: "Context", to: int) -> tuple[int, Origin | None]:
 def turn(own: "Context", caller: Origin, to: int) -> bool:
     """Have *caller* wait for *to*'s answer, and wait until it confirms. False: it waits for none.
 
-    If *to* is *own*, the confirmation is not vital: an answer that comes before it is a message of its own.
+    When it has ended, the IPC of *own* is aborted, or its time is over, that is waited for no longer. If *to* is
+    *own*, the confirmation is not vital: an answer that comes before it is a message of its own.
     """
-    core = own.thread.core
+    core, peer = own.thread.core, caller.peer
     forward = core.forward(caller, to)
-    if forward is None:
+    if forward is None or peer is None:
         return False
-    until = core.now() + (TURNING_BACK if to == own.thread.id else TURNING)
+    back = to == own.thread.id
+    confirmation = Operation(core, forward, until=_confirms_by(own, back=back, hesitates=peer.hesitates))
     with suppress(IpcError):  # it may have died, or given up, meanwhile
-        Operation(core, forward, until=until).run()
+        while not confirmation.advance() and not own.is_aborted:
+            confirmation.sleep()
+    peer.hesitates = peer.hesitates or not (forward.done or back or own.is_aborted)
     return True
+
+
+def _confirms_by(own: "Context", *, back: bool, hesitates: bool) -> int:
+    """Return by when a caller has to confirm that it waits for another, or for us again: *back*."""
+    now = own.thread.core.now()
+    if back:
+        return now + TURNING_BACK
+    by, operation = now + (READY_NS if hesitates else TURNING), own.operation
+    until = operation.until if operation is not None else None
+    return by if until is None or until < now + READY_NS else min(by, until)
 
 
 def await_redirector(own: "Context", operation: Operation, to: int, gone: NoRedirector) -> None:

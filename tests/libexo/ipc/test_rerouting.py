@@ -1,9 +1,10 @@
-"""Calls whose way falls because their sender has another redirector, while their receiver lives."""
+"""Messages whose way falls because their sender has another redirector, while their receiver lives."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from kernel.abi.ids import ANY_THREAD
 from kernel.abi.messages import Packet, PacketKind, Phase
 from libexo.errors import NoPartner
 from libexo.ipc.exchange import Outgoing
@@ -12,9 +13,10 @@ from libexo.ipc.packing import TELLS
 from tests.kernel.controls import root
 from tests.kernel.puppets import Theatre, theatre
 from tests.libexo import moves
-from tests.libexo.moves import SEND, back, came_back, origin, post, pumped
+from tests.libexo.moves import CALL, OVERDUE, SEND, Slow, back, came_back, origin, post, pumped, taken
 
 REPLY = PacketKind.REPLY
+MS = 1_000_000
 
 
 class Scene:
@@ -94,3 +96,92 @@ def test_what_was_not_taken_is_sent_again(scene: Scene) -> None:
 
     assert isinstance(second.error, NoPartner)
     assert second.error.phase is Phase.SEND
+
+
+# ---------------------------------------------------------------- in the hands of its receiver when the way falls
+
+
+class Hands:
+    """A message of *a*, and perhaps an earlier one that was withdrawn. When *b* has its number, the way falls."""
+
+    def __init__(self, stage: Theatre, kind: PacketKind, *, earlier: bool = False) -> None:
+        self.stage = stage
+        self.boss, self.chief = root(stage), stage.puppet("chief")
+        self.a, self.b = stage.pair()
+        if earlier:
+            moves.withdraw(self.a, post(self.a, self.b, 1, kind=kind, timed=True))
+            moves.look(self.b)
+        self.message = post(self.a, self.b, 2, kind=kind, timed=True)
+        if not earlier:
+            moves.look(self.b)
+        [peer] = moves.peers(self.b)
+        peer.tickets.send = Slow(peer.tickets.send, self.redirect)
+
+    def redirect(self) -> None:
+        self.boss.sys.space_control(self.a.thread, 0, 0, 0, self.chief.thread)
+        moves.pump(self.a)
+
+    def look(self, how: str) -> None:
+        """Have the receiver look: at a message that was withdrawn, or for one that is on its way or there."""
+        if how == "at another":
+            assert not moves.claim_held(self.b)
+        elif how == "for one on its way":
+            assert moves.comes(self.b, ANY_THREAD, self.stage.machine.clock.now())
+        else:
+            assert moves.has(self.b, self.a.thread)
+
+
+@pytest.mark.parametrize("how", ["at another", "for one on its way", "for one that is there"])
+@pytest.mark.parametrize("kind", [SEND, CALL])
+def test_the_way_falls_while_its_receiver_looks(kind: PacketKind, how: str) -> None:
+    """The sender asks again, takes it back, and knows that it was not taken; the receiver has none."""
+    with theatre() as stage:
+        hands = Hands(stage, kind, earlier=how != "for one that is there")
+        hands.look(how)
+        before = hands.message.done
+        error = moves.look_after(hands.a, hands.message).error
+
+        assert (before, moves.waiting(hands.a)) == (False, [])
+        assert isinstance(error, NoPartner)
+        assert error.phase is Phase.SEND
+        assert taken(hands.b) is None
+
+
+def test_the_way_falls_while_it_is_taken() -> None:
+    """The sender waits for the word of it, and the message was taken."""
+    with theatre() as stage:
+        hands = Hands(stage, SEND)
+        came, before = taken(hands.b), hands.message.done
+        exchange = pumped(hands.a, hands.message)
+
+        assert (came, before, exchange.done, exchange.error) == ((2,), False, True, None)
+        assert moves.waiting(hands.a) == []
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_its_receiver_does_not_say_what_became_of_it(*, ends: bool) -> None:
+    """It has a second; then, or when it ended, the message was taken: who has it could take it."""
+    with theatre() as stage:
+        hands = Hands(stage, SEND)
+        exchange = hands.message
+        assert moves.next(hands.b, ANY_THREAD) is not None
+        before = moves.look_after(hands.a, exchange).done
+        if ends:
+            stage.kill(hands.b)
+        else:
+            stage.pass_time(OVERDUE / MS + 1)
+        moves.look_after(hands.a, exchange)
+
+        assert (before, exchange.done, exchange.error) == (False, True, None)
+        assert moves.waiting(hands.a) == []
+
+
+def test_it_is_given_up_then() -> None:
+    """Who gives up a message that is in its receiver's hands, and whose way fell, keeps nothing of it."""
+    with theatre() as stage:
+        hands = Hands(stage, SEND)
+        exchange = hands.message
+        assert moves.next(hands.b, ANY_THREAD) is not None
+        moves.abandon(hands.a, exchange)
+
+        assert (exchange.done, moves.waiting(hands.a)) == (True, [])

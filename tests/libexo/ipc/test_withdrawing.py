@@ -1,6 +1,5 @@
 """Taking and giving up, answering and waiting no longer: whatever the order, the two sides tell the same story."""
 
-from collections.abc import Callable
 from itertools import permutations
 
 import pytest
@@ -10,10 +9,9 @@ from kernel.abi.messages import PacketKind, Phase
 from libexo.errors import IpcTimeout, NoPartner
 from libexo.ipc.exchange import Outgoing
 from libexo.ipc.message import Message
-from libexo.transport.base import Ticket
 from tests.kernel.puppets import Puppet, Theatre, theatre
 from tests.libexo import moves
-from tests.libexo.moves import CALL, OVERDUE, RECHECK, SEND, origin, post, pumped, taken
+from tests.libexo.moves import CALL, OVERDUE, RECHECK, SEND, Slow, origin, post, pumped, taken
 
 MS = 1_000_000
 
@@ -200,22 +198,6 @@ def test_in_every_order_they_agree(kind: PacketKind, order: tuple[str, ...]) -> 
         story.end()
 
 
-class Slow:
-    """A ticket at which somebody else is quicker, right after the first claim that finds something."""
-
-    def __init__(self, ticket: Ticket, meanwhile: Callable[[], None]) -> None:
-        self._ticket = ticket
-        self._meanwhile: Callable[[], None] | None = meanwhile
-        self.post, self.close = ticket.post, ticket.close
-
-    def claim(self) -> int:
-        claimed = self._ticket.claim()
-        if claimed and self._meanwhile is not None:
-            meanwhile, self._meanwhile = self._meanwhile, None
-            meanwhile()
-        return claimed
-
-
 @pytest.mark.parametrize("kind", [SEND, CALL])
 def test_in_the_hands_of_a_receiver_that_looks_at_an_earlier_one(kind: PacketKind) -> None:
     """A number that is about to be put back is neither withdrawn nor taken: the sender asks again."""
@@ -382,29 +364,6 @@ def test_taken_just_before_the_end_of_its_way(
             known = kind is SEND or (timed and not takes)
             assert error.phase is (Phase.SEND if known else Phase.RECEIVE)
             assert ("is not known" in str(error)) == (kind is SEND and not timed)
-
-
-@pytest.mark.parametrize("earlier", [False, True])
-def test_the_way_falls_while_a_receiver_looks(*, earlier: bool) -> None:
-    """A sender whose way falls while its number is in the receiver's hands takes it for taken, and so it is."""
-    with theatre() as stage:
-        a, b = stage.pair()
-        moves.open_inbox(b)
-        if earlier:
-            moves.withdraw(a, post(a, b, 1, kind=SEND, timed=True))
-        exchange = post(a, b, 2, kind=SEND, timed=True)
-        moves.look(b)
-        [peer] = moves.peers(b)
-
-        def fall() -> None:
-            b.sys.unbind(exchange.link.token, b.thread)
-            moves.pump(a)
-
-        peer.tickets.send = Slow(peer.tickets.send, fall)
-        seen = earlier or moves.has(b, a.thread)
-
-        assert (seen, taken(b)) == (True, (2,))
-        assert (exchange.done, exchange.error) == (True, None)
 
 
 def test_the_way_fell_before_a_receiver_looked() -> None:
