@@ -7,21 +7,19 @@ falls behind, the ring tells how many events it lost.
 import mmap
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from exo import view
 from exo.numbers import count
 from exo.system import no_system, run_directory
 from kernel.abi.errors import Fault, Refusal
-from kernel.abi.events import RECORD, Event
+from kernel.abi.events import ANYBODY, Event
 from kernel.abi.ids import show_thread
 from kernel.abi.kip import Head
-from kernel.abi.limits import FRAME_SIZE, TRACE_RECORDS
 from kernel.abi.messages import Label
 from kernel.abi.rights import Kind
 from kernel.abi.traps import TRAPS
+from libexo.trace.ring import Record, Ring
 
 ARGUMENTS = "[-f] [--count N] [--json]"
 EXAMPLES = """\
@@ -31,46 +29,6 @@ EXAMPLES = """\
 
 PAUSE = 0.05
 _LOW = (1 << 32) - 1
-
-
-class Record(NamedTuple):
-    """One event."""
-
-    number: int
-    ns: int
-    event: int
-    environment: int
-    a: int
-    b: int
-
-
-class Ring:
-    """A reader of the event ring."""
-
-    def __init__(self, view_of_ring: memoryview) -> None:
-        """Read *view_of_ring*, from its beginning."""
-        self._ring = view_of_ring
-        self._head = view_of_ring[:8].cast("Q")
-        self.next = 0
-        self.lost = 0
-
-    def read(self) -> Iterator[Record]:
-        """Yield the events since the last call. Those overwritten before they were read are counted."""
-        written = self._head[0]
-        while self.next < written:
-            number = max(self.next, self._head[0] - TRACE_RECORDS + 1)
-            ns, event, _, environment, a, b = RECORD.unpack_from(
-                self._ring, FRAME_SIZE + number % TRACE_RECORDS * RECORD.size
-            )
-            if self._head[0] - number >= TRACE_RECORDS:
-                continue  # the kernel may have been writing there
-            self.lost += number - self.next
-            self.next = number + 1
-            yield Record(number, ns, event, environment, a, b)
-
-    def skip(self, keep: int) -> None:
-        """Go on with the last *keep* events."""
-        self.next = max(self.next, self._head[0] - min(keep, TRACE_RECORDS - 1), 0)
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -155,10 +113,25 @@ def _text(record: Record) -> str:
             return f"thread {show_thread(a)}"
         case Event.STARTED:
             return f"process {a}"
-        case Event.SWITCHED:
-            return f"{a} us on processor {b}"
-        case Event.PREEMPTED:
-            return f"after {a / 1e6:.3f} ms on processor {b}"
+        case Event.SWITCHED | Event.RESERVED:
+            left = f", {b >> 32} us of it are left" if b >> 32 not in (0, a) else ""
+            return f"{a} us on processor {b & _LOW}{left}"
+        case Event.PREEMPTED | Event.CONTINUED:
+            return f"after {a / 1e6:.3f} ms on processor {b & _LOW}"
+        case Event.BLOCKED | Event.STOPPED:
+            return f"after {a / 1e6:.3f} ms on processor {b & _LOW}{_awaited(record.detail)}"
+        case Event.READY:
+            return f"for processor {b & _LOW}"
+        case Event.PLANNED:
+            return f"a round of {a} us for processor {b}"
+        case Event.PART:
+            more = (record.detail ^ 1 << 15) - (1 << 15)
+            return f"{more:+} slice{'s' * (abs(more) > 1)} of {a} us on processor {b}"
+        case Event.LOST:
+            return f"{_named(Kind, b)}, handle {a:#x}"
+        case Event.NAME:
+            text = (a.to_bytes(8, "little") + b.to_bytes(8, "little")).rstrip(b"\0")
+            return f"it was called {'…' * bool(record.detail)}{text.decode(errors='replace')}"
         case Event.FALLBACK:
             return f"processor {a} has no scheduler: round robin"
         case Event.INTERRUPT:
@@ -171,6 +144,12 @@ def _text(record: Record) -> str:
             return f"{'write to' if a >> 32 else 'read of'} {_pages(a & _LOW, 1)} of object {b}"
         case Event.SUPPLIED | Event.EVICTED:
             return f"{_pages(a & _LOW, a >> 32)} of object {b}"
+
+
+def _awaited(thread: int) -> str:
+    if not thread:
+        return ""
+    return ", waits for anybody" if thread == ANYBODY else f", waits for thread {thread}"
 
 
 def _pages(first: int, count: int) -> str:

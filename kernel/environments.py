@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hwmodel.machine import Exhausted
 from kernel.abi.budget import Item, default_limits
 from kernel.abi.errors import Fault, Refusal
-from kernel.abi.events import Event
+from kernel.abi.events import Event, name_words
 from kernel.abi.ids import FIRST_PROGRAM, ThreadId, thread_number
 from kernel.abi.kip import FAMILY_SERIALS, PAGE_SIZE, Counter, EnvironmentState, Page
 from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_SLICES, MAX_THREADS, RESERVED_ENVIRONMENTS
@@ -338,6 +338,8 @@ class Environments:
         self._close_page(environment)
         exposure.count(Counter.ENVIRONMENTS_ENDED)
         exposure.trace.record(Event.ENDED, environment.number, environment.status + 256, environment.fault)
+        for at, a, b in name_words(environment.name):
+            exposure.trace.record(Event.NAME, environment.number, a, b, at)
         yield from self._announce(environment)
 
     def _raise_exception(self, e: Environment) -> None:

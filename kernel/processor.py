@@ -13,11 +13,12 @@ The author of the plan is the scheduler. Preemption messages tell it what happen
 not answer, the kernel walks a fixed round robin over all members and says so: no policy can wedge the system.
 """
 
+import collections
 from typing import TYPE_CHECKING
 
 from kernel.abi.errors import Refusal
-from kernel.abi.events import Event
-from kernel.abi.kip import Counter, EnvironmentState, Page
+from kernel.abi.events import ANYBODY, Event
+from kernel.abi.kip import Counter, EnvironmentState, Page, awaited
 from kernel.abi.messages import Label, Preemption
 from kernel.abi.program import Activity
 from kernel.abi.rights import Kind
@@ -114,6 +115,7 @@ class Processor(Resource):
     def admit(self, environment: "Environment") -> None:
         """Put *environment*, which does not run, under the plan."""
         self._members[environment] = Member(environment)
+        self._note(Event.READY, environment)
         self._say(Preemption.READY, environment)
         if self.scheduler is None:
             self._fall_back("no scheduler")
@@ -174,6 +176,7 @@ class Processor(Resource):
     def install(self, scheduler: "Environment", plan: "Sequence[tuple[Environment, int]]") -> None:
         """Walk *plan*, from its start; the running slice is finished first, if its owner is still planned."""
         self._follow(scheduler, {environment for environment, _ in plan})
+        self._note(Event.PLANNED, scheduler, sum([microseconds for _, microseconds in plan]))
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
@@ -220,6 +223,11 @@ class Processor(Resource):
             raise Refused(Refusal.BAD_SLICE, f"{environment.name} is not under processor {self.number}")
 
     def _set_plan(self, plan: "list[tuple[Environment, int]]", position: int) -> None:
+        change = collections.Counter(plan)
+        change.subtract(self._plan)
+        for (environment, microseconds), more in change.items():
+            if more:
+                self._note(Event.PART, environment, microseconds, detail=more & ANYBODY)
         self._plan, self._position = plan, min(position, len(plan) - 1)
         self._exposure.kip.show_plan(self.number, self.core, plan)
         self._show_running()
@@ -248,13 +256,10 @@ class Processor(Resource):
 
     def _begin(self, member: Member, microseconds: int, *, directed: bool = False) -> None:
         environment = member.environment
-        self._current, self._directed, self._deferred = member, directed, False
+        self._current, self._directed, self._deferred, self._idle = member, directed, False, 0
         consumed = environment.body.consumed()
         # While it ran the host's account was late, by up to a tick; now that it does not run it is exact.
-        self._budget, self._idle = (
-            max(microseconds * 1000 + member.carry - (consumed - member.mark), GRAIN),
-            0,
-        )
+        self._budget = max(microseconds * 1000 + member.carry - (consumed - member.mark), GRAIN)
         member.asleep, member.mark = False, consumed
         self._looked_at = (self._clock.now(), member.mark)
         self._end = self._looked_at[0] + WALL * self._budget
@@ -262,7 +267,7 @@ class Processor(Resource):
         self._show(environment, EnvironmentState.RUNNING)
         environment.body.resume()
         self._exposure.count(Counter.SWITCHES)
-        self._exposure.trace.record(Event.SWITCHED, environment.number, microseconds, self.number)
+        self._note(Event.SWITCHED, environment, microseconds, self._budget, directed)
         if directed:
             self._set_alarm()
 
@@ -285,6 +290,7 @@ class Processor(Resource):
             return WAKE_POLL if sleepers else 0
         if self._alone:
             self._alone = False
+            self._note(Event.CONTINUED, member.environment, self._used(member), detail=2)
             member.mark = member.environment.body.consumed()
             self._end = self._clock.now() + WALL * self._budget
         return max(min(self._rest(member), self._end - self._clock.now(), TICK), GRAIN)
@@ -311,7 +317,7 @@ class Processor(Resource):
             if self._rest(member) <= GRAIN:
                 self._end_or_defer(member)
             elif self._sleeps(member):
-                self._put_to_sleep(member)
+                self._put_to_sleep(member, self._used(member))
             elif self._clock.now() >= self._end:
                 self._exposure.count(Counter.SLICES_OVERDUE)
                 self._end_slice(self._peek(), given_up=True)
@@ -323,6 +329,7 @@ class Processor(Resource):
         for member in woken:
             member.asleep = False
             member.environment.body.pause()
+            self._note(Event.READY, member.environment, self._used(member))
             self._show(member.environment, EnvironmentState.READY)
             self._say(Preemption.READY, member.environment)
         return bool(woken)
@@ -341,7 +348,10 @@ class Processor(Resource):
         self._idle += idle
         return idle * 16 > (now - at) * 15
 
-    def _put_to_sleep(self, member: Member) -> None:
+    def _put_to_sleep(self, member: Member, used: int) -> None:
+        event = Event.STOPPED if member.environment.body.activity() in _STANDS else Event.BLOCKED
+        whom = awaited(member.environment.page, member.environment.first.row)
+        self._note(event, member.environment, used, self._idle, whom)
         member.asleep, member.carry, member.mark = True, 0, member.environment.body.consumed()
         idle = self._idle if self._current is member else 0
         if self._current is member:
@@ -371,14 +381,16 @@ class Processor(Resource):
         member.carry = max(min(left, 0 if given_up else slice_ns), -slice_ns)
         member.mark += used
         self._current = None
-        if following is not member and member.environment.body.activity() in _STANDS:
-            self._put_to_sleep(member)  # stopped by others: to pause and resume it would undo that
-        elif following is not member:
+        if following is member:
+            self._note(Event.CONTINUED, member.environment, used, self._idle)
+        elif member.environment.body.activity() in _STANDS:
+            self._put_to_sleep(member, used)  # stopped by others: to pause and resume it would undo that
+        else:
             member.environment.body.pause()
             self._exposure.count(Counter.PREEMPTIONS)
             if not given_up:
                 member.environment.add(Page.PREEMPTIONS)
-            self._exposure.trace.record(Event.PREEMPTED, member.environment.number, used, self.number)
+            self._note(Event.PREEMPTED, member.environment, used, self._idle, given_up | self._alone << 1)
             self._show(member.environment, EnvironmentState.READY)
         if self._directed or self._idle:
             self._directed = False
@@ -400,6 +412,9 @@ class Processor(Resource):
     def _show_running(self) -> None:
         running = self._current.environment if self._current is not None else None
         self._exposure.kip.show_running(self.number, running)
+
+    def _note(self, what: Event, whose: "Environment", a: int = 0, ns: int = 0, detail: int = 0) -> None:
+        self._exposure.trace.record(what, whose.number, a, self.number | ns // 1000 << 32, detail)
 
     def _say(self, what: Preemption, environment: "Environment", idle: int = 0) -> None:
         if self.scheduler is None:

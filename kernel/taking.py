@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from hwmodel.machine import Exhausted
 from kernel.abi.errors import Refusal
+from kernel.abi.events import Event
 from kernel.abi.messages import Label
 from kernel.errors import Refused
 from kernel.frames import Extent
@@ -146,6 +147,7 @@ class Taking:
         if holder is not self._by:
             holder.repossess(lost)
             exposure.tell(holder, Label.REVOKED, (lost.handle,))
+            exposure.trace.record(Event.LOST, holder.number, lost.handle, lost.resource.kind)
         exposure.kip.show(holder)
         after = lost.resource.lost(lost) if lost.offer is None else None
         if after is not None:

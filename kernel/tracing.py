@@ -22,11 +22,11 @@ class Trace:
         self._written = 0
         self.size = TRACE_SIZE
 
-    def record(self, event: Event, environment: int, a: int = 0, b: int = 0) -> None:
+    def record(self, event: Event, environment: int, a: int = 0, b: int = 0, detail: int = 0) -> None:
         """Write one record. The count is raised after it, so a reader never sees half of one."""
         written = self._written
         at = FRAME_SIZE + written % TRACE_RECORDS * RECORD.size
-        RECORD.pack_into(self._buffer, at, self._now(), event, 0, environment, a, b)
+        RECORD.pack_into(self._buffer, at, self._now(), event, detail, environment, a, b)
         self._written = self._head[0] = written + 1
 
     def descriptor(self) -> "Descriptor":

@@ -12,6 +12,8 @@ from enum import IntEnum
 from typing import Final
 
 from kernel.abi.budget import Item
+from kernel.abi.events import ANYBODY
+from kernel.abi.ids import thread_number
 from kernel.abi.limits import (
     FRAME_SIZE,
     MAX_CPUS,
@@ -334,5 +336,16 @@ class Wait(IntEnum):
 
 WAIT_WORDS: Final = 4
 """Words of a row."""
+
+
+def awaited(page: memoryview, row: int) -> int:
+    """Return the number of the thread for which row *row* of an environment's *page* says that its thread waits.
+
+    0: for none; ANYBODY: for any of several. It is the program's own claim.
+    """
+    at = Page.WAITS + row * WAIT_WORDS
+    return min(thread_number(page[at + Wait.SENDS] or page[at + Wait.FOR]), ANYBODY) if row >= 0 else 0
+
+
 PAGE_SIZE: Final = FRAME_SIZE + MAX_SPACE_THREADS * WAIT_WORDS * 8
 """Bytes of an environment page."""

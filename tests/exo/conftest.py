@@ -102,9 +102,11 @@ class Pages:
         for index, entry in enumerate(slices):
             PLAN_SLICE.pack_into(self.kip, PLANS + PLAN_HEAD.size + index * PLAN_SLICE.size, *entry)
 
-    def event(self, event: int, environment: int = 0, a: int = 0, b: int = 0, ns: int = 0) -> None:
+    def event(
+        self, event: int, environment: int = 0, a: int = 0, b: int = 0, ns: int = 0, detail: int = 0
+    ) -> None:
         at = FRAME_SIZE + self._events % TRACE_RECORDS * RECORD.size
-        RECORD.pack_into(self.trace, at, ns, event, 0, environment, a, b)
+        RECORD.pack_into(self.trace, at, ns, event, detail, environment, a, b)
         self._events += 1
         struct.pack_into("<Q", self.trace, 0, self._events)
 

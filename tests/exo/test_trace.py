@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from exo.__main__ import main
-from exo.trace import Ring, decode, open_ring
+from exo.trace import decode, open_ring
 from kernel.abi.errors import Fault, Refusal
-from kernel.abi.events import Event
+from kernel.abi.events import ANYBODY, Event, name_words
 from kernel.abi.limits import TRACE_RECORDS
 from kernel.abi.messages import Label
 from kernel.abi.rights import Kind
 from kernel.abi.traps import Carve
+from libexo.trace.ring import Ring
 from tests.exo.conftest import Pages
 
 CARVE = Carve.__struct_config__.tag
@@ -81,6 +82,15 @@ def test_the_past_can_be_cut(pages: Pages) -> None:
         (Event.PAGE_FAULT, 1 << 32 | 3, 40, "write to page 3 of object 40"),
         (Event.SUPPLIED, 1 << 32 | 3, 40, "page 3 of object 40"),
         (Event.EVICTED, 16 << 32 | 4, 40, "pages 4..19 of object 40"),
+        (Event.SWITCHED, 10_000, 8_000 << 32, "10000 us on processor 0, 8000 us of it are left"),
+        (Event.READY, 0, 1, "for processor 1"),
+        (Event.CONTINUED, 2_500_000, 7 << 32, "after 2.500 ms on processor 0"),
+        (Event.BLOCKED, 2_500_000, 7 << 32, "after 2.500 ms on processor 0"),
+        (Event.STOPPED, 2_500_000, 7 << 32, "after 2.500 ms on processor 0"),
+        (Event.PLANNED, 20_000, 0, "a round of 20000 us for processor 0"),
+        (Event.PART, 10_000, 0, "+0 slice of 10000 us on processor 0"),
+        (Event.LOST, 0x10003, Kind.EXTENT, "extent, handle 0x10003"),
+        (Event.NAME, *next(name_words("worker"))[1:], "it was called worker"),
     ],
 )
 def test_every_event_is_put_into_words(event: Event, a: int, b: int, text: str, pages: Pages) -> None:
@@ -92,6 +102,21 @@ def test_every_event_is_put_into_words(event: Event, a: int, b: int, text: str, 
 
     assert (shown["us"], shown["environment"], shown["event"]) == (4000, "web", event.name.lower())
     assert shown["text"] == text
+
+
+def test_details_are_put_into_words(pages: Pages) -> None:
+    """For whom a sleeper waits, how many slices more or fewer there are, and the end of a name."""
+    pages.event(Event.BLOCKED, 1, detail=97)
+    pages.event(Event.BLOCKED, 1, detail=ANYBODY)
+    pages.event(Event.PART, 1, 500, detail=0xFFFE)
+    pages.event(Event.NAME, 1, 0x21, detail=16)
+
+    assert [decode(record, {}, 0)["text"] for record in ring_of(pages).read()] == [
+        "after 0.000 ms on processor 0, waits for thread 97",
+        "after 0.000 ms on processor 0, waits for anybody",
+        "-2 slices of 500 us on processor 0",
+        "it was called …!",
+    ]
 
 
 def test_an_event_of_a_later_kernel_is_shown_by_its_number(pages: Pages) -> None:

@@ -1,0 +1,1 @@
+"""The kernel's events, read by programs."""
