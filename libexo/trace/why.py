@@ -1,0 +1,306 @@
+"""Why a program did not run: every moment of a window has one cause, found in its history.
+
+What the kernel recorded is taken as it is: causes add up to the window, and "unknown" is one of them. CPU time is
+the host's account, so a slice that lasts longer than it used the processor, and than it slept, was the host's
+doing: something else had the core.
+"""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from kernel.abi.events import ANYBODY, Event
+from libexo.errors import NotFound
+from libexo.trace.history import RESERVED, History, Plans, Present, Span, State, clipped, overlap
+from libexo.trace.ring import Ring
+
+if TYPE_CHECKING:
+    from libexo.kip import Kip
+
+_MS = 1_000_000
+SECOND = 1_000_000_000
+_NEAR = 20 * _MS
+"""A sleep counts as one for what was taken if that was lost no longer before."""
+_GRAIN_US = 100
+"""A slice that is shorter by less was not shortened."""
+
+
+class Cause(Enum):
+    """What a moment of the window was spent with."""
+
+    RAN = "ran"
+    ALONE = "had the processor to itself, and did not use it"
+    TURN = "others had their turn by the plan"
+    UNPLANNED = "the plan had no slice of it"
+    DIRECTED = "the scheduler gave the processor to others, outside the plan"
+    RESERVATION = "others had reserved the time"
+    CARRY = "it paid back what it had overrun"
+    WATCHDOG = "the kernel walked a round robin of its own: the scheduler did not plan"
+    SLEPT = "it slept"
+    PAGER = "it waited for a page"
+    REVOCATION = "it waited after something was taken from it"
+    STOPPED = "a signal or a debugger had stopped it"
+    HOST = "the host ran something else on the core during its slices"
+    SWITCHING = "the processor went from one to another"
+    ABSENT = "it was not there"
+    UNKNOWN = "unknown"
+
+
+STOPS = [cause for cause in Cause if cause not in (Cause.RAN, Cause.ABSENT)]
+"""The causes for which it did not run."""
+
+
+@dataclass
+class Why:
+    """What is known of one environment in a window. Times in ns."""
+
+    name: str
+    processor: int
+    """Under whose plan it was last; -1: under none, so the host's scheduler runs it."""
+    begin: int
+    end: int
+    missing: int
+    """How much of the window was before the first event that the ring still has."""
+    spent: "Counter[Cause]" = field(default_factory=Counter)
+    """Adds up to the window, less what is missing."""
+    whom: "dict[Cause, Counter[str]]" = field(default_factory=dict)
+    """Of some causes: who had the processor, for whom it waited, whose page."""
+    held: "Counter[str]" = field(default_factory=Counter)
+    """Who had the processor while it was not its own."""
+    slices: int = 0
+    longest: int = 0
+    """The longest time between two slices of it."""
+    planned: float = 0.0
+    """The part of the processor that the plans gave it, on average."""
+    plan_us: tuple[int, int] = (0, 0)
+    """What the last plan gives it of a round, and how long that is."""
+    state: State = State.UNKNOWN
+    """What it does at the end of the window."""
+    ended: str = ""
+
+    @property
+    def known(self) -> int:
+        """How much of the window is told of."""
+        return sum(self.spent.values())
+
+    @property
+    def got(self) -> float:
+        """The part of the time that it ran, while it was there."""
+        return self.spent[Cause.RAN] / there if (there := self.known - self.spent[Cause.ABSENT]) > 0 else 0.0
+
+    def causes(self) -> list[tuple[Cause, int]]:
+        """Return what stopped it, for how long, the longest first."""
+        found = [(cause, self.spent[cause]) for cause in STOPS if self.spent[cause] > 0]
+        return sorted(found, key=lambda each: -each[1])
+
+    def add(self, cause: Cause, ns: int, whom: str = "") -> None:
+        """Count *ns* for *cause*, and for *whom*."""
+        if ns > 0:
+            self.spent[cause] += ns
+            if whom:
+                self.whom.setdefault(cause, Counter())[whom] += ns
+
+
+def why(kip: "Kip", ring: Ring, name: str, *, now: int, seconds: float = 1.0) -> Why:
+    """Return why environment *name* did not run in the last *seconds* before *now*. Raises NotFound."""
+    present = Present.of(kip)
+    return explain(History(ring.read(), present, now), name, now - round(seconds * SECOND), now)
+
+
+def explain(history: History, name: str, begin: int, end: int) -> Why:
+    """Return why *name* did not run between *begin* and *end*. Raises NotFound."""
+    key = history.find(name)
+    if key is None:
+        raise NotFound(f"no environment is called {name!r}, and no event of the ring is of one")
+    processor, first = history.processor(key), max(begin, history.begin)
+    found = Why(name, processor, begin, end, first - begin)
+    spans = list(clipped(history.spans.get(key, ()) if processor >= 0 else (), first, end))
+    for span in spans:
+        _account(found, history, span)
+    found.state = spans[-1].state if spans else State.UNKNOWN
+    found.add(Cause.UNKNOWN, end - first - found.known if spans else 0)
+    runs = [span for span in spans if span.state is State.RUNS and not _goes_on(span)]
+    found.slices = len(runs)
+    edges = [first, *(edge for span in runs for edge in (span.begin, span.end)), end]
+    found.longest = max(
+        (after - before for before, after in zip(edges[::2], edges[1::2], strict=True)), default=0
+    )
+    _pay_back(found, runs)
+    _measure(found, history, key, first)
+    if key in history.ends:
+        found.ended = _end(history, key)
+    return found
+
+
+def _goes_on(span: Span) -> bool:
+    return span.slice_us == 0 and span.ending is None and span.used < 0
+
+
+def _account(found: Why, history: History, span: Span) -> None:
+    """Give each moment of *span* its cause."""
+    length = span.end - span.begin
+    match span.state:
+        case State.RUNS:
+            _account_slice(found, history, span)
+        case State.READY:
+            _account_wait(found, history, span)
+        case State.ASLEEP:
+            used = max(0, min(span.used, length))  # it woke, and ran beside who had the processor
+            found.add(Cause.RAN, used)
+            _account_sleep(found, history, span, span.begin, length - used, span.whom)
+            _hold(found, history, span)
+        case State.STANDS:
+            found.add(Cause.STOPPED, length)
+            _hold(found, history, span)
+        case State.GONE:
+            found.add(Cause.ABSENT, length)
+        case State.UNKNOWN:
+            found.add(Cause.UNKNOWN, length)
+
+
+def _account_slice(found: Why, history: History, span: Span) -> None:
+    length = span.end - span.begin
+    if span.used < 0:  # it is not over
+        found.add(Cause.ALONE if span.alone else Cause.RAN, length)
+        return
+    used = min(span.used, length)
+    slept = min(span.slept, length - used)
+    rest = length - used - slept
+    found.add(Cause.RAN, used)
+    if span.ending in (Event.BLOCKED, Event.STOPPED):  # what was not seen as sleep was on the way there
+        slept, rest = slept + rest, 0
+    if slept and span.ending is Event.STOPPED:
+        found.add(Cause.STOPPED, slept)
+    else:
+        _account_sleep(found, history, span, span.end - slept, slept, _next_whom(history, span))
+    found.add(Cause.ALONE if span.alone else Cause.HOST, rest)
+
+
+def _next_whom(history: History, span: Span) -> int:
+    """Return for whom *span*'s owner says that it waits when it sleeps right after it."""
+    if span.ending is not Event.BLOCKED:
+        return 0
+    after = (s for s in history.spans[span.key] if s.state is State.ASLEEP and s.begin >= span.end)
+    following = next(after, None)
+    return following.whom if following is not None and following.begin == span.end else 0
+
+
+def _account_sleep(found: Why, history: History, span: Span, begin: int, length: int, whom: int) -> None:
+    """Give a sleep of *length* from *begin* on its cause: a pager, something that was taken, or its own."""
+    if length <= 0:
+        return
+    end = begin + length
+    fault = next((w for w in history.faults if w.key == span.key and w.begin <= end and w.end > begin), None)
+    if fault is not None:
+        before = max(0, fault.begin - begin)
+        found.add(Cause.SLEPT, before, _partner(history, whom))
+        found.add(Cause.PAGER, length - before, history.name(fault.pager) if fault.pager >= 0 else "")
+        return
+    since = next(each.begin for each in history.spans[span.key] if each.begin <= span.begin < each.end)
+    taken = any(key == span.key and since - _NEAR <= ns <= end for key, ns, _ in history.losses)
+    if taken and not whom:
+        found.add(Cause.REVOCATION, length)
+    else:
+        found.add(Cause.SLEPT, length, _partner(history, whom))
+
+
+def _partner(history: History, whom: int) -> str:
+    if not whom:
+        return ""
+    return "any sender" if whom == ANYBODY else history.of_thread(whom)
+
+
+def _others(history: History, span: Span) -> Iterator[Span]:
+    """Yield who else had the processor of *span* meanwhile."""
+    runs = history.on(span.processor)
+    first = max(bisect_right(runs, span.begin, key=lambda run: run.begin) - 1, 0)
+    last = bisect_right(runs, span.end, key=lambda run: run.begin)
+    others = (each for each in runs[first:last] if each.key != span.key)
+    yield from clipped(others, span.begin, span.end)
+
+
+def _hold(found: Why, history: History, span: Span) -> None:
+    for other in _others(history, span):
+        found.held[history.name(other.key)] += other.end - other.begin
+
+
+def _account_wait(found: Why, history: History, span: Span) -> None:
+    """Give the time in which it would have run to who had the processor, and to why they had it."""
+    plans, at = history.plans(span.processor), span.begin
+    for other in _others(history, span):
+        found.add(Cause.SWITCHING, other.begin - at)
+        name, length = history.name(other.key), other.end - other.begin
+        found.held[name] += length
+        guarded = sum(
+            overlap((begin, end), other.begin, other.end)
+            for processor, begin, end in history.watchdog
+            if processor == span.processor
+        )
+        found.add(Cause.WATCHDOG, guarded, name)
+        if other.how:
+            found.add(Cause.RESERVATION if other.how == RESERVED else Cause.DIRECTED, length - guarded, name)
+        else:
+            for cause, ns in _planned(plans, span.key, other.begin, other.end).items():
+                found.add(cause, min(ns, length - guarded), name)
+        at = other.end
+    found.add(Cause.SWITCHING if at > span.begin or span.end - at < _NEAR else Cause.UNKNOWN, span.end - at)
+
+
+def _planned(plans: Plans, key: int, begin: int, end: int) -> "Counter[Cause]":
+    """Return how long between *begin* and *end* there was a slice of *key* in the plan, and how long none."""
+    found: Counter[Cause] = Counter()
+    first = max(bisect_right(plans, begin, key=lambda plan: plan[0]) - 1, 0)
+    last = bisect_right(plans, end, key=lambda plan: plan[0])
+    for ns, plan, until in _lasting(plans[first:last], end):
+        found[Cause.TURN if key in plan else Cause.UNPLANNED] += overlap((ns, until), begin, end)
+    return found
+
+
+def _lasting(plans: Plans, end: int) -> Iterable[tuple[int, dict[int, int], int]]:
+    """Yield each plan with the time until which it was in force."""
+    ends = [ns for ns, _ in plans[1:]] + [max(end, plans[-1][0])]
+    return ((ns, plan, until) for (ns, plan), until in zip(plans, ends, strict=True))
+
+
+def _pay_back(found: Why, runs: list[Span]) -> None:
+    """Take what slices were shorter for overruns out of the time that others had meanwhile."""
+    owed = sum(
+        (span.slice_us - span.left_us) * 1000 for span in runs if span.slice_us - span.left_us > _GRAIN_US
+    )
+    owed = min(owed, found.spent[Cause.TURN])
+    if owed:
+        found.spent[Cause.TURN] -= owed
+        found.add(Cause.CARRY, owed)
+
+
+def _measure(found: Why, history: History, key: int, begin: int) -> None:
+    """Say what the plans gave it."""
+    if found.processor < 0:
+        return
+    plans, total = history.plans(found.processor), 0
+    for ns, plan, until in _lasting(plans, found.end):
+        lasted = overlap((ns, until), begin, found.end)
+        round_us = sum(plan.values())
+        found.planned += lasted * plan.get(key, 0) / round_us if round_us else 0.0
+        total += lasted
+    found.planned = found.planned / total if total else 0.0
+    last = plans[-1][1]
+    found.plan_us = last.get(key, 0), sum(last.values())
+
+
+def _end(history: History, key: int) -> str:
+    """Say how it ended."""
+    ns, status, fault = history.ends[key]
+    text = f"by signal {-status}" if status < 0 else f"with status {status}"
+    taken = any(who == key and ns - SECOND <= lost <= ns for who, lost, _ in history.losses)
+    return (
+        f"it ended {text}"
+        + (", of a fault" if fault else "")
+        + (", after something was taken from it" if taken else "")
+    )
+
+
+__all__ = ["STOPS", "Cause", "Why", "explain", "why"]
