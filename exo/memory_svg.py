@@ -1,20 +1,11 @@
-"""Pictures of memory as SVG: who holds which frames; what one environment holds, and with whom.
-
-They have a paper of their own, light or dark as the reader's is, and the names beside the colours, so that nobody
-has to tell colours apart by their names.
-"""
+"""Pictures of memory as SVG: who holds which frames; what one environment holds, and with whom."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 
-from exo import view
+from exo import svg, view
 from exo.holdings import COLUMNS, Held, letters, lines_of
 
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800", "#7a5bb5")
-"""Of Okabe and Ito, who chose them for all eyes, and two more; the rest is grey."""
-REST = "#888888"
-WIDTH, MARGIN = 760, 24
 LINES = 16
 CELL, GAP = 11, 4
 """Width of a cell, and what is between two lines."""
@@ -23,55 +14,13 @@ MOST = 16
 """Extents of one environment that are drawn; the rest is counted."""
 BAR, LABEL = 300, 150
 
-_STYLE = """\
-  <style>
-    .paper { fill: #ffffff } .ink { fill: #1c1c1c } .pale { fill: #666666 } .free { fill: #e8e8e8 }
-    .hole { fill: #ffffff; fill-opacity: .6 }
-    @media (prefers-color-scheme: dark) {
-      .paper { fill: #16181c } .ink { fill: #eeeeee } .pale { fill: #a0a0a0 } .free { fill: #2c2f35 }
-      .hole { fill: #16181c }
-    }
-  </style>"""
-
-
-def _page(height: int, title: str, body: Iterable[str]) -> str:
-    box = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" {box} role="img" font-family="Helvetica, Arial, sans-serif">',
-            f"  <title>{escape(title)}</title>",
-            _STYLE,
-            f'  <rect class="paper" width="{WIDTH}" height="{height}"/>',
-            _text(MARGIN, 36, title, size=18),
-            *body,
-            "</svg>",
-        ]
-    )
-
-
-def _text(x: float, y: float, text: str, kind: str = "ink", *, size: int = 14, anchor: str = "start") -> str:
-    place = f'x="{x:g}" y="{y:g}" font-size="{size}" text-anchor="{anchor}"'
-    return f'  <text class="{kind}" {place}>{escape(text)}</text>'
-
-
-def _rect(x: float, y: float, width: float, height: float, look: str) -> str:
-    return f'  <rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="2" {look}/>'
-
-
-def _fill(colour: str) -> str:
-    return f'fill="{colour}"'
-
-
-def _colours(names: Iterable[str]) -> dict[str, str]:
-    return dict(zip(names, COLOURS, strict=False))
-
 
 # ------------------------------------------------------------------------------------------------ all of it
 
 
 def whole(owners: Sequence[int], users: Mapping[int, str], extents: Sequence[Held]) -> str:
     """Return the picture of all frames: *users* by their word in the table of frames, most frames first."""
-    colours, have = _colours(users.values()), Counter(owners)
+    colours, have = svg.colours(users.values()), Counter(owners)
     cell, shown = lines_of(owners, LINES)
     drawn, y, end = list[str](), 60, 0
     for at in shown:
@@ -80,7 +29,7 @@ def whole(owners: Sequence[int], users: Mapping[int, str], extents: Sequence[Hel
         drawn += _line(owners[at:end], cell, y, users, colours)
         y += CELL + GAP
     y += _left_out(drawn, y, len(owners) - end)
-    drawn.append(_text(MARGIN, y + 14, f"a square is {view.size(cell)}", "pale", size=12))
+    drawn.append(svg.text(svg.MARGIN, y + 14, f"a square is {view.size(cell)}", "pale", size=12))
     y += 40
     for index, (word, name) in enumerate(users.items()):
         _legend(drawn, index, y, name, f"{name}, {view.size(have[word])}", colours)
@@ -89,10 +38,10 @@ def whole(owners: Sequence[int], users: Mapping[int, str], extents: Sequence[Hel
         if held.resident >= 0:
             what = f"object {held.first}: {held.resident} of {held.pages} pages in {held.frames} frames"
             by = f"paged by {held.pager}" if held.pager else "its pager is gone"
-            drawn.append(_text(MARGIN, y + 8, f"{what}, {by}", "pale", size=13))
+            drawn.append(svg.text(svg.MARGIN, y + 8, f"{what}, {by}", "pale", size=13))
             y += 22
     used = view.size(len(owners) - have[0])
-    return _page(y + 16, f"Memory of the system: {used} of {view.size(len(owners))} in use", drawn)
+    return svg.page(y + 16, f"Memory of the system: {used} of {view.size(len(owners))} in use", drawn)
 
 
 def _line(
@@ -103,8 +52,8 @@ def _line(
     for index, at in enumerate(range(0, len(owners), cell)):
         here = [owner for owner in owners[at : at + cell] if owner]
         name = users.get(max(set(here), key=here.count)) if here else None
-        look = 'class="free"' if name is None else _fill(colours.get(name, REST))
-        found.append(_rect(MARGIN + index * CELL, y, CELL - 1, CELL, look))
+        look = 'class="free"' if name is None else svg.fill(colours.get(name, svg.REST))
+        found.append(svg.rect(svg.MARGIN + index * CELL, y, CELL - 1, CELL, look))
     return found
 
 
@@ -112,14 +61,16 @@ def _left_out(drawn: list[str], y: float, frames: int) -> int:
     """Say that *frames* free ones are left out; return the height that takes."""
     if not frames:
         return 0
-    drawn.append(_text(MARGIN, y + 13, f"… {frames} frames free, {view.size(frames)}", "pale", size=12))
+    drawn.append(
+        svg.text(svg.MARGIN, y + 13, f"… {frames} frames free, {view.size(frames)}", "pale", size=12)
+    )
     return 22
 
 
 def _legend(drawn: list[str], index: int, y: float, name: str, text: str, colours: Mapping[str, str]) -> None:
-    x, at = MARGIN + index % 3 * 240, y + index // 3 * ROW
-    drawn.append(_rect(x, at - 4, 16, 16, _fill(colours.get(name, REST))))
-    drawn.append(_text(x + 24, at + 9, text))
+    x, at = svg.MARGIN + index % 3 * 240, y + index // 3 * ROW
+    drawn.append(svg.rect(x, at - 4, 16, 16, svg.fill(colours.get(name, svg.REST))))
+    drawn.append(svg.text(x + 24, at + 9, text))
 
 
 # ------------------------------------------------------------------------------------------------ one program
@@ -128,11 +79,11 @@ def _legend(drawn: list[str], index: int, y: float, name: str, text: str, colour
 def one(name: str, frames: int, extents: Sequence[Held]) -> str:
     """Return the picture of what *name* holds: a bar an extent, what is there of it, and who shares it."""
     others = dict.fromkeys(other for held in extents for other in held.holders if other != name)
-    colours = _colours([name, *others])
+    colours = svg.colours([name, *others])
     most = max((max(held.frames, held.pages) for held in extents), default=1)
     drawn = [
-        _text(
-            MARGIN,
+        svg.text(
+            svg.MARGIN,
             58,
             "a bar is an extent, its first frame and length before it; of paged memory, what is not there is pale",
             "pale",
@@ -144,27 +95,33 @@ def one(name: str, frames: int, extents: Sequence[Held]) -> str:
         drawn += _extent(name, held, y, max(6, BAR * max(held.frames, held.pages) / most), colours)
         y += ROW
     if len(extents) > MOST:
-        drawn.append(_text(MARGIN, y + 12, f"and {len(extents) - MOST} more", "pale"))
+        drawn.append(svg.text(svg.MARGIN, y + 12, f"and {len(extents) - MOST} more", "pale"))
         y += ROW
-    return _page(y + 8, f"{name}: {view.size(frames)} of its own; extents it may use: {len(extents)}", drawn)
+    return svg.page(
+        y + 8, f"{name}: {view.size(frames)} of its own; extents it may use: {len(extents)}", drawn
+    )
 
 
 def _extent(name: str, held: Held, y: float, width: float, colours: Mapping[str, str]) -> list[str]:
-    mine = _fill(colours.get(held.user or name, REST))
+    mine = svg.fill(colours.get(held.user or name, svg.REST))
     drawn = [
-        _text(MARGIN + LABEL - 12, y + 15, f"{held.first}+{held.frames}", "pale", size=12, anchor="end"),
-        _rect(MARGIN + LABEL, y, width, 20, mine),
+        svg.text(
+            svg.MARGIN + LABEL - 12, y + 15, f"{held.first}+{held.frames}", "pale", size=12, anchor="end"
+        ),
+        svg.rect(svg.MARGIN + LABEL, y, width, 20, mine),
     ]
     if held.resident >= 0:
         there = width * held.resident / max(held.pages, 1)
-        drawn.append(_rect(MARGIN + LABEL + there, y, width - there, 20, 'class="hole"'))
-        drawn.append(_text(MARGIN + LABEL + 6, y + 15, f"{held.resident} of {held.pages} pages", size=12))
-    x = MARGIN + LABEL + width + 14
+        drawn.append(svg.rect(svg.MARGIN + LABEL + there, y, width - there, 20, 'class="hole"'))
+        drawn.append(
+            svg.text(svg.MARGIN + LABEL + 6, y + 15, f"{held.resident} of {held.pages} pages", size=12)
+        )
+    x = svg.MARGIN + LABEL + width + 14
     for other in [each for each in held.holders if each != name][:2]:
         said = f"{other} {letters(held.holders[other] & 6)[:2]}" + (
             ", its pager" if other == held.pager else ""
         )
-        drawn.append(_rect(x, y + 4, 12, 12, _fill(colours.get(other, REST))))
-        drawn.append(_text(x + 18, y + 15, said, size=13))
+        drawn.append(svg.rect(x, y + 4, 12, 12, svg.fill(colours.get(other, svg.REST))))
+        drawn.append(svg.text(x + 18, y + 15, said, size=13))
         x += 34 + 7.5 * len(said)
     return drawn

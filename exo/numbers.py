@@ -1,6 +1,26 @@
 """Numbers on the command line, with errors that name their range."""
 
+import re
 from argparse import ArgumentTypeError
+
+_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s)")
+LONGEST = 3600
+"""Seconds of a window."""
+
+
+def time(text: str) -> int | None:
+    """Return the nanoseconds that *text* means, as in 20ms or 1.5s; None: it has no unit, or is no time."""
+    found = _TIME.fullmatch(text)
+    return round(float(found[1]) * _UNITS[found[2]]) if found is not None else None
+
+
+def window(text: str) -> int:
+    """Return the nanoseconds of a window into the past: a time with a unit, or seconds."""
+    found = time(text) or round(max(min(_float(text), 2 * LONGEST), 0) * _UNITS["s"])
+    if not 0 < found <= LONGEST * _UNITS["s"]:
+        raise ArgumentTypeError(f"{text!r}: write a time such as 1s or 500ms, at most {LONGEST}s")
+    return found
 
 
 def count(text: str) -> int:

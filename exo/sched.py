@@ -11,14 +11,13 @@ of a program and its descendants; weight=3 gives them three parts; with no value
 """
 
 import os
-import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exo import view
+from exo import numbers, view
 from exo.system import Trouble, Usage, run_directory
 from kernel.abi.kip import EnvironmentState, SystemState
 
@@ -41,8 +40,6 @@ PATIENCE = 0.5
 """Seconds that the scheduler has to report on its policy."""
 CHANGE = 10.0
 """Seconds that it has to change it."""
-_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-_TIME = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s)")
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -151,8 +148,8 @@ def _pair(word: str) -> "tuple[str, int | float | str]":
 
 def _value(text: str) -> "int | float | str":
     """Return a number, a time in whole nanoseconds, or the text."""
-    if time := _TIME.fullmatch(text):
-        return round(float(time[1]) * _UNITS[time[2]])
+    if (nanoseconds := numbers.time(text)) is not None:
+        return nanoseconds
     for kind in (int, float):
         try:
             return kind(text)

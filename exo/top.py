@@ -3,15 +3,12 @@
 'q' or Ctrl-C leaves. Into a pipe or a file it prints as often as --count says, once by default.
 """
 
-import select
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from exo import view
+from exo import screen, view
 from exo.numbers import positive, seconds
 from kernel.abi.kip import Head
 
@@ -26,8 +23,6 @@ EXAMPLES = """\
 
 HEAD = ("NAME", "STATE", "CPU %", "CPU", "MEMORY", "HANDLES", "TRAPS/s", "AGE")
 RIGHT = frozenset(HEAD) - {"NAME", "STATE"}
-CLEAR, HOME, TO_END = "\x1b[2J", "\x1b[H", "\x1b[J"
-ALTERNATE, ORDINARY = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -44,14 +39,14 @@ def main(options: Namespace) -> int:
     is_terminal = sys.stdout.isatty() and sys.stdin.isatty()
     left = options.count or (0 if is_terminal else 1)
     meter = Meter(kip)
-    with _screen() if is_terminal else _paper():
+    with screen.taken() if is_terminal else screen.paper():
         while True:
             text = meter.text()
-            print(f"{HOME}{TO_END}{text}" if is_terminal else text, flush=True)
+            print(f"{screen.AGAIN}{text}" if is_terminal else text, flush=True)
             left -= 1
             if (
                 left == 0
-                or not _pause(options.interval, keys=is_terminal)
+                or not screen.pause(options.interval, keys=is_terminal)
                 or not view.is_alive(view.kernel_pid(kip))
             ):
                 return 0
@@ -98,36 +93,3 @@ def _row(each: view.Json, before: view.Json | None, spent: int) -> tuple[object,
 def _number(value: object) -> int:
     assert isinstance(value, int)
     return value
-
-
-def _pause(seconds: float, *, keys: bool) -> bool:
-    """Wait; False: the user wants to leave."""
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        ready, _, _ = select.select([sys.stdin] if keys else [], [], [], left)
-        if ready and sys.stdin.read(1) in ("q", "Q", "\x03", ""):
-            return False
-    return True
-
-
-@contextmanager
-def _screen() -> Iterator[None]:
-    """Take the terminal for a while: a screen of its own, keys as they are pressed."""
-    import termios
-    import tty
-
-    before = termios.tcgetattr(sys.stdin)
-    tty.setcbreak(sys.stdin)
-    print(ALTERNATE + CLEAR, end="")
-    try:
-        with suppress(KeyboardInterrupt):
-            yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-        print(ORDINARY, end="", flush=True)
-
-
-@contextmanager
-def _paper() -> Iterator[None]:
-    """Print one list below the other."""
-    yield
