@@ -8,6 +8,9 @@ invalid, the first lines say so.
 (docs/scheduling.md). Words like quantum=5ms are arguments of its constructor. One that cannot be made, or has no
 valid plan for what runs now, is refused, and what was in force stays. 'set' says to the policy what it should know
 of a program and its descendants; weight=3 gives them three parts; with no value, as in period=, it is forgotten.
+
+'why' says what a program had of the processor in the last second, and gives each moment in which it did not run a
+cause: the plan, sleep and for whom, a page, the watchdog, a stop, the host itself, or "unknown".
 """
 
 import os
@@ -26,13 +29,14 @@ if TYPE_CHECKING:
     from libexo.kip import Kip, PlanView
     from servers.scheduler.api import Scheduler
 
-ARGUMENTS = "[--json] | use POLICY [KEY=VALUE…] | set NAME KEY=VALUE… | policies"
+ARGUMENTS = "[--json] | use POLICY [KEY=VALUE…] | set NAME KEY=VALUE… | policies | why NAME [--since TIME]"
 EXAMPLES = """\
   exo run -d --share 3 -- a.py; exo run -d -- b.py; exo sched
   exo sched policies
   exo sched use stride quantum=5ms
   exo sched use my_policy.py:MyPolicy
-  exo sched set a weight=2 priority=7"""
+  exo sched set a weight=2 priority=7
+  exo sched why a --since 500ms          what kept it from running, and for how long"""
 
 WIDTH = 64
 SCHEDULER = "scheduler"
@@ -49,6 +53,13 @@ def configure(parser: ArgumentParser) -> None:
         "action", nargs="?", choices=sorted(ACTIONS), help="what to do; nothing: show the plans"
     )
     parser.add_argument("words", nargs="*", metavar="WORD", help="the policy, or the program, and KEY=VALUE")
+    parser.add_argument(
+        "--since",
+        type=numbers.window,
+        default="1s",
+        metavar="TIME",
+        help="how much of the past 'why' and 'timeline' look at (default: 1s)",
+    )
 
 
 def main(options: Namespace) -> int:
@@ -123,7 +134,14 @@ def policies(options: Namespace) -> int:
     return 0
 
 
-ACTIONS = {"use": use, "set": set_, "policies": policies}
+def why(options: Namespace) -> int:
+    """Say what kept a program from running."""
+    from exo.why import main
+
+    return main(options)
+
+
+ACTIONS = {"use": use, "set": set_, "policies": policies, "why": why}
 
 
 def _text(file: str) -> str:

@@ -31,7 +31,7 @@ VERBS = {
     "completion": "print the completion of a shell",
 }
 
-INTERMIXED = ("kickstart",)
+INTERMIXED = ("kickstart", "sched")
 """Verbs whose options may be between their other words."""
 
 

@@ -1,0 +1,168 @@
+"""`exo sched why NAME`: what a program did in a window of the past, and what kept it from running.
+
+Each moment has one cause, computed from the event ring (`libexo.trace`).
+"""
+
+import difflib
+import time
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exo import trace, view
+from exo.system import Trouble, Usage, run_directory
+from libexo.trace import Cause, History, Present, State, Why, explain
+
+if TYPE_CHECKING:
+    from libexo.kip import Kip
+
+SECOND = 1_000_000_000
+WHO = 3
+"""Names that are told for each cause."""
+_ENOUGH = 0.9
+"""A program that has this part of what the plan gives it has it, but for the ends of the window."""
+_DOES = {
+    State.RUNS: "it has the processor now",
+    State.READY: "it waits for the processor now",
+    State.ASLEEP: "it sleeps now",
+    State.STANDS: "it is stopped now",
+}
+_OWN = (Cause.TURN, Cause.SWITCHING)
+"""What a plan is made of."""
+
+
+def main(options: Namespace) -> int:
+    """Print why."""
+    if len(options.words) != 1:
+        raise Usage("name one program: exo sched why NAME, as 'exo ps' lists it")
+    name = options.words[0]
+    kip = view.open_kip(options.run)
+    past = history(kip, options.run)
+    if past.find(name) is None:
+        raise Trouble(f"nothing called {name!r} runs, or ran: 'exo ps' lists what does{nearest(name, past)}")
+    found = explain(past, name, past.now - options.since, past.now)
+    if options.json:
+        view.print_json(as_json(found))
+    else:
+        print("\n".join(text(found)))
+    return 0
+
+
+def history(kip: "Kip", run: str | None) -> History:
+    """Return what the ring of the system at *run* says, until now."""
+    records = list(trace.open_ring(Path(run_directory(run), "trace")).read())
+    return History(records, Present.of(kip), time.monotonic_ns())
+
+
+def nearest(name: str, past: History) -> str:
+    """Return a question for a name like *name* that there is."""
+    near = difflib.get_close_matches(name, past.names.values(), 1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def text(found: Why) -> list[str]:
+    """Return the lines that say it."""
+    return [*_head(found), *_table(found), *_verdict(found)]
+
+
+def _head(found: Why) -> list[str]:
+    lines = []
+    if found.missing > 0:
+        held = max(0, found.end - found.begin - found.missing)
+        lines.append(f"the ring holds the last {view.duration(held)} only: what was before is not known")
+    if found.processor < 0:
+        return [*lines, f"{found.name} is under no plan: the host's own scheduler runs it, beside the plans"]
+    known = found.known - found.spent[Cause.ABSENT]
+    ran = f"{view.duration(found.spent[Cause.RAN])} of {view.duration(known)}, {_percent(found.got)}"
+    mine, whole = (f"{us / 1000:g}" for us in found.plan_us)
+    gives = f"the plans gave it {_percent(found.planned)}; now {mine} of {whole} ms"
+    slices = f"{found.slices} slices, and {view.duration(found.longest)} at most without one"
+    return [
+        *lines,
+        f"{found.name} ran on processor {found.processor} for {ran}",
+        gives,
+        slices,
+    ]
+
+
+def _table(found: Why) -> list[str]:
+    stopped = found.causes()
+    if not stopped:
+        return []
+    rows = [
+        (_words(found, cause), view.duration(ns), _percent(ns / found.known), _who(found.whom.get(cause)))
+        for cause, ns in stopped
+    ]
+    lines = ["", view.table(("WHAT STOPPED IT", "TIME", "PART", "WHO"), rows, ("TIME", "PART"))]
+    if found.held:
+        lines += ["", f"meanwhile had the processor: {_who(found.held)}"]
+    return lines
+
+
+def _words(found: Why, cause: Cause) -> str:
+    if cause is Cause.SLEPT and found.whom.get(cause):
+        return "it slept, and waited for"
+    if cause is Cause.PAGER and found.whom.get(cause):
+        return "it waited for a page of the pager"
+    return cause.value
+
+
+def _who(whom: "Counter[str] | None") -> str:
+    if not whom:
+        return ""
+    told = [f"{name} {view.duration(ns)}" for name, ns in whom.most_common(WHO)]
+    left = len(whom) - WHO
+    return ", ".join(told + ([f"and {left} more"] if left > 0 else []))
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.1f} %"
+
+
+def _verdict(found: Why) -> list[str]:
+    """Say in a sentence what it had, beside what the plans gave it."""
+    if found.ended:
+        return ["", found.ended]
+    if found.processor < 0:
+        return []
+    now = _DOES.get(found.state)
+    others = [(cause, ns) for cause, ns in found.causes() if cause not in _OWN]
+    if found.got < _ENOUGH * found.planned and others:
+        said = f"it had less than the plans gave it, most of all because {_because(others[0][0])}"
+    elif not found.planned and found.spent[Cause.UNPLANNED]:
+        said = "no plan had a slice of it: 'exo sched' shows whose it has"
+    else:
+        said = "it had what the plans gave it" if found.planned else ""
+    return ["", "; ".join(filter(None, (said, now)))] if said or now else []
+
+
+def _because(cause: Cause) -> str:
+    return "nothing is known of that time" if cause is Cause.UNKNOWN else cause.value
+
+
+def as_json(found: Why) -> view.Json:
+    """Return it with keys that are kept stable. Times in ns."""
+    return {
+        "name": found.name,
+        "processor": found.processor if found.processor >= 0 else None,
+        "window_ns": found.end - found.begin,
+        "missing_ns": found.missing,
+        "ran_ns": found.spent[Cause.RAN],
+        "got": round(found.got, 4),
+        "planned": round(found.planned, 4),
+        "plan_us": list(found.plan_us),
+        "slices": found.slices,
+        "longest_without_ns": found.longest,
+        "state": found.state.name.lower(),
+        "ended": found.ended or None,
+        "causes": [
+            {
+                "cause": cause.name.lower(),
+                "ns": ns,
+                "who": dict(found.whom.get(cause, Counter()).most_common()),
+            }
+            for cause, ns in found.causes()
+        ],
+        "held": dict(found.held.most_common()),
+    }
