@@ -2,16 +2,21 @@
 
 The kernel writes each event into a ring that everybody may read, so reading costs it nothing. To a reader that
 falls behind, the ring tells how many events it lost.
+
+--perfetto writes them as a file for ui.perfetto.dev: a track for each processor and each environment, slices,
+arrows from page faults to what was supplied and from sleepers to whom they wait for, and counters. Messages between
+programs do not pass the kernel, so none has an arrow; free frames are counted as they are now.
 """
 
 import mmap
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exo import view
 from exo.numbers import count
-from exo.system import no_system, run_directory
+from exo.system import Usage, no_system, run_directory
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import ANYBODY, Event
 from kernel.abi.ids import show_thread
@@ -21,11 +26,16 @@ from kernel.abi.rights import Kind
 from kernel.abi.traps import TRAPS
 from libexo.trace.ring import Record, Ring
 
-ARGUMENTS = "[-f] [--count N] [--json]"
+if TYPE_CHECKING:
+    from libexo.kip import Kip
+    from libexo.trace import History
+
+ARGUMENTS = "[-f] [--count N] [--json] | --perfetto FILE"
 EXAMPLES = """\
   exo trace                              the last 40 events
   exo trace -f                           and those to come
-  exo trace --count 10000 --json | jq -r .event | sort | uniq -c"""
+  exo trace --count 10000 --json | jq -r .event | sort | uniq -c
+  exo trace --perfetto trace.pftrace     for ui.perfetto.dev: who ran when, arrows, counters"""
 
 PAUSE = 0.05
 _LOW = (1 << 32) - 1
@@ -37,12 +47,16 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--count", type=count, default=40, metavar="N", help="how many of the past (default: 40)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, an object a line")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON, an object a line")
+    form.add_argument("--perfetto", metavar="FILE", help="write all that the ring holds, for ui.perfetto.dev")
 
 
 def main(options: Namespace) -> int:
     """Print the events."""
     kip = view.open_kip(options.run)
+    if options.perfetto is not None:
+        return _export(kip, options)
     ring = open_ring(Path(run_directory(options.run), "trace"))
     ring.skip(options.count)
     booted = kip.head(Head.BOOT_NS)
@@ -58,6 +72,30 @@ def main(options: Namespace) -> int:
         if not options.follow or not view.is_alive(view.kernel_pid(kip)):
             return 0
         time.sleep(PAUSE)
+
+
+def past(kip: "Kip", run: str | None) -> "History":
+    """Return what the ring of the system at *run* says, until now."""
+    from libexo.trace import History, Present
+
+    records = list(open_ring(Path(run_directory(run), "trace")).read())
+    return History(records, Present.of(kip), time.monotonic_ns())
+
+
+def _export(kip: "Kip", options: Namespace) -> int:
+    """Write the trace for Perfetto."""
+    from exo.perfetto import write
+
+    if options.follow:
+        raise Usage("--perfetto writes what the ring holds now: leave -f out")
+    found, cores = past(kip, options.run), [plan.core for plan in kip.plans()]
+    data = write(found, kip.head(Head.BOOT_NS), cores, kip.head(Head.FREE_FRAMES))
+    Path(options.perfetto).write_bytes(data)
+    lasted = view.duration(found.now - found.begin)
+    print(
+        f"{options.perfetto} has {len(found.events)} events of {lasted}: open it at https://ui.perfetto.dev"
+    )
+    return 0
 
 
 def open_ring(path: Path) -> Ring:

@@ -4,18 +4,12 @@ Each moment has one cause, computed from the event ring (`libexo.trace`).
 """
 
 import difflib
-import time
 from argparse import Namespace
 from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from exo import trace, view
-from exo.system import Trouble, Usage, run_directory
-from libexo.trace import Cause, History, Present, State, Why, explain
-
-if TYPE_CHECKING:
-    from libexo.kip import Kip
+from exo.system import Trouble, Usage
+from libexo.trace import Cause, History, State, Why, explain
 
 SECOND = 1_000_000_000
 WHO = 3
@@ -38,7 +32,7 @@ def main(options: Namespace) -> int:
         raise Usage("name one program: exo sched why NAME, as 'exo ps' lists it")
     name = options.words[0]
     kip = view.open_kip(options.run)
-    past = history(kip, options.run)
+    past = trace.past(kip, options.run)
     if past.find(name) is None:
         raise Trouble(f"nothing called {name!r} runs, or ran: 'exo ps' lists what does{nearest(name, past)}")
     found = explain(past, name, past.now - options.since, past.now)
@@ -47,12 +41,6 @@ def main(options: Namespace) -> int:
     else:
         print("\n".join(text(found)))
     return 0
-
-
-def history(kip: "Kip", run: str | None) -> History:
-    """Return what the ring of the system at *run* says, until now."""
-    records = list(trace.open_ring(Path(run_directory(run), "trace")).read())
-    return History(records, Present.of(kip), time.monotonic_ns())
 
 
 def nearest(name: str, past: History) -> str:

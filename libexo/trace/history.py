@@ -90,6 +90,8 @@ class Wait(NamedTuple):
     pager: int
     """Key of the pager; -1: unknown."""
     object: int
+    """Its first frame."""
+    page: int
 
 
 class Present(NamedTuple):
@@ -136,6 +138,8 @@ class History:
         self.now = now
         self.begin = now
         """The time of the first record."""
+        self.events: list[tuple[int, Record]] = []
+        """Every record with the key of its environment."""
         self.names: dict[int, str] = {}
         """By key."""
         self.spans: dict[int, list[Span]] = {}
@@ -255,6 +259,7 @@ class History:
         take = self._takers.get(record.event)
         if take is not None:
             take(record, self._key(record.environment))
+        self.events.append((self._key(record.environment), record))
 
     def _created(self, record: Record, key: int) -> None:
         if key in self._open or key in self.ends:
@@ -336,14 +341,16 @@ class History:
     def _faulted(self, record: Record, key: int) -> None:
         number = self._present.pagers.get(record.b, -1)
         pager = self._key(number) if number >= 0 else -1
-        self._waits.setdefault(key, []).append(Wait(key, record.ns, self.now, pager, record.b))
+        self._waits.setdefault(key, []).append(
+            Wait(key, record.ns, self.now, pager, record.b, record.a & _LOW)
+        )
 
     def _supplied(self, record: Record, key: int) -> None:
-        """End the waits for its object: those for other pages of it come again."""
+        first = record.a & _LOW
         for who, waits in list(self._waits.items()):
-            over = [wait for wait in waits if wait.object == record.b]
+            over = [w for w in waits if w.object == record.b and first <= w.page < first + (record.a >> 32)]
             self.faults += [wait._replace(end=record.ns, pager=key) for wait in over]
-            self._waits[who] = [wait for wait in waits if wait.object != record.b]
+            self._waits[who] = [wait for wait in waits if wait not in over]
 
     def _part(self, record: Record, key: int) -> None:
         more = (record.detail ^ _SIGN) - _SIGN
