@@ -7,13 +7,16 @@ itself; the other is what a display server does with the buffers of its clients.
 reason: the signal is raised by the very instruction that touches the view, never in the middle of anything else,
 so the handler may do what any callback from C may, a trap too. An access that is not guarded, or cannot be mended,
 ends by the signal as before. On the simulated machine there is nothing to do: the access raises ValueError.
+
+Memory that is paged gives no access while it is put in place (`libexo.host.memory`): SIGSEGV. A strand that meets
+it then waits until it is done.
 """
 
 import ctypes
 import weakref
 from collections.abc import Callable
 
-_SIGBUS = 7
+_SIGBUS, _SIGSEGV = 7, 11
 _SIGINFO, _RESTART = 4, 0x1000_0000
 _PROT_READ, _PROT_WRITE, _PRIVATE_FIXED_ANONYMOUS = 1, 2, 0x32
 _ADDRESS = 16
@@ -40,14 +43,10 @@ Mend = Callable[[int, int, int], bool]
 
 It must not touch the view.
 """
-_guarded: "dict[int, tuple[weakref.ref[ctypes.Array[ctypes.c_ubyte]], Mend]]" = {}
-"""The memory of each guarded view and its mend, by address."""
-
-
-class _Before:
-    """The signal's earlier action; None: the handler is not installed yet."""
-
-    action: _Action | None = None
+_guarded: "dict[int, tuple[weakref.ref[ctypes.Array[ctypes.c_ubyte]], dict[int, Mend]]]" = {}
+"""The memory of each guarded view and its mends by signal, by address."""
+_before: dict[int, _Action] = {}
+"""The earlier action of each signal for which the handler is installed."""
 
 
 def zeros(address: int, size: int, _byte: int) -> bool:
@@ -56,15 +55,16 @@ def zeros(address: int, size: int, _byte: int) -> bool:
     return bool(_libc.mmap(address, size, protection, _PRIVATE_FIXED_ANONYMOUS, -1, 0) == address)
 
 
-def guard(view: memoryview, mend: Mend = zeros) -> None:
-    """Call *mend* from now on when the memory of *view* was taken and is touched."""
+def guard(view: memoryview, mend: Mend = zeros, denied: Mend | None = None) -> None:
+    """Call *mend* from now on when memory of *view* is touched and was taken; *denied* when it gives no access."""
     memory = view.obj
     if not isinstance(memory, ctypes.Array):
         return
-    if _Before.action is None:
-        _Before.action = _install()
+    mends = {_SIGBUS: mend} if denied is None else {_SIGBUS: mend, _SIGSEGV: denied}
+    for signal in mends.keys() - _before.keys():
+        _before[signal] = _install(signal)
     address = ctypes.addressof(memory)
-    _guarded[address] = weakref.ref(memory, lambda gone: _forget(address, gone)), mend
+    _guarded[address] = weakref.ref(memory, lambda gone: _forget(address, gone)), mends
 
 
 def _forget(address: int, gone: object) -> None:
@@ -72,23 +72,23 @@ def _forget(address: int, gone: object) -> None:
         del _guarded[address]
 
 
-def _install() -> _Action:
-    """Install the handler; return what it replaces."""
+def _install(signal: int) -> _Action:
+    """Install the handler of *signal*; return what it replaces."""
     before, handler = _Action(), ctypes.cast(_handler, ctypes.c_void_p)
     action = _Action(handler.value, flags=_SIGINFO | _RESTART)
-    _libc.sigaction(_SIGBUS, ctypes.byref(action), ctypes.byref(before))
+    _libc.sigaction(signal, ctypes.byref(action), ctypes.byref(before))
     return before
 
 
-def _handle(_signal: int, information: int, _context: int) -> None:
+def _handle(signal: int, information: int, _context: int) -> None:
     at = ctypes.c_size_t.from_address(information + _ADDRESS).value
-    for address, (reference, mend) in list(_guarded.items()):
+    for address, (reference, mends) in list(_guarded.items()):
         memory = reference()
         size = ctypes.sizeof(memory) if memory is not None else 0
-        if address <= at < address + size and mend(address, size, at - address):
+        if address <= at < address + size and signal in mends and mends[signal](address, size, at - address):
             return
     # Not ours, or gone: the access is repeated, and ends as it would have.
-    _libc.sigaction(_SIGBUS, ctypes.byref(_Before.action or _Action()), None)
+    _libc.sigaction(signal, ctypes.byref(_before.get(signal, _Action())), None)
 
 
 _handler = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(_handle)

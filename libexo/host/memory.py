@@ -1,13 +1,15 @@
 """Mappings of a real process: put in place, put anew where their memory moved, touched.
 
 Memory that is paged is nobody's to touch before the kernel watches it: an access would find zeros that no pager
-supplied. So it lies there without any right until then; what touches it meanwhile ends its program, which a view of
-one thread in another's hands can bring about while its memory moves.
+supplied. So it lies there without any right until then. Where memory moves, one strand may touch it while another
+puts it there: it waits (`Renewal.denied`).
 """
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import cast
 
 from kernel.abi.limits import FRAME_SIZE
@@ -40,6 +42,23 @@ _protected: dict[int, bytearray] = {}
 """Of mappings of which pages were protected: a byte for each page, 1 for those."""
 _files: dict[int, int] = {}
 """Which file lies where, of what is paged: touching it again would help nothing while it is the same."""
+_putting = threading.RLock()
+"""Of the strand that puts memory that is paged: what another put in the middle of that nobody would watch."""
+
+
+class _Puts:
+    """How often that was done."""
+
+    done = 0
+
+
+class _Strand(threading.local):
+    """How often it had been done when this strand last tried an access again."""
+
+    puts = 0
+
+
+_strand = _Strand()
 
 
 def put(
@@ -55,6 +74,13 @@ def put(
 
     Raises OSError, and what *opened* raises.
     """
+    with _putting if opened is not None else nullcontext():
+        return _put(address, descriptor, size, offset, opened, writable=writable)
+
+
+def _put(
+    address: int | None, descriptor: int, size: int, offset: int, opened: Opened | None, *, writable: bool
+) -> int:
     rights = _PROT_READ | (_PROT_WRITE if writable else 0)
     # The host tells of faults in a read-only view of shared memory only if it is private: it stays unwritten.
     flags = _MAP_PRIVATE if opened is not None and not writable else _MAP_SHARED
@@ -71,8 +97,11 @@ def put(
     if mapped == _MAP_FAILED:
         raise OSError(error, f"cannot map {size} bytes: {os.strerror(error)}")
     if opened is not None:
-        _open(int(mapped), size, rights, opened, keep=address is not None)
+        _open(int(mapped), size, rights, opened, begins=address)
+        for covered in [known for known in _files if 0 < known - int(mapped) < size]:
+            del _files[covered]
         _files[int(mapped)] = file
+        _Puts.done += 1
     first = offset // FRAME_SIZE
     pages = _protected.get(int(mapped) - offset, b"")[first : first + size // FRAME_SIZE]
     for page, is_protected in enumerate(pages):
@@ -104,12 +133,12 @@ def protect(address: int, size: int, offset: int, length: int, *, writable: bool
         raise OSError(ctypes.get_errno(), f"cannot protect: {os.strerror(ctypes.get_errno())}")
 
 
-def _open(address: int, size: int, rights: int, opened: Opened, *, keep: bool) -> None:
-    """Have the kernel watch what lies at *address*, then let it be touched."""
+def _open(address: int, size: int, rights: int, opened: Opened, *, begins: int | None) -> None:
+    """Have the kernel watch a mapping that *begins* there, or at *address*, then let what is at that be touched."""
     try:
-        opened(address)
+        opened(address if begins is None else begins)
     except BaseException:
-        if not keep:
+        if begins is None:
             unmap(address, size)
         raise
     if _libc.mprotect(address, size, rights):
@@ -166,12 +195,26 @@ class Renewal:
         try:
             descriptor, writable, (offset, size) = self._renew(byte)
             file = os.fstat(cast("int", descriptor)).st_ino
-            if self._opened is not None and _files.get(address) == file:
+            if self._opened is not None and _files.get(address + offset) == file:
                 os.close(cast("int", descriptor))
-                return False  # it was not taken: a page of it is one that nobody supplies
+                return _tries_again()
             self._last, self._times = file, self._times + 1 if file == self._last else 1
             number = cast("int", descriptor)
             put(address, number, size, writable=writable, opened=self._opened, offset=offset)
         except (ExoError, OSError):
             return False
         return self._times <= AGAIN
+
+    def denied(self, _address: int, _size: int, _byte: int) -> bool:
+        """Wait for who puts it there; False: nobody does, so it gives no access."""
+        with _putting:
+            return _tries_again()
+
+
+def _tries_again() -> bool:
+    """Say whether to repeat an access to what is there: once after each put, for it may have met what was before.
+
+    What fails then, too, was not taken: it is to a page that nobody supplies.
+    """
+    before, _strand.puts = _strand.puts, _Puts.done
+    return before != _strand.puts

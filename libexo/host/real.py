@@ -211,7 +211,8 @@ class RealHost:
     ) -> None:
         """Have an access that finds the memory of *view* taken go on with its replacement, or with zeros."""
         renewal = Renewal(renew, opened)
-        guard(view, lambda *access: renewal(*access) or (spared() and zeros(*access)))
+        denied = renewal.denied if opened is not None else None
+        guard(view, lambda *access: renewal(*access) or (spared() and zeros(*access)), denied)
 
     def unmap(self, view: memoryview) -> None:
         """End a mapping: the memory goes with the last reference to it."""

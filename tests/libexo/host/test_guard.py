@@ -10,7 +10,7 @@ from pathlib import Path
 from libexo.errors import ExoError
 from libexo.host.base import Piece
 from libexo.host.guard import _guarded, guard
-from libexo.host.memory import AGAIN, Renewal
+from libexo.host.memory import AGAIN, Renewal, _Puts
 from libexo.host.real import RealHost
 
 ROOT = Path(__file__).parents[3]
@@ -122,3 +122,49 @@ def test_other_memory_is_left_alone() -> None:
     guard(memoryview(bytearray(16)))
 
     assert _guarded == before
+
+
+DENIED = """
+import threading
+from libexo.host import memory
+renewal = memory.Renewal(lambda _: 1 / 0, opened=lambda _: None)
+number, view = mapped()
+guard(view, denied=renewal.denied)
+address, libc = RealHost.address(RealHost.__new__(RealHost), view), memory._libc
+libc.mprotect(address, 4096, 0)
+def puts():
+    with memory._putting:
+        begun.set()
+        libc.mprotect(address, 4096, 3)
+        memory._Puts.done += 1
+begun = threading.Event()
+threading.Thread(target=puts).start()
+begun.wait()
+print(view[0], flush=True)
+libc.mprotect(address, 4096, 0)
+print(view[0], flush=True)
+"""
+
+
+def test_what_is_put_there_just_now_is_waited_for() -> None:
+    """An access to what another strand puts there finds it; where nobody does, it ends as before."""
+    program = PROGRAM.partition("(kept, guarded)")[0] + DENIED
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+
+    assert (run.stdout, run.returncode) == ("0\n", -signal.SIGSEGV)
+
+
+def test_an_access_is_tried_again_once_after_each_put() -> None:
+    """Of memory that is paged, and the same file: it may have met what was there before, and then it has not."""
+    number, view = mapped()
+    address = ctypes.addressof(view.obj)  # type: ignore[arg-type]  # a mapped view is of a ctypes array
+    again = Renewal(lambda _: Piece(os.dup(number), True, (0, SIZE)), opened=lambda _: None)
+    first = again(address, SIZE, 0)
+    found = [again(address, SIZE, 0) for _ in range(3)]
+    _Puts.done += 1
+
+    assert (first, found) == (True, [True, False, False])
+    assert [again(address, SIZE, 0) for _ in range(2)] == [True, False]
+    os.close(number)
