@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from kernel.abi.kip import EnvironmentState
+from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.rights import Rights
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ COLUMNS = 64
 _LETTERS = (
     (Rights.READ, "r"), (Rights.WRITE, "w"), (Rights.EXECUTE, "x"), (Rights.CONTROL, "c"), (Rights.TRANSFER, "t"),
 )  # fmt: skip
-_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (..).. ([0-9a-f]+) .* /memfd:exo-(\d+)\+(\d+) \(deleted\)")
-"""A line of proc(5)'s maps about an extent: begin, end, rights, offset; first frame and frames."""
+_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (..).. ([0-9a-f]+) .* /memfd:exo-(\d+)\+(\d+)(?:@(\d+))? ")
+"""A line of proc(5)'s maps about an extent: begin, end, rights, offset; first frame and frames; a piece's page."""
 
 
 class Mapping(NamedTuple):
@@ -121,5 +122,6 @@ def mappings(pid: int) -> dict[tuple[int, int], list[Mapping]] | None:
         if match := _MAPPING.match(line):
             begin, end, offset = (int(match[part], 16) for part in (1, 2, 4))
             of_extent = found.setdefault((int(match[5]), int(match[6])), [])
+            offset += int(match[7] or 0) * FRAME_SIZE
             of_extent.append(Mapping(begin, end - begin, offset, match[3]))
     return found

@@ -12,7 +12,8 @@ from kernel.abi.kip import Head
 from kernel.abi.limits import FRAME_SIZE
 from libexo import kip
 
-_NAME = re.compile(r"/memfd:exo-\d+\+(\d+)")
+_NAME = re.compile(r"/memfd:(exo-\d+\+(\d+))(@\d+)?")
+"""Of a memory file, or of a piece of one: of which frames, how many, and which piece."""
 _BLOCK = 512
 
 
@@ -29,13 +30,16 @@ def surplus(run: str) -> str:
 
 
 def _more(descriptors: Path) -> Iterator[int]:
-    """Yield how many pages each memory file has beyond the frames that its name tells."""
-    files: dict[int, int] = {}
+    """Yield how many pages each object has in its memory files beyond the frames that their names tell."""
+    pages: dict[str, dict[str | None, int]] = {}
+    frames: dict[str, int] = {}
     for link in descriptors.iterdir():
         try:
             named, found = _NAME.match(str(link.readlink())), link.stat()
         except OSError:  # it was closed since
             continue
         if named is not None:
-            files[found.st_ino] = found.st_blocks * _BLOCK // FRAME_SIZE - int(named[1])
-    yield from (pages for pages in files.values() if pages > 0)
+            pieces, there = pages.setdefault(named[1], {}), found.st_blocks * _BLOCK // FRAME_SIZE
+            pieces[named[3]] = max(there, pieces.get(named[3], 0))  # there may be a copy of it just now
+            frames[named[1]] = int(named[2])
+    yield from (more for name in pages if (more := sum(pages[name].values()) - frames[name]) > 0)

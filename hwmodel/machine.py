@@ -102,10 +102,10 @@ class Backing(Protocol):
     def replace(self) -> Deed:
         """Become the copy, or without one empty, and take the old memory from all who have it mapped (SIGBUS)."""
 
-    def split(self, page: int) -> "tuple[Backing, Deed]":
-        """Return new memory for the pages from *page* on, and what copies them there and takes them from all.
+    def split(self, page: int) -> "tuple[Backing, Deed, Deed]":
+        """Return new memory for the pages from *page* on, what copies them there, and then takes them from all.
 
-        It has the frames that are behind. Raises Exhausted, as its deed does: then nothing has changed.
+        It has the frames that are behind. Raises Exhausted, as the copying does: then nothing has changed.
         """
 
     def seal(self) -> tuple[Descriptor, Deed]:

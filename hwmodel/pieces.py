@@ -24,14 +24,22 @@ class Pieces:
         found = bisect_right(self._starts, page)
         return self._backings[found - 1], range(*self._starts[found - 1 : found + 1])
 
-    def _within(self, pages: range) -> Iterator[Backing]:
-        """Yield those that begin in *pages*."""
-        return (backing for at, backing in zip(self._starts, self._backings, strict=False) if at in pages)
+    def runs(self, pages: range) -> Iterator[tuple[Backing, range]]:
+        """Yield the pieces that *pages* are in, and which of them are in each."""
+        at = pages.start
+        while at < pages.stop:
+            backing, piece = self.at(at)
+            yield backing, range(at, min(piece.stop, pages.stop))
+            at = piece.stop
 
     def copy(self, pages: range) -> Deed:
         """Copy the contents of those in *pages*: as `Backing.copy`."""
-        for backing in self._within(pages):
+        for backing, _ in self.runs(pages):
             yield from backing.copy()
+
+    def uncopied(self, pages: range) -> list[range]:
+        """Return those of *pages* of which there is no copy."""
+        return [run for backing, run in self.runs(pages) if not backing.copied]
 
     def forget_copies(self) -> None:
         """Free the copies."""
@@ -40,8 +48,14 @@ class Pieces:
 
     def replace(self, pages: range) -> Deed:
         """Let those in *pages* become their copies, or empty: as `Backing.replace`."""
-        for backing in self._within(pages):
+        for backing, _ in self.runs(pages):
             yield from backing.replace()
+
+    def punch(self, pages: range) -> tuple[range, Deed]:
+        """Return those of *pages* that are in the piece of the first, and what takes them from all."""
+        backing, piece = self.at(pages.start)
+        run = range(pages.start, min(pages.stop, piece.stop))
+        return run, backing.punch(run.start - piece.start, len(run))
 
     def release(self) -> Deed:
         """Take all from all, and free it."""
@@ -63,13 +77,13 @@ class Pieces:
             page, least = page + least, 2 * least
         return cuts[::-1]
 
-    def split(self, page: int) -> tuple[Backing, Deed]:
-        """Return memory of its own for what is in a piece from *page* on, to `add`, and what moves it there.
+    def split(self, page: int) -> tuple[range, Backing, Deed, Deed]:
+        """Return the pages of a piece from *page* on, memory of their own, to `add`, and what moves them there.
 
-        It is taken from all who have it mapped. Raises Exhausted, as the deed does: then nothing has changed.
+        That is what copies them, and what takes them from all then. Raises Exhausted, as `Backing.split`.
         """
         backing, pages = self.at(page)
-        return backing.split(page - pages.start)
+        return range(page, pages.stop), *backing.split(page - pages.start)
 
     def add(self, page: int, made: Backing) -> None:
         """Have that begin at *page*."""

@@ -7,11 +7,11 @@ names the pager.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hwmodel.machine import Exhausted
+from hwmodel.machine import Exhausted, PageFault
 from kernel.abi.budget import Item
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event
@@ -23,7 +23,7 @@ from kernel.jobs import Latch
 from kernel.objects import GUARDED, IDLE, SUPPLIED, WRITTEN, Object, Window
 
 if TYPE_CHECKING:
-    from hwmodel.machine import Machine, PageFault
+    from hwmodel.machine import Machine
     from kernel.capability import Holder
     from kernel.environment import Environment
     from kernel.exposure import Exposure
@@ -131,6 +131,22 @@ class Faults:
         if not self._of(environment):
             self._windows.pop(environment, None)
 
+    def divide(self, window: Window, page: int) -> None:
+        """Make two of *window*, the second from *page* on."""
+        address, count = window.span(page, window.count)[0], window.first + window.count - page
+        behind = replace(window, address=address, first=page, count=count, waits={})
+        window.count -= count
+        self._windows[window.environment].append(behind)
+        thing = window.object
+        if thing is None:
+            window.closed[behind] = None
+            return
+        thing.windows[behind] = None
+        for waited in [waited for waited in window.waits if waited in behind]:
+            behind.waits[waited] = window.waits.pop(waited)
+            waiting = self._pending[thing][waited].waiting
+            waiting[behind] = waiting.pop(window)
+
     def end(self, window: Window) -> None:
         """The memory of *window* is cut: nobody needs to watch it."""
         self.shut(window.environment, lambda known: known is window)
@@ -227,8 +243,9 @@ class Faults:
             windows.update(dict.fromkeys(pending.waiting))
             yield from self._again(pending)
         for window in windows if count > 1 else ():
-            if window.object is thing and thing.states.find(0, first, first + count) < 0:
-                window.space.place(*window.span(first, count), bool, writable=False)  # else one by one
+            if window.object is thing and thing.states.find(0, first, first + count) < 0:  # else one by one
+                for _, run in thing.pieces.runs(range(first, first + count)):
+                    window.space.place(*window.span(run.start, len(run)), bool, writable=False)
                 yield None
 
     def review(self, thing: Object, gone: Container[int] | None = None) -> None:
@@ -278,7 +295,9 @@ class Faults:
         What is mapped there is the program's affair: that it is empty says nothing about the object.
         """
         thing = window.object
-        if full is not None and thing is not None:
+        if page not in window:  # it was made two meanwhile
+            self.arrived(window.environment, PageFault(window.span(page, 1)[0], write, protected=False))
+        elif full is not None and thing is not None:
             if self._wait(window, thing, page, write=write) is not None:
                 self._in_a_moment(thing)
         elif thing is not None and thing.states[page] & SUPPLIED:
@@ -340,7 +359,7 @@ class Faults:
             due.until = now + thing.patience  # for who comes while these fail
             table[due.page] = table.pop(due.page)
             what = f"{thing.pager_name} did not supply it in {thing.patience / 1e6:g} ms"
-            yield from self._fail([(due, window) for window in due.waiting], what)
+            yield from self._fail([due], what, lambda _: True)
         self._timed.discard(thing)
         if table := self._pending.get(thing, {}):
             self._set_alarm(thing, next(iter(table.values())).until)
@@ -349,21 +368,22 @@ class Faults:
         """Nobody will answer the faults of *thing* in windows that were *closed*."""
         table = self._pending.get(thing, {})
         if table:
-            failing = [(table[page], window) for window in closed for page in window.waits]
+            failing = [table[page] for window in closed for page in window.waits]
             name = thing.pager_name
             what = f"{_TAKEN} {name}" if thing.pager is not None else f"{name} is gone"
-            self._jobs.begin(self._fail(failing, what))
+            self._jobs.begin(self._fail(failing, what, lambda window: window.object is None))
 
-    def _fail(self, failing: list[tuple[Pending, Window]], what: str) -> "Steps[None]":
-        """End these accesses, of one object."""
-        for pending, window in failing:
-            if window in pending.waiting:
-                self._release(pending, window)
-                thing, page = pending.object, pending.page
-                why = f"page {page} of {thing!r}: {what}"
-                self._poison(window, page, why, there=bool(thing.states[page] & GUARDED))
-                self._settle(pending)
-                yield None
+    def _fail(self, failing: list[Pending], what: str, which: Callable[[Window], bool]) -> "Steps[None]":
+        """End the accesses to these pages of an object in the windows that *which* says."""
+        for pending in failing:
+            for window in [window for window in pending.waiting if which(window)]:
+                if window in pending.waiting:
+                    self._release(pending, window)
+                    thing, page = pending.object, pending.page
+                    why = f"page {page} of {thing!r}: {what}"
+                    self._poison(window, page, why, there=bool(thing.states[page] & GUARDED))
+                    self._settle(pending)
+                    yield None
 
     def _poison(self, window: Window, page: int, why: str, *, there: bool = False) -> None:
         """Make an access end in SIGBUS; where that cannot be, for the page is *there*, its program ends."""
@@ -373,8 +393,8 @@ class Faults:
             if environment.alive and (there or full is not None):
                 self._end(environment, Fault.NO_PAGE, why if full is None else f"{why}; {full}")
 
-        self._failed[environment] = why
         if not window.moves:
+            self._failed[environment] = why
             window.space.poison(*window.span(page, 1), failed)
 
     def _settle(self, pending: Pending) -> None:

@@ -127,7 +127,7 @@ class Extent(Resource):
         """Return the descriptor by which *capability* maps the piece with *page*, or all if that is in one."""
         span = self.span(capability)
         backing, piece = self.pieces.at(span.start + (page or 0))
-        if page is None and piece != span:
+        if page is None and (piece != span or self.locked):
             raise Exhausted
         descriptor = backing.descriptor(writable=bool(capability.rights & Rights.WRITE))
         capability.mapped, self._is_pristine = True, False
@@ -278,13 +278,13 @@ class Extent(Resource):
             payer.charge(Item.DESCRIPTORS)
             self._payers.append(payer)
             try:
-                made, deed = self.pieces.split(at)
-                yield deed
+                behind, made, copying, cutting = self.pieces.split(at)
+                yield copying
             except Exhausted:
                 self._payers.pop().last().release(Item.DESCRIPTORS)
                 raise
             self.pieces.add(at, made)
-            yield from self._tell_moved(self.pieces.at(at)[1], None)
+            yield from self.take(behind, cutting)
 
     def copy(self, pages: range) -> "Deed":
         """Copy *pages* for `move`, while it is locked. Raises Exhausted: then nothing has changed."""
@@ -292,7 +292,11 @@ class Extent(Resource):
 
     def move(self, keeper: Capability | None, pages: range) -> "Steps[None]":
         """Make copies, if there are any, the memory of *pages*, taken from all; holders but *keeper* are told."""
-        self._old = self.pieces.replace(pages)
+        return self.take(pages, self.pieces.replace(pages), keeper)
+
+    def take(self, pages: range, old: "Deed", keeper: Capability | None = None) -> "Steps[None]":
+        """Take the *old* memory of *pages* from all who have it mapped; holders but *keeper* are told."""
+        self._old = old
         yield from self.cut()
         yield from self._tell_moved(pages, keeper)
 

@@ -28,9 +28,9 @@ from kernel.errors import Refused
 from kernel.frames import Extent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Container, Iterable
 
-    from hwmodel.machine import AddressSpace, Backing
+    from hwmodel.machine import AddressSpace, Backing, Deed
     from kernel.abi.ids import ThreadId
     from kernel.capability import Holder, Table
     from kernel.environment import Environment
@@ -97,6 +97,9 @@ class Waits(Protocol):
 
     def fail(self, thing: "Object", closed: "dict[Window, None]") -> None:
         """Nobody will answer the faults of *thing* in these windows."""
+
+    def divide(self, window: Window, page: int) -> None:
+        """Make two of *window*, the second from *page* on."""
 
     def end(self, window: Window) -> None:
         """The memory of *window* is cut: nobody needs to watch it."""
@@ -236,6 +239,7 @@ class Object(Extent):
         gone, run = set[int](), range(first, first)
         try:
             while run := self._evictable(run.stop):
+                run, deed = self.pieces.punch(run)
                 kept = self.states[run.start : run.stop]
                 there = sum([state & SUPPLIED for state in kept])
                 self.states[run.start : run.stop] = bytes(len(run))
@@ -243,7 +247,7 @@ class Object(Extent):
                 # So that nobody is shown what comes there after.
                 yield from self._waits.settled((*self.windows, *self._closed))
                 try:
-                    yield self._backing.punch(run.start, len(run))
+                    yield deed
                 except Exhausted:
                     self.states[run.start : run.stop] = kept
                     self.resident += there
@@ -290,7 +294,7 @@ class Object(Extent):
     def _succeed(self, owner: Capability) -> None:
         """Tell the new pager what is waited for; who it may wait for itself is left out: no circle is closed."""
         circle = self._waits.before(owner.holder)
-        self.close(lambda window: window.environment in circle)
+        self.close([window for window in self.windows if window.environment in circle])
         self.own(owner)
         self.thread = owner.holder.thread
         self._waits.review(self)
@@ -299,12 +303,12 @@ class Object(Extent):
         """Close the windows of *capability*, and all when it was the pager's."""
         if capability is self.owner:
             self.own(None)
-        self.close(lambda window: self.owner is None or window.capability is capability)
+        self.close([each for each in self.windows if self.owner is None or each.capability is capability])
         return super().lost(capability)
 
-    def close(self, which: "Callable[[Window], bool]", *, moves: bool = False) -> None:
-        """Close the windows *which* says: who waits there, and comes there, finds a bus error."""
-        closed = {window: None for window in self.windows if which(window)}
+    def close(self, windows: "Iterable[Window]", *, moves: bool = False) -> None:
+        """Close these *windows*: who waits there, and comes there, finds a bus error."""
+        closed = dict.fromkeys(windows)
         for window in closed:
             del self.windows[window]
             window.object, window.closed, window.moves = None, self._closed, moves
@@ -312,23 +316,35 @@ class Object(Extent):
         self._closed.update(closed)
         self._waits.fail(self, closed)
 
+    def _onto(self, windows: dict[Window, None], pages: range) -> list[Window]:
+        """Return those of *windows* that are onto *pages*; one that is onto others, too, is made two."""
+        for page in (pages.start, pages.stop):
+            for window in [window for window in windows if page in window and page != window.first]:
+                self._waits.divide(window, page)
+        return [window for window in windows if window.first in pages]
+
     def move(self, keeper: Capability | None, pages: range) -> "Steps[None]":
-        """Let the copy be its memory: no window shows that, and who has one is told to map it again."""
-        self.close(lambda _: True, moves=True)
-        if not self._backing.copied:  # the host had no room: its pager is asked for all of it again
-            self.states, self.resident = bytearray(self.pages), 0
-        yield from super().move(keeper, pages)
-        yield from self._release()
+        """Let the copy be the memory of *pages*; where the host had no room, the pager is asked for them again."""
+        for run in self.pieces.uncopied(pages):
+            self.states[run.start : run.stop] = bytes(len(run))
+        self.resident = self.pages - self.states.count(0)
+        return super().move(keeper, pages)
+
+    def take(self, pages: range, old: "Deed", keeper: Capability | None = None) -> "Steps[None]":
+        """Take it likewise; no window shows that, and an access waits until it is done."""
+        self.close(self._onto(self.windows, pages), moves=True)
+        yield from super().take(pages, old, keeper)
+        yield from self._release(pages)
 
     def free(self) -> "Steps[None]":
         """Take the memory from everybody and give the frames back to RAM."""
-        self.close(lambda _: True)
+        self.close(list(self.windows))
         yield from super().free()
-        yield from self._release()
+        yield from self._release(range(self.pages))
 
-    def _release(self) -> "Steps[None]":
-        """The memory is cut: nobody needs to watch it."""
-        while self._closed:
-            window, _ = self._closed.popitem()
+    def _release(self, pages: range) -> "Steps[None]":
+        """The memory of *pages* is cut: nobody needs to watch it."""
+        for window in self._onto(self._closed, pages):
+            self._closed.pop(window, None)
             self._waits.end(window)
             yield None

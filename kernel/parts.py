@@ -30,7 +30,7 @@ def derive_part(
 ) -> "Steps[int]":
     """Derive *count* pages of *parent*, 0: all from *first* on; return the handle. Raises Refused, Exhausted."""
     extent = parent.resource
-    if not isinstance(extent, Extent) or extent.resident >= 0:
+    if not isinstance(extent, Extent):
         raise Refused(Refusal.NOT_WHOLE, f"{extent!r} has no parts: {first}+{count}")
     if not parent.rights & Rights.TRANSFER:
         raise Refused(Refusal.MISSING_RIGHT, f"needs {Rights.TRANSFER!r}, has {parent.rights!r}")

@@ -49,29 +49,33 @@ def drain(number: int, size: int, to: int, target: int) -> Deed:
             closing.callback(os.close, writing)
             room = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, ROOM)
         for at in reversed(range(to, size, room)):
-            start, end = _hold(number, at, min(at + room, size), writing) if room < CUT else (at, at)
+            held = _hold(number, at, min(at + room, size), writing) if room < CUT else []
             with lending:
                 os.ftruncate(number, at)
-            _store(target, start - to, reading, end - start)
+            for run in held:
+                _store(target, run.start - to, reading, len(run))
             yield
 
 
-def _hold(number: int, at: int, end: int, writing: int) -> tuple[int, int]:
-    """Put the pages there into a pipe; return where those that it holds begin and end."""
-    start = held = at
+def _hold(number: int, at: int, end: int, writing: int) -> list[range]:
+    """Put the pages there into a pipe; return where those that it holds lie. Holes stay holes."""
+    held: list[range] = []
     with contextlib.suppress(OSError):  # what it does not hold is as it was copied
-        start = held = max(data_from(number, at), at)
-        while held < end and (moved := os.splice(number, writing, end - held, offset_src=held)):
-            held += moved
-    return start, held
+        while 0 <= (at := data_from(number, at)) < end:
+            stop = min(os.lseek(number, at, os.SEEK_HOLE), end)
+            while at < stop:
+                moved = os.splice(number, writing, stop - at, offset_src=at)
+                held.append(range(at, at + moved))
+                at += moved or end
+    return held
 
 
-def _store(target: int, offset: int, reading: int, held: int) -> None:
+def _store(target: int, offset: int, reading: int, size: int) -> None:
     """Write what a pipe holds, over the copy of it. Where the host has no room for more, the copy has to do."""
-    while held > 0 and (data := os.read(reading, held)):
+    while size > 0 and (data := os.read(reading, size)):
         with contextlib.suppress(OSError):
             os.pwrite(target, data, offset)
-        offset, held = offset + len(data), held - len(data)
+        offset, size = offset + len(data), size - len(data)
 
 
 def data_from(number: int, offset: int) -> int:

@@ -59,7 +59,7 @@ def memory_file(name: str, size: int, seals: int, *, lent: bool = True) -> int:
 class RealBacking:
     """The memory of one extent; see `hwmodel.machine.Backing`."""
 
-    __slots__ = ("_closer", "_copied", "_first", "_name", "_number", "_sealed", "_size", "_stale")
+    __slots__ = ("_closer", "_copied", "_name", "_number", "_sealed", "_size", "_stale")
 
     def __init__(
         self,
@@ -68,9 +68,9 @@ class RealBacking:
         stale: Sequence[range] = (),
         closer: Closer = close_quietly,
         pages: int = 0,
+        name: str = "",
     ) -> None:
-        self._first = first
-        self._name = f"exo-{first}+{count}"
+        self._name = name or f"exo-{first}+{count}"
         self._size = (pages or count) * FRAME_SIZE
         self._sealed = False
         self._copied = -1
@@ -123,21 +123,23 @@ class RealBacking:
         old, self._number, self._copied = self._number, self._copied, -1
         yield from _cut(old, self._size, self._number)
 
-    def split(self, page: int) -> "tuple[RealBacking, Deed]":
-        """Return new memory for the pages from *page* on, and what moves them there. Raises Exhausted."""
-        left = self._size // FRAME_SIZE - page
-        made = RealBacking(self._first + page, left, closer=self._closer)
-        return made, self._split(made, page * FRAME_SIZE)
+    def split(self, page: int) -> "tuple[RealBacking, Deed, Deed]":
+        """Return new memory for the pages from *page* on, what copies them there, and what takes them from all.
 
-    def _split(self, made: "RealBacking", size: int) -> Deed:
+        Raises Exhausted, as the copying does: then nothing has changed.
+        """
+        size, left = page * FRAME_SIZE, self._size // FRAME_SIZE - page
+        whole, _, start = self._name.partition("@")
+        made = RealBacking(0, left, closer=self._closer, name=f"{whole}@{int(start or 0) + page}")
+        if self._number < 0:
+            return made, iter(()), self._shorten(made, size)
+        copying = copy_data(self._number, made._file(), self._size - size, size)
+        return made, copying, self._shorten(made, size)
+
+    def _shorten(self, made: "RealBacking", size: int) -> Deed:
         if self._number >= 0:
-            yield from made.take(self._number, self._size, size)
+            yield from drain(self._number, self._size, size, made._file())  # noqa: SLF001
         self._size = size
-
-    def take(self, source: int, size: int, skip: int) -> Deed:
-        """Move here what lies in another memory file behind *skip* of its *size* bytes, and cut that there."""
-        yield from copy_data(source, self._number, size - skip, skip)
-        yield from drain(source, size, skip, self._number)
 
     def seal(self) -> tuple[RealDescriptor, Deed]:
         """Become new, empty memory that nobody can cut; the deed takes the old from all. Raises Exhausted."""

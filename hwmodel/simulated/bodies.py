@@ -381,7 +381,7 @@ class SimulatedBody:
         self._check()
         target = consume(descriptor, MemoryTarget, writable=writable)
         assert isinstance(mapping, Mapping)
-        self.table.moved(mapping)
+        self.table.moved(mapping, part)
         mapping.move(target.region, part, writable=writable)
 
     def unmap(self, view: memoryview) -> None:

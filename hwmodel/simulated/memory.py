@@ -71,17 +71,24 @@ class SimulatedBacking:
         self._region, self._copy = self._copy or old.copy(empty=True), None
         old.revoke(stays=old.size < len(old.data))
 
-    def split(self, page: int) -> "tuple[SimulatedBacking, Deed]":
-        """Return memory for the pages from *page* on, which are taken from all."""
-        self._memory.ledger.calls.make("memfd_create", "ftruncate")
-        made = SimulatedBacking(self._memory, self._first + page, self._count - page, self._region)
-        return made, self._split(made, page)
+    def split(self, page: int) -> "tuple[SimulatedBacking, Deed, Deed]":
+        """Return memory for the pages from *page* on, what copies them there, and what takes them from all.
 
-    def _split(self, made: "SimulatedBacking", page: int) -> Deed:
+        It has the frames that are behind, which are none where there are fewer than pages.
+        """
+        self._memory.ledger.calls.make("memfd_create", "ftruncate")
+        kept = min(page, self._count)
+        made = SimulatedBacking(self._memory, self._first + kept, self._count - kept, self._region)
+        return made, self._copied_behind(), self._split(made, page)
+
+    def _copied_behind(self) -> Deed:
         self._memory.ledger.calls.make("pwrite")
         yield
+
+    def _split(self, made: "SimulatedBacking", page: int) -> Deed:
+        yield
         made.take(self._region.split(page * FRAME_SIZE))
-        self._count = page
+        self._count = min(page, self._count)
 
     def take(self, region: Region) -> None:
         """Be the memory of *region*, and have its frames."""

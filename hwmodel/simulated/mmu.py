@@ -89,6 +89,11 @@ class Region:
     def split(self, size: int) -> "Region":
         """Keep *size* bytes, and return the others as a region; they are taken from all."""
         other = self._beside(self.start + size, self.size - size)
+        first = size // FRAME_SIZE
+        other.present = {page - first for page in self.present if page >= first}
+        self.present = {page for page in self.present if page < first}
+        for viewer in self.viewers:
+            viewer.punched(self, range(first, self.size // FRAME_SIZE))
         self.size = size
         for mapping in self._mappings:
             if not mapping.whole:
@@ -101,10 +106,11 @@ class Region:
             other = self._beside(self.start, self.size)
             if empty:
                 self._fill(0)
-            return other
-        other = Region(self.size)
+        else:
+            other = Region(self.size)
+            if not empty:
+                other.data[:] = self.data
         if not empty:
-            other.data[:] = self.data
             other.present |= self.present
         return other
 
@@ -119,7 +125,8 @@ class Region:
     def punch(self, pages: range) -> None:
         """Take *pages* from everybody: they are holes again."""
         self.present.difference_update(pages)
-        self.data[pages.start * FRAME_SIZE : pages.stop * FRAME_SIZE] = bytes(len(pages) * FRAME_SIZE)
+        first = self.start + pages.start * FRAME_SIZE
+        self.data[first : first + len(pages) * FRAME_SIZE] = bytes(len(pages) * FRAME_SIZE)
         for viewer in self.viewers:
             viewer.punched(self, pages)
 
@@ -180,8 +187,12 @@ class Mapping:
 
     @property
     def region(self) -> Region:
-        """What is mapped."""
+        """What is mapped, from its first byte on."""
         return self._region
+
+    def laid(self) -> list[tuple[int, Region]]:
+        """Return what is mapped at which of its bytes."""
+        return list(self._laid.items())
 
     @property
     def size(self) -> int:

@@ -12,11 +12,15 @@ from typing import NamedTuple
 
 from hwmodel.machine import Exhausted, PageFault
 from hwmodel.simulated.calls import HostCalls
-from hwmodel.simulated.mmu import BusError, Mapping, Region
+from hwmodel.simulated.mmu import BusError, Mapping, Part, Region
 from kernel.abi.limits import FRAME_SIZE
 
 FIRST_ADDRESS = 1 << 32
 """Where the first mapping of a program lies; each lies behind the one before it, with a gap."""
+
+
+_CUT = Region(0)
+"""What lies where memory was taken."""
 
 
 class Waiting:
@@ -90,13 +94,13 @@ class SimulatedSpace:
         start = self.address(mapping) + offset
         self._unasked.difference_update(range(start, start + size, FRAME_SIZE))
 
-    def moved(self, mapping: Mapping) -> None:
-        """Something else lies where *mapping* is: nobody watches that."""
-        for start, known in self._places:
-            if known is mapping:
-                self._unasked.difference_update(range(start, start + mapping.size, FRAME_SIZE))
-        for each in [each for each in self._watched if each.mapping is mapping]:
-            self._forget(each)
+    def moved(self, mapping: Mapping, part: Part | None = None) -> None:
+        """Something else lies where *mapping* is, or *part* of it: nobody watches that."""
+        offset, size = part or (0, mapping.size)
+        for address in [start + offset for start, known in self._places if known is mapping]:
+            self._watched = self._without(address, size)
+            self._unsee(range(address, address + size, FRAME_SIZE))
+            self._unasked.difference_update(range(address, address + size, FRAME_SIZE))
 
     def close(self) -> None:
         """The program ended."""
@@ -123,7 +127,8 @@ class SimulatedSpace:
             if start <= address and address + size <= start + mapping.size and mapping.used:
                 self._watched = self._without(address, size)
                 self._watched.append(Watched(mapping, range(address, address + size, FRAME_SIZE)))
-                mapping.region.viewers[self] = None
+                for _, region in mapping.laid():
+                    region.viewers[self] = None
                 return True
         return False
 
@@ -218,7 +223,11 @@ class SimulatedSpace:
         """Return the memory at *address*, and which page of it."""
         for mapping, place in self._watched:
             if address in place:
-                return mapping.region, (address - self.address(mapping)) // FRAME_SIZE
+                try:
+                    region, at = mapping.find(address - self.address(mapping))
+                except BusError:
+                    return _CUT, 0
+                return region, at // FRAME_SIZE
         return None
 
     def punched(self, region: Region, pages: range) -> None:
@@ -233,8 +242,13 @@ class SimulatedSpace:
 
     def _addresses(self, region: Region, page: int) -> list[int]:
         """Return where a page lies in the program."""
-        places = [(start, known) for start, known in self._places if known.region is region and known.used]
-        return [at for start, known in places if (at := start + page * FRAME_SIZE) < start + known.size]
+        places = [(start, known) for start, known in self._places if known.used]
+        return [
+            start + at + page * FRAME_SIZE
+            for start, known in places
+            for at, each in known.laid()
+            if each is region and at + page * FRAME_SIZE < known.size
+        ]
 
     def _forget(self, watched: Watched) -> None:
         self._watched.remove(watched)

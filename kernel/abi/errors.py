@@ -41,7 +41,7 @@ class Refusal(Numbered):
     # memory
     NO_FRAMES = 32, "no free run of that many frames in the range"
     FRAME_BUSY = 33, "a frame of the range is already carved"
-    NOT_WHOLE = 34, "this is passed on whole: only RAM, and extents that are not paged, have parts"
+    NOT_WHOLE = 34, "this is passed on whole: only RAM and extents have parts"
     RING_MEMORY = 35, "the memory of a ring belongs to its binding: it cannot be mapped, passed on or shared"
     OVER_LIMIT = 36, "as much is carved from a capability to RAM as its holder's limit allows"
     NOT_PAGED = (

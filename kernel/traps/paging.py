@@ -43,7 +43,7 @@ def _create(kernel: "Kernel", call: CallTo[traps.ObjectCreate, Ram]) -> "Steps[t
 
 
 def _window(kernel: "Kernel", call: CallTo[traps.Window, Extent]) -> "Steps[None] | None":
-    trap, thing, caller = call.trap, _object(call), call.caller
+    trap, (thing, pages), caller = call.trap, _pages(call), call.caller
     if not trap.count:
         kernel.faults.shut(caller, lambda window: window.address == trap.address)
         return None
@@ -52,52 +52,69 @@ def _window(kernel: "Kernel", call: CallTo[traps.Window, Extent]) -> "Steps[None
     space = caller.body.space
     if space is None:
         raise Refused(Refusal.NOT_PAGED, caller.name)
-    return kernel.faults.open(
-        Window(thing, call.capability, caller, space, trap.address, trap.first, trap.count)
-    )
+    window = Window(thing, call.capability, caller, space, trap.address, pages.start, trap.count)
+    return _open(kernel, call, thing, window)
+
+
+def _open(
+    kernel: "Kernel", call: CallTo[traps.Window, Extent], thing: Object, window: Window
+) -> "Steps[None]":
+    """Open it while no memory moves: what is there now is what it is onto."""
+    yield from thing.lock()
+    try:
+        _check_held(call)
+        yield from kernel.faults.open(window)
+    finally:
+        thing.unlock()
 
 
 def _supply(kernel: "Kernel", call: CallTo[traps.Supply, Extent]) -> "Steps[None] | None":
-    thing, trap = _object(call), call.trap
-    if trap.count > 1 or thing.locked:
+    thing, pages = _pages(call)
+    if len(pages) > 1 or thing.locked:
         return _supply_run(kernel, call)
-    thing.supply(trap.first, 1)
-    return kernel.faults.supplied_page(thing, trap.first)
+    thing.supply(pages.start, 1)
+    return kernel.faults.supplied_page(thing, pages.start)
 
 
 def _supply_run(kernel: "Kernel", call: CallTo[traps.Supply, Extent]) -> "Steps[None]":
-    thing, trap = (yield from _settled(call)), call.trap
-    thing.supply(trap.first, trap.count)
-    yield from kernel.faults.supplied(thing, trap.first, trap.count)
+    thing, pages = yield from _settled(call)
+    thing.supply(pages.start, len(pages))
+    yield from kernel.faults.supplied(thing, pages.start, len(pages))
 
 
 def _evict(_kernel: "Kernel", call: CallTo[traps.Evict, Extent]) -> "Steps[int]":
-    thing = yield from _settled(call)
-    return (yield from thing.evict(call.trap.first, call.trap.count))
+    thing, pages = yield from _settled(call)
+    return (yield from thing.evict(pages.start, len(pages)))
 
 
 def _protect(_kernel: "Kernel", call: CallTo[traps.Protect, Extent]) -> "Steps[bytes]":
-    thing = yield from _settled(call)
-    return (yield from thing.protect(call.trap.first, call.trap.count, call.trap.how))
+    thing, pages = yield from _settled(call)
+    return (yield from thing.protect(pages.start, len(pages), call.trap.how))
 
 
-def _object(call: CallTo[Any, Extent]) -> Object:
-    """Return the object a trap is about, which has the pages that it names. Raises Refused."""
+def _pages(call: CallTo[Any, Extent]) -> tuple[Object, range]:
+    """Return the object a trap is about, and which of its pages it names: a part counts its own. Raises Refused."""
     thing, trap = call.resource, call.trap
     if not isinstance(thing, Object):
         raise Refused(Refusal.WRONG_KIND, f"{thing!r} is not paged: make it by ObjectCreate")
-    if trap.first + trap.count > thing.pages:
-        raise Refused(Refusal.BAD_ARGUMENT, f"pages {trap.first}+{trap.count} of an object of {thing.pages}")
-    return thing
+    span, end = thing.span(call.capability), trap.first + trap.count
+    if end > len(span):
+        raise Refused(Refusal.BAD_ARGUMENT, f"pages {trap.first}+{trap.count} of {len(span)} of {thing!r}")
+    return thing, range(span.start + trap.first, span.start + end)
 
 
-def _settled(call: CallTo[Any, Extent]) -> "Steps[Object]":
+def _settled(call: CallTo[Any, Extent]) -> "Steps[tuple[Object, range]]":
     """The same, when no job works on it."""
-    thing, held = _object(call), call.capability
+    thing, pages = _pages(call)
     yield from thing.settled()
-    if held.condemned:
-        raise Refused(Refusal.STALE_HANDLE, f"handle {held.handle:#x}")
-    return thing
+    _check_held(call)
+    return thing, pages
+
+
+def _check_held(call: CallTo[Any, Extent]) -> None:
+    """Refuse if the capability went meanwhile."""
+    if call.capability.condemned:
+        raise Refused(Refusal.STALE_HANDLE, f"handle {call.capability.handle:#x}")
 
 
 HANDLERS: Handlers = {

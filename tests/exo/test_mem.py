@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from exo import holdings
+from exo import holdings, uninvited
 from exo.__main__ import main
 from kernel.abi.ids import thread_id
 from kernel.abi.kip import EnvironmentState
@@ -129,14 +129,33 @@ def test_a_picture_names_everybody(printed: Print) -> None:
 
 @pytest.mark.system
 def test_mappings_are_found_in_the_process() -> None:
-    """By the name of the memory file: address, size, offset, rights."""
-    number = os.memfd_create("exo-7+2")
+    """By the name of the memory file, which a piece of an extent has too: address, size, offset, rights."""
+    number, piece = os.memfd_create("exo-7+2"), os.memfd_create("exo-7+2@16")
     os.ftruncate(number, 8192)
-    with mmap.mmap(number, 8192) as one, mmap.mmap(number, 4096, prot=mmap.PROT_READ, offset=4096):
+    os.ftruncate(piece, 4096)
+    with (
+        mmap.mmap(number, 8192) as one,
+        mmap.mmap(number, 4096, prot=mmap.PROT_READ, offset=4096),
+        mmap.mmap(piece, 4096),
+    ):
         os.close(number)
+        os.close(piece)
         found = holdings.mappings(os.getpid()) or {}
         one[0] = 1
 
     places = {(place.size, place.offset, place.rights) for place in found[7, 2]}
-    assert places == {(8192, 0, "rw"), (4096, 4096, "r-")}
+    assert places == {(8192, 0, "rw"), (4096, 4096, "r-"), (4096, 65536, "rw")}
     assert holdings.mappings(0) is None
+
+
+@pytest.mark.system
+def test_pages_beyond_the_frames() -> None:
+    """The pieces of an object, and copies of them, are one object's memory, whose pages beyond its frames count."""
+    numbers = [os.memfd_create(name) for name in ("exo-7+3", "exo-7+3@4", "exo-7+3@4", "exo-2+2")]
+    for number, pages in zip(numbers, (2, 2, 1, 2), strict=True):
+        os.pwrite(number, bytes(4096 * pages), 0)
+    more = list(uninvited._more(Path("/proc/self/fd")))
+    for number in numbers:
+        os.close(number)
+
+    assert more == [1]

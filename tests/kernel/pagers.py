@@ -8,6 +8,7 @@ from kernel.abi.traps import PageState
 from kernel.objects import Object
 from tests.kernel.passing import passed
 from tests.kernel.puppets import Puppet, Theatre
+from tests.libexo import moves
 
 PAGES, FRAMES = 8, 4
 LOAD, STORE = int(Label.PAGE_FAULT + Rights.READ), int(Label.PAGE_FAULT + Rights.WRITE)
@@ -29,13 +30,29 @@ class Paging:
         made = self.pager.sys.object_create(traps.ObjectCreate(self.pager.handles[0], count, PAGES))
         self.handle = made.extent
         self.view = self.pager.env.views.map(self.handle)
+        self.parts: list[int] = []
         self.object: Object = next(c.resource for c in self.pager.caps if c.handle == self.handle)  # type: ignore[assignment]
 
     def program(
-        self, rights: Rights = Rights.READ | Rights.WRITE, name: str = "program", lent: int = 0
+        self,
+        rights: Rights = Rights.READ | Rights.WRITE,
+        name: str = "program",
+        lent: int = 0,
+        first: int = 0,
     ) -> "Program":
-        """Start one that has a window onto all of it, by *lent* or what it was made with."""
-        return Program(self, self.stage.puppet(name), rights, lent or self.handle)
+        """Start one that has a window onto all of it, by *lent* or what it was made with.
+
+        Where *lent* is to a part, *first* is the page with which that begins.
+        """
+        return Program(self, self.stage.puppet(name), rights, lent or self.handle, first)
+
+    def part(self, first: int, count: int, rights: int = int(Rights.READ | Rights.WRITE)) -> int:
+        """Derive a part, and map again what moved by that."""
+        made = self.pager.sys.derive(self.handle, rights | Rights.TRANSFER, first, count)
+        self.stage.settle()
+        moves.pump_gate(self.pager.env)
+        self.parts.append(made)
+        return made
 
     def store(self, page: int, byte: int, count: int = 1) -> None:
         """Store *byte* at the beginning of pages."""
@@ -60,24 +77,29 @@ class Paging:
 class Program:
     """A puppet with a window; an access goes on in the background."""
 
-    def __init__(self, paging: Paging, puppet: Puppet, rights: Rights, lent: int) -> None:
-        self.puppet, self.stage, self.lent = puppet, paging.stage, lent
+    def __init__(self, paging: Paging, puppet: Puppet, rights: Rights, lent: int, first: int = 0) -> None:
+        self.puppet, self.stage, self.lent, self.first = puppet, paging.stage, lent, first
         self.handle = passed(paging.pager, lent, puppet, rights)
         self.view = puppet.env.views.map(self.handle)
         self.address = puppet.host.address(self.view)
+        self.pages = len(self.view) // FRAME_SIZE
 
     @property
     def thread(self) -> int:
         return self.puppet.thread
 
     def touch(self, page: int, *, write: bool = False) -> bool:
-        """Begin an access, or try it again; say whether the page is there."""
-        there = self.puppet.body.touch(self.view, page * FRAME_SIZE, write=write) is None
+        """Begin an access to a page of the object, or try it again; say whether that is there."""
+        there = self.puppet.body.touch(self.view, (page - self.first) * FRAME_SIZE, write=write) is None
         self.stage.settle()
         return there
 
+    def maps_again(self) -> None:
+        """Take in what the kernel told it, and map what moved."""
+        moves.pump_gate(self.puppet.env)
+
     def byte(self, page: int) -> int:
-        return self.view[page * FRAME_SIZE]
+        return self.view[(page - self.first) * FRAME_SIZE]
 
     def fails(self, page: int, *, write: bool = False) -> bool:
         """Whether the access is a bus error."""

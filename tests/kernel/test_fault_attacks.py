@@ -1,6 +1,7 @@
 """What strangers to the paging tried: addresses used again, rights given up early, pagers that race themselves."""
 
 import errno
+from collections.abc import Iterable
 
 import pytest
 
@@ -11,6 +12,7 @@ from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.messages import Label
 from kernel.abi.rights import ALL_RIGHTS, Rights
 from kernel.jobs import QUANTUM
+from kernel.objects import Window
 from tests.kernel.pagers import LOAD, PAGES, SUPPLIED, WRITTEN, Paging, mapped
 from tests.kernel.passing import passed
 from tests.kernel.puppets import theatre
@@ -117,8 +119,8 @@ def test_an_innocent_writer_while_another_is_revoked() -> None:
         c.env.views.map(passed(p.pager, lent, c, BOTH))
         close, body = p.object.close, a.puppet.body
 
-        def closed(which: object, **how: bool) -> None:
-            close(which, **how)  # type: ignore[arg-type]
+        def closed(windows: Iterable[Window], *, moves: bool = False) -> None:
+            close(windows, moves=moves)
             if p.object.windows:
                 return
             p.object.close = close  # type: ignore[method-assign]

@@ -20,6 +20,23 @@ def evicts(p: Paging, _a: Program) -> None:
     p.pager.sys.evict(p.handle, 0, PAGES)
 
 
+def divides(p: Paging, a: Program) -> None:
+    """Make memory move; the program maps again what moved."""
+    p.part(0, 1)
+    p.part(4, 2)
+    a.maps_again()
+
+
+def takes_a_part(p: Paging, a: Program) -> None:
+    """Take a part back that another one had mapped."""
+    part = p.part(0, 1)
+    p.program(name="third", lent=part)
+    a.maps_again()
+    p.pager.sys.revoke(part)
+    p.pager.env.views.moved(p.handle)
+    a.maps_again()
+
+
 def unmaps(_p: Paging, a: Program) -> None:
     a.puppet.sys.window(a.handle, a.address)
     a.puppet.env.views.unmap(a.view)
@@ -57,6 +74,8 @@ def both_die(p: Paging, a: Program) -> None:
 EVENTS: dict[Callable[[Paging, Program], None], str] = {
     nothing: "waits",
     evicts: "waits",
+    divides: "waits",
+    takes_a_part: "waits",
     unmaps: "gone",
     revokes: "fails",
     drops: "fails",
@@ -69,13 +88,17 @@ EVENTS: dict[Callable[[Paging, Program], None], str] = {
 BEFORE = ("absent", "guarded", "there")
 
 
+@pytest.mark.parametrize("of", ["all of it", "several pieces", "a part"])
 @pytest.mark.parametrize("before", BEFORE)
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)
-def test_matrix(event: Callable[[Paging, Program], None], before: str) -> None:
+def test_matrix(event: Callable[[Paging, Program], None], before: str, of: str) -> None:
     """Whatever happens while an access waits: it is answered, fails, or its program is gone; nothing is left."""
     with theatre() as stage:
         p = Paging(stage)
-        a, other = p.program(), p.program(name="other")
+        lent = p.part(0, 3) if of == "a part" else 0
+        if of == "several pieces":
+            p.part(0, 1), p.part(2, 4)
+        a, other = p.program(lent=lent), p.program(name="other")
         if before != "absent":
             a.touch(0)
             p.supply(0)
@@ -89,13 +112,15 @@ def test_matrix(event: Callable[[Paging, Program], None], before: str) -> None:
         if there:
             assert before == "there"
         elif outcome == "waits":
+            a.touch(0, write=before == "guarded")  # as who was woken does
             p.supply(0, 5)
             assert a.touch(0, write=before == "guarded")
         elif outcome == "fails" and a.puppet.alive:
             assert a.fails(0)
         elif outcome == "fails":
             assert (before, a.puppet.environment.fault) == ("guarded", Fault.NO_PAGE)
-        if event in (unmaps, drops_own, faulter_dies):
+        if event in (unmaps, drops_own, faulter_dies, divides):
+            other.maps_again()
             other.touch(1)
             p.supply(1)
             assert other.touch(1)

@@ -2,6 +2,7 @@
 
 import errno
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -64,9 +65,16 @@ class History:
             self.started += 1
             rights = self.random.choice((Rights.READ, Rights.READ | Rights.WRITE))
             sys, handle, name = self.paging.pager.sys, self.paging.handle, f"program{self.started}"
-            lent = sys.derive(handle, int(rights | Rights.TRANSFER))
+            first, count = 0, 0
+            if self.random.random() < 0.5:
+                first = self.random.randrange(PAGES)
+                count = self.random.randrange(1, PAGES - first + 1)
+            lent = self.tried(lambda: sys.derive(handle, int(rights | Rights.TRANSFER), first, count))
+            self.map_again()
+            if not isinstance(lent, int) or lent is True:
+                return
             if not self.tried(
-                lambda: self.programs.append(self.paging.program(rights | Rights.TRANSFER, name, lent))
+                lambda: self.programs.append(self.paging.program(rights | Rights.TRANSFER, name, lent, first))
             ):
                 sys.drop(lent)
                 self.map_again()
@@ -78,7 +86,8 @@ class History:
         if again and self.random.random() < 0.7:
             program, page, write = self.waits.pop(self.waits.index(self.random.choice(again)))
         else:
-            program, page = self.random.choice(self.programs), self.random.randrange(PAGES)
+            program = self.random.choice(self.programs)
+            page = program.first + self.random.randrange(program.pages)
             write = not program.view.readonly and self.random.random() < 0.5
         if not program.touch(page, write=write):
             self.waits.append((program, page, write))
@@ -88,7 +97,7 @@ class History:
         self.reads += 1
         if write:
             self.last[page] = self.random.randrange(256)
-            program.view[page * FRAME_SIZE] = self.last[page]
+            program.view[(page - program.first) * FRAME_SIZE] = self.last[page]
 
     def die(self) -> None:
         if self.programs and self.random.random() < 0.3:
@@ -107,7 +116,7 @@ class History:
         """Open the window anew where it is."""
         if self.programs:
             program = self.random.choice(self.programs)
-            self.tried(lambda: program.puppet.sys.window(program.handle, program.address, 0, PAGES))
+            self.tried(lambda: program.puppet.sys.window(program.handle, program.address, 0, program.pages))
 
     def reopened(self, program: Program) -> None:
         def map_again() -> None:
@@ -126,7 +135,7 @@ class History:
             own = sys.derive(
                 program.handle, int(Rights.READ if program.view.readonly else Rights.READ | Rights.WRITE)
             )
-            if self.tried(lambda: sys.window(own, program.address, 0, PAGES)):
+            if self.tried(lambda: sys.window(own, program.address, 0, program.pages)):
                 sys.drop(own)
                 self.stage.settle()
             self.waits = [each for each in self.waits if each[0] is not program]
@@ -136,7 +145,8 @@ class History:
         """A stranger makes pages of zeros in what is absent."""
         page = self.random.randrange(PAGES)
         if self.paging.states()[page] == 0 and page not in self.asked:
-            self.paging.object._backing._region.present.add(page)  # type: ignore[attr-defined]
+            backing, piece = self.paging.object.pieces.at(page)
+            backing._region.present.add(page - piece.start)  # type: ignore[attr-defined]
 
     # --------------------------------------------------------------------------------------------- the pager
 
@@ -161,8 +171,13 @@ class History:
                     each.env.views.moved(upcall.words[0])
                 elif each is pager and upcall.label in (LOAD, STORE):
                     self.asked.append(upcall.words[3])
-        windows = {window.environment for window in self.paging.object.windows}
-        for program in [each for each in self.programs if each.puppet.environment not in windows]:
+        windows = self.paging.object.windows
+        seen = Counter(environment for each in windows for environment in [each.environment] * each.count)
+        for program in [
+            each
+            for each in self.programs
+            if seen[each.puppet.environment] < each.pages or not each.puppet.body.mapping(each.view).whole
+        ]:
             assert (
                 self.failing
             )  # the host refused to watch it: what lies there gives no access (`libexo.host.memory`)

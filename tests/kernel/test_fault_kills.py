@@ -41,7 +41,15 @@ def takes_from_one(p: Paging, a: Program) -> None:
     p.pager.sys.revoke(a.lent)
 
 
-TRAPS = (creates, opens, supplies, evicts, guards, revokes, takes_from_one)
+def divides(p: Paging, _a: Program) -> None:
+    p.pager.sys.derive(p.handle, 31, 2, 3)
+
+
+def takes_a_part(p: Paging, _a: Program) -> None:
+    p.pager.sys.revoke(p.parts[-1])
+
+
+TRAPS = (divides, takes_a_part, creates, opens, supplies, evicts, guards, revokes, takes_from_one)
 VICTIMS: dict[str, Callable[[Paging, Program], tuple[object, ...]]] = {
     "pager": lambda p, _: (p.pager,),
     "user": lambda _, a: (a.puppet,),
@@ -75,17 +83,21 @@ def killed_at(
         p = Paging(stage)
         a = p.program(lent=p.pager.sys.derive(p.handle, 31))
         other = p.program(name="other")
+        third = p.program(name="third", lent=p.part(1, 2), first=1)
+        for each in (a, other):
+            each.maps_again()
         p.supply(0)
         for each in (a, other):
             each.touch(0, write=True)
             each.touch(2)
+        third.touch(2)
         with monkeypatch.context() as patched:
             hit = strikes(stage, patched, step, lambda: [each.kill() for each in VICTIMS[victim](p, a)])  # type: ignore[attr-defined]
             with suppress(GateClosed, TrapRefused):
                 trap(p, a)
             stage.settle()
         stage.check()
-        for puppet in (p.pager, a.puppet, other.puppet):
+        for puppet in (p.pager, a.puppet, other.puppet, third.puppet):
             stage.kill(puppet)
         assert stage.kernel.frames.free == free
         assert not stage.kernel.faults._pending

@@ -316,7 +316,7 @@ def test_who_may_supply() -> None:
             with pytest.raises(TrapRefused) as refused:
                 call(a.handle, 0)
             assert refused.value.refusal is Refusal.MISSING_RIGHT
-        with pytest.raises(TrapRefused, match="of an object of 8"):
+        with pytest.raises(TrapRefused, match=r"pages 1\+8 of 8"):
             p.pager.sys.supply(p.handle, 1, PAGES)
         with pytest.raises(TrapRefused, match="256 a frame"):
             p.pager.sys.object_create(traps.ObjectCreate(p.pager.handles[0], 1, 257))

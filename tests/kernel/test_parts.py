@@ -14,7 +14,6 @@ from kernel.abi.rights import Rights
 from libexo import vm
 from libexo.checking import encode_trap
 from libexo.extent import Extent
-from tests.kernel.pagers import Paging
 from tests.kernel.passing import accept, offer, passed
 from tests.kernel.puppets import Puppet, Theatre, faults, ram_of, refusal, theatre
 from tests.kernel.rings import FRAMES, bound
@@ -357,11 +356,3 @@ def test_memory_that_was_shown_to_others_is_never_shown_again() -> None:
         view = a.env.views.map(a.sys.carve(a.handles[0], 8, zero=False).extent)
 
         assert set(bytes(view)) == {0xA5}
-
-
-def test_objects_have_no_parts() -> None:
-    """Of an object no part is derived: its pager is asked by its pages."""
-    with theatre() as stage:
-        paging = Paging(stage)
-
-        assert refusal(paging.pager.sys.derive, paging.handle, READ, 1, 1) == Refusal.NOT_WHOLE

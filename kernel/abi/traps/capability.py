@@ -10,11 +10,12 @@ from kernel.abi.trap import HANDLE_REFUSALS, Frame, Trap
 class Derive(Trap, tag=0x40):
     """Make a capability with fewer rights, or to part of the range. `count` 0: to the end.
 
-    Of RAM, `first` is a frame. Of an extent, it is a page, counted from where the capability begins; this needs the
-    right to transfer. An object has no parts. The part, and what is above it in the extent, get memory of their own
-    first, so that a holder of the part can map no more: who has that mapped is told MOVED, and an access by an old
-    mapping is a SIGBUS. Each new piece of memory counts as a descriptor of the caller's, until the extent is
-    free.
+    Of RAM, `first` is a frame. Of an extent, it is a page, counted from where the capability begins; this needs
+    the right to transfer. The part, and what is above it in the extent, get memory of their own first, so that a
+    holder of the part can map no more: who has that mapped is told MOVED, and an access by an old mapping is a
+    SIGBUS. Each new piece of memory counts as a descriptor of the caller's, until the extent is free. Of an
+    object, who waits for a page that moves tries again; its pager is told of pages by their numbers in the object,
+    whoever touches them.
     """
 
     capability: Small

@@ -81,7 +81,9 @@ class ObjectCreate(Trap, tag=0x53):
 
 
 class Window(Trap, tag=0x54):
-    """Page `count` pages that the caller has mapped at `address`, from page `first` of the object on.
+    """Page `count` pages that the caller has mapped at `address`, from page `first` of the object, or part, on.
+
+    By a capability to a part, `first` is counted from where that begins, in all of these traps.
 
     Without this the kernel does not know of a mapping, and an access to an absent page finds zeros that are in no
     object. With `count` 0 the windows that begin at `address` end: before their memory is unmapped. What is mapped

@@ -30,6 +30,14 @@ def filled(pages: int) -> Iterator[RealBacking]:
     do(backing.release())
 
 
+def split(backing: RealBacking, page: int) -> RealBacking:
+    """Return memory of its own for what is there from *page* on."""
+    other, *deeds = backing.split(page)
+    for deed in deeds:
+        do(deed)
+    return other
+
+
 def held(backing: RealBacking) -> list[int]:
     pages = range(0, os.fstat(backing._number).st_size, FRAME_SIZE)
     return [os.pread(backing._number, 1, at)[0] for at in pages]
@@ -61,8 +69,7 @@ def test_no_store_is_lost(pages: int) -> None:
         with filled(pages + 1) as backing:
             pid, count = storing(backing._number, (pages + 1) * FRAME_SIZE)
             if way == "split":
-                found, deed = backing.split(1)
-                do(deed)
+                found = split(backing, 1)
             else:
                 found = backing
                 do(backing.copy())
@@ -75,19 +82,20 @@ def test_no_store_is_lost(pages: int) -> None:
         assert (os.WTERMSIG(status), last - said in (0, 1)) == (signal.SIGBUS, True)
 
 
-def test_holes_stay_holes() -> None:
+@pytest.mark.parametrize("pages", [[], [300], [100, 102, 104, 355, 357, 511]])
+def test_holes_stay_holes(pages: list[int]) -> None:
     """What nobody stored to takes no memory of the host in new memory either."""
-    with filled(1) as _:
-        backing = RealBacking(0, 512)
-        os.pwrite(backing._number, b"x", 300 * FRAME_SIZE)
-        other, deed = backing.split(100)
-        do(deed)
-        blocks = [os.fstat(each._number).st_blocks * 512 for each in (backing, other)]
-        do(other.release())
-        do(backing.release())
+    backing = RealBacking(0, 512)
+    for page in pages:
+        os.pwrite(backing._number, b"x", page * FRAME_SIZE)
+    other = split(backing, 100)
+    found = [page + 100 for page, byte in enumerate(held(other)) if byte]
+    backing_has, other_has = (os.fstat(each._number).st_blocks * 512 for each in (backing, other))
+    do(other.release())
+    do(backing.release())
 
-    assert blocks[0] == 0
-    assert blocks[1] <= 256 * FRAME_SIZE
+    assert (found, backing_has) == (pages, 0)
+    assert other_has <= len(pages) * FRAME_SIZE
 
 
 @pytest.mark.parametrize(("module", "name"), [*CALLS, (fcntl, "fcntl")], ids=lambda each: str(each)[:12])
@@ -108,8 +116,7 @@ def test_a_host_that_refuses(module: object, name: str, at: int, monkeypatch: py
         with monkeypatch.context() as patch:
             patch.setattr(module, name, failing)
             try:
-                found, deed = backing.split(1)
-                do(deed)
+                found = split(backing, 1)
             except Exhausted:
                 patch.undo()
                 assert held(backing) == [1, 2, 3]
@@ -124,8 +131,7 @@ def test_a_host_with_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """There the copy has to do."""
     monkeypatch.setattr(cutting, "pages_are_small", lambda: False)
     with filled(3) as backing:
-        other, deed = backing.split(2)
-        do(deed)
+        other = split(backing, 2)
 
         assert (held(backing), held(other)) == ([1, 2], [3])
         do(other.release())
