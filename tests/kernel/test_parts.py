@@ -1,9 +1,10 @@
 """Parts of extents: who may map which pages, who sees whose stores, and what becomes of what."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
+from hwmodel.machine import Deed
 from hwmodel.simulated.memory import SimulatedBacking
 from kernel.abi import traps
 from kernel.abi.budget import Item
@@ -48,13 +49,17 @@ def of_three(stage: Theatre) -> Sequence[Puppet]:
     return [stage.puppet("a", holds=("ram",)), stage.puppet("b"), stage.puppet("c")]
 
 
+def of_two(stage: Theatre, pages: int = 8) -> tuple[Puppet, Puppet, Puppet, Extent, int, memoryview]:
+    """Start three; return with them an extent that the first has mapped, and its handle at the second."""
+    a, b, c = of_three(stage)
+    extent = carved(a, pages)
+    return a, b, c, extent, passed(a, extent.handle, b, ALL), vm.map(a.env, extent)
+
+
 def test_a_page_in_the_middle() -> None:
     """Two share an extent, one maps a page of it on to a third: all three see the stores of each other."""
     with theatre() as stage:
-        a, b, c = of_three(stage)
-        extent = carved(a)
-        at_a = vm.map(a.env, extent)
-        shared = passed(a, extent.handle, b, ALL)
+        a, b, c, _extent, shared, at_a = of_two(stage)
         at_b = b.env.views.map(shared)
         part = b.sys.derive(shared, ALL, 2, 1)
         at_c = c.env.views.map(passed(b, part, c, READ | WRITE))
@@ -84,10 +89,7 @@ def test_a_part_cannot_be_mapped_beyond_its_end() -> None:
 def test_taken_back_from_the_third_alone() -> None:
     """Who derived the part takes it back: the third faults, the others go on, with what it stored last."""
     with theatre() as stage:
-        a, b, c = of_three(stage)
-        extent = carved(a)
-        at_a = vm.map(a.env, extent)
-        shared = passed(a, extent.handle, b, ALL)
+        a, b, c, _extent, shared, at_a = of_two(stage)
         at_b = b.env.views.map(shared)
         part = b.sys.derive(shared, ALL, 2, 1)
         at_c = c.env.views.map(passed(b, part, c, READ | WRITE))
@@ -104,10 +106,7 @@ def test_taken_back_from_the_third_alone() -> None:
 def test_taking_the_whole_takes_its_parts() -> None:
     """A revocation of the whole takes parts that were derived from it; its taker has all the memory after."""
     with theatre() as stage:
-        a, b, c = of_three(stage)
-        extent = carved(a)
-        at_a = vm.map(a.env, extent)
-        shared = passed(a, extent.handle, b, ALL)
+        a, b, c, extent, shared, at_a = of_two(stage)
         at_b = b.env.views.map(shared)
         at_c = c.env.views.map(passed(b, b.sys.derive(shared, ALL, 2, 1), c, READ | WRITE))
         at_c[0] = 9
@@ -157,10 +156,7 @@ def test_who_may_not_pass_on_may_not_divide() -> None:
 def test_parts_while_the_whole_is_taken(order: tuple[int, int], *, ends: bool) -> None:
     """Whoever comes first: the part is derived and taken with the whole, or refused, and never left behind."""
     with theatre() as stage:
-        a, b, _ = of_three(stage)
-        extent = carved(a, 4)
-        whole = vm.map(a.env, extent)
-        shared = passed(a, extent.handle, b, ALL)
+        a, b, _, extent, shared, whole = of_two(stage, 4)
         view = b.env.views.map(shared)
         asked = [(a, traps.Revoke(extent.handle)), (b, traps.Derive(shared, int(ALL), 1, 2))]
         for puppet, trap in (asked[at] for at in order):
@@ -247,10 +243,7 @@ def test_a_budget_bounds_pieces() -> None:
 def test_what_a_dead_one_divided() -> None:
     """Pieces outlast who made them; who paid for it pays for them, and the extent's other holders do not."""
     with theatre() as stage:
-        a, b, _ = of_three(stage)
-        extent = carved(a)
-        view = vm.map(a.env, extent)
-        shared = passed(a, extent.handle, b, ALL)
+        a, b, _, extent, shared, view = of_two(stage)
         b.sys.derive(shared, ALL, 2, 1)
         used = a.environment.budget.used[Item.DESCRIPTORS]
         b.kill()
@@ -356,3 +349,43 @@ def test_memory_that_was_shown_to_others_is_never_shown_again() -> None:
         view = a.env.views.map(a.sys.carve(a.handles[0], 8, zero=False).extent)
 
         assert set(bytes(view)) == {0xA5}
+
+
+@pytest.mark.parametrize("first", [None, 2], ids=["all of it", "a part"])
+@pytest.mark.parametrize("order", ["giver, receiver", "receiver, giver"])
+def test_giver_and_receiver_die_while_both_lose_it(
+    monkeypatch: pytest.MonkeyPatch, first: int | None, order: str
+) -> None:
+    """Their own walks find it taken by the one above; the giver is forgotten before the receiver's asks for it.
+
+    Nobody is left to answer for the receiver's mapping, and nobody needs to: all that was derived is gone.
+    """
+    with theatre() as stage:
+        a, giver, receiver, extent, shared, view = of_two(stage)
+        given = shared if first is None else giver.sys.derive(shared, ALL, first, 3)
+        receiver.env.views.map(passed(giver, given, receiver, ALL))
+        pumped(a)
+        deeds: list[tuple[Deed, Callable[..., None]]] = []
+        with (
+            monkeypatch.context() as patched
+        ):  # the host takes its time to copy, so all three walks are under way
+            patched.setattr(stage.machine, "work", lambda *deed: deeds.append(deed))
+            a.body.pipe.to_kernel.append((encode_trap(traps.Revoke(extent.handle), 0), []))
+            stage.machine._trap(a.body, stage.supervisor)
+            stage.kill(*((giver, receiver) if order == "giver, receiver" else (receiver, giver)))
+            busy = stage.kernel.jobs.under_way
+        for deed in deeds:
+            stage.machine.work(*deed)
+        stage.pass_time(5)
+        for _, descriptors in a.body.pipe.to_program:
+            for each in descriptors:
+                each.close()
+        a.body.pipe.to_program.clear()
+        a.env.views.moved(extent.handle)
+
+        assert (busy, len(deeds)) == (3, 1)
+        assert [hasattr(puppet.environment.table, "holder") for puppet in (giver, receiver)] == [False] * 2
+        assert (seen(view), [c.children for c in a.caps if c.handle == extent.handle]) == (
+            list(range(8)),
+            [{}],
+        )
