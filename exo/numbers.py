@@ -4,7 +4,7 @@ import re
 from argparse import ArgumentTypeError
 
 _UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-_TIME = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s)")
+_TIME = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)(ns|us|ms|s)")
 LONGEST = 3600
 """Seconds of a window."""
 
@@ -17,10 +17,11 @@ def time(text: str) -> int | None:
 
 def window(text: str) -> int:
     """Return the nanoseconds of a window into the past: a time with a unit, or seconds."""
-    found = time(text) or round(max(min(_float(text), 2 * LONGEST), 0) * _UNITS["s"])
-    if not 0 < found <= LONGEST * _UNITS["s"]:
+    found = time(text)
+    nanoseconds = _float(text) * _UNITS["s"] if found is None else found
+    if not 1 <= nanoseconds <= LONGEST * _UNITS["s"]:
         raise ArgumentTypeError(f"{text!r}: write a time such as 1s or 500ms, at most {LONGEST}s")
-    return found
+    return round(nanoseconds)
 
 
 def count(text: str) -> int:

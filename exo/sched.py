@@ -11,6 +11,7 @@ of a program and its descendants; weight=3 gives them three parts; with no value
 
 'why' says what a program had of the processor in the last second, and gives each moment in which it did not run a
 cause: the plan, sleep and for whom, a page, the watchdog, a stop, the host itself, or "unknown".
+'timeline' draws who ran when, here or as SVG.
 """
 
 import os
@@ -29,14 +30,17 @@ if TYPE_CHECKING:
     from libexo.kip import Kip, PlanView
     from servers.scheduler.api import Scheduler
 
-ARGUMENTS = "[--json] | use POLICY [KEY=VALUE…] | set NAME KEY=VALUE… | policies | why NAME [--since TIME]"
+ARGUMENTS = """[--json] | use POLICY [KEY=VALUE…] | set NAME KEY=VALUE… | policies
+       exo sched why NAME [--since TIME] [--json]
+       exo sched timeline [NAME…] [--since TIME] [--svg FILE | --follow]"""
 EXAMPLES = """\
   exo run -d --share 3 -- a.py; exo run -d -- b.py; exo sched
   exo sched policies
   exo sched use stride quantum=5ms
   exo sched use my_policy.py:MyPolicy
   exo sched set a weight=2 priority=7
-  exo sched why a --since 500ms          what kept it from running, and for how long"""
+  exo sched why a --since 500ms          what kept it from running, and for how long
+  exo sched timeline --follow            who runs when, until q or Ctrl-C"""
 
 WIDTH = 64
 SCHEDULER = "scheduler"
@@ -60,6 +64,8 @@ def configure(parser: ArgumentParser) -> None:
         metavar="TIME",
         help="how much of the past 'why' and 'timeline' look at (default: 1s)",
     )
+    parser.add_argument("--svg", metavar="FILE", help="write the timeline as a picture")
+    parser.add_argument("--follow", action="store_true", help="draw the timeline again and again")
 
 
 def main(options: Namespace) -> int:
@@ -141,7 +147,14 @@ def why(options: Namespace) -> int:
     return main(options)
 
 
-ACTIONS = {"use": use, "set": set_, "policies": policies, "why": why}
+def timeline(options: Namespace) -> int:
+    """Draw who ran when."""
+    from exo.timeline import main
+
+    return main(options)
+
+
+ACTIONS = {"use": use, "set": set_, "policies": policies, "why": why, "timeline": timeline}
 
 
 def _text(file: str) -> str:

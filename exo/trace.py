@@ -78,8 +78,8 @@ def past(kip: "Kip", run: str | None) -> "History":
     """Return what the ring of the system at *run* says, until now."""
     from libexo.trace import History, Present
 
-    records = list(open_ring(Path(run_directory(run), "trace")).read())
-    return History(records, Present.of(kip), time.monotonic_ns())
+    now = time.monotonic_ns()
+    return History(list(open_ring(Path(run_directory(run), "trace")).read()), Present.of(kip), now)
 
 
 def _export(kip: "Kip", options: Namespace) -> int:

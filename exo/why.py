@@ -62,6 +62,8 @@ def _head(found: Why) -> list[str]:
     if found.processor < 0:
         return [*lines, f"{found.name} is under no plan: the host's own scheduler runs it, beside the plans"]
     known = found.known - found.spent[Cause.ABSENT]
+    if not known:
+        return [*lines, f"{found.name} was not there in that time"]
     ran = f"{view.duration(found.spent[Cause.RAN])} of {view.duration(known)}, {_percent(found.got)}"
     mine, whole = (f"{us / 1000:g}" for us in found.plan_us)
     gives = f"the plans gave it {_percent(found.planned)}; now {mine} of {whole} ms"

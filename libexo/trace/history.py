@@ -131,7 +131,10 @@ class _Open:
 
 
 class History:
-    """Spans, page faults, plans and losses, from *records* and the *present*, at time *now* in ns."""
+    """Spans, page faults, plans and losses, from *records* and the *present*.
+
+    *Now* is the time, in ns, before they were read: what takes a while to read is no longer than it was.
+    """
 
     def __init__(self, records: Iterable[Record], present: Present, now: int) -> None:
         """Go through the records once."""
@@ -189,7 +192,7 @@ class History:
             Event.BOUND: self._bound,
         }
         for record in records:
-            self.begin = min(self.begin, record.ns)
+            self.begin, self.now = min(self.begin, record.ns), max(self.now, record.ns)
             self._take(record)
         self._finish()
 

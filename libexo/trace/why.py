@@ -32,7 +32,7 @@ class Cause(Enum):
     """What a moment of the window was spent with."""
 
     RAN = "ran"
-    ALONE = "had the processor to itself, and did not use it"
+    ALONE = "it slept, or the host had the core: alone, it is not looked at"
     TURN = "others had their turn by the plan"
     UNPLANNED = "the plan had no slice of it"
     DIRECTED = "the scheduler gave the processor to others, outside the plan"
