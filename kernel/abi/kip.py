@@ -332,6 +332,8 @@ class Wait(IntEnum):
     kernel writes the pager when it activates a thread, which then waits for its start message."""
     SENDS = 2
     """To whom it sends a message that, as far as it knows, was not taken yet; it receives only after that."""
+    ANSWER = 3
+    """Whose answer to its call it waits for, asleep: for those that ask why it does not run, and no others."""
 
 
 WAIT_WORDS: Final = 4
@@ -344,7 +346,8 @@ def awaited(page: memoryview, row: int) -> int:
     0: for none; ANYBODY: for any of several. It is the program's own claim.
     """
     at = Page.WAITS + row * WAIT_WORDS
-    return min(thread_number(page[at + Wait.SENDS] or page[at + Wait.FOR]), ANYBODY) if row >= 0 else 0
+    whom = (page[at + Wait.SENDS] or page[at + Wait.FOR] or page[at + Wait.ANSWER]) if row >= 0 else 0
+    return min(thread_number(whom), ANYBODY)
 
 
 PAGE_SIZE: Final = FRAME_SIZE + MAX_SPACE_THREADS * WAIT_WORDS * 8

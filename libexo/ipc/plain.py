@@ -9,7 +9,7 @@ receiver cannot tell the difference.
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from kernel.abi.ids import show_thread
+from kernel.abi.ids import NIL_THREAD, show_thread
 from kernel.abi.kip import Head
 from kernel.abi.limits import SHORT_STRING
 from kernel.abi.messages import Packet, Phase, ShortPart
@@ -155,7 +155,7 @@ class Plain:
         """
         get, spinning, woken = self._get, self._spinning, False
         if spinning is None:  # to wait is to look into sockets
-            self._wait((self._link.channel, *self._core.outside), until, changes)
+            self._sleep(until, changes)
             answer, woken = get(ONCE), True
         else:
             answer = get(spinning.spins)
@@ -173,8 +173,17 @@ class Plain:
                 return None
             if spinning is not None:
                 self._link.channel.looked = True  # type: ignore[attr-defined]
-            self._wait((self._link.channel, *self._core.outside), until, changes)
+            self._sleep(until, changes)
             answer, woken = get(ONCE), True
+
+    def _sleep(self, until: int | None, changes: int) -> None:
+        """Wait for news, and let others see whose answer it is for."""
+        link, row = self._link, self._core.row
+        row.awaits(link.partner)
+        try:
+            self._wait((link.channel, *self._core.outside), until, changes)
+        finally:
+            row.awaits(NIL_THREAD)
 
     def _expect(self, sequence: int) -> "Outgoing":
         """Return call *sequence* as one that is kept account of from now on."""

@@ -25,7 +25,7 @@ DOUBTED = 2_000_000
 LOOK = 1_000_000
 """How often its row is read again, in ns."""
 
-_FOR, _SENDS = int(Wait.FOR), int(Wait.SENDS)
+_FOR, _SENDS, _ANSWER = int(Wait.FOR), int(Wait.SENDS), int(Wait.ANSWER)
 _NOBODYS = memoryview(bytearray(WAIT_WORDS * 8)).cast("Q")
 
 
@@ -38,6 +38,7 @@ class Row:
         """Find the row of *thread* in the environment's *page*, as words."""
         at = find(page, thread)
         self._words, self._at = (page, at) if at else (_NOBODYS, 0)
+        self.awaits(NIL_THREAD)
 
     def receives(self, specifier: int) -> None:
         """It receives from *specifier* (X.2) from now on, and looks for messages after this."""
@@ -56,6 +57,10 @@ class Row:
         words, at = self._words, self._at
         words[at + _FOR] = NIL_THREAD
         words[at + _SENDS] = NIL_THREAD
+
+    def awaits(self, answerer: int) -> None:
+        """It sleeps until *answerer* answers its call; nil: it does not."""
+        self._words[self._at + _ANSWER] = answerer
 
     def said(self) -> tuple[int, int]:
         """Return to whom it sends, and from whom it receives."""

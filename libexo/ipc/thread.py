@@ -12,7 +12,7 @@ call itself, with virtual registers and both phases in one, is `libexo.l4.Ipc`, 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kernel.abi.ids import ANY_THREAD, show_thread
+from kernel.abi.ids import ANY_THREAD, NIL_THREAD, show_thread
 from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.messages import PacketKind, Phase
 from libexo import timeouts
@@ -72,9 +72,11 @@ class Thread:
     def _answer_to(self, operation: Operation) -> Message:
         reply: Message
         call = operation.exchange
+        self.core.row.awaits(call.to if call is not None else NIL_THREAD)
         try:
             _, reply = operation.run()
         finally:
+            self.core.row.awaits(NIL_THREAD)
             if call is not None and call.forwarded_to:
                 self.core.row.rests()
         return reply
