@@ -18,6 +18,8 @@ EXAMPLES = """\
 
 NAMED = ("kill", "logs", "mem", "ping", "press")
 """Verbs whose argument is the name of an environment."""
+NAMED_AFTER = {"sched": ("set", "timeline", "why")}
+"""Verbs with words behind which there is such a name."""
 
 
 class Option(NamedTuple):
@@ -58,6 +60,7 @@ def _words(verb: str) -> list[str]:
 def bash() -> str:
     """Return the completion for bash."""
     cases = "\n".join(f'        {verb}) words="{" ".join(_words(verb))}" ;;' for verb in verbs.VERBS)
+    behind = "|".join(f"{verb}:{word}:*" for verb, words in NAMED_AFTER.items() for word in words)
     return f"""\
 _exo() {{
     local words cur=${{COMP_WORDS[COMP_CWORD]}} verb=${{COMP_WORDS[1]}}
@@ -71,6 +74,10 @@ _exo() {{
     esac
     case $verb:$cur in
         {"|".join(f"{verb}:[!-]*|{verb}:" for verb in NAMED)}) words=$(exo ps --names 2>/dev/null) ;;
+    esac
+    case $verb:${{COMP_WORDS[2]-}}:$COMP_CWORD:$cur in
+        *:*:2:*|*:-*) ;;
+        {behind}) words=$(exo ps --names 2>/dev/null) ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
 }}
@@ -108,7 +115,9 @@ def _zsh_arguments(verb: str) -> str:
             for word in option.words
         ]
         if not option.words and option.choices:
-            rest = f"'*:word:({' '.join(option.choices)})'"
+            which = f"'{{}}:word:({' '.join(option.choices)})'"
+            behind = f"{which.format(1)} '*:name:_exo_names'"
+            rest = behind if verb in NAMED_AFTER else which.format("*")
     return " ".join([*parts, rest])
 
 
@@ -123,6 +132,9 @@ def fish() -> str:
         seen = f"complete -c exo -n '__fish_seen_subcommand_from {verb}'"
         files = "" if verb in NAMED else " -F"
         lines.append(f"{seen} -a '(exo ps --names 2>/dev/null)'" if verb in NAMED else f"{seen}{files}")
+        if verb in NAMED_AFTER:
+            behind = f"{seen[:-1]}; and __fish_seen_subcommand_from {' '.join(NAMED_AFTER[verb])}'"
+            lines.append(f"{behind} -a '(exo ps --names 2>/dev/null)'")
         for option in options_of(verb):
             named = [_fish_option(word) for word in option.words]
             choices = (

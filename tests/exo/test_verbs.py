@@ -293,12 +293,16 @@ def test_a_completion_knows_every_verb_and_option(shell: str, capsys: Said) -> N
         ("exo run --na", ["--name"]),
         ("exo serve --rest", ["--restart"]),
         ("exo completion f", ["fish"]),
+        ("exo sched w", ["why"]),
+        ("exo sched why wo", ["worker"]),
+        ("exo sched why worker --si", ["--since"]),
     ],
 )
 def test_bash_completes(typed: str, offered: list[str]) -> None:
     """In a real bash."""
     words = typed.split()
     script = (
+        "exo() { echo web worker; }\n"
         f"{SHELLS['bash']()}\nCOMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _exo; echo ${{COMPREPLY[@]}}"
     )
     found = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=True)
