@@ -24,11 +24,10 @@ from kernel.abi.kip import Head
 from kernel.abi.messages import Label
 from kernel.abi.rights import Kind
 from kernel.abi.traps import TRAPS
-from libexo.trace.ring import Record, Ring
+from libexo.trace import History, Present, Record, Ring
 
 if TYPE_CHECKING:
     from libexo.kip import Kip
-    from libexo.trace import History
 
 ARGUMENTS = "[-f] [--count N] [--json] | --perfetto FILE"
 EXAMPLES = """\
@@ -64,8 +63,9 @@ def main(options: Namespace) -> int:
     while True:
         names |= {row.number: row.name for row in kip.environments()}
         lost = ring.lost
-        for record in ring.read():
-            shown = decode(record, names, booted)
+        found = History(ring.read(), Present(names), 0)  # of the ended, the ring has the names
+        for key, record in found.events:
+            shown = decode(record, {record.environment: found.name(key)}, booted)
             _print(shown, as_json=options.json)
         if ring.lost > lost and not options.json:
             print(f"({ring.lost - lost} events were overwritten before they were read)")
@@ -74,10 +74,8 @@ def main(options: Namespace) -> int:
         time.sleep(PAUSE)
 
 
-def past(kip: "Kip", run: str | None) -> "History":
+def past(kip: "Kip", run: str | None) -> History:
     """Return what the ring of the system at *run* says, until now."""
-    from libexo.trace import History, Present
-
     now = time.monotonic_ns()
     return History(list(open_ring(Path(run_directory(run), "trace")).read()), Present.of(kip), now)
 

@@ -231,22 +231,31 @@ def _account_wait(found: Why, history: History, span: Span) -> None:
     """Give the time in which it would have run to who had the processor, and to why they had it."""
     plans, at = history.plans(span.processor), span.begin
     for other in _others(history, span):
-        found.add(Cause.SWITCHING, other.begin - at)
-        name, length = history.name(other.key), other.end - other.begin
-        found.held[name] += length
-        guarded = sum(
-            overlap((begin, end), other.begin, other.end)
-            for processor, begin, end in history.watchdog
-            if processor == span.processor
-        )
-        found.add(Cause.WATCHDOG, guarded, name)
-        if other.how:
-            found.add(Cause.RESERVATION if other.how == RESERVED else Cause.DIRECTED, length - guarded, name)
-        else:
-            for cause, ns in _planned(plans, span.key, other.begin, other.end).items():
-                found.add(cause, min(ns, length - guarded), name)
+        if other.end <= at:
+            continue
+        begin = max(at, other.begin)
+        found.add(Cause.SWITCHING, begin - at)
         at = other.end
+        name, rest = history.name(other.key), at - begin
+        found.held[name] += rest
+        for cause, ns in _reasons(history, plans, span.key, other, begin):
+            taken = min(ns, rest)
+            found.add(cause, taken, name)
+            rest -= taken
+        found.add(Cause.UNKNOWN, rest, name)
     found.add(Cause.SWITCHING if at > span.begin or span.end - at < _NEAR else Cause.UNKNOWN, span.end - at)
+
+
+def _reasons(
+    history: History, plans: Plans, key: int, other: Span, begin: int
+) -> Iterator[tuple[Cause, int]]:
+    """Yield why *other* has the processor that *key* waits for, from *begin* on, and for how long."""
+    guarded = (span[1:] for span in history.watchdog if span[0] == other.processor)
+    yield Cause.WATCHDOG, sum(overlap(span, begin, other.end) for span in guarded)
+    if other.how:
+        yield Cause.RESERVATION if other.how == RESERVED else Cause.DIRECTED, other.end - begin
+    else:
+        yield from _planned(plans, key, begin, other.end).items()
 
 
 def _planned(plans: Plans, key: int, begin: int, end: int) -> "Counter[Cause]":

@@ -144,6 +144,21 @@ def test_trace_prints_the_last_ones(run: Path, pages: Pages, capsys: pytest.Capt
     assert json.loads(capsys.readouterr().out)["text"] == "process 49"
 
 
+def test_the_ended_have_their_names(run: Path, pages: Pages, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where another has the number now."""
+    pages.environment(1, "new")
+    for name in ("old", "older"):
+        pages.event(Event.STARTED, 1, 7)
+        pages.event(Event.ENDED, 1, 256)
+        pages.event(Event.NAME, 1, *next(name_words(name))[1:])
+        pages.event(Event.CREATED, 1, 97 << 32)
+    pages.publish()
+
+    assert main(["--run", str(run), "trace", "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["environment"] for each in found] == ["old"] * 3 + ["older"] * 4 + ["new"]
+
+
 def test_a_ring_that_is_not_there_is_told(run: Path) -> None:
     """As any system that is not there."""
     with pytest.raises(Exception, match="no system runs"):

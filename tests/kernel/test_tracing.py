@@ -7,7 +7,7 @@ from hwmodel.simulated.bodies import SimulatedBody
 from kernel.abi.errors import Refusal
 from kernel.abi.events import ANYBODY, RECORD, TRACE_SIZE, Event
 from kernel.abi.ids import ANY_THREAD
-from kernel.abi.kip import Page, Wait, awaited
+from kernel.abi.kip import Counter, Page, Wait, awaited
 from kernel.abi.limits import FRAME_SIZE, TRACE_RECORDS
 from kernel.abi.rights import ALL_RIGHTS, Kind
 from kernel.abi.traps import TRAPS, Bind, Inventory, Protection, Slice
@@ -182,6 +182,22 @@ def test_what_is_left_of_a_slice() -> None:
         stage.pass_time(250)
         alone = next(each for each in told(stage, names, Event.PREEMPTED) if each[2].endswith(" 0 2"))
         assert 190 * MS < int(alone[2].split()[0]) < 210 * MS
+
+
+def test_the_ring_lasts() -> None:
+    """A slice takes two records, and a plan that is installed again one: the ring holds the last 8,000 slices."""
+    with theatre() as stage:
+        scheduler, cpu, members = cast_of(stage, a=compute, b=compute, c=compute)
+        plan(scheduler, cpu, members, a=10, b=10, c=10)
+        stage.pass_time(35)
+        before, switches = len(records(stage)), stage.kernel.kip.counter(Counter.SWITCHES)
+        stage.pass_time(1000)
+        slices = stage.kernel.kip.counter(Counter.SWITCHES) - switches
+        assert slices == 100
+        assert len(records(stage)) - before == 2 * slices
+
+        plan(scheduler, cpu, members, a=10, b=10, c=10)
+        assert [r[1] for r in records(stage)[before + 2 * slices :]] == [Event.PLANNED, Event.TRAP]
 
 
 def test_what_was_taken() -> None:
