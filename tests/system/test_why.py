@@ -15,7 +15,11 @@ from typing import Any
 
 import pytest
 
+from exo import trace
+from libexo.trace import Cause, explain
+from tests.system.booted import System, wait_until
 from tests.system.command import PATIENCE, Command, place, until
+from tests.system.test_pagers import PAGER, USER
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -166,3 +170,23 @@ def test_it_follows_until_interrupted(running: Command) -> None:
     assert shown.rstrip().endswith(b"\x1b[?25h\x1b[?1049l")
     assert b"Traceback" not in shown
     assert signal.getsignal(signal.SIGINT) is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give each environment a uid")
+def test_a_page_that_does_not_come(booted: System) -> None:
+    """A program that touched a page is told that it waits for it, and for whose."""
+    touches = "view = vm.map(env, store.open(True))\nprint('touches', flush=True)\nview[0]"
+    with (
+        booted.start(PAGER, 10, "lazy", name="store") as pager,
+        booted.start(BURN, name="burner"),
+    ):
+        pager.line()
+        with booted.start(USER + touches, name="toucher", paged=True) as toucher:
+            assert toucher.line() == "touches"
+
+            def waits() -> bool:
+                past = trace.past(booted.kip, str(booted.run_directory))
+                found = explain(past, "toucher", past.now - 100_000_000, past.now)
+                return Cause.PAGER in found.whom and found.whom[Cause.PAGER]["store"] > 50_000_000
+
+            assert wait_until(waits)
