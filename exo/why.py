@@ -122,6 +122,8 @@ def _verdict(found: Why) -> list[str]:
         said = f"it had less than the plans gave it, most of all because {_because(others[0][0])}"
     elif not found.planned and found.spent[Cause.UNPLANNED]:
         said = "no plan had a slice of it: 'exo sched' shows whose it has"
+    elif found.planned and found.got > found.planned / _ENOUGH:
+        said = "it had more than the plans gave it: others slept in their slices, or left them"
     else:
         said = "it had what the plans gave it" if found.planned else ""
     return ["", "; ".join(filter(None, (said, now)))] if said or now else []

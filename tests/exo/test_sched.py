@@ -87,6 +87,17 @@ def test_why_as_json(command: Call) -> None:
     ]
 
 
+def test_more_than_planned(command: Call, pages: Pages) -> None:
+    """A program that has the slices of sleepers, too, is told so; one that has its own, that it has those."""
+    pages.plan(7, -1, (ONE, 10_000), (TWO, 10_000), (3, 20_000))
+    pages.publish()
+    assert "it had more than the plans gave it: others slept" in command("why", "one", "--since", "100ms")[1]
+
+    pages.plan(7, -1, (ONE, 8_000), (TWO, 12_000))
+    pages.publish()
+    assert "it had what the plans gave it; it waits" in command("why", "one", "--since", "100ms")[1]
+
+
 def test_a_program_under_no_plan(command: Call) -> None:
     """That is said."""
     assert "memory is under no plan: the host's own scheduler runs it" in command("why", "memory")[1]
