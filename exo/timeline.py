@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from exo import screen, trace, view
 from exo.rows import Rows, gather, tick
 from exo.system import Usage, run_directory
+from exo.why import short
 from kernel.abi.limits import TRACE_RECORDS
 from libexo.trace import History, Present, Record
 
@@ -47,7 +48,8 @@ def main(options: Namespace) -> int:
         Path(options.svg).write_text(picture(rows), encoding="utf-8")
         print(f"{options.svg} has {sum(map(len, rows.values()))} programs")
     else:
-        print(text(rows, _width(), colours=sys.stdout.isatty()))
+        told = short(past.begin - past.now + options.since, options.since) if rows else []
+        print("\n".join([*told, text(rows, _width(), colours=sys.stdout.isatty())]))
     return 0
 
 

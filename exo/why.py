@@ -54,11 +54,16 @@ def text(found: Why) -> list[str]:
     return [*_head(found), *_table(found), *_verdict(found)]
 
 
+def short(missing: int, window: int) -> list[str]:
+    """Return a line that says that the ring does not reach back over the *window*, if some of that is *missing*."""
+    if missing <= 0:
+        return []
+    held = view.duration(max(0, window - missing))
+    return [f"the ring holds the last {held} only: what was before is not known"]
+
+
 def _head(found: Why) -> list[str]:
-    lines = []
-    if found.missing > 0:
-        held = max(0, found.end - found.begin - found.missing)
-        lines.append(f"the ring holds the last {view.duration(held)} only: what was before is not known")
+    lines = short(found.missing, found.end - found.begin)
     if found.processor < 0:
         return [*lines, f"{found.name} is under no plan: the host's own scheduler runs it, beside the plans"]
     known = found.known - found.spent[Cause.ABSENT]

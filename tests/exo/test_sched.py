@@ -155,6 +155,7 @@ def test_timeline(command: Call) -> None:
     assert lines[1].endswith("  50.0 %")
     assert "now" in lines[4]
     assert "\x1b" not in out
+    assert command("timeline", "--since", "150ms")[1].startswith("the ring holds the last 100.00 ms only")
 
 
 def test_timeline_of_some(command: Call, tmp_path: Path) -> None:
