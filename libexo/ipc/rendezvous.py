@@ -22,8 +22,7 @@ thrown away.
 
 from kernel.abi.ids import show_thread
 from libexo.ipc.exchange import Link, Outgoing
-from libexo.ipc.packing import CALL
-from libexo.ipc.sending import OVERDUE, Sending
+from libexo.ipc.sending import Sending
 from libexo.ipc.standing import HOLD, LOOK, Standing
 from libexo.transport.base import Source
 
@@ -96,19 +95,18 @@ class Rendezvous(Sending):
         return redirector is not None and redirector.environment == ours.environment
 
     def look_after(self, exchange: Outgoing) -> None:
-        """Find out what became of *exchange*, whose link fell.
+        """Find out what became of *exchange*, whose link fell. Raises IpcTimeout.
 
         While its receiver lives and has its ticket, it is being taken, or answered, or the ticket is put up again.
-        If not, it is over. One that has a message and does not say so for too long took it.
+        If not, it is over.
         """
-        link, now = exchange.link, self.now()
-        exchange.overdue = exchange.overdue or now
-        is_silent = now - exchange.overdue > OVERDUE and exchange.kind != CALL
-        if is_silent or self.kip.thread(link.receiver) is None or not exchange.is_in_hand():
-            self.pump_link(link)  # what was said before is heard
-            if not exchange.done:
-                text = f"the binding to thread {show_thread(link.partner)} fell"
-                self.fail(exchange, exchange.cut_off(text))
+        link, text = exchange.link, f"the binding to thread {show_thread(exchange.link.partner)} fell"
+        if self.kip.thread(link.receiver) is not None and exchange.is_in_hand():
+            self.bear_with(exchange, f"when {text}")
+            return
+        self.pump_link(link)  # what was said before is heard
+        if not exchange.done:
+            self.fail(exchange, exchange.cut_off(text))
 
     def close(self) -> None:
         """Close every link and the inbox."""

@@ -160,14 +160,19 @@ class Sending(Answering):
             raise IpcTimeout(phase, f"thread {who} did not take the message {why}")
         if phase is Phase.RECEIVE:
             raise IpcTimeout(phase, f"thread {who} took the message, but did not answer {why}")
+        self.bear_with(exchange, why)
+        return RECHECK
+
+    def bear_with(self, exchange: Outgoing, why: str) -> None:
+        """Bear with a receiver that has the tickets of *exchange* and is silent, for OVERDUE. Raises IpcTimeout."""
         now = self.now()
         exchange.overdue = exchange.overdue or now
         if now - exchange.overdue > OVERDUE:
             self._end(exchange)  # a message was taken: the partner has it, and its silence changes nothing
             self.break_link(exchange.link)
             if exchange.kind == CALL:
+                who = show_thread(exchange.link.partner)
                 raise IpcTimeout(Phase.RECEIVE, f"thread {who} claimed the answer, and was silent then {why}")
-        return RECHECK
 
     def abandon(self, exchange: Outgoing) -> None:
         """Give up: the message is withdrawn if it can be, its answer thrown away."""

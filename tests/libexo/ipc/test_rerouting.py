@@ -6,7 +6,7 @@ import pytest
 
 from kernel.abi.ids import ANY_THREAD
 from kernel.abi.messages import Packet, PacketKind, Phase
-from libexo.errors import NoPartner
+from libexo.errors import IpcTimeout, NoPartner
 from libexo.ipc.exchange import Outgoing
 from libexo.ipc.message import Message, Origin
 from libexo.ipc.packing import TELLS
@@ -23,6 +23,7 @@ class Scene:
     """A call of *a* that *b* has taken, and may have answered; then a's messages are redirected."""
 
     def __init__(self, stage: Theatre) -> None:
+        self.stage = stage
         self.boss, self.chief = root(stage), stage.puppet("chief")
         self.a, self.b = stage.pair()
         self.call: Outgoing = post(self.a, self.b, 1, timed=True)
@@ -78,6 +79,19 @@ def test_an_answer_whose_giver_was_to_hear_of_it(scene: Scene) -> None:
 
     assert isinstance(error, NoPartner)
     assert error.phase is Phase.RECEIVE
+
+
+def test_an_answer_that_is_lost(scene: Scene) -> None:
+    """An answer that was given and does not come is waited for for a second, not for ever."""
+    scene.answer()
+    exchange = scene.redirect()
+    before = moves.look_after(scene.a, exchange).done
+    scene.stage.pass_time(OVERDUE / MS + 1)
+    with pytest.raises(IpcTimeout, match="claimed the answer, and was silent") as caught:
+        moves.look_after(scene.a, exchange)
+
+    assert (before, exchange.done, caught.value.phase) == (False, True, Phase.RECEIVE)
+    assert moves.waiting(scene.a) == []
 
 
 def test_nonsense_on_a_way_that_fell(scene: Scene) -> None:
