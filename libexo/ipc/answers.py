@@ -37,6 +37,8 @@ class Answering(Receiving):
         """Called when an answer goes into a ring, in which it may wait for room."""
         self._answers: dict[tuple[bytes, int], Exchange] = {}
         """Answers under way, by token and sequence number of the message they answer, the oldest first."""
+        self._epoch = 0
+        """The binding epoch when it was last found out who is to report on them."""
 
     def answer(self, origin: Origin, message: Message, *, tells: bool = False, virtual: int = 0) -> Exchange:
         """Answer a received message, for thread *virtual* if that is given (X.2 propagation).
@@ -86,9 +88,13 @@ class Answering(Receiving):
             self.peers.stands(origin.peer)
 
     def recheck_answers(self) -> None:
-        """Find out whether who is to report on an answer of ours is still there, if a binding fell meanwhile."""
+        """Find out whether who is to report on an answer of ours is still there, if a binding fell meanwhile.
+
+        That is, before the last time that this was called: a report that was under way then has arrived.
+        """
+        before, self._epoch = self._epoch, self.kip.epoch
         for token in {token for token, _ in self._answers}:
-            if (peer := self.peers.known.get(token)) is not None:
+            if (peer := self.peers.known.get(token)) is not None and peer.epoch < before:
                 self.peers.stands(peer)
 
     def _waits(self, origin: Origin) -> bool:

@@ -193,8 +193,6 @@ class Receiving(Endpoint):
     def _arrived(self, token: bytes, frames: list[bytes]) -> Arrival | None:
         """Check a packet that arrived under *token*; return it, or count it and drop it."""
         peer = self._peers.get(token)
-        if peer is not None and peer.epoch != self.kip.epoch:
-            peer = self.peers.identify(token)
         if peer is None:
             self.statistics["unknown_token"] += 1
             return None
@@ -207,7 +205,10 @@ class Receiving(Endpoint):
             self.statistics["malformed"] += 1
             return None
         if packet.kind not in (SEND, CALL, TELL):
-            self.told(peer, packet)
+            self.told(peer, packet)  # also if the binding fell: it may have been said before
+            return None
+        if peer.epoch != self.kip.epoch and self.peers.identify(token) is None:
+            self.statistics["unknown_token"] += 1
             return None
         if packet.sequence <= peer.last:
             self.statistics["duplicate"] += 1
@@ -225,7 +226,7 @@ class Receiving(Endpoint):
         """Take in a packet that is no message: here, that *peer* has a ring, which it uses after our answer."""
         if packet.kind != RING:
             self.statistics["malformed"] += 1
-        elif peer.line is None:
+        elif peer.line is None or not self.peers.stands(peer):
             self.send_back(peer.token, note(REFUSED, packet.sequence, packing.NO_ROOM))
         else:
             self.send_back(peer.token, note(TAKEN, packet.sequence))

@@ -81,6 +81,23 @@ def test_an_answer_whose_giver_was_to_hear_of_it(scene: Scene) -> None:
     assert error.phase is Phase.RECEIVE
 
 
+@pytest.mark.parametrize("kind", [REPLY, PacketKind.TURN])
+def test_a_report_given_before_is_heard(scene: Scene, kind: PacketKind) -> None:
+    """An answer was taken, and a caller turned, if that was said before the way fell, and heard only after."""
+    if kind is REPLY:
+        answer = moves.answer(scene.b, scene.caller, Message(words=(2,)), tells=True)
+    else:
+        turned = moves.forward(scene.b, scene.caller, scene.chief.thread)
+        assert turned is not None
+        answer = turned
+    pumped(scene.a, scene.call)
+    scene.redirect()
+    before = answer.done
+    moves.look(scene.b)
+
+    assert (before, answer.done, answer.error) == (False, True, None)
+
+
 def test_an_answer_that_is_lost(scene: Scene) -> None:
     """An answer that was given and does not come is waited for for a second, not for ever."""
     scene.answer()
