@@ -211,11 +211,13 @@ class Kip:
                 offset = at + PLAN_HEAD.size + index * PLAN_SLICE.size
                 PLAN_SLICE.pack_into(self._buffer, offset, environment.number, microseconds)
 
-    def show_running(self, processor: int, environment: Shown | None) -> None:
-        """Show which environment has *processor*."""
+    def show_running(self, processor: int, running: Shown | None, interrupted: Shown | None) -> None:
+        """Show which environment has *processor*, and whose slice was interrupted."""
         at = PLANS + processor * PLAN_SIZE + 8
-        number = environment.number + 1 if environment is not None else 0
-        self._buffer[at : at + 4] = number.to_bytes(4, "little")
+        for environment in (running, interrupted):
+            number = environment.number + 1 if environment is not None else 0
+            self._buffer[at : at + 4] = number.to_bytes(4, "little")
+            at += 4
 
     def descriptor(self) -> "Descriptor":
         """Return the descriptor by which readers map it."""

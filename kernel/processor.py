@@ -7,7 +7,8 @@ What was used too much or too little is carried into the next slice of the same 
 sleeps is not stopped: it wakes by itself, its slices are skipped, and once it has used time again it is back in
 the walk. The same goes for one that is stopped by a signal or held by a debugger: the kernel does not
 continue it. A slice also ends by the clock, so that a member cannot keep the core by not using it. Without
-competition nothing is stopped and no alarm runs.
+competition nothing is stopped and no alarm runs. A reservation that is ready (`kernel.reservation`) interrupts a
+slice of the plan, which goes on afterwards.
 
 The author of the plan is the scheduler. Preemption messages tell it what happens. When it is gone, or does
 not answer, the kernel walks a fixed round robin over all members and says so: no policy can wedge the system.
@@ -19,11 +20,13 @@ from typing import TYPE_CHECKING
 from kernel.abi.errors import Refusal
 from kernel.abi.events import ANYBODY, Event
 from kernel.abi.kip import Counter, EnvironmentState, Page, awaited
-from kernel.abi.messages import Label, Preemption
+from kernel.abi.messages import Preemption
 from kernel.abi.program import Activity
 from kernel.abi.rights import Kind
-from kernel.capability import Resource
 from kernel.errors import Refused
+from kernel.member import Member
+from kernel.reservation import FOREVER, GRAIN, Reserved, Turn
+from kernel.telling import Telling
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from hwmodel.machine import Alarm, Machine
     from kernel.environment import Environment
     from kernel.exposure import Exposure
+    from kernel.reservation import Reservation
 
 _MS = 1_000_000
 TICK = 2 * _MS
@@ -38,8 +42,6 @@ TICK = 2 * _MS
 WAKE_POLL = 5 * _MS
 """How often sleepers are checked under competition; doubles up to MAX_WAKE_POLL without."""
 MAX_WAKE_POLL = 40 * _MS
-GRAIN = 100_000
-"""The shortest rest of a slice worth another alarm: a shorter one is carried."""
 WOKE = 20_000
 """CPU time that a sleeper must use to count as awake: less is the host's own work for a stopped sleeper."""
 WALL = 3
@@ -49,43 +51,24 @@ CRITICAL = 1 * _MS
 ANSWER_TIME = 1000 * _MS
 """How long the scheduler may take to plan a new member before the kernel falls back to round robin."""
 FALLBACK_SLICE_US = 10_000
-EVENT_DELAY = 1 * _MS
-"""Preemption events are collected this long and sent as one message."""
-_EVENTS_PER_MESSAGE = 21
 _STANDS = (Activity.STOPPED, Activity.TRACED)
 
 
-class Member:
-    """An environment under the plan of a processor."""
-
-    __slots__ = ("asleep", "carry", "environment", "mark")
-
-    def __init__(self, environment: "Environment") -> None:
-        """Start with nothing carried."""
-        self.environment = environment
-        self.carry = 0
-        """CPU time owed to it (positive) or overrun by it (negative), in ns."""
-        self.mark = environment.body.consumed()
-        """Its CPU time when its slice began, then when it ended, or when the member went to sleep."""
-        self.asleep = False
-
-
-class Processor(Resource):
+class Processor(Telling):
     """One processor; also the resource a CPU capability is to."""
 
     kind = Kind.CPU
 
     def __init__(self, machine: "Machine", exposure: "Exposure", number: int, core: int) -> None:
         """Make processor *number* of host core *core*, with an empty plan."""
-        self.number = number
+        super().__init__(machine, exposure, number)
         self.core = core
-        self.scheduler: Environment | None = None
-        self._exposure = exposure
-        self._clock = machine.clock
         self._members: dict[Environment, Member] = {}
+        self.reserved = Reserved(number, self._clock, self._members, self._review)
+        self._ended: tuple[Member, int, bool] | None = None
+        """The slice just ended, whose owner was not stopped yet: it may have the next. Owner, use, given up."""
         self._plan: list[tuple[Environment, int]] = []
         self._position = -1
-        self._current: Member | None = None
         self._budget = 0
         self._end = 0
         """When the slice is over by the clock."""
@@ -99,7 +82,6 @@ class Processor(Resource):
         self._poll = WAKE_POLL
         self._alarm: Alarm | None = None
         self._watchdog: Alarm | None = None
-        self._events: list[int] = []
         exposure.kip.show_plan(number, core, ())
 
     def __repr__(self) -> str:
@@ -115,6 +97,7 @@ class Processor(Resource):
     def admit(self, environment: "Environment") -> None:
         """Put *environment*, which does not run, under the plan."""
         self._members[environment] = Member(environment)
+        self.reserved.arrive(environment)
         self._note(Event.READY, environment)
         self._say(Preemption.READY, environment)
         if self.scheduler is None:
@@ -125,10 +108,17 @@ class Processor(Resource):
     def remove(self, environment: "Environment") -> None:
         """Take *environment*, which is gone, out of the plan."""
         member = self._members.pop(environment, None)
+        if self._current is not None and self._current is member:
+            self.reserved.end(self._budget)
+            self._current = None
+        if environment in self.reserved.bound:
+            self.reserved.bind(self.reserved.bound[environment], None)
         if member is None:
             return
-        if self._current is member:
-            self._current = None
+        if self._ended is not None and self._ended[0] is member:
+            self._ended = None
+        if self._interrupted is not None and self._interrupted.member is member:
+            self._interrupted = None
         self._set_plan([entry for entry in self._plan if entry[0] is not environment], self._position)
         self._say(Preemption.EXIT, environment)
         self._walk()
@@ -175,26 +165,29 @@ class Processor(Resource):
 
     def install(self, scheduler: "Environment", plan: "Sequence[tuple[Environment, int]]") -> None:
         """Walk *plan*, from its start; the running slice is finished first, if its owner is still planned."""
-        self._follow(scheduler, {environment for environment, _ in plan})
+        planned = {environment for environment, _ in plan}
+        self._follow(scheduler, planned)
         self._note(Event.PLANNED, scheduler, sum([microseconds for _, microseconds in plan]))
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
+        if self._interrupted is not None and self._interrupted.member.environment not in planned:
+            self._interrupted = None
         self._set_plan(list(plan), -1)
         current = self._current
         if current is not None:
             self._exposure.kip.show(current.environment)  # so that the scheduler sees its CPU time
-            if all(environment is not current.environment for environment, _ in plan):
-                self._end_slice(self._peek())
+            if current.environment not in planned and self.reserved.running is None:
+                self._end_slice()
         self._walk()
 
     def switch(self, scheduler: "Environment", environment: "Environment", microseconds: int) -> None:
         """Run *environment* for *microseconds* now, then go on with the plan."""
         self._follow(scheduler)
-        member = self._members[environment]
         if self._current is not None:
-            self._end_slice(member)
-        self._begin(member, microseconds, directed=True)
+            self._end_slice()
+        self._begin(Turn(self._members[environment], microseconds, directed=True))
+        self._walk()
 
     def give_up(self, scheduler: "Environment", giver: "Environment", to: "Environment | None") -> None:
         """Have *giver*, if it has the processor, leave the rest of its slice to *to*, or begin the next one."""
@@ -203,12 +196,10 @@ class Processor(Resource):
         if current is None or current.environment is not giver:
             return
         rest = max(self._rest(current), 0) // 1000
-        heir = self._members[to] if to is not None else None
-        self._end_slice(heir or self._peek(), given_up=True)
-        if heir is not None:
-            self._begin(heir, rest, directed=True)
-        else:
-            self._walk()
+        self._end_slice(given_up=True)
+        if to is not None:
+            self._begin(Turn(self._members[to], rest, directed=True))
+        self._walk()
 
     def _follow(self, scheduler: "Environment", planned: "Container[Environment]" = ()) -> None:
         """Obey *scheduler*; a new one is told of members it has not *planned*, which may have come before it."""
@@ -235,31 +226,62 @@ class Processor(Resource):
     # ------------------------------------------------------------------------------------------------- walk
 
     def _walk(self) -> None:
-        """Give the core to the next in turn, unless a slice is running; set the next alarm."""
-        if self._current is None:
-            entry = self._next()
-            if entry is not None:
-                self._begin(*entry)
-        self._set_alarm()
+        """Give the core to a reservation, or the next in turn unless a slice is running; set the next alarm."""
+        first = self.reserved.first()
+        if first is not None and self._current is not None:
+            self._interrupt(self._current)
+        if self._current is None and (turn := first or self._next()) is not None:
+            self._begin(turn)
+        elif self._current is None:
+            self._stop_ended()
+            self._show_running()
+        self._set_alarm(self._next_look())
 
-    def _next(self) -> tuple[Member, int] | None:
-        """Return the next slice of a member that is awake, skipping those of sleepers."""
+    def _interrupt(self, member: Member) -> None:
+        if self._defers(member):
+            return
+        reserved, directed, self._directed = self.reserved.running, self._directed, False
+        self._end_slice()
+        if reserved is None and member.carry > GRAIN:
+            if self._interrupted is not None:  # by a directed slice, which is interrupted itself
+                self._interrupted.member.carry += self._interrupted.microseconds * 1000
+            self._interrupted, member.carry = Turn(member, member.carry // 1000, directed), 0
+
+    def _review(self, changing: "Reservation") -> None:
+        """Charge a reservation that is to change what it used, and look at once who is next."""
+        if self.reserved.running is changing:
+            self._end_slice()
+        self._set_alarm(0)
+
+    def _next(self) -> Turn | None:
+        """Return the next slice of a member that is awake, an interrupted one first, skipping those of sleepers."""
+        interrupted, self._interrupted = self._interrupted, None
+        if interrupted is not None and not interrupted.member.asleep:
+            return interrupted
         for step in range(1, len(self._plan) + 1):
             position = (self._position + step) % len(self._plan)
             environment, microseconds = self._plan[position]
             member = self._members[environment]
             if not member.asleep:
                 self._position = position
-                return member, microseconds
+                return Turn(member, microseconds)
             self._exposure.count(Counter.SLICES_SKIPPED)
         return None
 
-    def _begin(self, member: Member, microseconds: int, *, directed: bool = False) -> None:
+    def _begin(self, turn: Turn) -> None:
+        member, microseconds, self._directed, reservation = turn
         environment = member.environment
-        self._current, self._directed, self._deferred, self._idle = member, directed, False, 0
+        self._stop_ended(but=member)
+        self._current, self._deferred, self._idle = member, False, 0
         consumed = environment.body.consumed()
         # While it ran the host's account was late, by up to a tick; now that it does not run it is exact.
-        self._budget = max(microseconds * 1000 + member.carry - (consumed - member.mark), GRAIN)
+        budget, self.reserved.running = microseconds * 1000 - (consumed - member.mark), reservation
+        if reservation is None:
+            budget += member.carry
+        else:
+            reservation.budget = budget
+            self._note(Event.RESERVED, environment, microseconds, max(budget, GRAIN))
+        self._budget = max(budget, GRAIN)
         member.asleep, member.mark = False, consumed
         self._looked_at = (self._clock.now(), member.mark)
         self._end = self._looked_at[0] + WALL * self._budget
@@ -267,33 +289,31 @@ class Processor(Resource):
         self._show(environment, EnvironmentState.RUNNING)
         environment.body.resume()
         self._exposure.count(Counter.SWITCHES)
-        self._note(Event.SWITCHED, environment, microseconds, self._budget, directed)
-        if directed:
-            self._set_alarm()
+        self._note(Event.SWITCHED, environment, microseconds, self._budget, self._directed)
 
-    def _set_alarm(self) -> None:
+    def _set_alarm(self, delay: int) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-            self._alarm = None
-        delay = self._next_look()
-        if delay:
-            self._alarm = self._clock.alarm(self._clock.now() + delay, self._look)
+        at = self._clock.now() + delay
+        self._alarm = self._clock.alarm(at, self._look) if delay < FOREVER else None
 
     def _next_look(self) -> int:
-        """Return the time to the next check, in ns; 0: none before something else happens."""
-        member = self._current
+        """Return the time to the next check, in ns; FOREVER: none before something else happens."""
+        member, wait = self._current, self.reserved.wait()
         sleepers = any(other.asleep for other in self._members.values())
         if member is None:
-            return self._poll if sleepers else 0
+            return min(wait, self._poll if sleepers else FOREVER)
         if not self._directed and not self._contended():
             self._alone = True
-            return WAKE_POLL if sleepers else 0
+            return WAKE_POLL if sleepers else FOREVER
         if self._alone:
             self._alone = False
             self._note(Event.CONTINUED, member.environment, self._used(member), detail=2)
             member.mark = member.environment.body.consumed()
             self._end = self._clock.now() + WALL * self._budget
-        return max(min(self._rest(member), self._end - self._clock.now(), TICK), GRAIN)
+            self.reserved.arrive(member.environment)
+        wait = min(wait, CRITICAL if self._deferred else TICK)
+        return max(min(self._rest(member), self._end - self._clock.now(), wait), GRAIN)
 
     def _contended(self) -> bool:
         """Say whether a member other than the current one wants the core.
@@ -315,12 +335,13 @@ class Processor(Resource):
         member = self._current
         if member is not None and (self._directed or self._contended() or woken):
             if self._rest(member) <= GRAIN:
-                self._end_or_defer(member)
+                if not self._defers(member):
+                    self._end_slice()
             elif self._sleeps(member):
                 self._put_to_sleep(member, self._used(member))
             elif self._clock.now() >= self._end:
                 self._exposure.count(Counter.SLICES_OVERDUE)
-                self._end_slice(self._peek(), given_up=True)
+                self._end_slice(given_up=True)
         self._poll = WAKE_POLL if woken or self._current else min(2 * self._poll, MAX_WAKE_POLL)
         self._walk()
 
@@ -328,6 +349,7 @@ class Processor(Resource):
         woken = [m for m in self._members.values() if m.asleep and self._used(m) > WOKE]
         for member in woken:
             member.asleep = False
+            self.reserved.arrive(member.environment)
             member.environment.body.pause()
             self._note(Event.READY, member.environment, self._used(member))
             self._show(member.environment, EnvironmentState.READY)
@@ -352,25 +374,25 @@ class Processor(Resource):
         event = Event.STOPPED if member.environment.body.activity() in _STANDS else Event.BLOCKED
         whom = awaited(member.environment.page, member.environment.first.row)
         self._note(event, member.environment, used, self._idle, whom)
-        member.asleep, member.carry, member.mark = True, 0, member.environment.body.consumed()
         idle = self._idle if self._current is member else 0
         if self._current is member:
+            self.reserved.end(used + idle)
             self._current = None
+        member.asleep, member.carry, member.mark = True, 0, member.environment.body.consumed()
         self._show(member.environment, EnvironmentState.BLOCKED)
         self._say(Preemption.BLOCKED, member.environment, idle)
 
-    def _end_or_defer(self, member: Member) -> None:
-        """End the slice; a critical section may defer that once, for a bounded time."""
+    def _defers(self, member: Member) -> bool:
+        """Say whether a critical section defers the end of the slice, as it may once, for a bounded time."""
         page = member.environment.page
-        if page[Page.CRITICAL] and not self._deferred:
-            self._deferred = True
-            page[Page.OVERDUE] = 1
-            self._budget += CRITICAL
-            return
-        self._end_slice(self._peek())
+        if self._deferred or not page[Page.CRITICAL]:
+            return False
+        self._deferred, page[Page.OVERDUE] = True, 1
+        self._budget += CRITICAL
+        return True
 
-    def _end_slice(self, following: Member | None, *, given_up: bool = False) -> None:
-        """End the slice; its owner is stopped unless it has the processor again at once.
+    def _end_slice(self, *, given_up: bool = False) -> None:
+        """End the slice; its owner is stopped when another one's begins.
 
         What is left of it is carried, unless it is *given_up*.
         """
@@ -378,55 +400,29 @@ class Processor(Resource):
         assert member is not None
         slice_ns, used = self._budget - (CRITICAL if self._deferred else 0), self._used(member)
         left = slice_ns - used - self._idle
-        member.carry = max(min(left, 0 if given_up else slice_ns), -slice_ns)
+        if not self.reserved.end(max(slice_ns - left, slice_ns if given_up else 0)):
+            member.carry = max(min(left, 0 if given_up else slice_ns), -slice_ns)
         member.mark += used
-        self._current = None
-        if following is member:
-            self._note(Event.CONTINUED, member.environment, used, self._idle)
-        elif member.environment.body.activity() in _STANDS:
-            self._put_to_sleep(member, used)  # stopped by others: to pause and resume it would undo that
-        else:
-            member.environment.body.pause()
-            self._exposure.count(Counter.PREEMPTIONS)
-            if not given_up:
-                member.environment.add(Page.PREEMPTIONS)
-            self._note(Event.PREEMPTED, member.environment, used, self._idle, given_up | self._alone << 1)
-            self._show(member.environment, EnvironmentState.READY)
+        self._current, self._ended = None, (member, used, given_up)
         if self._directed or self._idle:
             self._directed = False
             self._say(Preemption.SLICE_END, member.environment, self._idle)
 
-    def _peek(self) -> Member | None:
-        """Return the owner of the next slice."""
-        at = self._position + 1
-        members = (self._members[environment] for environment, _ in self._plan[at:] + self._plan[:at])
-        return next((member for member in members if not member.asleep), None)
-
-    # --------------------------------------------------------------------------------------------- telling
-
-    def _show(self, environment: "Environment", state: EnvironmentState) -> None:
-        environment.state = state
-        self._exposure.kip.show(environment)
-        self._show_running()
-
-    def _show_running(self) -> None:
-        running = self._current.environment if self._current is not None else None
-        self._exposure.kip.show_running(self.number, running)
-
-    def _note(self, what: Event, whose: "Environment", a: int = 0, ns: int = 0, detail: int = 0) -> None:
-        self._exposure.trace.record(what, whose.number, a, self.number | ns // 1000 << 32, detail)
-
-    def _say(self, what: Preemption, environment: "Environment", idle: int = 0) -> None:
-        if self.scheduler is None:
+    def _stop_ended(self, but: Member | None = None) -> None:
+        """Stop the owner of the slice that ended, if it is another one."""
+        ended, self._ended = self._ended, None
+        if ended is None:
             return
-        if not self._events:
-            self._clock.alarm(self._clock.now() + EVENT_DELAY, self._send_events)
-        self._events += (what, environment.thread, idle)
-
-    def _send_events(self) -> None:
-        words, self._events = self._events, []
-        if self.scheduler is None:
-            return
-        size = 3 * _EVENTS_PER_MESSAGE
-        for at in range(0, len(words), size):
-            self._exposure.tell(self.scheduler, Label.PREEMPTION, tuple(words[at : at + size]))
+        member, used, given_up = ended
+        environment = member.environment
+        if member is but:
+            self._note(Event.CONTINUED, environment, used, self._idle)
+        elif environment.body.activity() in _STANDS:
+            self._put_to_sleep(member, used)  # stopped by others: to pause and resume it would undo that
+        else:
+            environment.body.pause()
+            self._exposure.count(Counter.PREEMPTIONS)
+            if not given_up:
+                environment.add(Page.PREEMPTIONS)
+            self._note(Event.PREEMPTED, environment, used, self._idle, given_up | self._alone << 1)
+            self._show(environment, EnvironmentState.READY)

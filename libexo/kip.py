@@ -137,6 +137,8 @@ class PlanView(NamedTuple):
     running: int
     """Number of the running environment, -1: none."""
     slices: tuple[tuple[int, int], ...]
+    interrupted: int = -1
+    """Number of the environment whose slice goes on after those of reservations, -1: none."""
 
 
 class Turns(NamedTuple):
@@ -362,7 +364,7 @@ def _thread(row: tuple[int, ...]) -> ThreadRow:
 
 
 def _plan(table: bytes, at: int) -> PlanView:
-    core, count, running, _ = PLAN_HEAD.unpack_from(table, at)
+    core, count, running, interrupted = PLAN_HEAD.unpack_from(table, at)
     start = at + PLAN_HEAD.size
     slices = tuple(PLAN_SLICE.iter_unpack(table[start : start + count * PLAN_SLICE.size]))
-    return PlanView(core, running - 1, slices)
+    return PlanView(core, running - 1, slices, interrupted - 1)

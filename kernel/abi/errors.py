@@ -76,6 +76,7 @@ class Refusal(Numbered):
     # processors
     BAD_SLICE = 80, "a slice names no scheduled thread of this processor, or no time"
     PLAN_FULL = 81, "the plan of that processor holds as many environments as it can"
+    OVER_RESERVED = 82, "the processor, or the reservation, has less left to reserve"
     # interrupts
     LINE_BUSY = 96, "another thread handles that interrupt line"
 

@@ -222,7 +222,8 @@ FAMILY_SERIALS: Final = (1 << 32) // MAX_THREADS
 a program starts is of its family, even if others between ended. 0: of none. Servers of the topology and
 attached operators are of none; each program that they start is the first of a family."""
 NAME = struct.Struct("<Q32s")
-# per processor: host core, slices, running environment + 1, spare; then the slices
+# per processor: host core, slices, running environment + 1, the one + 1 whose slice goes on when reservations have
+# run (0: none); then the slices
 PLAN_HEAD = struct.Struct("<IIII")
 PLAN_SLICE = struct.Struct("<II")
 """Environment number, microseconds."""

@@ -74,6 +74,10 @@ MIN_SLICE_US = 500
 """The shortest slice, in microseconds: about ten times what a switch costs on the host."""
 MAX_SLICE_US = 10_000_000
 """The longest slice, in microseconds."""
+RESERVABLE_US = 95_000
+"""Microseconds in each 100 ms of a processor that can be reserved: the rest is its scheduler's, and all others'."""
+MAX_RESERVATIONS = 64
+"""Reservations of one processor, and parts of one reservation."""
 MAX_INTERRUPTS = 64
 """Interrupt lines; equal to SYSTEM_BASE."""
 MAX_WORDS = 63

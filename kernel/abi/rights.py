@@ -18,6 +18,8 @@ class Kind(IntEnum):
     """The right to create environments and to publish names."""
     INTERRUPT = 6
     """One interrupt line."""
+    RESERVATION = 7
+    """So much CPU time in each period of a processor: have an environment run by it, take parts of it."""
 
 
 class Rights(IntFlag):

@@ -18,6 +18,8 @@ from kernel.errors import Refused
 from kernel.frames import Extent, Ram
 from kernel.offers import make_room, offered, take_over, withdraw
 from kernel.parts import derive_part
+from kernel.processor import Processor
+from kernel.reservation import Reservation
 from kernel.taking import Taking
 from kernel.x2.narrowing import narrow
 
@@ -30,11 +32,18 @@ def _derive(kernel: "Kernel", call: CallTo[traps.Derive, Resource]) -> "int | St
     trap, parent = call.trap, call.capability
     rights = _narrowed(call, trap.rights)
     parent.resource.check_no_ring()
-    part = None
+    part: Resource | None = None
     if trap.first != ANY_FRAME or trap.count:
-        if not isinstance(parent.resource, Ram):
+        whole = parent.resource
+        if isinstance(whole, Processor | Reservation):
+            if not parent.rights & Rights.CONTROL:
+                raise Refused(Refusal.MISSING_RIGHT, f"needs {Rights.CONTROL!r}, has {parent.rights!r}")
+            whole = whole.reserved.whole if isinstance(whole, Processor) else whole
+            part = whole.part(trap.first, trap.count)
+        elif isinstance(whole, Ram):
+            part = whole.part(trap.first, trap.count)
+        else:
             return derive_part(kernel.exposure, parent, call.caller, rights, trap.first, trap.count)
-        part = parent.resource.part(trap.first, trap.count)
     return derive(kernel.exposure, parent, call.caller, rights, part).handle
 
 

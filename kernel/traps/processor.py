@@ -8,9 +8,11 @@ from kernel.abi.kip import Head
 from kernel.abi.limits import MAX_SLICE_US, MIN_SLICE_US
 from kernel.abi.messages import Label
 from kernel.abi.rights import Kind, Rights
+from kernel.capability import Resource
 from kernel.dispatch import Call, CallTo, Handlers
 from kernel.errors import Refused
 from kernel.processor import Processor
+from kernel.reservation import Reservation
 
 if TYPE_CHECKING:
     from kernel.environment import Environment
@@ -49,8 +51,29 @@ def _plan(kernel: "Kernel", call: CallTo[traps.Plan, Processor]) -> None:
     processor.install(call.caller, plan)
 
 
-def _migrate(kernel: "Kernel", call: CallTo[traps.Migrate, Processor]) -> "Steps[None]":
-    processor = call.resource
+def _migrate(kernel: "Kernel", call: CallTo[traps.Migrate, Resource]) -> "Steps[None] | None":
+    if isinstance(call.resource, Processor):
+        return _move(kernel, call, call.resource)
+    if not isinstance(call.resource, Reservation):
+        raise Refused(Refusal.WRONG_KIND, f"{call.resource.kind.name}, neither CPU nor RESERVATION")
+    _bind(kernel, call, call.resource)
+    return None
+
+
+def _bind(kernel: "Kernel", call: CallTo[traps.Migrate, Resource], reservation: Reservation) -> None:
+    """Have an environment run by *reservation*: the caller, one that it commands, or any for the scheduler."""
+    reserved, environment = reservation.of, None
+    if call.trap.thread:
+        environment, caller = kernel.threads.living(call.trap.thread), call.caller
+        if environment.cpu != reserved.number:
+            raise Refused(Refusal.BAD_SLICE, f"{environment.name} is not under processor {reserved.number}")
+        scheduler = kernel.processors[reserved.number].scheduler
+        if caller not in (environment, scheduler) and not caller.commands(environment):
+            raise Refused(Refusal.MISSING_RIGHT, f"{environment.name} is to bind itself: offer it a part")
+    reserved.bind(reservation, environment)
+
+
+def _move(kernel: "Kernel", call: CallTo[traps.Migrate, Resource], processor: Processor) -> "Steps[None]":
     thread = kernel.threads.known(call.trap.thread) or kernel.threads.find(call.trap.thread)
     environment = thread.environment
     if environment.cpu == processor.number:

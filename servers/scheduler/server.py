@@ -326,11 +326,10 @@ class SchedulerServer(Scheduler):
 
     def _continued(self, cpu: int, slices: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
         """Begin a plan without end behind who runs: who comes first in it has no more for being planned often."""
-        runs = {
-            row.thread
-            for row in self.environment.kip.environments()
-            if row.cpu == cpu and row.state == EnvironmentState.RUNNING
-        }
+        kip = self.environment.kip
+        now = kip.plans()[cpu]
+        number = now.running if now.interrupted < 0 else now.interrupted
+        runs = {row.thread for row in kip.environments() if row.number == number}
         at = next((at for at, (thread, _) in enumerate(slices, 1) if thread in runs), 0)
         return [*slices[at:], *slices[:at]]
 

@@ -68,6 +68,7 @@ class World:
         self.window = caller.host.address(self.seen_paged)
         self.stale = caller.sys.derive(self.ram, 0)
         caller.sys.drop(self.stale)
+        self.reservation = caller.sys.derive(self.cpu, 31, 1000, 100_000)
         self.offer = self.victim.sys.transfer(self.victim.handles[0], caller.thread, 4)
         shared = [c for c in caller.caps if c.handle != self.purse]
         self.weak = [caller.sys.derive(c.handle, 0) for c in shared]

@@ -13,10 +13,6 @@ from kernel.abi.kip import (
     FRAMES,
     NAME,
     NAMES,
-    PLAN_HEAD,
-    PLAN_SIZE,
-    PLAN_SLICE,
-    PLANS,
     THREAD,
     THREADS,
     EnvironmentState,
@@ -37,8 +33,11 @@ from kernel.capability import Capability, Holder
 from kernel.environment import Binding, Environment
 from kernel.frames import Extent, Ram
 from kernel.kernel import Kernel
+from kernel.processor import Processor
+from kernel.reservation import Reservation
 from tests.kernel.paged_invariants import of_faults, of_objects
-from tests.kernel.shown_invariants import of_extents, of_pieces
+from tests.kernel.reserved_invariants import of_reservations
+from tests.kernel.shown_invariants import of_extents, of_pieces, of_plans
 
 
 def violations(kernel: Kernel, machine: SimulatedMachine) -> list[str]:
@@ -61,10 +60,11 @@ def violations(kernel: Kernel, machine: SimulatedMachine) -> list[str]:
         *_kip_rows(kernel, rows),
         *_kip_names(kernel),
         *_kip_threads(kernel),
-        *_kip_plans(kernel),
+        *of_plans(kernel),
         *_budgets(kernel, rows, everything),
         *of_objects(kernel, rows, capabilities),
         *of_faults(kernel),
+        *of_reservations(kernel, capabilities),
         *(f"{word.name} is odd" for word in Head if "SEQUENCE" in word.name and kernel.kip._words[word] % 2),
     ]
 
@@ -130,6 +130,7 @@ def _things(capabilities: list[Capability], rows: list[Environment]) -> Iterator
             continue
         above = parent.resource
         part = isinstance(above, Ram) and isinstance(thing, Ram | Extent)
+        part |= isinstance(above, Processor | Reservation) and isinstance(thing, Reservation)
         if thing is not above and not part:
             yield f"{capability} is derived from {parent}"
         if isinstance(thing, Extent) and isinstance(above, Extent):
@@ -378,20 +379,6 @@ def _kip_names(kernel: Kernel) -> Iterator[str]:
     slots = sorted([*kernel.kip._names.values(), *kernel.kip._free_names])
     if slots != list(range(MAX_NAMES)):
         yield "slots of the name table are lost or used twice"
-
-
-def _kip_plans(kernel: Kernel) -> Iterator[str]:
-    for processor in kernel.processors:
-        at = PLANS + processor.number * PLAN_SIZE
-        core, count, running, _ = PLAN_HEAD.unpack_from(kernel.kip._buffer, at)
-        start = at + PLAN_HEAD.size
-        table = bytes(kernel.kip._buffer[start : start + count * PLAN_SLICE.size])
-        current = processor._current
-        expected = (processor.core, current.environment.number + 1 if current else 0)
-        if (core, running) != expected:
-            yield f"{processor} shows core and runner {(core, running)}, not {expected}"
-        if list(PLAN_SLICE.iter_unpack(table)) != [(e.number, us) for e, us in processor._plan]:
-            yield f"{processor} shows another plan"
 
 
 def counted(kernel: Kernel, e: Environment, everything: list[Capability]) -> dict[Item, int]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from kernel.abi.kip import holders_shown
+from kernel.abi.kip import PLAN_HEAD, PLAN_SIZE, PLAN_SLICE, PLANS, holders_shown
 from kernel.capability import Capability
 from kernel.frames import Extent
 from kernel.kernel import Kernel
@@ -39,3 +39,22 @@ def of_pieces(extent: Extent, holders: list[Capability]) -> Iterator[str]:
         span = extent.span(capability)
         if span.start not in ends or span.stop not in ends:
             yield f"{capability} is to part of a piece"
+
+
+def of_plans(kernel: Kernel) -> Iterator[str]:
+    """The KIP shows the plans, who runs, and whose slice goes on afterwards."""
+    for processor in kernel.processors:
+        at = PLANS + processor.number * PLAN_SIZE
+        core, count, running, interrupted = PLAN_HEAD.unpack_from(kernel.kip._buffer, at)
+        start = at + PLAN_HEAD.size
+        table = bytes(kernel.kip._buffer[start : start + count * PLAN_SLICE.size])
+        current = processor._current
+        later = processor._interrupted.member if processor._interrupted is not None else None
+        expected = (
+            processor.core,
+            *(each.environment.number + 1 if each else 0 for each in (current, later)),
+        )
+        if (core, running, interrupted) != expected:
+            yield f"{processor} shows core and runners {(core, running, interrupted)}, not {expected}"
+        if list(PLAN_SLICE.iter_unpack(table)) != [(e.number, us) for e, us in processor._plan]:
+            yield f"{processor} shows another plan"

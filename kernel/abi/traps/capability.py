@@ -16,6 +16,10 @@ class Derive(Trap, tag=0x40):
     SIGBUS. Each new piece of memory counts as a descriptor of the caller's, until the extent is free. Of an
     object, who waits for a page that moves tries again; its pager is told of pages by their numbers in the object,
     whoever touches them.
+
+    Of a processor or a reservation it is a reservation: `first` microseconds of CPU time in each `count` of the
+    clock. Of a processor RESERVABLE_US in each 100 ms can be reserved, in MAX_RESERVATIONS; a part of a reservation
+    is taken out of it, and comes back when no capability to the part is left.
     """
 
     capability: Small
@@ -33,6 +37,7 @@ class Derive(Trap, tag=0x40):
         Refusal.OVER_BUDGET,
         Refusal.TOO_DEEP,
         Refusal.HOST_FULL,
+        Refusal.OVER_RESERVED,
     )
 
 
@@ -120,15 +125,15 @@ class Inspection(Record):
     origin: int
     """The thread that transferred it here, 0 when it came from the kernel."""
     first: int
-    """First frame; CPU number; interrupt line; thread id of an environment."""
+    """First frame; CPU number; interrupt line; thread id of an environment; microseconds of a reservation."""
     count: int
-    """Frames; the `Activity` of an environment, 0 once it has ended."""
+    """Frames; the `Activity` of an environment, 0 once it has ended; period of a reservation, in microseconds."""
     status: int
-    """How a dead environment ended, as `os.waitstatus_to_exitcode` counts"""
+    """How a dead environment ended, as `os.waitstatus_to_exitcode` counts; the processor of a reservation."""
     fault: int
     """The `Fault` a dead environment ended with, or 0."""
     text: str
-    """An environment's name, and behind a colon the detail of its fault."""
+    """An environment's name, and behind a colon the detail of its fault; of a reservation, who runs by it."""
     holders: tuple[Holder, ...]
 
 

@@ -46,11 +46,16 @@ class Plan(Trap, tag=0x31):
 
 
 class Migrate(Trap, tag=0x32):
-    """Move the environment of `thread` under the plan of processor `cpu` (X.2 Schedule's processor control)."""
+    """Move the environment of `thread` under the plan of processor `cpu` (X.2 Schedule's processor control).
+
+    With a capability to a reservation, have the environment, which is under the plan of its processor, run by it:
+    the caller's own, one that the caller commands, or any if the caller is the scheduler. It has one at a time, and
+    the reservation one environment; `thread` 0: none any more. Its slices of the plan stay what they are.
+    """
 
     cpu: Small
     thread: Word
-    needs = (Kind.CPU, Rights.CONTROL)
+    needs = (None, Rights.CONTROL)
     refusals = (
         *HANDLE_REFUSALS,
         Refusal.NO_SUCH_THREAD,

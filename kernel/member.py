@@ -1,0 +1,21 @@
+"""Members of a processor: environments under its plan."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kernel.environment import Environment
+
+
+class Member:
+    """An environment under the plan of a processor."""
+
+    __slots__ = ("asleep", "carry", "environment", "mark")
+
+    def __init__(self, environment: "Environment") -> None:
+        """Start with nothing carried."""
+        self.environment = environment
+        self.carry = 0
+        """CPU time owed to it (positive) or overrun by it (negative), in ns."""
+        self.mark = environment.body.consumed()
+        """Its CPU time when its slice began, then when it ended, or when the member went to sleep."""
+        self.asleep = False

@@ -1,0 +1,62 @@
+"""What a processor tells: the page that all read, the trace, and its scheduler."""
+
+from typing import TYPE_CHECKING
+
+from kernel.abi.events import Event
+from kernel.abi.kip import EnvironmentState
+from kernel.abi.messages import Label, Preemption
+from kernel.capability import Resource
+
+if TYPE_CHECKING:
+    from hwmodel.machine import Machine
+    from kernel.environment import Environment
+    from kernel.exposure import Exposure
+    from kernel.member import Member
+    from kernel.reservation import Turn
+
+EVENT_DELAY = 1_000_000
+"""Preemption events are collected this long and sent as one message, in ns."""
+_EVENTS_PER_MESSAGE = 21
+
+
+class Telling(Resource):
+    """The part of a processor that tells of the rest."""
+
+    def __init__(self, machine: "Machine", exposure: "Exposure", number: int) -> None:
+        """Start with nobody to tell."""
+        self.number = number
+        self.scheduler: Environment | None = None
+        self._exposure = exposure
+        self._clock = machine.clock
+        self._current: Member | None = None
+        self._interrupted: Turn | None = None
+        """The rest of a slice, which comes after the reservations."""
+        self._events: list[int] = []
+
+    def _show(self, environment: "Environment", state: EnvironmentState) -> None:
+        environment.state = state
+        self._exposure.kip.show(environment)
+        self._show_running()
+
+    def _show_running(self) -> None:
+        interrupted = self._interrupted.member.environment if self._interrupted is not None else None
+        running = self._current.environment if self._current is not None else None
+        self._exposure.kip.show_running(self.number, running, interrupted)
+
+    def _note(self, what: Event, whose: "Environment", a: int = 0, ns: int = 0, detail: int = 0) -> None:
+        self._exposure.trace.record(what, whose.number, a, self.number | ns // 1000 << 32, detail)
+
+    def _say(self, what: Preemption, environment: "Environment", idle: int = 0) -> None:
+        if self.scheduler is None:
+            return
+        if not self._events:
+            self._clock.alarm(self._clock.now() + EVENT_DELAY, self._send_events)
+        self._events += (what, environment.thread, idle)
+
+    def _send_events(self) -> None:
+        words, self._events = self._events, []
+        if self.scheduler is None:
+            return
+        size = 3 * _EVENTS_PER_MESSAGE
+        for at in range(0, len(words), size):
+            self._exposure.tell(self.scheduler, Label.PREEMPTION, tuple(words[at : at + size]))
