@@ -9,7 +9,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from kernel.abi import trap
-from kernel.abi.limits import MAX_NAME
+from kernel.abi.limits import MAX_NAME, MAX_SLICE_US
 
 LAST_SIGNAL = 64
 MAX_SHARE = 1000
@@ -21,6 +21,7 @@ Frames = Annotated[int, Meta(ge=0, lt=1 << 40, description="how many frames, or 
 LONGEST_PRESS = 60
 """Seconds a program may be given to give memory back."""
 Grace = Annotated[float, Meta(ge=0, le=LONGEST_PRESS, description="seconds until it is taken")]
+Microseconds = Annotated[int, Meta(ge=0, le=MAX_SLICE_US, description="microseconds, up to ten seconds")]
 FrameNumber = Annotated[trap.Frame, Meta(description="the number of a frame, or -1: any")]
 Signal = Annotated[int, Meta(ge=1, le=LAST_SIGNAL, description="a signal of the host")]
 Share = Annotated[int, Meta(ge=1, le=MAX_SHARE, description="parts of a processor")]

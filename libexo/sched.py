@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
+from libexo.extent import Extent
 
 __all__ = [
     "MAX_SLICES",
@@ -29,6 +30,7 @@ __all__ = [
     "Parameter",
     "Plan",
     "Policy",
+    "Reservation",
     "microseconds",
 ]
 
@@ -71,6 +73,20 @@ class Plan(NamedTuple):
     def once(cls, slices: Sequence[tuple[int, int]]) -> "Plan":
         """Return a plan for one round, at the end of which the policy is asked again."""
         return cls(slices, min(sum(length for _, length in slices), MAX_SLICE_US))
+
+
+class Reservation(Extent, array_like=True):
+    """The capability to CPU time that is reserved; it travels as extents do, and cannot be mapped."""
+
+    @property
+    def runtime(self) -> int:
+        """Microseconds in each period."""
+        return self.first
+
+    @property
+    def period(self) -> int:
+        """Microseconds of the clock."""
+        return self.pages
 
 
 class Policy(Protocol):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from libexo.checking import encode_arguments
-from libexo.extent import Extent, Ram
+from libexo.extent import Extent
 from libexo.ipc.packing import CALL, TELL
 from libexo.transport.ring.layout import WORDS, short
 
@@ -62,7 +62,7 @@ class Operation:
             raise TypeError(f"operation {self._function.__qualname__}: {', '.join(odd)} cannot go by place")
         kinds = tuple(hints[name] for name in self.names)
         self.extents = tuple(index for index, kind in enumerate(kinds) if kind is Extent)
-        self.gives_extent = hints["return"] in (Extent, Ram)
+        self.gives_extent = isinstance(hints["return"], type) and issubclass(hints["return"], Extent)
         if self.oneway and hints["return"] is not type(None):
             raise TypeError(f"operation {self._function.__qualname__}: nobody answers it, so it returns None")
         self.mark = short(TELL if self.oneway else CALL, self.number) if self.number < WORDS else 0

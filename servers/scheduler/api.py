@@ -4,8 +4,8 @@ from typing import Annotated
 
 import msgspec
 
-from libexo.nouns import Share, ThreadId
-from libexo.sched import Parameter
+from libexo.nouns import Microseconds, Share, ThreadId
+from libexo.sched import Parameter, Reservation
 from libexo.stub import Interface, operation
 
 MAX_SOURCE = 8 << 10
@@ -37,6 +37,16 @@ class Planned(msgspec.Struct, array_like=True):
     cpu: int
     thread: int
     microseconds: int
+
+
+class Reserved(msgspec.Struct, array_like=True):
+    """What is reserved for one environment."""
+
+    cpu: int
+    thread: int
+    runtime: int
+    """Microseconds in each period, less what was handed on."""
+    period: int
 
 
 class Scheduler(Interface, label=0x43, name="scheduler"):
@@ -105,4 +115,25 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
     @operation(10, repeatable=True)
     def policies(self) -> dict[str, str]:
         """Return the policies that have names, each with what it says of itself in a line."""
+        raise NotImplementedError
+
+    @operation(21, repeatable=True)
+    def reserve(self, thread: ThreadId, runtime: Microseconds, period: Microseconds) -> None:
+        """Reserve for *thread*'s environment *runtime* us in each *period* us of its processor; 0: nothing.
+
+        For servers and operators. The kernel holds it, beside its slices of the plan. Fails with NotAllowed,
+        NotReserved: what was reserved before still is.
+        """
+
+    @operation(22, repeatable=True)
+    def reserved(self) -> list[Reserved]:
+        """Return what is reserved by this server."""
+        raise NotImplementedError
+
+    @operation(23)
+    def reservation(self) -> Reservation:
+        """Return the capability to what is reserved for the caller's environment: it may hand parts on.
+
+        Fails with NotReserved.
+        """
         raise NotImplementedError

@@ -34,10 +34,11 @@ from libexo.stub import Server, serve
 from servers.memory.api import Memory
 from servers.scheduler import choice as choices
 from servers.scheduler.accounts import Accounts, Reading
-from servers.scheduler.api import Choice, Planned, Scheduler
+from servers.scheduler.api import Choice, Planned
 from servers.scheduler.checking import PATIENCE, BadPlan, Checked
 from servers.scheduler.parameters import changed
 from servers.scheduler.policy import Candidate, divide
+from servers.scheduler.reservations import Reservations, Reserving
 from servers.scheduler.settings import (
     NotAllowed,
     PolicyRefused,
@@ -56,7 +57,7 @@ GRAIN_NS = 500_000
 """The rest of a total quantum that is not worth another check."""
 
 
-class SchedulerServer(Scheduler):
+class SchedulerServer(Reserving):
     """Serves `Scheduler`, and X.2's Schedule, with one policy for all processors."""
 
     def __init__(self, environment: Environment, policy: Policy | None = None) -> None:
@@ -76,6 +77,7 @@ class SchedulerServer(Scheduler):
         self._cpus = {
             inspection.first: handle for handle, inspection in environment.sys.holdings(Kind.CPU).items()
         }
+        self.reservations = Reservations(environment, self._cpus)
         self._plans: dict[int, Plan] = {}
         self._due = 0
         """When accounts are checked next, or the policy is asked; 0: no alarm is set."""
@@ -88,7 +90,7 @@ class SchedulerServer(Scheduler):
         """Keep it, and plan again; a server that divides by shares wants no slice length that was set before."""
         target, caller = self.row_of(thread), self.row_of(self.call.sender)
         own = target is not None and caller is not None and target.number == caller.number
-        server = self._commands()
+        server = self.commands()
         if not own and not server:
             raise NotAllowed("a program sets its own share only")
         check_share(share)
@@ -116,7 +118,7 @@ class SchedulerServer(Scheduler):
     def _is_server(self) -> bool:
         return thread_number(self.call.sender) < FIRST_PROGRAM
 
-    def _commands(self) -> bool:
+    def commands(self) -> bool:
         """Say whether the caller is a server or an operator."""
         caller = self.row_of(self.call.sender)
         return self._is_server() or (caller is not None and not caller.family)
@@ -132,7 +134,7 @@ class SchedulerServer(Scheduler):
 
     def use(self, choice: Choice) -> None:
         """Make it, try it, keep it, and plan by it."""
-        if not self._commands():
+        if not self.commands():
             raise NotAllowed("only servers and operators choose the policy")
         tried = Checked(self._make(choice), self._policy.policy, self.environment.host.limited)
         self._try(tried, self._state.said)
@@ -147,7 +149,7 @@ class SchedulerServer(Scheduler):
 
     def set(self, thread: int, parameters: dict[str, Parameter]) -> None:
         """Try the policy with them, keep them, and plan again."""
-        family, commands = self._family_of(thread), self._commands()
+        family, commands = self._family_of(thread), self.commands()
         if not commands and family != self._family_of(self.call.sender):
             raise NotAllowed("a program declares parameters of its own family only")
         living = {each: said for each, said in self._state.said.items() if self._accounts.knows(each)}
@@ -195,6 +197,9 @@ class SchedulerServer(Scheduler):
             events = set(message.words[::3])
             for thread, idle in zip(message.words[1::3], message.words[2::3], strict=True):
                 self._accounts.charge(self.settings(thread).family or thread, idle)
+            for event, thread in zip(message.words[::3], message.words[1::3], strict=True):
+                if event == Preemption.EXIT and (why := self.reservations.left(thread)):
+                    print(why, file=sys.stderr)
             if events != {Preemption.SLICE_END}:
                 self._replan(surely=bool(events & {Preemption.READY, Preemption.EXIT}))
 
