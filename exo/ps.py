@@ -8,6 +8,9 @@ is asked nothing for this: it all is in the kernel interface page, which everybo
 A family is a program that an operator started, with all its descendants. With --families each is shown below
 its first, whose name JSON gives; if the first has ended, the oldest takes its place.
 
+With --reserved it shows what CPU time the kernel gives whom in every period ('exo sched reserve'); for that it asks
+the scheduler.
+
 With --budget it shows what each makes the system hold for it, and, behind the stroke, the limit,
 without what was given to children; memory is the whole family's.
 """
@@ -16,7 +19,7 @@ from argparse import ArgumentParser, Namespace
 
 from exo import budget, view
 
-ARGUMENTS = "[--budget | --families] [--json | --names]"
+ARGUMENTS = "[--budget | --families | --reserved] [--json | --names]"
 EXAMPLES = """\
   exo ps
   exo ps --budget
@@ -35,6 +38,9 @@ def configure(parser: ArgumentParser) -> None:
     shown.add_argument(
         "--families", action="store_true", help="show each program below the first of its family"
     )
+    shown.add_argument(
+        "--reserved", action="store_true", help="show what CPU time is reserved, of those that have some"
+    )
     parser.add_argument("--names", action="store_true", help="print the names only, a line each")
 
 
@@ -42,6 +48,8 @@ def main(options: Namespace) -> int:
     """Print the list."""
     kip = view.open_kip(options.run)
     found = budget.budgets(kip) if options.budget else view.environments(kip)
+    if options.reserved:
+        found = _reserved(options.run, found)
     if options.json:
         view.print_json(found)
     elif options.names:
@@ -53,6 +61,18 @@ def main(options: Namespace) -> int:
             else listing(together(found) if options.families else found)
         )
     return 0
+
+
+def _reserved(run: str | None, found: list[view.Json]) -> list[view.Json]:
+    """Return those of *found* for which CPU time is reserved, with how much."""
+    from exo import sched
+
+    kept = sched.reservations(run)
+    told = {
+        name: {"reserved_us": each["runtime_us"], "period_us": each["period_us"]}
+        for name, each in kept.items()
+    }
+    return [each | told[name] for each in found if (name := str(each["name"])) in told]
 
 
 def together(found: list[view.Json]) -> list[view.Json]:
@@ -67,6 +87,11 @@ def together(found: list[view.Json]) -> list[view.Json]:
 
 def listing(found: list[view.Json]) -> str:
     """Return the table of *found* environments, with their faults below."""
+    if any("period_us" in each for each in found):
+        from exo import sched
+
+        rows = [(*_row(each), sched.reserved({"runtime_us": each["reserved_us"], **each})) for each in found]
+        return view.table((*HEAD, "RESERVED"), rows, RIGHT)
     lines = [view.table(HEAD, map(_row, found), RIGHT)]
     lines += [f"{each['name']} was ended by the kernel: {each['fault']}" for each in found if each["fault"]]
     return "\n".join(lines)

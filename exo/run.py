@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 ARGUMENTS = (
-    "[--name N] [--share N] [--budget B] [--paged] [--write DIR] [-d] [--env K=V]... [--] PROGRAM [ARG]..."
+    "[--name N] [--share N] [--reserve R] [--budget B] [--paged] [--write DIR] [-d] [--env K=V]... "
+    "[--] PROGRAM [ARG]..."
 )
 EXAMPLES = """\
   exo run -- hello.py                    Python, with libexo loaded already
   exo run -- sort -u names.txt           any other program
   exo run --share 3 -- burn.py           three parts of the processor, where others have one
+  exo run --reserve 2ms/10ms -- beat.py  2 ms of CPU time in every 10 ms, whatever else runs
   exo run --budget threads=4,children=0 -- few.py
   exo run -d --name web -- web.py        in the background: 'exo logs web', 'exo kill web'"""
 
@@ -57,6 +59,7 @@ class Request:
         self.system: str | None = None
         self.name = ""
         self.share = 1
+        self.reserve = ""
         self.budget: dict[str, int] = {}
         self.paged = False
         self.write = ""
@@ -98,6 +101,8 @@ def _set(request: Request, option: str, value: str | None) -> bool:
             request.write = value
         case "--env":
             request.environ.append(value)
+        case "--reserve" if "/" in value:
+            request.reserve = value
         case "--share" if value.isascii() and value.isdecimal() and int(value) <= 1000:  # noqa: PLR2004
             request.share = int(value)
         case "--budget" if limits := _limits(value):
@@ -118,6 +123,12 @@ def configure(parser: "ArgumentParser") -> None:
         type=parts,
         default=1,
         help="parts of the processor, 0..1000 (default: 1); 0: outside the plan",
+    )
+    parser.add_argument(
+        "--reserve",
+        metavar="RUNTIME/PERIOD",
+        default="",
+        help="CPU time that the kernel gives it in every period, as in 2ms/10ms, beside its slices of the plan",
     )
     parser.add_argument(
         "--budget",
@@ -193,7 +204,7 @@ def main(options: "Namespace") -> int:
     request = Request()
     request.system, request.name, request.share = options.run, options.name or "", options.share
     request.detach, request.environ = options.detach, options.env
-    request.paged = options.paged
+    request.paged, request.reserve = options.paged, options.reserve
     request.budget = {item: limit for each in options.budget for item, limit in each.items()}
     request.argv = [options.program, *options.arguments]
     return start(request)
@@ -201,6 +212,10 @@ def main(options: "Namespace") -> int:
 
 def start(request: Request) -> int:
     """Start the program, and stay until it has ended unless it was detached; return our exit status."""
+    if request.reserve:
+        from exo.sched import amount
+
+        amount(request.reserve)
     console = Console(run_directory(request.system))
     handlers: dict[int, Any] = {}
     streams = None if request.detach else Streams()
@@ -218,6 +233,8 @@ def start(request: Request) -> int:
             raise Trouble("the process server is gone: 'exo status' says whether it is back", FAULTED)
         if "error" in answer:
             raise Trouble(f"{request.argv[0]} was not started: {answer['error']}", NOT_FOUND)
+        if request.reserve:
+            _reserve(request, answer["ok"]["name"])
         if not request.detach:
             return _wait(console, answer["ok"]["name"])
         print(answer["ok"]["name"])
@@ -256,6 +273,23 @@ def _ask(console: Console, request: Request, streams: Streams | None) -> None:
         given.close()
         for number in descriptors:
             os.close(number)
+
+
+def _reserve(request: Request, name: str) -> None:
+    """Reserve CPU time for the program, which runs already; without it, it is ended."""
+    from exo.sched import reserve
+
+    try:
+        reserve(request.system, name, request.reserve)
+    except Trouble as trouble:
+        console = Console(run_directory(request.system))
+        try:
+            console.ask("kill", name=name, signal=9)
+        except Trouble:
+            return  # it has ended already, and needs none
+        finally:
+            console.close()
+        raise Trouble(f"{name} was ended: {trouble}", FAULTED) from None
 
 
 def _forward(console: Console, handlers: "dict[int, Any]") -> None:

@@ -9,6 +9,9 @@ invalid, the first lines say so.
 valid plan for what runs now, is refused, and what was in force stays. 'set' says to the policy what it should know
 of a program and its descendants; weight=3 gives them three parts; with no value, as in period=, it is forgotten.
 
+'reserve' has the kernel give a program so much CPU time in every period, before any plan and beside its slices;
+'none' ends that. It is refused where less is left of the processor. What is reserved is shown below its plan.
+
 'why' says what a program had of the processor in the last second, and gives each moment in which it did not run a
 cause: the plan, sleep and for whom, a page, the watchdog, a stop, the host itself, or "unknown".
 'timeline' draws who ran when, here or as SVG.
@@ -24,6 +27,7 @@ from typing import TYPE_CHECKING
 from exo import numbers, view
 from exo.system import Trouble, Usage, run_directory
 from kernel.abi.kip import EnvironmentState, SystemState
+from kernel.abi.limits import MAX_SLICE_US
 
 if TYPE_CHECKING:
     from libexo.environment import Environment
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from servers.scheduler.api import Scheduler
 
 ARGUMENTS = """[--json] | use POLICY [KEY=VALUE…] | set NAME KEY=VALUE… | policies
+       exo sched reserve NAME RUNTIME/PERIOD|none
        exo sched why NAME [--since TIME] [--json]
        exo sched timeline [NAME…] [--since TIME] [--svg FILE | --follow]"""
 EXAMPLES = """\
@@ -39,6 +44,7 @@ EXAMPLES = """\
   exo sched use stride quantum=5ms
   exo sched use my_policy.py:MyPolicy
   exo sched set a weight=2 priority=7
+  exo sched reserve a 2ms/10ms
   exo sched why a --since 500ms          what kept it from running, and for how long
   exo sched timeline --follow            who runs when, until q or Ctrl-C"""
 
@@ -75,6 +81,10 @@ def main(options: Namespace) -> int:
     kip = view.open_kip(options.run)
     found = gather(kip)
     policy, why = fallback(run_directory(options.run), kip)
+    kept = reservations(options.run) if policy else {}
+    for each in found:
+        of = [told for told in kept.values() if told["processor"] == each["processor"]]
+        each["reserved"] = of
     if options.json:
         view.print_json([{**each, "policy": policy, "fallback": why} for each in found])
     else:
@@ -108,17 +118,68 @@ def set_(options: Namespace) -> int:
     if not parameters:
         raise Usage("name a program and what to set: exo sched set NAME weight=3 period=20ms")
     with scheduler(options.run) as (environment, server):
-        row = next((each for each in environment.kip.environments() if each.name == name), None)
-        if row is None or row.state == EnvironmentState.DEAD:
-            raise Trouble(f"nothing called {name!r} runs: 'exo ps' lists what does")
+        thread = _thread(environment, name)
         weight = parameters.pop("weight", None)
         if weight is not None and not isinstance(weight, int):
             raise Usage(f"a weight is a whole number of parts, not {weight!r}")
         if parameters:
-            server.set(row.thread, parameters)
+            server.set(thread, parameters)
         if weight is not None:
-            server.set_share(row.thread, weight)
+            server.set_share(thread, weight)
     return 0
+
+
+def _thread(environment: "Environment", name: str) -> int:
+    """Return the first thread of the program called *name*. Raises Trouble."""
+    row = next((each for each in environment.kip.environments() if each.name == name), None)
+    if row is None or row.state == EnvironmentState.DEAD:
+        raise Trouble(f"nothing called {name!r} runs: 'exo ps' lists what does")
+    return row.thread
+
+
+def reserve_(options: Namespace) -> int:
+    """Reserve CPU time for a program."""
+    if len(options.words) != 2:  # noqa: PLR2004 - a name, and how much
+        raise Usage("name a program and how much: exo sched reserve NAME 2ms/10ms, or none")
+    name, text = options.words
+    reserve(options.run, name, text)
+    return 0
+
+
+def amount(text: str) -> tuple[int, int]:
+    """Return runtime and period that *text* means, in microseconds. Raises Usage."""
+    if text == "none":
+        return 0, 0
+    runtime, period = (numbers.time(part) for part in text.partition("/")[::2])
+    if runtime is None or period is None or not runtime <= period <= MAX_SLICE_US * 1000:
+        raise Usage(f"{text!r}: write CPU time and period, as in 2ms/10ms, of ten seconds at most, or none")
+    return runtime // 1000, period // 1000
+
+
+def reserve(run: str | None, name: str, text: str) -> None:
+    """Reserve for the program called *name* what *text* means. Raises Usage, Trouble."""
+    told = amount(text)
+    with scheduler(run) as (environment, server):
+        server.reserve(_thread(environment, name), *told)
+
+
+def reservations(run: str | None) -> "dict[str, view.Json]":
+    """Return what is reserved, by name; nothing if the scheduler does not say."""
+    try:
+        with scheduler(run, PATIENCE) as (environment, server):
+            names = {row.thread: row.name for row in environment.kip.environments()}
+            return {
+                names[each.thread]: {
+                    "name": names[each.thread],
+                    "processor": each.cpu,
+                    "runtime_us": each.runtime,
+                    "period_us": each.period,
+                }
+                for each in server.reserved()
+                if each.thread in names
+            }
+    except (Trouble, OSError):
+        return {}
 
 
 def policies(options: Namespace) -> int:
@@ -154,7 +215,9 @@ def timeline(options: Namespace) -> int:
     return main(options)
 
 
-ACTIONS = {"use": use, "set": set_, "policies": policies, "why": why, "timeline": timeline}
+ACTIONS = {
+    "use": use, "set": set_, "policies": policies, "reserve": reserve_, "why": why, "timeline": timeline,
+}  # fmt: skip
 
 
 def _text(file: str) -> str:
@@ -248,8 +311,11 @@ def picture(processor: view.Json) -> str:
     assert isinstance(slices, list)
     running = processor["running"] or "nobody"
     head = f"processor {processor['processor']} (host core {processor['core']}): {running} has it"
+    kept = processor.get("reserved") or []
+    assert isinstance(kept, list)
+    below = [f"reserved for {each['name']}: {reserved(each)}" for each in kept]
     if not slices:
-        return f"{head}; the plan is empty"
+        return "\n".join([f"{head}; the plan is empty", *below])
     total = sum(each["us"] for each in slices)
     names = list(dict.fromkeys(each["name"] for each in slices))
     letters = {name: view.LETTERS[index % len(view.LETTERS)] for index, name in enumerate(names)}
@@ -263,5 +329,14 @@ def picture(processor: view.Json) -> str:
             f"{head}; a round is {total / 1000:g} ms",
             f"|{drawn}|",
             view.table(("", "NAME", "SLICE", "SHARE"), rows, ("SLICE", "SHARE")),
+            *below,
         ]
     )
+
+
+def reserved(told: view.Json) -> str:
+    """Return in words how much is reserved."""
+    runtime, period = told["runtime_us"], told["period_us"]
+    assert isinstance(runtime, int)
+    assert isinstance(period, int)
+    return f"{runtime / 1000:g} ms in {period / 1000:g} ms, {100 * runtime / period:.1f} %"
