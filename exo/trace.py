@@ -22,6 +22,7 @@ from kernel.abi.events import ANYBODY, Event
 from kernel.abi.ids import show_thread
 from kernel.abi.kip import Head
 from kernel.abi.messages import Label
+from kernel.abi.predicates import Outcome
 from kernel.abi.rights import Kind
 from kernel.abi.traps import TRAPS
 from libexo.trace import History, Present, Record, Ring
@@ -180,6 +181,8 @@ def _text(record: Record) -> str:
             return f"{'write to' if a >> 32 else 'read of'} {_pages(a & _LOW, 1)} of object {b}"
         case Event.SUPPLIED | Event.EVICTED:
             return f"{_pages(a & _LOW, a >> 32)} of object {b}"
+        case Event.WOKEN:
+            return f"{f'clause {a}' if a != Outcome.IMPOSSIBLE else 'no clause is possible'} of predicate {b}"
 
 
 def _awaited(thread: int) -> str:

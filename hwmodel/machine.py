@@ -83,6 +83,9 @@ class Backing(Protocol):
     def descriptor(self, *, writable: bool) -> Descriptor:
         """Return a descriptor by which to map it; without *writable* it cannot be mapped for writing."""
 
+    def word(self, at: int) -> int | None:
+        """Return the 64-bit word at byte *at*, in one piece; None: it is being taken, or cannot be read."""
+
     def fill(self) -> Deed:
         """Overwrite what frames used before still hold; comes before anybody maps it."""
 

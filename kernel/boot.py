@@ -7,6 +7,7 @@
     frames       which frames are free                          kernel.frames, .rings
     bindings     the right to send                              kernel.bindings
     interrupts   lines to threads                               kernel.interrupts
+    predicates   what threads sleep for                         kernel.predicates
     threads      ids and sockets for IPC                        kernel.threads
     processors   slices and plans                               kernel.processor
     environments the unit of protection                         kernel.environment, .environments, .programs

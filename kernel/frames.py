@@ -15,7 +15,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.events import Event
 from kernel.abi.ids import ANY_FRAME
 from kernel.abi.kip import Head, holders_shown
-from kernel.abi.limits import MAX_EXTENT_FRAMES
+from kernel.abi.limits import FRAME_SIZE, MAX_EXTENT_FRAMES
 from kernel.abi.messages import Label
 from kernel.abi.rights import Kind, Rights
 from kernel.capability import Capability, Holder, Resource, Table
@@ -132,6 +132,17 @@ class Extent(Resource):
         descriptor = backing.descriptor(writable=bool(capability.rights & Rights.WRITE))
         capability.mapped, self._is_pristine = True, False
         return descriptor
+
+    def word(self, capability: Capability, number: int) -> int | None:
+        """Return a word of what *capability* is to; None: it is on the move. Raises Refused."""
+        self.check_no_ring()
+        if not capability.rights & Rights.READ:
+            raise Refused(Refusal.MISSING_RIGHT, f"needs {Rights.READ!r}, has {capability.rights!r}")
+        page, at = divmod(8 * number, FRAME_SIZE)
+        if page >= len(span := self.span(capability)):
+            raise Refused(Refusal.BAD_ARGUMENT, f"word {number} of {len(span) * FRAME_SIZE // 8}")
+        backing, piece = self.pieces.at(span[page])
+        return None if self.locked else backing.word((span[page] - piece.start) * FRAME_SIZE + at)
 
     @property
     def user(self) -> Holder | None:

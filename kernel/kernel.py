@@ -15,6 +15,7 @@ from kernel.frames import Frames
 from kernel.interrupts import InterruptLines
 from kernel.jobs import Jobs
 from kernel.kip import Kip
+from kernel.predicates import Predicates
 from kernel.processor import Processor
 from kernel.threads import Threads
 
@@ -39,7 +40,8 @@ class Kernel:
         self.frames = Frames(machine, self.exposure)
         self.bindings = Bindings(machine, self.exposure)
         self.interrupts = InterruptLines(machine, self.exposure)
-        self.threads = Threads(self.exposure, self.bindings, self.interrupts)
+        self.predicates = Predicates(machine, self.exposure, self.jobs)
+        self.threads = Threads(self.exposure, self.bindings, self.interrupts, self.predicates)
         self.processors = [Processor(machine, self.exposure, n, core) for n, core in enumerate(machine.cores)]
         self.environments = Environments(machine, self.exposure, self.jobs, self.threads, self.processors)
         self.faults = Faults(machine, self.exposure, self.jobs, self.environments.fault)

@@ -92,8 +92,8 @@ class Kip:
         """Write one word of the head."""
         self._words[word] = value
 
-    def head(self, word: Head) -> int:
-        """Return one word of the head."""
+    def head(self, word: int) -> int:
+        """Return one word: of the head, or of all."""
         return self._words[word]
 
     def note_cause(self, trap: int) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kernel.exposure import Exposure
     from kernel.interrupts import InterruptLines
     from kernel.jobs import Steps
+    from kernel.predicates import Predicates
 
 _PAGER = "memory"
 """Published name of every program's pager: sigma0, the memory server."""
@@ -42,9 +43,11 @@ _ROOT = USER_BASE + 2
 class Threads:
     """All threads of environments, by number; also those that are gone while their number is kept."""
 
-    def __init__(self, exposure: "Exposure", bindings: "Bindings", interrupts: "InterruptLines") -> None:
-        """Start with none; *bindings* and *interrupts* are told of those that go."""
-        self._kip, self._bindings, self._interrupts = exposure.kip, bindings, interrupts
+    def __init__(
+        self, exposure: "Exposure", bindings: "Bindings", *others: "InterruptLines | Predicates"
+    ) -> None:
+        """Start with none; *bindings* and *others* are told of those that go."""
+        self._kip, self._bindings, self._others = exposure.kip, bindings, others
         self._threads: dict[int, Thread] = {}
         self._versions: dict[int, int] = {}
         self._free = deque(range(FIRST_PROGRAM, MAX_THREADS))
@@ -164,7 +167,8 @@ class Threads:
         """End *thread*, with its bindings, lines and names; a number that awaits a successor is kept."""
         environment = thread.environment
         thread.living = thread.active = False
-        self._interrupts.release(thread)
+        for others in self._others:
+            others.release(thread)
         self._kip.withdraw(thread.id)
         environment.take_row(thread)
         if environment.threads.pop(thread.number, None) is not None:

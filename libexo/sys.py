@@ -13,6 +13,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.gate import Refused, Status
 from kernel.abi.ids import ANY_FRAME
 from kernel.abi.limits import MAX_BATCH
+from kernel.abi.predicates import Clauses
 from kernel.abi.rights import ALL_RIGHTS, Kind
 from kernel.abi.traps import Trap
 from libexo.checking import encode_trap
@@ -97,6 +98,11 @@ class Sys:
     def sends(self, thread: int, to: int) -> bool:
         """Say whether *thread* has a message up for *to* that was not taken yet."""
         result: bool = self._do(traps.Sends(thread, to))
+        return result
+
+    def wake_when(self, number: int, clauses: Clauses, thread: int = 0) -> int:
+        """Have *thread* told when one of *clauses* is true, no clauses: no more; return one, or an `Outcome`."""
+        result: int = self._do(traps.WakeWhen(number, clauses, thread))
         return result
 
     def bind(self, thread: int, sender: int = 0, ring: int = 0) -> tuple[traps.Bound, list[Descriptor]]:

@@ -22,7 +22,19 @@ from types import ModuleType, NoneType
 
 import msgspec
 
-from kernel.abi import errors, events, gate, kip, limits, messages, operators, program, rights, traps
+from kernel.abi import (
+    errors,
+    events,
+    gate,
+    kip,
+    limits,
+    messages,
+    operators,
+    predicates,
+    program,
+    rights,
+    traps,
+)
 from libexo import errors as libexo_errors
 from libexo import nouns
 from libexo.extent import Extent, Ram
@@ -57,6 +69,7 @@ RECORDS = (
     traps.Arrived,
     traps.Bound,
     traps.Identified,
+    predicates.Term,
     traps.Slice,
     traps.Holder,
     traps.Inspection,
@@ -236,6 +249,10 @@ def _records() -> Iterator[str]:
     for record in RECORDS:
         yield from (f"### {record.__name__}", "", inspect.getdoc(record) or "", "")
         yield from fields(record)
+    yield from ("### Sources, operators and outcomes of predicates", "")
+    yield from _members(predicates, predicates.Source, "source")
+    yield from _members(predicates, predicates.Operator, "operator")
+    yield from _members(predicates, predicates.Outcome, "outcome")
     yield from ("### Roles and kinds of program", "")
     yield from _members(program, program.Role, "role")
     yield from _members(program, program.ProgramKind, "kind")

@@ -26,6 +26,8 @@ from kernel.abi.limits import FRAME_SIZE
 
 JUNK = b"\xa5"
 """Content of a frame that was used before, unless zeros were asked for."""
+WORD = 8
+"""Bytes of a word."""
 CHUNK = 1 << 20
 """Bytes written or copied by one host call."""
 PIECE = 8 << 20
@@ -88,6 +90,18 @@ class RealBacking:
         if self._number < 0:
             self._number = memory_file(self._name, self._size, SEALS)
         return self._number
+
+    def word(self, at: int) -> int | None:
+        """Return the 64-bit word at byte *at*; None: it is being taken, or the host does not read it.
+
+        By a call, since a mapping would be a bus error where the file was cut. The host copies an aligned word in
+        one piece.
+        """
+        try:
+            data = os.pread(self._number, WORD, at) if self._number >= 0 else bytes(WORD)
+        except OSError:
+            return None
+        return int.from_bytes(data, "little") if len(data) == WORD else None
 
     def fill(self) -> Deed:
         """Overwrite what frames used before still hold. Raises Exhausted."""

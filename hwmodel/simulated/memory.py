@@ -42,6 +42,13 @@ class SimulatedBacking:
         self._memory.ledger.calls.make("dup" if writable else "open")
         return SimulatedDescriptor(self._memory.ledger, MemoryTarget(self._region), writable=writable)
 
+    def word(self, at: int) -> int | None:
+        """Return the 64-bit word at byte *at*; None: it is being taken, or a call failed."""
+        if self._memory.ledger.calls.ask("pread") or self._region.revoked:
+            return None
+        start = self._region.start + at
+        return int.from_bytes(self._region.data[start : start + 8], "little")
+
     def fill(self) -> Deed:
         """Overwrite what frames used before still hold."""
         self._memory.ledger.calls.make("pwrite")

@@ -60,7 +60,8 @@ class Item(IntEnum):
     ALARMS = 8, "revocations that wait for their deadline", 64, 1024, 0
     WAITS = 9, "answers it waits for that servers give later", 256, 4096, 2
     OFFERS = 10, "capabilities offered to it in answers, or by it, that nobody took yet", 64, 1024
-    UPCALLS = 11, "messages of the kernel that it has not read", 1024, 4096
+    UPCALLS = 11, "messages of the kernel that it has not read, or that its predicates will send", 1024, 4096
+    PREDICATES = 12, "predicates its threads wait for", 128, 512, 1
 
 
 CHARGEABLE: Final = frozenset({Item.WAITS})

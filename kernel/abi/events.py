@@ -69,6 +69,8 @@ class Event(IntEnum):
     """Something was taken from it by force. a: handle, b: kind."""
     NAME = 24
     """What an environment that ended now was called, 16 bytes a record, from byte *detail* on."""
+    WOKEN = 25
+    """It waited for a predicate. a: the clause that is true, or 8 when none can be any more; b: its number."""
 
 
 RECORD = struct.Struct("<QHHIQQ")

@@ -91,5 +91,8 @@ KERNEL_MEMORY = thread_id(SYSTEM_BASE + 2)
 KERNEL_CPUS = thread_id(SYSTEM_BASE + 3)
 """Reports the fate of slices: preemption messages."""
 
+KERNEL_PREDICATES = SYSTEM_BASE + 4
+"""The number of those that report which clause of a predicate is true: the version is the predicate's number."""
+
 FIRST_PROGRAM = USER_BASE + 64
 """User threads below are servers of the topology, which assigns their numbers; sigma0 is the first (X.2)."""

@@ -32,6 +32,10 @@ MAX_EXTENT_FRAMES = 1 << 18
 """Frames of the largest extent, 1 GiB: the rows of all of them are written in one step."""
 MAX_PAGES_PER_FRAME = 256
 """Pages of an object for each frame it has: the kernel holds a byte for each."""
+MAX_CLAUSES = 8
+"""Clauses of a predicate, of which one is to be true."""
+MAX_TERMS = 8
+"""Terms of a clause, which all are to be true."""
 MAX_RUN = 512
 """Pages that one trap supplies, evicts or protects."""
 MAX_PATIENCE_US = 60_000_000

@@ -66,6 +66,8 @@ class Label(IntEnum):
     UNBOUND = kernel_label(-74)
     """One binding of this thread was ended, and others to the same receiver may stand: the receiver, and the token
     in two words, the lower half first."""
+    WOKEN = kernel_label(-75)
+    """Which clause of a predicate is true, or IMPOSSIBLE. The predicate's number is the version of the sender."""
     HEARTBEAT = kernel_label(-72)
     """Are you there? A server answers any caller; a root task answers the kernel by Acknowledge."""
 

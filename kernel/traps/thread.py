@@ -127,6 +127,13 @@ def _sends(kernel: "Kernel", call: Call[traps.Sends]) -> bool:
     return any(b.look[0].posted() for b in outgoing if b.sender is partner and b.intended.id == to)
 
 
+def _wake_when(kernel: "Kernel", call: Call[traps.WakeWhen]) -> "int | Steps[int]":
+    trap, thread = call.trap, kernel.threads.own(call.caller, call.trap.thread)
+    if not trap.clauses:
+        return kernel.predicates.cancel(thread, trap.number)
+    return kernel.predicates.wait(thread, trap.number, trap.clauses)
+
+
 def _partner(kernel: "Kernel", call: Call[traps.WaitPage] | Call[traps.Sends]) -> "Thread":
     """Return the thread the trap is about. Raises Refused unless the caller is bound to its environment."""
     partner = kernel.threads.find(call.trap.thread)
@@ -145,4 +152,5 @@ HANDLERS: Handlers = {
     traps.SpaceControl: space_control,
     traps.WaitPage: _wait_page,
     traps.Sends: _sends,
+    traps.WakeWhen: _wake_when,
 }

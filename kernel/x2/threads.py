@@ -278,6 +278,7 @@ def _move(kernel: "Kernel", thread: Thread, space: Environment) -> "list[Steps[N
     if thread.active:
         _tell(kernel, thread, thread.id, NIL_THREAD)
     falling = [kernel.bindings.fall(thread)]
+    kernel.predicates.release(thread)
     _leave(kernel, thread)
     thread.environment = space
     space.threads[thread.number] = thread

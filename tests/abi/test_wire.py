@@ -35,6 +35,7 @@ from kernel.abi.messages import (
     StringPart,
 )
 from kernel.abi.operators import Operators
+from kernel.abi.predicates import Operator, Term
 from kernel.abi.program import Program, Role
 from kernel.abi.rights import Kind, Rights
 from libexo.errors import IpcError
@@ -65,6 +66,7 @@ RECORDS: list[tuple[object, str]] = [
     ),
     (traps.WaitPage(5), "922705"),
     (traps.Sends(5, 6), "93280506"),
+    (traps.WakeWhen(1, ((Term(2, 3, Operator.MORE, 5),),), 6), "942901919195020304050006"),
     (traps.SpaceControl(THREAD, 1, 2, 3, 4), "9626cf000000610000000301020304"),
     (traps.ThreadSwitch(1, THREAD, 500), "953001cf0000006100000003cd01f400"),
     (traps.Plan(1, (traps.Slice(THREAD, 500),)), "9331019192cf0000006100000003cd01f4"),

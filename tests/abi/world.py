@@ -93,6 +93,7 @@ class World:
             traps.Identify: lambda: [self.theirs, 0],
             traps.WaitPage: lambda: [self.victim.thread],
             traps.Sends: lambda: [self.victim.thread, self.caller.thread],
+            traps.WakeWhen: lambda: [1, [[[self.extent, 0, 0, 1, 0], [1 << 16, 1, 5, 0, 0]]], 0],
             traps.Unbind: lambda: [self.mine, 0],
             traps.Acknowledge: lambda: [thread_id(LINE), []],
             traps.ThreadControl: lambda: [

@@ -91,6 +91,8 @@ def test_the_past_can_be_cut(pages: Pages) -> None:
         (Event.PART, 10_000, 0, "+0 slice of 10000 us on processor 0"),
         (Event.LOST, 0x10003, Kind.EXTENT, "extent, handle 0x10003"),
         (Event.NAME, *next(name_words("worker"))[1:], "it was called worker"),
+        (Event.WOKEN, 2, 7, "clause 2 of predicate 7"),
+        (Event.WOKEN, 8, 7, "no clause is possible of predicate 7"),
     ],
 )
 def test_every_event_is_put_into_words(event: Event, a: int, b: int, text: str, pages: Pages) -> None:

@@ -389,6 +389,8 @@ def counted(kernel: Kernel, e: Environment, everything: list[Capability]) -> dic
     pieces = sum(payer.last() is e.budget for extent in all_extents for payer in extent._payers)
     names = [name for name, payer in kernel.kip.payers.items() if payer is e.budget]
     parts = e.budget.parts
+    waits = kernel.predicates._waits.items()
+    predicates = sum(len(numbers) for thread, numbers in waits if thread.environment is e)
     return {
         Item.HANDLES: sum(c.offer is None for c in e.table),
         Item.DESCRIPTORS: len(extents) + pieces + 4 * len(e.outgoing) + 2 * rings + e.starts.held,
@@ -403,7 +405,8 @@ def counted(kernel: Kernel, e: Environment, everything: list[Capability]) -> dic
         Item.ALARMS: sum(c.deadline is not None for c in e.table),
         Item.WAITS: sum(n for (_, item), n in e.budget.charges.items() if item is Item.WAITS),
         Item.OFFERS: sum(c.offer is not None and c.offer.payer is e for c in everything),
-        Item.UPCALLS: len(e.backlog),
+        Item.UPCALLS: len(e.backlog) + predicates,
+        Item.PREDICATES: predicates,
     }
 
 

@@ -15,6 +15,7 @@ from kernel.abi.ids import thread_id
 from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_NAMES
 from kernel.abi.messages import Label
+from kernel.abi.predicates import Operator, Source, Term
 from kernel.abi.program import Program, ProgramKind
 from kernel.abi.rights import Rights
 from kernel.abi.topology import MachineConfig, ServerConfig, Topology, TopologyError, check
@@ -96,6 +97,8 @@ class Crowd:
                 of.sys.revoke(of.caps[-1].handle, 1000)
                 give = self.stage.system.give
                 give(of.task, self.stage.system._things("ram")[0])
+            case Item.PREDICATES:
+                of.sys.wake_when(serial + 1, ((Term(Source.CLOCK, 0, Operator.AT_LEAST, 1 << 60),),))
             case Item.WAITS:
                 root.sys.charge(of.thread, Item.WAITS, of.environment.budget.used[Item.WAITS] + 1)
 

@@ -18,7 +18,7 @@ def test_versions_are_odd() -> None:
 def test_numbers_asked_for() -> None:
     """A server's number is given out as asked for, each time in its next version."""
     with theatre() as stage:
-        threads = Threads(stage.kernel.exposure, stage.kernel.bindings, stage.kernel.interrupts)
+        threads = Threads(stage.kernel.exposure, stage.kernel.bindings)
 
         assert [threads.allocate(96), threads.allocate(96)] == [thread_id(96, 1), thread_id(96, 3)]
         assert thread_version(threads.allocate(96)) == 5

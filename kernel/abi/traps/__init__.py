@@ -52,6 +52,7 @@ from kernel.abi.traps.thread import (
     ThreadControl,
     Unbind,
     WaitPage,
+    WakeWhen,
 )
 
 __all__ = [
@@ -111,6 +112,7 @@ __all__ = [
     "Trap",
     "Unbind",
     "WaitPage",
+    "WakeWhen",
     "Window",
 ]
 
@@ -131,6 +133,7 @@ Single = (
     | SpaceControl
     | WaitPage
     | Sends
+    | WakeWhen
     | ThreadSwitch
     | Plan
     | Migrate

@@ -8,6 +8,7 @@ from kernel.abi.errors import Refusal
 from kernel.abi.gate import Record, Small, Word
 from kernel.abi.ids import NIL_HANDLE
 from kernel.abi.limits import MAX_WORDS
+from kernel.abi.predicates import Clauses
 from kernel.abi.program import Program
 from kernel.abi.trap import HANDLE_REFUSALS, Token, Trap
 
@@ -203,4 +204,27 @@ class SpaceControl(Trap, tag=0x26):
         Refusal.BAD_KIP_AREA,
         Refusal.BAD_ARGUMENT,
         Refusal.NO_SUCH_THREAD,
+    )
+
+
+class WakeWhen(Trap, tag=0x29):
+    """Send the caller's `thread` a WOKEN once all terms of one clause are true; no clauses: not any more.
+
+    What it waited for under the same `number` is forgotten. Returns the clause that is true already: then nothing
+    is sent; or WAITS. Without clauses it returns WAITS if the thread waited, and hears nothing any more; or NONE.
+    A time is waited for exactly, and words are looked at every few milliseconds. What may be read is decided at
+    each look: a clause with a word that may not be read does not come true any more.
+    """
+
+    number: Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
+    clauses: Clauses
+    thread: Word = 0
+    result = int
+    refusals = (
+        *HANDLE_REFUSALS,
+        Refusal.BAD_ARGUMENT,
+        Refusal.RING_MEMORY,
+        Refusal.NO_SUCH_THREAD,
+        Refusal.STALE_THREAD,
+        Refusal.OVER_BUDGET,
     )
