@@ -10,6 +10,7 @@
     - NoThread: a thread of the host cannot have an IPC thread of its own
     - ForkedProcess: the calling process was forked from an environment, and is not one
     - BrokenRing: the other side of a ring breaks its rules
+    - Impossible: what a predicate reads was taken
     - NotFound: no thread has that name
     - NoMemory: a heap gets no more memory
     - BadArgument: an argument does not fit its operation's declaration; nothing was sent
@@ -132,6 +133,10 @@ class ForkedProcess(ExoError):
 
 class BrokenRing(ExoError):
     """The other side of a ring breaks its rules: the ring must not be used any more."""
+
+
+class Impossible(ExoError):
+    """All that a predicate reads was taken from the program, so it will not come true."""
 
 
 class BadArgument(ExoError, ValueError):

@@ -102,6 +102,13 @@ class Views:
                     return
         self._host.unmap(view)
 
+    def handle(self, view: memoryview) -> int:
+        """Return the handle of the extent that *view* shows, all of it. Raises ValueError."""
+        for handle, mappings in self._mappings.items():
+            if any(known.memory.covers(view) and known.size == view.nbytes for known in mappings):
+                return handle
+        raise ValueError("this memory is no extent, mapped whole: a slice does not know where in it it lies")
+
     def lent(self, handles: Iterable[int]) -> None:
         """From now on, an access to memory of *handles* that was taken finds zeros, and `check` tells."""
         self._lent.update(handles)

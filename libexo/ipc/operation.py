@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kernel.abi.ids import (
     ANY_LOCAL_THREAD,
     ANY_THREAD,
+    KERNEL_PREDICATES,
     NIL_THREAD,
     USER_BASE,
     is_local,
@@ -305,7 +306,8 @@ class Operation:
         of ours, we look after it ourselves.
         """
         self._bound, self._heard = source, True
-        if thread_number(source) < USER_BASE and thread_version(source) == 1:
+        number = thread_number(source)
+        if number < USER_BASE and (thread_version(source) == 1 or number == KERNEL_PREDICATES):
             return
         if is_local(source):
             raise NoPartner(Phase.RECEIVE, f"no thread here has local id {source:#x}")
