@@ -59,6 +59,8 @@ class Member(NamedTuple):
     """What an operator or a server set for it."""
     declared: Mapping[str, Parameter] = {}
     """What it said itself, and an operator has not agreed to: a period, perhaps, but no priority."""
+    processor: int = 0
+    """The number of the processor that is planned: a policy is asked for each with the members of that one."""
 
 
 class Plan(NamedTuple):
@@ -68,6 +70,8 @@ class Plan(NamedTuple):
     """Thread of a member, and µs of CPU time, in order: MIN_SLICE_US to MAX_SLICE_US, MAX_SLICES at most."""
     again: int = 0
     """Microseconds of the clock until the policy is asked again; 0: only when something changes."""
+    now: bool = False
+    """The running slice ends at once, instead of being finished first."""
 
     @classmethod
     def once(cls, slices: Sequence[tuple[int, int]]) -> "Plan":

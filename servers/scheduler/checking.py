@@ -86,8 +86,10 @@ def check(plan: Any, members: Collection[Member]) -> Plan:  # noqa: ANN401 - wha
         raise BadPlan(
             f"it is asked again after 0, or {MIN_SLICE_US} to {MAX_SLICE_US} us, not {again!r:.100}"
         )
+    if type(plan.now) is not bool:
+        raise BadPlan(f"a running slice ends now or not: True or False, not {plan.now!r:.100}")
     threads = {each.thread for each in members}
-    return Plan([_slice(each, threads) for each in slices], again)
+    return Plan([_slice(each, threads) for each in slices], again, plan.now)
 
 
 def _slice(each: Any, threads: Collection[int]) -> tuple[int, int]:  # noqa: ANN401 - whatever it is
@@ -105,6 +107,7 @@ def _slice(each: Any, threads: Collection[int]) -> tuple[int, int]:  # noqa: ANN
 
 def _place(policy: Policy) -> str:
     """Return the name of the policy's `plan`, and its place in the source."""
+    policy = getattr(policy, "first", policy)  # of those that are apart
     name = f"{type(policy).__name__}.plan"
     code = getattr(getattr(policy, "plan", None), "__code__", None)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from libexo.sched import Policy
+from servers.scheduler.apart import Apart
 from servers.scheduler.api import Choice
 from servers.scheduler.policies import POLICIES
 from servers.scheduler.settings import PolicyRefused
@@ -16,11 +17,13 @@ def make(choice: Choice) -> Policy:
     kind = _defined(choice) if choice.source else POLICIES.get(choice.name)
     if kind is None:
         raise PolicyRefused(f"there is no policy {choice.name!r}: {', '.join(POLICIES)}, or FILE.py:Class")
-    policy = attempt(f"{choice} cannot be made", lambda: kind(**choice.parameters))
-    if not callable(getattr(policy, "plan", None)):
+    if not callable(getattr(kind, "plan", None)):
         raise PolicyRefused(f"{choice.name} has no method plan(members, now): see libexo.sched")
-    made: Policy = policy
-    return made
+    if getattr(kind, "everywhere", False):
+        whole: Policy = attempt(f"{choice} cannot be made", lambda: kind(**choice.parameters))
+        return whole
+    apart: Policy = attempt(f"{choice} cannot be made", lambda: Apart(lambda: kind(**choice.parameters)))
+    return apart
 
 
 def _defined(choice: Choice) -> Callable[..., Policy]:

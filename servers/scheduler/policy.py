@@ -25,6 +25,7 @@ class Candidate(NamedTuple):
     settings: Settings
     asleep: bool
     name: str = ""
+    processor: int = 0
 
     @property
     def family(self) -> int:
@@ -54,7 +55,9 @@ def member(family: int, found: Sequence[Candidate], accounts: Accounts, said: Sa
     """Return what a policy is told of *family*, of which *found* are there."""
     part, asleep = max(each.settings.part for each in found), all(each.asleep for each in found)
     since, used = accounts.since(family), accounts.used(family)
-    return Member(family, found[0].name, part, asleep, since, used, said.parameters, said.declared)
+    return Member(
+        family, found[0].name, part, asleep, since, used, said.parameters, said.declared, found[0].processor
+    )
 
 
 def divide(
@@ -76,8 +79,8 @@ def divide(
     members = [
         member(family, found, accounts, said.get(family, _NOTHING)) for family, found in groups.items()
     ]
-    given, again = ask(members, now)
-    return Plan(_divided(given, groups), again)
+    plan = ask(members, now)
+    return plan._replace(slices=_divided(plan.slices, groups))
 
 
 def _divided(

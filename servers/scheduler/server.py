@@ -351,7 +351,7 @@ class SchedulerServer(Reserving):
         settings = self.settings(row.thread)
         if not settings.expired and settings.left(row.consumed) == 0:
             self._expire(row, settings)
-        return Candidate(row.thread, settings, row.state == EnvironmentState.BLOCKED, row.name)
+        return Candidate(row.thread, settings, row.state == EnvironmentState.BLOCKED, row.name, row.cpu)
 
     def _may_inherit(self, target: EnvironmentRow, cpu: int) -> bool:
         awake = target.state in (EnvironmentState.READY, EnvironmentState.RUNNING)

@@ -8,6 +8,7 @@ from libexo.environment import Environment
 from libexo.errors import RemoteError
 from libexo.testing import System, Task, burn
 from servers.scheduler.api import Choice, Scheduler
+from servers.scheduler.policies import POLICIES
 from tests.servers.rig import ask, command, kill, servers
 from tests.servers.scheduler.test_server import burners, shares
 
@@ -136,7 +137,7 @@ def test_a_policy_of_ones_own() -> None:
 REFUSED = [
     (
         ("strid",),
-        "there is no policy 'strid': round-robin, priority, lottery, stride, fair, feedback, or FILE.py",
+        f"there is no policy 'strid': {', '.join(POLICIES)}, or FILE.py",
     ),
     (("stride", {"quantun": 1}), "stride quantun=1 cannot be made: TypeError: "),
     (("feedback", {"levels": 0}), "feedback levels=0 cannot be made: ValueError: levels are 1 to 8"),
@@ -242,7 +243,7 @@ def test_all_that_have_names() -> None:
     with servers() as system:
         known = ask(system, lambda env: Scheduler.connect(env).policies())
         assert isinstance(known, dict)
-        assert list(known) == ["round-robin", "priority", "lottery", "stride", "fair", "feedback"]
+        assert list(known) == list(POLICIES)
         assert all(says.endswith(".") or says for says in known.values())
 
 

@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import cycle
 
-from libexo.sched import Member, Policy
+from libexo.sched import Member, Parameter, Policy
 
 
 class Walk:
     """Members that compute whenever they may, but for those that sleep."""
 
-    def __init__(self, policy: Policy, weights: Mapping[int, int], **parameters: Mapping[str, int]) -> None:
+    def __init__(
+        self, policy: Policy, weights: Mapping[int, int], **parameters: Mapping[str, Parameter]
+    ) -> None:
         """Name members by their thread; parameters by its name with a letter before it."""
         self.policy = policy
         self.members = [
