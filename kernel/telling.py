@@ -57,6 +57,8 @@ class Telling(Resource):
         words, self._events = self._events, []
         if self.scheduler is None:
             return
+        if self._current is not None:
+            self._exposure.kip.show(self._current.environment)  # so that the scheduler sees its CPU time
         size = 3 * _EVENTS_PER_MESSAGE
         for at in range(0, len(words), size):
             self._exposure.tell(self.scheduler, Label.PREEMPTION, tuple(words[at : at + size]))
