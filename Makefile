@@ -79,8 +79,10 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.locked
 	@touch $@
 
 # Peers are for other Pythons and machines than ours, too: what is not there for this one is left out.
-$(PEERS)/.installed: tests/peers/requirements.lock $(VENV)/.installed
+$(PEERS)/.installed: tests/peers/requirements.lock tests/peers/sources.lock $(VENV)/.installed
 	@echo "peers: installing what tests compare us with into $(PEERS), once"
 	@$(BIN)/python -m venv --clear $(PEERS)
-	@$(PEERS)/bin/python -m pip --disable-pip-version-check -qq install --only-binary=:all: --no-deps --require-hashes \
-	    --requirement $< && touch $@ || { echo "peers: left out here: tests that need them are skipped"; rm -rf $(PEERS); }
+	@set -- --no-deps --require-hashes; install="$(PEERS)/bin/python -m pip --disable-pip-version-check -qq install"; \
+	    $$install "$$@" --only-binary=:all: --requirement tests/peers/requirements.lock && \
+	    { $$install "$$@" --no-build-isolation --requirement tests/peers/sources.lock || \
+	    echo "peers: SimSo is left out here: tests that need it are skipped"; } && touch $@ || { echo "peers: left out here: tests that need them are skipped"; rm -rf $(PEERS); }

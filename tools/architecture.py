@@ -32,13 +32,10 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "kernel": ("kernel", "hwmodel"),
     "hwmodel": ("hwmodel", "kernel.abi"),
     "libexo.testing": ("libexo", "kernel", "hwmodel"),  # the one exception: it boots simulated systems
-    "libexo.services": (
-        "libexo",
-        "kernel.abi",
-        "servers.*.api",
-    ),  # where libexo asks servers, and nowhere else
+    "libexo.services": ("libexo", "kernel.abi", "servers.*.api"),  # here libexo asks servers, nowhere else
     "libexo": ("libexo", "kernel.abi"),
     "servers.*.api": ("kernel.abi", "libexo.stub", VOCABULARY),
+    "servers.scheduler.trial": ("libexo", "kernel", "hwmodel", "{self}"),  # the processor without a system
     "servers": ("libexo", "kernel.abi", "servers.*.api", "{self}"),
     "exo": ("exo", "libexo", "kernel.abi", "servers.*.api"),  # it starts `python -m kernel`, no import
     "examples": ("libexo", "kernel.abi", "servers"),  # a policy of one's own extends its server
@@ -63,6 +60,7 @@ ALLOWED: Mapping[tuple[str, str], str] = {  # module, import: the reason
     ("hwmodel.failures", "random"): "the schedule of failures is drawn from a seed",
     ("hwmodel.simulated", "random"): "so is the order in which its environments run",
     ("hwmodel.simulated", "threading"): "its environments are threads, of which one runs at a time",
+    ("servers.scheduler.trial", "random"): "what described programs do by chance is drawn from a seed",
     ("servers.scheduler.policies.lottery", "random"): "who wins is drawn, from a seed if one is given",
     ("libexo.kip", "mmap"): "tools read the published page of a system that they do not attach to",
     ("libexo.kip", "time"): "they wait a moment for a row that is being written",

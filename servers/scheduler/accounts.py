@@ -41,9 +41,12 @@ class Accounts:
 
     def _take(self, family: int, found: list[Reading], now: int) -> _Account:
         account = self._families.get(family) or _Account(now)
-        before, account.programs = account.programs, {each.thread: each.consumed for each in found}
-        account.used += sum(each.consumed - before.get(each.thread, 0) for each in found)
-        asleep = all(each.asleep for each in found)
+        before, account.programs = account.programs, {}
+        asleep = True
+        for thread, _, sleeps, consumed in found:
+            account.programs[thread] = consumed
+            account.used += consumed - before.get(thread, 0)
+            asleep = asleep and sleeps
         if asleep != account.asleep:
             account.asleep, account.since = asleep, now
         return account

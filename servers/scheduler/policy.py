@@ -53,10 +53,12 @@ def families(candidates: Sequence[Candidate]) -> dict[int, list[Candidate]]:
 
 def member(family: int, found: Sequence[Candidate], accounts: Accounts, said: Said) -> Member:
     """Return what a policy is told of *family*, of which *found* are there."""
-    part, asleep = max(each.settings.part for each in found), all(each.asleep for each in found)
+    first, part, asleep = found[0], found[0].settings.part, found[0].asleep
+    if len(found) > 1:  # most have one member, and there may be hundreds
+        part, asleep = max(each.settings.part for each in found), all(each.asleep for each in found)
     since, used = accounts.since(family), accounts.used(family)
     return Member(
-        family, found[0].name, part, asleep, since, used, said.parameters, said.declared, found[0].processor
+        family, first.name, part, asleep, since, used, said.parameters, said.declared, first.processor
     )
 
 

@@ -21,6 +21,8 @@ MS = 1_000_000
 REST = 0
 """Stands for all that have no deadline, among the threads: no thread has this number."""
 NEVER = 1 << 62
+LOOKS = 5_000
+"""Microseconds in which the kernel sees who sleeps: each plan makes it begin anew."""
 
 
 class Due(NamedTuple):
@@ -71,7 +73,10 @@ class Edf:
         if not due:
             return Plan([])
         slices = [slice_ for each in due for slice_ in each.slices]
-        return Plan(slices[:MAX_SLICES], min(due[0].budget, MAX_SLICE_US // 2), now=True)
+        if len({thread for thread, _ in slices}) == 1:  # no deadline matters until another one wakes
+            return Plan(slices, now=True)
+        again = min(max(due[0].budget, LOOKS), MAX_SLICE_US // 2)
+        return Plan(slices[:MAX_SLICES], again, now=True)
 
     def _said(self, member: Member) -> Mapping[str, Parameter]:
         """Return what is said of its deadlines; what it says itself counts if it asks for a reservation."""

@@ -26,8 +26,8 @@ class Fair:
         del now
         passes = self._passes.update(members)
         awake = sorted((each for each in members if not each.asleep), key=lambda each: passes[each.thread])
-        if not awake:
-            return Plan([])
+        if len(awake) <= 1:
+            return Plan([(each.thread, self._latency) for each in awake])
         period = max(self._latency, self._least * len(awake))
         total = sum(each.weight for each in awake)
         mean = sum(passes[each.thread] * each.weight for each in awake) / total

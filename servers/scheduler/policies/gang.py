@@ -35,8 +35,8 @@ class Gang:
             counts[group(each)] = counts.get(group(each), 0) + 1
         if members:
             self._awake[members[0].processor] = counts
-        if not awake:
-            return Plan([])
+        if len(awake) <= 1:
+            return Plan([(each.thread, self._quantum) for each in awake])
         slot = self._slot(now)
         rest = max((self._until - now) // 1000, MIN_SLICE_US)
         gang = [each for each in awake if group(each) == slot]

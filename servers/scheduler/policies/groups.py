@@ -42,8 +42,9 @@ class Groups:
         turns = {
             each.thread: known[each.thread].slices(self._quantum, now) for each in stands if not each.asleep
         }
-        if not turns:
-            return Plan([])
+        awake = [each for each in members if not each.asleep]
+        if len(awake) <= 1:
+            return Plan([(each.thread, self._quantum) for each in awake])
         slices = []
         for _ in range(QUANTA):
             at = min(turns, key=lambda each: passes[each])

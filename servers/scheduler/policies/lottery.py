@@ -24,4 +24,4 @@ class Lottery:
         if not holders:
             return Plan([])
         threads, tickets = [each.thread for each in holders], [each.weight for each in holders]
-        return draw(lambda: self._random.choices(threads, tickets)[0], self._quantum)
+        return draw(lambda: self._random.choices(threads, tickets)[0], self._quantum, holders)

@@ -36,4 +36,4 @@ class Stride:
             ahead[thread] += steps[thread]
             return thread
 
-        return draw(following, self._quantum)
+        return draw(following, self._quantum, awake)
