@@ -43,13 +43,15 @@ class Feedback:
             key=lambda each: each.used - self._places[each.thread][1],
         )
         slices = [(each.thread, self._slice(highest)) for each in in_turn]
-        return Plan.once(slices[:MAX_SLICES])
+        alone = sum(not each.asleep for each in members) == 1
+        return Plan(slices) if alone else Plan.once(slices[:MAX_SLICES])
 
     def _place(self, member: Member) -> tuple[int, int]:
         level, before = self._places.get(member.thread, (0, member.used))
-        if member.used - before < self._allotment * (self._quantum << level) or level == self._levels - 1:
-            return level, before
-        return level + 1, member.used
+        while level < self._levels - 1 and member.used - before >= self._allotment * (self._quantum << level):
+            before += self._allotment * (self._quantum << level)
+            level += 1
+        return level, before
 
     def _slice(self, level: int) -> int:
         return microseconds(self._quantum << level)
