@@ -19,7 +19,7 @@ from kernel.abi.traps import Inspection, Slice
 from kernel.processor import MAX_WAKE_POLL, TICK, WAKE_POLL, Processor
 from libexo.estate import Estate
 from libexo.ipc.message import Message
-from libexo.kip import EnvironmentRow
+from libexo.kip import EnvironmentRow, PlanView
 from libexo.sched import Member, Plan, Policy
 from servers.scheduler.server import SchedulerServer
 from servers.scheduler.settings import Said, Settings, State, check_share
@@ -56,7 +56,7 @@ class Leaping(Processor):
         running = self._current
         super().install(scheduler, plan)
         if now and running is not None and self._current is running:
-            self._end_slice(self._peek())
+            self._end_slice()
             self._walk()
 
     def _look(self) -> None:
@@ -123,6 +123,7 @@ class Bench:
         self.number = -1
         self.processor: Leaping
         self.scheduler: SchedulerServer
+        self._running = PlanView(CPU, -1, ())
         self.installed = 0
         """How many plans were."""
         self.ends_now = False
@@ -137,8 +138,11 @@ class Bench:
     def show_plan(self, number: int, core: int, plan: object) -> None:
         """Show nobody."""
 
-    def show_running(self, number: int, program: object) -> None:
-        """Show nobody."""
+    def show_running(self, number: int, running: Program | None, interrupted: Program | None) -> None:
+        """Show who has the processor, and whose slice was interrupted."""
+        del number
+        who = (-1 if each is None else each.number for each in (running, interrupted))
+        self._running = PlanView(CPU, next(who), (), next(who))
 
     def record(self, event: int, *words: int) -> None:
         """Record nothing: what bodies do is told by the core."""
@@ -171,9 +175,14 @@ class Bench:
         """Yield the rows, as last shown."""
         return (each.row for each in self.programs.values())
 
+    def plans(self) -> Sequence[PlanView]:
+        """Return who has the processor, without the plan."""
+        return [self._running]
+
     def holdings(self, kind: Kind) -> Mapping[int, Inspection]:
         """Return the processor, and the estate."""
-        return {HANDLE: Inspection(kind, 0, 0, CPU, 1, 0, 0, "", ())}
+        held = kind in (Kind.CPU, Kind.EXTENT)
+        return {HANDLE: Inspection(kind, 0, 0, CPU, 1, 0, 0, "", ())} if held else {}
 
     def plan(self, _cpu: int, slices: Sequence[Slice]) -> None:
         """Install a plan."""
