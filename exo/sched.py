@@ -15,16 +15,18 @@ of a program and its descendants; weight=3 gives them three parts; with no value
 'why' says what a program had of the processor in the last second, and gives each moment in which it did not run a
 cause: the plan, sleep and for whom, a page, the watchdog, a stop, the host itself, or "unknown".
 'timeline' draws who ran when, here or as SVG.
+
+'compare' tries policies side by side on the same programs, in virtual time: no system need be up. Arguments follow
+a comma, as in stride,quantum=5ms.
 """
 
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exo import numbers, view
+from exo import choosing, numbers, view
 from exo.system import Trouble, Usage, run_directory
 from kernel.abi.kip import EnvironmentState, SystemState
 from kernel.abi.limits import MAX_SLICE_US
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 ARGUMENTS = """[--json] | use POLICY [KEY=VALUE…] | set NAME KEY=VALUE… | policies
        exo sched reserve NAME RUNTIME/PERIOD|none
        exo sched why NAME [--since TIME] [--json]
-       exo sched timeline [NAME…] [--since TIME] [--svg FILE | --follow]"""
+       exo sched timeline [NAME…] [--since TIME] [--svg FILE | --follow]
+       exo sched compare POLICY[,KEY=VALUE…]… [--seconds S] [--program NAME=KIND,KEY=VALUE…] [--svg FILE]"""
 EXAMPLES = """\
   exo run -d --share 3 -- a.py; exo run -d -- b.py; exo sched
   exo sched policies
@@ -46,7 +49,8 @@ EXAMPLES = """\
   exo sched set a weight=2 priority=7
   exo sched reserve a 2ms/10ms
   exo sched why a --since 500ms          what kept it from running, and for how long
-  exo sched timeline --follow            who runs when, until q or Ctrl-C"""
+  exo sched timeline --follow            who runs when, until q or Ctrl-C
+  exo sched compare stride lottery my_policy.py:MyPolicy --seconds 10 --svg compared.svg"""
 
 WIDTH = 64
 SCHEDULER = "scheduler"
@@ -70,8 +74,9 @@ def configure(parser: ArgumentParser) -> None:
         metavar="TIME",
         help="how much of the past 'why' and 'timeline' look at (default: 1s)",
     )
-    parser.add_argument("--svg", metavar="FILE", help="write the timeline as a picture")
+    parser.add_argument("--svg", metavar="FILE", help="write the timeline, or the comparison, as a picture")
     parser.add_argument("--follow", action="store_true", help="draw the timeline again and again")
+    choosing.configure(parser)
 
 
 def main(options: Namespace) -> int:
@@ -96,17 +101,10 @@ def main(options: Namespace) -> int:
 
 def use(options: Namespace) -> int:
     """Put a policy in force."""
-    from servers.scheduler.api import Choice
-
     policy, *words = options.words or [""]
-    file, colon, name = policy.rpartition(":")
-    if not policy:
-        raise Usage("name a policy: one that 'exo sched policies' lists, or FILE.py:Class")
-    if not colon and policy.endswith(".py"):
-        raise Usage(f"name the class in {policy}: exo sched use {policy}:MyPolicy")
-    source = _text(file) if colon else ""
+    choice = choosing.choice(policy, words)
     with scheduler(options.run) as (_, server):
-        server.use(Choice(name, dict(map(_pair, words)), source, str(Path(file).resolve()) if colon else ""))
+        server.use(choice)
     print(f"{policy} is in force")
     return 0
 
@@ -114,7 +112,7 @@ def use(options: Namespace) -> int:
 def set_(options: Namespace) -> int:
     """Say to the policy what it should know of a program."""
     name, *words = options.words or [""]
-    parameters = dict(map(_pair, words))
+    parameters = dict(map(choosing.pair, words))
     if not parameters:
         raise Usage("name a program and what to set: exo sched set NAME weight=3 period=20ms")
     with scheduler(options.run) as (environment, server):
@@ -215,41 +213,17 @@ def timeline(options: Namespace) -> int:
     return main(options)
 
 
+def compare(options: Namespace) -> int:
+    """Try policies on the same programs, in virtual time."""
+    from exo.compare import main
+
+    return main(options)
+
+
 ACTIONS = {
     "use": use, "set": set_, "policies": policies, "reserve": reserve_, "why": why, "timeline": timeline,
+    "compare": compare,
 }  # fmt: skip
-
-
-def _text(file: str) -> str:
-    from servers.scheduler.api import MAX_SOURCE
-
-    try:
-        data = Path(file).read_bytes()
-        text = data.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Trouble(f"{file} cannot be read: {error}") from None
-    if len(data) > MAX_SOURCE:
-        raise Trouble(f"{file} has {len(data)} bytes, a policy's file at most {MAX_SOURCE}")
-    return text
-
-
-def _pair(word: str) -> "tuple[str, int | float | str]":
-    key, equals, value = word.partition("=")
-    if not key.isidentifier() or not equals:
-        raise Usage(f"{word!r} is no KEY=VALUE")
-    return key, _value(value)
-
-
-def _value(text: str) -> "int | float | str":
-    """Return a number, a time in whole nanoseconds, or the text."""
-    if (nanoseconds := numbers.time(text)) is not None:
-        return nanoseconds
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 @contextmanager

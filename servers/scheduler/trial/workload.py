@@ -139,7 +139,7 @@ USUAL = (
     Described("loop", "loop"),
     Described("batch", "loop", weight=2),
     Described("editor", "bursts", {"run": 3 * MS, "sleep": 80 * MS, "priority": 2}),
-    Described("video", "periodic", {"period": 40 * MS, "runtime": 8 * MS, "priority": 3}),
-    Described("audio", "periodic", {"period": 10 * MS, "runtime": 1 * MS, "priority": 4}),
+    Described("video", "periodic", {"period": 40 * MS, "runtime": 12 * MS, "work": 8 * MS, "priority": 3}),
+    Described("audio", "periodic", {"period": 20 * MS, "runtime": 6 * MS, "work": 1 * MS, "priority": 4}),
 )
 """What `exo sched compare` runs where nobody says otherwise: two that compute, three that should be soon."""
