@@ -322,7 +322,10 @@ class SchedulerServer(Reserving):
         """Install *plan*. If a member of it just ended, the kernel tells that next."""
         slices = plan.slices if plan.again else self._continued(cpu, plan.slices)
         try:
-            self.environment.sys.plan(self._cpus[cpu], [Slice(*entry) for entry in slices])
+            for some in ([slices[:1]] if plan.now else []) + [
+                slices
+            ]:  # who runs and is in no plan ends at once
+                self.environment.sys.plan(self._cpus[cpu], [Slice(*entry) for entry in some])
         except TrapRefused as refused:
             if refused.refusal not in (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD):
                 print(f"the kernel refuses the plan of processor {cpu}: {refused}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from libexo.sched import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US, QUANTUM, Member, Plan, microseconds
+from servers.scheduler.policies.passes import Passes
 from servers.scheduler.policies.saying import group
 
 
@@ -23,18 +24,21 @@ class Gang:
         self._quantum = microseconds(quantum)
         self._awake: dict[int, dict[str, int]] = {}
         """How many of each group are awake on each processor, when it was last planned."""
+        self._passes: dict[int, Passes] = {}
+        """Of each processor: who had least is first in a slot, for whatever happens a slot is begun anew."""
         self._turns: list[str] = []
         """Groups: whose slot it is, who has the next ones."""
         self._until = 0
 
     def plan(self, members: Sequence[Member], now: int) -> Plan:
         """Return the rest of the slot, for one processor."""
-        awake = [each for each in members if not each.asleep]
+        at = members[0].processor if members else 0
+        passes = self._passes.setdefault(at, Passes()).update(members)
+        awake = sorted((each for each in members if not each.asleep), key=lambda each: passes[each.thread])
         counts: dict[str, int] = {}
         for each in awake:
             counts[group(each)] = counts.get(group(each), 0) + 1
-        if members:
-            self._awake[members[0].processor] = counts
+        self._awake[at] = counts
         if len(awake) <= 1:
             return Plan([(each.thread, self._quantum) for each in awake])
         slot = self._slot(now)

@@ -60,6 +60,7 @@ class _Group:
     def __init__(self, share: int, policy: Policy) -> None:
         self.share, self._policy = share, policy
         self._members: Sequence[Member] = ()
+        self._passes = Passes()
         self._used = 0
 
     def stand(self, number: int, members: Sequence[Member]) -> Member:
@@ -73,7 +74,11 @@ class _Group:
         """Yield slices of its own policy, again and again, in pieces of a *quantum* at most."""
         awake = {each.thread for each in self._members if not each.asleep}
         plan = self._policy.plan(self._members, now)
-        for thread, length in cycle([each for each in plan.slices if each[0] in awake]):
+        slices = [each for each in plan.slices if each[0] in awake]
+        if not plan.again:  # a walk without end, which is begun anew each time: who had least begins
+            passes = self._passes.update(self._members)
+            slices.sort(key=lambda each: passes[each[0]])
+        for thread, length in cycle(slices):
             for done in range(0, length, quantum):
                 yield thread, min(max(length - done, quantum // 2), quantum)
 

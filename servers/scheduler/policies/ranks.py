@@ -10,7 +10,8 @@ def by_rank(ranked: Sequence[Member], others: Plan) -> Plan:
 
     The slices of the ranked are of no account: the plan is renewed before the first is used up, and begins again.
     """
-    slices = [*((each.thread, MAX_SLICE_US) for each in ranked), *others.slices][:MAX_SLICES]
-    if all(each.asleep for each in ranked):
-        return Plan(slices, others.again)
-    return Plan(slices, MAX_SLICE_US // 2, now=True)
+    awake = [(each.thread, MAX_SLICE_US) for each in ranked if not each.asleep]
+    asleep = [(each.thread, MAX_SLICE_US) for each in ranked if each.asleep]
+    if not awake:
+        return Plan([*asleep, *others.slices][:MAX_SLICES], others.again)
+    return Plan([*awake, *others.slices, *asleep][:MAX_SLICES], MAX_SLICE_US // 2, now=True)

@@ -20,7 +20,7 @@ from kernel.processor import MAX_WAKE_POLL, TICK, WAKE_POLL, Processor
 from libexo.estate import Estate
 from libexo.ipc.message import Message
 from libexo.kip import EnvironmentRow, PlanView
-from libexo.sched import Member, Plan, Policy
+from libexo.sched import Policy
 from servers.scheduler.server import SchedulerServer
 from servers.scheduler.settings import Said, Settings, State, check_share
 from servers.scheduler.trial.machine import Body, Core, Done, Happening, Ran
@@ -48,16 +48,6 @@ class Leaping(Processor):
         """Run the bodies of *core*."""
         super().__init__(cast("Machine", core), cast("Exposure", bench), CPU, CPU)
         self._bodies = core
-
-    def install(
-        self, scheduler: "Record", plan: "Sequence[tuple[Record, int]]", *, now: bool = False
-    ) -> None:
-        """Walk *plan*; with *now* the running slice ends at once."""
-        running = self._current
-        super().install(scheduler, plan)
-        if now and running is not None and self._current is running:
-            self._end_slice()
-            self._walk()
 
     def _look(self) -> None:
         self._bodies.users.clear()  # it sees all that they did until now
@@ -126,8 +116,6 @@ class Bench:
         self._running = PlanView(CPU, -1, ())
         self.installed = 0
         """How many plans were."""
-        self.ends_now = False
-        """The policy was asked, and its plan is to end the running slice."""
 
     # ---------------------------------------------------------------------------------- for the processor
 
@@ -187,9 +175,8 @@ class Bench:
     def plan(self, _cpu: int, slices: Sequence[Slice]) -> None:
         """Install a plan."""
         self.installed += 1
-        now, self.ends_now = self.ends_now, False
         entries = [(self.programs[each.thread], each.microseconds) for each in slices]
-        self.processor.install(self.author, cast("Sequence[tuple[Record, int]]", entries), now=now)
+        self.processor.install(self.author, cast("Sequence[tuple[Record, int]]", entries))
 
     def now(self) -> int:
         """Return the time."""
@@ -202,20 +189,6 @@ class Bench:
     def after(self, seconds: float, callback: Callable[[], object]) -> None:
         """Call *callback* later."""
         self.clock.alarm(self.clock.now() + round(seconds * 1e9), lambda: (callback(), None)[1])
-
-
-class Asked:
-    """A policy whose plans are noted: the trap of the kernel does not carry yet that a slice ends now."""
-
-    def __init__(self, policy: Policy, bench: Bench) -> None:
-        """Ask *policy*."""
-        self._policy, self._bench = policy, bench
-
-    def plan(self, members: Sequence[Member], now: int) -> Plan:
-        """Return its plan."""
-        plan = self._policy.plan(members, now)
-        self._bench.ends_now = plan.now
-        return plan
 
 
 class Trial:
@@ -236,7 +209,7 @@ class Trial:
         made = [self._make(number, each, seed) for number, each in enumerate(programs)]
         bench.keep(made, programs)
         bench.processor = Leaping(self.core, bench)
-        bench.scheduler = SchedulerServer(cast("Environment", bench), Asked(policy, bench))
+        bench.scheduler = SchedulerServer(cast("Environment", bench), policy)
         bench.scheduler.server = cast("Server", bench)
         for each in made:
             bench.programs[each.thread] = each

@@ -109,3 +109,21 @@ def test_programs_that_are_none(program: Described, why: str) -> None:
     """A program of no kind, or without its times, is refused by name."""
     with pytest.raises(ValueError, match=why):
         Trial(made("stride"), [program])
+
+
+@pytest.mark.parametrize("name", sorted(set(POLICIES) - {"priority"}))
+def test_nobody_starves(name: str, seed: int) -> None:
+    """Beside others that compute and that wake all the time, each has something in every two seconds.
+
+    Fixed priorities are there to let others starve; a member that reserves, or has a period, is there twice.
+    """
+    programs = [
+        Described("timed", "periodic", {"period": 40 * MS, "runtime": 12 * MS, "work": 8 * MS}),
+        *(Described(f"loop-{at}", "loop") for at in range(3)),
+        *(Described(f"awake-{at}", "bursts", {"run": 2 * MS, "sleep": 10 * MS}) for at in range(3)),
+    ]
+    trial = Trial(made(name), programs, seed)
+    for _ in range(5):
+        before = trial.used
+        trial.run(2000 * MS)
+        assert all(trial.used[each] > before[each] for each in before), trial.used
