@@ -37,6 +37,9 @@ class Answering(Receiving):
         """Called when an answer goes into a ring, in which it may wait for room."""
         self._answers: dict[tuple[bytes, int], Exchange] = {}
         """Answers under way, by token and sequence number of the message they answer, the oldest first."""
+        self.hesitant: dict[int, None] = {}
+        """Parties, the earliest first, of which a thread let the time pass in which to confirm that another is to
+        answer it, and none has confirmed that since."""
         self._epoch = 0
         """The binding epoch when it was last found out who is to report on them."""
 
@@ -81,6 +84,12 @@ class Answering(Receiving):
         if not self._give(origin, note(TURN, sequence, to), owed=not back):
             return None
         return self._follow(peer, Exchange(TURN, sequence, peer.thread))
+
+    def hesitates(self, peer: Peer) -> None:
+        """*peer* let the time pass in which to confirm that another is to answer it."""
+        self.hesitant[peer.family] = None
+        if len(self.hesitant) > ANSWERS:
+            del self.hesitant[next(iter(self.hesitant))]
 
     def recheck(self, origin: Origin) -> None:
         """Find out whether the sender of *origin* is still there, if a binding fell meanwhile."""
@@ -130,7 +139,7 @@ class Answering(Receiving):
         elif packet.kind == REFUSED:
             self._ended(key, packing.refused(packet, exchange.to))
         else:
-            peer.hesitates = False
+            self.hesitant.pop(peer.family, None)
             self._ended(key)
 
     def _ended(self, key: tuple[bytes, int], error: IpcError | None = None) -> None:

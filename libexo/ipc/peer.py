@@ -32,8 +32,6 @@ class Peer(msgspec.Struct, eq=False):
     """The highest sequence number taken: any number up to it is a duplicate."""
     doubted: int = -1
     """`last` when it had put up a message that never came: it is not waited for until one comes."""
-    hesitates: bool = False
-    """It let the time pass in which to confirm that another is to answer it, and has confirmed nothing since."""
     put: Callable[[int, int, int, bytes], bool] = _nowhere
     """Writes a plain answer: as `Duplex.put`. False: it takes the ordinary way."""
     line: "Duplex | None" = None

@@ -18,11 +18,12 @@ from libexo.l4.engine.context import READY_NS
 from libexo.l4.format.tag import PROPAGATED
 
 if TYPE_CHECKING:
+    from libexo.ipc.peer import Peer
     from libexo.l4.engine.context import Context
 
 TURNING = 100_000_000
 """How long a caller may take to confirm that it waits for another thread's answer, in ns, once: it may be stopped.
-Then it has READY_NS, until it confirms."""
+Then its party has READY_NS, until it confirms."""
 TURNING_BACK = 1_000_000
 """The same if it is to wait for us again, in ns: it may have given up, and then confirms nothing."""
 
@@ -53,20 +54,22 @@ def turn(own: "Context", caller: Origin, to: int) -> bool:
     if forward is None or peer is None:
         return False
     back = to == own.thread.id
-    confirmation = Operation(core, forward, until=_confirms_by(own, back=back, hesitates=peer.hesitates))
+    confirmation = Operation(core, forward, until=_confirms_by(own, peer, back=back))
     with suppress(IpcError):  # it may have died, or given up, meanwhile
         while not confirmation.advance() and not own.is_aborted:
             confirmation.sleep()
-    peer.hesitates = peer.hesitates or not (forward.done or back or own.is_aborted)
+    if not (forward.done or back or own.is_aborted):
+        core.hesitates(peer)
     return True
 
 
-def _confirms_by(own: "Context", *, back: bool, hesitates: bool) -> int:
-    """Return by when a caller has to confirm that it waits for another, or for us again: *back*."""
-    now = own.thread.core.now()
+def _confirms_by(own: "Context", peer: "Peer", *, back: bool) -> int:
+    """Return by when *peer* has to confirm that it waits for another, or for us again: *back*."""
+    core, operation = own.thread.core, own.operation
+    now = core.now()
     if back:
         return now + TURNING_BACK
-    by, operation = now + (READY_NS if hesitates else TURNING), own.operation
+    by = now + (READY_NS if peer.family in core.hesitant else TURNING)
     until = operation.until if operation is not None else None
     return by if until is None or until < now + READY_NS else min(by, until)
 

@@ -42,9 +42,10 @@ CALLS = 2
 
 
 def silent(cast: Cast) -> None:
-    """Call the front thread, and look at nothing that comes back."""
+    """Call the front thread, each time over another binding, and look at nothing that comes back."""
     front = await_name(cast, "front")
     for _ in range(CALLS):
+        moves.bind(attach(), front)
         moves.post_message(attach(), front, Message(), PacketKind.CALL, timed=False)
     attach().host.wait((), None)
 
