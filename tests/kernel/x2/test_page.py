@@ -22,7 +22,7 @@ HEAD = {
     21: "04 00 00 00 80 05 00 00",  # four memory descriptors at 0x580
     42: "01 28 0c 00 00 00 00 00",  # UTCB 1 << 10 bytes, aligned so; area at least 1 << 12 bytes
     43: "13 00 00 00 00 00 00 00",  # the KIP fits into 1 << 19 bytes
-    46: "00 60 07 00 00 00 00 00",  # the boot records are at 0x76000
+    46: "00 80 07 00 00 00 00 00",  # the boot records are at 0x78000
     47: "80 03 00 00 00 00 00 00",  # processor descriptors at 0x380
     48: "01 00 32 00 00 00 00 00",  # clock: read precision 1 us, schedule precision 50 us
     49: "0c 40 00 06 00 00 00 00",  # user base 96, system base 64, 12 bits of thread number
