@@ -137,6 +137,8 @@ class Chaos:
         if kind.needs is not None and field == kind.__struct_fields__[0] and self.random.random() < 0.8:
             fitting = [c.handle for c in actor.caps if kind.needs[0] in (None, c.resource.kind)]
             return self.random.choice(fitting or [0])
+        if (kind, field) == (traps.WakeWhen, "clauses"):
+            return self.clauses(actor)
         special: dict[tuple[type[traps.Trap], str], Any] = {
             (traps.EnvironmentCreate, "succeeds"): self.random.choice([0, *self.dead(actor)]),
             (traps.EnvironmentCreate, "cpu"): self.random.choice((-1, 0)),
@@ -156,6 +158,8 @@ class Chaos:
             (traps.Identify, "receiver"): self.random.choice((0, 0, 0, self.thread())),
             (traps.Acknowledge, "words"): [],
             (traps.Acknowledge, "thread"): thread_id(self.random.randrange(4)),
+            (traps.WakeWhen, "number"): self.random.randrange(1, 5),
+            (traps.WakeWhen, "thread"): self.random.choice((0, 0, 0, self.thread())),
             (traps.Plan, "slices"): [[self.thread(), 1000]] * self.random.randrange(3),
         }
         if (kind, field) in special:
@@ -193,6 +197,14 @@ class Chaos:
         """Return a handle of *actor* to an extent that nobody else holds, or 0."""
         extents = [c for c in actor.caps if isinstance(c.resource, Extent) and not c.resource.is_shared()]
         return self.random.choice(extents).handle if extents else 0
+
+    def clauses(self, actor: Puppet) -> list[list[list[int]]]:
+        """Return up to three clauses, of words that *actor* may mostly read, of pages and of times."""
+        extents = [int(c.handle) for c in actor.caps if isinstance(c.resource, Extent)] or [0]
+        now = self.stage.machine.clock.now()
+        times = [[1 << 16, 0, 5, now + self.random.randrange(10_000_000), 0]]
+        words = [[self.random.choice([*extents, 2 << 16, 3 << 16]), self.random.randrange(5), 4, 1 << 60, 0]]
+        return [self.random.choice((words, times, times + words)) for _ in range(self.random.randrange(4))]
 
     def dead(self, actor: Puppet) -> list[int]:
         """Handles of *actor* to environments that have ended."""

@@ -300,3 +300,20 @@ def test_a_copy_nobody_wants_is_closed_by_the_closer() -> None:
 
     assert [os.fstat(number).st_size for number in given] == [4 * FRAME_SIZE]
     os.close(given[0])
+
+
+def test_a_word() -> None:
+    """The kernel reads what a holder stored, zeros of a hole and of memory to come, and nothing of what was cut."""
+    extent = RealBacking(0, 2)
+    descriptor = extent.descriptor(writable=True)
+    with mapped(extent.descriptor(writable=True), 2 * FRAME_SIZE) as view:
+        struct.pack_into("<Q", view, FRAME_SIZE + 16, (1 << 63) + 5)
+        found = [extent.word(at) for at in (FRAME_SIZE + 16, 0, 2 * FRAME_SIZE - 8, 2 * FRAME_SIZE)]
+    os.ftruncate(descriptor.number, FRAME_SIZE)
+    descriptor.close()
+    cut = [extent.word(0), extent.word(FRAME_SIZE + 16)]
+    do(extent.replace())
+
+    assert found == [(1 << 63) + 5, 0, 0, None]
+    assert (cut, extent.word(FRAME_SIZE + 16)) == ([0, None], 0)
+    do(extent.release())
