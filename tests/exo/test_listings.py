@@ -231,6 +231,7 @@ def test_sched_draws_the_plan(printed: Print) -> None:
             "core": 1,
             "running": "burn",
             "slices": [{"name": "burn", "us": 30000}, {"name": "memory", "us": 10000}],
+            "reserved": [],
             "policy": "",
             "fallback": "",
         }
