@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from hwmodel.machine import Body, Descriptor, Machine
     from hwmodel.machine import Page as MachinePage
 
-_REPOSSESSED = Page.WAITS - Page.REPOSSESSED_LIST
+_REPOSSESSED = Page.SLICE_BEGAN - Page.REPOSSESSED_LIST
 _WORD = (1 << 64) - 1
 DESCRIPTORS, RING_DESCRIPTORS = 4, 6
 """What the kernel holds for a binding at the most: its end point, the receiver's tickets, and a look into one of

@@ -286,6 +286,7 @@ class Processor(Telling):
         self._looked_at = (self._clock.now(), member.mark)
         self._end = self._looked_at[0] + WALL * self._budget
         environment.add(Page.SLICES)
+        self._exposure.show_slice(environment, self._looked_at[0], consumed + self._budget)
         self._show(environment, EnvironmentState.RUNNING)
         environment.body.resume()
         self._exposure.count(Counter.SWITCHES)
@@ -312,6 +313,7 @@ class Processor(Telling):
             member.mark = member.environment.body.consumed()
             self._end = self._clock.now() + WALL * self._budget
             self.reserved.arrive(member.environment)
+            member.environment.page[Page.SLICE_ENDS] = member.mark + self._budget
         wait = min(wait, CRITICAL if self._deferred else TICK)
         return max(min(self._rest(member), self._end - self._clock.now(), wait), GRAIN)
 

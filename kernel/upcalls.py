@@ -42,6 +42,7 @@ _SENDERS: dict[int, ThreadId] = {
     Label.REVOKED: KERNEL_MEMORY,
     Label.MOVED: KERNEL_MEMORY,
     Label.PREEMPTION: KERNEL_CPUS,
+    Label.SLICE: KERNEL_CPUS,
 }
 _PREFIX = bytes([Status.UPCALL])
 _ENCODER = msgspec.msgpack.Encoder()

@@ -32,6 +32,9 @@ class Services(Protocol):
     def memory(self) -> Any:  # noqa: ANN401 - a stub, whose interface few below know
         """Return a stub of the memory server."""
 
+    def scheduler(self) -> Any:  # noqa: ANN401 - likewise
+        """Return a stub of the scheduler server."""
+
     def publish(self, name: str) -> None:
         """Have *name* published for the calling thread. Raises NotFound, RemoteError."""
 

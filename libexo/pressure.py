@@ -44,7 +44,7 @@ _CURRENT = 1
 """The word that says which of the two copies holds: it is changed last, so that no reader sees half of one."""
 _COPIES = (8, 8 + 2 + 5 * MOST)
 _ALL_ONES = (1 << 64) - 1
-_LISTED = Page.WAITS - Page.REPOSSESSED_LIST
+_LISTED = Page.SLICE_BEGAN - Page.REPOSSESSED_LIST
 
 
 class Run(NamedTuple):

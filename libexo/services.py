@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from libexo.ipc.thread import Thread
     from servers.memory.api import Memory
     from servers.process.api import Exit
+    from servers.scheduler.api import Scheduler
 
 
 class Servers:
@@ -31,6 +32,12 @@ class Servers:
         from servers.memory.api import Memory
 
         return Memory.connect(self._environment)
+
+    def scheduler(self) -> "Scheduler":
+        """Return a stub of the scheduler server."""
+        from servers.scheduler.api import Scheduler
+
+        return Scheduler.connect(self._environment)
 
     def publish(self, name: str) -> None:
         """Have *name* published for the calling thread. Raises NotFound, RemoteError."""
@@ -77,9 +84,7 @@ class Servers:
 
     def switch(self, thread: int) -> None:
         """Give the rest of the slice to *thread*. Raises NotFound, RemoteError."""
-        from servers.scheduler.api import Scheduler
-
-        Scheduler.connect(self._environment).switch(thread)
+        self.scheduler().switch(thread)
 
     def start_thread(self, pager: "Thread", function: Callable[[int], object], sp: int) -> int:
         """Have *function* run as another thread, which *pager* starts; return its id."""

@@ -315,6 +315,12 @@ class Page(IntEnum):
     PREEMPTIONS = 6
     """How often the processor was taken away: slices that ended before the program was idle."""
     REPOSSESSED_LIST = 8
+    SLICE_BEGAN = FRAME_SIZE // 8 - 3
+    """When its slice began, in ns of the clock; the list of what was taken ends before this word."""
+    SLICE_ENDS = FRAME_SIZE // 8 - 2
+    """The CPU time it will have used, in ns, when that slice is over; what it sleeps in the slice counts, too."""
+    SLICE_ASKED = FRAME_SIZE // 8 - 1
+    """Set by the program: tell me when a slice begins. The kernel does it once, by SLICE, and clears it."""
     WAITS = FRAME_SIZE // 8
     """The first of the rows of its threads, each with the words of `Wait`. The kernel assigns the rows."""
 

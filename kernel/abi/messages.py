@@ -70,6 +70,8 @@ class Label(IntEnum):
     """Which clause of a predicate is true, or IMPOSSIBLE. The predicate's number is the version of the sender."""
     HEARTBEAT = kernel_label(-72)
     """Are you there? A server answers any caller; a root task answers the kernel by Acknowledge."""
+    SLICE = kernel_label(-76)
+    """A slice began, as the page of who asked for this shows it: when, and the CPU time at which it is over."""
 
 
 class Preemption(IntEnum):

@@ -41,7 +41,7 @@ CHUNK = 256
 """Frames of a chunk."""
 _LEAST_CHUNK = 4
 _REPOSSESSED, _LIST = int(Page.REPOSSESSED), int(Page.REPOSSESSED_LIST)
-_LISTED = Page.WAITS - _LIST
+_LISTED = Page.SLICE_BEGAN - _LIST
 
 
 class Block:

@@ -209,6 +209,9 @@ class Host(Protocol):
     def now(self) -> int:
         """Return monotonic time in nanoseconds, on the kernel's clock."""
 
+    def consumed(self) -> int:
+        """Return the CPU time the program used, in ns, by the account that the kernel goes by."""
+
     def map(
         self,
         descriptor: Descriptor,

@@ -83,6 +83,9 @@ class Ground(Protocol):
     def now(self) -> int:
         """Read the clock."""
 
+    def consumed(self) -> int:
+        """Return the CPU time it used, in ns."""
+
     def map(self, descriptor: object, size: int, *, writable: bool) -> memoryview:
         """Map memory."""
 

@@ -110,6 +110,8 @@ class RealHost:
 
     now = staticmethod(time.monotonic_ns)
     """Return the host's monotonic time in nanoseconds."""
+    consumed = staticmethod(time.process_time_ns)
+    """Return the CPU time of this process, in nanoseconds."""
 
     def map(
         self,

@@ -179,6 +179,10 @@ class SimulatedHost:
         """Return virtual time in nanoseconds."""
         return self._ground.now()
 
+    def consumed(self) -> int:
+        """Return what the machine accounted to it."""
+        return self._ground.consumed()
+
     def limited(self, does: Callable[[], T], seconds: float) -> T:
         """Return what it *does*: on the simulated machine nothing takes time."""
         del seconds

@@ -48,7 +48,7 @@ class Strings:
         self.address, self.place = body.address, body.place
         self.touch, self.unsee = body.touch, body.unsee
         self.ticket, self.bell, self.given, self.file = body.ticket, body.bell, body.given, body.file
-        self.start_strand = body.start_strand
+        self.start_strand, self.consumed = body.start_strand, body.consumed
 
     @property
     def closed(self) -> bool:
