@@ -206,18 +206,18 @@ class Kip:
         """Write the plan of *processor*, which is *core* of the host, with nobody running."""
         at = PLANS + processor * PLAN_SIZE
         with self._writing(Head.PLAN_SEQUENCE):
-            PLAN_HEAD.pack_into(self._buffer, at, core, len(plan), 0, 0)
+            PLAN_HEAD.pack_into(self._buffer, at, core, len(plan), 0, 0, 0)
             for index, (environment, microseconds) in enumerate(plan):
                 offset = at + PLAN_HEAD.size + index * PLAN_SLICE.size
                 PLAN_SLICE.pack_into(self._buffer, offset, environment.number, microseconds)
 
-    def show_running(self, processor: int, running: Shown | None, interrupted: Shown | None) -> None:
-        """Show which environment has *processor*, and whose slice was interrupted."""
+    def show_running(
+        self, processor: int, running: Shown | None, interrupted: Shown | None, begun: int
+    ) -> None:
+        """Show which environment has *processor*, whose slice was interrupted, and how many have *begun*."""
         at = PLANS + processor * PLAN_SIZE + 8
-        for environment in (running, interrupted):
-            number = environment.number + 1 if environment is not None else 0
-            self._buffer[at : at + 4] = number.to_bytes(4, "little")
-            at += 4
+        numbers = [each.number + 1 if each is not None else 0 for each in (running, interrupted)]
+        self._buffer[at : at + 8] = (numbers[0] | numbers[1] << 32 | begun << 48).to_bytes(8, "little")
 
     def descriptor(self) -> "Descriptor":
         """Return the descriptor by which readers map it."""

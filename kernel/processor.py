@@ -68,7 +68,6 @@ class Processor(Telling):
         self._ended: tuple[Member, int, bool] | None = None
         """The slice just ended, whose owner was not stopped yet: it may have the next. Owner, use, given up."""
         self._plan: list[tuple[Environment, int]] = []
-        self._position = -1
         self._budget = 0
         self._end = 0
         """When the slice is over by the clock."""

@@ -29,6 +29,8 @@ class Telling(Resource):
         self._exposure = exposure
         self._clock = machine.clock
         self._current: Member | None = None
+        self._position = -1
+        """Of the last slice of the plan that began."""
         self._interrupted: Turn | None = None
         """The rest of a slice, which comes after the reservations."""
         self._events: list[int] = []
@@ -41,7 +43,7 @@ class Telling(Resource):
     def _show_running(self) -> None:
         interrupted = self._interrupted.member.environment if self._interrupted is not None else None
         running = self._current.environment if self._current is not None else None
-        self._exposure.kip.show_running(self.number, running, interrupted)
+        self._exposure.kip.show_running(self.number, running, interrupted, self._position + 1)
 
     def _note(self, what: Event, whose: "Environment", a: int = 0, ns: int = 0, detail: int = 0) -> None:
         self._exposure.trace.record(what, whose.number, a, self.number | ns // 1000 << 32, detail)

@@ -139,6 +139,8 @@ class PlanView(NamedTuple):
     slices: tuple[tuple[int, int], ...]
     interrupted: int = -1
     """Number of the environment whose slice goes on after those of reservations, -1: none."""
+    begun: int = 0
+    """How many of them have begun in this round; 0: none since the plan was made."""
 
 
 class Turns(NamedTuple):
@@ -364,7 +366,7 @@ def _thread(row: tuple[int, ...]) -> ThreadRow:
 
 
 def _plan(table: bytes, at: int) -> PlanView:
-    core, count, running, interrupted = PLAN_HEAD.unpack_from(table, at)
+    core, count, running, interrupted, begun = PLAN_HEAD.unpack_from(table, at)
     start = at + PLAN_HEAD.size
     slices = tuple(PLAN_SLICE.iter_unpack(table[start : start + count * PLAN_SLICE.size]))
-    return PlanView(core, running - 1, slices, interrupted - 1)
+    return PlanView(core, running - 1, slices, interrupted - 1, begun)

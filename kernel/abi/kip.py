@@ -223,8 +223,8 @@ a program starts is of its family, even if others between ended. 0: of none. Ser
 attached operators are of none; each program that they start is the first of a family."""
 NAME = struct.Struct("<Q32s")
 # per processor: host core, slices, running environment + 1, the one + 1 whose slice goes on when reservations have
-# run (0: none); then the slices
-PLAN_HEAD = struct.Struct("<IIII")
+# run (0: none), slices of the plan that have begun in this round; then the slices
+PLAN_HEAD = struct.Struct("<IIIHH")
 PLAN_SLICE = struct.Struct("<II")
 """Environment number, microseconds."""
 # thread id, number of its environment + 1 (0: no such thread), state, pager, scheduler, redirector of its space

@@ -1,6 +1,6 @@
 """What each family of programs used, and since when it sleeps: the memory of the scheduler server. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 
@@ -59,6 +59,10 @@ class Accounts:
     def knows(self, family: int) -> bool:
         """Say whether a member of *family* was there at the last reading."""
         return family in self._families
+
+    def programs(self, family: int) -> Mapping[int, int]:
+        """Return the CPU time of each living program of a family, in ns."""
+        return self._families[family].programs if family in self._families else {}
 
     def used(self, family: int) -> int:
         """Return the CPU time of a family, in ns."""

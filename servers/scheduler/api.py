@@ -4,6 +4,7 @@ from typing import Annotated
 
 import msgspec
 
+from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES
 from libexo.nouns import Microseconds, Share, ThreadId
 from libexo.sched import Parameter, Reservation
 from libexo.stub import Interface, operation
@@ -12,6 +13,10 @@ MAX_SOURCE = 8 << 10
 """Bytes of a policy's file: it is kept for the next scheduler server."""
 MAX_FILE = 512
 """Characters of its name."""
+
+
+Slices = Annotated[list[tuple[ThreadId, int]], msgspec.Meta(max_length=MAX_SLICES)]
+Wait = Annotated[int, msgspec.Meta(ge=0, le=MAX_SLICE_US, description="microseconds")]
 
 
 class Choice(msgspec.Struct, array_like=True, frozen=True):
@@ -110,6 +115,25 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
     @operation(9, repeatable=True)
     def said(self, thread: ThreadId) -> dict[str, Parameter]:
         """Return the parameters of the family of *thread*, and what it declared that they leave open."""
+        raise NotImplementedError
+
+    @operation(31, repeatable=True)
+    def divide(self, slices: Slices) -> None:
+        """Divide the part of the caller's family by *slices*: threads and µs, in order, round and round.
+
+        It goes by what the members use of what the family is given; nobody else's part changes. A member that is
+        not among them has nothing, but for the caller, which has a quarter while it is awake. Without slices, while
+        none of them is awake, and when the caller has ended, it is by shares. For the first program of a family.
+        Fails with NotAllowed; BadDivision: a thread is of no living member, or a length is no slice's.
+        """
+
+    @operation(32, repeatable=True)
+    def changed(self, seen: int, microseconds: Wait) -> int:
+        """Wait until a member of the caller's family came, went, fell asleep or woke, or for so long.
+
+        *seen* is what it returned last, 0 at first. What changed since then counts, and answers come 10 ms apart.
+        For the first program of a family. Fails with NotAllowed.
+        """
         raise NotImplementedError
 
     @operation(10, repeatable=True)

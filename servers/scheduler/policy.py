@@ -13,9 +13,11 @@ from typing import NamedTuple
 from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
 from libexo.sched import Member, Plan
 from servers.scheduler.accounts import Accounts
+from servers.scheduler.division import OWN, Walk
 from servers.scheduler.settings import Said, Settings
 
 _NOTHING = Said()
+_NO_WALKS: Mapping[int, Walk] = {}
 
 
 class Candidate(NamedTuple):
@@ -68,6 +70,8 @@ def divide(
     accounts: Accounts,
     said: Mapping[int, Said],
     now: int,
+    walks: Mapping[int, Walk] = _NO_WALKS,
+    rest: tuple[int, int] = (0, 0),
 ) -> Plan:
     """Return the plan: a policy, which is *asked*, divides among families, they among their members.
 
@@ -76,24 +80,107 @@ def divide(
     A length that was set replaces the computed one. A family may have more members than one round has slices
     for: then the plan has several rounds, with some of them in each, so that other families wait no longer for it.
     If all that does not fit into a plan, it has one round, and all slices are longer.
+
+    Of families with *walks* those divide the part, as long as they serve who is awake. A plan without end goes on
+    where the one before it is: a family runs, and has so many microseconds left of its slice (*rest*).
     """
     groups = families(admitted(candidates))
     members = [
         member(family, found, accounts, said.get(family, _NOTHING)) for family, found in groups.items()
     ]
     plan = ask(members, now)
-    return plan._replace(slices=_divided(plan.slices, groups))
+    given, serving = plan.slices, _serving(walks, groups)
+    if not plan.again and not plan.now and rest[0] in serving:
+        given = _turned(given, *rest)
+    return plan._replace(slices=_divided(given, groups, serving, repeats=not plan.again))
+
+
+def _serving(walks: Mapping[int, Walk], groups: Mapping[int, Sequence[Candidate]]) -> dict[int, Walk]:
+    """Return the walks that serve a member who is awake."""
+    awake = {family: {each.thread for each in found if not each.asleep} for family, found in groups.items()}
+    return {family: walk for family, walk in walks.items() if walk.serves(awake.get(family, ()))}
+
+
+def _turned(given: Sequence[tuple[int, int]], family: int, rest: int) -> list[tuple[int, int]]:
+    """Return *given*, which is walked round and round, from where *family* has so much *rest* of its slice."""
+    at = next((at for at, (thread, _) in enumerate(given) if thread == family), len(given))
+    turned = [*given[at + 1 :], *given[:at]]
+    for thread, length in given[at : at + 1]:
+        first = rest if rest >= MIN_SLICE_US else MIN_SLICE_US * (2 * rest >= MIN_SLICE_US)
+        first = first if length - first >= MIN_SLICE_US else length
+        turned = [*([(thread, first)] if first else []), *turned]
+        turned += [(thread, length - first)] if first < length else []
+    return turned
 
 
 def _divided(
-    given: Sequence[tuple[int, int]], groups: Mapping[int, Sequence[Candidate]]
+    given: Sequence[tuple[int, int]],
+    groups: Mapping[int, Sequence[Candidate]],
+    walks: Mapping[int, Walk],
+    *,
+    repeats: bool = False,
 ) -> list[tuple[int, int]]:
-    rounds = max((_rounds(length, groups[thread]) for thread, length in given), default=1)
-    if sum(len(groups[thread]) if len(groups[thread]) > 1 else rounds for thread, _ in given) <= MAX_SLICES:
-        columns = [_spread(length, groups[thread], rounds) for thread, length in given]
-        return [slice_ for each in zip(*columns, strict=True) for some in each for slice_ in some]
+    shared = [(length, groups[thread]) for thread, length in given if thread not in walks]
+    rounds = max((_rounds(*each) for each in shared), default=1)
+    if repeats:
+        rounds = max([rounds, *(_rounds_of(walk, given, family, groups) for family, walk in walks.items())])
+    if sum(len(members) if len(members) > 1 else rounds for _, members in shared) <= MAX_SLICES:
+        plan = list(_woven(given, groups, walks, rounds, repeats=repeats))
+        if len(plan) <= MAX_SLICES or not walks:
+            return plan
+    if walks:
+        by_parts = {family: _by_parts(walk, groups[family]) for family, walk in walks.items()}
+        return _divided(given, {**groups, **by_parts}, {})
     long = [(min(length * rounds, MAX_SLICE_US), groups[thread]) for thread, length in given]
     return [slice_ for length, members in long for slice_ in _shared(length, members)][:MAX_SLICES]
+
+
+def _rounds_of(
+    walk: Walk,
+    given: Sequence[tuple[int, int]],
+    family: int,
+    groups: Mapping[int, Sequence[Candidate]],
+) -> int:
+    """Return how many rounds of a plan that repeats have room for one of *walk*; no more than fit into a plan."""
+    part = sum(length for thread, length in given if thread == family)
+    round_us = walk.round_us({each.thread for each in groups[family] if not each.asleep})
+    return min(-(-round_us // part), MAX_SLICES) if part else 1
+
+
+def _woven(
+    given: Sequence[tuple[int, int]],
+    groups: Mapping[int, Sequence[Candidate]],
+    walks: Mapping[int, Walk],
+    rounds: int,
+    *,
+    repeats: bool,
+) -> Iterator[tuple[int, int]]:
+    """Yield a plan of so many *rounds*, of families that divide by shares, and those that do by *walks*."""
+    columns = [
+        iter(()) if thread in walks else iter(_spread(length, groups[thread], rounds))
+        for thread, length in given
+    ]
+    filled = {
+        family: iter(
+            walk.fill(
+                [length for each, length in given if each == family] * rounds, groups[family], repeats=repeats
+            )
+        )
+        for family, walk in walks.items()
+    }
+    for _ in range(rounds):
+        for (thread, _), column in zip(given, columns, strict=True):
+            yield from next(filled.get(thread, column))
+
+
+def _by_parts(walk: Walk, members: Sequence[Candidate]) -> list[Candidate]:
+    """Return the members that a walk serves, and its author, with what they have of it for their shares."""
+    parts = {walk.author: sum(walk.parts.values()) // (OWN - 1), **walk.parts}
+    return [
+        each._replace(settings=Settings(share=max(parts[each.thread] // 1000, 1)))
+        for each in members
+        if each.thread in parts
+    ]
 
 
 def _rounds(length: int, members: Sequence[Candidate]) -> int:

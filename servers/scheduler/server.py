@@ -26,16 +26,16 @@ from kernel.abi.traps import Slice
 from libexo import attach
 from libexo.environment import Environment
 from libexo.errors import ExoError, TooSlow, TrapRefused
-from libexo.estate import Estate, inherited
 from libexo.ipc.message import Message
 from libexo.kip import EnvironmentRow
 from libexo.sched import Parameter, Plan, Policy
-from libexo.stub import Server, serve
-from servers.memory.api import Memory
+from libexo.stub import DEFERRED, Server, serve
 from servers.scheduler import choice as choices
 from servers.scheduler.accounts import Accounts, Reading
-from servers.scheduler.api import Choice, Planned
+from servers.scheduler.api import Choice, Planned, Slices
 from servers.scheduler.checking import PATIENCE, BadPlan, Checked
+from servers.scheduler.inside import Inside
+from servers.scheduler.keeping import Kept
 from servers.scheduler.parameters import changed
 from servers.scheduler.policy import Candidate, divide
 from servers.scheduler.reservations import Reservations, Reserving
@@ -46,13 +46,11 @@ from servers.scheduler.settings import (
     Settings,
     State,
     check_share,
-    estate_pages,
 )
 
 if TYPE_CHECKING:
     from servers.scheduler.schedule import Schedule
 
-_STATE = msgspec.msgpack.Decoder(State)
 GRAIN_NS = 500_000
 """The rest of a total quantum that is not worth another check."""
 
@@ -69,9 +67,8 @@ class SchedulerServer(Reserving):
         self.server = Server(environment, self)
         self._logged = ""
         """Why the policy's plans are not in force, as last logged."""
-        self._estate: Estate | None = None
-        self._prepared = False
-        self._state = self._inherit()
+        self._kept = Kept(environment)
+        self._state = self._kept.state
         self._accounts = Accounts()
         self._policy = Checked(policy or self._chosen(), limit=environment.host.limited)
         self._cpus = {
@@ -79,6 +76,9 @@ class SchedulerServer(Reserving):
         }
         self.reservations = Reservations(environment, self._cpus)
         self._plans: dict[int, Plan] = {}
+        self._installed: dict[int, Sequence[tuple[int, int]]] = {}
+        """Their slices, from where they were begun."""
+        self._inside = Inside(self)
         self._due = 0
         """When accounts are checked next, or the policy is asked; 0: no alarm is set."""
         self._schedule: Schedule | None = None
@@ -173,6 +173,18 @@ class SchedulerServer(Reserving):
             raise NotAllowed(f"no program under a processor has thread {show_thread(thread)}")
         return self.settings(row.thread).family or row.thread
 
+    def divide(self, slices: Slices) -> None:
+        """Keep it until its author ends, and plan again when it is due."""
+        self._inside.divide(self.call.sender, slices)
+        self._set_alarm(self.environment.host.now())
+
+    def changed(self, seen: int, microseconds: int) -> int:
+        """Answer when something has changed, or it is due."""
+        self._inside.changed(self.call, seen, microseconds)
+        self._set_alarm(self.environment.host.now())
+        later: int = DEFERRED
+        return later
+
     def switch(self, to: int) -> None:
         """Have the kernel do it, if the caller's slice has not ended meanwhile."""
         caller = self.row_of(self.call.sender)
@@ -196,7 +208,9 @@ class SchedulerServer(Reserving):
         if message.label == Label.PREEMPTION:
             events = set(message.words[::3])
             for thread, idle in zip(message.words[1::3], message.words[2::3], strict=True):
-                self._accounts.charge(self.settings(thread).family or thread, idle)
+                family = self.settings(thread).family or thread
+                self._accounts.charge(family, idle)
+                self._inside.charge(family, thread, idle)
             for event, thread in zip(message.words[::3], message.words[1::3], strict=True):
                 if event == Preemption.EXIT and (why := self.reservations.left(thread)):
                     print(why, file=sys.stderr)
@@ -255,22 +269,28 @@ class SchedulerServer(Reserving):
 
     def look(self) -> None:
         """Bring the accounts of running members up to date: the kernel shows them with every plan."""
-        for cpu, plan in self._plans.items():
-            self._install(cpu, plan)
+        shown = self.environment.kip.plans()
+        for cpu, slices in self._installed.items():
+            begun = 0 if self._plans[cpu].again else shown[cpu].begun
+            self._write(cpu, [*slices[begun:], *slices[:begun]])
 
     # ------------------------------------------------------------------------------------------------ plans
 
     def _replan(self, *, surely: bool = True) -> None:
         """Install plans for the members as the KIP shows them; *surely* even if they are the same as before."""
         members = self._members()
-        if self._estate is None and not self._prepared and any(members.values()):
-            self._prepare_estate()
+        if any(members.values()):
+            self._kept.prepare(len(self._cpus))
         refused, now = "", self.environment.host.now()
-        for cpu, candidates in self._candidates(members, now).items():
-            plan = divide(self._policy.plan, candidates, self._accounts, self._state.said, now)
+        found = self._candidates(members, now)
+        self._inside.update(found, now)
+        for cpu, candidates in found.items():
+            walks = self._inside.walks(cpu, candidates, self._accounts, now)
+            rest = self._inside.rest(cpu, members[cpu]) if walks else (0, 0)
+            plan = divide(self._policy.plan, candidates, self._accounts, self._state.said, now, walks, rest)
             refused = refused or self._policy.refused
             if surely or plan.slices != self._slices(cpu):
-                self._install(cpu, plan)
+                self._install(cpu, plan, turned=rest[0] in walks)
             else:
                 self._plans[cpu] = plan
         self._log(refused)
@@ -318,9 +338,13 @@ class SchedulerServer(Reserving):
         else:
             print("the policy's plans are in force again", file=sys.stderr)
 
-    def _install(self, cpu: int, plan: Plan) -> None:
-        """Install *plan*. If a member of it just ended, the kernel tells that next."""
-        slices = plan.slices if plan.again else self._continued(cpu, plan.slices)
+    def _install(self, cpu: int, plan: Plan, *, turned: bool = False) -> None:
+        """Install *plan*, as it is if it was *turned*. If a member of it just ended, the kernel tells that next."""
+        slices = plan.slices if plan.again or turned else self._continued(cpu, plan.slices)
+        if self._write(cpu, slices):
+            self._plans[cpu] = plan
+
+    def _write(self, cpu: int, slices: Sequence[tuple[int, int]]) -> bool:
         try:
             for some in ([slices[:1]] if plan.now else []) + [
                 slices
@@ -329,8 +353,9 @@ class SchedulerServer(Reserving):
         except TrapRefused as refused:
             if refused.refusal not in (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD):
                 print(f"the kernel refuses the plan of processor {cpu}: {refused}", file=sys.stderr)
-        else:
-            self._plans[cpu] = plan
+            return False
+        self._installed[cpu] = slices
+        return True
 
     def _continued(self, cpu: int, slices: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
         """Begin a plan without end behind who runs: who comes first in it has no more for being planned often."""
@@ -373,6 +398,7 @@ class SchedulerServer(Reserving):
     def _set_alarm(self, now: int) -> None:
         """Set an alarm for when the policy wants to be asked, or the first account of a quantum can be used up."""
         asked = [now + plan.again * 1000 for plan in self._plans.values() if plan.again]
+        asked += self._inside.due()
         rests = [now + max(rest, GRAIN_NS) for rest in self._rests()]
         due = min(asked + rests, default=0)
         if due and not now < self._due <= due:
@@ -396,14 +422,6 @@ class SchedulerServer(Reserving):
 
     # ----------------------------------------------------------------------------------------------- estate
 
-    def _inherit(self) -> State:
-        handle = inherited(self.environment)
-        if not handle:
-            return State()
-        self._estate = Estate(self.environment.views.map(handle))
-        state = self._estate.load()
-        return _STATE.decode(state) if state else State()
-
     def _chosen(self) -> Policy:
         """Return the policy that was in force when the server before this one ended."""
         choice = self._state.choice
@@ -420,20 +438,9 @@ class SchedulerServer(Reserving):
         except TooSlow as slow:
             raise PolicyRefused(f"{choice} {slow}") from None
 
-    def _make_estate(self, memory: Memory) -> Estate:
-        return Estate(self.environment.views.map(memory.allocate(estate_pages(len(self._cpus))).handle))
-
-    def _prepare_estate(self) -> None:
-        """Make one before there is anything to keep, so that free memory does not depend on what programs do."""
-        self._prepared = True
-        with suppress(ExoError):
-            self._estate = self._make_estate(Memory.connect(self.environment, timeout=1, patience=0))
-
     def _keep(self, state: State) -> None:
-        """Write *state* into the estate, which is made when it is first needed, and go by it. Raises ExoError."""
-        if self._estate is None:
-            self._estate = self._make_estate(Memory.connect(self.environment))
-        self._estate.store(msgspec.msgpack.encode(state))
+        """Keep *state*, and go by it. Raises ExoError."""
+        self._kept.store(state, len(self._cpus))
         self._state = state
 
 

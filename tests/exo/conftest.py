@@ -98,7 +98,7 @@ class Pages:
             struct.pack_into("<II", self.kip, BUDGETS + number * BUDGET_ROW + 8 * item, *account)
 
     def plan(self, core: int, running: int = -1, *slices: tuple[int, int]) -> None:
-        PLAN_HEAD.pack_into(self.kip, PLANS, core, len(slices), running + 1, 0)
+        PLAN_HEAD.pack_into(self.kip, PLANS, core, len(slices), running + 1, 0, 0)
         for index, entry in enumerate(slices):
             PLAN_SLICE.pack_into(self.kip, PLANS + PLAN_HEAD.size + index * PLAN_SLICE.size, *entry)
 

@@ -45,7 +45,7 @@ def of_plans(kernel: Kernel) -> Iterator[str]:
     """The KIP shows the plans, who runs, and whose slice goes on afterwards."""
     for processor in kernel.processors:
         at = PLANS + processor.number * PLAN_SIZE
-        core, count, running, interrupted = PLAN_HEAD.unpack_from(kernel.kip._buffer, at)
+        core, count, running, interrupted, _ = PLAN_HEAD.unpack_from(kernel.kip._buffer, at)
         start = at + PLAN_HEAD.size
         table = bytes(kernel.kip._buffer[start : start + count * PLAN_SLICE.size])
         current = processor._current
