@@ -144,7 +144,8 @@ def system() -> Iterator[RunningSystem]:
 
 
 @pytest.mark.parametrize(
-    "example", ["hello", "memory", "heap", "share", "restart", "publish", "rings", "predicates", *PAGED]
+    "example",
+    ["hello", "memory", "heap", "share", "restart", "publish", "rings", "tasks", "predicates", *PAGED],
 )
 def test_example(system: RunningSystem, example: str) -> None:
     """An example of one file prints what it is said to print."""
