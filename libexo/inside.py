@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from libexo.environment import Environment
     from libexo.kip import EnvironmentRow
 
-_WAITING = (EnvironmentState.STARTING, EnvironmentState.DEAD)
-
 
 class Inside:
     """The division of one family by a policy."""
@@ -42,15 +40,15 @@ class Inside:
                 "only the first program of a family divides its part: one that an operator started"
             )
         self._family = own.family
-        self._said: dict[int, dict[str, Parameter]] = {}
-        self._weights: dict[int, int] = {}
+        self._said: dict[int, tuple[int, dict[str, Parameter]]] = {}
+        """Weight and parameters of each."""
         self._states: dict[int, tuple[bool, int]] = {}
         """Whether each sleeps, and since when."""
         self._seen = 0
 
     def set(self, thread: int, weight: int = 1, **parameters: Parameter) -> None:
         """Say to the policy what it should know of the program of *thread*, in place of what was said."""
-        self._weights[thread], self._said[thread] = weight, parameters
+        self._said[thread] = weight, parameters
 
     def members(self) -> dict[int, list[Member]]:
         """Return the descendants under each processor, oldest first."""
@@ -58,12 +56,14 @@ class Inside:
         rows = sorted(self._rows(), key=lambda row: row.started)
         self._states, found = {}, dict[int, list[Member]]()
         for row in rows:
+            if row.state is EnvironmentState.STARTING:
+                continue
             asleep = row.state is EnvironmentState.BLOCKED
             before = states.get(row.thread)
             state = before if before is not None and before[0] == asleep else (asleep, now)
             self._states[row.thread] = state
             found.setdefault(row.cpu, []).append(self._member(row, *state))
-        living = self._states.keys()
+        living = {row.thread for row in rows}
         self._said = {thread: said for thread, said in self._said.items() if thread in living}
         return found
 
@@ -73,13 +73,12 @@ class Inside:
             for row in self._environment.kip.environments()
             if row.family == self._family
             and row.cpu >= 0
-            and row.state not in _WAITING
+            and row.state is not EnvironmentState.DEAD
             and row.number != self._environment.number
         ]
 
     def _member(self, row: "EnvironmentRow", asleep: bool, since: int) -> Member:  # noqa: FBT001 - a Member's
-        said = self._said.get(row.thread, {})
-        weight = self._weights.get(row.thread, 1)
+        weight, said = self._said.get(row.thread, (1, {}))
         return Member(row.thread, row.name, weight, asleep, since, row.consumed, said)
 
     def plan(self) -> Plan | None:
@@ -88,7 +87,7 @@ class Inside:
         Raises what the policy raises, and RemoteError: BadDivision, for a plan that is none.
         """
         members = self.members()
-        if not members:
+        if not members and not self._rows():
             return None
         now = self._environment.host.now()
         plans = [self.policy.plan(found, now) for found in members.values()]
