@@ -7,7 +7,7 @@
 The classes that divide a processor among families (`libexo.sched`) divide a family's part among its members, as
 they are: what they are told and what they answer is the same. The members are the descendants under a processor,
 a policy is asked for each processor, and what it says holds for what the family is given there. Others have neither
-more nor less for it, whatever it says.
+more nor less for it, whatever it says. A running slice is finished first: `Plan.now` says nothing here.
 
 For the first program of a family: one that an operator started. While it is awake itself it has a quarter of that.
 When it ends, its descendants divide by their shares, as they do without.
@@ -79,7 +79,8 @@ class Inside:
 
     def _member(self, row: "EnvironmentRow", asleep: bool, since: int) -> Member:  # noqa: FBT001 - a Member's
         weight, said = self._said.get(row.thread, (1, {}))
-        return Member(row.thread, row.name, weight, asleep, since, row.consumed, said)
+        used = row.consumed
+        return Member(row.thread, row.name, weight, asleep, since, used, said, processor=row.cpu)
 
     def plan(self) -> Plan | None:
         """Ask the policy, and have its plan put in force; None: there is no descendant left.

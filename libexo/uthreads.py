@@ -221,6 +221,7 @@ class Threads:
         try:
             plan = self.policy.plan(self.members(), now)
             self._again, self._slices = plan.again * 1000, [(n, length * 1000) for n, length in plan.slices]
+            self._left = 0 if plan.now else self._left
         except Exception as error:  # noqa: BLE001 - a policy may be any code
             self._failed("plan", error)
             self._again, self._slices = 0, [(number, 1000 * QUANTUM) for number in self._threads]
