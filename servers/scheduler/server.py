@@ -341,15 +341,16 @@ class SchedulerServer(Reserving):
     def _install(self, cpu: int, plan: Plan, *, turned: bool = False) -> None:
         """Install *plan*, as it is if it was *turned*. If a member of it just ended, the kernel tells that next."""
         slices = plan.slices if plan.again or turned else self._continued(cpu, plan.slices)
-        if self._write(cpu, slices):
+        if self._write(cpu, slices, now=plan.now):
             self._plans[cpu] = plan
 
-    def _write(self, cpu: int, slices: Sequence[tuple[int, int]]) -> bool:
+    def _write(self, cpu: int, slices: Sequence[tuple[int, int]], *, now: bool = False) -> bool:
         try:
-            for some in ([slices[:1]] if plan.now else []) + [
-                slices
-            ]:  # who runs and is in no plan ends at once
-                self.environment.sys.plan(self._cpus[cpu], [Slice(*entry) for entry in some])
+            if now and slices:
+                self.environment.sys.plan(
+                    self._cpus[cpu], [Slice(*slices[0])]
+                )  # who runs and is in no plan ends
+            self.environment.sys.plan(self._cpus[cpu], [Slice(*entry) for entry in slices])
         except TrapRefused as refused:
             if refused.refusal not in (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD):
                 print(f"the kernel refuses the plan of processor {cpu}: {refused}", file=sys.stderr)

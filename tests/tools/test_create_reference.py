@@ -67,4 +67,7 @@ def test_notes_belong_to_the_member_above() -> None:
     said = notes(traps, "Inspection")
 
     assert said["kind"] == ""
-    assert said["count"] == "Frames; the `Activity` of an environment, 0 once it has ended."
+    assert (
+        said["count"]
+        == "Frames; the `Activity` of an environment, 0 once it has ended; period of a reservation, in microseconds."
+    )
