@@ -4,14 +4,14 @@ Two machines stand behind these interfaces: `hwmodel.real` (memfds, host process
 `hwmodel.simulated` (byte arrays, threads of which one runs at a time, a virtual clock, a seed). The kernel
 never learns which one it has.
 
-A *descriptor* is what the machine lets a program hold and pass on: a host file descriptor on the real
-machine, an object on the simulated one. The caller that gets a descriptor from a method here owns it and
-closes it; `Port.send` consumes those it is given.
+A *descriptor* is what the machine lets a program hold and pass on: a host file descriptor, or an object. The
+caller that gets one from a method here owns it and closes it; `Port.send` consumes those it is given.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from hwmodel.presence import Presence, Switches
 from kernel.abi.errors import Fault
 from kernel.abi.program import Activity, Program
 
@@ -159,8 +159,8 @@ class AddressSpace(Protocol):
     ) -> None:
         """Show the program what is in the memory mapped there, and wake it.
 
-        Until it is *writable*, a write is a fault. A page it sees already stays. *failed* is told when the host has
-        no room for it, and with None when a page of the memory is absent.
+        Until *writable*, a write is a fault. A page it sees stays. *failed* is told when the host has no room, and
+        with None when a page of the memory is absent.
         """
 
     def protect(self, address: int, size: int, failed: Callable[[Exhausted], object]) -> None:
@@ -273,6 +273,8 @@ class Body(Protocol):
     """The machine started it, and ends it; otherwise it attached by itself."""
     space: AddressSpace | None
     """Its memory, where the kernel can page it; known when it has started."""
+    presence: Presence | None
+    """Whether it wants its core, as of the last `Switches.read`; None: nobody tells."""
 
     def pause(self) -> None:
         """Take its processor away until `resume`."""
@@ -359,6 +361,9 @@ class Machine(Protocol):
     def cores(self) -> Sequence[int]:
         """The host core of each processor; its index is the processor's number."""
 
+    def switches(self, core: int) -> Switches[Body]:
+        """Return the record of the switches of *core*."""
+
     @property
     def grace(self) -> float | None:
         """Seconds that the host's request to end gives for it; None: it names none."""
@@ -374,10 +379,7 @@ class Machine(Protocol):
         """Say whether this turn of the loop should end: whatever can wait is left to a later one."""
 
     def measure(self, turns: memoryview) -> None:
-        """Keep in *turns* how long the turns of the loop take (`kernel.abi.kip.Head.TURN_TRAP`).
-
-        Its owner writes the first word: the loop's current business.
-        """
+        """Keep in *turns* how long turns of the loop take (`Head.TURN_TRAP`); its owner writes the first word."""
 
     def work(self, deed: Deed, done: Callable[[Exhausted | None], None]) -> None:
         """Do *deed* outside the loop, in turn with others; then call *done* from the loop with its outcome."""
@@ -400,8 +402,7 @@ class Machine(Protocol):
     def endpoint(self, connected: Callable[[], None]) -> Endpoint:
         """Return a new listening socket. Raises Exhausted.
 
-        *connected* is called from the machine's loop, once, when a sender has connected. By then the name is gone:
-        no other can.
+        *connected* is called from the machine's loop, once a sender has connected: then the name is gone.
         """
 
     def console(self) -> Descriptor:
@@ -436,8 +437,7 @@ class Machine(Protocol):
         """Start a program as environment *number*; under a plan (*cpu* >= 0) it starts paused.
 
         Others wait for an *urgent* one: the host is asked to prefer it to programs.
-        Returns at once; `Supervisor.started` or `failed` follows. The descriptors are consumed, unless it
-        raises Exhausted.
+        Returns at once; `Supervisor.started` or `failed` follows. It raises Exhausted, or consumes the descriptors.
         """
 
     def run(self, supervisor: Supervisor) -> None:

@@ -23,7 +23,9 @@ from kernel.abi.kip import Counter, EnvironmentState, Page, awaited
 from kernel.abi.messages import Preemption
 from kernel.abi.program import Activity
 from kernel.abi.rights import Kind
+from kernel.abi.traps import How
 from kernel.errors import Refused
+from kernel.idleness import TICK, UNKNOWN, Idleness, asleep
 from kernel.member import Member
 from kernel.reservation import FOREVER, GRAIN, Reserved, Turn
 from kernel.telling import Telling
@@ -31,19 +33,19 @@ from kernel.telling import Telling
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
-    from hwmodel.machine import Alarm, Machine
+    from hwmodel.machine import Alarm, Body, Machine
     from kernel.environment import Environment
     from kernel.exposure import Exposure
     from kernel.reservation import Reservation
 
 _MS = 1_000_000
-TICK = 2 * _MS
-"""How often a slice is checked while others wait for the core: bounds what a sleeper wastes."""
 WAKE_POLL = 5 * _MS
-"""How often sleepers are checked under competition; doubles up to MAX_WAKE_POLL without."""
+"""How often each sleeper is looked at where the machine does not tell; doubles up to MAX_WAKE_POLL in time."""
 MAX_WAKE_POLL = 40 * _MS
 WOKE = 20_000
 """CPU time that a sleeper must use to count as awake: less is the host's own work for a stopped sleeper."""
+NAP = 500_000
+"""CPU time that one may use that has woken, and sleeps again at the next look, before it is back in the walk."""
 WALL = 3
 """A slice ends after so many times its length by the clock, however little was used; the rest is lost."""
 CRITICAL = 1 * _MS
@@ -63,22 +65,20 @@ class Processor(Telling):
         """Make processor *number* of host core *core*, with an empty plan."""
         super().__init__(machine, exposure, number)
         self.core = core
+        self._switches = machine.switches(core)
+        self._bodies: dict[Body, Member] = {}
+        self._awake = 0  # how many of the members do not sleep
         self._members: dict[Environment, Member] = {}
         self.reserved = Reserved(number, self._clock, self._members, self._review)
         self._ended: tuple[Member, int, bool] | None = None
         """The slice just ended, whose owner was not stopped yet: it may have the next. Owner, use, given up."""
         self._plan: list[tuple[Environment, int]] = []
         self._budget = 0
-        self._end = 0
-        """When the slice is over by the clock."""
-        self._idle = 0
-        """How long its owner had the core in this slice, and slept, in ns: it is charged that as well."""
-        self._looked_at = (0, 0)
-        self._directed = False
-        self._deferred = False
-        self._alone = False
-        """There was no competition at the last check: the current slice has no end."""
-        self._poll = WAKE_POLL
+        self._end = 0  # of the slice, by the clock
+        self._idle = Idleness()  # of the owner of the slice, which is charged that as well
+        self._directed = self._deferred = self._tells_ends = False
+        self._alone = False  # there was no competition at the last look: the slice has no end
+        self._poll = TICK
         self._alarm: Alarm | None = None
         self._watchdog: Alarm | None = None
         exposure.kip.show_plan(number, core, ())
@@ -95,14 +95,15 @@ class Processor(Telling):
 
     def admit(self, environment: "Environment") -> None:
         """Put *environment*, which does not run, under the plan."""
-        self._members[environment] = Member(environment)
+        self._members[environment] = self._bodies[environment.body] = Member(environment)
+        self._awake += 1
+        self._switches.follow(environment.body)
         self.reserved.arrive(environment)
         self._note(Event.READY, environment)
         self._say(Preemption.READY, environment)
         if self.scheduler is None:
             self._fall_back("no scheduler")
-        elif self._watchdog is None:
-            self._watchdog = self._clock.alarm(self._clock.now() + ANSWER_TIME, self._no_answer)
+        self._await_plan()
 
     def remove(self, environment: "Environment") -> None:
         """Take *environment*, which is gone, out of the plan."""
@@ -118,6 +119,9 @@ class Processor(Telling):
             self._ended = None
         if self._interrupted is not None and self._interrupted.member is member:
             self._interrupted = None
+        del self._bodies[environment.body]
+        self._awake -= not member.asleep
+        self._switches.leave(environment.body)
         self._set_plan([entry for entry in self._plan if entry[0] is not environment], self._position)
         self._say(Preemption.EXIT, environment)
         self._walk()
@@ -147,22 +151,30 @@ class Processor(Telling):
             self._events.clear()
             self._fall_back("the scheduler is gone")
 
+    def _await_plan(self) -> None:
+        if self._watchdog is None:
+            self._watchdog = self._clock.alarm(self._clock.now() + ANSWER_TIME, self._no_answer)
+
     def _no_answer(self) -> None:
+        """If somebody awake has no slice, it is the fault of the scheduler, which has sent no plan for so long."""
         self._watchdog = None
-        planned = {environment for environment, _ in self._plan}
-        if self.scheduler is not None and not planned.issuperset(self._members):
-            self._fall_back("the scheduler does not answer")
+        planned = {environment for environment, _ in self._plan} | self.reserved.bound.keys()
+        starved = [e.name for e, member in self._members.items() if not member.asleep and e not in planned]
+        if self.scheduler is not None and starved:
+            self._fall_back(f"{self.scheduler.name} sends no plan, and {starved[0]} has no slice")
 
     def _fall_back(self, reason: str) -> None:
         self._exposure.count(Counter.WATCHDOG_FALLBACKS)
-        self._exposure.trace.record(Event.FALLBACK, 0, self.number)
+        guilty = self.scheduler.number if self.scheduler is not None else 0
+        self._exposure.trace.record(Event.FALLBACK, guilty, self.number)
         self._exposure.log(f"processor {self.number}: {reason}: round robin by the kernel")
+        self._tells_ends = False
         self._set_plan([(environment, FALLBACK_SLICE_US) for environment in self._members], -1)
         self._walk()
 
     # -------------------------------------------------------------------------------------------------- plan
 
-    def install(self, scheduler: "Environment", plan: "Sequence[tuple[Environment, int]]") -> None:
+    def install(self, scheduler: "Environment", plan: "Sequence[tuple[Environment, int]]", how: int) -> None:
         """Walk *plan*, from its start; the running slice is finished first, if its owner is still planned."""
         planned = {environment for environment, _ in plan}
         self._follow(scheduler, planned)
@@ -170,13 +182,19 @@ class Processor(Telling):
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
-        if self._interrupted is not None and self._interrupted.member.environment not in planned:
+        self._await_plan()
+        self._tells_ends = bool(how & How.ENDS)
+        if self._interrupted is not None and how & How.NOW:
+            self._interrupted.member.carry += self._interrupted.microseconds * 1000
+        if self._interrupted is not None and (
+            how & How.NOW or self._interrupted.member.environment not in planned
+        ):
             self._interrupted = None
         self._set_plan(list(plan), -1)
         current = self._current
         if current is not None:
             self._exposure.kip.show(current.environment)  # so that the scheduler sees its CPU time
-            if current.environment not in planned and self.reserved.running is None:
+            if (how & How.NOW or current.environment not in planned) and self.reserved.running is None:
                 self._end_slice()
         self._walk()
 
@@ -271,7 +289,7 @@ class Processor(Telling):
         member, microseconds, self._directed, reservation = turn
         environment = member.environment
         self._stop_ended(but=member)
-        self._current, self._deferred, self._idle = member, False, 0
+        self._current, self._deferred = member, False
         consumed = environment.body.consumed()
         # While it ran the host's account was late, by up to a tick; now that it does not run it is exact.
         budget, self.reserved.running = microseconds * 1000 - (consumed - member.mark), reservation
@@ -281,11 +299,11 @@ class Processor(Telling):
             reservation.budget = budget
             self._note(Event.RESERVED, environment, microseconds, max(budget, GRAIN))
         self._budget = max(budget, GRAIN)
-        member.asleep, member.mark = False, consumed
-        self._looked_at = (self._clock.now(), member.mark)
-        self._end = self._looked_at[0] + WALL * self._budget
+        self._awake += member.asleep
+        member.asleep = self._alone = False
+        self._charge_from_now(member, consumed)
         environment.add(Page.SLICES)
-        self._exposure.show_slice(environment, self._looked_at[0], consumed + self._budget)
+        self._exposure.show_slice(environment, self._clock.now(), consumed + self._budget)
         self._show(environment, EnvironmentState.RUNNING)
         environment.body.resume()
         self._exposure.count(Counter.SWITCHES)
@@ -300,82 +318,85 @@ class Processor(Telling):
     def _next_look(self) -> int:
         """Return the time to the next check, in ns; FOREVER: none before something else happens."""
         member, wait = self._current, self.reserved.wait()
-        sleepers = any(other.asleep for other in self._members.values())
+        sleepers = self._awake < len(self._members)
         if member is None:
             return min(wait, self._poll if sleepers else FOREVER)
         if not self._directed and not self._contended():
             self._alone = True
-            return WAKE_POLL if sleepers else FOREVER
+            return self._poll if sleepers else FOREVER
         if self._alone:
-            self._alone = False
-            self._note(Event.CONTINUED, member.environment, self._used(member), detail=2)
-            member.mark = member.environment.body.consumed()
-            self._end = self._clock.now() + WALL * self._budget
+            self._charge_from_now(member, member.environment.body.consumed())
             self.reserved.arrive(member.environment)
             member.environment.page[Page.SLICE_ENDS] = member.mark + self._budget
-        wait = min(wait, CRITICAL if self._deferred else TICK)
+        wait = min(wait, CRITICAL if self._deferred else self._idle.next)
         return max(min(self._rest(member), self._end - self._clock.now(), wait), GRAIN)
+
+    def _charge_from_now(self, member: Member, consumed: int) -> None:
+        """Charge the current slice what its owner uses from now on: before, nobody else wanted the core."""
+        if self._alone:
+            self._note(Event.CONTINUED, member.environment, consumed - member.mark, detail=2)
+        now, self._alone, member.mark = self._clock.now(), False, consumed
+        self._end = now + WALL * self._budget
+        self._idle.begin(member.environment.body, now, consumed)
 
     def _contended(self) -> bool:
         """Say whether a member other than the current one wants the core.
 
         It need not be planned: a scheduler may be waiting for the current member to sleep.
         """
-        return any(not member.asleep and member is not self._current for member in self._members.values())
+        return self._awake > (self._current is not None)
 
     def _used(self, member: Member) -> int:
         return member.environment.body.consumed() - member.mark
 
     def _rest(self, member: Member) -> int:
-        return self._budget - self._used(member) - self._idle
+        return self._budget - self._used(member) - self._idle.total
 
     def _look(self) -> None:
         """Check, at the alarm, which sleepers woke, whether the slice is over, whether its owner sleeps."""
         self._alarm = None
-        woken = self._find_woken()
-        member = self._current
-        if member is not None and (self._directed or self._contended() or woken):
-            if self._rest(member) <= GRAIN:
+        tells, member = self._find_woken(), self._current
+        if member is not None and (self._directed or self._contended()):
+            now, body = self._clock.now(), member.environment.body
+            if self._alone:  # it slept at nobody's cost until now
+                self._idle.begin(body, now, body.consumed())
+            if self._idle.look(body, now):
+                self._put_to_sleep(member, self._used(member))
+            elif self._rest(member) <= GRAIN:
                 if not self._defers(member):
                     self._end_slice()
-            elif self._sleeps(member):
-                self._put_to_sleep(member, self._used(member))
-            elif self._clock.now() >= self._end:
+            elif now >= self._end:
                 self._exposure.count(Counter.SLICES_OVERDUE)
                 self._end_slice(given_up=True)
-        self._poll = WAKE_POLL if woken or self._current else min(2 * self._poll, MAX_WAKE_POLL)
+        longer = min(2 * self._poll, MAX_WAKE_POLL) if self._current is None else WAKE_POLL
+        self._poll = TICK if tells else longer
         self._walk()
 
     def _find_woken(self) -> bool:
-        woken = [m for m in self._members.values() if m.asleep and self._used(m) > WOKE]
-        for member in woken:
+        """Take up who woke, and stop it until it is its turn; say whether the machine tells of that."""
+        came = self._switches.read()
+        found = self._members.values() if came is None else map(self._bodies.__getitem__, came)
+        for member in [each for each in found if each.asleep and self._has_woken(each)]:
             member.asleep = False
+            self._awake += 1
             self.reserved.arrive(member.environment)
             member.environment.body.pause()
             self._note(Event.READY, member.environment, self._used(member))
             self._show(member.environment, EnvironmentState.READY)
             self._say(Preemption.READY, member.environment)
-        return bool(woken)
+            self._await_plan()
+        return came is not None
 
-    def _sleeps(self, member: Member) -> bool:
-        """Say whether *member* used next to nothing since the last check, and waits or is stopped.
-
-        One that used less than half of it, and waits, has kept others from the core as long as it slept.
-        """
-        at, consumed = self._looked_at
-        now, latest = self._clock.now(), member.environment.body.consumed()
-        self._looked_at = (now, latest)
-        idle = now - at - (latest - consumed)
-        if 2 * idle < now - at or member.environment.body.activity() is Activity.RUNS:
-            return False
-        self._idle += idle
-        return idle * 16 > (now - at) * 15
+    def _has_woken(self, member: Member) -> bool:
+        since, _ = asleep(member.environment.body, self._clock.now())
+        return not since or self._used(member) > (WOKE if since == UNKNOWN else NAP)
 
     def _put_to_sleep(self, member: Member, used: int) -> None:
         event = Event.STOPPED if member.environment.body.activity() in _STANDS else Event.BLOCKED
         whom = awaited(member.environment.page, member.environment.first.row)
-        self._note(event, member.environment, used, self._idle, whom)
-        idle = self._idle if self._current is member else 0
+        self._note(event, member.environment, used, self._idle.total, whom)
+        self._awake -= 1
+        idle = self._idle.total if self._current is member else 0
         if self._current is member:
             self.reserved.end(used + idle)
             self._current = None
@@ -400,14 +421,14 @@ class Processor(Telling):
         member = self._current
         assert member is not None
         slice_ns, used = self._budget - (CRITICAL if self._deferred else 0), self._used(member)
-        left = slice_ns - used - self._idle
+        left = slice_ns - used - self._idle.total
         if not self.reserved.end(max(slice_ns - left, slice_ns if given_up else 0)):
             member.carry = max(min(left, 0 if given_up else slice_ns), -slice_ns)
         member.mark += used
         self._current, self._ended = None, (member, used, given_up)
-        if self._directed or self._idle:
+        if self._directed or self._idle.total or self._tells_ends:
             self._directed = False
-            self._say(Preemption.SLICE_END, member.environment, self._idle)
+            self._say(Preemption.SLICE_END, member.environment, self._idle.total)
 
     def _stop_ended(self, but: Member | None = None) -> None:
         """Stop the owner of the slice that ended, if it is another one."""
@@ -417,7 +438,7 @@ class Processor(Telling):
         member, used, given_up = ended
         environment = member.environment
         if member is but:
-            self._note(Event.CONTINUED, environment, used, self._idle)
+            self._note(Event.CONTINUED, environment, used, self._idle.total)
         elif environment.body.activity() in _STANDS:
             self._put_to_sleep(member, used)  # stopped by others: to pause and resume it would undo that
         else:
@@ -425,5 +446,5 @@ class Processor(Telling):
             self._exposure.count(Counter.PREEMPTIONS)
             if not given_up:
                 environment.add(Page.PREEMPTIONS)
-            self._note(Event.PREEMPTED, environment, used, self._idle, given_up | self._alone << 1)
+            self._note(Event.PREEMPTED, environment, used, self._idle.total, given_up | self._alone << 1)
             self._show(environment, EnvironmentState.READY)

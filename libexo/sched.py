@@ -26,6 +26,7 @@ __all__ = [
     "MAX_SLICE_US",
     "MIN_SLICE_US",
     "QUANTUM",
+    "STARVED",
     "Member",
     "Parameter",
     "Plan",
@@ -34,6 +35,8 @@ __all__ = [
     "microseconds",
 ]
 
+STARVED = 2_000_000_000
+"""Nanoseconds for which a policy may leave out who is awake, unless it says that it `starves`."""
 QUANTUM = 10_000
 """Microseconds of a slice, where nobody says otherwise: X.2's default timeslice."""
 
@@ -71,12 +74,15 @@ class Plan(NamedTuple):
     again: int = 0
     """Microseconds of the clock until the policy is asked again; 0: only when something changes."""
     now: bool = False
-    """The running slice ends at once, instead of being finished first."""
+    """The running slice ends at once, and what is left of it is carried; otherwise it is finished first, if its
+    owner has a slice in the plan."""
+    at_ends: bool = False
+    """The policy is asked again at the end of each slice, too: within a millisecond, while the next one runs."""
 
     @classmethod
-    def once(cls, slices: Sequence[tuple[int, int]]) -> "Plan":
+    def once(cls, slices: Sequence[tuple[int, int]], *, now: bool = False) -> "Plan":
         """Return a plan for one round, at the end of which the policy is asked again."""
-        return cls(slices, min(sum(length for _, length in slices), MAX_SLICE_US))
+        return cls(slices, min(sum(length for _, length in slices), MAX_SLICE_US), now)
 
 
 class Reservation(Extent, array_like=True):
@@ -94,7 +100,11 @@ class Reservation(Extent, array_like=True):
 
 
 class Policy(Protocol):
-    """Decides how a processor is divided. Parameters of `exo sched use` are arguments of its constructor."""
+    """Decides how a processor is divided. Parameters of `exo sched use` are arguments of its constructor.
+
+    One that leaves out a member that is awake for STARVED ns, though it is asked again, is at fault: what was in
+    force before plans until it gives that one a slice. With an attribute `starves` that is true it is none.
+    """
 
     def plan(self, members: Sequence[Member], now: int) -> Plan:
         """Return the plan for *members*, oldest first, as they are at *now*, in ns of the clock.

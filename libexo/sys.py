@@ -140,9 +140,9 @@ class Sys:
         """Run *thread* on the processor now, for *microseconds*, or for the rest of the slice of *giver*."""
         self._do(traps.ThreadSwitch(cpu, thread, microseconds, giver))
 
-    def plan(self, cpu: int, slices: Sequence[traps.Slice]) -> None:
+    def plan(self, cpu: int, slices: Sequence[traps.Slice], how: int = 0) -> None:
         """Install the plan of the processor."""
-        self._do(traps.Plan(cpu, tuple(slices)))
+        self._do(traps.Plan(cpu, tuple(slices), how))
 
     def migrate(self, cpu: int, thread: int) -> None:
         """Move the environment of *thread* under the plan of the processor."""

@@ -3,9 +3,11 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable
 
 from hwmodel.machine import AddressSpace, Deed, Port, Supervisor, do
+from hwmodel.presence import Presence
 from hwmodel.real import affinity
 from hwmodel.real.activity import WAITING, Children, cpu_time, is_traced, of_threads, read_state
 from hwmodel.real.descriptor import RealDescriptor
@@ -39,9 +41,11 @@ class RealBody:
         """It asked for that: what its faults come by is to come with its start."""
         self.killed = False
         self.on_discard: Callable[[], None] | None = None
-        self._group = group
+        self.group = group
         self._held = paused
-        self._paused = paused
+        self.paused = paused
+        self.presence: Presence | None = None
+        """Whether it wants its core, while the switches of that are followed."""
         self._stopped = False
         """An operator stopped it: it does not run until the operator continues it."""
         self._late: list[int] = []
@@ -60,14 +64,14 @@ class RealBody:
     def start(self, pid: int, process: RealDescriptor) -> None:
         """Note that it is there, not running if it was to start so; do what was asked for before."""
         self.pid, self._process = pid, process
-        self._children = Children(pid) if self._group else None
+        self._children = Children(pid) if self.group else None
         if self.core != self._begins:
             do(self.move(self.core))
         for number in self._early:
             self._send(number)
         if self.killed:
             self.kill()
-        elif self._stopped or self._paused:
+        elif self._stopped or self.paused:
             self._send(signal.SIGSTOP)
         elif self._held:
             self._send(signal.SIGCONT)
@@ -80,15 +84,19 @@ class RealBody:
 
     def pause(self) -> None:
         """Take its processor away until `resume`."""
-        self._paused = True
+        self.paused = True
         if self.pid:
             self._send(signal.SIGSTOP)
+        if self.presence is not None:
+            self.presence.hold(time.monotonic_ns())
         if self._children is not None:
             self._children.refresh()
 
     def resume(self) -> None:
         """Let it run, unless an operator stopped it."""
-        self._paused = False
+        self.paused = False
+        if self.presence is not None:
+            self.presence.free(time.monotonic_ns())
         if self.pid and not self._stopped:
             self._send(signal.SIGCONT)
             late, self._late = self._late, []
@@ -98,7 +106,7 @@ class RealBody:
     def move(self, core: int) -> Deed:
         """Let it run on host *core* only, from now on."""
         self.core = core
-        return affinity.move(self.pid, core, group=self._group) if self._process is not None else iter(())
+        return affinity.move(self.pid, core, group=self.group) if self._process is not None else iter(())
 
     def signal(self, number: int) -> None:
         """Send host signal *number*; stops and continues of a paused body take effect when it is resumed."""
@@ -107,12 +115,12 @@ class RealBody:
         elif number == signal.SIGCONT:
             self._stopped = False
             self._late.clear()
-        elif number in _STOPS and self._paused:
+        elif number in _STOPS and self.paused:
             self._late.append(number)
             return
         if not self.pid:
             self._early += [] if number in (signal.SIGSTOP, signal.SIGCONT) else [number]
-        elif number != signal.SIGCONT or not self._paused:
+        elif number != signal.SIGCONT or not self.paused:
             self._send(number)
 
     def _send(self, number: int) -> None:
@@ -120,7 +128,7 @@ class RealBody:
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if self._group:
+            if self.group:
                 # The group keeps its number until the nursery reaps its leader, which is after `discard`.
                 os.killpg(self.pid, number)
             else:
@@ -143,7 +151,7 @@ class RealBody:
 
     def activity(self) -> Activity:
         """Its activity while nobody pauses it: that of all its threads, and of a foreign program's children."""
-        if self._process is None or self._paused:
+        if self._process is None or self.paused:
             return Activity.STOPPED if self._stopped else Activity.RUNS
         state = read_state(f"/proc/{self.pid}/stat")
         if state in b"Tt":

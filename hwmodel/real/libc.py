@@ -99,6 +99,16 @@ def run_for(nanoseconds: int) -> None:
     check(_libc.syscall(_SLICES.get(platform.machine(), -1), 0, wanted, 0))
 
 
+_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
+
+
+def perf_event(attributes: bytes, core: int, flags: int) -> int:
+    """Return a descriptor of a perf event of all that runs on *core*. Raises OSError."""
+    number = _PERF_EVENT_OPEN.get(platform.machine(), -1)
+    everybody, alone = -1, -1
+    return check(_libc.syscall(number, attributes, everybody, core, alone, ctypes.c_ulong(flags)))
+
+
 def punch_hole(descriptor: int, offset: int, size: int) -> None:
     """Free *size* bytes of a file from *offset*: they read as zeros, and its size stays."""
     check(_fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size))

@@ -27,6 +27,7 @@ from hwmodel.real.paging import RealSpace
 from hwmodel.real.port import RealPort, close_all
 from hwmodel.real.process import Process
 from hwmodel.real.run import Run
+from hwmodel.real.switches import RealSwitches
 from hwmodel.real.uids import Uids
 from hwmodel.real.worker import Worker
 from kernel.abi.errors import Fault
@@ -72,6 +73,7 @@ class RealMachine:
         self._worker = Worker(self._loop, self._bell, self._hindered, rests=self._process.leads)
         self._loop.closer = self._worker.close_descriptor
         self._lanes: list[Lane] = []
+        self._switches: list[RealSwitches] = []
         self._meeting = Meeting(self._loop)
         self._uids = Uids()
         self.memory = RealMemory(topology.machine.frames(), self._close_later)
@@ -88,6 +90,11 @@ class RealMachine:
     def cores(self) -> Sequence[int]:
         """The host core of each processor."""
         return self._cores
+
+    def switches(self, core: int) -> RealSwitches:
+        """Return the record of the switches of *core*."""
+        self._switches.append(switches := RealSwitches(core))
+        return switches
 
     @property
     def grace(self) -> float | None:
@@ -216,6 +223,8 @@ class RealMachine:
             body.discard()
         for lane in self._lanes:
             lane.join()
+        for switches in self._switches:
+            switches.close()
         self._bell.close()
         for closable in list(self._closables):
             closable.close()

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from hwmodel.machine import AddressSpace, Deed, Port
+from hwmodel.presence import Presence
 from hwmodel.simulated.calls import HostCalls
 from hwmodel.simulated.clock import VirtualClock
 from hwmodel.simulated.descriptors import (
@@ -80,6 +81,7 @@ class SimulatedBody:
     """A debugger has it; a test sets this."""
     core = -1
     """Number of its processor; -1: it is under no plan."""
+    presence: Presence | None = None
     killer = 0
     """The signal that ends it at its next handover."""
 
@@ -135,7 +137,6 @@ class SimulatedBody:
         self._given: dict[int, SimulatedDescriptor] = {}
 
     def __repr__(self) -> str:
-        """Show number, name and state."""
         return f"<body {self.holder} {'running' if self.status is None else self.status}>"
 
     # ----------------------------------------------------------------------------------- the kernel's side

@@ -33,6 +33,7 @@ from hwmodel.simulated.endpoint import SimulatedEndpoint
 from hwmodel.simulated.memory import SimulatedMemory, SimulatedPage
 from hwmodel.simulated.programs import Entry, NoProgramError, Serve, resolve
 from hwmodel.simulated.strands import Strand
+from hwmodel.simulated.switches import SimulatedSwitches
 from kernel.abi.errors import Fault
 from kernel.abi.limits import MAX_TRAP_BYTES
 from kernel.abi.program import Program, ProgramKind
@@ -114,6 +115,8 @@ class SimulatedMachine:
         """Called with the name of every end point that goes before it was taken: the transport drops its queue."""
         self.enter: Enter = enter or (lambda body: nullcontext())
         self._serve = serve
+        self.records: list[SimulatedSwitches] = []
+        """Of the switches of each core."""
         self._cores = tuple(range(len(config.cpus)))
         self._choose = choose or random.Random(f"{seed}/choices").randrange
         self._entropy = random.Random(f"{seed}/tokens")
@@ -135,6 +138,11 @@ class SimulatedMachine:
     def cores(self) -> Sequence[int]:
         """The core of each processor."""
         return self._cores
+
+    def switches(self, core: int) -> SimulatedSwitches:
+        """Return the record of the switches of *core*."""
+        self.records.append(record := SimulatedSwitches(self.virtual))
+        return record
 
     @property
     def frequencies(self) -> Sequence[tuple[int, int]]:
@@ -389,6 +397,8 @@ class SimulatedMachine:
     def pass_time(self, to: int) -> None:
         """Move the clock, and account the time to every body that computes."""
         passed = max(0, to - self.clock.now())
+        for record in self.records:
+            record.write()
         for body in self.bodies:
             body.compute(passed)
         self.virtual.advance(to)

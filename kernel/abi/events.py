@@ -35,7 +35,8 @@ class Event(IntEnum):
     detail, added up: 1: before it had used its slice, by the clock, or the scheduler gave the rest away; 2: it was
     alone, and its slice had no end."""
     FALLBACK = 9
-    """a: processor: its scheduler is gone, the kernel walks a fixed round robin, until the next PLANNED."""
+    """a: processor: its scheduler is gone, or, if the record names it, has sent no plan for too long. The kernel
+    walks a fixed round robin, until the next PLANNED."""
     INTERRUPT = 10
     """a: line."""
     TOOK = 11

@@ -48,7 +48,7 @@ def _plan(kernel: "Kernel", call: CallTo[traps.Plan, Processor]) -> None:
     processor = call.resource
     slices = call.trap.slices
     plan = [(_member(kernel, processor, s.thread), _check_slice(s.microseconds)) for s in slices]
-    processor.install(call.caller, plan)
+    processor.install(call.caller, plan, call.trap.how)
 
 
 def _migrate(kernel: "Kernel", call: CallTo[traps.Migrate, Resource]) -> "Steps[None] | None":

@@ -7,7 +7,7 @@ from typing import Any
 from kernel.abi.ids import show_thread
 from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
 from libexo.errors import TooSlow
-from libexo.sched import Member, Plan, Policy
+from libexo.sched import STARVED, Member, Plan, Policy
 from servers.scheduler.policies import RoundRobin
 
 Limit = Callable[[Callable[[], Any], float], Any]
@@ -32,6 +32,8 @@ class Checked:
         self.instead = _name(self._before)
         """What is in force while its plans are refused."""
         self._limit = limit
+        self._out: dict[int, int] = {}
+        """Since when those that are awake have no slice in its plans."""
         self.refused = ""
         """Why its last plan was refused; empty: it was not."""
         self.traceback = ""
@@ -42,11 +44,25 @@ class Checked:
         self.traceback = ""
         try:
             plan = self.ask(members, now)
+            self._check_starved(plan, members, now)
         except BadPlan as bad:
             self.refused = str(bad)
             return self._instead(members, now)
         self.refused = ""
         return plan if plan.slices else RoundRobin().plan(members, now)
+
+    def _check_starved(self, plan: Plan, members: Sequence[Member], now: int) -> None:
+        """Raise BadPlan when *plan*, as those before it for too long, leaves out somebody who is awake."""
+        planned = {thread for thread, _ in plan.slices}
+        left_out = [each for each in members if not each.asleep and each.thread not in planned]
+        self._out = {each.thread: self._out.get(each.thread, now) for each in left_out}
+        if getattr(self.policy, "starves", False):
+            return
+        for each in left_out:
+            if now - self._out[each.thread] > STARVED:
+                raise BadPlan(
+                    f"{_place(self.policy)}: it has given {each.name} no slice for 2 s, which is awake"
+                )
 
     def _instead(self, members: Sequence[Member], now: int) -> Plan:
         try:
@@ -88,8 +104,10 @@ def check(plan: Any, members: Collection[Member]) -> Plan:  # noqa: ANN401 - wha
         )
     if type(plan.now) is not bool:
         raise BadPlan(f"a running slice ends now or not: True or False, not {plan.now!r:.100}")
+    if type(plan.at_ends) is not bool:
+        raise BadPlan(f"it is asked at the ends of slices or not: True or False, not {plan.at_ends!r:.100}")
     threads = {each.thread for each in members}
-    return Plan([_slice(each, threads) for each in slices], again, plan.now)
+    return Plan([_slice(each, threads) for each in slices], again, plan.now, plan.at_ends)
 
 
 def _slice(each: Any, threads: Collection[int]) -> tuple[int, int]:  # noqa: ANN401 - whatever it is

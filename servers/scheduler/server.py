@@ -22,7 +22,7 @@ from kernel.abi.ids import FIRST_PROGRAM, NIL_THREAD, is_interrupt, show_thread,
 from kernel.abi.kip import EnvironmentState
 from kernel.abi.messages import Label, Preemption
 from kernel.abi.rights import Kind
-from kernel.abi.traps import Slice
+from kernel.abi.traps import How, Slice
 from libexo import attach
 from libexo.environment import Environment
 from libexo.errors import ExoError, TooSlow, TrapRefused
@@ -39,20 +39,15 @@ from servers.scheduler.keeping import Kept
 from servers.scheduler.parameters import changed
 from servers.scheduler.policy import Candidate, divide
 from servers.scheduler.reservations import Reservations, Reserving
-from servers.scheduler.settings import (
-    NotAllowed,
-    PolicyRefused,
-    Said,
-    Settings,
-    State,
-    check_share,
-)
+from servers.scheduler.settings import NotAllowed, PolicyRefused, Said, Settings, State, check_share
 
 if TYPE_CHECKING:
     from servers.scheduler.schedule import Schedule
 
 GRAIN_NS = 500_000
 """The rest of a total quantum that is not worth another check."""
+AFFIRM_NS = 400_000_000
+"""How often a plan that leaves out somebody is sent again, so that the kernel knows that it is meant."""
 
 
 class SchedulerServer(Reserving):
@@ -81,6 +76,7 @@ class SchedulerServer(Reserving):
         self._inside = Inside(self)
         self._due = 0
         """When accounts are checked next, or the policy is asked; 0: no alarm is set."""
+        self._leaves_out = False  # somebody who is awake, from the plans
         self._schedule: Schedule | None = None
         self._replan()
 
@@ -214,7 +210,7 @@ class SchedulerServer(Reserving):
             for event, thread in zip(message.words[::3], message.words[1::3], strict=True):
                 if event == Preemption.EXIT and (why := self.reservations.left(thread)):
                     print(why, file=sys.stderr)
-            if events != {Preemption.SLICE_END}:
+            if events != {Preemption.SLICE_END} or any(plan.at_ends for plan in self._plans.values()):
                 self._replan(surely=bool(events & {Preemption.READY, Preemption.EXIT}))
 
     # -------------------------------------------------------------------------------- for Schedule
@@ -272,7 +268,7 @@ class SchedulerServer(Reserving):
         shown = self.environment.kip.plans()
         for cpu, slices in self._installed.items():
             begun = 0 if self._plans[cpu].again else shown[cpu].begun
-            self._write(cpu, [*slices[begun:], *slices[:begun]])
+            self._write(cpu, [*slices[begun:], *slices[:begun]], How.ENDS * self._plans[cpu].at_ends)
 
     # ------------------------------------------------------------------------------------------------ plans
 
@@ -281,7 +277,7 @@ class SchedulerServer(Reserving):
         members = self._members()
         if any(members.values()):
             self._kept.prepare(len(self._cpus))
-        refused, now = "", self.environment.host.now()
+        refused, now, self._leaves_out = "", self.environment.host.now(), False
         found = self._candidates(members, now)
         self._inside.update(found, now)
         for cpu, candidates in found.items():
@@ -289,7 +285,9 @@ class SchedulerServer(Reserving):
             rest = self._inside.rest(cpu, members[cpu]) if walks else (0, 0)
             plan = divide(self._policy.plan, candidates, self._accounts, self._state.said, now, walks, rest)
             refused = refused or self._policy.refused
-            if surely or plan.slices != self._slices(cpu):
+            planned = {thread for thread, _ in plan.slices}
+            self._leaves_out |= any(not each.asleep and each.thread not in planned for each in candidates)
+            if surely or plan.now or plan.slices != self._slices(cpu):
                 self._install(cpu, plan, turned=rest[0] in walks)
             else:
                 self._plans[cpu] = plan
@@ -340,17 +338,14 @@ class SchedulerServer(Reserving):
 
     def _install(self, cpu: int, plan: Plan, *, turned: bool = False) -> None:
         """Install *plan*, as it is if it was *turned*. If a member of it just ended, the kernel tells that next."""
-        slices = plan.slices if plan.again or turned else self._continued(cpu, plan.slices)
-        if self._write(cpu, slices, now=plan.now):
+        as_it_is = plan.again or plan.now or turned
+        slices = plan.slices if as_it_is else self._continued(cpu, plan.slices)
+        if self._write(cpu, slices, How.NOW * plan.now | How.ENDS * plan.at_ends):
             self._plans[cpu] = plan
 
-    def _write(self, cpu: int, slices: Sequence[tuple[int, int]], *, now: bool = False) -> bool:
+    def _write(self, cpu: int, slices: Sequence[tuple[int, int]], how: int) -> bool:
         try:
-            if now and slices:
-                self.environment.sys.plan(
-                    self._cpus[cpu], [Slice(*slices[0])]
-                )  # who runs and is in no plan ends
-            self.environment.sys.plan(self._cpus[cpu], [Slice(*entry) for entry in slices])
+            self.environment.sys.plan(self._cpus[cpu], [Slice(*entry) for entry in slices], how)
         except TrapRefused as refused:
             if refused.refusal not in (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD):
                 print(f"the kernel refuses the plan of processor {cpu}: {refused}", file=sys.stderr)
@@ -401,7 +396,7 @@ class SchedulerServer(Reserving):
         asked = [now + plan.again * 1000 for plan in self._plans.values() if plan.again]
         asked += self._inside.due()
         rests = [now + max(rest, GRAIN_NS) for rest in self._rests()]
-        due = min(asked + rests, default=0)
+        due = min(asked + rests + [now + AFFIRM_NS] * self._leaves_out, default=0)
         if due and not now < self._due <= due:
             self._due = due
             self.server.after(max(0, due - now) / 1e9, lambda: self._strike(due))

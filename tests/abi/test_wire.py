@@ -69,7 +69,7 @@ RECORDS: list[tuple[object, str]] = [
     (traps.WakeWhen(1, ((Term(2, 3, Operator.MORE, 5),),), 6), "942901919195020304050006"),
     (traps.SpaceControl(THREAD, 1, 2, 3, 4), "9626cf000000610000000301020304"),
     (traps.ThreadSwitch(1, THREAD, 500), "953001cf0000006100000003cd01f400"),
-    (traps.Plan(1, (traps.Slice(THREAD, 500),)), "9331019192cf0000006100000003cd01f4"),
+    (traps.Plan(1, (traps.Slice(THREAD, 500),)), "9431019192cf0000006100000003cd01f400"),
     (traps.Migrate(1, THREAD), "933201cf0000006100000003"),
     (traps.ProcessorControl(1, 2, 3, 4), "953301020304"),
     (traps.Expire(1, THREAD), "933401cf0000006100000003"),

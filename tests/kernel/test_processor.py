@@ -40,9 +40,11 @@ def cast_of(stage: Theatre, **work: Work) -> tuple[Puppet, int, dict[str, Puppet
     return scheduler, scheduler.handles[0], members
 
 
-def plan(scheduler: Puppet, cpu: int, members: dict[str, Puppet], **milliseconds: float) -> None:
+def plan(
+    scheduler: Puppet, cpu: int, members: dict[str, Puppet], how: int = 0, **milliseconds: float
+) -> None:
     slices = [Slice(members[name].thread, int(ms * 1000)) for name, ms in milliseconds.items()]
-    scheduler.sys.plan(cpu, slices)
+    scheduler.sys.plan(cpu, slices, how)
 
 
 def used(members: dict[str, Puppet]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from hwmodel.simulated.bodies import SimulatedBody
 from kernel.abi.errors import Refusal
 from kernel.abi.kip import Counter, EnvironmentState
 from kernel.abi.limits import MAX_SLICES
-from kernel.abi.program import Program
+from kernel.abi.program import Activity, Program
 from kernel.abi.traps import EnvironmentCreate
 from tests.kernel.puppets import MS, refusal, theatre
 from tests.kernel.test_processor import cast_of, compute, plan, sleepy, used
@@ -85,9 +85,14 @@ def test_a_stop_between_slices_holds() -> None:
 
 
 def test_a_slice_ends_by_the_clock() -> None:
-    """A member that naps through its slice has three times its length by the clock; the rest is lost, counted."""
+    """A member that wants the core, which others on the host have, has three times its slice by the clock.
+
+    The rest is lost, and counted.
+    """
     with theatre() as stage:
+        stage.machine.records[0].tells = False
         scheduler, cpu, members = cast_of(stage, a=compute, b=sleepy(MS // 5, 9 * MS // 5))
+        members["b"].body.activity = lambda: Activity.RUNS  # type: ignore[method-assign]
         plan(scheduler, cpu, members, a=10, b=10)
         stage.pass_time(100)
         before = used(members)

@@ -13,6 +13,7 @@ MINE = """
 from libexo.sched import Plan
 
 class Last:
+    starves = True
     def plan(self, members, now):
         return Plan.once([(each.thread, 5_000) for each in members[-1:]])
 
@@ -94,7 +95,7 @@ def test_from_a_file(running: Command) -> None:
 def test_who_does_not_end(running: Command) -> None:
     """A policy that loops is refused, or put out of force for good; what was in force before is, and all run on."""
     refused = running.exo("sched", "use", "mine.py:Loops", status=1).stderr
-    assert f"Loops.plan ({running.folder}/mine.py:9) computes for more than 50 ms" in refused
+    assert f"Loops.plan ({running.folder}/mine.py:10) computes for more than 50 ms" in refused
     assert running.exo("sched").stdout.startswith("policy round-robin\n")
 
     running.exo("sched", "use", "mine.py:Later")

@@ -38,7 +38,7 @@ from kernel.abi.traps.environment import (
 from kernel.abi.traps.information import Interface, KernelInterface
 from kernel.abi.traps.memory import Carve, Carved, Limit, MapExtent, Mapped
 from kernel.abi.traps.paging import Evict, ObjectCreate, PageState, Protect, Protection, Supply, Window
-from kernel.abi.traps.processor import Expire, Migrate, Plan, ProcessorControl, Slice, ThreadSwitch
+from kernel.abi.traps.processor import Expire, How, Migrate, Plan, ProcessorControl, Slice, ThreadSwitch
 from kernel.abi.traps.thread import (
     Acknowledge,
     Arrived,
@@ -79,6 +79,7 @@ __all__ = [
     "Evict",
     "Expire",
     "Holder",
+    "How",
     "Identified",
     "Identify",
     "Incoming",

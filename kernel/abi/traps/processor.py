@@ -1,5 +1,6 @@
 """Traps on processors: switch, plan, migrate, expire."""
 
+from enum import IntFlag
 from typing import Annotated
 
 import msgspec
@@ -33,14 +34,25 @@ class ThreadSwitch(Trap, tag=0x30):
     refusals = (*HANDLE_REFUSALS, Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.BAD_SLICE)
 
 
+class How(IntFlag):
+    """How a plan begins, and what its scheduler is told of it."""
+
+    NOW = 1
+    """The running slice ends at once; what is left of it is carried."""
+    ENDS = 2
+    """A message at the end of each slice, not only of those that were directed, or slept in."""
+
+
 class Plan(Trap, tag=0x31):
     """Install the vector of slices that the kernel walks, round and round. Its installer is the scheduler.
 
-    The running slice is finished first, if its owner is in the plan; then the walk begins at the first one.
+    The running slice is finished first, if its owner is in the plan and `how`, of `How`, does not say NOW; then the
+    walk begins at the first one. A scheduler that leaves out a member that is awake sends it again within a second.
     """
 
     cpu: Small
     slices: Annotated[tuple[Slice, ...], msgspec.Meta(max_length=MAX_SLICES)]
+    how: Small = 0
     needs = (Kind.CPU, Rights.CONTROL)
     refusals = (*HANDLE_REFUSALS, Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.BAD_SLICE)
 

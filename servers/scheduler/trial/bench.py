@@ -16,7 +16,8 @@ from kernel.abi.kip import Counter, EnvironmentState
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.rights import Kind
 from kernel.abi.traps import Inspection, Slice
-from kernel.processor import MAX_WAKE_POLL, TICK, WAKE_POLL, Processor
+from kernel.idleness import TICK
+from kernel.processor import MAX_WAKE_POLL, WAKE_POLL, Processor
 from libexo.estate import Estate
 from libexo.ipc.message import Message
 from libexo.kip import EnvironmentRow, PlanView
@@ -47,10 +48,10 @@ class Leaping(Processor):
     def __init__(self, core: Core, bench: "Bench") -> None:
         """Run the bodies of *core*."""
         super().__init__(cast("Machine", core), cast("Exposure", bench), CPU, CPU)
-        self._bodies = core
+        self._trial = core
 
     def _look(self) -> None:
-        self._bodies.users.clear()  # it sees all that they did until now
+        self._trial.users.clear()  # it sees all that they did until now
         super()._look()
 
     def _next_look(self) -> int:
@@ -58,11 +59,11 @@ class Leaping(Processor):
         current = self._current
         body = cast("Body | None", current and current.environment.body)
         least = MAX_WAKE_POLL if body is None else WAKE_POLL if self._alone else TICK
-        quiet = body is None or self._alone or self._bodies.computes(body)
-        if delay < least or not quiet or self._bodies.used_by_others(body):
+        quiet = body is None or self._alone or self._trial.computes(body)
+        if delay < least or not quiet or self._trial.used_by_others(body):
             return delay
         now = self._clock.now()
-        stirs = (self._bodies.next_stir(), self._bodies.clock.next())
+        stirs = (self._trial.next_stir(), self._trial.clock.next())
         nothing = min((at - now - 1 for at in stirs if at is not None), default=delay)
         if current is not None and not self._alone:
             nothing = min(nothing, self._rest(current), self._end - now)
@@ -126,11 +127,15 @@ class Bench:
     def show_plan(self, number: int, core: int, plan: object) -> None:
         """Show nobody."""
 
-    def show_running(self, number: int, running: Program | None, interrupted: Program | None) -> None:
-        """Show who has the processor, and whose slice was interrupted."""
-        del number
+    def show_slice(self, program: Program, began: int, ends: int) -> None:
+        """Show nobody: described programs do not look."""
+
+    def show_running(
+        self, _number: int, running: Program | None, interrupted: Program | None, begun: int
+    ) -> None:
+        """Show who has the processor, whose slice was interrupted, and how many of the plan have begun."""
         who = (-1 if each is None else each.number for each in (running, interrupted))
-        self._running = PlanView(CPU, next(who), (), next(who))
+        self._running = PlanView(CPU, next(who), (), next(who), begun)
 
     def record(self, event: int, *words: int) -> None:
         """Record nothing: what bodies do is told by the core."""
@@ -172,11 +177,11 @@ class Bench:
         held = kind in (Kind.CPU, Kind.EXTENT)
         return {HANDLE: Inspection(kind, 0, 0, CPU, 1, 0, 0, "", ())} if held else {}
 
-    def plan(self, _cpu: int, slices: Sequence[Slice]) -> None:
+    def plan(self, _cpu: int, slices: Sequence[Slice], how: int) -> None:
         """Install a plan."""
         self.installed += 1
         entries = [(self.programs[each.thread], each.microseconds) for each in slices]
-        self.processor.install(self.author, cast("Sequence[tuple[Record, int]]", entries))
+        self.processor.install(self.author, cast("Sequence[tuple[Record, int]]", entries), how)
 
     def now(self) -> int:
         """Return the time."""

@@ -44,6 +44,9 @@ class Done(NamedTuple):
 class Body:
     """One described program: `hwmodel.machine.Body`, as far as a processor asks."""
 
+    presence = None
+    """Nobody tells when it leaves the core: the kernel looks."""
+
     __slots__ = ("_core", "_paused", "_used", "job", "left", "name", "work")
 
     def __init__(self, core: "Core", program: Described, work: Jobs) -> None:
@@ -88,6 +91,19 @@ class Body:
         self.left -= nanoseconds
 
 
+class Untold:
+    """No record of who comes to a core, as on a host that refuses one: see `hwmodel.presence.Switches`."""
+
+    def follow(self, body: object) -> None:
+        """Do nothing."""
+
+    def leave(self, body: object) -> None:
+        """Do nothing."""
+
+    def read(self) -> None:
+        """Tell nothing."""
+
+
 class Core:
     """The clock, who computes, and who sleeps until when."""
 
@@ -107,6 +123,10 @@ class Core:
         self.bodies: list[Body] = []
         self.users: set[Body] = set()
         """Those that used the core since this was last cleared."""
+
+    def switches(self, _core: int) -> "Untold":
+        """Return what tells nothing of the core."""
+        return Untold()
 
     def tell(self, what: str, body: Body) -> None:
         """Tell what happened."""

@@ -8,7 +8,7 @@ import pytest
 from kernel.abi.ids import thread_id
 from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
 from libexo.errors import TooSlow
-from libexo.sched import QUANTUM, Member, Plan
+from libexo.sched import QUANTUM, STARVED, Member, Plan
 from servers.scheduler.checking import BadPlan, Checked, check
 from servers.scheduler.policies import RoundRobin
 
@@ -22,6 +22,7 @@ class Says:
 
     def __init__(self, plan: Any) -> None:  # noqa: ANN401 - anything at all
         self.said = plan
+        self.starves = False
 
     def plan(self, members: Sequence[Member], now: int) -> Plan:
         del members, now
@@ -120,3 +121,38 @@ def test_what_is_a_plan() -> None:
     assert check(plan, members) == plan
     with pytest.raises(BadPlan):
         check(Plan([(A, 1000)]), [])
+
+
+def test_who_is_awake_and_left_out() -> None:
+    """After two seconds the policy is at fault, and named; what was before plans until it serves the one again."""
+    said = Says(Plan([(A, QUANTUM)], 10_000))
+    checked = Checked(said)
+    for second in (0, 1, 2):
+        assert checked.plan(MEMBERS, second * STARVED // 2).slices == [(A, QUANTUM)]
+    assert checked.plan(MEMBERS, STARVED + 1) == IN_TURN
+    assert checked.refused.endswith("it has given b no slice for 2 s, which is awake")
+    assert "Says.plan" in checked.refused
+
+    said.said = Plan([(A, QUANTUM), (B, QUANTUM)])
+    assert checked.plan(MEMBERS, STARVED + 2) == said.said
+    said.said = Plan([(A, QUANTUM)])
+    assert checked.plan(MEMBERS, STARVED + 3) == said.said
+    assert checked.refused == ""
+
+
+def test_who_sleeps_is_not_left_out() -> None:
+    """Sleepers need no slices, and who wakes has two seconds from then; nor does one starve who means to."""
+    said = Says(Plan([(A, QUANTUM)]))
+    checked = Checked(said)
+    asleep = [MEMBERS[0], MEMBERS[1]._replace(asleep=True)]
+    for second in range(9):
+        assert checked.plan(asleep, second * STARVED) == said.said
+    assert checked.plan(MEMBERS, 10 * STARVED) == said.said
+    said.starves = True
+    assert checked.plan(MEMBERS, 12 * STARVED) == said.said
+
+
+def test_how_a_plan_begins() -> None:
+    """Whether a plan begins now, and whether ends are told, is passed on."""
+    plan = Plan.once([(A, QUANTUM)], now=True)._replace(at_ends=True)
+    assert Checked(Says(plan)).plan(MEMBERS, 0) == Plan([(A, QUANTUM)], QUANTUM, True, True)

@@ -18,7 +18,7 @@ from libexo.sched import Plan
 class Eldest:
     """The first to come has it all."""
     def __init__(self, quantum=10_000_000):
-        self.us = quantum // 1000
+        self.us, self.starves = quantum // 1000, True
     def plan(self, members, now):
         for each in members:
             if "skip" in each.parameters:
