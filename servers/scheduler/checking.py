@@ -8,7 +8,7 @@ from kernel.abi.ids import show_thread
 from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
 from libexo.errors import TooSlow
 from libexo.sched import STARVED, Member, Plan, Policy
-from servers.scheduler.policies import RoundRobin
+from servers.scheduler.policies import POLICIES, RoundRobin
 
 Limit = Callable[[Callable[[], Any], float], Any]
 """Calls a policy, for some seconds at most; raises TooSlow when it takes longer: see `Host.limited`."""
@@ -56,8 +56,8 @@ class Checked:
         planned = {thread for thread, _ in plan.slices}
         left_out = [each for each in members if not each.asleep and each.thread not in planned]
         self._out = {each.thread: self._out.get(each.thread, now) for each in left_out}
-        if getattr(self.policy, "starves", False):
-            return
+        if getattr(self.policy, "starves", False) or type(self.policy) in POLICIES.values():
+            return  # ours leave out nobody but whom they are told to, by weights, priorities or deadlines
         for each in left_out:
             if now - self._out[each.thread] > STARVED:
                 raise BadPlan(

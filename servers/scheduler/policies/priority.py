@@ -13,7 +13,6 @@ class Priority:
     """
 
     name = "priority"
-    starves = True
 
     def __init__(self, quantum: int = QUANTUM * 1000) -> None:
         """Give those of one priority *quantum* ns in turn."""
