@@ -56,7 +56,8 @@ class Checked:
         planned = {thread for thread, _ in plan.slices}
         left_out = [each for each in members if not each.asleep and each.thread not in planned]
         self._out = {each.thread: self._out.get(each.thread, now) for each in left_out}
-        if getattr(self.policy, "starves", False) or type(self.policy) in POLICIES.values():
+        policy = _single(self.policy)
+        if getattr(policy, "starves", False) or type(policy) in POLICIES.values():
             return  # ours leave out nobody but whom they are told to, by weights, priorities or deadlines
         for each in left_out:
             if now - self._out[each.thread] > STARVED:
@@ -123,9 +124,15 @@ def _slice(each: Any, threads: Collection[int]) -> tuple[int, int]:  # noqa: ANN
     return thread, length
 
 
+def _single(policy: Policy) -> Policy:
+    """Return *policy*, or the first of one for each processor."""
+    single: Policy = getattr(policy, "first", policy)
+    return single
+
+
 def _place(policy: Policy) -> str:
     """Return the name of the policy's `plan`, and its place in the source."""
-    policy = getattr(policy, "first", policy)  # of those that are apart
+    policy = _single(policy)
     name = f"{type(policy).__name__}.plan"
     code = getattr(getattr(policy, "plan", None), "__code__", None)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name

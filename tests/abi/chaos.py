@@ -161,6 +161,7 @@ class Chaos:
             (traps.WakeWhen, "number"): self.random.randrange(1, 5),
             (traps.WakeWhen, "thread"): self.random.choice((0, 0, 0, self.thread())),
             (traps.Plan, "slices"): [[self.thread(), 1000]] * self.random.randrange(3),
+            (traps.Plan, "how"): self.random.randrange(4),
         }
         if (kind, field) in special:
             return special[kind, field]

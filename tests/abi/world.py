@@ -105,7 +105,7 @@ class World:
             ],
             traps.SpaceControl: lambda: [self.victim.thread, 0, 0, 0, self.caller.thread],
             traps.ThreadSwitch: lambda: [self.cpu, self.member.thread, 1000, 0],
-            traps.Plan: lambda: [self.cpu, [[self.member.thread, 1000]]],
+            traps.Plan: lambda: [self.cpu, [[self.member.thread, 1000]], 0],
             traps.Migrate: lambda: [self.cpu, self.victim.thread],
             traps.ProcessorControl: lambda: [0, 1, 1, 1],
             traps.Expire: lambda: [self.cpu, self.member.thread],

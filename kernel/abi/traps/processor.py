@@ -52,7 +52,7 @@ class Plan(Trap, tag=0x31):
 
     cpu: Small
     slices: Annotated[tuple[Slice, ...], msgspec.Meta(max_length=MAX_SLICES)]
-    how: Small = 0
+    how: Annotated[int, msgspec.Meta(ge=0, le=int(How.NOW | How.ENDS))] = 0
     needs = (Kind.CPU, Rights.CONTROL)
     refusals = (*HANDLE_REFUSALS, Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD, Refusal.BAD_SLICE)
 
