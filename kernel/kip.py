@@ -104,9 +104,9 @@ class Kip:
         """Make every receiver forget which senders it identified."""
         self._words[Head.BINDING_EPOCH] += 1
 
-    def count(self, counter: Counter) -> None:
+    def count(self, counter: Counter, by: int = 1) -> None:
         """Add one to *counter*."""
-        self._words[Head.COUNTERS + counter] += 1
+        self._words[Head.COUNTERS + counter] += by
 
     def counter(self, counter: Counter) -> int:
         """Return *counter*."""

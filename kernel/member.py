@@ -1,6 +1,6 @@
 """Members of a processor: environments under its plan."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from kernel.environment import Environment
@@ -19,3 +19,16 @@ class Member:
         self.mark = environment.body.consumed()
         """Its CPU time when its slice began, then when it ended, or when the member went to sleep."""
         self.asleep = False
+
+
+class Ended(NamedTuple):
+    """A slice that ended, whose owner was not stopped yet: it may have the next."""
+
+    member: Member
+    used: int
+    """CPU time of its owner in it, in ns."""
+    idle: int
+    """How long its owner slept in it, in ns."""
+    given_up: bool
+    alone: bool
+    """It had no end, since nobody else wanted the core."""

@@ -26,7 +26,7 @@ from kernel.abi.rights import Kind
 from kernel.abi.traps import How
 from kernel.errors import Refused
 from kernel.idleness import TICK, UNKNOWN, Idleness, asleep
-from kernel.member import Member
+from kernel.member import Ended, Member
 from kernel.reservation import FOREVER, GRAIN, Reserved, Turn
 from kernel.telling import Telling
 
@@ -70,8 +70,7 @@ class Processor(Telling):
         self._awake = 0  # how many of the members do not sleep
         self._members: dict[Environment, Member] = {}
         self.reserved = Reserved(number, self._clock, self._members, self._review)
-        self._ended: tuple[Member, int, bool] | None = None
-        """The slice just ended, whose owner was not stopped yet: it may have the next. Owner, use, given up."""
+        self._ended: Ended | None = None
         self._plan: list[tuple[Environment, int]] = []
         self._budget = 0
         self._end = 0  # of the slice, by the clock
@@ -115,7 +114,7 @@ class Processor(Telling):
             self.reserved.bind(self.reserved.bound[environment], None)
         if member is None:
             return
-        if self._ended is not None and self._ended[0] is member:
+        if self._ended is not None and self._ended.member is member:
             self._ended = None
         if self._interrupted is not None and self._interrupted.member is member:
             self._interrupted = None
@@ -250,7 +249,7 @@ class Processor(Telling):
         if self._current is None and (turn := first or self._next()) is not None:
             self._begin(turn)
         elif self._current is None:
-            self._stop_ended()
+            self._tell_stopped(self._stop_ended())
             self._show_running()
         self._set_alarm(self._next_look())
 
@@ -281,15 +280,13 @@ class Processor(Telling):
             member = self._members[environment]
             if not member.asleep:
                 self._position = position
+                self._exposure.count(Counter.SLICES_SKIPPED, step - 1)
                 return Turn(member, microseconds)
-            self._exposure.count(Counter.SLICES_SKIPPED)
         return None
 
     def _begin(self, turn: Turn) -> None:
         member, microseconds, self._directed, reservation = turn
         environment = member.environment
-        self._stop_ended(but=member)
-        self._current, self._deferred = member, False
         consumed = environment.body.consumed()
         # While it ran the host's account was late, by up to a tick; now that it does not run it is exact.
         budget, self.reserved.running = microseconds * 1000 - (consumed - member.mark), reservation
@@ -299,13 +296,16 @@ class Processor(Telling):
             reservation.budget = budget
             self._note(Event.RESERVED, environment, microseconds, max(budget, GRAIN))
         self._budget = max(budget, GRAIN)
-        self._awake += member.asleep
-        member.asleep = self._alone = False
-        self._charge_from_now(member, consumed)
         environment.add(Page.SLICES)
         self._exposure.show_slice(environment, self._clock.now(), consumed + self._budget)
+        stopped = self._stop_ended(but=member)
+        environment.body.resume()  # at once: until now, nobody had the core
+        self._current, self._deferred, self._alone = member, False, False
+        self._awake += member.asleep
+        member.asleep = False
+        self._charge_from_now(member, consumed)
+        self._tell_stopped(stopped)
         self._show(environment, EnvironmentState.RUNNING)
-        environment.body.resume()
         self._exposure.count(Counter.SWITCHES)
         self._note(Event.SWITCHED, environment, microseconds, self._budget, self._directed)
 
@@ -425,26 +425,23 @@ class Processor(Telling):
         if not self.reserved.end(max(slice_ns - left, slice_ns if given_up else 0)):
             member.carry = max(min(left, 0 if given_up else slice_ns), -slice_ns)
         member.mark += used
-        self._current, self._ended = None, (member, used, given_up)
+        self._current = None
+        self._ended = Ended(member, used, self._idle.total, given_up, self._alone)
         if self._directed or self._idle.total or self._tells_ends:
             self._directed = False
             self._say(Preemption.SLICE_END, member.environment, self._idle.total)
 
-    def _stop_ended(self, but: Member | None = None) -> None:
-        """Stop the owner of the slice that ended, if it is another one."""
+    def _stop_ended(self, but: Member | None = None) -> Ended | None:
+        """Stop the owner of the slice that ended, if it is another one; return that slice if it was."""
         ended, self._ended = self._ended, None
         if ended is None:
-            return
-        member, used, given_up = ended
-        environment = member.environment
-        if member is but:
-            self._note(Event.CONTINUED, environment, used, self._idle.total)
-        elif environment.body.activity() in _STANDS:
-            self._put_to_sleep(member, used)  # stopped by others: to pause and resume it would undo that
+            return None
+        body = ended.member.environment.body
+        if ended.member is but:
+            self._note(Event.CONTINUED, ended.member.environment, ended.used, ended.idle)
+        elif body.activity() in _STANDS:
+            self._put_to_sleep(ended.member, ended.used)  # stopped by others: to pause it would undo that
         else:
-            environment.body.pause()
-            self._exposure.count(Counter.PREEMPTIONS)
-            if not given_up:
-                environment.add(Page.PREEMPTIONS)
-            self._note(Event.PREEMPTED, environment, used, self._idle.total, given_up | self._alone << 1)
-            self._show(environment, EnvironmentState.READY)
+            body.pause()
+            return ended
+        return None

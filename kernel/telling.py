@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from kernel.abi.events import Event
-from kernel.abi.kip import EnvironmentState
+from kernel.abi.kip import Counter, EnvironmentState, Page
 from kernel.abi.messages import Label, Preemption
 from kernel.capability import Resource
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hwmodel.machine import Machine
     from kernel.environment import Environment
     from kernel.exposure import Exposure
-    from kernel.member import Member
+    from kernel.member import Ended, Member
     from kernel.reservation import Turn
 
 EVENT_DELAY = 1_000_000
@@ -47,6 +47,18 @@ class Telling(Resource):
 
     def _note(self, what: Event, whose: "Environment", a: int = 0, ns: int = 0, detail: int = 0) -> None:
         self._exposure.trace.record(what, whose.number, a, self.number | ns // 1000 << 32, detail)
+
+    def _tell_stopped(self, ended: "Ended | None") -> None:
+        """Tell that the owner of a slice was stopped at its end."""
+        if ended is None:
+            return
+        environment = ended.member.environment
+        self._exposure.count(Counter.PREEMPTIONS)
+        if not ended.given_up:
+            environment.add(Page.PREEMPTIONS)
+        how = ended.given_up | ended.alone << 1
+        self._note(Event.PREEMPTED, environment, ended.used, ended.idle, how)
+        self._show(environment, EnvironmentState.READY)
 
     def _say(self, what: Preemption, environment: "Environment", idle: int = 0) -> None:
         if self.scheduler is None:
