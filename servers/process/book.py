@@ -7,13 +7,14 @@ succeeds, nothing is begun that must be remembered.
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.rights import Kind
-from libexo.errors import ExoError, IpcTimeout, NoPartner, NotFound, RemoteError
+from libexo.errors import ExoError, IpcTimeout, NoPartner, NotFound, RemoteError, TrapRefused
 from libexo.estate import Estate
 from servers.memory.api import Memory
 from servers.process import policy
@@ -66,7 +67,7 @@ class Book:
             estate.store(content)
             self._change_to(extent, estate)
             while self.surplus:
-                self._environment.sys.drop(self.surplus.popitem()[0])
+                give_up(self._environment, self.surplus.popitem()[0])
         if why and not self._why:
             sys.stderr.write(f"what runs is not written down, which takes {len(content)} bytes: {why}\n")
         self._why = why
@@ -76,7 +77,7 @@ class Book:
         """Write into *estate* from now on, and give up the one before."""
         before, self._extent, self._estate = self._extent, extent, estate
         if before and before != extent:
-            self._environment.sys.drop(before)
+            give_up(self._environment, before)
 
     def _keep_later(self, seconds: float) -> None:
         if not self._tries:
@@ -106,6 +107,12 @@ class Book:
         return extent, Estate(self._environment.views.map(extent), now)
 
 
+def give_up(environment: "Environment", handle: int) -> None:
+    """Drop a capability, which may have been taken meanwhile."""
+    with suppress(TrapRefused):
+        environment.sys.drop(handle)
+
+
 def inherited(environment: "Environment") -> tuple[int, Estate | None]:
     """Return the extent and the estate that a predecessor left, or 0, None.
 
@@ -118,7 +125,7 @@ def inherited(environment: "Environment") -> tuple[int, Estate | None]:
     latest = max(estates, key=lambda handle: estates[handle].sequence)
     for handle in estates:
         if handle != latest:
-            sys.drop(handle)
+            give_up(environment, handle)
     return latest, estates[latest]
 
 

@@ -255,9 +255,10 @@ def test_a_crowd(seed: int, report: Callable[[str], None]) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-def test_an_hour(seed: int, soak_seconds: float, report: Callable[[str], None]) -> None:
+@pytest.mark.parametrize("part", range(6))
+def test_an_hour(part: int, seed: int, soak_seconds: float, report: Callable[[str], None]) -> None:
     """The same in lives of ten minutes, six of them with other seeds, and more in a longer campaign."""
-    for number in range(max(6, int(soak_seconds / 100))):
-        house, now = history(f"{seed}/long {number}", MINUTES, density=1 + number % 3)
+    for number in range(max(1, int(soak_seconds / 600))):
+        house, now = history(f"{seed}/long {part}/{number}", MINUTES, density=1 + part % 3)
         report(f"{house.steps} steps in {now:.0f} virtual s: {dict(house.did)}")
         assert house.did.keys() >= ALWAYS | RARELY

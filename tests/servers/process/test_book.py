@@ -1,5 +1,8 @@
 """The process server's book, with scarce memory, and with deaths in between."""
 
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
 from libexo import attach
 from libexo.environment import Environment
 from libexo.errors import RemoteError
@@ -7,9 +10,13 @@ from libexo.estate import Estate
 from libexo.testing import System
 from servers.memory.api import Memory
 from servers.process.api import Processes, ProgramSpec
-from servers.process.book import PAGES, inherited
+from servers.process.book import PAGES, Book, inherited
+from servers.process.children import State
 from tests.servers.memory.test_families import hog
 from tests.servers.rig import alive, ask, command, kill, offer, servers
+
+if TYPE_CHECKING:
+    from servers.process.server import ProcessServer
 
 BYTES = 60_000
 """Of an environ that is kept for restarts: more than the first estate has room for."""
@@ -99,6 +106,20 @@ def test_the_estate_becomes_smaller_again() -> None:
         system.pass_time(12)
         assert "large" not in alive(system)
         assert estate(system) == PAGES
+
+
+def test_what_was_taken_meanwhile_is_given_up() -> None:
+    """A capability of a predecessor's that is gone when it is to be dropped does not end the server."""
+    with servers() as system:
+
+        def keep(env: Environment) -> tuple[str, int]:
+            book = Book(cast("ProcessServer", SimpleNamespace(environment=env)))
+            taken = Memory.connect(env).allocate(1).handle
+            env.sys.drop(taken)
+            book.surplus[taken] = None
+            return book.keep(State([], {})), len(book.surplus)
+
+        assert ask(system, keep) == ("", 0)
 
 
 def test_of_two_estates_the_latest_is_the_successors() -> None:
