@@ -28,6 +28,8 @@ PAGES = 32
 """Pages of a ring: some 2,000 switches, as no core makes in 2 ms."""
 MOST = PAGES * mmap.PAGESIZE // 2
 """Bytes to read at once: with more there, it is too long ago to matter."""
+_GONE = 1 << 31
+"""Numbers from here on are of no process: the host writes -1 for a thread that is ending."""
 MAX_KNOWN = 4096
 """Processes to remember, beside those of programs."""
 
@@ -171,7 +173,7 @@ class RealSwitches:
     def _learn(self, pid: int) -> Followed | None:
         """Find out once whose child an unknown process is."""
         found = None
-        if pid and any(each.body.group for each in self._followed.values()):
+        if 0 < pid < _GONE and any(each.body.group for each in self._followed.values()):
             try:
                 found = self._followed.get(os.getpgid(pid))
             except OSError:  # it has ended

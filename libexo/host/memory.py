@@ -140,9 +140,18 @@ def _open(address: int, size: int, rights: int, opened: Opened, *, begins: int |
     except BaseException:
         if begins is None:
             unmap(address, size)
+        else:
+            _take(address, size)
         raise
     if _libc.mprotect(address, size, rights):
         raise OSError(ctypes.get_errno(), "cannot give rights to what was mapped")
+
+
+def _take(address: int, size: int) -> None:
+    """Have an access there end as any to memory that was taken: SIGBUS, for the file is too short."""
+    number = os.memfd_create("taken")
+    _libc.mmap(address, size, _PROT_READ | _PROT_WRITE, _MAP_SHARED | _MAP_FIXED, number, 0)
+    os.close(number)
 
 
 def touch(address: int, *, write: bool) -> None:

@@ -85,6 +85,14 @@ def test_children_count_where_signals_go_to_them() -> None:
         assert made.read() == set()
 
 
+def test_a_thread_that_is_ending() -> None:
+    """The host writes -1 for it, which is nobody's number."""
+    script, made, body = followed(group=True)
+    script.switch(LEADER, (1 << 32) - 1, 10)
+    script.switch((1 << 32) - 1, LEADER, 20)
+    assert made.read() == {body}
+
+
 @pytest.mark.parametrize("missing", [None, b"lost"])
 def test_what_is_missing(missing: bytes | None) -> None:
     """Where records were lost, or are too many to read, it says so; nothing is known until new ones come."""

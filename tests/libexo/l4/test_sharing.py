@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from kernel.abi import traps
 from kernel.abi.errors import Refusal
 from kernel.abi.kip import Head
 from kernel.abi.limits import MAX_OFFERS
@@ -144,17 +143,6 @@ def test_what_shows_in_part_is_sent() -> None:
 
         assert (b.reads(THERE, 3), b.reads(THERE + PAGE, 3)) == (b"new", b"old")
         assert b.shown == [(THERE, PAGE), (THERE + PAGE, PAGE)]
-
-
-def test_ring_and_object_have_no_parts() -> None:
-    """What the kernel derives no part of cuts the message, and nothing has changed."""
-    with sides(1) as (a,):
-        made = a.sys.object_create(traps.ObjectCreate(a.puppet.handles[0], 2, 2))
-        a.space.map(BASE, made.extent, 2 * PAGE, 31)
-
-        with pytest.raises(Overflow, match="no part is derived"):
-            a.space.outgoing(l4.MapItem(fpage(BASE), 0))
-        assert a.shown == [(BASE, 2 * PAGE)]
 
 
 @pytest.mark.parametrize("page", [0, 1])
