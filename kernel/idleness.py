@@ -42,7 +42,7 @@ class Idleness:
         since, self._slept = asleep(body, now)
         self._early, self.next = since > 0 and not self._early, TICK
         if since != UNKNOWN:
-            self.total += self._slept - slept
+            self.total += min(max(self._slept - slept, 0), now - at)  # before, it may not have been known
             if self._early:
                 self.next = max(since + PAUSE - now, 0)
             return bool(since) and now - since >= PAUSE

@@ -97,7 +97,7 @@ def test_two_loops_that_get_half(running: Command) -> None:
     assert found["by"]["host"]["ns"] > 0.1 * found["window_ns"]
     assert set(found["by"]["turn"]["who"]) == {"two"}
     lost = [cause for cause, each in found["by"].items() if each["ns"] > 0.05 * found["window_ns"]]
-    assert set(lost) == {"host", "turn"}
+    assert {"host", "turn"} <= set(lost) <= {"host", "turn", "carry"}
     told = running.exo("sched", "why", "one").stdout
     assert "the host ran something else on the core during its slices" in told
 
