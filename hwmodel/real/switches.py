@@ -185,8 +185,8 @@ class RealSwitches:
         return found
 
     def _forked(self, pid: int, parent: int) -> None:
-        """Note that *parent* has a new child, or a new thread."""
-        if pid != parent:
+        """Note that *parent* has a new child, or a new thread; a program may be followed before that is read."""
+        if pid != parent and pid not in self._followed:
             followed = self._known.get(parent)
             self._known[pid] = followed if followed is not None and followed.body.group else None
 

@@ -85,6 +85,14 @@ def test_children_count_where_signals_go_to_them() -> None:
         assert made.read() == set()
 
 
+def test_a_birth_that_is_read_late() -> None:
+    """Who is followed already stays so when the record of its own fork is read."""
+    script, made, body = followed(group=False)
+    script.add(7, 0, LEADER, OTHER, LEADER, OTHER, 5)
+    script.switch(OTHER, LEADER, 10)
+    assert made.read() == {body}
+
+
 def test_a_thread_that_is_ending() -> None:
     """The host writes -1 for it, which is nobody's number."""
     script, made, body = followed(group=True)
