@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EVENT_DELAY = 1_000_000
 """Preemption events are collected this long and sent as one message, in ns."""
 _EVENTS_PER_MESSAGE = 21
+_WORD, _LOW = (1 << 64) - 1, (1 << 32) - 1
 
 
 class Telling(Resource):
@@ -46,7 +47,8 @@ class Telling(Resource):
         self._exposure.kip.show_running(self.number, running, interrupted, self._position + 1)
 
     def _note(self, what: Event, whose: "Environment", a: int = 0, ns: int = 0, detail: int = 0) -> None:
-        self._exposure.trace.record(what, whose.number, a, self.number | ns // 1000 << 32, detail)
+        b = self.number | (ns // 1000 & _LOW) << 32
+        self._exposure.trace.record(what, whose.number, a & _WORD, b, detail)
 
     def _tell_stopped(self, ended: "Ended | None") -> None:
         """Tell that the owner of a slice was stopped at its end."""

@@ -29,7 +29,7 @@ PAGES = 32
 MOST = PAGES * mmap.PAGESIZE // 2
 """Bytes to read at once: with more there, it is too long ago to matter."""
 _GONE = 1 << 31
-"""Numbers from here on are of no process: the host writes -1 for a thread that is ending."""
+"""Numbers from here on are of no process: the host writes -1 for one that was reaped before its last switch."""
 MAX_KNOWN = 4096
 """Processes to remember, beside those of programs."""
 

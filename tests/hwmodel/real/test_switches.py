@@ -93,8 +93,8 @@ def test_a_birth_that_is_read_late() -> None:
     assert made.read() == {body}
 
 
-def test_a_thread_that_is_ending() -> None:
-    """The host writes -1 for it, which is nobody's number."""
+def test_a_process_that_was_reaped() -> None:
+    """The host writes -1 for its last switch, which is nobody's number (findings/switch_of_the_ending.sh)."""
     script, made, body = followed(group=True)
     script.switch(LEADER, (1 << 32) - 1, 10)
     script.switch((1 << 32) - 1, LEADER, 20)
