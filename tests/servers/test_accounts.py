@@ -235,6 +235,9 @@ RARELY = {
     *("frames given", *(f"killed {name}" for name in SERVERS)),
 }
 
+SELDOM = 2
+"""Of those, how many ten minutes may lack."""
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
@@ -261,4 +264,5 @@ def test_an_hour(part: int, seed: int, soak_seconds: float, report: Callable[[st
     for number in range(max(1, int(soak_seconds / 600))):
         house, now = history(f"{seed}/long {part}/{number}", MINUTES, density=1 + part % 3)
         report(f"{house.steps} steps in {now:.0f} virtual s: {dict(house.did)}")
-        assert house.did.keys() >= ALWAYS | RARELY
+        assert house.did.keys() >= ALWAYS
+        assert len(RARELY - house.did.keys()) <= SELDOM
