@@ -186,7 +186,9 @@ def enough() -> Edf:
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(SIMSO is None, reason="SimSo is not there: make peers, on Python 3.11"),
+    pytest.mark.skipif(
+        SIMSO is None or not PYTHON.exists(), reason="SimSo is not there: make peers, on Python 3.11"
+    ),
 ]
 EACH = pytest.mark.parametrize(
     ("scheduler", "policy", "reserved"),
