@@ -37,6 +37,8 @@ _ADD = "_ZN9__gnu_cxx18__exchange_and_addEPVii"
 
 unmap = _libc.munmap
 
+_BEYOND = 1 << 40
+"""More than any file has."""
 _NOTHING = 0x4022  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
 _protected: dict[int, bytearray] = {}
 """Of mappings of which pages were protected: a byte for each page, 1 for those."""
@@ -91,13 +93,14 @@ def _put(
             at, size, protection, flags | (_MAP_FIXED if address is not None else 0), descriptor, 0
         )
         error = ctypes.get_errno()
+        if mapped == _MAP_FAILED:
+            raise OSError(error, f"cannot map {size} bytes: {os.strerror(error)}")
         file = os.fstat(descriptor).st_ino if opened is not None else 0
+        if opened is not None:
+            _open(int(mapped), size, rights, opened, descriptor, begins=address)
     finally:
         os.close(descriptor)
-    if mapped == _MAP_FAILED:
-        raise OSError(error, f"cannot map {size} bytes: {os.strerror(error)}")
     if opened is not None:
-        _open(int(mapped), size, rights, opened, begins=address)
         for covered in [known for known in _files if 0 < known - int(mapped) < size]:
             del _files[covered]
         _files[int(mapped)] = file
@@ -133,7 +136,9 @@ def protect(address: int, size: int, offset: int, length: int, *, writable: bool
         raise OSError(ctypes.get_errno(), f"cannot protect: {os.strerror(ctypes.get_errno())}")
 
 
-def _open(address: int, size: int, rights: int, opened: Opened, *, begins: int | None) -> None:
+def _open(
+    address: int, size: int, rights: int, opened: Opened, descriptor: int, *, begins: int | None
+) -> None:
     """Have the kernel watch a mapping that *begins* there, or at *address*, then let what is at that be touched."""
     try:
         opened(address if begins is None else begins)
@@ -141,17 +146,15 @@ def _open(address: int, size: int, rights: int, opened: Opened, *, begins: int |
         if begins is None:
             unmap(address, size)
         else:
-            _take(address, size)
+            _take(address, size, rights, descriptor)
         raise
     if _libc.mprotect(address, size, rights):
         raise OSError(ctypes.get_errno(), "cannot give rights to what was mapped")
 
 
-def _take(address: int, size: int) -> None:
-    """Have an access there end as any to memory that was taken: SIGBUS, for the file is too short."""
-    number = os.memfd_create("taken")
-    _libc.mmap(address, size, _PROT_READ | _PROT_WRITE, _MAP_SHARED | _MAP_FIXED, number, 0)
-    os.close(number)
+def _take(address: int, size: int, rights: int, descriptor: int) -> None:
+    """Have an access there end as any to memory that was taken: SIGBUS, for it lies beyond the end of the file."""
+    _libc.mmap(address, size, rights, _MAP_SHARED | _MAP_FIXED, descriptor, _BEYOND)
 
 
 def touch(address: int, *, write: bool) -> None:
