@@ -116,3 +116,16 @@ serve(server, name="vault")
 """
 )
 """A bystander that holds memory and shares it for reading with any program that asks."""
+
+OBEY = """
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        print(eval(line), flush=True)
+    except SyntaxError:
+        exec(line)
+        print("done", flush=True)
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
+"""
+"""The end of a program that does what it is told, line by line: an expression is answered with its value."""

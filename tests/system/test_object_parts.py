@@ -9,7 +9,7 @@ import pytest
 
 from hwmodel.real.cutting import pages_are_small
 from tests.system.booted import Running, System, wait_until
-from tests.system.programs import PRELUDE
+from tests.system.programs import OBEY, PRELUDE
 
 pytestmark = [
     pytest.mark.system,
@@ -148,17 +148,8 @@ def past_the_end(way):
     print("there", place not in (None, 2**64 - 1), flush=True)
     ctypes.string_at(place + 2 * PAGE, 8)
     print("never", flush=True)
-
-print("ready", flush=True)
-for line in sys.stdin:
-    try:
-        print(eval(line), flush=True)
-    except SyntaxError:
-        exec(line)
-        print("done", flush=True)
-    except Exception as error:
-        print(type(error).__name__, error, flush=True)
 """
+    + OBEY
 )
 
 

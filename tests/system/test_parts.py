@@ -9,7 +9,7 @@ import pytest
 
 from hwmodel.real.cutting import pages_are_small
 from tests.system.booted import Running, System
-from tests.system.programs import PRELUDE
+from tests.system.programs import OBEY, PRELUDE
 
 pytestmark = [
     pytest.mark.system,
@@ -75,17 +75,8 @@ def writes():
         writer.join()
         return lost, stored > 0
     return end
-
-print("ready", flush=True)
-for line in sys.stdin:
-    try:
-        print(eval(line), flush=True)
-    except SyntaxError:
-        exec(line)
-        print("done", flush=True)
-    except Exception as error:
-        print(type(error).__name__, error, flush=True)
 """
+    + OBEY
 )
 """Does what it is told, line by line: what the kernel tells it meanwhile waits until it traps."""
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from tests.system.booted import Running, System, wait_until
-from tests.system.programs import PRELUDE
+from tests.system.programs import OBEY, PRELUDE
 
 pytestmark = [
     pytest.mark.system,
@@ -61,17 +61,8 @@ def reset():
 def sleep(seconds=60):
     found = wait(env, (word(view, 3) > 5) & (word(view, 4) == 7) | after(seconds))
     return found, time.monotonic_ns() - view[3] if found == 0 else 0
-
-print("ready", flush=True)
-for line in sys.stdin:
-    try:
-        print(eval(line), flush=True)
-    except SyntaxError:
-        exec(line)
-        print("done", flush=True)
-    except Exception as error:
-        print(type(error).__name__, error, flush=True)
 """
+    + OBEY
 )
 
 
