@@ -4,6 +4,7 @@ Stubs whose trap hands descriptors over return them as they came: the caller own
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
@@ -188,6 +189,11 @@ class Sys:
     def drop(self, capability: int) -> None:
         """Give a capability up."""
         self._do(traps.Drop(capability))
+
+    def give_up(self, capability: int) -> None:
+        """Drop a capability, unless it was taken: what it was derived from may go at any time."""
+        with suppress(TrapRefused):
+            self.drop(capability)
 
     def inspect(self, capability: int) -> traps.Inspection:
         """Describe a capability, and name the holders of its derivatives."""

@@ -5,7 +5,6 @@ asked for as much again as the heap has, so seldom. When another program needs u
 back, and is then asked again; where that happens again and again, it is asked to carve itself.
 """
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kernel.abi.errors import Refusal
@@ -41,8 +40,7 @@ def drop_inherited(environment: "Attachment") -> int:
     sys = environment.sys
     found = sys.holdings(Kind.RAM)
     for handle in found:
-        with suppress(TrapRefused):  # it was derived from one that is gone already
-            sys.drop(handle)
+        sys.give_up(handle)  # it may be derived from one that is gone
     return len(found)
 
 

@@ -1,13 +1,12 @@
 """The reader of a channel: new records, missed ones, and sleeping until there are more."""
 
-import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
 
 import msgspec
 
 from libexo import timeouts
-from libexo.errors import ExoError, IpcTimeout, NoPartner, NotFound, RemoteError, TrapRefused
+from libexo.errors import ExoError, IpcTimeout, NoPartner, NotFound, RemoteError
 from libexo.extent import Extent
 from libexo.publish.cursor import Cursor
 from libexo.publish.layout import BrokenChannel, ChannelEnded, MemoryCut
@@ -111,8 +110,7 @@ class Reader(Generic[T]):
         try:
             reader = cls(environment, extent, of, start=start)  # type: ignore[arg-type]  # None where it is bytes
         except BaseException:
-            with contextlib.suppress(TrapRefused):  # it may have gone with its publisher
-                environment.sys.drop(extent.handle)
+            environment.sys.give_up(extent.handle)  # it may have gone with its publisher
             raise
         reader._server, reader._owned = name, extent.handle
         return reader
@@ -170,8 +168,7 @@ class Reader(Generic[T]):
         self._window.close()
         owned, self._owned = self._owned, 0
         if owned:
-            with contextlib.suppress(TrapRefused):  # it may have gone with its publisher
-                self._environment.sys.drop(owned)
+            self._environment.sys.give_up(owned)  # it may have gone with its publisher
 
     def __enter__(self) -> Self:
         """Read within a `with` block."""

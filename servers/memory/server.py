@@ -255,8 +255,7 @@ class MemoryServer(Memory):
         try:
             self._shown.add(row, self._families.members(row), extent.handle)
         except BaseException:
-            with suppress(TrapRefused):  # it was taken back meanwhile
-                self.environment.sys.drop(extent.handle)
+            self.environment.sys.give_up(extent.handle)
             raise
 
     def holds(self, thread: int) -> int:

@@ -7,14 +7,13 @@ succeeds, nothing is begun that must be remembered.
 
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.rights import Kind
-from libexo.errors import ExoError, IpcTimeout, NoPartner, NotFound, RemoteError, TrapRefused
+from libexo.errors import ExoError, IpcTimeout, NoPartner, NotFound, RemoteError
 from libexo.estate import Estate
 from servers.memory.api import Memory
 from servers.process import policy
@@ -67,7 +66,7 @@ class Book:
             estate.store(content)
             self._change_to(extent, estate)
             while self.surplus:
-                give_up(self._environment, self.surplus.popitem()[0])
+                self._environment.sys.give_up(self.surplus.popitem()[0])
         if why and not self._why:
             sys.stderr.write(f"what runs is not written down, which takes {len(content)} bytes: {why}\n")
         self._why = why
@@ -77,7 +76,7 @@ class Book:
         """Write into *estate* from now on, and give up the one before."""
         before, self._extent, self._estate = self._extent, extent, estate
         if before and before != extent:
-            give_up(self._environment, before)
+            self._environment.sys.give_up(before)
 
     def _keep_later(self, seconds: float) -> None:
         if not self._tries:
@@ -107,12 +106,6 @@ class Book:
         return extent, Estate(self._environment.views.map(extent), now)
 
 
-def give_up(environment: "Environment", handle: int) -> None:
-    """Drop a capability, which may have been taken meanwhile."""
-    with suppress(TrapRefused):
-        environment.sys.drop(handle)
-
-
 def inherited(environment: "Environment") -> tuple[int, Estate | None]:
     """Return the extent and the estate that a predecessor left, or 0, None.
 
@@ -125,7 +118,7 @@ def inherited(environment: "Environment") -> tuple[int, Estate | None]:
     latest = max(estates, key=lambda handle: estates[handle].sequence)
     for handle in estates:
         if handle != latest:
-            give_up(environment, handle)
+            sys.give_up(handle)
     return latest, estates[latest]
 
 

@@ -27,7 +27,7 @@ from libexo.ipc.message import Message
 from libexo.stub import DEFERRED, Call, Server
 from servers.process import ending, policy
 from servers.process.api import Exit, Processes, ProgramSpec
-from servers.process.book import Book, give_up
+from servers.process.book import Book
 from servers.process.children import Child, State, essence
 from servers.process.descent import called, pass_on
 from servers.process.families import Families
@@ -277,7 +277,7 @@ class ProcessServer(Processes):
     def _end_unknown(self, handle: int) -> None:
         """End a program of which nobody knows."""
         self._destroy(handle, "")
-        give_up(self.environment, handle)
+        self.environment.sys.give_up(handle)
 
     def _ended(self, thread: int, exited: Exit) -> None:
         """Report the end of a program to those who wait, and start it again if that is its rule."""
@@ -420,7 +420,7 @@ class ProcessServer(Processes):
             self._put_in_place(heir, other)
             self._book.surplus[other.handle] = None
         elif other is not None or thread in self._exits.known:
-            give_up(self.environment, handle)  # its successor, or its end, is written down
+            self.environment.sys.give_up(handle)  # its successor, or its end, is written down
         elif name not in self.topology.server:
             print(f"{name} is ended: it was being started when the process server ended", file=sys.stderr)
             self._end_unknown(handle)

@@ -1,7 +1,6 @@
 """Reservations of programs: capabilities in this server's table, so that they outlive it."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 
 from kernel.abi.ids import NIL_THREAD
 from kernel.abi.kip import EnvironmentState
@@ -86,8 +85,7 @@ class Reservations:
 
     def _drop(self, handle: int) -> None:
         if handle:
-            with suppress(TrapRefused):  # it went with the processor
-                self._sys.drop(handle)
+            self._sys.give_up(handle)  # it may have gone with the processor
 
 
 class Reserving(Scheduler):

@@ -10,7 +10,6 @@ mark for each slot of the store (`swapped`).
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -140,8 +139,7 @@ class PagerServer(Pager):
         mine = {found.first for found in held.values() if not found.rights & Rights.TRANSFER}
         for handle, found in held.items():
             if handle not in used and found.first not in mine and found.kind in (Kind.EXTENT, Kind.RAM):
-                with suppress(TrapRefused):  # it was derived from one that is gone already
-                    self._sys.drop(handle)
+                self._sys.give_up(handle)  # it may be derived from one that is gone
         for kept in known:
             swapped = self._prepared(kept)
             try:
@@ -176,8 +174,7 @@ class PagerServer(Pager):
         try:
             return self._create(ram, pages, min(frames, pages), policy, around, name)
         except BaseException:
-            with suppress(TrapRefused):
-                self._sys.drop(ram.handle)
+            self._sys.give_up(ram.handle)
             raise
 
     def _create(self, ram: Extent, pages: int, frames: int, policy: str, around: int, name: str) -> Extent:
@@ -370,8 +367,7 @@ class PagerServer(Pager):
         self._slots.give(kept.slots)
         if swapped.touched is not None:
             self._hot.remember(kept.name, swapped.touched, kept.frames)
-        with suppress(TrapRefused):  # it was taken
-            self._sys.drop(kept.ram)
+        self._sys.give_up(kept.ram)
 
 
 def _known(policy: str) -> str:
