@@ -59,7 +59,7 @@ def write(fd, size):
         except OSError: pass
 for each in some[-4:]:
     fd = env.sys.map_extent(each.handle)[1]
-    for _ in range(2): threading.Thread(target=write, args=(fd, each.pages * 4096)).start()
+    for _ in range(2): threading.Thread(target=write, args=(fd, each.pages * 4096), daemon=True).start()
 print('runs', flush=True)
 while True: time.sleep(1)
 """,
