@@ -23,7 +23,7 @@ from kernel.abi.gate import Attach
 from kernel.abi.limits import FRAME_SIZE
 from kernel.abi.operators import OPERATOR_FILE, SECRET_BYTES
 from libexo.errors import ExoError
-from libexo.host import current, heap
+from libexo.host import current
 from libexo.host.base import MappedMemory, Opened, Part, Piece, Place, Tenant
 from libexo.host.eventfds import RealBell, RealTicket, RealWaker
 from libexo.host.guard import guard, zeros
@@ -104,7 +104,6 @@ class RealHost:
 
         with self._lock:
             if self._transport is None:
-                heap.keep()
                 self._transport = ZmqTransport(self.run)
             return self._transport
 

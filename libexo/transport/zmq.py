@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from libexo.transport import heap
 from libexo.transport.base import FLUSH_MS, Broken, Source
 from libexo.transport.outbox import Outbox
 from libexo.transport.polling import Poll
@@ -28,6 +29,7 @@ class ZmqTransport:
 
     def __init__(self, run: Path) -> None:
         """Use the sockets in *run*. Raises OSError."""
+        heap.keep()
         self._run = run
         self._outbox = Outbox()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None

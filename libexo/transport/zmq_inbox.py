@@ -20,6 +20,7 @@ import zmq
 
 from kernel.abi.limits import TOKEN_BYTES
 from libexo.errors import BrokenStream
+from libexo.transport import heap
 from libexo.transport.base import FLUSH_MS, HELD, Broken, Descriptor, Frames
 from libexo.transport.binding import PIECE, REPORT, Binding
 from libexo.transport.framing import HEAD, MAX_PACKET, encode, report
@@ -37,6 +38,8 @@ AT_ONCE = 64
 has none: there is more to see to."""
 STRAIGHT = 8
 """Messages received as they come before it is looked for others, who may have waited longer."""
+MUCH = 1 << 20
+"""Bytes received over a binding that may have left holes in the heap that are worth giving back."""
 _ANYWHERE = "ipc://adopted"
 """ZeroMQ wants a name to bind to; that of the socket it is given is used instead."""
 _NONE: Sequence[list[bytes]] = ()
@@ -89,6 +92,8 @@ class ZmqInbox(End):
         self.is_quiet = False
         with suppress(zmq.ZMQError):  # we were closed meanwhile
             self.socket.unbind(peer.end_point)
+        if peer.read > MUCH:
+            heap.trim()
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """Return the token a message came under, and its frames; or None."""

@@ -41,6 +41,8 @@ def withstands(
     with laid(system, siege):
         wait_for(seconds)
         fared = client.end()
+    if grown(before, sizes(system)):
+        system.settle()  # each server has heard by then that they ended, and given back what it held of theirs
     after = sizes(system)
     report(show(siege, fared, {name: after[name] - before[name] for name in after}))
     wrong = excess(fared, client.quiet) + grown(before, after)

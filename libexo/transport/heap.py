@@ -25,3 +25,13 @@ def keep() -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, APART)
         mallopt(_TRIM_THRESHOLD, KEPT)
+
+
+def trim() -> None:
+    """Give back every page of the heap that nothing is in, but for those at its end that are kept.
+
+    Strings of many senders lie between each other: freed, they leave holes that glibc keeps by itself.
+    """
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(KEPT)
