@@ -287,7 +287,8 @@ class Faults:
     def _show(self, window: Window, thing: Object, page: int, *, write: bool) -> None:
         """Show a page that is supplied; it counts as used, and as written if it is, from now on."""
         thing.states[page] = thing.states[page] & ~IDLE | WRITTEN * write
-        window.space.place(*window.span(page, 1), partial(self._hidden, window, page, write), writable=write)
+        hidden = partial(self._hidden, window, page, write)
+        window.space.place(window.at(page), FRAME_SIZE, hidden, writable=write)
 
     def _hidden(self, window: Window, page: int, write: bool, full: Exhausted | None) -> None:  # noqa: FBT001
         """A page could not be shown: the host is *full*, or nothing is there.
@@ -296,7 +297,7 @@ class Faults:
         """
         thing = window.object
         if page not in window:  # it was made two meanwhile
-            self.arrived(window.environment, PageFault(window.span(page, 1)[0], write, protected=False))
+            self.arrived(window.environment, PageFault(window.at(page), write, protected=False))
         elif full is not None and thing is not None:
             if self._wait(window, thing, page, write=write) is not None:
                 self._in_a_moment(thing)
@@ -342,7 +343,7 @@ class Faults:
         if pager.budget.room(Item.UPCALLS) < len(pager.backlog):
             return False
         window.space.told(pager.body)
-        words = (window.span(page, 1)[0], 0, thing.owner.handle, page)
+        words = (window.at(page), 0, thing.owner.handle, page)
         return self._exposure.tell(
             pager, _STORED if write else _LOADED, words, sender=window.environment.thread, thread=thing.thread
         )

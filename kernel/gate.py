@@ -15,6 +15,7 @@ from kernel.abi.events import Event
 from kernel.abi.gate import Status
 from kernel.abi.kip import Counter
 from kernel.abi.limits import MAX_ANSWERS
+from kernel.abi.rights import Rights
 from kernel.dispatch import Answer, Call, CallTo, Handlers
 from kernel.errors import Faulted, Refused
 from kernel.jobs import Latch
@@ -35,7 +36,15 @@ _MOMENT = 5_000_000
 _AT_ONCE = 8
 """Traps of a batch that are done without becoming a job."""
 _TOO_LONG = Refused(Refusal.HOST_FULL, "the answers of the batch leave no room for this one: ask again")
-_FIRST_FIELD = {trap: trap.__struct_fields__[0] for trap in traps.TRAPS.values() if trap.needs is not None}
+_NEEDS = {
+    trap: (trap.__struct_fields__[0], trap.needs[0], int(trap.needs[1]))
+    for trap in traps.TRAPS.values()
+    if trap.needs is not None
+}
+"""Of the first argument of a trap: its name, of which kind it must be, and which rights it must have.
+
+Members of an enum take ten times as long as the numbers that they are.
+"""
 _NUMBER = {trap: number for number, trap in traps.TRAPS.items()}
 
 
@@ -203,12 +212,11 @@ def _decode(data: bytes) -> traps.Trap:
 
 def _look_up(call: CallTo[Any, Any], trap: type[traps.Trap]) -> None:
     """Look up the handle that is the first argument of *trap*; check kind and rights. Raises Refused."""
-    assert trap.needs is not None
-    kind, rights = trap.needs
-    table, name = call.caller.table, getattr(call.trap, _FIRST_FIELD[trap])
+    field, kind, rights = _NEEDS[trap]
+    table, name = call.caller.table, getattr(call.trap, field)
     capability = table.find(name) if trap.takes_offers else table.lookup(name)
     if kind is not None and capability.resource.kind is not kind:
         raise Refused(Refusal.WRONG_KIND, f"{capability.resource.kind.name}, not {kind.name}")
-    if int(rights) & ~int(capability.rights):  # of members of an enum that takes ten times as long
-        raise Refused(Refusal.MISSING_RIGHT, f"needs {rights!r}, has {capability.rights!r}")
+    if rights & ~int(capability.rights):
+        raise Refused(Refusal.MISSING_RIGHT, f"needs {Rights(rights)!r}, has {capability.rights!r}")
     call.capability = capability

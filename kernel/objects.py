@@ -44,6 +44,9 @@ _AFTER = {
     Protection.AGE: bytes(state | IDLE if state & SUPPLIED else state for state in range(256)),
 }
 """What each state is after Protect said that."""
+_SHOWN = bytes(state & ~(GUARDED | IDLE) | SUPPLIED for state in range(256))
+"""What each state is after Supply."""
+_THERE = bytes(state for state in range(256) if state & SUPPLIED)
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +78,10 @@ class Window:
         """Return address and size of what is in it of a run of pages; the size may be 0."""
         low, high = max(first, self.first), min(first + count, self.first + self.count)
         return self.address + (low - self.first) * FRAME_SIZE, max(high - low, 0) * FRAME_SIZE
+
+    def at(self, page: int) -> int:
+        """Return the address at which *page* of the object lies, or lay before it was made two."""
+        return self.address + (page - self.first) * FRAME_SIZE
 
     def page(self, address: int) -> int:
         """Return which page of the object lies at *address*."""
@@ -178,15 +185,12 @@ class Object(Extent):
 
     def supply(self, first: int, count: int) -> None:
         """Believe what is in the pages. Raises Refused when they are more than it has frames."""
-        states, run = self.states, range(first, first + count)
-        new = sum([not states[page] & SUPPLIED for page in run])
+        before = self.states[first : first + count]
+        new = len(before.translate(None, _THERE))
         if self.resident + new > self.count:
-            raise Refused(
-                Refusal.NO_FRAMES,
-                f"{self.resident} pages and {new} more for {self.count} frames: evict some",
-            )
-        for page in run:
-            states[page] = states[page] & ~(GUARDED | IDLE) | SUPPLIED
+            said = f"{self.resident} pages and {new} more for {self.count} frames: evict some"
+            raise Refused(Refusal.NO_FRAMES, said)
+        self.states[first : first + count] = before.translate(_SHOWN)
         self.resident += new
         self._note(Event.SUPPLIED, first, count)
 

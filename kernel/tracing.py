@@ -8,6 +8,8 @@ from kernel.abi.limits import FRAME_SIZE, TRACE_RECORDS
 if TYPE_CHECKING:
     from hwmodel.machine import Descriptor, Machine
 
+_SIZE, _PACK = RECORD.size, RECORD.pack_into
+
 
 class Trace:
     """The writer of the ring."""
@@ -25,8 +27,8 @@ class Trace:
     def record(self, event: Event, environment: int, a: int = 0, b: int = 0, detail: int = 0) -> None:
         """Write one record. The count is raised after it, so a reader never sees half of one."""
         written = self._written
-        at = FRAME_SIZE + written % TRACE_RECORDS * RECORD.size
-        RECORD.pack_into(self._buffer, at, self._now(), event, detail, environment, a, b)
+        at = FRAME_SIZE + written % TRACE_RECORDS * _SIZE
+        _PACK(self._buffer, at, self._now(), event, detail, environment, a, b)
         self._written = self._head[0] = written + 1
 
     def descriptor(self) -> "Descriptor":

@@ -43,7 +43,7 @@ def _create(kernel: "Kernel", call: CallTo[traps.ObjectCreate, Ram]) -> "Steps[t
 
 
 def _window(kernel: "Kernel", call: CallTo[traps.Window, Extent]) -> "Steps[None] | None":
-    trap, (thing, pages), caller = call.trap, _pages(call), call.caller
+    trap, (thing, first), caller = call.trap, _pages(call), call.caller
     if not trap.count:
         kernel.faults.shut(caller, lambda window: window.address == trap.address)
         return None
@@ -52,7 +52,7 @@ def _window(kernel: "Kernel", call: CallTo[traps.Window, Extent]) -> "Steps[None
     space = caller.body.space
     if space is None:
         raise Refused(Refusal.NOT_PAGED, caller.name)
-    window = Window(thing, call.capability, caller, space, trap.address, pages.start, trap.count)
+    window = Window(thing, call.capability, caller, space, trap.address, first, trap.count)
     return _open(kernel, call, thing, window)
 
 
@@ -69,46 +69,46 @@ def _open(
 
 
 def _supply(kernel: "Kernel", call: CallTo[traps.Supply, Extent]) -> "Steps[None] | None":
-    thing, pages = _pages(call)
-    if len(pages) > 1 or thing.locked:
+    thing, first = _pages(call)
+    if call.trap.count > 1 or thing.locked:
         return _supply_run(kernel, call)
-    thing.supply(pages.start, 1)
-    return kernel.faults.supplied_page(thing, pages.start)
+    thing.supply(first, 1)
+    return kernel.faults.supplied_page(thing, first)
 
 
 def _supply_run(kernel: "Kernel", call: CallTo[traps.Supply, Extent]) -> "Steps[None]":
-    thing, pages = yield from _settled(call)
-    thing.supply(pages.start, len(pages))
-    yield from kernel.faults.supplied(thing, pages.start, len(pages))
+    thing, first = yield from _settled(call)
+    thing.supply(first, call.trap.count)
+    yield from kernel.faults.supplied(thing, first, call.trap.count)
 
 
 def _evict(_kernel: "Kernel", call: CallTo[traps.Evict, Extent]) -> "Steps[int]":
-    thing, pages = yield from _settled(call)
-    return (yield from thing.evict(pages.start, len(pages)))
+    thing, first = yield from _settled(call)
+    return (yield from thing.evict(first, call.trap.count))
 
 
 def _protect(_kernel: "Kernel", call: CallTo[traps.Protect, Extent]) -> "Steps[bytes]":
-    thing, pages = yield from _settled(call)
-    return (yield from thing.protect(pages.start, len(pages), call.trap.how))
+    thing, first = yield from _settled(call)
+    return (yield from thing.protect(first, call.trap.count, call.trap.how))
 
 
-def _pages(call: CallTo[Any, Extent]) -> tuple[Object, range]:
-    """Return the object a trap is about, and which of its pages it names: a part counts its own. Raises Refused."""
+def _pages(call: CallTo[Any, Extent]) -> tuple[Object, int]:
+    """Return the object a trap is about, and the first page it names: a part counts its own. Raises Refused."""
     thing, trap = call.resource, call.trap
     if not isinstance(thing, Object):
         raise Refused(Refusal.WRONG_KIND, f"{thing!r} is not paged: make it by ObjectCreate")
-    span, end = thing.span(call.capability), trap.first + trap.count
-    if end > len(span):
+    span = thing.span(call.capability)
+    if trap.first + trap.count > len(span):
         raise Refused(Refusal.BAD_ARGUMENT, f"pages {trap.first}+{trap.count} of {len(span)} of {thing!r}")
-    return thing, range(span.start + trap.first, span.start + end)
+    return thing, span.start + trap.first
 
 
-def _settled(call: CallTo[Any, Extent]) -> "Steps[tuple[Object, range]]":
+def _settled(call: CallTo[Any, Extent]) -> "Steps[tuple[Object, int]]":
     """The same, when no job works on it."""
-    thing, pages = _pages(call)
+    thing, first = _pages(call)
     yield from thing.settled()
     _check_held(call)
-    return thing, pages
+    return thing, first
 
 
 def _check_held(call: CallTo[Any, Extent]) -> None:
