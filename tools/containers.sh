@@ -4,7 +4,8 @@
 #     tools/containers.sh [pytest ARGUMENT]...
 #
 # As root on Debian it installs the engine and Compose where they are lacking, and runs the engine for as long as
-# the tests take where none runs. TESTS_INSIDE=1 also runs the test suite in its container.
+# the tests take where none runs. TESTS_INSIDE=1 also runs, in their container, the tests
+# that have real processes: to all others it makes no difference where they run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 base=debian:bookworm-slim
@@ -72,6 +73,6 @@ if [ -n "${TESTS_INSIDE:-}" ]; then
     docker compose version >/dev/null 2>&1 || compose=(docker-compose)
     # As on the host: the machine is shared, and what failed is run once more, alone.
     "${compose[@]}" -p exo-inside run --rm --entrypoint sh tests -c \
-        'pytest -o cache_dir=/tmp/cache || { echo "== what failed, once more"; pytest -o cache_dir=/tmp/cache --last-failed; }'
+        'pytest -m "system and not soak and not containers" -o cache_dir=/tmp/cache || { echo "== what failed, once more"; pytest -o cache_dir=/tmp/cache --last-failed; }'
     "${compose[@]}" -p exo-inside down -v
 fi
