@@ -35,13 +35,14 @@ class Presence:
     known. One that wakes counts when it has the core.
     """
 
-    __slots__ = ("_begins", "_held", "_known", "_left", "_slept", "_threads")
+    __slots__ = ("_begins", "_held", "_known", "_left", "_slept", "_threads", "lent")
 
     def __init__(self, *, held: bool) -> None:
         """Know nothing yet; the body is stopped now if *held*."""
         self._threads: set[int] = set()
         self._known, self._held = False, held
-        self._begins = self._left = self._slept = 0
+        self._begins = self._left = self._slept = self.lent = 0
+        """`lent`: how long the body's children had the core, stopped or not, in ns."""
 
     def came(self, thread: int, at: int) -> bool:
         """Note that *thread* has the core; return whether that counts."""

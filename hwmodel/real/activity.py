@@ -13,6 +13,9 @@ MAX_LOOKED_AT = 32
 """Threads of an environment to examine: one with more is judged by these, and by the CPU time it uses."""
 REFRESH = 0.04
 """Seconds for which a list of a group's processes is used again: making one takes a walk through /proc."""
+_CUTIME, _CSTIME = 13, 14
+"""Fields of /proc/PID/stat, from the state on (proc_pid_stat(5))."""
+_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _STAT = 64 + 16
 """Bytes to read for the state, and some to spare."""
 
@@ -34,6 +37,19 @@ def state_of(line: bytes) -> bytes:
     """Return the state in a line of /proc/PID/stat; the name before it may hold anything, even a bracket."""
     at = line.rfind(b")") + 2
     return line[at : at + 1]
+
+
+def waited_for(pid: int) -> int:
+    """Return the CPU time of all children of *pid* that ended and that it waited for, and theirs, in ns.
+
+    To the host's tick. 0 when it has ended itself.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return (int(fields[_CUTIME]) + int(fields[_CSTIME])) * _TICK
 
 
 def is_traced(pid: int) -> bool:
@@ -83,7 +99,10 @@ def read_state(path: str) -> bytes:
 
 
 class Children:
-    """The other processes of the group that a foreign program leads: their activity and their CPU time."""
+    """The other processes of the group that a foreign program leads: their activity and their CPU time.
+
+    Of those that came and went between two looks, only those count that the leader waited for.
+    """
 
     def __init__(self, leader: int) -> None:
         """Know none of the children of *leader* yet."""
@@ -105,6 +124,7 @@ class Children:
             self._gone += self._used.pop(pid)
         for pid in there - self._used.keys():
             self._used[pid] = 0
+        self._gone = max(self._gone, waited_for(self._leader))
 
     def consumed(self) -> int:
         """Return the CPU time of all that were ever found, in ns."""

@@ -45,7 +45,7 @@ class RealBody:
         self._held = paused
         self.paused = paused
         self.presence: Presence | None = None
-        """Whether it wants its core, while the switches of that are followed."""
+        """Whether it wants its core, while the switches of that are followed: see `follow`."""
         self._stopped = False
         """An operator stopped it: it does not run until the operator continues it."""
         self._late: list[int] = []
@@ -55,7 +55,7 @@ class RealBody:
         self.core = self._begins = core
         """The host core a plan keeps it on; -1: none does."""
         self._process: RealDescriptor | None = None
-        self._consumed = 0
+        self._consumed = self._before = 0
 
     def page(self, space: RealSpace) -> None:
         """Let its memory be paged by *space*."""
@@ -82,6 +82,18 @@ class RealBody:
             self._faults.open(self, lambda fault: supervisor.faulted(self, fault))
         self._port.open(self, supervisor, ended)
 
+    def follow(self, presence: Presence | None) -> None:
+        """Let *presence* say whether it wants its core, and what its children use; None: nobody does."""
+        used = self._by_children()
+        self.presence = presence
+        self._before += used - self._by_children()
+
+    def _by_children(self) -> int:
+        """Return the CPU time of a foreign program's children, in ns: by the record of switches, or by looking."""
+        if self._children is None:
+            return 0
+        return self._before + (self.presence.lent if self.presence is not None else self._children.consumed())
+
     def pause(self) -> None:
         """Take its processor away until `resume`."""
         self.paused = True
@@ -89,7 +101,7 @@ class RealBody:
             self._send(signal.SIGSTOP)
         if self.presence is not None:
             self.presence.hold(time.monotonic_ns())
-        if self._children is not None:
+        elif self._children is not None:
             self._children.refresh()
 
     def resume(self) -> None:
@@ -143,11 +155,11 @@ class RealBody:
     def consumed(self) -> int:
         """Return the CPU time it used, in nanoseconds, by the host's own account.
 
-        Of a foreign program's children, only those count that were there at a look: see `Children`.
+        That of a foreign program's children is exact by the record of switches; otherwise see `Children`.
         """
         if self._process is not None:
             self._consumed = max(self._consumed, cpu_time(self.pid))  # collected: its last reading remains
-        return self._consumed + (self._children.consumed() if self._children is not None else 0)
+        return self._consumed + self._by_children()
 
     def activity(self) -> Activity:
         """Its activity while nobody pauses it: that of all its threads, and of a foreign program's children."""

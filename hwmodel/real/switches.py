@@ -104,6 +104,10 @@ class RealSwitches:
         """By pid."""
         self._known: dict[int, Followed | None] = {}
         """Those followed and their children by pid, and others with None."""
+        self._at = 0
+        """Until when it is known who had the core, in ns."""
+        self._owner = 0
+        """The pid of who has it."""
         self._ring: Ring | None = None
         self.refused = ""
         """Why the host does not tell; empty: it does."""
@@ -118,8 +122,9 @@ class RealSwitches:
             return
         if not self._followed:
             self._ring.take()
-        body.presence = Presence(held=body.paused)
-        self._followed[body.pid] = Followed(body, body.presence)
+        presence = Presence(held=body.paused)
+        body.follow(presence)
+        self._followed[body.pid] = Followed(body, presence)
         self._known = {pid: each for pid, each in self._known.items() if each}
         self._known[body.pid] = self._followed[body.pid]
 
@@ -127,22 +132,30 @@ class RealSwitches:
         """Look at *body* no more."""
         followed = self._followed.pop(body.pid, None)
         if followed is not None:
-            followed.body.presence = None
+            followed.body.follow(None)
             self._known = {pid: each for pid, each in self._known.items() if each is not followed}
 
     def read(self) -> Collection[Body] | None:
         """Take in what was recorded; return who had the core."""
         if self._ring is None:
             return None
+        now = monotonic_ns()
         data = self._ring.take()
         came: set[Body] = set()
         if data is None or not self._read(data, came):
-            now = monotonic_ns()
+            self._owner, now = 0, monotonic_ns()
             for each in self._followed.values():
                 each.presence.lose(now)
             self._known = dict(self._followed)
             return None
+        self._lend(self._known.get(self._owner), now)
         return came
+
+    def _lend(self, owner: Followed | None, until: int) -> None:
+        """Note that the process that had the core, of *owner* if that is followed, had it *until* then."""
+        if owner is not None and self._owner != owner.body.pid:
+            owner.presence.lent += max(until - self._at, 0)
+        self._at = max(until, self._at)
 
     def _read(self, data: bytes, came: set[Body]) -> bool:
         """Go through *data*, and add to *came* who had the core. False: something is missing in it."""
@@ -154,6 +167,8 @@ class RealSwitches:
                 if not flags & _OUT:
                     continue  # the other half of the last one
                 left = known[own_pid] if own_pid in known else self._learn(own_pid)
+                self._lend(left if own_pid == self._owner else None, when)
+                self._owner = pid
                 if left is not None:
                     if flags & _PREEMPTED:
                         left.presence.came(own_tid, when)
@@ -165,7 +180,8 @@ class RealSwitches:
             elif kind == _FORK:
                 self._forked(pid, parent=tid)
             elif kind == _EXIT and pid == own_pid and pid not in self._followed:
-                known.pop(pid, None)
+                left = known.pop(pid, None)
+                self._lend(left if pid == self._owner else None, when)
             elif kind == _LOST:
                 return False
         return True

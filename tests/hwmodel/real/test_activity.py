@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from hwmodel.real.activity import Children, is_traced, of_threads, state_of
+from hwmodel.real.activity import Children, is_traced, of_threads, state_of, waited_for
 from hwmodel.real.affinity import processes_of
 from kernel.abi.program import Activity
 
@@ -87,3 +87,15 @@ def test_children_are_counted_when_they_are_gone() -> None:
         assert becomes(children.run, expected=False)
 
         assert children.consumed() >= before
+
+
+def test_children_that_nobody_saw_are_counted() -> None:
+    """What the leader waited for counts, though it came and went between two looks."""
+    with process(
+        "/bin/sh", "-c", "/bin/sh -c 'while [ $((i += 1)) -lt 300000 ]; do :; done'; sleep 100"
+    ) as pid:
+        assert becomes(lambda: waited_for(pid) > 20_000_000, expected=True)
+        children = Children(pid)
+        children.refresh()
+
+        assert children.consumed() >= waited_for(pid)

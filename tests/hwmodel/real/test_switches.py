@@ -85,6 +85,43 @@ def test_children_count_where_signals_go_to_them() -> None:
         assert made.read() == set()
 
 
+@pytest.mark.parametrize("group", [True, False])
+def test_what_children_use(*, group: bool) -> None:
+    """All that children had of the core counts, stopped or not, also of those that came and went between looks."""
+    script, made, body = followed(group=group)
+    script.switch(OTHER, LEADER, 10)
+    for start in (20, 1020):
+        script.add(7, 0, CHILD, LEADER, CHILD, LEADER, start)
+        script.switch(LEADER, CHILD, start + 100)
+        script.add(4, 0, CHILD, LEADER, CHILD, LEADER, start + 400)
+        script.switch((1 << 32) - 1, LEADER, start + 410)
+    made.read()
+    presence = cast("Presence", body.presence)
+    assert presence.lent == 600 * group
+    body.pause()
+    now = time.monotonic_ns()
+    script.add(7, 0, CHILD, LEADER, CHILD, LEADER, now)
+    script.switch(LEADER, CHILD, now + 10)
+    script.switch(CHILD, OTHER, now + 30, preempted=True)
+    made.read()
+    assert presence.lent == 620 * group
+
+
+def test_a_child_that_has_the_core() -> None:
+    """What it has used counts at each look, though it has not left the core; and nothing of it counts twice."""
+    script, made, body = followed(group=True)
+    begun = time.monotonic_ns()
+    script.add(7, 0, CHILD, LEADER, CHILD, LEADER, begun)
+    script.switch(OTHER, CHILD, begun)
+    made.read()
+    presence = cast("Presence", body.presence)
+    assert 0 < presence.lent <= time.monotonic_ns() - begun
+    ended = time.monotonic_ns()
+    script.switch(CHILD, OTHER, ended)
+    made.read()
+    assert presence.lent == ended - begun
+
+
 def test_a_birth_that_is_read_late() -> None:
     """Who is followed already stays so when the record of its own fork is read."""
     script, made, body = followed(group=False)

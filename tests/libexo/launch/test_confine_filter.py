@@ -12,6 +12,7 @@ from libexo.launch.confine import Profile, seccomp
 
 REFUSED = pyseccomp.ERRNO(errno.EPERM)
 PROFILES = get_args(Profile)
+ALLOWED = dict.fromkeys(PROFILES, pyseccomp.ALLOW)
 NATIVE = pyseccomp.system_arch()
 UPPER = 1 << 32
 PTHREAD = 0x3D0F00
@@ -90,6 +91,9 @@ def test_only_a_foreign_program_forks_and_executes(name: str) -> None:
         ("clone", (PTHREAD,), {"program": pyseccomp.ALLOW, "foreign": pyseccomp.ALLOW}),
         ("clone", (17,), {"program": REFUSED, "foreign": pyseccomp.ALLOW}),
         ("clone3", (), dict.fromkeys(PROFILES, pyseccomp.ERRNO(errno.ENOSYS))),
+        ("timer_create", (1, 1, 1), dict.fromkeys(PROFILES, pyseccomp.ERRNO(errno.ENOSYS))),
+        *((name, (19, 19, 19), ALLOWED) for name in seccomp.SIGNALS),
+        ("fcntl", (3, 10, 23), ALLOWED),
         ("socket", (1, 1, 0), dict.fromkeys(PROFILES, pyseccomp.ALLOW)),
         ("socketpair", (1, 1, 0), dict.fromkeys(PROFILES, pyseccomp.ALLOW)),
         ("sched_setscheduler", (7, 0, 1 << 40), dict.fromkeys(PROFILES, pyseccomp.ERRNO(0))),
@@ -115,6 +119,10 @@ def test_what_python_needs_is_allowed(
     [
         *(("clone", (17 | flag,)) for flag in seccomp.CLONE_NEW),
         ("clone", (17 | seccomp.CLONE_PARENT,)),
+        *((name, (*(7,) * at, 18)) for name, at in seccomp.SIGNALS.items()),
+        *((name, (*(7,) * at, UPPER | 18)) for name, at in seccomp.SIGNALS.items()),
+        ("fcntl", (3, 10, 18)),
+        ("clone", (PTHREAD & ~0xFF | 18,)),
         ("socket", (2, 1, 0)),
         ("socket", (10, 2, 0)),
         ("socket", (16, 3, 0)),
@@ -138,7 +146,7 @@ def test_what_python_needs_is_allowed(
     ],
 )
 def test_refused_by_argument(profile: Profile, name: str, arguments: tuple[int, ...]) -> None:
-    """Namespaces, other socket families, new limits, seals and the like fail; upper bits are no way round."""
+    """Namespaces, other socket families, continuing, seals and the like fail; upper bits are no way round."""
     assert verdict(profile, name, *arguments) == REFUSED
 
 
