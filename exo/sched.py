@@ -13,7 +13,7 @@ of a program and its descendants; weight=3 gives them three parts; with no value
 'none' ends that. It is refused where less is left of the processor. What is reserved is shown below its plan.
 
 'why' says what a program had of the processor in the last second, and gives each moment in which it did not run a
-cause: the plan, sleep and for whom, a page, the watchdog, a stop, the host itself, or "unknown".
+cause: the plan, a message and whose, a predicate, a reservation, a page, the watchdog, a stop, the host, "unknown".
 'timeline' draws who ran when, here or as SVG.
 
 'compare' tries policies side by side on the same programs, in virtual time: no system need be up. Arguments follow

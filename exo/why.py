@@ -7,9 +7,11 @@ import difflib
 from argparse import Namespace
 from collections import Counter
 
+import msgspec
+
 from exo import trace, view
 from exo.system import Trouble, Usage
-from libexo.trace import Cause, History, State, Why, explain
+from libexo.trace import Cause, Explanation, History, State, Why, explain
 
 SECOND = 1_000_000_000
 WHO = 3
@@ -37,7 +39,7 @@ def main(options: Namespace) -> int:
         raise Trouble(f"nothing called {name!r} runs, or ran: 'exo ps' lists what does{nearest(name, past)}")
     found = explain(past, name, past.now - options.since, past.now)
     if options.json:
-        view.print_json(as_json(found))
+        view.print_json(msgspec.to_builtins(Explanation.of(found)))
     else:
         print("\n".join(text(found)))
     return 0
@@ -96,8 +98,6 @@ def _table(found: Why) -> list[str]:
 
 
 def _words(found: Why, cause: Cause) -> str:
-    if cause is Cause.SLEPT and found.whom.get(cause):
-        return "it slept, and waited for"
     if cause is Cause.PAGER and found.whom.get(cause):
         return "it waited for a page of the pager"
     return cause.value
@@ -136,30 +136,3 @@ def _verdict(found: Why) -> list[str]:
 
 def _because(cause: Cause) -> str:
     return "nothing is known of that time" if cause is Cause.UNKNOWN else cause.value
-
-
-def as_json(found: Why) -> view.Json:
-    """Return it with keys that are kept stable. Times in ns."""
-    return {
-        "name": found.name,
-        "processor": found.processor if found.processor >= 0 else None,
-        "window_ns": found.end - found.begin,
-        "missing_ns": found.missing,
-        "ran_ns": found.spent[Cause.RAN],
-        "got": round(found.got, 4),
-        "planned": round(found.planned, 4),
-        "plan_us": list(found.plan_us),
-        "slices": found.slices,
-        "longest_without_ns": found.longest,
-        "state": found.state.name.lower(),
-        "ended": found.ended or None,
-        "causes": [
-            {
-                "cause": cause.name.lower(),
-                "ns": ns,
-                "who": dict(found.whom.get(cause, Counter()).most_common()),
-            }
-            for cause, ns in found.causes()
-        ],
-        "held": dict(found.held.most_common()),
-    }

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 class Member:
     """An environment under the plan of a processor."""
 
-    __slots__ = ("asleep", "carry", "environment", "mark")
+    __slots__ = ("asleep", "awaits", "carry", "environment", "mark")
 
     def __init__(self, environment: "Environment") -> None:
         """Start with nothing carried."""
@@ -19,6 +19,8 @@ class Member:
         self.mark = environment.body.consumed()
         """Its CPU time when its slice began, then when it ended, or when the member went to sleep."""
         self.asleep = False
+        self.awaits = 0
+        """Of a sleeper: the number of the thread for which it says that it waits, as the trace has it."""
 
 
 class Ended(NamedTuple):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from kernel.abi.errors import Refusal
 from kernel.abi.events import ANYBODY, Event
-from kernel.abi.kip import Counter, EnvironmentState, Page, awaited
+from kernel.abi.kip import Counter, EnvironmentState, Page
 from kernel.abi.messages import Preemption
 from kernel.abi.program import Activity
 from kernel.abi.rights import Kind
@@ -376,7 +376,10 @@ class Processor(Telling):
         """Take up who woke, and stop it until it is its turn; say whether the machine tells of that."""
         came = self._switches.read()
         found = self._members.values() if came is None else map(self._bodies.__getitem__, came)
-        for member in [each for each in found if each.asleep and self._has_woken(each)]:
+        for member in [each for each in found if each.asleep]:
+            if not self._has_woken(member):
+                self._look_again(member)
+                continue
             member.asleep = False
             self._awake += 1
             self.reserved.arrive(member.environment)
@@ -393,8 +396,7 @@ class Processor(Telling):
 
     def _put_to_sleep(self, member: Member, used: int) -> None:
         event = Event.STOPPED if member.environment.body.activity() in _STANDS else Event.BLOCKED
-        whom = awaited(member.environment.page, member.environment.first.row)
-        self._note(event, member.environment, used, self._idle.total, whom)
+        self._note_sleep(event, member, used, self._idle.total)
         self._awake -= 1
         idle = self._idle.total if self._current is member else 0
         if self._current is member:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from kernel.abi.events import Event
-from kernel.abi.kip import Counter, EnvironmentState, Page
+from kernel.abi.kip import Counter, EnvironmentState, Page, awaited
 from kernel.abi.messages import Label, Preemption
 from kernel.capability import Resource
 
@@ -49,6 +49,16 @@ class Telling(Resource):
     def _note(self, what: Event, whose: "Environment", a: int = 0, ns: int = 0, detail: int = 0) -> None:
         b = self.number | (ns // 1000 & _LOW) << 32
         self._exposure.trace.record(what, whose.number, a & _WORD, b, detail)
+
+    def _note_sleep(self, what: Event, member: "Member", used: int, ns: int) -> None:
+        environment = member.environment
+        member.awaits = awaited(environment.page, environment.first.row)
+        self._note(what, environment, used, ns, member.awaits)
+
+    def _look_again(self, sleeper: "Member") -> None:
+        """Tell for whom *sleeper* waits if it said so since it fell asleep: awake for less than counts, it did."""
+        if awaited(sleeper.environment.page, sleeper.environment.first.row) != sleeper.awaits:
+            self._note_sleep(Event.BLOCKED, sleeper, 0, 0)
 
     def _tell_stopped(self, ended: "Ended | None") -> None:
         """Tell that the owner of a slice was stopped at its end."""

@@ -21,7 +21,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kernel.abi.ids import ANY_THREAD, show_thread
+from kernel.abi.ids import ANY_THREAD, NIL_THREAD, show_thread
 from kernel.abi.limits import MAX_OFFERS
 from kernel.abi.messages import PacketKind, Phase
 from libexo import ipc, timeouts
@@ -185,11 +185,17 @@ class Thread:
         except (GateClosed, Ended) as gone:
             self._fail(gone)
             return
+        self.core.row.awaits(self._partner())
         sources = self._sources()
         deadlines = [at for one in self._operations if (at := one.deadline) is not None]
         self._watch.prepare_to_sleep(sources, min(deadlines, default=None))
         if some_ended or any(getattr(source, "is_ready", False) for source in sources):
             self._watch.soon()  # to take it may have been a trap: upcalls that came meanwhile are kept
+
+    def _partner(self) -> int:
+        """Return for whom all operations wait: one thread, any of several, or none."""
+        partners = {operation.partner for operation in self._operations}
+        return partners.pop() if len(partners) == 1 else ANY_THREAD if partners else NIL_THREAD
 
     def _goes_on(self, operation: Operation, future: "asyncio.Future[Any]") -> bool:
         """Let *operation* go on, and wake the task that waits for it if it is over: True."""

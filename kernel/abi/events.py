@@ -54,7 +54,7 @@ class Event(IntEnum):
     asleep, b: processor."""
     BLOCKED = 17
     """It sleeps, and its slice is over. As PREEMPTED; detail: the number of the thread for which its first thread
-    says that it waits; 0: none, ANYBODY: for any."""
+    says that it waits; 0: none, ANYBODY: for any. Again, with a 0, if that says another while it sleeps."""
     STOPPED = 18
     """As BLOCKED, but by others: a signal or a debugger stopped it."""
     CONTINUED = 19

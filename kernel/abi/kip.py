@@ -340,7 +340,8 @@ class Wait(IntEnum):
     SENDS = 2
     """To whom it sends a message that, as far as it knows, was not taken yet; it receives only after that."""
     ANSWER = 3
-    """Whose answer to its call it waits for, asleep: for those that ask why it does not run, and no others."""
+    """Who is to answer, to take what it sends, or to send to its event loop, while it sleeps: for those that ask
+    why it does not run, and no others."""
 
 
 WAIT_WORDS: Final = 4

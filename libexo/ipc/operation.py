@@ -221,6 +221,12 @@ class Operation:
             return self.source
         return exchange.forwarded_to if exchange.state is State.FORWARDED else NIL_THREAD
 
+    @property
+    def partner(self) -> int:
+        """Who is to take its message, to answer, or to send it one (X.2); nilthread: nobody."""
+        exchange = self.exchange
+        return exchange.to if isinstance(exchange, Outgoing) else self.source
+
     def _has_ended(self, exchange: Exchange) -> bool:
         """Look at the state of our message; True: the operation is over. Raises its error."""
         state = exchange.state

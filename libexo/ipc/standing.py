@@ -58,9 +58,9 @@ class Row:
         words[at + _FOR] = NIL_THREAD
         words[at + _SENDS] = NIL_THREAD
 
-    def awaits(self, answerer: int) -> None:
-        """It sleeps until *answerer* answers its call; nil: it does not."""
-        self._words[self._at + _ANSWER] = answerer
+    def awaits(self, partner: int) -> None:
+        """It sleeps until *partner* answers, takes a message or sends one; nil: it does not."""
+        self._words[self._at + _ANSWER] = partner
 
     def said(self) -> tuple[int, int]:
         """Return to whom it sends, and from whom it receives."""

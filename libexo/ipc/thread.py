@@ -92,7 +92,12 @@ class Thread:
             return
         if to == self.id:
             raise self._is_caller()
-        self.post(to, message, PacketKind.SEND, timeout).run()
+        operation = self.post(to, message, PacketKind.SEND, timeout)
+        self.core.row.awaits(to)
+        try:
+            operation.run()
+        finally:
+            self.core.row.awaits(NIL_THREAD)
 
     def wait(self, timeout: float | None = None) -> tuple[int, Message]:
         """Receive from anybody: return the sender's thread id and the message."""

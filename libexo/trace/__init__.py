@@ -7,8 +7,23 @@ Reading costs the kernel nothing, and needs no right: every attached program may
     found = trace.why(env.kip, ring, "worker", now=env.host.now(), seconds=1.0)
 """
 
+from libexo.trace.explanation import Explanation, Stop
 from libexo.trace.history import History, Present, Span, State
 from libexo.trace.ring import Record, Ring
-from libexo.trace.why import Cause, Why, explain, why
+from libexo.trace.why import Cause, Why, explain, in_steps, why
 
-__all__ = ["Cause", "History", "Present", "Record", "Ring", "Span", "State", "Why", "explain", "why"]
+__all__ = [
+    "Cause",
+    "Explanation",
+    "History",
+    "Present",
+    "Record",
+    "Ring",
+    "Span",
+    "State",
+    "Stop",
+    "Why",
+    "explain",
+    "in_steps",
+    "why",
+]

@@ -6,13 +6,14 @@ the plans, from which those before follow backwards. The number of an environmen
 exactly one of its spans.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kernel.abi.events import ANYBODY, Event
-from kernel.abi.ids import thread_number
+from kernel.abi.ids import USER_BASE, thread_number
 from kernel.abi.kip import EnvironmentState
 from libexo.trace.ring import Record
 
@@ -36,6 +37,11 @@ _STATES = {
 }
 
 
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+"""What makes a T, and yields now and then, so that others have their turn."""
+STEP = 128
+"""Records between two yields: about a millisecond."""
 Plans = list[tuple[int, dict[int, int]]]
 """Plans of a processor: from when on, and by key how many microseconds of a round."""
 
@@ -136,8 +142,8 @@ class History:
     *Now* is the time, in ns, before they were read: what takes a while to read is no longer than it was.
     """
 
-    def __init__(self, records: Iterable[Record], present: Present, now: int) -> None:
-        """Go through the records once."""
+    def __init__(self, records: Iterable[Record] | None, present: Present, now: int) -> None:
+        """Go through the records once; None: `read` does it, in steps."""
         self.now = now
         self.begin = now
         """The time of the first record."""
@@ -158,6 +164,8 @@ class History:
         """Time, processor, key of the author, and microseconds of a round, of each plan that was installed."""
         self.bound: list[tuple[int, int, int]] = []
         """Each binding that was made: time, key of the sender, thread number of the receiver."""
+        self.woken: list[tuple[int, int, int]] = []
+        """Key, time, and clause, or 8 if none can be true: a predicate for which it waited."""
         self._present = present
         self._serial: dict[int, int] = {}
         self._threads: dict[int, int] = {}
@@ -190,10 +198,18 @@ class History:
             Event.FALLBACK: self._fell_back,
             Event.LOST: self._lost,
             Event.BOUND: self._bound,
+            Event.WOKEN: self._woken,
         }
-        for record in records:
+        if records is not None:
+            deque(self.read(records), maxlen=0)
+
+    def read(self, records: Iterable[Record]) -> Iterator[None]:
+        """Go through the records, with a rest after each millisecond's work."""
+        for at, record in enumerate(records, 1):
             self.begin, self.now = min(self.begin, record.ns), max(self.now, record.ns)
             self._take(record)
+            if at % STEP == 0:
+                yield
         self._finish()
 
     # ---------------------------------------------------------------------------------------------- questions
@@ -211,7 +227,9 @@ class History:
     def of_thread(self, number: int) -> str:
         """Return the name of the environment of thread *number*."""
         key = self._threads.get(number)
-        return self.name(key) if key is not None else f"thread {number}"
+        if key is None:
+            return "the kernel" if number < USER_BASE else f"thread {number}"
+        return self.name(key)
 
     def key_of_thread(self, number: int) -> int | None:
         """Return the key of the environment of thread *number*."""
@@ -374,6 +392,9 @@ class History:
 
     def _bound(self, record: Record, key: int) -> None:
         self.bound.append((record.ns, key, thread_number(record.a)))
+
+    def _woken(self, record: Record, key: int) -> None:
+        self.woken.append((key, record.ns, record.a))
 
     # --------------------------------------------------------------------------------------------------- now
 

@@ -5,7 +5,7 @@ the host's account, so a slice that lasts longer than it used the processor, and
 doing: something else had the core.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,9 +13,23 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from kernel.abi.events import ANYBODY, Event
+from kernel.abi.ids import KERNEL_PREDICATES
+from kernel.abi.predicates import Outcome
 from libexo.errors import NotFound
-from libexo.trace.history import RESERVED, History, Plans, Present, Span, State, clipped, overlap
-from libexo.trace.ring import Ring
+from libexo.trace.history import (
+    RESERVED,
+    STEP,
+    History,
+    Plans,
+    Present,
+    Span,
+    State,
+    Steps,
+    Wait,
+    clipped,
+    overlap,
+)
+from libexo.trace.ring import Record, Ring
 
 if TYPE_CHECKING:
     from libexo.kip import Kip
@@ -23,7 +37,10 @@ if TYPE_CHECKING:
 _MS = 1_000_000
 SECOND = 1_000_000_000
 _NEAR = 20 * _MS
-"""A sleep counts as one for what was taken if that was lost no longer before."""
+"""A sleep counts as one for what was taken if that was lost no longer before; what ended it came no longer before
+that was seen."""
+_THREADS = 16
+"""Page faults of one environment that are looked at for one sleep."""
 _GRAIN_US = 100
 """A slice that is shorter by less was not shortened."""
 
@@ -40,6 +57,8 @@ class Cause(Enum):
     CARRY = "it paid back what it had overrun"
     WATCHDOG = "the kernel walked a round robin of its own: the scheduler did not plan"
     SLEPT = "it slept"
+    PARTNER = "it waited for a message or an answer"
+    PREDICATE = "it waited for its predicate to come true"
     PAGER = "it waited for a page"
     REVOCATION = "it waited after something was taken from it"
     STOPPED = "a signal or a debugger had stopped it"
@@ -67,7 +86,7 @@ class Why:
     spent: "Counter[Cause]" = field(default_factory=Counter)
     """Adds up to the window, less what is missing."""
     whom: "dict[Cause, Counter[str]]" = field(default_factory=dict)
-    """Of some causes: who had the processor, for whom it waited, whose page."""
+    """Of some causes: who had the processor, for whom it waited, whose page, which clause of a predicate."""
     held: "Counter[str]" = field(default_factory=Counter)
     """Who had the processor while it was not its own."""
     slices: int = 0
@@ -106,20 +125,48 @@ class Why:
 
 def why(kip: "Kip", ring: Ring, name: str, *, now: int, seconds: float = 1.0) -> Why:
     """Return why environment *name* did not run in the last *seconds* before *now*. Raises NotFound."""
-    present = Present.of(kip)
-    return explain(History(ring.read(), present, now), name, now - round(seconds * SECOND), now)
+    return _whole(in_steps(kip, ring, name, now, round(seconds * SECOND)))
 
 
 def explain(history: History, name: str, begin: int, end: int) -> Why:
     """Return why *name* did not run between *begin* and *end*. Raises NotFound."""
+    return _whole(_explaining(history, name, begin, end))
+
+
+def in_steps(kip: "Kip", ring: Ring, name: str, now: int, window: int) -> Steps[Why]:
+    """Do the same for the last *window* ns, with a rest after each millisecond's work. Raises NotFound."""
+    records: list[Record] = []
+    for at, record in enumerate(ring.read(), 1):
+        records.append(record)
+        if at % STEP == 0:
+            yield
+    history = History(None, Present.of(kip), now)
+    yield from history.read(records)
+    return (yield from _explaining(history, name, now - window, now))
+
+
+def _whole(steps: Steps[Why]) -> Why:
+    """Take all *steps* at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as over:
+            found: Why = over.value
+            return found
+
+
+def _explaining(history: History, name: str, begin: int, end: int) -> Steps[Why]:
     key = history.find(name)
     if key is None:
         raise NotFound(f"no environment is called {name!r}, and no event of the ring is of one")
     processor, first = history.processor(key), max(begin, history.begin)
     found = Why(name, processor, begin, end, first - begin)
     spans = list(clipped(history.spans.get(key, ()) if processor >= 0 else (), first, end))
-    for span in spans:
-        _account(found, history, span)
+    account = _Account(found, history, key)
+    for at, span in enumerate(spans, 1):
+        account.add(span)
+        if at % (STEP // 4) == 0:
+            yield
     found.state = spans[-1].state if spans else State.UNKNOWN
     found.add(Cause.UNKNOWN, end - first - found.known if spans else 0)
     runs = [span for span in spans if span.state is State.RUNS and not _goes_on(span)]
@@ -139,123 +186,154 @@ def _goes_on(span: Span) -> bool:
     return span.slice_us == 0 and span.ending is None and span.used < 0
 
 
-def _account(found: Why, history: History, span: Span) -> None:
-    """Give each moment of *span* its cause."""
-    length = span.end - span.begin
-    match span.state:
-        case State.RUNS:
-            _account_slice(found, history, span)
-        case State.READY:
-            _account_wait(found, history, span)
-        case State.ASLEEP:
-            used = max(0, min(span.used, length))  # it woke, and ran beside who had the processor
-            found.add(Cause.RAN, used)
-            _account_sleep(found, history, span, span.begin, length - used, span.whom)
-            _hold(found, history, span)
-        case State.STANDS:
-            found.add(Cause.STOPPED, length)
-            _hold(found, history, span)
-        case State.GONE:
-            found.add(Cause.ABSENT, length)
-        case State.UNKNOWN:
-            found.add(Cause.UNKNOWN, length)
+class _Account:
+    """What the spans of one environment are put down to."""
 
+    def __init__(self, found: Why, history: History, key: int) -> None:
+        """Fill in *found* of *key*."""
+        self._found, self._history, self._key = found, history, key
+        self._spans = history.spans.get(key, [])
+        self._faults = sorted((each for each in history.faults if each.key == key), key=lambda each: each.end)
+        self._lost = [ns for who, ns, _ in history.losses if who == key]
+        self._woken = [(ns, clause) for who, ns, clause in history.woken if who == key]
+        self._plans = history.plans(found.processor) if found.processor >= 0 else []
 
-def _account_slice(found: Why, history: History, span: Span) -> None:
-    length = span.end - span.begin
-    if span.used < 0:  # it is not over
-        found.add(Cause.ALONE if span.alone else Cause.RAN, length)
-        return
-    used = min(span.used, length)
-    slept = min(span.slept, length - used)
-    rest = length - used - slept
-    found.add(Cause.RAN, used)
-    if span.ending in (Event.BLOCKED, Event.STOPPED):  # what was not seen as sleep was on the way there
-        slept, rest = slept + rest, 0
-    if slept and span.ending is Event.STOPPED:
-        found.add(Cause.STOPPED, slept)
-    else:
-        _account_sleep(found, history, span, span.end - slept, slept, _next_whom(history, span))
-    found.add(Cause.ALONE if span.alone else Cause.HOST, rest)
+    def add(self, span: Span) -> None:
+        """Give each moment of *span* its cause."""
+        found, length = self._found, span.end - span.begin
+        match span.state:
+            case State.RUNS:
+                self._add_slice(span)
+            case State.READY:
+                self._add_wait(span)
+            case State.ASLEEP:
+                used = max(0, min(span.used, length))  # it woke, and ran beside who had the processor
+                found.add(Cause.RAN, used)
+                self._add_sleep(span, span.begin, length - used, span.whom)
+                self._hold(span)
+            case State.STANDS:
+                found.add(Cause.STOPPED, length)
+                self._hold(span)
+            case State.GONE:
+                found.add(Cause.ABSENT, length)
+            case State.UNKNOWN:
+                found.add(Cause.UNKNOWN, length)
 
+    def _add_slice(self, span: Span) -> None:
+        found, length = self._found, span.end - span.begin
+        if span.used < 0:  # it is not over
+            found.add(Cause.ALONE if span.alone else Cause.RAN, length)
+            return
+        used = min(span.used, length)
+        slept = min(span.slept, length - used)
+        rest = length - used - slept
+        found.add(Cause.RAN, used)
+        if span.ending in (Event.BLOCKED, Event.STOPPED):  # what was not seen as sleep was on the way there
+            slept, rest = slept + rest, 0
+        if slept and span.ending is Event.STOPPED:
+            found.add(Cause.STOPPED, slept)
+        else:
+            self._add_sleep(span, span.end - slept, slept, self._next_whom(span))
+        found.add(Cause.ALONE if span.alone else Cause.HOST, rest)
 
-def _next_whom(history: History, span: Span) -> int:
-    """Return for whom *span*'s owner says that it waits when it sleeps right after it."""
-    if span.ending is not Event.BLOCKED:
-        return 0
-    after = (s for s in history.spans[span.key] if s.state is State.ASLEEP and s.begin >= span.end)
-    following = next(after, None)
-    return following.whom if following is not None and following.begin == span.end else 0
+    def _next_whom(self, span: Span) -> int:
+        """Return for whom its owner says that it waits when it sleeps right after *span*."""
+        at = bisect_left(self._spans, span.end, key=lambda each: each.begin)
+        after = self._spans[at : at + 1] if span.ending is Event.BLOCKED else []
+        return after[0].whom if after and after[0].begin == span.end else 0
 
+    def _add_sleep(self, span: Span, begin: int, length: int, whom: int) -> None:
+        """Give a sleep of *length* from *begin* on its cause: a pager, what was taken, for whom it waits."""
+        if length <= 0:
+            return
+        end = begin + length
+        fault = self._fault(begin, end)
+        if fault is not None:
+            before = max(0, fault.begin - begin)
+            self._add_rest(begin, before, whom, fault.begin)
+            pager = self._history.name(fault.pager) if fault.pager >= 0 else ""
+            self._found.add(Cause.PAGER, length - before, pager)
+            return
+        since = self._spans[bisect_right(self._spans, span.begin, key=lambda each: each.begin) - 1].begin
+        lost = bisect_right(self._lost, end)
+        if lost and self._lost[lost - 1] >= since - _NEAR and not whom:
+            self._found.add(Cause.REVOCATION, length)
+        else:
+            self._add_rest(begin, length, whom, span.end)
 
-def _account_sleep(found: Why, history: History, span: Span, begin: int, length: int, whom: int) -> None:
-    """Give a sleep of *length* from *begin* on its cause: a pager, something that was taken, or its own."""
-    if length <= 0:
-        return
-    end = begin + length
-    fault = next((w for w in history.faults if w.key == span.key and w.begin <= end and w.end > begin), None)
-    if fault is not None:
-        before = max(0, fault.begin - begin)
-        found.add(Cause.SLEPT, before, _partner(history, whom))
-        found.add(Cause.PAGER, length - before, history.name(fault.pager) if fault.pager >= 0 else "")
-        return
-    since = next(each.begin for each in history.spans[span.key] if each.begin <= span.begin < each.end)
-    taken = any(key == span.key and since - _NEAR <= ns <= end for key, ns, _ in history.losses)
-    if taken and not whom:
-        found.add(Cause.REVOCATION, length)
-    else:
-        found.add(Cause.SLEPT, length, _partner(history, whom))
+    def _fault(self, begin: int, end: int) -> Wait | None:
+        """Return a page fault that waited between *begin* and *end*; of several threads, one that ended soon."""
+        at = bisect_right(self._faults, begin, key=lambda each: each.end)
+        return next((each for each in self._faults[at : at + _THREADS] if each.begin <= end), None)
 
+    def _add_rest(self, begin: int, length: int, whom: int, until: int) -> None:
+        """Give a sleep for which nothing else is to blame to what its owner says it waits for.
 
-def _partner(history: History, whom: int) -> str:
-    if not whom:
-        return ""
-    return "any sender" if whom == ANYBODY else history.of_thread(whom)
+        It was over by *until*. Messages of predicates divide it: who sleeps again soon is not seen awake.
+        """
+        end = begin + length
+        if whom in (KERNEL_PREDICATES, ANYBODY):
+            for clause, came in self._clauses(begin, until):
+                self._found.add(Cause.PREDICATE, min(came, end) - begin, clause)
+                begin = min(came, end)
+        if whom == KERNEL_PREDICATES:
+            self._found.add(Cause.PREDICATE, end - begin, "no clause so far")
+        elif whom and self._history.key_of_thread(whom) != self._key:
+            name = "any sender" if whom == ANYBODY else self._history.of_thread(whom)
+            self._found.add(Cause.PARTNER, end - begin, name)
+        else:
+            self._found.add(Cause.SLEPT, end - begin)
 
+    def _clauses(self, begin: int, until: int) -> Iterator[tuple[str, int]]:
+        """Yield which clauses of predicates came true from *begin* to *until*, and when, or *until* if close."""
+        first = bisect_left(self._woken, begin, key=lambda each: each[0])
+        for at in range(first, len(self._woken)):
+            ns, clause = self._woken[at]
+            if ns > until:
+                break
+            said = "no clause was possible" if clause == Outcome.IMPOSSIBLE else f"clause {clause}"
+            yield said, until if until - ns < _NEAR else ns
 
-def _others(history: History, span: Span) -> Iterator[Span]:
-    """Yield who else had the processor of *span* meanwhile."""
-    runs = history.on(span.processor)
-    first = max(bisect_right(runs, span.begin, key=lambda run: run.begin) - 1, 0)
-    last = bisect_right(runs, span.end, key=lambda run: run.begin)
-    others = (each for each in runs[first:last] if each.key != span.key)
-    yield from clipped(others, span.begin, span.end)
+    def _others(self, span: Span) -> Iterator[Span]:
+        """Yield who else had the processor of *span* meanwhile."""
+        runs = self._history.on(span.processor)
+        first = max(bisect_right(runs, span.begin, key=lambda run: run.begin) - 1, 0)
+        last = bisect_right(runs, span.end, key=lambda run: run.begin)
+        others = (each for each in runs[first:last] if each.key != span.key)
+        yield from clipped(others, span.begin, span.end)
 
+    def _hold(self, span: Span) -> None:
+        for other in self._others(span):
+            self._found.held[self._history.name(other.key)] += other.end - other.begin
 
-def _hold(found: Why, history: History, span: Span) -> None:
-    for other in _others(history, span):
-        found.held[history.name(other.key)] += other.end - other.begin
+    def _add_wait(self, span: Span) -> None:
+        """Give the time in which it would have run to who had the processor, and to why they had it."""
+        found, at = self._found, span.begin
+        for other in self._others(span):
+            if other.end <= at:
+                continue
+            begin = max(at, other.begin)
+            found.add(Cause.SWITCHING, begin - at)
+            at = other.end
+            name, rest = self._history.name(other.key), at - begin
+            found.held[name] += rest
+            for cause, ns in self._reasons(other, begin):
+                taken = min(ns, rest)
+                found.add(cause, taken, name)
+                rest -= taken
+            found.add(Cause.UNKNOWN, rest, name)
+        found.add(
+            Cause.SWITCHING if at > span.begin or span.end - at < _NEAR else Cause.UNKNOWN, span.end - at
+        )
 
-
-def _account_wait(found: Why, history: History, span: Span) -> None:
-    """Give the time in which it would have run to who had the processor, and to why they had it."""
-    plans, at = history.plans(span.processor), span.begin
-    for other in _others(history, span):
-        if other.end <= at:
-            continue
-        begin = max(at, other.begin)
-        found.add(Cause.SWITCHING, begin - at)
-        at = other.end
-        name, rest = history.name(other.key), at - begin
-        found.held[name] += rest
-        for cause, ns in _reasons(history, plans, span.key, other, begin):
-            taken = min(ns, rest)
-            found.add(cause, taken, name)
-            rest -= taken
-        found.add(Cause.UNKNOWN, rest, name)
-    found.add(Cause.SWITCHING if at > span.begin or span.end - at < _NEAR else Cause.UNKNOWN, span.end - at)
-
-
-def _reasons(
-    history: History, plans: Plans, key: int, other: Span, begin: int
-) -> Iterator[tuple[Cause, int]]:
-    """Yield why *other* has the processor that *key* waits for, from *begin* on, and for how long."""
-    guarded = (span[1:] for span in history.watchdog if span[0] == other.processor)
-    yield Cause.WATCHDOG, sum(overlap(span, begin, other.end) for span in guarded)
-    if other.how:
-        yield Cause.RESERVATION if other.how == RESERVED else Cause.DIRECTED, other.end - begin
-    else:
-        yield from _planned(plans, key, begin, other.end).items()
+    def _reasons(self, other: Span, begin: int) -> Iterator[tuple[Cause, int]]:
+        """Yield why *other* has the processor from *begin* on, and for how long."""
+        guarded = (span[1:] for span in self._history.watchdog if span[0] == other.processor)
+        yield Cause.WATCHDOG, sum(overlap(span, begin, other.end) for span in guarded)
+        if other.how:
+            yield Cause.RESERVATION if other.how == RESERVED else Cause.DIRECTED, other.end - begin
+        else:
+            yield from _planned(self._plans, self._key, begin, other.end).items()
 
 
 def _planned(plans: Plans, key: int, begin: int, end: int) -> "Counter[Cause]":
@@ -312,4 +390,4 @@ def _end(history: History, key: int) -> str:
     )
 
 
-__all__ = ["STOPS", "Cause", "Why", "explain", "why"]
+__all__ = ["STOPS", "Cause", "Why", "explain", "in_steps", "why"]

@@ -5,9 +5,10 @@ from typing import Annotated
 import msgspec
 
 from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES
-from libexo.nouns import Microseconds, Share, ThreadId
+from libexo.nouns import Microseconds, Name, Share, ThreadId
 from libexo.sched import Parameter, Reservation
 from libexo.stub import Interface, operation
+from libexo.trace import Explanation
 
 MAX_SOURCE = 8 << 10
 """Bytes of a policy's file: it is kept for the next scheduler server."""
@@ -133,6 +134,16 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
 
         *seen* is what it returned last, 0 at first. What changed since then counts, and answers come 10 ms apart.
         For the first program of a family. Fails with NotAllowed.
+        """
+        raise NotImplementedError
+
+    @operation(11, repeatable=True)
+    def why(self, name: Name, microseconds: Wait) -> Explanation:
+        """Return why environment *name*, which may have ended, did not run in the last *microseconds*.
+
+        It takes a second or two: the server goes through the trace beside its work. A program that is in a hurry
+        reads the trace itself (`libexo.trace`). Fails with NotKnown; StillAsked: the caller's environment has
+        another question that is not answered yet.
         """
         raise NotImplementedError
 

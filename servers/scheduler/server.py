@@ -34,6 +34,7 @@ from servers.scheduler import choice as choices
 from servers.scheduler.accounts import Accounts, Reading
 from servers.scheduler.api import Choice, Planned, Slices
 from servers.scheduler.checking import PATIENCE, BadPlan, Checked
+from servers.scheduler.explaining import Explaining, Explanations
 from servers.scheduler.inside import Inside
 from servers.scheduler.keeping import Kept
 from servers.scheduler.parameters import changed
@@ -50,7 +51,7 @@ AFFIRM_NS = 400_000_000
 """How often a plan that leaves out somebody is sent again, so that the kernel knows that it is meant."""
 
 
-class SchedulerServer(Reserving):
+class SchedulerServer(Reserving, Explaining):
     """Serves `Scheduler`, and X.2's Schedule, with one policy for all processors."""
 
     def __init__(self, environment: Environment, policy: Policy | None = None) -> None:
@@ -74,6 +75,7 @@ class SchedulerServer(Reserving):
         self._installed: dict[int, Sequence[tuple[int, int]]] = {}
         """Their slices, from where they were begun."""
         self._inside = Inside(self)
+        self.explanations = Explanations(environment, self.server)
         self._due = 0
         """When accounts are checked next, or the policy is asked; 0: no alarm is set."""
         self._leaves_out = False  # somebody who is awake, from the plans

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from kernel.abi.ids import ANY_THREAD, NIL_THREAD
+from kernel.abi.kip import Page, Wait
 from kernel.abi.messages import IpcCode, MapPart, Packet, PacketKind, Phase
 from kernel.abi.rights import ALL_RIGHTS
 from libexo import aio
@@ -44,6 +46,33 @@ def test_an_answer_is_awaited() -> None:
         words, seconds = virtual_loop.run(stage, a, main())
         assert words == (5,)
         assert seconds == pytest.approx(0.2, abs=0.01)
+
+
+def test_it_says_for_whom_it_waits() -> None:
+    """While operations wait, the thread's row names their partner, or any if there are several; then nobody."""
+    with theatre() as stage:
+        a, b = stage.pair()
+        moves.open_inbox(b)
+        said: list[int] = []
+
+        def look() -> None:
+            said.append(a.env.page[Page.WAITS + Wait.ANSWER])
+
+        async def main() -> None:
+            thread = aio.Thread(a.env)
+            later(stage, 0.1, look)
+            call = asyncio.create_task(thread.call(b.thread, Message(), timeout=0.5))
+            await asyncio.sleep(0.2)
+            later(stage, 0.1, look)
+            receive = asyncio.create_task(thread.receive(ANY_THREAD, timeout=0.2))
+            for each in call, receive:
+                with pytest.raises(IpcTimeout):
+                    await each
+            later(stage, 0.1, look)
+            await asyncio.sleep(0.2)
+
+        virtual_loop.run(stage, a, main())
+        assert said == [b.thread, ANY_THREAD, NIL_THREAD]
 
 
 @pytest.mark.parametrize(("take", "phase"), [(False, Phase.SEND), (True, Phase.RECEIVE)])

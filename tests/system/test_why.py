@@ -44,6 +44,30 @@ found = trace.why(env.kip, trace.Ring(env.trace()), "one", now=env.host.now(), s
 print(found.name, found.processor, sum(found.spent.values()) + found.missing == found.end - found.begin)
 print(sorted(cause.name for cause in found.whom))
 """
+WAITS = """
+import libexo
+from libexo import vm
+from libexo.predicates import wait, word
+from servers.memory.api import Memory
+env = libexo.attach()
+view = vm.map(env, Memory.connect(env).allocate(pages=1))
+wait(env, word(view, 3) > 5)
+"""
+LOOPS = """
+import libexo
+from libexo import aio
+from libexo.predicates import after, arm
+async def main():
+    env = libexo.attach()
+    await aio.Thread(env).receive(arm(env, after(1000)).sender)
+aio.run(main())
+"""
+ASK = """
+import json, libexo, msgspec
+from servers.scheduler.api import Scheduler
+env = libexo.attach()
+print(json.dumps(msgspec.to_builtins(Scheduler.connect(env).why("waits", 200_000))))
+"""
 HOG = "import os, sys, time\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint(flush=True)\nwhile True: pass"
 
 
@@ -106,12 +130,59 @@ def test_an_answer_that_does_not_come(running: Command) -> None:
     """A client that waits for an answer sleeps, and is told whose it is."""
     running.exo("run", "-d", "--name", "silent", "silent.py")
     running.exo("run", "-d", "--name", "client", "client.py")
-    until(lambda: why(running, "client")["by"].get("slept", {}).get("who", {}).get("silent", 0) > 100_000_000)
+    until(
+        lambda: why(running, "client")["by"].get("partner", {}).get("who", {}).get("silent", 0) > 100_000_000
+    )
     until(lambda: why(running, "silent")["state"] == "asleep")
 
     text = running.exo("sched", "why", "client", "--since", "100ms").stdout
-    assert "it slept, and waited for" in text
+    assert "it waited for a message or an answer" in text
     assert text.rstrip().endswith("it sleeps now")
+
+
+@pytest.mark.parametrize("program", [WAITS, LOOPS], ids=["wait", "event-loop"])
+def test_a_predicate(running: Command, program: str) -> None:
+    """A program that sleeps until a word is written is told so, and then which clause came true; by IPC, too."""
+    running.write("waits.py", program)
+    running.exo("run", "-d", "--name", "waits", "waits.py")
+
+    def none_yet() -> bool:
+        found = why(running, "waits")["by"].get("predicate", {})
+        return bool(found.get("who", {}).get("no clause so far", 0) > 200_000_000)
+
+    until(none_yet)
+    running.write("ask.py", ASK)
+    told = json.loads(running.exo("run", "--name", "asker", "ask.py").stdout)
+    assert told["name"] == "waits"
+    assert {each["cause"]: list(each["who"]) for each in told["causes"]}["predicate"] == ["no clause so far"]
+    assert "it waited for its predicate to come true" in running.exo("sched", "why", "waits").stdout
+
+
+def test_two_loops_beside_a_reservation(running: Command) -> None:
+    """Of two loops with half a processor each, each is told that a third had reserved the time."""
+    running.exo("run", "-d", "--name", "two", "burn.py")
+    running.exo("run", "-d", "--name", "third", "--reserve", "10ms/20ms", "burn.py")
+    running.exo("sched", "use", "priority")
+    running.exo("sched", "set", "one", "priority=2")
+    running.exo("sched", "set", "two", "priority=2")
+    pass_time(1.0)
+    found = why(running, "one", "600ms")
+
+    assert found["planned"] == pytest.approx(0.5, abs=0.05)
+    assert found["got"] < 0.35
+    assert set(found["by"]["reservation"]["who"]) == {"third"}
+    assert found["by"]["reservation"]["ns"] > 0.3 * found["window_ns"]
+    assert "had reserved the time" in running.exo("sched", "why", "one", "--since", "500ms").stdout
+
+
+def test_a_scheduler_that_ends(running: Command) -> None:
+    """From the end of a scheduler to the first plan of the next one, the kernel's own round robin is named."""
+    running.exo("run", "-d", "--name", "two", "burn.py")
+    until(lambda: "turn" in why(running, "two")["by"])
+    os.kill(running.listed()["scheduler"]["pid"], signal.SIGKILL)
+
+    until(lambda: why(running, "two", "5s")["by"].get("watchdog", {}).get("who", {}).get("one", 0) > 0)
+    until(lambda: "watchdog" not in why(running, "two", "100ms")["by"])
 
 
 def test_a_stop(running: Command) -> None:
@@ -130,7 +201,7 @@ def test_a_program_looks_by_itself(running: Command) -> None:
     told = running.exo("run", "--name", "looker", "look.py").stdout.splitlines()
 
     assert told[0] == "one 0 True"
-    assert set(eval(told[1])) <= {"TURN", "SLEPT", "UNPLANNED", "WATCHDOG", "DIRECTED"}  # noqa: S307 - our own list
+    assert set(eval(told[1])) <= {"TURN", "PARTNER", "UNPLANNED", "WATCHDOG", "DIRECTED"}  # noqa: S307 - our own list
 
 
 def test_pictures(running: Command) -> None:

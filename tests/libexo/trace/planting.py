@@ -1,5 +1,7 @@
 """Systems in which something is planted that keeps a program from running, and what the trace says of it."""
 
+from collections import Counter
+
 from libexo.kip import Kip
 from libexo.trace import Cause, History, Present, Ring, Why, explain
 from tests.kernel.puppets import MS, Puppet, Theatre
@@ -26,7 +28,7 @@ def spent(found: Why) -> dict[Cause, float]:
 
 def whom(found: Why, cause: Cause) -> list[str]:
     """Return of whom it is said, the longest first."""
-    return [name for name, _ in found.whom[cause].most_common()]
+    return [name for name, _ in found.whom.get(cause, Counter()).most_common()]
 
 
 def hog(puppet: Puppet) -> None:

@@ -6,16 +6,18 @@ import pytest
 
 from hwmodel.simulated.bodies import SimulatedBody
 from kernel.abi.events import Event, name_words
-from kernel.abi.ids import ANY_THREAD
+from kernel.abi.ids import ANY_THREAD, KERNEL_CPUS, KERNEL_PREDICATES, thread_id
 from kernel.abi.kip import Page, Wait
 from kernel.abi.limits import TRACE_RECORDS
-from kernel.abi.rights import ALL_RIGHTS
+from kernel.abi.predicates import Operator, Source, Term
+from kernel.abi.rights import ALL_RIGHTS, Rights
 from libexo.errors import NotFound
 from libexo.trace import Cause, History, Present, Record, State, explain
 from tests.kernel.pagers import Paging, Program
 from tests.kernel.passing import passed
 from tests.kernel.puppets import MS, Puppet, Theatre, theatre
 from tests.kernel.test_processor import cast_of, compute, plan, sleepy
+from tests.kernel.test_reserved_walk import reserve
 from tests.libexo.trace.planting import history, hog, spent, whom, why
 
 
@@ -57,21 +59,92 @@ def test_no_slice_in_the_plan() -> None:
         assert found.plan_us == (0, 10_000)
 
 
-@pytest.mark.parametrize(("awaits", "name"), [(0, "c"), (ANY_THREAD, "any sender"), (-1, "")])
-def test_sleep(awaits: int, name: str) -> None:
-    """A program that sleeps is told for whom it says that it waits, if it says so."""
+@pytest.mark.parametrize(
+    ("awaits", "cause", "names"),
+    [
+        ("c", "PARTNER", ["c"]),
+        ("any", "PARTNER", ["any sender"]),
+        ("kernel", "PARTNER", ["the kernel"]),
+        ("itself", "SLEPT", []),
+        ("nobody", "SLEPT", []),
+    ],
+)
+@pytest.mark.parametrize("word", [Wait.FOR, Wait.SENDS, Wait.ANSWER])
+def test_sleep(word: Wait, awaits: str, cause: str, names: list[str]) -> None:
+    """A program that sleeps is told for whom it says that it waits, or sends to, if it says so of another."""
     with theatre() as stage:
         c = stage.puppet("c")
         scheduler, cpu, members = cast_of(stage, a=compute, b=sleepy(10 * MS, 1000 * MS))
-        waited = {0: c.thread, -1: 0}.get(awaits, awaits)
-        members["b"].env.page[Page.WAITS + Wait.FOR] = waited
+        threads = {"c": c.thread, "any": ANY_THREAD, "kernel": KERNEL_CPUS, "itself": members["b"].thread}
+        for each in Wait.FOR, Wait.SENDS, Wait.ANSWER:
+            members["b"].env.page[Page.WAITS + each] = threads.get(awaits, 0) if each is word else 0
         plan(scheduler, cpu, members, a=10, b=10)
         stage.pass_time(500)
         found = why(stage, "b", 400)
 
-        assert spent(found) == near(SLEPT=400)
-        assert (whom(found, Cause.SLEPT) if name else [""]) == [name]
+        assert spent(found) == near(**{cause: 400})
+        assert whom(found, Cause[cause]) == names
         assert found.state is State.ASLEEP
+
+
+def is_told(body: SimulatedBody) -> None:
+    """Compute, sleep until the kernel sends a message, and compute again."""
+    body.burn(10 * MS)
+    body.wait(lambda: bool(body.pipe.to_program), None)
+    compute(body)
+
+
+@pytest.mark.parametrize("awaits", [thread_id(KERNEL_PREDICATES, 9), ANY_THREAD])
+def test_a_predicate(awaits: int) -> None:
+    """Who sleeps for a predicate is told so, and which clause came true; one that takes any message, afterwards."""
+    with theatre() as stage:
+        writer = stage.puppet("writer", holds=("ram",))
+        memory = writer.sys.carve(writer.handles[0], 1).extent
+        view = writer.env.views.map(memory).cast("Q")
+        scheduler, cpu, members = cast_of(stage, a=compute, b=is_told)
+        lent = passed(writer, memory, members["b"], Rights.READ)
+        members["b"].upcalls()
+        members["b"].env.page[Page.WAITS + Wait.FOR] = awaits
+        never = Term(Source.CONSTANT, 0, Operator.EQUAL, 1)
+        members["b"].sys.wake_when(9, ((never,), (Term(lent, 3, Operator.EQUAL, 5),)))
+        plan(scheduler, cpu, members, a=10, b=10)
+        stage.pass_time(300)
+        meanwhile = why(stage, "b", 200)
+        view[3] = 5
+        stage.pass_time(100)
+        found = why(stage, "b", 300)
+        known = awaits != ANY_THREAD
+
+        assert spent(meanwhile) == near(**{"PREDICATE" if known else "PARTNER": 200})
+        assert whom(meanwhile, Cause.PREDICATE) == (["no clause so far"] if known else [])
+        assert spent(found).keys() == {Cause.PREDICATE, Cause.RAN, Cause.TURN}
+        assert found.spent[Cause.PREDICATE] / MS == pytest.approx(200, abs=3)
+        assert whom(found, Cause.PREDICATE) == ["clause 1"]
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["told", "untold"])
+def test_it_says_so_later(tells: bool) -> None:  # noqa: FBT001 - a case
+    """Who fell asleep before it could say for whom, and says so in a moment that does not count, is believed."""
+    with theatre() as stage:
+        stage.machine.switches(0).tells = tells
+        c = stage.puppet("c")
+        scheduler, cpu, members = cast_of(stage, a=compute)
+
+        def late(body: SimulatedBody) -> None:
+            body.burn(10 * MS)
+            body.wait(lambda: False, body.now() + 50 * MS)
+            pages[0][Page.WAITS + Wait.FOR] = c.thread
+            body.burn(MS // 10)
+            body.wait(lambda: False, None)
+
+        members["late"] = stage.puppet("late", cpu=0, work=late)
+        pages = [members["late"].env.page]
+        pages[0][Page.WAITS + Wait.FOR] = 0
+        plan(scheduler, cpu, members, a=10, late=10)
+        stage.pass_time(500)
+
+        assert spent(why(stage, "late", 400)) == near(PARTNER=400)
+        assert whom(why(stage, "late", 400), Cause.PARTNER) == ["c"]
 
 
 def test_naps_in_a_slice() -> None:
@@ -242,20 +315,20 @@ def test_before_and_after() -> None:
         assert found.got == pytest.approx(0.4, abs=0.02)
 
 
-def test_a_reservation_of_others() -> None:
-    """Slices by a reservation come before the plan: who waits meanwhile is told whose."""
-    kinds = [
-        (Event.SWITCHED, 1, 10_000, 0), (Event.PREEMPTED, 1, 10 * MS, 0),
-        (Event.RESERVED, 2, 20_000, 0), (Event.SWITCHED, 2, 20_000, 0), (Event.PREEMPTED, 2, 10 * MS, 0),
-    ]  # fmt: skip
-    records = [
-        Record(at, (at + 1) * 10 * MS, event, who, a, b) for at, (event, who, a, b) in enumerate(kinds)
-    ]
-    past = History(records, Present({1: "a", 2: "b"}, {}, {1: (2, 0), 2: (2, 0)}), 50 * MS)
-    found = explain(past, "a", 0, 50 * MS)
+def test_two_loops_beside_a_reservation() -> None:
+    """Two loops get half of what the plan promises: a third had reserved the time, and nobody else is blamed."""
+    with theatre() as stage:
+        scheduler, cpu, members = cast_of(stage, a=compute, b=compute, third=compute)
+        reserve(scheduler, cpu, members["third"], 10, 20)
+        plan(scheduler, cpu, members, a=10, b=10)
+        stage.pass_time(900)
+        found = why(stage, "a", 800)
 
-    assert spent(found)[Cause.RESERVATION] == 10
-    assert whom(found, Cause.RESERVATION) == ["b"]
+        assert spent(found) == near(RAN=200, TURN=200, RESERVATION=400)
+        assert whom(found, Cause.RESERVATION) == ["third"]
+        assert whom(found, Cause.TURN) == ["b"]
+        assert found.planned == pytest.approx(0.5)
+        assert found.got == pytest.approx(0.25, abs=0.01)
 
 
 def test_a_number_that_is_used_again() -> None:
