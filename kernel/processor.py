@@ -71,7 +71,6 @@ class Processor(Telling):
         self._members: dict[Environment, Member] = {}
         self.reserved = Reserved(number, self._clock, self._members, self._review)
         self._ended: Ended | None = None
-        self._plan: list[tuple[Environment, int]] = []
         self._budget = 0
         self._end = 0  # of the slice, by the clock
         self._idle = Idleness()  # of the owner of the slice, which is charged that as well
@@ -121,7 +120,8 @@ class Processor(Telling):
         del self._bodies[environment.body]
         self._awake -= not member.asleep
         self._switches.leave(environment.body)
-        self._set_plan([entry for entry in self._plan if entry[0] is not environment], self._position)
+        rest = [entry for entry in self._plan.slices if entry[0] is not environment]
+        self._set_plan(rest, self._plan.begun)
         self._say(Preemption.EXIT, environment)
         self._walk()
 
@@ -157,7 +157,7 @@ class Processor(Telling):
     def _no_answer(self) -> None:
         """If somebody awake has no slice, it is the fault of the scheduler, which has sent no plan for so long."""
         self._watchdog = None
-        planned = {environment for environment, _ in self._plan} | self.reserved.bound.keys()
+        planned = {environment for environment, _ in self._plan.slices} | self.reserved.bound.keys()
         starved = [e.name for e, member in self._members.items() if not member.asleep and e not in planned]
         if self.scheduler is not None and starved:
             self._fall_back(f"{self.scheduler.name} sends no plan, and {starved[0]} has no slice")
@@ -168,7 +168,7 @@ class Processor(Telling):
         self._exposure.trace.record(Event.FALLBACK, guilty, self.number)
         self._exposure.log(f"processor {self.number}: {reason}: round robin by the kernel")
         self._tells_ends = False
-        self._set_plan([(environment, FALLBACK_SLICE_US) for environment in self._members], -1)
+        self._set_plan([(environment, FALLBACK_SLICE_US) for environment in self._members], 0)
         self._walk()
 
     # -------------------------------------------------------------------------------------------------- plan
@@ -189,7 +189,7 @@ class Processor(Telling):
             how & How.NOW or self._interrupted.member.environment not in planned
         ):
             self._interrupted = None
-        self._set_plan(list(plan), -1)
+        self._set_plan(list(plan), 0)
         current = self._current
         if current is not None:
             self._exposure.kip.show(current.environment)  # so that the scheduler sees its CPU time
@@ -229,14 +229,15 @@ class Processor(Telling):
         if environment not in self._members:
             raise Refused(Refusal.BAD_SLICE, f"{environment.name} is not under processor {self.number}")
 
-    def _set_plan(self, plan: "list[tuple[Environment, int]]", position: int) -> None:
-        change = collections.Counter(plan)
-        change.subtract(self._plan)
-        for (environment, microseconds), more in change.items():
-            if more:
-                self._note(Event.PART, environment, microseconds, detail=more & ANYBODY)
-        self._plan, self._position = plan, min(position, len(plan) - 1)
-        self._exposure.kip.show_plan(self.number, self.core, plan)
+    def _set_plan(self, plan: "list[tuple[Environment, int]]", begun: int) -> None:
+        if plan != self._plan.slices:
+            change = collections.Counter(plan)
+            change.subtract(self._plan.slices)
+            for (environment, microseconds), more in change.items():
+                if more:
+                    self._note(Event.PART, environment, microseconds, detail=more & ANYBODY)
+            self._exposure.kip.show_plan(self.number, self.core, plan)
+        self._plan.replace(plan, begun, self._members)
         self._show_running()
 
     # ------------------------------------------------------------------------------------------------- walk
@@ -274,15 +275,11 @@ class Processor(Telling):
         interrupted, self._interrupted = self._interrupted, None
         if interrupted is not None and not interrupted.member.asleep:
             return interrupted
-        for step in range(1, len(self._plan) + 1):
-            position = (self._position + step) % len(self._plan)
-            environment, microseconds = self._plan[position]
-            member = self._members[environment]
-            if not member.asleep:
-                self._position = position
-                self._exposure.count(Counter.SLICES_SKIPPED, step - 1)
-                return Turn(member, microseconds)
-        return None
+        if (found := self._plan.next()) is None:
+            return None
+        (environment, microseconds), skipped = found
+        self._exposure.count(Counter.SLICES_SKIPPED, skipped)
+        return Turn(self._members[environment], microseconds)
 
     def _begin(self, turn: Turn) -> None:
         member, microseconds, self._directed, reservation = turn
@@ -301,8 +298,7 @@ class Processor(Telling):
         stopped = self._stop_ended(but=member)
         environment.body.resume()  # at once: until now, nobody had the core
         self._current, self._deferred, self._alone = member, False, False
-        self._awake += member.asleep
-        member.asleep = False
+        self._mark(member, asleep=False)
         self._charge_from_now(member, consumed)
         self._tell_stopped(stopped)
         self._show(environment, EnvironmentState.RUNNING)
@@ -380,8 +376,7 @@ class Processor(Telling):
             if not self._has_woken(member):
                 self._look_again(member)
                 continue
-            member.asleep = False
-            self._awake += 1
+            self._mark(member, asleep=False)
             self.reserved.arrive(member.environment)
             member.environment.body.pause()
             self._note(Event.READY, member.environment, self._used(member))
@@ -394,15 +389,20 @@ class Processor(Telling):
         since, _ = asleep(member.environment.body, self._clock.now())
         return not since or self._used(member) > (WOKE if since == UNKNOWN else NAP)
 
+    def _mark(self, member: Member, *, asleep: bool) -> None:
+        self._awake += member.asleep - asleep
+        member.asleep = asleep
+        self._plan.mark(member.environment, awake=not asleep)
+
     def _put_to_sleep(self, member: Member, used: int) -> None:
         event = Event.STOPPED if member.environment.body.activity() in _STANDS else Event.BLOCKED
         self._note_sleep(event, member, used, self._idle.total)
-        self._awake -= 1
         idle = self._idle.total if self._current is member else 0
         if self._current is member:
             self.reserved.end(used + idle)
             self._current = None
-        member.asleep, member.carry, member.mark = True, 0, member.environment.body.consumed()
+        self._mark(member, asleep=True)
+        member.carry, member.mark = 0, member.environment.body.consumed()
         self._show(member.environment, EnvironmentState.BLOCKED)
         self._say(Preemption.BLOCKED, member.environment, idle)
 

@@ -6,6 +6,7 @@ from kernel.abi.events import Event
 from kernel.abi.kip import Counter, EnvironmentState, Page, awaited
 from kernel.abi.messages import Label, Preemption
 from kernel.capability import Resource
+from kernel.plan import Plan
 
 if TYPE_CHECKING:
     from hwmodel.machine import Machine
@@ -30,8 +31,7 @@ class Telling(Resource):
         self._exposure = exposure
         self._clock = machine.clock
         self._current: Member | None = None
-        self._position = -1
-        """Of the last slice of the plan that began."""
+        self._plan = Plan()
         self._interrupted: Turn | None = None
         """The rest of a slice, which comes after the reservations."""
         self._events: list[int] = []
@@ -44,7 +44,7 @@ class Telling(Resource):
     def _show_running(self) -> None:
         interrupted = self._interrupted.member.environment if self._interrupted is not None else None
         running = self._current.environment if self._current is not None else None
-        self._exposure.kip.show_running(self.number, running, interrupted, self._position + 1)
+        self._exposure.kip.show_running(self.number, running, interrupted, self._plan.begun)
 
     def _note(self, what: Event, whose: "Environment", a: int = 0, ns: int = 0, detail: int = 0) -> None:
         b = self.number | (ns // 1000 & _LOW) << 32

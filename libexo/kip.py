@@ -6,6 +6,7 @@ tools need not attach.
 
 import mmap
 import re
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,7 @@ from libexo.errors import ExoError
 
 _NAME_AT = 8
 """Offset of the name in a row of the name table, behind the thread."""
+_ROW = struct.Struct(f"{ENVIRONMENT.size}s")
 _ATTEMPTS, _AT_ONCE = 20_000, 100
 """How often a table that is being written is read again, and how often without a pause.
 
@@ -166,6 +168,8 @@ class Kip:
         self.words = self._view.cast("Q")
         self._places: dict[int, int] = {}
         """Row numbers of environments by thread, as last seen."""
+        self._rows: dict[int, tuple[bytes, EnvironmentRow | None]] = {}
+        """The rows of environments as they were last read: most are the same at the next look."""
         if self.words[X2.MAGIC] & 0xFFFF_FFFF != MAGIC:
             raise ExoError("this is not a kernel interface page: wrong magic")
         if self.words[Head.ABI_LEVEL] != ABI_LEVEL:
@@ -239,7 +243,16 @@ class Kip:
         """Return every environment, with the dead whose record is kept."""
         end = ENVIRONMENTS + MAX_ENVIRONMENTS * ENVIRONMENT.size
         table = self._stable(Head.ENVIRONMENT_SEQUENCE, ENVIRONMENTS, end)
-        return list(_rows(table))
+        return [
+            row for number, (raw,) in enumerate(_ROW.iter_unpack(table)) if (row := self._row(number, raw))
+        ]
+
+    def _row(self, number: int, raw: bytes) -> EnvironmentRow | None:
+        """Return environment *number* from its *raw* row; None: there is none."""
+        before = self._rows.get(number)
+        if before is None or before[0] != raw:
+            before = self._rows[number] = raw, next(_rows(raw, number), None)
+        return before[1]
 
     def environment(self, number: int) -> EnvironmentRow | None:
         """Return environment *number*; None: there is none."""

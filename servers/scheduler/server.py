@@ -203,17 +203,21 @@ class SchedulerServer(Reserving, Explaining):
 
     def kernel_message(self, _sender: int, message: Message) -> None:
         """Plan again: a member came, went, fell asleep or woke."""
-        if message.label == Label.PREEMPTION:
-            events = set(message.words[::3])
-            for thread, idle in zip(message.words[1::3], message.words[2::3], strict=True):
-                family = self.settings(thread).family or thread
-                self._accounts.charge(family, idle)
-                self._inside.charge(family, thread, idle)
-            for event, thread in zip(message.words[::3], message.words[1::3], strict=True):
-                if event == Preemption.EXIT and (why := self.reservations.left(thread)):
-                    print(why, file=sys.stderr)
-            if events != {Preemption.SLICE_END} or any(plan.at_ends for plan in self._plans.values()):
-                self._replan(surely=bool(events & {Preemption.READY, Preemption.EXIT}))
+        if message.label != Label.PREEMPTION:
+            return
+        words = message.words
+        happened = list(zip(words[::3], words[1::3], words[2::3], strict=True))
+        for event, thread, idle in happened:
+            family = self.settings(thread).family or thread
+            self._accounts.charge(family, idle)
+            self._inside.charge(family, thread, idle)
+            if event == Preemption.EXIT and (why := self.reservations.left(thread)):
+                print(why, file=sys.stderr)
+        events = {event for event, _, _ in happened}
+        if events != {Preemption.SLICE_END} or any(plan.at_ends for plan in self._plans.values()):
+            planned = {thread for slices in self._installed.values() for thread, _ in slices}
+            came = {thread for event, thread, _ in happened if event == Preemption.READY} - planned
+            self._replan(surely=bool(came) or Preemption.EXIT in events)
 
     # -------------------------------------------------------------------------------- for Schedule
 
@@ -289,16 +293,13 @@ class SchedulerServer(Reserving, Explaining):
             refused = refused or self._policy.refused
             planned = {thread for thread, _ in plan.slices}
             self._leaves_out |= any(not each.asleep and each.thread not in planned for each in candidates)
-            if surely or plan.now or plan.slices != self._slices(cpu):
+            before = self._plans.get(cpu)
+            if surely or plan.now or before is None or plan.slices != before.slices:
                 self._install(cpu, plan, turned=rest[0] in walks)
             else:
                 self._plans[cpu] = plan
         self._log(refused)
         self._set_alarm(now)
-
-    def _slices(self, cpu: int) -> Sequence[tuple[int, int]] | None:
-        plan = self._plans.get(cpu)
-        return plan.slices if plan is not None else None
 
     def _try(self, policy: Checked, said: Mapping[int, Said]) -> None:
         """Ask *policy* for a plan as all is now. Raises PolicyRefused: it has none."""

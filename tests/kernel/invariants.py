@@ -247,7 +247,7 @@ def _environments(kernel: Kernel, machine: SimulatedMachine, rows: list[Environm
             yield f"line {line.number} is handled by {line.handler}"
     for processor in kernel.processors:
         members = set(processor._members)
-        if not members <= alive or {e for e, _ in processor._plan} - members:
+        if not members <= alive or {e for e, _ in processor._plan.slices} - members:
             yield f"{processor} plans others than its members"
         started = {e for e in alive if e.cpu == processor.number and e.state is not EnvironmentState.STARTING}
         if members != started:

@@ -56,5 +56,5 @@ def of_plans(kernel: Kernel) -> Iterator[str]:
         )
         if (core, running, interrupted) != expected:
             yield f"{processor} shows core and runners {(core, running, interrupted)}, not {expected}"
-        if list(PLAN_SLICE.iter_unpack(table)) != [(e.number, us) for e, us in processor._plan]:
+        if list(PLAN_SLICE.iter_unpack(table)) != [(e.number, us) for e, us in processor._plan.slices]:
             yield f"{processor} shows another plan"

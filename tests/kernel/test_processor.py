@@ -218,7 +218,7 @@ def test_threads_that_are_no_members() -> None:
         found = [refusal(scheduler.sys.plan, cpu, [Slice(t, 1000)]) for t in threads]
 
         assert found == [Refusal.BAD_SLICE, Refusal.STALE_THREAD, Refusal.NO_SUCH_THREAD]
-        assert len(stage.kernel.processors[0]._plan) == 1
+        assert len(stage.kernel.processors[0]._plan.slices) == 1
 
 
 def test_out_of_the_plan() -> None:
