@@ -26,7 +26,7 @@ from hwmodel.simulated.descriptors import (
     TicketTarget,
     consume,
 )
-from hwmodel.simulated.mmu import Mapping, Part, is_bus_error, whole_frames
+from hwmodel.simulated.mmu import Mapping, Part, is_bus_error, revoke, whole_frames
 from hwmodel.simulated.paging import SimulatedSpace
 from hwmodel.simulated.ports import Packet, SimulatedPort
 from hwmodel.simulated.strands import Baton, Killed, Strand, compute, next_event
@@ -244,8 +244,7 @@ class SimulatedBody:
     def finish(self) -> None:
         """Take back what the host takes back from an ended program."""
         self.pipe.cut = True
-        for mapping in self._mappings:
-            mapping.revoke()
+        revoke(self._mappings)
         self._mappings.clear()
         self.table.close()
         self._machine.ledger.close_all(self.holder)
@@ -389,7 +388,7 @@ class SimulatedBody:
         """End a mapping: every view of it raises from now on."""
         mapping = self._find(view)
         self.table.moved(mapping)
-        mapping.revoke()
+        revoke([mapping])
         self._mappings.remove(mapping)
 
     def address(self, view: memoryview) -> int:

@@ -16,6 +16,7 @@ import ctypes
 import gc
 import sys
 import weakref
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from kernel.abi.limits import FRAME_SIZE
@@ -95,9 +96,7 @@ class Region:
         for viewer in self.viewers:
             viewer.punched(self, range(first, self.size // FRAME_SIZE))
         self.size = size
-        for mapping in self._mappings:
-            if not mapping.whole:
-                mapping.revoke()
+        revoke([mapping for mapping in self._mappings if not mapping.whole])
         return other
 
     def copy(self, *, empty: bool = False) -> "Region":
@@ -150,8 +149,7 @@ class Region:
     def revoke(self, *, stays: bool = False) -> None:
         """Take the memory from all who have it mapped, and fill it with junk, unless it stays where it is."""
         self.revoked = True
-        for mapping in self._mappings:
-            mapping.revoke(self)
+        revoke(self._mappings, self)
         self._mappings.clear()
         if not stays:
             self._fill(JUNK)
@@ -172,7 +170,7 @@ class Mapping:
         self._revoked: list[weakref.ref[memoryview]] = []
         self._first = self._root[:] if writable else self._root.toreadonly()
         if not self.whole:
-            self.revoke()
+            revoke([self])
 
     @property
     def whole(self) -> bool:
@@ -215,12 +213,12 @@ class Mapping:
             raise BusError(f"byte {offset} mapped of 0")
         return self._laid[at], offset - at
 
-    def revoke(self, region: Region | None = None) -> None:
-        """Take it away, or *region* from it: every view raises from now on."""
+    def lose(self, region: Region | None) -> None:
+        """*region* lies nowhere in it any more."""
         self._laid = {at: each for at, each in self._laid.items() if each is not region}
-        if not self.used:
-            return
-        views = self._present()
+
+    def release(self, views: list[memoryview]) -> None:
+        """Every access to *views*, which are all of it that can be used, raises from now on."""
         for view in views:
             state = _View.from_address(id(view))
             state.flags |= _RELEASED
@@ -240,7 +238,7 @@ class Mapping:
         here = range(offset, offset + size)
         self._laid = {at: each for at, each in self._laid.items() if at not in here and not distance}
         self._laid[offset] = region
-        views = self._present() + [view for known in self._revoked if (view := known()) is not None]
+        views = present([self])[0] + [view for known in self._revoked if (view := known()) is not None]
         released = 0 if self.whole else _RELEASED
         for view in [self._root, *views]:
             state = _View.from_address(id(view))
@@ -251,10 +249,34 @@ class Mapping:
         self._region = self._laid.get(0, region)
         region.adopt(self)
 
-    def _present(self) -> list[memoryview]:
-        """Return the views that can be used; one that its program released itself stays released."""
-        found = [view for view in gc.get_referrers(self._managed) if type(view) is memoryview]
-        return [v for v in found if v is not self._root and not _View.from_address(id(v)).flags & _RELEASED]
+    @property
+    def managed(self) -> object:
+        """What all views of it, and nothing else, refer to."""
+        return self._managed
+
+    def can_use(self, view: memoryview) -> bool:
+        """Say whether *view*, of it, can be used: one that its program released itself stays released."""
+        return view is not self._root and not _View.from_address(id(view)).flags & _RELEASED
+
+
+def revoke(mappings: Iterable[Mapping], region: Region | None = None) -> None:
+    """Take *mappings* away, or *region* from them: every view of them raises from now on."""
+    used = []
+    for mapping in dict.fromkeys(mappings):  # one that moved to a region again is among those of it twice
+        mapping.lose(region)
+        if mapping.used:
+            used.append(mapping)
+    for mapping, views in zip(used, present(used), strict=True):
+        mapping.release(views)
+
+
+def present(mappings: Sequence[Mapping]) -> list[list[memoryview]]:
+    """Return of each of *mappings* the views that can be used. All objects that there are are looked at, once."""
+    found: dict[int, list[memoryview]] = {id(mapping.managed): [] for mapping in mappings}
+    for view in gc.get_referrers(*[mapping.managed for mapping in mappings]) if mappings else ():
+        if type(view) is memoryview:
+            found[id(gc.get_referents(view)[0])].append(view)
+    return [[view for view in found[id(each.managed)] if each.can_use(view)] for each in mappings]
 
 
 def whole_frames(size: int, there: int) -> int:

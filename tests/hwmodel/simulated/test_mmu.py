@@ -88,6 +88,18 @@ def test_moved_mapping_is_revoked_with_its_new_memory() -> None:
         bytes(view)
 
 
+def test_a_mapping_that_moved_to_a_region_twice() -> None:
+    """Loses it once: where it is moved after that, its views show that memory."""
+    _, mapping, view = mapped()
+    new, last = Region(4096), Region(4096)
+    mapping.move(new, writable=True)
+    mapping.move(new, writable=True)
+    new.revoke()
+    mapping.move(last, writable=True)
+    view[8] = 7
+    assert last.data[8] == 7
+
+
 def test_move_to_read_only_memory() -> None:
     """A remap without the right to write makes the views read-only."""
     region, mapping, view = mapped()
