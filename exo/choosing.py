@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 def configure(parser: ArgumentParser) -> None:
     """Add the options of 'compare'."""
     compare = parser.add_argument_group("of 'compare'")
-    compare.add_argument("--seconds", type=numbers.seconds, default=10, help="how long, in virtual time (10)")
+    compare.add_argument(
+        "--real",
+        action="store_true",
+        help="with real programs on the running system, one policy after another",
+    )
+    compare.add_argument(
+        "--seconds", type=numbers.seconds, default=10, help="how long under each policy (10)"
+    )
     compare.add_argument("--seed", type=numbers.count, default=0, help="what is by chance is by this (0)")
     compare.add_argument(
         "--program",

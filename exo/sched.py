@@ -17,7 +17,9 @@ cause: the plan, a message and whose, a predicate, a reservation, a page, the wa
 'timeline' draws who ran when, here or as SVG.
 
 'compare' tries policies side by side on the same programs, in virtual time: no system need be up. Arguments follow
-a comma, as in stride,quantum=5ms.
+a comma, as in stride,quantum=5ms. With --real the programs are processes on the running system, each policy is in
+force there while they work, and what was in force before is so again in the end, after Ctrl-C as well. What else
+runs has its part meanwhile. WAIT is by how much a piece of work took longer than it computes.
 """
 
 import os
@@ -40,7 +42,8 @@ ARGUMENTS = """[--json] | use POLICY [KEY=VALUE…] | set NAME KEY=VALUE… | po
        exo sched reserve NAME RUNTIME/PERIOD|none
        exo sched why NAME [--since TIME] [--json]
        exo sched timeline [NAME…] [--since TIME] [--svg FILE | --follow]
-       exo sched compare POLICY[,KEY=VALUE…]… [--seconds S] [--program NAME=KIND,KEY=VALUE…] [--svg FILE]"""
+       exo sched compare POLICY[,KEY=VALUE…]… [--seconds S] [--real] [--program NAME=KIND,KEY=VALUE…]
+                         [--svg FILE]"""
 EXAMPLES = """\
   exo run -d --share 3 -- a.py; exo run -d -- b.py; exo sched
   exo sched policies
@@ -50,7 +53,8 @@ EXAMPLES = """\
   exo sched reserve a 2ms/10ms
   exo sched why a --since 500ms          what kept it from running, and for how long
   exo sched timeline --follow            who runs when, until q or Ctrl-C
-  exo sched compare stride lottery my_policy.py:MyPolicy --seconds 10 --svg compared.svg"""
+  exo sched compare stride lottery my_policy.py:MyPolicy --seconds 10 --svg compared.svg
+  exo sched compare stride edf --real --program a=loop --program b=periodic,period=40ms,runtime=9ms,work=5ms"""
 
 WIDTH = 64
 SCHEDULER = "scheduler"
@@ -214,10 +218,10 @@ def timeline(options: Namespace) -> int:
 
 
 def compare(options: Namespace) -> int:
-    """Try policies on the same programs, in virtual time."""
+    """Try policies on the same programs."""
     from exo.compare import main
 
-    return main(options)
+    return main(options, scheduler)
 
 
 ACTIONS = {

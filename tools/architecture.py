@@ -60,7 +60,7 @@ ALLOWED: Mapping[tuple[str, str], str] = {  # module, import: the reason
     ("hwmodel.failures", "random"): "the schedule of failures is drawn from a seed",
     ("hwmodel.simulated", "random"): "so is the order in which its environments run",
     ("hwmodel.simulated", "threading"): "its environments are threads, of which one runs at a time",
-    ("servers.scheduler.trial", "random"): "what described programs do by chance is drawn from a seed",
+    ("libexo.workload", "random"): "what described programs do by chance is drawn from a seed",
     ("servers.scheduler.policies.lottery", "random"): "who wins is drawn, from a seed if one is given",
     ("libexo.kip", "mmap"): "tools read the published page of a system that they do not attach to",
     ("libexo.kip", "time"): "they wait a moment for a row that is being written",

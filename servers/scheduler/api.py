@@ -102,7 +102,7 @@ class Scheduler(Interface, label=0x43, name="scheduler"):
 
     @operation(7, repeatable=True)
     def in_force(self) -> Choice:
-        """Return the policy in force, without its text."""
+        """Return the policy in force; its text to servers and operators only, so that they can put it back."""
         raise NotImplementedError
 
     @operation(8, repeatable=True)

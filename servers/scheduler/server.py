@@ -143,7 +143,8 @@ class SchedulerServer(Reserving, Explaining):
 
     def in_force(self) -> Choice:
         """Return which it is."""
-        return msgspec.structs.replace(self._state.choice, source="")
+        choice = self._state.choice
+        return choice if self.commands() else msgspec.structs.replace(choice, source="")
 
     def set(self, thread: int, parameters: dict[str, Parameter]) -> None:
         """Try the policy with them, keep them, and plan again."""

@@ -112,7 +112,7 @@ class Edf:
         if before is not None:
             server.spend(max(member.used - before.used, 0), now)
         if not member.asleep and (before is None or before.asleep or before.since != member.since):
-            server.arrive(member.since)
+            server.arrive(member.since or now)
 
     def _due(self, member: Member, said: Mapping[str, Parameter]) -> Due:
         server = self._servers.get(member.thread)
@@ -133,7 +133,7 @@ class Edf:
 
 
 def _rest(others: Sequence[Member], now: int) -> Member:
-    """Return those without a deadline as one, which is awake if one of them is."""
+    """Return those without a deadline as one, which is awake if one of them is; since when does not matter then."""
     awake = [each for each in others if not each.asleep]
     return Member(REST, "rest", asleep=not awake, since=0 if awake else now, used=sum(m.used for m in others))
 

@@ -7,11 +7,11 @@ import sys
 
 import msgspec
 
+from libexo.workload import USUAL, Described
 from servers.scheduler.api import Choice
 from servers.scheduler.choice import make
 from servers.scheduler.settings import ShareRefused
 from servers.scheduler.trial.outcome import tried
-from servers.scheduler.trial.workload import USUAL, Described
 
 
 class Request(msgspec.Struct):

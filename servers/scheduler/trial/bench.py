@@ -22,10 +22,10 @@ from libexo.estate import Estate
 from libexo.ipc.message import Message
 from libexo.kip import EnvironmentRow, PlanView
 from libexo.sched import Policy
+from libexo.workload import Described, Done
 from servers.scheduler.server import SchedulerServer
 from servers.scheduler.settings import Said, Settings, State, check_share
-from servers.scheduler.trial.machine import Body, Core, Done, Happening, Ran
-from servers.scheduler.trial.workload import Described
+from servers.scheduler.trial.machine import Body, Core, Happening, Ran
 
 if TYPE_CHECKING:
     from hwmodel.machine import Machine

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hwmodel.simulated.clock import VirtualClock
 from kernel.abi.program import Activity
-from servers.scheduler.trial.workload import Described, Job, Jobs
+from libexo.workload import Described, Done, Job, Jobs, undone
 
 
 class Happening(NamedTuple):
@@ -30,15 +30,6 @@ class Ran(NamedTuple):
     begin: int
     end: int
     name: str
-
-
-class Done(NamedTuple):
-    """A job that was done, or is not when all is over."""
-
-    name: str
-    job: Job
-    at: int
-    """When it was done; 0: it is not."""
 
 
 class Body:
@@ -181,10 +172,8 @@ class Core:
         """Tell the jobs that are not done: those at work, and those with a deadline that wait behind them."""
         now = self.clock.now()
         for each in self.bodies:
-            job = each.job
-            while job is not None and job.release <= now:
-                self._done(Done(each.name, job, 0))
-                job = each.work.next(now) if job.deadline else None
+            for done in undone(each.job, each.work, each.name, now):
+                self._done(done)
 
     def _pass(self, nanoseconds: int) -> None:
         rest = nanoseconds

@@ -1,43 +1,10 @@
-"""What a trial shows: shares, how long work waited, and deadlines that were missed. Pure."""
+"""What a trial shows, as a row for each program."""
 
 from collections.abc import Sequence
 
-import msgspec
-
 from libexo.sched import Policy
+from libexo.workload import Described, Done, Outcome, row
 from servers.scheduler.trial.bench import Trial
-from servers.scheduler.trial.machine import Done
-from servers.scheduler.trial.workload import FOREVER, Described
-
-
-class Row(msgspec.Struct):
-    """One program under one policy."""
-
-    name: str
-    kind: str
-    weight: int
-    share: float
-    """Of the processor, from 0 to 1."""
-    jobs: int
-    """How many were done."""
-    wait_p50: float | None
-    """Milliseconds by which jobs took longer, from their release, than they compute; None: none was done."""
-    wait_p99: float | None
-    due: int
-    """How many had a deadline that is over."""
-    missed: int
-
-
-class Outcome(msgspec.Struct):
-    """All of one policy."""
-
-    policy: str
-    rows: list[Row]
-    idle: float
-    """The part of the time in which nobody computed."""
-    switches: int
-    refused: str
-    """Why its last plan was refused; empty: it was not."""
 
 
 def tried(name: str, policy: Policy, programs: Sequence[Described], nanoseconds: int, seed: int) -> Outcome:
@@ -49,25 +16,6 @@ def tried(name: str, policy: Policy, programs: Sequence[Described], nanoseconds:
     for each in trial.done:
         done.setdefault(each.name, []).append(each)
     used = trial.used
-    rows = [_row(each, used[each.name], done.get(each.name, []), nanoseconds) for each in programs]
+    rows = [row(each, used[each.name], done.get(each.name, []), nanoseconds) for each in programs]
     idle = 1 - sum(used.values()) / nanoseconds
     return Outcome(name, rows, round(idle, 4), trial.counts.get("switches", 0), trial.refused)
-
-
-def _row(program: Described, used: int, done: Sequence[Done], end: int) -> Row:
-    ended = [each for each in done if each.at]
-    waits = sorted(
-        each.at - each.job.release - each.job.length for each in ended if each.job.length != FOREVER
-    )
-    due = [each for each in done if 0 < each.job.deadline <= end]
-    missed = sum(not 0 < each.at <= each.job.deadline for each in due)
-    p50, p99 = _percentile(waits, 50), _percentile(waits, 99)
-    share = round(used / end, 4)
-    return Row(program.name, program.kind, program.weight, share, len(ended), p50, p99, len(due), missed)
-
-
-def _percentile(values: Sequence[int], part: int) -> float | None:
-    """Return a percentile of sorted *values*, in ms."""
-    if not values:
-        return None
-    return round(values[min(len(values) * part // 100, len(values) - 1)] / 1e6, 3)

@@ -6,8 +6,8 @@ It is what a policy is to be judged by: nothing of it is late. `servers.schedule
 from collections.abc import Mapping, Sequence
 
 from libexo.sched import Member, Policy
-from servers.scheduler.trial.machine import Body, Core, Done, Happening, Ran
-from servers.scheduler.trial.workload import Described
+from libexo.workload import Described, Done
+from servers.scheduler.trial.machine import Body, Core, Happening, Ran
 
 UNIT = 1_000_000_000
 """Times of task sets that others published are in units; here one is a second."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libexo.sched import Policy
+from libexo.workload import MS, Described
 from servers.scheduler.policies import RoundRobin
 from servers.scheduler.trial.bench import Trial
 from servers.scheduler.trial.machine import Happening, Untold
-from servers.scheduler.trial.workload import MS, Described
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction

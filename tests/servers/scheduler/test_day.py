@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import pytest
 
+from libexo.workload import MS, Described
 from servers.scheduler.policies import POLICIES
 from servers.scheduler.trial.bench import Trial
 from servers.scheduler.trial.machine import Happening
-from servers.scheduler.trial.workload import MS, Described
 from tests.servers.scheduler.test_trial import made
 
 S = 1000 * MS

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import pytest
 
 from libexo.sched import MAX_SLICE_US, Member, Parameter
+from libexo.workload import Described
 from servers.scheduler.policies import Edf, RateMonotonic
 from servers.scheduler.policies.bandwidth import Bandwidth
-from servers.scheduler.trial.workload import Described
 from tests.servers.scheduler.ideal import UNIT, Ideal, listed, periodic, spans
 
 MS = 1_000_000
@@ -97,6 +97,18 @@ def test_what_is_not_reserved_is_for_the_others() -> None:
     parts = [each.used / (20 * UNIT) for each in ideal.members()]
 
     assert parts == pytest.approx([0.6, 0.1, 0.3], abs=0.01)
+
+
+def test_the_others_begin_when_they_wake() -> None:
+    """Those that reserved nothing, and wake long after the boot, are not before those that did."""
+    policy, hour = Edf(), 3600 * 10**9
+    timed = member("t", runtime=8 * MS, period=40 * MS)._replace(asleep=True)
+    loop = member("l")._replace(asleep=True)
+    policy.plan([timed, loop], hour)
+    awake = hour + MS
+    found = policy.plan([each._replace(asleep=False, since=awake) for each in (timed, loop)], awake)
+
+    assert found.slices[0] == (ord("t"), 8000)
 
 
 def test_a_whole_reservation_leaves_nothing() -> None:

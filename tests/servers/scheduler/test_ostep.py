@@ -6,8 +6,8 @@ from random import Random
 import pytest
 
 from libexo.sched import Policy
+from libexo.workload import Described
 from servers.scheduler.policies import Feedback, Lottery, RoundRobin
-from servers.scheduler.trial.workload import Described
 from tests.servers.scheduler.ideal import UNIT, Ideal, listed, spans
 
 MS = 1_000_000

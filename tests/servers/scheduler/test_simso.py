@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pytest
 
 from libexo.sched import Policy
+from libexo.workload import Described
 from servers.scheduler.policies import Edf, Priority, RateMonotonic
-from servers.scheduler.trial.workload import Described
 from tests.servers.scheduler.ideal import UNIT, Ideal, periodic, spans
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -6,10 +6,10 @@ import pytest
 
 from kernel.processor import Processor
 from libexo.sched import Member, Plan, Policy
+from libexo.workload import MS, USUAL, Described
 from servers.scheduler.policies import POLICIES, Edf, RateMonotonic
 from servers.scheduler.trial.bench import Leaping, Trial
 from servers.scheduler.trial.machine import Happening, Ran
-from servers.scheduler.trial.workload import MS, USUAL, Described
 from tests.servers.scheduler.ideal import UNIT, Ideal, listed, periodic
 
 GRAIN = UNIT // 10

@@ -5,7 +5,7 @@ One that is late does the next at once.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from random import Random
 from typing import NamedTuple
 
@@ -24,6 +24,15 @@ class Job(NamedTuple):
     """CPU time it needs."""
     deadline: int = 0
     """When it is to be done; 0: whenever."""
+
+
+class Done(NamedTuple):
+    """A job that was done, or is not when all is over."""
+
+    name: str
+    job: Job
+    at: int
+    """When it was done; 0: it is not."""
 
 
 class Described(NamedTuple):
@@ -62,6 +71,13 @@ class Jobs:
     def next(self, done: int) -> Job | None:
         """Return the next job, when the one before was *done*; None: it sleeps for ever."""
         raise NotImplementedError
+
+
+def undone(job: Job | None, work: Jobs, name: str, now: int) -> Iterator[Done]:
+    """Yield what *name* had not done by *now*: *job*, and those with a deadline that wait behind it."""
+    while job is not None and job.release <= now:
+        yield Done(name, job, 0)
+        job = work.next(now) if job.deadline else None
 
 
 class Loop(Jobs):
