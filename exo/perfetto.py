@@ -15,6 +15,8 @@ from typing import NamedTuple
 from exo.protobuf import fixed, message, number, text
 from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import ANYBODY, Event
+from kernel.abi.ids import KERNEL_PREDICATES
+from kernel.abi.limits import MAX_CLAUSES
 from kernel.abi.rights import Kind
 from kernel.abi.traps import TRAPS
 from libexo.trace import History, Record, Span, State
@@ -211,8 +213,8 @@ class _Picture:
 
     def _sleep(self, span: Span) -> Iterator[Happening]:
         """Yield a sleep, with an arrow to the next slice of whom it waits for, or to a server's track."""
-        if not span.whom or span.whom == ANYBODY:
-            name = "waits for any sender" if span.whom else "sleeps"
+        if span.whom in _NO_PARTNER:
+            name = _NO_PARTNER[span.whom]
             yield from self._spread(span, _ENVIRONMENT + span.key, name, "state")
             return
         name, partner = f"waits for {self._past.of_thread(span.whom)}", self._past.key_of_thread(span.whom)
@@ -290,6 +292,9 @@ def _change(steps: dict[int, int], begin: int, end: int) -> None:
 _SHOWN = {State.RUNS: "runs", State.READY: "ready", State.STANDS: "stopped", State.UNKNOWN: "unknown"}
 
 
+_NO_PARTNER = {0: "sleeps", ANYBODY: "waits for any sender", KERNEL_PREDICATES: "waits for its predicate"}
+
+
 def _notes(span: Span) -> tuple[tuple[str, int | str], ...]:
     """Return what is known of a slice beside its times."""
     notes: list[tuple[str, int | str]] = [("slice_us", span.slice_us), ("left_us", span.left_us)]
@@ -321,6 +326,10 @@ def _said(record: Record) -> tuple[str, str] | None:
             return f"plans processor {record.b & _LOW}", "cpu"
         case Event.UPCALL_DROPPED:
             return "upcall dropped", "life"
+        case Event.WOKEN:
+            return (
+                f"clause {record.a} is true" if record.a < MAX_CLAUSES else "no clause is possible"
+            ), "ipc"
     return None
 
 

@@ -5,6 +5,7 @@ A cell is a stretch of time, filled as far as its program had the processor in i
 
 import shutil
 import sys
+import textwrap
 import time
 from argparse import Namespace
 from collections import deque
@@ -26,7 +27,7 @@ AGAIN = 0.5
 LEGEND = (
     "█ has the processor, all of the cell or a part; · would run; × is stopped; ? not known; empty: sleeps"
 )
-_NAME, _LEAST_CELLS, _PLAIN = 16, 20, 100
+_NAME, _LEAST_CELLS, _PLAIN = 16, 20, 80
 """Widest name, narrowest picture, and the width of a picture that is not on a terminal."""
 _COLOURS = (34, 33, 32, 35, 36, 31)
 
@@ -46,7 +47,8 @@ def main(options: Namespace) -> int:
         from exo.timeline_svg import picture
 
         Path(options.svg).write_text(picture(rows), encoding="utf-8")
-        print(f"{options.svg} has {sum(map(len, rows.values()))} programs")
+        count = sum(map(len, rows.values()))
+        print(f"{options.svg} has {count} program{'s' * (count != 1)}")
     else:
         told = short(past.begin - past.now + options.since, options.since) if rows else []
         print("\n".join([*told, text(rows, _width(), colours=sys.stdout.isatty())]))
@@ -79,7 +81,7 @@ def text(rows: Rows, width: int, *, colours: bool) -> str:
     if not rows:
         return "nothing under a plan had, or wanted, a processor in that time"
     widest = max(min(max(len(row.name) for each in rows.values() for row in each), _NAME), 4)
-    cells = max(width - widest - 10, _LEAST_CELLS)
+    cells = max(width - widest - 11, _LEAST_CELLS)
     lines = []
     for processor, each in rows.items():
         lines.append(f"processor {processor}")
@@ -90,7 +92,7 @@ def text(rows: Rows, width: int, *, colours: bool) -> str:
                 drawn = f"\x1b[{_COLOURS[at % len(_COLOURS)]}m{drawn}\x1b[0m"
             lines.append(f"{name:{widest}} |{drawn}| {100 * row.part:5.1f} %")
         lines += [f"{'':{widest}} {line}" for line in _scale(each[0].end - each[0].begin, cells)]
-    return "\n".join([*lines, LEGEND])
+    return "\n".join([*lines, *textwrap.wrap(LEGEND, width)])
 
 
 def _scale(length: int, cells: int) -> list[str]:

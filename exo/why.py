@@ -4,6 +4,7 @@ Each moment has one cause, computed from the event ring (`libexo.trace`).
 """
 
 import difflib
+import textwrap
 from argparse import Namespace
 from collections import Counter
 
@@ -14,6 +15,8 @@ from exo.system import Trouble, Usage
 from libexo.trace import Cause, Explanation, History, State, Why, explain
 
 SECOND = 1_000_000_000
+WIDTH = 80
+"""Columns of its sentences."""
 WHO = 3
 """Names that are told for each cause."""
 _ENOUGH = 0.9
@@ -87,14 +90,19 @@ def _table(found: Why) -> list[str]:
     stopped = found.causes()
     if not stopped:
         return []
-    rows = [
-        (_words(found, cause), view.duration(ns), _percent(ns / found.known), _who(found.whom.get(cause)))
-        for cause, ns in stopped
-    ]
+    rows = []
+    for cause, ns in stopped:
+        first, *others = _who(found.whom.get(cause)) or [""]
+        rows.append((_words(found, cause), view.duration(ns), _percent(ns / found.known), first))
+        rows += [("", "", "", name) for name in others]
     lines = ["", view.table(("WHAT STOPPED IT", "TIME", "PART", "WHO"), rows, ("TIME", "PART"))]
     if found.held:
-        lines += ["", f"meanwhile had the processor: {_who(found.held)}"]
+        lines += ["", *_wrapped(f"meanwhile had the processor: {', '.join(_who(found.held))}")]
     return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _words(found: Why, cause: Cause) -> str:
@@ -103,12 +111,12 @@ def _words(found: Why, cause: Cause) -> str:
     return cause.value
 
 
-def _who(whom: "Counter[str] | None") -> str:
+def _who(whom: "Counter[str] | None") -> list[str]:
     if not whom:
-        return ""
+        return []
     told = [f"{name} {view.duration(ns)}" for name, ns in whom.most_common(WHO)]
     left = len(whom) - WHO
-    return ", ".join(told + ([f"and {left} more"] if left > 0 else []))
+    return told + ([f"and {left} more"] if left > 0 else [])
 
 
 def _percent(part: float) -> str:
@@ -131,7 +139,7 @@ def _verdict(found: Why) -> list[str]:
         said = "it had more than the plans gave it: others slept in their slices, or left them"
     else:
         said = "it had what the plans gave it" if found.planned else ""
-    return ["", "; ".join(filter(None, (said, now)))] if said or now else []
+    return ["", *_wrapped("; ".join(filter(None, (said, now))))] if said or now else []
 
 
 def _because(cause: Cause) -> str:

@@ -49,20 +49,20 @@ class Cause(Enum):
     """What a moment of the window was spent with."""
 
     RAN = "ran"
-    ALONE = "it slept, or the host had the core: alone, it is not looked at"
+    ALONE = "alone: it slept, or the host had the core"
     TURN = "others had their turn by the plan"
     UNPLANNED = "the plan had no slice of it"
-    DIRECTED = "the scheduler gave the processor to others, outside the plan"
+    DIRECTED = "the scheduler put others before the plan"
     RESERVATION = "others had reserved the time"
     CARRY = "it paid back what it had overrun"
-    WATCHDOG = "the kernel walked a round robin of its own: the scheduler did not plan"
+    WATCHDOG = "no plan: the kernel's own round robin"
     SLEPT = "it slept"
     PARTNER = "it waited for a message or an answer"
     PREDICATE = "it waited for its predicate to come true"
     PAGER = "it waited for a page"
-    REVOCATION = "it waited after something was taken from it"
+    REVOCATION = "it slept since something was taken"
     STOPPED = "a signal or a debugger had stopped it"
-    HOST = "the host ran something else on the core during its slices"
+    HOST = "the host ran something else on its core"
     SWITCHING = "the processor went from one to another"
     ABSENT = "it was not there"
     UNKNOWN = "unknown"
@@ -277,7 +277,7 @@ class _Account:
                 self._found.add(Cause.PREDICATE, min(came, end) - begin, clause)
                 begin = min(came, end)
         if whom == KERNEL_PREDICATES:
-            self._found.add(Cause.PREDICATE, end - begin, "no clause so far")
+            self._found.add(Cause.PREDICATE, end - begin, "none so far")
         elif whom and self._history.key_of_thread(whom) != self._key:
             name = "any sender" if whom == ANYBODY else self._history.of_thread(whom)
             self._found.add(Cause.PARTNER, end - begin, name)
@@ -357,9 +357,13 @@ def _pay_back(found: Why, runs: list[Span]) -> None:
     owed = sum(
         (span.slice_us - span.left_us) * 1000 for span in runs if span.slice_us - span.left_us > _GRAIN_US
     )
-    owed = min(owed, found.spent[Cause.TURN])
+    turn = found.spent[Cause.TURN]
+    owed = min(owed, turn)
     if owed:
         found.spent[Cause.TURN] -= owed
+        whom = found.whom[Cause.TURN]
+        for name, ns in whom.items():
+            whom[name] = ns - ns * owed // turn
         found.add(Cause.CARRY, owed)
 
 

@@ -13,8 +13,11 @@ from exo.perfetto import write
 from exo.protobuf import fixed, message, number, text, varint
 from hwmodel.simulated.bodies import SimulatedBody
 from kernel.abi.events import Event
+from kernel.abi.ids import KERNEL_PREDICATES
 from kernel.abi.kip import Page, Wait
+from kernel.abi.limits import MAX_CLAUSES
 from kernel.abi.rights import ALL_RIGHTS
+from libexo.trace import History, Present, Record
 from tests.exo.conftest import Pages
 from tests.kernel.pagers import Paging, Program
 from tests.kernel.puppets import MS, theatre
@@ -118,6 +121,19 @@ def test_slices_and_counters(tmp_path: Path) -> None:
     assert max(values["want processor 0"]) == 4
     assert values["page faults that wait"] == [1, 0]
     assert values["free frames"] == [77]
+
+
+def test_predicates() -> None:
+    """A sleep for a predicate is called so, and which clause came true is an instant."""
+    kinds = [
+        (Event.SWITCHED, 10_000, 10_000 << 32, 0), (Event.BLOCKED, MS, 0, KERNEL_PREDICATES),
+        (Event.WOKEN, 3, 7, 0), (Event.READY, 0, 0, 0), (Event.WOKEN, MAX_CLAUSES, 9, 0),
+    ]  # fmt: skip
+    records = [Record(at, at * MS, event, 1, a, b, detail) for at, (event, a, b, detail) in enumerate(kinds)]
+    written = write(History(records, Present({1: "a"}), 10 * MS), 0, [0], 0)
+
+    for said in (b"waits for its predicate", b"clause 3 is true", b"no clause is possible"):
+        assert said in written
 
 
 def test_encoding() -> None:

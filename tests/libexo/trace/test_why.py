@@ -116,7 +116,7 @@ def test_a_predicate(awaits: int) -> None:
         known = awaits != ANY_THREAD
 
         assert spent(meanwhile) == near(**{"PREDICATE" if known else "PARTNER": 200})
-        assert whom(meanwhile, Cause.PREDICATE) == (["no clause so far"] if known else [])
+        assert whom(meanwhile, Cause.PREDICATE) == (["none so far"] if known else [])
         assert spent(found).keys() == {Cause.PREDICATE, Cause.RAN, Cause.TURN}
         assert found.spent[Cause.PREDICATE] / MS == pytest.approx(200, abs=3)
         assert whom(found, Cause.PREDICATE) == ["clause 1"]
@@ -236,6 +236,7 @@ def test_overruns_are_paid_back() -> None:
         found = why(stage, "a", 400)
 
         assert spent(found) == near(RAN=200, TURN=160, CARRY=40)
+        assert found.whom[Cause.TURN]["b"] / MS == pytest.approx(160, abs=3)
 
 
 def test_the_host_had_the_core() -> None:

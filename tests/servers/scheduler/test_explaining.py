@@ -74,7 +74,7 @@ def sends(silent: int) -> Function:
 @pytest.mark.parametrize(
     ("program", "cause"),
     [
-        (lambda _: waits_for_a_word, {"predicate": {"no clause so far": 300}}),
+        (lambda _: waits_for_a_word, {"predicate": {"none so far": 300}}),
         (calls, {"partner": {"silent": 300}}),
         (sends, {"partner": {"silent": 300}}),
         (lambda _: lambda env: env.thread.wait(), {"partner": {"any sender": 300}}),
