@@ -23,6 +23,7 @@ runs has its part meanwhile. WAIT is by how much a piece of work took longer tha
 """
 
 import os
+import textwrap
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ EXAMPLES = """\
   exo sched compare stride lottery my_policy.py:MyPolicy --seconds 10 --svg compared.svg
   exo sched compare stride edf --real --program a=loop --program b=periodic,period=40ms,runtime=9ms,work=5ms"""
 
-WIDTH = 64
+WIDTH, COLUMNS = 64, 80
 SCHEDULER = "scheduler"
 PATIENCE = 0.5
 """Seconds that the scheduler has to report on its policy."""
@@ -198,7 +199,11 @@ def policies(options: Namespace) -> int:
             ]
         )
     else:
-        rows = [("*" * (name == (own or force.name)), name, says) for name, says in listed.items()]
+        rows, width = [], COLUMNS - max(map(len, listed)) - 5
+        for name, says in listed.items():
+            first, *more = textwrap.wrap(says, width) or [""]
+            rows.append(("*" * (name == (own or force.name)), name, first))
+            rows += [("", "", line) for line in more]
         print(view.table(("", "POLICY", ""), rows))
     return 0
 
@@ -251,8 +256,12 @@ def scheduler(run: str | None, timeout: float = CHANGE) -> "Iterator[tuple[Envir
 def fallback(run: str, kip: "Kip") -> tuple[str, str]:
     """Return the policy, and why plans are not its; empty: unknown, and they are, as far as known."""
     rows = {row.name: row for row in kip.environments()}
-    if kip.state != SystemState.UP or SCHEDULER not in kip.names():
+    if kip.state != SystemState.UP:
         return "", ""
+    if SCHEDULER not in kip.names():
+        if not any(plan.slices for plan in kip.plans()):
+            return "", ""
+        return "", f"nobody is called {SCHEDULER!r}: unless another plans, the kernel goes round"
     if SCHEDULER in rows and rows[SCHEDULER].state == EnvironmentState.DEAD:
         return "", "the scheduler has ended; round robin by the kernel"
     return _reported(run)

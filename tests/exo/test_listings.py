@@ -222,6 +222,7 @@ def test_sched_draws_the_plan(printed: Print) -> None:
     text = printed("sched")
 
     assert text.startswith(
+        "fallback: nobody is called 'scheduler': unless another plans, the kernel goes round\n\n"
         "processor 0 (host core 1): burn has it; a round is 40 ms\n|" + "A" * 48 + "|" + "B" * 16 + "|"
     )
     assert "A  burn    30 ms  75.0 %" in text
@@ -233,7 +234,7 @@ def test_sched_draws_the_plan(printed: Print) -> None:
             "slices": [{"name": "burn", "us": 30000}, {"name": "memory", "us": 10000}],
             "reserved": [],
             "policy": "",
-            "fallback": "",
+            "fallback": "nobody is called 'scheduler': unless another plans, the kernel goes round",
         }
     ]
 
