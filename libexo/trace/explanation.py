@@ -28,7 +28,7 @@ class Explanation(msgspec.Struct):
     got: float
     """The part of the time that it ran, while it was there."""
     planned: float
-    """The part of the processor that the plans gave it, on average."""
+    """The part of the processor that the plans gave it, on average, while it was there."""
     plan_us: tuple[int, int]
     """What the last plan gives it of a round, and how long that is."""
     slices: int

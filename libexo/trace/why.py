@@ -91,9 +91,9 @@ class Why:
     """Who had the processor while it was not its own."""
     slices: int = 0
     longest: int = 0
-    """The longest time between two slices of it."""
+    """The longest time without a slice of it, while it was there."""
     planned: float = 0.0
-    """The part of the processor that the plans gave it, on average."""
+    """The part of the processor that the plans gave it, on average, while it was there."""
     plan_us: tuple[int, int] = (0, 0)
     """What the last plan gives it of a round, and how long that is."""
     state: State = State.UNKNOWN
@@ -171,12 +171,14 @@ def _explaining(history: History, name: str, begin: int, end: int) -> Steps[Why]
     found.add(Cause.UNKNOWN, end - first - found.known if spans else 0)
     runs = [span for span in spans if span.state is State.RUNS and not _goes_on(span)]
     found.slices = len(runs)
-    edges = [first, *(edge for span in runs for edge in (span.begin, span.end)), end]
+    there = [span for span in spans if span.state is not State.GONE]
+    came, went = (there[0].begin, there[-1].end) if there else (first, first)
+    edges = [came, *(edge for span in runs for edge in (span.begin, span.end)), went]
     found.longest = max(
         (after - before for before, after in zip(edges[::2], edges[1::2], strict=True)), default=0
     )
     _pay_back(found, runs)
-    _measure(found, history, key, first)
+    _measure(found, history, key, came, went)
     if key in history.ends:
         found.ended = _end(history, key)
     return found
@@ -367,13 +369,13 @@ def _pay_back(found: Why, runs: list[Span]) -> None:
         found.add(Cause.CARRY, owed)
 
 
-def _measure(found: Why, history: History, key: int, begin: int) -> None:
-    """Say what the plans gave it."""
+def _measure(found: Why, history: History, key: int, begin: int, end: int) -> None:
+    """Say what the plans gave it from *begin* to *end*."""
     if found.processor < 0:
         return
     plans, total = history.plans(found.processor), 0
     for ns, plan, until in _lasting(plans, found.end):
-        lasted = overlap((ns, until), begin, found.end)
+        lasted = overlap((ns, until), begin, end)
         round_us = sum(plan.values())
         found.planned += lasted * plan.get(key, 0) / round_us if round_us else 0.0
         total += lasted

@@ -314,6 +314,8 @@ def test_before_and_after() -> None:
         assert spent(found) == near(ABSENT=200, RAN=40, TURN=60)
         assert found.ended == "it ended by signal 9"
         assert found.got == pytest.approx(0.4, abs=0.02)
+        assert found.planned == pytest.approx(0.5, abs=0.05)
+        assert found.longest / MS <= 21
 
 
 def test_two_loops_beside_a_reservation() -> None:
