@@ -64,6 +64,8 @@ class Member(NamedTuple):
     """What it said itself, and an operator has not agreed to: a period, perhaps, but no priority."""
     processor: int = 0
     """The number of the processor that is planned: a policy is asked for each with the members of that one."""
+    left: int = 0
+    """What it has left of the slice that runs, in ns: finished first, or owed to it if the plan begins now."""
 
 
 class Plan(NamedTuple):

@@ -31,6 +31,7 @@ class Accounts:
     def __init__(self) -> None:
         """Know nobody."""
         self._families: dict[int, _Account] = {}
+        self._left: dict[int, int] = {}
 
     def read(self, readings: Iterable[Reading], now: int) -> None:
         """Take in all programs there are, at *now*, in ns of the clock."""
@@ -55,6 +56,18 @@ class Accounts:
         """Count to *family* that it had the processor for *idle* ns, and slept: nobody else could use it."""
         if account := self._families.get(family):
             account.used += idle
+
+    def leave(self, left: Mapping[int, int]) -> None:
+        """Note how many ns each thread has *left* of the slice it is in."""
+        self._left = {
+            family: rest
+            for family, account in self._families.items()
+            if left and (rest := sum(left.get(thread, 0) for thread in account.programs))
+        }
+
+    def left(self, family: int) -> int:
+        """Return what a family has left of the slices that run, in ns."""
+        return self._left.get(family, 0)
 
     def knows(self, family: int) -> bool:
         """Say whether a member of *family* was there at the last reading."""

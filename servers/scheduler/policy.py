@@ -60,7 +60,16 @@ def member(family: int, found: Sequence[Candidate], accounts: Accounts, said: Sa
         part, asleep = max(each.settings.part for each in found), all(each.asleep for each in found)
     since, used = accounts.since(family), accounts.used(family)
     return Member(
-        family, first.name, part, asleep, since, used, said.parameters, said.declared, first.processor
+        family,
+        first.name,
+        part,
+        asleep,
+        since,
+        used,
+        said.parameters,
+        said.declared,
+        first.processor,
+        accounts.left(family),
     )
 
 

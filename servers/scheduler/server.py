@@ -41,6 +41,7 @@ from servers.scheduler.parameters import changed
 from servers.scheduler.policy import Candidate, divide
 from servers.scheduler.reservations import Reservations, Reserving
 from servers.scheduler.settings import NotAllowed, PolicyRefused, Said, Settings, State, check_share
+from servers.scheduler.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from servers.scheduler.schedule import Schedule
@@ -72,8 +73,7 @@ class SchedulerServer(Reserving, Explaining):
         }
         self.reservations = Reservations(environment, self._cpus)
         self._plans: dict[int, Plan] = {}
-        self._installed: dict[int, Sequence[tuple[int, int]]] = {}
-        """Their slices, from where they were begun."""
+        self._unfinished = Unfinished()
         self._inside = Inside(self)
         self.explanations = Explanations(environment, self.server)
         self._due = 0
@@ -211,12 +211,13 @@ class SchedulerServer(Reserving, Explaining):
         for event, thread, idle in happened:
             family = self.settings(thread).family or thread
             self._accounts.charge(family, idle)
+            self._unfinished.charge(thread, idle)
             self._inside.charge(family, thread, idle)
             if event == Preemption.EXIT and (why := self.reservations.left(thread)):
                 print(why, file=sys.stderr)
         events = {event for event, _, _ in happened}
         if events != {Preemption.SLICE_END} or any(plan.at_ends for plan in self._plans.values()):
-            planned = {thread for slices in self._installed.values() for thread, _ in slices}
+            planned = {thread for slices in self._unfinished.installed.values() for thread, _ in slices}
             came = {thread for event, thread, _ in happened if event == Preemption.READY} - planned
             self._replan(surely=bool(came) or Preemption.EXIT in events)
 
@@ -273,7 +274,8 @@ class SchedulerServer(Reserving, Explaining):
     def look(self) -> None:
         """Bring the accounts of running members up to date: the kernel shows them with every plan."""
         shown = self.environment.kip.plans()
-        for cpu, slices in self._installed.items():
+        self._unfinished.read(shown, self._members())
+        for cpu, slices in self._unfinished.installed.items():
             begun = 0 if self._plans[cpu].again else shown[cpu].begun
             self._write(cpu, [*slices[begun:], *slices[:begun]], How.ENDS * self._plans[cpu].at_ends)
 
@@ -286,6 +288,7 @@ class SchedulerServer(Reserving, Explaining):
             self._kept.prepare(len(self._cpus))
         refused, now, self._leaves_out = "", self.environment.host.now(), False
         found = self._candidates(members, now)
+        self._accounts.leave(self._unfinished.read(self.environment.kip.plans(), members))
         self._inside.update(found, now)
         for cpu, candidates in found.items():
             walks = self._inside.walks(cpu, candidates, self._accounts, now)
@@ -354,7 +357,7 @@ class SchedulerServer(Reserving, Explaining):
             if refused.refusal not in (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD):
                 print(f"the kernel refuses the plan of processor {cpu}: {refused}", file=sys.stderr)
             return False
-        self._installed[cpu] = slices
+        self._unfinished.install(cpu, slices)
         return True
 
     def _continued(self, cpu: int, slices: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:

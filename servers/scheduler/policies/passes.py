@@ -15,7 +15,7 @@ class Passes:
         self._common = 0.0
         self._passes: dict[int, float] = {}
         self._used: dict[int, int] = {}
-        """CPU time of each, when last told."""
+        """CPU time of each with what is left of its slice, when last told."""
         self._slept: dict[int, float] = {}
         """The common time when each sleeper fell asleep."""
 
@@ -31,14 +31,14 @@ class Passes:
             elif each.thread in slept:
                 place = self._woken(place, slept[each.thread])
             self._passes[each.thread] = place
-        self._used = {each.thread: each.used for each in members}
+        self._used = {each.thread: each.used + each.left for each in members}
         return self._passes
 
     def _count(self, members: Sequence[Member]) -> None:
         total = weights = 0
         for each in members:
             if each.thread in self._used and each.thread not in self._slept:
-                spent = each.used - self._used[each.thread]
+                spent = each.used + each.left - self._used[each.thread]
                 self._passes[each.thread] += spent / each.weight
                 total += spent
                 weights += each.weight

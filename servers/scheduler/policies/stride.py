@@ -8,10 +8,11 @@ from servers.scheduler.policies.passes import Passes
 
 
 class Stride:
-    """The next quantum is for the member of the least *pass*, which a quantum moves on by one over its weight.
+    """The next quantum is for the member whose *pass* is the least after it: it moves on by one over the weight.
 
-    A pass moves by what was used, not by what was planned. Who sleeps is taken out with its distance from the
-    others, and is as far from them when it wakes: it gains nothing by sleep, and loses nothing.
+    Of equal ones, to a microsecond, the larger weight is first. A pass moves by what was used, not by what was
+    planned. Who sleeps is taken out with its distance from the others, and is as far from them when it wakes: it
+    gains nothing by sleep, and loses nothing.
     """
 
     name = "stride"
@@ -32,7 +33,7 @@ class Stride:
         steps = {each.thread: self._quantum * 1000 / each.weight for each in awake}
 
         def following() -> int:
-            thread = min(ahead, key=ahead.__getitem__)
+            thread = min(ahead, key=lambda each: (round((ahead[each] + steps[each]) / 1000), steps[each]))
             ahead[thread] += steps[thread]
             return thread
 

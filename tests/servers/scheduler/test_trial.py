@@ -127,3 +127,24 @@ def test_nobody_starves(name: str, seed: int) -> None:
         before = trial.used
         trial.run(2000 * MS)
         assert all(trial.used[each] > before[each] for each in before), trial.used
+
+
+@pytest.mark.parametrize("wakes", [None, (1, 37), (3, 47), (2, 13)])
+def test_stride_at_the_worst_moment(wakes: tuple[int, int] | None) -> None:
+    """No loop is a quantum from its part at any ms, whenever another program wakes: what is left counts."""
+    parts, quantum = (3, 2, 1), 10 * MS
+    programs = [Described(f"loop{part}", "loop", {}, part) for part in parts]
+    if wakes is not None:
+        programs.append(Described("wakes", "sleeps", {"run": wakes[0] * MS, "sleep": wakes[1] * MS}))
+    trial = Trial(POLICIES["stride"](), programs)
+    trial.run(500 * MS)
+    loops = trial.core.bodies[: len(parts)]
+    begun = [each.consumed() for each in loops]
+    off: list[tuple[float, ...]] = []
+    for _ in range(3000):
+        trial.run(MS)
+        had = [each.consumed() - before for each, before in zip(loops, begun, strict=True)]
+        off.append(tuple(each - sum(had) * part / 6 for each, part in zip(had, parts, strict=True)))
+
+    swings = [(max(each) - min(each)) / 2 / quantum for each in zip(*off, strict=True)]
+    assert max(swings) < (0.55 if wakes is None else 0.8)
