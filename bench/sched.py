@@ -3,7 +3,8 @@
 The subjects are loops under a plan, on the plan's host core; what they had is the host's own account of CPU time.
 
 - `shares`: three loops of weights 3, 2 and 1 by stride: how far each is from its part in the end, and at the worst
-  moment. Beside it the host's scheduler, by `nice` and, where it has one that may be used, by a cgroup's weights.
+  moment. Beside it the host's scheduler, by `nice` and, where it has one that may be used, by a cgroup's weights;
+  and what is off on average, at all looks, in slices no longer than the host's own, as these turned out to be.
 - `fair`, `lottery`: the same for the other proportional policies, the second against what chance allows.
 - `given`, `given-1ms`: how much of the core two loops have together, in slices of 10 ms and of 1 ms, beside two
   processes that a third stops and continues in turn.
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 
@@ -30,6 +32,7 @@ from bench.hostshares import by_cgroup, by_nice
 from bench.system import System
 from hwmodel.real.activity import cpu_time
 from kernel.abi.kip import EnvironmentState, Head
+from kernel.abi.limits import MIN_SLICE_US
 from libexo.kip import EnvironmentRow
 
 SECOND = 1_000_000_000
@@ -76,11 +79,15 @@ class Shares:
     """Of the one that is the farthest off in the end."""
     swing: float
     """How far one was from its part at the worst moment, half of the way from least to most."""
+    typical: float
+    """How far the one farthest from it was from its own middle, on average of all looks."""
+    slice: float
+    """How long one had the core at a time, on average, by the host's account."""
 
 
 def measured(pids: Sequence[int], parts: Sequence[int], window: int) -> Shares:
     """Look at the accounts of *pids*, which compute, for *window* ns; compare them with *parts*."""
-    begun = [cpu_time(pid) for pid in pids]
+    begun, turns = [cpu_time(pid) for pid in pids], timeslices(pids)
     until = time.monotonic_ns() + window
     whole = sum(parts)
     off: list[tuple[float, ...]] = []
@@ -92,7 +99,17 @@ def measured(pids: Sequence[int], parts: Sequence[int], window: int) -> Shares:
             break
         time.sleep(LOOK / SECOND)
     swing = max((max(each) - min(each)) / 2 for each in zip(*off, strict=True))
-    return Shares(100 * max(map(abs, off[-1])) / total, swing)
+    middles = [statistics.fmean(each) for each in zip(*off, strict=True)]  # the first look was at any moment
+    typical = statistics.fmean(
+        max(abs(ns - middle) for ns, middle in zip(each, middles, strict=True)) for each in off
+    )
+    length = total / max(timeslices(pids) - turns, 1)
+    return Shares(100 * max(map(abs, off[-1])) / total, swing, typical, length)
+
+
+def timeslices(pids: Sequence[int]) -> int:
+    """Return how often the first threads of *pids* were given a core: the third of /proc/PID/schedstat."""
+    return sum(int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[2]) for pid in pids)
 
 
 class Bench:
@@ -189,16 +206,28 @@ def _computing(loops: Sequence[Worker], look: Callable[[], Shares], window: int)
 def _shares(bench: Bench) -> Iterator[Finding]:
     bench.use("stride")
     ours = _proportional(bench, PARTS)
-    beside = {
-        name: found.error
+    theirs = {
+        name: found
         for name, way in (("nice", by_nice), ("cgroup weights", by_cgroup))
         if (found := way(PARTS, bench.core, lambda pids: measured(pids, PARTS, WINDOW))) is not None
     }
     title = "stride 3:2:1, the farthest from its part after 5 s"
+    beside = {name: found.error for name, found in theirs.items()}
     yield Finding("shares", title, ours.error, "%", 0.5, beside)
-    for name, error in beside.items():
-        yield Finding("shares", f"that, in times of {name}", ours.error / error, "", 0.5)
     yield Finding("shares", "stride 3:2:1, at the worst moment, in quanta", ours.swing / QUANTUM, "", 1)
+    for name, found in theirs.items():
+        yield from _beside(bench, name, found)
+
+
+def _beside(bench: Bench, name: str, theirs: Shares) -> Iterator[Finding]:
+    """Compare stride, in quanta no longer than the host's slices were, with *theirs*."""
+    quantum = int(max(min(theirs.slice, QUANTUM), MIN_SLICE_US * 1000))
+    bench.use("stride", f"quantum={quantum}")
+    ours = _proportional(bench, PARTS)
+    title = f"stride in quanta of {quantum / MS:.2g} ms, off on average, in times of {name}"
+    told = {f"{name}, ms": theirs.typical / MS, "stride, ms": ours.typical / MS}
+    slices = {f"a slice of {name}, ms": theirs.slice / MS, "of stride, ms": ours.slice / MS}
+    yield Finding("shares", title, ours.typical / theirs.typical, "", 0.5, told | slices)
 
 
 def _fair(bench: Bench) -> Iterator[Finding]:

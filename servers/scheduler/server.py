@@ -206,8 +206,7 @@ class SchedulerServer(Reserving, Explaining):
         """Plan again: a member came, went, fell asleep or woke."""
         if message.label != Label.PREEMPTION:
             return
-        words = message.words
-        happened = list(zip(words[::3], words[1::3], words[2::3], strict=True))
+        happened = list(zip(*[iter(message.words)] * 3, strict=True))
         for event, thread, idle in happened:
             family = self.settings(thread).family or thread
             self._accounts.charge(family, idle)
@@ -297,8 +296,7 @@ class SchedulerServer(Reserving, Explaining):
             refused = refused or self._policy.refused
             planned = {thread for thread, _ in plan.slices}
             self._leaves_out |= any(not each.asleep and each.thread not in planned for each in candidates)
-            before = self._plans.get(cpu)
-            if surely or plan.now or before is None or plan.slices != before.slices:
+            if surely or plan.now or cpu not in self._plans or plan.slices != self._plans[cpu].slices:
                 self._install(cpu, plan, turned=rest[0] in walks)
             else:
                 self._plans[cpu] = plan

@@ -42,17 +42,21 @@ def test_a_finding_is_told_with_its_goal() -> None:
 
 
 def test_accounts_of_those_that_compute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The farthest from its part in the end; at the worst moment, half of the way it swung."""
+    """The farthest from its part in the end, at the worst moment, and on average; and how long slices were."""
     told = {1: iter([0, 30, 31]), 2: iter([0, 0, 29])}
     clock = iter([0, 5, 10])
     monkeypatch.setattr(sched, "cpu_time", lambda pid: next(told[pid]))
     monkeypatch.setattr(time, "monotonic_ns", lambda: next(clock))
     monkeypatch.setattr(sched, "LOOK", 0)
+    turns = iter([7, 11])
+    monkeypatch.setattr(sched, "timeslices", lambda pids: next(turns))
 
     found = sched.measured([1, 2], [1, 1], 10)
 
     assert found.error == pytest.approx(100 / 60)
     assert found.swing == pytest.approx(7)
+    assert found.typical == pytest.approx(7)
+    assert found.slice == 15
 
 
 @pytest.mark.system
