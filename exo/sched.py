@@ -168,6 +168,11 @@ def reserve(run: str | None, name: str, text: str) -> None:
 
 def reservations(run: str | None) -> "dict[str, view.Json]":
     """Return what is reserved, by name; nothing if the scheduler does not say."""
+    return told_reservations(run) or {}
+
+
+def told_reservations(run: str | None) -> "dict[str, view.Json] | None":
+    """Return what is reserved, by name; None: the scheduler does not say."""
     try:
         with scheduler(run, PATIENCE) as (environment, server):
             names = {row.thread: row.name for row in environment.kip.environments()}
@@ -182,7 +187,7 @@ def reservations(run: str | None) -> "dict[str, view.Json]":
                 if each.thread in names
             }
     except (Trouble, OSError):
-        return {}
+        return None
 
 
 def policies(options: Namespace) -> int:
@@ -242,7 +247,10 @@ def scheduler(run: str | None, timeout: float = CHANGE) -> "Iterator[tuple[Envir
     from libexo.errors import ExoError, RemoteError
     from servers.scheduler.api import Scheduler
 
-    environment = libexo.attach(run_directory(run), f"sched-{os.getpid()}")
+    try:
+        environment = libexo.attach(run_directory(run), f"sched-{os.getpid()}")
+    except ExoError as error:
+        raise Trouble(str(error)) from None
     try:
         yield environment, Scheduler.connect(environment, SCHEDULER, timeout=timeout, patience=0)
     except RemoteError as error:

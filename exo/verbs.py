@@ -24,6 +24,7 @@ VERBS = {
     "mem": "show how much memory each environment has",
     "press": "ask a program for memory",
     "sched": "show the plan of each processor",
+    "cpu": "list processors, take one out, put it back",
     "trace": "show what happened in the kernel, event by event",
     "doctor": "say what this host gives, and how to get the rest",
     "tour": "see every server do a checked piece of work",

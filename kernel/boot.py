@@ -11,6 +11,7 @@
     threads      ids and sockets for IPC                        kernel.threads
     processors   slices and plans                               kernel.processor
     environments the unit of protection                         kernel.environment, .environments, .programs
+    removal      processors taken out, and who is moved         kernel.removal, .places
     traps        the handlers, object by object                 kernel.traps, .x2
     gate         decode, check, handle, answer                  kernel.gate, .dispatch
     supervisor   what the machine tells                         kernel.supervisor

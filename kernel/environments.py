@@ -10,7 +10,7 @@ from kernel.abi.errors import Fault, Refusal
 from kernel.abi.events import Event, name_words
 from kernel.abi.ids import FIRST_PROGRAM, ThreadId, thread_number
 from kernel.abi.kip import FAMILY_SERIALS, PAGE_SIZE, Counter, EnvironmentState, Page
-from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_SLICES, MAX_THREADS, RESERVED_ENVIRONMENTS
+from kernel.abi.limits import MAX_ENVIRONMENTS, MAX_THREADS, RESERVED_ENVIRONMENTS
 from kernel.abi.messages import Label
 from kernel.abi.program import Back, Program, ProgramKind
 from kernel.budget import Budget
@@ -18,6 +18,7 @@ from kernel.environment import Environment
 from kernel.errors import Refused
 from kernel.names import Names
 from kernel.offers import withdraw_offers
+from kernel.places import Places
 from kernel.starts import Start, Starts, close, duplicates
 from kernel.taking import Taking
 
@@ -50,6 +51,7 @@ class Environments:
         self._threads, self._processors = threads, processors
         self._rows: dict[int, Environment] = {}
         self.names = Names(exposure.kip, self._rows.values())
+        self.places = Places(processors, self._rows.values())
         self._free = deque(range(MAX_ENVIRONMENTS))
         self._by_body: dict[Body, Environment] = {}
         self._leaving: set[Environment] = set()
@@ -131,7 +133,8 @@ class Environments:
 
     def _enter_heir(self, dead: Environment) -> Environment:
         thread, budget = self._threads.allocate(thread_number(dead.thread)), dead.budget
-        return self.enter(dead.name, dead.cpu, dead.may_bind, None, thread, budget=budget, reserved=True)
+        cpu = self.places.near(dead.cpu)
+        return self.enter(dead.name, cpu, dead.may_bind, None, thread, budget=budget, reserved=True)
 
     def _take_back(self, environment: Environment, predecessor: Environment | None) -> None:
         """Forget *environment*, for which the host had no body."""
@@ -219,7 +222,7 @@ class Environments:
         if self.closed:
             raise Refused(Refusal.ENDING, name)
         if cpu >= 0 and not reserved:
-            self.check_plan(cpu)
+            self.places.check(cpu)
         if len(self._free) <= (0 if reserved else RESERVED_ENVIRONMENTS):
             raise Refused(Refusal.TOO_MANY_ENVIRONMENTS, f"{len(self._rows)} exist")
         if not reserved:
@@ -241,14 +244,6 @@ class Environments:
         self._rows[environment.number] = environment
         self._threads.enter(environment.first)
         return environment
-
-    def check_plan(self, cpu: int) -> None:
-        """Refuse one more under processor *cpu* than its plan has slices; the dead awaiting successors count."""
-        count = sum(e.cpu == cpu and (e.alive or e.keeps) for e in self._rows.values())
-        if count >= MAX_SLICES:
-            raise Refused(
-                Refusal.PLAN_FULL, f"processor {cpu} has {count}: start it on another, or outside the plan"
-            )
 
     def launch(self, e: Environment, program: Program, descriptors: "list[Descriptor]") -> None:
         """Make a body for *e*; the descriptors are consumed. Raises Exhausted."""

@@ -17,6 +17,7 @@ from kernel.jobs import Jobs
 from kernel.kip import Kip
 from kernel.predicates import Predicates
 from kernel.processor import Processor
+from kernel.removal import Removal
 from kernel.threads import Threads
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Kernel:
         self.threads = Threads(self.exposure, self.bindings, self.interrupts, self.predicates)
         self.processors = [Processor(machine, self.exposure, n, core) for n, core in enumerate(machine.cores)]
         self.environments = Environments(machine, self.exposure, self.jobs, self.threads, self.processors)
+        self.removal = Removal(machine.clock, self.exposure, self.jobs, self.environments, self.processors)
         self.faults = Faults(machine, self.exposure, self.jobs, self.environments.fault)
         self.boot_info: Booted
         """The root task's; the boot loader puts it here."""

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from kernel.abi.events import Event
+from kernel.abi.ids import NIL_THREAD
 from kernel.abi.kip import Counter, EnvironmentState, Page, awaited
 from kernel.abi.messages import Label, Preemption
 from kernel.capability import Resource
@@ -35,6 +36,8 @@ class Telling(Resource):
         self._interrupted: Turn | None = None
         """The rest of a slice, which comes after the reservations."""
         self._events: list[int] = []
+        self.gone = False
+        """It was taken out; it may have members still (`kernel.removal`)."""
 
     def _show(self, environment: "Environment", state: EnvironmentState) -> None:
         environment.state = state
@@ -73,11 +76,19 @@ class Telling(Resource):
         self._show(environment, EnvironmentState.READY)
 
     def _say(self, what: Preemption, environment: "Environment", idle: int = 0) -> None:
+        self._put(what, environment.thread, idle)
+
+    def go(self, *, gone: bool) -> None:
+        """Be taken out, or put back, and tell the scheduler."""
+        self.gone = gone
+        self._put(Preemption.LEAVES if gone else Preemption.RETURNS, NIL_THREAD, self.number)
+
+    def _put(self, what: Preemption, thread: int, number: int) -> None:
         if self.scheduler is None:
             return
         if not self._events:
             self._clock.alarm(self._clock.now() + EVENT_DELAY, self._send_events)
-        self._events += (what, environment.thread, idle)
+        self._events += (what, thread, number)
 
     def _send_events(self) -> None:
         words, self._events = self._events, []

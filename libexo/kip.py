@@ -304,6 +304,11 @@ class Kip:
         table = self._stable(Head.PLAN_SEQUENCE, PLANS, PLANS + count * PLAN_SIZE)
         return [_plan(table, number * PLAN_SIZE) for number in range(count)]
 
+    def processors_off(self) -> frozenset[int]:
+        """Return the processors that were taken out; one that still has members goes on until they are moved."""
+        off = self.words[Head.PROCESSORS_OFF]
+        return frozenset(number for number in range(self.words[Head.CPU_COUNT]) if off >> number & 1)
+
     def frame_users(self) -> memoryview:
         """Return one 32-bit word a frame: 0 for free, otherwise the number of its environment plus one."""
         return self._view[FRAMES : FRAMES + 4 * self.words[Head.FRAME_COUNT]].cast("I")

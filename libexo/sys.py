@@ -153,6 +153,11 @@ class Sys:
         """Show the frequencies (kHz) of a processor."""
         self._do(traps.ProcessorControl(processor, internal, external, voltage))
 
+    def processor_power(self, processor: int, *, on: bool) -> None:
+        """Put a processor back, or take it out."""
+        power = traps.Power.ON if on else traps.Power.OFF
+        self._do(traps.ProcessorControl(processor, 0, 0, 0, power))
+
     def expire(self, cpu: int, thread: int) -> None:
         """Have the X.2 scheduler of *thread* told that its total quantum is used up."""
         self._do(traps.Expire(cpu, thread))

@@ -77,6 +77,8 @@ class Refusal(Numbered):
     BAD_SLICE = 80, "a slice names no scheduled thread of this processor, or no time"
     PLAN_FULL = 81, "the plan of that processor holds as many environments as it can"
     OVER_RESERVED = 82, "the processor, or the reservation, has less left to reserve"
+    PROCESSOR_OFF = 83, "the processor was taken out: it takes nobody until it is back"
+    PROCESSOR_NEEDED = 84, "it is the last processor, or the others have no room for those that it has"
     # interrupts
     LINE_BUSY = 96, "another thread handles that interrupt line"
 

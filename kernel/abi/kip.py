@@ -113,6 +113,8 @@ class Head(IntEnum):
     PLAN_SEQUENCE = 266
     THREAD_SEQUENCE = 267
     EXTENT_SEQUENCE = 268
+    PROCESSORS_OFF = 269
+    """A bit for each processor that was taken out; members that it still has are being moved."""
     COUNTERS = 288
     """The first of the counters, in the order of `Counter`."""
     TURN_TRAP = 400

@@ -75,7 +75,7 @@ class Label(IntEnum):
 
 
 class Preemption(IntEnum):
-    """A change in an environment, as its scheduler is told."""
+    """A change in an environment, or of the processor, as its scheduler is told."""
 
     READY = 1
     """It was created, or it woke up."""
@@ -85,6 +85,10 @@ class Preemption(IntEnum):
     """Its slice is over."""
     EXIT = 4
     """It ended, or was moved to another processor."""
+    LEAVES = 5
+    """A processor is taken out: move its members within a second. No thread; its number in place of the ns."""
+    RETURNS = 6
+    """A processor is back. As LEAVES."""
 
 
 class PacketKind(IntEnum):

@@ -75,22 +75,9 @@ def _bind(kernel: "Kernel", call: CallTo[traps.Migrate, Resource], reservation: 
 
 def _move(kernel: "Kernel", call: CallTo[traps.Migrate, Resource], processor: Processor) -> "Steps[None]":
     thread = kernel.threads.known(call.trap.thread) or kernel.threads.find(call.trap.thread)
-    environment = thread.environment
-    if environment.cpu == processor.number:
-        return
-    _check_movable(environment)
-    kernel.environments.check_plan(processor.number)
-    if environment.launched:
-        moving = environment.body.move(processor.core)
-        if environment.pid:
-            yield moving
-        if not environment.alive or environment.cpu == processor.number:
-            return
-        kernel.environments.check_plan(processor.number)
-        environment.body.pause()
-    if environment.cpu >= 0:
-        kernel.processors[environment.cpu].leave(environment)
-    processor.receive(environment)
+    if thread.environment.cpu != processor.number:
+        _check_movable(thread.environment)
+        yield from kernel.removal.move(thread.environment, processor)
 
 
 def _check_movable(environment: "Environment") -> None:
@@ -107,7 +94,12 @@ def _processor_control(kernel: "Kernel", call: Call[traps.ProcessorControl]) -> 
         raise Refused(Refusal.NO_PRIVILEGE, call.caller.name)
     if trap.processor >= len(kernel.processors):
         raise Refused(Refusal.BAD_ARGUMENT, f"processor {trap.processor} of {len(kernel.processors)}")
-    kernel.kip.show_processor(trap.processor, internal=trap.internal, external=trap.external)
+    if trap.power == traps.Power.OFF:
+        kernel.removal.take_out(kernel.processors[trap.processor])
+    elif trap.power == traps.Power.ON:
+        kernel.removal.put_back(kernel.processors[trap.processor])
+    else:
+        kernel.kip.show_processor(trap.processor, internal=trap.internal, external=trap.external)
 
 
 def _expire(kernel: "Kernel", call: CallTo[traps.Expire, Processor]) -> None:

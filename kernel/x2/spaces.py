@@ -44,7 +44,7 @@ def create_space(kernel: "Kernel", first: ThreadId, creator: "Environment") -> "
     environments, number = kernel.environments, thread_number(first)
     names = (f"space-{number}{'+' * more}" for more in range(MAX_ENVIRONMENTS))
     name = next(name for name in names if not environments.names.why_taken(name))
-    space = environments.enter(name, creator.cpu, creator.may_bind, None, first)
+    space = environments.enter(name, environments.places.near(creator.cpu), creator.may_bind, None, first)
     kernel.threads.choose(first)
     space.utcb_area, space.family = None, creator.family
     space.budget.family = creator.budget.family or space.budget.family

@@ -34,6 +34,7 @@ from servers.process.requests import (
     EndFamily,
     Keep,
     Kill,
+    Power,
     Replace,
     Request,
     Run,
@@ -264,6 +265,9 @@ class Conversation:
             case Replace():
                 self._replace(request, descriptors)
                 return None
+            case Power():
+                server.environment.sys.processor_power(request.processor, on=request.on)
+                return {}
             case Keep() | CallOff():
                 return self._settle(request)
 

@@ -5,7 +5,7 @@ from pathlib import PurePath
 
 from kernel.abi.budget import named, pairs
 from kernel.abi.ids import FIRST_PROGRAM
-from kernel.abi.limits import MAX_NAME, MAX_THREADS
+from kernel.abi.limits import MAX_CPUS, MAX_NAME, MAX_THREADS
 from kernel.abi.program import ProgramKind
 from libexo.errors import OperationRefused
 
@@ -139,3 +139,8 @@ def limits(budget: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
         return pairs(named(budget))
     except ValueError as error:
         raise SpawnRefused(str(error)) from None
+
+
+def processor(off: Collection[int]) -> int:
+    """Return the processor under which programs start: the first that is not *off*."""
+    return next(number for number in range(MAX_CPUS) if number not in off)

@@ -14,6 +14,7 @@ and when it ended   -> {"ended": {}}
 a server of the topology, by another, or, argv empty, by the topology's
 when the new one was started          -> {"ok": {}}
 {"op": "keep"}                     it answers: it stays; else why not      -> {"ok": {"why": ""}}
+{"op": "power", "processor": 1, "on": false}           -> {"ok": {}}
 {"op": "call_off", "why": ...}     what ran before is put back; when that was done -> {"ok": {"why": ...}}
 """
 
@@ -21,7 +22,7 @@ from typing import Annotated
 
 import msgspec
 
-from kernel.abi.limits import MAX_NAME
+from kernel.abi.limits import MAX_CPUS, MAX_NAME
 from kernel.abi.program import Role
 from servers.process.api import Budget, Restart
 from servers.process.ending import GRACE, MAX_GRACE
@@ -97,4 +98,11 @@ class CallOff(Operator, tag="call_off"):
     why: str
 
 
-Request = Run | Signal | Kill | End | EndFamily | Replace | Keep | CallOff
+class Power(Operator, tag="power"):
+    """Take a processor out, or put it back."""
+
+    processor: Annotated[int, msgspec.Meta(ge=0, lt=MAX_CPUS)]
+    on: bool
+
+
+Request = Run | Signal | Kill | End | EndFamily | Replace | Keep | CallOff | Power

@@ -144,7 +144,7 @@ class ProcessServer(Processes):
             self._factory,
             spec.name,
             program,
-            cpu=0 if spec.share else -1,
+            cpu=policy.processor(self.environment.kip.processors_off()) if spec.share else -1,
             keeps=spec.restart != "never",
             payer=spawner,
             limits=policy.limits(spec.budget),

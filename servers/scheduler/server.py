@@ -35,10 +35,12 @@ from servers.scheduler.accounts import Accounts, Reading
 from servers.scheduler.api import Choice, Planned, Slices
 from servers.scheduler.checking import PATIENCE, BadPlan, Checked
 from servers.scheduler.explaining import Explaining, Explanations
+from servers.scheduler.hearing import hear
 from servers.scheduler.inside import Inside
 from servers.scheduler.keeping import Kept
 from servers.scheduler.parameters import changed
 from servers.scheduler.policy import Candidate, divide
+from servers.scheduler.removals import Homes, Removals
 from servers.scheduler.reservations import Reservations, Reserving
 from servers.scheduler.settings import NotAllowed, PolicyRefused, Said, Settings, State, check_share
 from servers.scheduler.unfinished import Unfinished
@@ -66,20 +68,24 @@ class SchedulerServer(Reserving, Explaining):
         """Why the policy's plans are not in force, as last logged."""
         self._kept = Kept(environment)
         self._state = self._kept.state
-        self._accounts = Accounts()
+        self.accounts = Accounts()
         self._policy = Checked(policy or self._chosen(), limit=environment.host.limited)
         self._cpus = {
             inspection.first: handle for handle, inspection in environment.sys.holdings(Kind.CPU).items()
         }
         self.reservations = Reservations(environment, self._cpus)
+        self.removals = Removals(
+            environment.kip, self._cpus, self.migrate, self._state.homes, self._keep_homes, self.log
+        )
         self._plans: dict[int, Plan] = {}
-        self._unfinished = Unfinished()
-        self._inside = Inside(self)
+        self.unfinished = Unfinished()
         self.explanations = Explanations(environment, self.server)
+        self.inside = Inside(self)
         self._due = 0
         """When accounts are checked next, or the policy is asked; 0: no alarm is set."""
         self._leaves_out = False  # somebody who is awake, from the plans
         self._schedule: Schedule | None = None
+        self.removals.settle()
         self._replan()
 
     # ------------------------------------------------------------------------------------------- operations
@@ -138,7 +144,7 @@ class SchedulerServer(Reserving, Explaining):
         self._try(tried, self._state.said)
         self._keep(msgspec.structs.replace(self._state, choice=choice))
         self._policy = tried
-        print(f"policy {choice} is in force", file=sys.stderr)
+        self.log(f"policy {choice} is in force")
         self._replan()
 
     def in_force(self) -> Choice:
@@ -151,7 +157,7 @@ class SchedulerServer(Reserving, Explaining):
         family, commands = self._family_of(thread), self.commands()
         if not commands and family != self._family_of(self.call.sender):
             raise NotAllowed("a program declares parameters of its own family only")
-        living = {each: said for each, said in self._state.said.items() if self._accounts.knows(each)}
+        living = {each: said for each, said in self._state.said.items() if self.accounts.knows(each)}
         said = changed(living, family, parameters, declared=not commands)
         self._try(self._policy, said)
         self._keep(msgspec.structs.replace(self._state, said=said))
@@ -174,12 +180,12 @@ class SchedulerServer(Reserving, Explaining):
 
     def divide(self, slices: Slices) -> None:
         """Keep it until its author ends, and plan again when it is due."""
-        self._inside.divide(self.call.sender, slices)
+        self.inside.divide(self.call.sender, slices)
         self._set_alarm(self.environment.host.now())
 
     def changed(self, seen: int, microseconds: int) -> int:
         """Answer when something has changed, or it is due."""
-        self._inside.changed(self.call, seen, microseconds)
+        self.inside.changed(self.call, seen, microseconds)
         self._set_alarm(self.environment.host.now())
         later: int = DEFERRED
         return later
@@ -206,19 +212,16 @@ class SchedulerServer(Reserving, Explaining):
         """Plan again: a member came, went, fell asleep or woke."""
         if message.label != Label.PREEMPTION:
             return
-        happened = list(zip(*[iter(message.words)] * 3, strict=True))
-        for event, thread, idle in happened:
-            family = self.settings(thread).family or thread
-            self._accounts.charge(family, idle)
-            self._unfinished.charge(thread, idle)
-            self._inside.charge(family, thread, idle)
-            if event == Preemption.EXIT and (why := self.reservations.left(thread)):
-                print(why, file=sys.stderr)
-        events = {event for event, _, _ in happened}
+        words = message.words
+        events = hear(self, words)
         if events != {Preemption.SLICE_END} or any(plan.at_ends for plan in self._plans.values()):
-            planned = {thread for slices in self._unfinished.installed.values() for thread, _ in slices}
-            came = {thread for event, thread, _ in happened if event == Preemption.READY} - planned
-            self._replan(surely=bool(came) or Preemption.EXIT in events)
+            planned = {thread for slices in self.unfinished.installed.values() for thread, _ in slices}
+            ready = {thread for event, thread in zip(words[::3], words[1::3], strict=True) if event == Preemption.READY}
+            self._replan(surely=bool(ready - planned) or Preemption.EXIT in events)
+
+    def log(self, line: str) -> None:
+        """Write *line* for people."""
+        print(line, file=sys.stderr)
 
     # -------------------------------------------------------------------------------- for Schedule
 
@@ -273,8 +276,8 @@ class SchedulerServer(Reserving, Explaining):
     def look(self) -> None:
         """Bring the accounts of running members up to date: the kernel shows them with every plan."""
         shown = self.environment.kip.plans()
-        self._unfinished.read(shown, self._members())
-        for cpu, slices in self._unfinished.installed.items():
+        self.unfinished.read(shown, self._members())
+        for cpu, slices in self.unfinished.installed.items():
             begun = 0 if self._plans[cpu].again else shown[cpu].begun
             self._write(cpu, [*slices[begun:], *slices[:begun]], How.ENDS * self._plans[cpu].at_ends)
 
@@ -287,12 +290,12 @@ class SchedulerServer(Reserving, Explaining):
             self._kept.prepare(len(self._cpus))
         refused, now, self._leaves_out = "", self.environment.host.now(), False
         found = self._candidates(members, now)
-        self._accounts.leave(self._unfinished.read(self.environment.kip.plans(), members))
-        self._inside.update(found, now)
+        self.accounts.leave(self.unfinished.read(self.environment.kip.plans(), members))
+        self.inside.update(found, now)
         for cpu, candidates in found.items():
-            walks = self._inside.walks(cpu, candidates, self._accounts, now)
-            rest = self._inside.rest(cpu, members[cpu]) if walks else (0, 0)
-            plan = divide(self._policy.plan, candidates, self._accounts, self._state.said, now, walks, rest)
+            walks = self.inside.walks(cpu, candidates, self.accounts, now)
+            rest = self.inside.rest(cpu, members[cpu]) if walks else (0, 0)
+            plan = divide(self._policy.plan, candidates, self.accounts, self._state.said, now, walks, rest)
             refused = refused or self._policy.refused
             planned = {thread for thread, _ in plan.slices}
             self._leaves_out |= any(not each.asleep and each.thread not in planned for each in candidates)
@@ -308,9 +311,9 @@ class SchedulerServer(Reserving, Explaining):
         now = self.environment.host.now()
         try:
             for candidates in self._candidates(self._members(), now).values():
-                divide(policy.ask, candidates, self._accounts, said, now)
+                divide(policy.ask, candidates, self.accounts, said, now)
         except BadPlan as bad:
-            print(f"{policy.traceback}refused: {bad}", file=sys.stderr)
+            self.log(f"{policy.traceback}refused: {bad}")
             raise PolicyRefused(str(bad)) from None
 
     def _candidates(
@@ -318,7 +321,7 @@ class SchedulerServer(Reserving, Explaining):
     ) -> dict[int, list[Candidate]]:
         """Return what can be planned of each processor, and take in what all used."""
         candidates = {cpu: [self._candidate(row) for row in rows] for cpu, rows in members.items()}
-        self._accounts.read(
+        self.accounts.read(
             (
                 Reading(each.thread, each.family, each.asleep, row.consumed)
                 for cpu, rows in members.items()
@@ -334,12 +337,9 @@ class SchedulerServer(Reserving, Explaining):
             return
         self._logged = refused
         if refused:
-            print(
-                f"{self._policy.traceback}plan refused: {refused}; {self._policy.instead} instead",
-                file=sys.stderr,
-            )
+            self.log(f"{self._policy.traceback}plan refused: {refused}; {self._policy.instead} instead")
         else:
-            print("the policy's plans are in force again", file=sys.stderr)
+            self.log("the policy's plans are in force again")
 
     def _install(self, cpu: int, plan: Plan, *, turned: bool = False) -> None:
         """Install *plan*, as it is if it was *turned*. If a member of it just ended, the kernel tells that next."""
@@ -353,9 +353,9 @@ class SchedulerServer(Reserving, Explaining):
             self.environment.sys.plan(self._cpus[cpu], [Slice(*entry) for entry in slices], how)
         except TrapRefused as refused:
             if refused.refusal not in (Refusal.NO_SUCH_THREAD, Refusal.STALE_THREAD):
-                print(f"the kernel refuses the plan of processor {cpu}: {refused}", file=sys.stderr)
+                self.log(f"the kernel refuses the plan of processor {cpu}: {refused}")
             return False
-        self._unfinished.install(cpu, slices)
+        self.unfinished.install(cpu, slices)
         return True
 
     def _continued(self, cpu: int, slices: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
@@ -399,7 +399,7 @@ class SchedulerServer(Reserving, Explaining):
     def _set_alarm(self, now: int) -> None:
         """Set an alarm for when the policy wants to be asked, or the first account of a quantum can be used up."""
         asked = [now + plan.again * 1000 for plan in self._plans.values() if plan.again]
-        asked += self._inside.due()
+        asked += self.inside.due()
         rests = [now + max(rest, GRAIN_NS) for rest in self._rests()]
         due = min(asked + rests + [now + AFFIRM_NS] * self._leaves_out, default=0)
         if due and not now < self._due <= due:
@@ -429,7 +429,7 @@ class SchedulerServer(Reserving, Explaining):
         try:
             return self._make(choice)
         except PolicyRefused as refused:  # it is another version's, perhaps
-            print(f"policy {choice} is not in force again: {refused}; round robin instead", file=sys.stderr)
+            self.log(f"policy {choice} is not in force again: {refused}; round robin instead")
             self._state = msgspec.structs.replace(self._state, choice=Choice())
             return choices.make(Choice())
 
@@ -438,6 +438,9 @@ class SchedulerServer(Reserving, Explaining):
             return self.environment.host.limited(lambda: choices.make(choice), PATIENCE)
         except TooSlow as slow:
             raise PolicyRefused(f"{choice} {slow}") from None
+
+    def _keep_homes(self, homes: Homes) -> None:
+        self._keep(msgspec.structs.replace(self._state, homes=dict(homes)))
 
     def _keep(self, state: State) -> None:
         """Keep *state*, and go by it. Raises ExoError."""

@@ -84,10 +84,12 @@ class State(msgspec.Struct, array_like=True, frozen=True):
     settings: dict[int, Settings] = {}
     said: dict[int, Said] = {}
     choice: Choice = Choice()
+    homes: dict[int, tuple[int, int]] = {}
+    """Of those whose processor was taken out: that one, and where they were put."""
 
 
-_KEPT = 72
-"""Bytes of one environment's settings in the estate, at most, with its thread."""
+_KEPT = 84
+"""Bytes of one environment's settings and home in the estate, at most, with its thread."""
 _REST = MAX_SOURCE + 4 * MAX_FILE + ALL_PARAMETERS + 2 * MAX_PARAMETERS
 """Bytes of all else."""
 

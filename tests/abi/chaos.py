@@ -31,7 +31,7 @@ ARGUMENTS: dict[str, str] = {
     **dict.fromkeys(("space", "scheduler", "pager", "redirector"), "thread"),
     **dict.fromkeys(("rights", "count", "first", "signal", "microseconds"), "small"),
     **dict.fromkeys(("item", "amount"), "small"),
-    **dict.fromkeys(("processor", "internal", "external", "voltage"), "small"),
+    **dict.fromkeys(("processor", "internal", "external", "voltage", "power"), "small"),
     **dict.fromkeys(("utcb", "control", "kip_area", "utcb_area"), "small"),
     **dict.fromkeys(("grant", "zero", "maps", "bind", "masked", "keeps"), "flag"),
     "token": "token",

@@ -71,7 +71,7 @@ RECORDS: list[tuple[object, str]] = [
     (traps.ThreadSwitch(1, THREAD, 500), "953001cf0000006100000003cd01f400"),
     (traps.Plan(1, (traps.Slice(THREAD, 500),)), "9431019192cf0000006100000003cd01f400"),
     (traps.Migrate(1, THREAD), "933201cf0000006100000003"),
-    (traps.ProcessorControl(1, 2, 3, 4), "953301020304"),
+    (traps.ProcessorControl(1, 2, 3, 4, 2), "96330102030402"),
     (traps.Expire(1, THREAD), "933401cf0000006100000003"),
     (traps.Derive(1, 31), "9540011fff00"),
     (traps.Transfer(1, THREAD, 20, grant=True), "954101cf000000610000000314c3"),

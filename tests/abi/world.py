@@ -107,7 +107,7 @@ class World:
             traps.ThreadSwitch: lambda: [self.cpu, self.member.thread, 1000, 0],
             traps.Plan: lambda: [self.cpu, [[self.member.thread, 1000]], 0],
             traps.Migrate: lambda: [self.cpu, self.victim.thread],
-            traps.ProcessorControl: lambda: [0, 1, 1, 1],
+            traps.ProcessorControl: lambda: [0, 1, 1, 1, 0],
             traps.Expire: lambda: [self.cpu, self.member.thread],
             traps.Derive: lambda: [self.ram, 4, -1, 0],
             traps.Transfer: lambda: [self.extent, self.victim.thread, 4, False],

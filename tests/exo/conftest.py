@@ -26,6 +26,7 @@ from kernel.abi.kip import (
     FRAMES,
     MAGIC,
     PLAN_HEAD,
+    PLAN_SIZE,
     PLAN_SLICE,
     PLANS,
     X2,
@@ -97,10 +98,11 @@ class Pages:
         for item, account in accounts.items():
             struct.pack_into("<II", self.kip, BUDGETS + number * BUDGET_ROW + 8 * item, *account)
 
-    def plan(self, core: int, running: int = -1, *slices: tuple[int, int]) -> None:
-        PLAN_HEAD.pack_into(self.kip, PLANS, core, len(slices), running + 1, 0, 0)
+    def plan(self, core: int, running: int = -1, *slices: tuple[int, int], number: int = 0) -> None:
+        at = PLANS + number * PLAN_SIZE
+        PLAN_HEAD.pack_into(self.kip, at, core, len(slices), running + 1, 0, 0)
         for index, entry in enumerate(slices):
-            PLAN_SLICE.pack_into(self.kip, PLANS + PLAN_HEAD.size + index * PLAN_SLICE.size, *entry)
+            PLAN_SLICE.pack_into(self.kip, at + PLAN_HEAD.size + index * PLAN_SLICE.size, *entry)
 
     def event(
         self, event: int, environment: int = 0, a: int = 0, b: int = 0, ns: int = 0, detail: int = 0

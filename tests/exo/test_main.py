@@ -59,6 +59,8 @@ def test_a_wrong_call_ends_with_2_and_a_hint(
         ["status"],
         ["mem", "--json"],
         ["sched"],
+        ["cpu"],
+        ["cpu", "off", "1"],
         ["trace"],
         ["top"],
         ["logs"],

@@ -38,7 +38,16 @@ from kernel.abi.traps.environment import (
 from kernel.abi.traps.information import Interface, KernelInterface
 from kernel.abi.traps.memory import Carve, Carved, Limit, MapExtent, Mapped
 from kernel.abi.traps.paging import Evict, ObjectCreate, PageState, Protect, Protection, Supply, Window
-from kernel.abi.traps.processor import Expire, How, Migrate, Plan, ProcessorControl, Slice, ThreadSwitch
+from kernel.abi.traps.processor import (
+    Expire,
+    How,
+    Migrate,
+    Plan,
+    Power,
+    ProcessorControl,
+    Slice,
+    ThreadSwitch,
+)
 from kernel.abi.traps.thread import (
     Acknowledge,
     Arrived,
@@ -98,6 +107,7 @@ __all__ = [
     "ObjectCreate",
     "PageState",
     "Plan",
+    "Power",
     "ProcessorControl",
     "Protect",
     "Protection",

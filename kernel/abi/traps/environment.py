@@ -57,6 +57,7 @@ class EnvironmentCreate(Trap, tag=0x10):
         Refusal.STILL_ALIVE,
         Refusal.NAME_TAKEN,
         Refusal.PLAN_FULL,
+        Refusal.PROCESSOR_OFF,
         Refusal.OVER_BUDGET,
         Refusal.NO_SUCH_THREAD,
         Refusal.STALE_THREAD,

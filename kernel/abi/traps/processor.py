@@ -1,6 +1,6 @@
 """Traps on processors: switch, plan, migrate, expire."""
 
-from enum import IntFlag
+from enum import IntEnum, IntFlag
 from typing import Annotated
 
 import msgspec
@@ -74,18 +74,33 @@ class Migrate(Trap, tag=0x32):
         Refusal.STALE_THREAD,
         Refusal.BAD_SLICE,
         Refusal.PLAN_FULL,
+        Refusal.PROCESSOR_OFF,
         Refusal.HOST_FULL,
     )
 
 
+class Power(IntEnum):
+    """What becomes of a processor."""
+
+    SAME = 0
+    ON = 1
+    """It is back."""
+    OFF = 2
+    """It is taken out: its scheduler is told to move its members, and the kernel moves those that are left."""
+
+
 class ProcessorControl(Trap, tag=0x33):
-    """Show the frequencies of a processor (kHz) in the KIP; the host sets them (X.2 ProcessorControl)."""
+    """Show the frequencies of a processor (kHz) in the KIP; the host sets them (X.2 ProcessorControl).
+
+    With a `power`, of `Power`, that is not SAME, take it out, or put it back, and change nothing else.
+    """
 
     processor: Word
     internal: Word
     external: Word
     voltage: Word
-    refusals = (Refusal.NO_PRIVILEGE, Refusal.BAD_ARGUMENT)
+    power: Annotated[int, msgspec.Meta(ge=0, le=int(Power.OFF))] = Power.SAME
+    refusals = (Refusal.NO_PRIVILEGE, Refusal.BAD_ARGUMENT, Refusal.PROCESSOR_NEEDED)
 
 
 class Expire(Trap, tag=0x34):

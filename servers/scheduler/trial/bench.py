@@ -172,6 +172,10 @@ class Bench:
         """Return who has the processor, without the plan."""
         return [self._running]
 
+    def processors_off(self) -> frozenset[int]:
+        """Return that the processor is on."""
+        return frozenset()
+
     def holdings(self, kind: Kind) -> Mapping[int, Inspection]:
         """Return the processor, and the estate."""
         held = kind in (Kind.CPU, Kind.EXTENT)
