@@ -22,6 +22,10 @@ class Member:
         self.awaits = 0
         """Of a sleeper: the number of the thread for which it says that it waits, as the trace has it."""
 
+    def used(self) -> int:
+        """Return the CPU time that it used since then, in ns."""
+        return self.environment.body.consumed() - self.mark
+
 
 class Ended(NamedTuple):
     """A slice that ended, whose owner was not stopped yet: it may have the next."""

@@ -8,27 +8,26 @@ sleeps is not stopped: it wakes by itself, its slices are skipped, and once it h
 the walk. The same goes for one that is stopped by a signal or held by a debugger: the kernel does not
 continue it. A slice also ends by the clock, so that a member cannot keep the core by not using it. Without
 competition nothing is stopped and no alarm runs. A reservation that is ready (`kernel.reservation`) interrupts a
-slice of the plan, which goes on afterwards.
+slice of the plan, which goes on afterwards. Who falls asleep, and waits for a member that is stopped, lends it the
+rest of its slice (`kernel.lending`), and has back what is left when that one sleeps.
 
 The author of the plan is the scheduler. Preemption messages tell it what happens. When it is gone, or does
 not answer, the kernel walks a fixed round robin over all members and says so: no policy can wedge the system.
 """
 
-import collections
 from typing import TYPE_CHECKING
 
-from kernel.abi.errors import Refusal
-from kernel.abi.events import ANYBODY, Event
+from kernel.abi.events import Event
 from kernel.abi.kip import Counter, EnvironmentState, Page
 from kernel.abi.messages import Preemption
 from kernel.abi.program import Activity
 from kernel.abi.rights import Kind
 from kernel.abi.traps import How
-from kernel.errors import Refused
 from kernel.idleness import TICK, UNKNOWN, Idleness, asleep
+from kernel.lending import heir
 from kernel.member import Ended, Member
 from kernel.reservation import FOREVER, GRAIN, Reserved, Turn
-from kernel.telling import Telling
+from kernel.telling import LENT, Telling
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -75,6 +74,9 @@ class Processor(Telling):
         self._end = 0  # of the slice, by the clock
         self._idle = Idleness()  # of the owner of the slice, which is charged that as well
         self._directed = self._deferred = self._tells_ends = False
+        self._lent: tuple[Member, int] | None = (
+            None  # the rest of a slice that is to be lent, in ns, and whose
+        )
         self._alone = False  # there was no competition at the last look: the slice has no end
         self._poll = TICK
         self._alarm: Alarm | None = None
@@ -84,10 +86,6 @@ class Processor(Telling):
     def __repr__(self) -> str:
         """Show number and members."""
         return f"<Processor {self.number} core {self.core} {len(self._members)} members>"
-
-    def describe(self) -> tuple[int, int, int, int, str]:
-        """Return the processor's number."""
-        return self.number, 1, 0, 0, ""
 
     # ------------------------------------------------------------------------------------------- membership
 
@@ -105,9 +103,12 @@ class Processor(Telling):
 
     def remove(self, environment: "Environment") -> None:
         """Take *environment*, which is gone, out of the plan."""
+        if self._lender is not None and self._lender.environment is environment:
+            self._end_slice(given_up=True)
         member = self._members.pop(environment, None)
         if self._current is not None and self._current is member:
             self.reserved.end(self._budget)
+            self._repay(self._budget)
             self._current = None
         if environment in self.reserved.bound:
             self.reserved.bind(self.reserved.bound[environment], None)
@@ -124,16 +125,6 @@ class Processor(Telling):
         self._set_plan(rest, self._plan.begun)
         self._say(Preemption.EXIT, environment)
         self._walk()
-
-    def receive(self, environment: "Environment") -> None:
-        """Put *environment*, which does not run and comes from elsewhere, under the plan, once its program runs."""
-        environment.cpu = self.number
-        runs = environment.state is not EnvironmentState.STARTING
-        if runs:
-            environment.state = EnvironmentState.READY
-        self._exposure.kip.show(environment)
-        if runs:
-            self.admit(environment)
 
     def leave(self, environment: "Environment") -> None:
         """Take *environment*, which goes to another processor, out of the plan; the scheduler is told at once.
@@ -193,7 +184,8 @@ class Processor(Telling):
         current = self._current
         if current is not None:
             self._exposure.kip.show(current.environment)  # so that the scheduler sees its CPU time
-            if (how & How.NOW or current.environment not in planned) and self.reserved.running is None:
+            owner = (self._lender or current).environment
+            if (how & How.NOW or owner not in planned) and self.reserved.running is None:
                 self._end_slice()
         self._walk()
 
@@ -224,18 +216,13 @@ class Processor(Telling):
             for environment in [each for each in self._members if each not in planned]:
                 self._say(Preemption.READY, environment)
 
-    def check_member(self, environment: "Environment") -> None:
-        """Refuse an environment that is not under the plan."""
-        if environment not in self._members:
-            raise Refused(Refusal.BAD_SLICE, f"{environment.name} is not under processor {self.number}")
+    def has(self, environment: "Environment") -> bool:
+        """Say whether *environment* is under the plan."""
+        return environment in self._members
 
     def _set_plan(self, plan: "list[tuple[Environment, int]]", begun: int) -> None:
         if plan != self._plan.slices:
-            change = collections.Counter(plan)
-            change.subtract(self._plan.slices)
-            for (environment, microseconds), more in change.items():
-                if more:
-                    self._note(Event.PART, environment, microseconds, detail=more & ANYBODY)
+            self._note_change(self._plan.slices, plan)
             self._exposure.kip.show_plan(self.number, self.core, plan)
         self._plan.replace(plan, begun, self._members)
         self._show_running()
@@ -258,8 +245,10 @@ class Processor(Telling):
         if self._defers(member):
             return
         reserved, directed, self._directed = self.reserved.running, self._directed, False
-        self._end_slice()
-        if reserved is None and member.carry > GRAIN:
+        lender, left = self._lender, self._end_slice()
+        if lender is not None:
+            self._lent = lender, left
+        elif reserved is None and member.carry > GRAIN:
             if self._interrupted is not None:  # by a directed slice, which is interrupted itself
                 self._interrupted.member.carry += self._interrupted.microseconds * 1000
             self._interrupted, member.carry = Turn(member, member.carry // 1000, directed), 0
@@ -272,6 +261,11 @@ class Processor(Telling):
 
     def _next(self) -> Turn | None:
         """Return the next slice of a member that is awake, an interrupted one first, skipping those of sleepers."""
+        lent, self._lent = self._lent, None
+        if lent is not None and lent[1] > GRAIN and lent[0].environment in self._members:
+            lender, rest = lent
+            if (to := heir(lender, self._members)) is not None:
+                return Turn(to, rest // 1000, lender=None if to is lender else lender)
         interrupted, self._interrupted = self._interrupted, None
         if interrupted is not None and not interrupted.member.asleep:
             return interrupted
@@ -282,14 +276,14 @@ class Processor(Telling):
         return Turn(self._members[environment], microseconds)
 
     def _begin(self, turn: Turn) -> None:
-        member, microseconds, self._directed, reservation = turn
+        member, microseconds, self._directed, reservation, self._lender = turn
         environment = member.environment
         consumed = environment.body.consumed()
         # While it ran the host's account was late, by up to a tick; now that it does not run it is exact.
         budget, self.reserved.running = microseconds * 1000 - (consumed - member.mark), reservation
-        if reservation is None:
+        if reservation is None and self._lender is None:
             budget += member.carry
-        else:
+        elif reservation is not None:
             reservation.budget = budget
             self._note(Event.RESERVED, environment, microseconds, max(budget, GRAIN))
         self._budget = max(budget, GRAIN)
@@ -303,7 +297,8 @@ class Processor(Telling):
         self._tell_stopped(stopped)
         self._show(environment, EnvironmentState.RUNNING)
         self._exposure.count(Counter.SWITCHES)
-        self._note(Event.SWITCHED, environment, microseconds, self._budget, self._directed)
+        how = LENT if self._lender is not None else self._directed
+        self._note(Event.SWITCHED, environment, microseconds, self._budget, how)
 
     def _set_alarm(self, delay: int) -> None:
         if self._alarm is not None:
@@ -342,11 +337,8 @@ class Processor(Telling):
         """
         return self._awake > (self._current is not None)
 
-    def _used(self, member: Member) -> int:
-        return member.environment.body.consumed() - member.mark
-
     def _rest(self, member: Member) -> int:
-        return self._budget - self._used(member) - self._idle.total
+        return self._budget - member.used() - self._idle.total
 
     def _look(self) -> None:
         """Check, at the alarm, which sleepers woke, whether the slice is over, whether its owner sleeps."""
@@ -357,7 +349,9 @@ class Processor(Telling):
             if self._alone:  # it slept at nobody's cost until now
                 self._idle.begin(body, now, body.consumed())
             if self._idle.look(body, now):
-                self._put_to_sleep(member, self._used(member))
+                self._put_to_sleep(member, member.used())
+            elif self._lender is not None and not self._lender.asleep:
+                self._lent = self._lender, self._end_slice()
             elif self._rest(member) <= GRAIN:
                 if not self._defers(member):
                     self._end_slice()
@@ -379,7 +373,7 @@ class Processor(Telling):
             self._mark(member, asleep=False)
             self.reserved.arrive(member.environment)
             member.environment.body.pause()
-            self._note(Event.READY, member.environment, self._used(member))
+            self._note(Event.READY, member.environment, member.used())
             self._show(member.environment, EnvironmentState.READY)
             self._say(Preemption.READY, member.environment)
             self._await_plan()
@@ -387,7 +381,7 @@ class Processor(Telling):
 
     def _has_woken(self, member: Member) -> bool:
         since, _ = asleep(member.environment.body, self._clock.now())
-        return not since or self._used(member) > (WOKE if since == UNKNOWN else NAP)
+        return not since or member.used() > (WOKE if since == UNKNOWN else NAP)
 
     def _mark(self, member: Member, *, asleep: bool) -> None:
         self._awake += member.asleep - asleep
@@ -399,12 +393,14 @@ class Processor(Telling):
         self._note_sleep(event, member, used, self._idle.total)
         idle = self._idle.total if self._current is member else 0
         if self._current is member:
-            self.reserved.end(used + idle)
+            if not self.reserved.end(used + idle):
+                self._lent = self._lender or member, self._budget - used - idle
+            self._repay(used + idle)
             self._current = None
         self._mark(member, asleep=True)
         member.carry, member.mark = 0, member.environment.body.consumed()
         self._show(member.environment, EnvironmentState.BLOCKED)
-        self._say(Preemption.BLOCKED, member.environment, idle)
+        self._say_asleep(member, idle)
 
     def _defers(self, member: Member) -> bool:
         """Say whether a critical section defers the end of the slice, as it may once, for a bounded time."""
@@ -415,23 +411,27 @@ class Processor(Telling):
         self._budget += CRITICAL
         return True
 
-    def _end_slice(self, *, given_up: bool = False) -> None:
-        """End the slice; its owner is stopped when another one's begins.
+    def _end_slice(self, *, given_up: bool = False) -> int:
+        """End the slice, and return what is left of it; its owner is stopped when another one's begins.
 
         What is left of it is carried, unless it is *given_up*.
         """
         member = self._current
         assert member is not None
-        slice_ns, used = self._budget - (CRITICAL if self._deferred else 0), self._used(member)
+        slice_ns, used = self._budget - (CRITICAL if self._deferred else 0), member.used()
         left = slice_ns - used - self._idle.total
+        owner = self._lender or member
         if not self.reserved.end(max(slice_ns - left, slice_ns if given_up else 0)):
-            member.carry = max(min(left, 0 if given_up else slice_ns), -slice_ns)
+            least = 0 if given_up or owner is not member else slice_ns
+            owner.carry = max(min(left, least), -slice_ns)
+        self._repay(slice_ns - left)
         member.mark += used
         self._current = None
         self._ended = Ended(member, used, self._idle.total, given_up, self._alone)
         if self._directed or self._idle.total or self._tells_ends:
             self._directed = False
             self._say(Preemption.SLICE_END, member.environment, self._idle.total)
+        return left
 
     def _stop_ended(self, but: Member | None = None) -> Ended | None:
         """Stop the owner of the slice that ended, if it is another one; return that slice if it was."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hwmodel.machine import Exhausted
 from kernel.abi.events import Event
-from kernel.abi.kip import Counter, Head
+from kernel.abi.kip import Counter, EnvironmentState, Head
 from kernel.errors import Refused
 from kernel.processor import ANSWER_TIME
 
@@ -55,7 +55,17 @@ class Removal:
             environment.body.pause()
         if environment.cpu >= 0:
             self._processors[environment.cpu].leave(environment)
-        processor.receive(environment)
+        self._put(environment, processor)
+
+    def _put(self, environment: "Environment", processor: "Processor") -> None:
+        """Put *environment*, which does not run, under the plan of *processor*, once its program runs."""
+        environment.cpu = processor.number
+        runs = environment.state is not EnvironmentState.STARTING
+        if runs:
+            environment.state = EnvironmentState.READY
+        self._exposure.kip.show(environment)
+        if runs:
+            processor.admit(environment)
 
     def take_out(self, processor: "Processor") -> None:
         """Take *processor* out, if it is in. Raises Refused: it is needed."""

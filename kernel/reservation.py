@@ -36,6 +36,8 @@ class Turn(NamedTuple):
     microseconds: int
     directed: bool = False
     reservation: "Reservation | None" = None
+    lender: "Member | None" = None
+    """Whose slice it is, if that is another's, who lends it."""
 
 
 class Reserved:

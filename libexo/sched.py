@@ -66,6 +66,8 @@ class Member(NamedTuple):
     """The number of the processor that is planned: a policy is asked for each with the members of that one."""
     left: int = 0
     """What it has left of the slice that runs, in ns: finished first, or owed to it if the plan begins now."""
+    waits_for: Sequence[int] = ()
+    """The threads of the members for which its programs that sleep say that they wait, by IPC."""
 
 
 class Plan(NamedTuple):

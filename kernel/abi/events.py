@@ -29,7 +29,8 @@ class Event(IntEnum):
     """a: receiving thread."""
     SWITCHED = 7
     """a: microseconds of the slice; b: processor, and from bit 32 on the microseconds of it that are left to it:
-    less what it used too much in slices before, or more; detail 1: not by the plan, its scheduler directs it."""
+    less what it used too much in slices before, or more; detail 1: not by the plan, its scheduler directs it; 2:
+    the slice is of another, which sleeps and waits for it."""
     PREEMPTED = 8
     """a: consumed nanoseconds; b: processor, and from bit 32 on the microseconds of the slice that it slept.
     detail, added up: 1: before it had used its slice, by the clock, or the scheduler gave the rest away; 2: it was

@@ -225,7 +225,7 @@ a program starts is of its family, even if others between ended. 0: of none. Ser
 attached operators are of none; each program that they start is the first of a family."""
 NAME = struct.Struct("<Q32s")
 # per processor: host core, slices, running environment + 1, the one + 1 whose slice goes on when reservations have
-# run (0: none), slices of the plan that have begun in this round; then the slices
+# run, or who has lent it (0: none), slices of the plan that have begun in this round; then the slices
 PLAN_HEAD = struct.Struct("<IIIHH")
 PLAN_SLICE = struct.Struct("<II")
 """Environment number, microseconds."""

@@ -34,7 +34,8 @@ def _thread_switch(kernel: "Kernel", call: CallTo[traps.ThreadSwitch, Processor]
 def _member(kernel: "Kernel", processor: Processor, thread: int) -> "Environment":
     """Return the environment under the plan of *processor* whose thread is *thread*. Raises Refused."""
     environment = kernel.threads.living(thread)
-    processor.check_member(environment)
+    if not processor.has(environment):
+        raise Refused(Refusal.BAD_SLICE, f"{environment.name} is not under processor {processor.number}")
     return environment
 
 

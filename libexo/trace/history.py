@@ -28,7 +28,7 @@ _WALL = 3
 """A slice that lasts longer than so many times its length has no end: nobody else wants the processor."""
 _ALONE = 2
 """In the detail of PREEMPTED."""
-DIRECTED, RESERVED = 1, 2
+DIRECTED, LENT, RESERVED = 1, 2, 3
 """Details of SWITCHED."""
 _STATES = {
     EnvironmentState.BLOCKED: "ASLEEP",
@@ -76,7 +76,7 @@ class Span(NamedTuple):
     left_us: int = 0
     """How much of that it had, for what it used too much or too little before."""
     how: int = 0
-    """Why it has the processor: 0 by the plan, DIRECTED, RESERVED."""
+    """Why it has the processor: 0 by the plan, DIRECTED, LENT, RESERVED."""
     used: int = -1
     """CPU time, in ns, also of a sleeper, that woke and was not seen at once; -1: unknown, the span is not over."""
     slept: int = 0

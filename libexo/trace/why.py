@@ -17,6 +17,7 @@ from kernel.abi.ids import KERNEL_PREDICATES
 from kernel.abi.predicates import Outcome
 from libexo.errors import NotFound
 from libexo.trace.history import (
+    LENT,
     RESERVED,
     STEP,
     History,
@@ -53,6 +54,7 @@ class Cause(Enum):
     TURN = "others had their turn by the plan"
     UNPLANNED = "the plan had no slice of it"
     DIRECTED = "the scheduler put others before the plan"
+    LENT = "others ran in slices lent by who awaits them"
     RESERVATION = "others had reserved the time"
     CARRY = "it paid back what it had overrun"
     WATCHDOG = "no plan: the kernel's own round robin"
@@ -333,7 +335,8 @@ class _Account:
         guarded = (span[1:] for span in self._history.watchdog if span[0] == other.processor)
         yield Cause.WATCHDOG, sum(overlap(span, begin, other.end) for span in guarded)
         if other.how:
-            yield Cause.RESERVATION if other.how == RESERVED else Cause.DIRECTED, other.end - begin
+            cause = {LENT: Cause.LENT, RESERVED: Cause.RESERVATION}.get(other.how, Cause.DIRECTED)
+            yield cause, other.end - begin
         else:
             yield from _planned(self._plans, self._key, begin, other.end).items()
 

@@ -1,7 +1,7 @@
 """What the kernel tells the scheduler server of the members of its processors, and of these themselves."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kernel.abi.messages import Preemption
 from servers.scheduler.accounts import Accounts
@@ -20,6 +20,8 @@ class Parts(Protocol):
     reservations: Reservations
     removals: Removals
     unfinished: Unfinished
+    waits: dict[int, int]
+    """The number of the thread for which each waits that sleeps, by thread."""
 
     def log(self, line: str) -> None:
         """Write *line* for people."""
@@ -28,18 +30,36 @@ class Parts(Protocol):
         """Return the settings of the environment of a first thread."""
 
 
-def hear(server: Parts, words: Sequence[int]) -> set[int]:
-    """Have the parts of *server* note the events in *words*, three each; return the kinds of events."""
+class Heard(NamedTuple):
+    """What asks for new plans."""
+
+    kinds: set[int]
+    """Of `Preemption`."""
+    woke: set[int]
+    """First threads of those that came, or woke up."""
+
+
+def hear(server: Parts, words: Sequence[int]) -> Heard:
+    """Have the parts of *server* note the events in *words*, three each."""
     for event, thread, number in zip(words[::3], words[1::3], words[2::3], strict=True):
         if event in (Preemption.LEAVES, Preemption.RETURNS):
             continue
         family = server.settings(thread).family or thread
-        server.accounts.charge(family, number)
-        server.inside.charge(family, thread, number)
-        server.unfinished.charge(thread, number)
+        if event == Preemption.WAITS:
+            server.waits[thread] = number
+            continue
+        if event in (Preemption.READY, Preemption.BLOCKED, Preemption.EXIT):
+            server.waits.pop(thread, None)
+        gone = number if event != Preemption.BORROWED else -number  # that is in its account already
+        server.accounts.charge(family, gone)
+        server.inside.charge(family, thread, gone)
+        server.unfinished.charge(thread, gone)
         if event == Preemption.EXIT and (why := server.reservations.left(thread)):
             server.log(why)
-    events = set(words[::3])
-    if events & {Preemption.LEAVES, Preemption.RETURNS}:
+    kinds = set(words[::3])
+    if kinds & {Preemption.LEAVES, Preemption.RETURNS}:
         server.removals.settle()
-    return events
+    woke = {
+        thread for event, thread in zip(words[::3], words[1::3], strict=True) if event == Preemption.READY
+    }
+    return Heard(kinds - {Preemption.SLICE_END, Preemption.LENT, Preemption.BORROWED}, woke)

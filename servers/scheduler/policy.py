@@ -10,6 +10,7 @@ alone decides.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from kernel.abi.ids import thread_number
 from kernel.abi.limits import MAX_SLICE_US, MAX_SLICES, MIN_SLICE_US
 from libexo.sched import Member, Plan
 from servers.scheduler.accounts import Accounts
@@ -28,6 +29,8 @@ class Candidate(NamedTuple):
     asleep: bool
     name: str = ""
     processor: int = 0
+    awaits: int = 0
+    """The number of the thread for which it says that it waits, asleep; 0: for none."""
 
     @property
     def family(self) -> int:
@@ -53,12 +56,15 @@ def families(candidates: Sequence[Candidate]) -> dict[int, list[Candidate]]:
     return found
 
 
-def member(family: int, found: Sequence[Candidate], accounts: Accounts, said: Said) -> Member:
-    """Return what a policy is told of *family*, of which *found* are there."""
+def member(
+    family: int, found: Sequence[Candidate], accounts: Accounts, said: Said, heads: Mapping[int, int]
+) -> Member:
+    """Return what a policy is told of *family*, of which *found* are there; *heads*: families by thread number."""
     first, part, asleep = found[0], found[0].settings.part, found[0].asleep
     if len(found) > 1:  # most have one member, and there may be hundreds
         part, asleep = max(each.settings.part for each in found), all(each.asleep for each in found)
     since, used = accounts.since(family), accounts.used(family)
+    waits = {heads[each.awaits] for each in found if each.asleep and each.awaits in heads} - {family}
     return Member(
         family,
         first.name,
@@ -70,6 +76,7 @@ def member(family: int, found: Sequence[Candidate], accounts: Accounts, said: Sa
         said.declared,
         first.processor,
         accounts.left(family),
+        tuple(sorted(waits)),
     )
 
 
@@ -94,8 +101,9 @@ def divide(
     where the one before it is: a family runs, and has so many microseconds left of its slice (*rest*).
     """
     groups = families(admitted(candidates))
+    heads = {thread_number(each.thread): family for family, found in groups.items() for each in found}
     members = [
-        member(family, found, accounts, said.get(family, _NOTHING)) for family, found in groups.items()
+        member(family, found, accounts, said.get(family, _NOTHING), heads) for family, found in groups.items()
     ]
     plan = ask(members, now)
     given, serving = plan.slices, _serving(walks, groups)

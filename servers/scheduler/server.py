@@ -38,6 +38,7 @@ from servers.scheduler.explaining import Explaining, Explanations
 from servers.scheduler.hearing import hear
 from servers.scheduler.inside import Inside
 from servers.scheduler.keeping import Kept
+from servers.scheduler.members import members
 from servers.scheduler.parameters import changed
 from servers.scheduler.policy import Candidate, divide
 from servers.scheduler.removals import Homes, Removals
@@ -77,6 +78,7 @@ class SchedulerServer(Reserving, Explaining):
         self.removals = Removals(
             environment.kip, self._cpus, self.migrate, self._state.homes, self._keep_homes, self.log
         )
+        self.waits: dict[int, int] = {}
         self._plans: dict[int, Plan] = {}
         self.unfinished = Unfinished()
         self.explanations = Explanations(environment, self.server)
@@ -110,7 +112,7 @@ class SchedulerServer(Reserving, Explaining):
 
     def place(self, thread: int, family: int, part: int, share: int) -> None:
         """Keep it, and plan again."""
-        if not self._is_server():
+        if thread_number(self.call.sender) >= FIRST_PROGRAM:
             raise NotAllowed("only the process server may set families")
         check_share(share)
 
@@ -119,13 +121,11 @@ class SchedulerServer(Reserving, Explaining):
 
         self.change(thread, apply, part=check_share(part))
 
-    def _is_server(self) -> bool:
-        return thread_number(self.call.sender) < FIRST_PROGRAM
-
     def commands(self) -> bool:
         """Say whether the caller is a server or an operator."""
         caller = self.row_of(self.call.sender)
-        return self._is_server() or (caller is not None and not caller.family)
+        is_server = thread_number(self.call.sender) < FIRST_PROGRAM
+        return is_server or (caller is not None and not caller.family)
 
     def plan(self) -> list[Planned]:
         """Return the plans in force."""
@@ -212,12 +212,10 @@ class SchedulerServer(Reserving, Explaining):
         """Plan again: a member came, went, fell asleep or woke."""
         if message.label != Label.PREEMPTION:
             return
-        words = message.words
-        events = hear(self, words)
-        if events != {Preemption.SLICE_END} or any(plan.at_ends for plan in self._plans.values()):
+        kinds, woke = hear(self, message.words)
+        if kinds or any(plan.at_ends for plan in self._plans.values()):
             planned = {thread for slices in self.unfinished.installed.values() for thread, _ in slices}
-            ready = {thread for event, thread in zip(words[::3], words[1::3], strict=True) if event == Preemption.READY}
-            self._replan(surely=bool(ready - planned) or Preemption.EXIT in events)
+            self._replan(surely=bool(woke - planned) or Preemption.EXIT in kinds)
 
     def log(self, line: str) -> None:
         """Write *line* for people."""
@@ -276,7 +274,7 @@ class SchedulerServer(Reserving, Explaining):
     def look(self) -> None:
         """Bring the accounts of running members up to date: the kernel shows them with every plan."""
         shown = self.environment.kip.plans()
-        self.unfinished.read(shown, self._members())
+        self.unfinished.read(shown, members(self.environment.kip, self._cpus))
         for cpu, slices in self.unfinished.installed.items():
             begun = 0 if self._plans[cpu].again else shown[cpu].begun
             self._write(cpu, [*slices[begun:], *slices[:begun]], How.ENDS * self._plans[cpu].at_ends)
@@ -285,16 +283,16 @@ class SchedulerServer(Reserving, Explaining):
 
     def _replan(self, *, surely: bool = True) -> None:
         """Install plans for the members as the KIP shows them; *surely* even if they are the same as before."""
-        members = self._members()
-        if any(members.values()):
+        rows = members(self.environment.kip, self._cpus)
+        if any(rows.values()):
             self._kept.prepare(len(self._cpus))
         refused, now, self._leaves_out = "", self.environment.host.now(), False
-        found = self._candidates(members, now)
-        self.accounts.leave(self.unfinished.read(self.environment.kip.plans(), members))
+        found = self._candidates(rows, now)
+        self.accounts.leave(self.unfinished.read(self.environment.kip.plans(), rows))
         self.inside.update(found, now)
         for cpu, candidates in found.items():
             walks = self.inside.walks(cpu, candidates, self.accounts, now)
-            rest = self.inside.rest(cpu, members[cpu]) if walks else (0, 0)
+            rest = self.inside.rest(cpu, rows[cpu]) if walks else (0, 0)
             plan = divide(self._policy.plan, candidates, self.accounts, self._state.said, now, walks, rest)
             refused = refused or self._policy.refused
             planned = {thread for thread, _ in plan.slices}
@@ -310,22 +308,22 @@ class SchedulerServer(Reserving, Explaining):
         """Ask *policy* for a plan as all is now. Raises PolicyRefused: it has none."""
         now = self.environment.host.now()
         try:
-            for candidates in self._candidates(self._members(), now).values():
+            for candidates in self._candidates(members(self.environment.kip, self._cpus), now).values():
                 divide(policy.ask, candidates, self.accounts, said, now)
         except BadPlan as bad:
             self.log(f"{policy.traceback}refused: {bad}")
             raise PolicyRefused(str(bad)) from None
 
     def _candidates(
-        self, members: Mapping[int, Sequence[EnvironmentRow]], now: int
+        self, rows: Mapping[int, Sequence[EnvironmentRow]], now: int
     ) -> dict[int, list[Candidate]]:
         """Return what can be planned of each processor, and take in what all used."""
-        candidates = {cpu: [self._candidate(row) for row in rows] for cpu, rows in members.items()}
+        candidates = {cpu: [self._candidate(row) for row in under] for cpu, under in rows.items()}
         self.accounts.read(
             (
                 Reading(each.thread, each.family, each.asleep, row.consumed)
-                for cpu, rows in members.items()
-                for each, row in zip(candidates[cpu], rows, strict=True)
+                for cpu, under in rows.items()
+                for each, row in zip(candidates[cpu], under, strict=True)
             ),
             now,
         )
@@ -367,20 +365,18 @@ class SchedulerServer(Reserving, Explaining):
         at = next((at for at, (thread, _) in enumerate(slices, 1) if thread in runs), 0)
         return [*slices[at:], *slices[:at]]
 
-    def _members(self) -> dict[int, list[EnvironmentRow]]:
-        """Return the members of every processor, oldest first."""
-        waiting = (EnvironmentState.STARTING, EnvironmentState.DEAD)
-        members: dict[int, list[EnvironmentRow]] = {cpu: [] for cpu in self._cpus}
-        for row in sorted(self.environment.kip.environments(), key=lambda row: row.started):
-            if row.cpu in members and row.state not in waiting:
-                members[row.cpu].append(row)
-        return members
-
     def _candidate(self, row: EnvironmentRow) -> Candidate:
         settings = self.settings(row.thread)
         if not settings.expired and settings.left(row.consumed) == 0:
             self._expire(row, settings)
-        return Candidate(row.thread, settings, row.state == EnvironmentState.BLOCKED, row.name, row.cpu)
+        return Candidate(
+            row.thread,
+            settings,
+            row.state == EnvironmentState.BLOCKED,
+            row.name,
+            row.cpu,
+            self.waits.get(row.thread, 0),
+        )
 
     def _may_inherit(self, target: EnvironmentRow, cpu: int) -> bool:
         awake = target.state in (EnvironmentState.READY, EnvironmentState.RUNNING)
@@ -409,7 +405,7 @@ class SchedulerServer(Reserving, Explaining):
     def _rests(self) -> Iterator[int]:
         """Yield how much each member with a total quantum may still use, in ns, by the plans just installed."""
         if any(said.quantum_us is not None and not said.expired for said in self._state.settings.values()):
-            for row in chain.from_iterable(self._members().values()):
+            for row in chain.from_iterable(members(self.environment.kip, self._cpus).values()):
                 settings = self.settings(row.thread)
                 rest = settings.left(row.consumed)
                 if rest is not None and not settings.expired:

@@ -78,6 +78,7 @@ class Chaos:
             holds = [k for k in ("ram", "cpus", "factory") if self.random.random() < 0.6]
             work = compute if self.random.random() < 0.3 else None
             cpu = self.random.choice((-1, 0)) if work is not None else -1
+            cpu = self.stage.kernel.environments.places.near(cpu)
             name, keeps = f"actor-{self.births}", self.random.random() < 0.3
             actor = self.stage.puppet(name, holds=holds, cpu=cpu, work=work, keeps=keeps)  # type: ignore[arg-type]
             self.stage.system.give(actor.task, self.random.choice(self.stage.kernel.interrupts.lines[:4]))

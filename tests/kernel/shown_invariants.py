@@ -49,7 +49,8 @@ def of_plans(kernel: Kernel) -> Iterator[str]:
         start = at + PLAN_HEAD.size
         table = bytes(kernel.kip._buffer[start : start + count * PLAN_SLICE.size])
         current = processor._current
-        later = processor._interrupted.member if processor._interrupted is not None else None
+        turn = processor._interrupted
+        later = processor._lender or (turn.member if turn is not None else None)
         expected = (
             processor.core,
             *(each.environment.number + 1 if each else 0 for each in (current, later)),

@@ -104,6 +104,58 @@ def test_who_does_not_end(running: Command) -> None:
     assert min(had.values()) > 0
 
 
+LOW = """
+import time
+
+import libexo
+from libexo.ipc.message import Message
+
+env = libexo.attach()
+while True:
+    _, message = env.thread.wait()
+    end = time.process_time_ns() + 40_000_000
+    while time.process_time_ns() < end:
+        pass
+    env.thread.reply(message, Message())
+"""
+HIGH = """
+import time
+
+import libexo
+from libexo.ipc.message import Message
+
+env = libexo.attach()
+low = env.lookup("low", 30)
+while True:
+    env.thread.call(low, Message())
+    print("answered", flush=True)
+    time.sleep(0.05)
+"""
+
+
+def test_priorities_that_are_inherited(running: Command) -> None:
+    """Low holds, two loops of middle priority run, high waits: for as long as they loop, unless low inherits."""
+    for name, text in (("low", LOW), ("high", HIGH)):
+        running.write(f"{name}.py", text)
+        running.exo("run", "-d", "--name", name, f"{name}.py")
+    for name, rank in (("low", 0), ("one", 1), ("two", 1), ("high", 2)):
+        running.exo("sched", "set", name, f"priority={rank}")
+
+    def answers() -> int:
+        return running.exo("logs", "high").stdout.count("answered")
+
+    running.exo("sched", "use", "priority")
+    before = answers()
+    used(running, 1.0)
+    without = answers() - before
+    running.exo("sched", "use", "priority", "inherit=1")
+    before = answers()
+    used(running, 1.0)
+
+    assert without <= 2
+    assert answers() - before >= 5
+
+
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [

@@ -139,6 +139,26 @@ def test_priority() -> None:
         Priority().plan([Member(1, "m1", parameters={"priority": "high"})], 0)
 
 
+def ranked(*, inherit: int, **waits: tuple[int, ...]) -> set[int]:
+    """Who has slices, of low, middle and high (1, 2, 3), of which those in *waits* sleep and wait for others."""
+    members = [
+        Member(at, name, asleep=name in waits, parameters={"priority": at}, waits_for=waits.get(name, ()))
+        for at, name in enumerate(("low", "middle", "high"), 1)
+    ]
+    return {thread for thread, _ in Priority(inherit=inherit).plan(members, 0).slices}
+
+
+def test_priority_that_is_inherited() -> None:
+    """Whom a sleeper of a higher priority waits for has that priority, through others too; without it none has."""
+    assert ranked(inherit=0, high=(1,)) == {2, 3}
+    assert ranked(inherit=1, high=(1,)) == {1, 3}
+    assert ranked(inherit=1, high=(2,), middle=(1,)) == {1, 2, 3}
+    assert ranked(inherit=1, high=()) == {2, 3}
+    assert ranked(inherit=1, high=(99,)) == {2, 3}
+    assert ranked(inherit=1, low=(3,)) == {3}
+    assert ranked(inherit=1, high=(2,), middle=(3,)) == {1, 2, 3}
+
+
 def test_feedback_sinks_who_computes() -> None:
     """Two slices on each level, and then one below: who came later runs before who computed all the time."""
     walk = Walk(Feedback(boost=10**12), {1: 1})
