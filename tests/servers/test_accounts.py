@@ -273,7 +273,20 @@ def test_a_crowd(seed: int, report: Callable[[str], None]) -> None:
 def test_an_hour(part: int, seed: int, soak_seconds: float, report: Callable[[str], None]) -> None:
     """The same in lives of ten minutes, six of them with other seeds, and more in a longer campaign."""
     for number in range(max(1, int(soak_seconds / 600))):
-        house, now = history(f"{seed}/long {part}/{number}", MINUTES, density=1 + part % 3)
-        report(f"{house.steps} steps in {now:.0f} virtual s: {dict(house.did)}")
-        assert house.did.keys() >= ALWAYS
-        assert len(RARELY - house.did.keys()) <= SELDOM
+        whole(f"{seed}/long {part}/{number}", 1, report)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("density", [2, 3])
+def test_crowds(density: int, seed: int, report: Callable[[str], None]) -> None:
+    """The same for ten minutes where more live, and faster: four and nine times as much happens."""
+    whole(f"{seed}/crowd {density}", density, report)
+
+
+def whole(seed: str, density: int, report: Callable[[str], None]) -> None:
+    """Have a house live for ten minutes, in which nearly everything must happen."""
+    house, now = history(seed, MINUTES, density)
+    report(f"{house.steps} steps in {now:.0f} virtual s: {dict(house.did)}")
+    assert house.did.keys() >= ALWAYS
+    assert len(RARELY - house.did.keys()) <= SELDOM
