@@ -51,11 +51,8 @@ class Lane:
             self._patience.begin()
 
     def when_done(self, done: Callable[[], object]) -> None:
-        """Call *done* when all that was posted until now has been done."""
-        if self._done == self._posted:
-            done()
-        else:
-            self.post(partial(self.tell, done))
+        """Call *done* when all that was posted until now has been done, and the loop has heard of it."""
+        self.post(partial(self.tell, done))
 
     @property
     def number(self) -> int:

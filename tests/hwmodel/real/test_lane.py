@@ -53,12 +53,18 @@ def test_order(loop: Loop, bell: Bell) -> None:
     assert threading.get_ident() not in on
 
 
-def test_nothing_asked(loop: Loop, bell: Bell) -> None:
-    """Where nothing is under way there is nothing to wait for."""
-    made, done = Lane(loop, bell, loop.stop), list[int]()
-    made.when_done(lambda: done.append(1))
+def test_what_is_told_is_heard_first(loop: Loop, bell: Bell) -> None:
+    """Where all is done, but the loop has not heard what it told, who asks whether all is done hears after that."""
+    made, heard, worked = Lane(loop, bell, loop.stop), list[str](), threading.Event()
+    made.post(partial(made.tell, lambda: heard.append("told")))
+    made.post(worked.set)
+    assert worked.wait(10)
+    made.when_done(lambda: heard.append("done"))
+    made.when_done(loop.stop)
+    assert heard == []
+    loop.run(loop.stop)
 
-    assert done == [1]
+    assert heard == ["told", "done"]
     end(made)
 
 
