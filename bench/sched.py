@@ -10,8 +10,6 @@ The subjects are loops under a plan, on the plan's host core; what they had is t
   processes that a third stops and continues in turn.
 - `switch`: from the last step of the one to the first of the other.
 - `overhead`: CPU time of kernel and scheduler for each switch, with 2 to 200 environments: all sleep but two.
-- `deadlines`: periodic programs that reserved 90 % of a core under `edf`, beside two loops, for 10 s; then one of
-  them computes without end. What the host took from them, the kernel and the scheduler is measured beside them.
 """
 
 import contextlib
@@ -27,7 +25,6 @@ from pathlib import Path
 
 import msgspec
 
-from bench.deadlines import CAST, Job, Taken, paired, unexcused, watched
 from bench.errors import BenchError
 from bench.facts import Facts
 from bench.harness import Worker, import_path, reference
@@ -43,12 +40,10 @@ MS = 1_000_000
 WINDOW = 5 * SECOND
 """Of `shares` and its like."""
 SHORT = 2 * SECOND
-LONG = 10 * SECOND
-"""Of `deadlines`."""
 LOOK = 50 * MS
 """From one look at the accounts to the next."""
 QUANTUM = 10 * MS
-KEYS = ("shares", "fair", "lottery", "given", "given-1ms", "switch", "overhead", "deadlines")
+KEYS = ("shares", "fair", "lottery", "given", "given-1ms", "switch", "overhead")
 COUNTS = (2, 50, 100, 200)
 ROUNDS = 5
 """Of a second each, of `overhead`."""
@@ -154,28 +149,12 @@ class Bench:
         self._started += 1
         return f"bench-{os.getpid()}-{self._started}"
 
-    @contextlib.contextmanager
-    def periodic(self) -> Iterator[dict[str, Worker]]:
-        """Start the programs of `CAST`, with what they reserve, by name."""
-        with contextlib.closing(System(self._system.run, booted=False)) as own:
-            found = {}
-            for each, (_, runtime, period) in CAST.items():
-                name = self._name()
-                found[each] = own.worker("bench.programs.periodic", name, share=1)
-                self._exo("sched", "set", name, f"runtime={runtime}ms", f"period={period}ms")
-            yield found
-
-    def planners(self) -> list[int]:
-        """Return the process ids of the kernel and the scheduler."""
-        kip = self._system.kip
-        return [
-            kip.head(Head.KERNEL_PID),
-            *(row.pid for row in kip.environments() if row.name == "scheduler"),
-        ]
-
     def overhead(self) -> tuple[int, int]:
         """Return the CPU time of kernel and scheduler, in ns, and the count of switches."""
-        return sum(map(cpu_time, self.planners())), self._system.kip.counters()["switches"]
+        kip = self._system.kip
+        scheduler = next(row.pid for row in kip.environments() if row.name == "scheduler")
+        spent = cpu_time(kip.head(Head.KERNEL_PID)) + cpu_time(scheduler)
+        return spent, kip.counters()["switches"]
 
     @contextlib.contextmanager
     def sleepers(self, count: int) -> Iterator[None]:
@@ -341,42 +320,6 @@ def _cost(bench: Bench, count: int) -> float:
     return min(found)
 
 
-def _deadlines(bench: Bench) -> Iterator[Finding]:
-    bench.use("edf")
-    for overloads in ("", "middle"):
-        jobs, taken = _jobs(bench, overloads)
-        late = sum(job.late > 0 for each in jobs.values() for job in each)
-        title = "deadlines missed for our reasons, edf, 90 % of a core reserved"
-        lost = 100 * (taken[-1].lost - taken[0].lost) / (taken[-1].at - taken[0].at)
-        beside = {
-            "missed in all": late,
-            "of jobs": sum(map(len, jobs.values())),
-            "the host took, %": lost,
-        }
-        how = f", while {overloads} computes without end" if overloads else ""
-        yield Finding("deadlines", title + how, unexcused(jobs, taken), "", 0, beside)
-
-
-def _jobs(bench: Bench, overloads: str) -> tuple[dict[str, list[Job]], list[Taken]]:
-    """Return the jobs of those that keep to what they reserved, and what the host took meanwhile."""
-    with bench.loops((1, 1)) as loops, bench.periodic() as cast:
-        for each in loops:
-            each.tell("stretches", LONG + SECOND)
-        time.sleep(0.5)
-        for name, program in cast.items():
-            program.tell("overload" if name == overloads else name, LONG)
-        found: dict[str, list[Job]] = {}
-
-        def end() -> None:
-            found.update({name: paired(program.answer()) for name, program in cast.items()})
-
-        taken = watched([*bench.planners(), *(each.pid for each in cast.values())], end)
-        for each in loops:
-            each.answer()
-    found.pop(overloads, None)
-    return found, taken
-
-
 FINDERS: Mapping[str, Callable[[Bench], Iterator[Finding]]] = {
     "shares": _shares,
     "fair": _fair,
@@ -385,7 +328,6 @@ FINDERS: Mapping[str, Callable[[Bench], Iterator[Finding]]] = {
     "given-1ms": lambda bench: _given(bench, "given-1ms", MS, 92),
     "switch": _switch,
     "overhead": _overhead,
-    "deadlines": _deadlines,
 }
 
 
