@@ -185,7 +185,7 @@ def test_one_that_waits_for_frames() -> None:
 
     class Hungry(StubbornServer):
         def compute(self, seconds: float) -> None:
-            Memory.connect(self.environment).claim(60)
+            Memory.connect(self.environment).claim(55)
             got.append(seconds)
 
     def caller(env: Environment) -> None:
