@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.privileges import may_place_others
 from tests.system.command import DEGRADED, ROOT, Command, place, until
 
 pytestmark = [
@@ -60,7 +61,10 @@ def all_run(system: Command) -> None:
 
 
 def test_out_and_back(running: Command) -> None:
-    """Members and what fits of their reservations go to the other core, and return; nobody stands still."""
+    """Members and what fits of their reservations go to the other core, and return; nobody stands still.
+
+    Where the kernel may not place others, they go to the other plan, and stay on their core.
+    """
     running.exo("sched", "reserve", "one", "2ms/10ms")
     before = cores(running, "one")
     said = running.exo("cpu", "off", "0").stdout.splitlines()
@@ -77,7 +81,7 @@ def test_out_and_back(running: Command) -> None:
         "one has its reservation there: 2 ms in 10 ms, 20.0 %",
     ]
     assert out[0] == [1] * 3
-    assert out[1] != before
+    assert (out[1] != before) == may_place_others()
     assert states == ["off", "on"]
     assert "processor 1 is the last one that is on" in refused
     assert cores(running, "one") == before
