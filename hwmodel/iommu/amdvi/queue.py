@@ -25,6 +25,7 @@ from hwmodel.iommu.amdvi.formats import (
 )
 from hwmodel.iommu.layout import MalformedEntry, Values
 from hwmodel.iommu.memory import BusError, Memory
+from hwmodel.iommu.queue import Queue
 
 COMMAND_BASE, EVENT_BASE, CONTROL = 0x0008, 0x0010, 0x0018
 COMMAND_HEAD, COMMAND_TAIL, EVENT_HEAD, EVENT_TAIL, STATUS = 0x2000, 0x2008, 0x2010, 0x2018, 0x2020
@@ -50,7 +51,7 @@ def ring_bytes(base: int) -> int:
     return COMMAND << length if length >= LEAST_LENGTH else 0
 
 
-class CommandBuffer:
+class CommandBuffer(Queue):
     """Command buffer and event log of one unit, by their registers."""
 
     def __init__(
@@ -60,25 +61,15 @@ class CommandBuffer:
         interrupt: Callable[[], None],
         unit: Unit = UNIT,
     ) -> None:
-        """Make them, off.
-
-        *carry_out* does what a command asks for, and says whether the device that was asked has answered;
-        *interrupt* is the unit's, for completions and events.
-        """
-        self._memory = memory
-        self._carry_out = carry_out
-        self._interrupt = interrupt
-        self._unit = unit
-        self._registers = dict.fromkeys(
+        """Make them, off; see `Queue`. *interrupt* is the unit's, for events as well."""
+        registers = dict.fromkeys(
             (COMMAND_BASE, EVENT_BASE, CONTROL, COMMAND_HEAD, COMMAND_TAIL, EVENT_HEAD, EVENT_TAIL, STATUS), 0
         )
+        super().__init__(memory, carry_out, interrupt, registers)
+        self._unit = unit
         self._fetched: tuple[int, Values] | None = None
         self._silent = False
         """Whether a device has not answered: no wait is done any more."""
-
-    def read(self, offset: int) -> int:
-        """Return the register at *offset*. Raises KeyError for one that is not theirs."""
-        return self._registers[offset]
 
     def write(self, offset: int, value: int) -> None:
         """Write it, as software does; what is out of turn is ignored. `run` fetches then."""
@@ -103,11 +94,6 @@ class CommandBuffer:
                 self._registers[STATUS] &= ~(value & (OVERFLOW | LOGGED | WAITED))
             case _:
                 pass
-
-    def run(self) -> None:
-        """Do all there is to do: until the buffer is empty, off, stopped, or a device does not answer."""
-        while self.step():
-            pass
 
     def step(self) -> bool:
         """Do what was fetched, or fetch the next command; return whether there was one. Never raises.

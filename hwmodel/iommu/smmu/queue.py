@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from hwmodel.iommu.layout import MalformedEntry, Values
 from hwmodel.iommu.memory import BusError, Memory
+from hwmodel.iommu.queue import Queue
 from hwmodel.iommu.smmu.formats import ATC_INV, COMMAND, SIG_IRQ, SIG_SEV, SYNC, UNIT, Error, Unit, decode
 
 CR0, CR0ACK, GERROR, GERRORN = 0x20, 0x24, 0x60, 0x64
@@ -30,7 +31,7 @@ LARGEST = 19
 """The largest logarithm of a queue's entries; what is larger counts as this."""
 
 
-class CommandQueue:
+class CommandQueue(Queue):
     """The queue of one unit, by its registers."""
 
     def __init__(
@@ -40,24 +41,14 @@ class CommandQueue:
         interrupt: Callable[[], None],
         unit: Unit = UNIT,
     ) -> None:
-        """Make it, off.
-
-        *carry_out* does what a command asks for, and says whether the device that was asked has answered;
-        *interrupt* is the wired one of SYNCs.
-        """
-        self._memory = memory
-        self._carry_out = carry_out
-        self._interrupt = interrupt
+        """Make it, off; see `Queue`. *interrupt* is the wired one of SYNCs."""
+        registers = dict.fromkeys((CR0, CR0ACK, GERROR, GERRORN, CMDQ_BASE, CMDQ_PROD, CMDQ_CONS), 0)
+        super().__init__(memory, carry_out, interrupt, registers)
         self._unit = unit
-        self._registers = dict.fromkeys((CR0, CR0ACK, GERROR, GERRORN, CMDQ_BASE, CMDQ_PROD, CMDQ_CONS), 0)
         self._silent = False
         """Whether a device has not answered since the last SYNC."""
         self.wakeups = 0
         """How many events the SYNCs sent that asked for one."""
-
-    def read(self, offset: int) -> int:
-        """Return the register at *offset*. Raises KeyError for one that is not the queue's."""
-        return self._registers[offset]
 
     def write(self, offset: int, value: int) -> None:
         """Write it, as software does; what is read-only or guarded is ignored. `run` consumes then."""
@@ -85,11 +76,6 @@ class CommandQueue:
     def stopped(self) -> bool:
         """Whether an error keeps it from consuming."""
         return bool((self._registers[GERROR] ^ self._registers[GERRORN]) & CMDQ_ERROR)
-
-    def run(self) -> None:
-        """Do all there is to do: until the queue is empty, off, or stopped."""
-        while self.step():
-            pass
 
     def step(self) -> bool:
         """Consume a command; return whether there was one. Never raises."""

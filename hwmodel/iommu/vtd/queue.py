@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from hwmodel.iommu.layout import MalformedEntry, Values
 from hwmodel.iommu.memory import BusError, Memory
+from hwmodel.iommu.queue import Queue
 from hwmodel.iommu.vtd.formats import (
     DEVICE_TLB,
     NARROW,
@@ -46,34 +47,24 @@ SIZE, WIDTH, RESERVED = 0x7, 1 << 11, 0x7F8
 HIGHEST = 1 << 64
 
 
-class InvalidationQueue:
+class InvalidationQueue(Queue):
     """The queue of one unit, by its registers."""
 
     def __init__(
         self,
         memory: Memory,
         carry_out: Callable[[Values], bool],
-        event: Callable[[], None],
+        interrupt: Callable[[], None],
         unit: Unit = UNIT,
     ) -> None:
-        """Make it, off.
-
-        *carry_out* does what a descriptor asks for, and says whether the devices that were asked have answered;
-        *event* is the interrupt of completions.
-        """
+        """Make it, off; see `Queue`."""
+        registers = {GSTS: 0, FSTS: 0, IQH: 0, IQT: 0, IQA: 0, ICS: 0, IECTL: IM, IQERCD: 0}
+        super().__init__(memory, carry_out, interrupt, registers)
         self.unit = unit
         """May change with RTADDR's mode."""
-        self._memory = memory
-        self._carry_out = carry_out
-        self._event = event
-        self._registers = {GSTS: 0, FSTS: 0, IQH: 0, IQT: 0, IQA: 0, ICS: 0, IECTL: IM, IQERCD: 0}
         self._fetched: Values | None = None
         self._silent: list[int] = []
         """The devices that have not answered since the last wait."""
-
-    def read(self, offset: int) -> int:
-        """Return the register at *offset*. Raises KeyError for one that is not the queue's."""
-        return self._registers[offset]
 
     def write(self, offset: int, value: int) -> None:
         """Write it, as software does; what is read-only or out of turn is ignored. `run` fetches then."""
@@ -103,11 +94,6 @@ class InvalidationQueue:
     def stopped(self) -> bool:
         """Whether an error keeps it from fetching."""
         return bool(self._registers[FSTS] & (IQE | ITE))
-
-    def run(self) -> None:
-        """Do all there is to do: until the queue is empty, off, or stopped."""
-        while self.step():
-            pass
 
     def step(self) -> bool:
         """Do what was fetched, or fetch the next descriptor; return whether there was one. Never raises."""
@@ -141,7 +127,7 @@ class InvalidationQueue:
         pending = self._registers[IECTL] & IP
         self._registers[IECTL] = IM | pending if masked else 0
         if pending and not masked:
-            self._event()
+            self._interrupt()
 
     def _fetch(self) -> None:
         head = self._registers[IQH]
@@ -192,7 +178,7 @@ class InvalidationQueue:
             if self._registers[IECTL] & IM:
                 self._registers[IECTL] |= IP
             else:
-                self._event()
+                self._interrupt()
 
     def _stop(self, error: int, record: int) -> None:
         self._registers[FSTS] |= error
