@@ -17,7 +17,7 @@ not answer, the kernel walks a fixed round robin over all members and says so: n
 
 from typing import TYPE_CHECKING
 
-from kernel.abi.events import Event
+from kernel.abi.events import DIRECTED, LENT, Event
 from kernel.abi.kip import Counter, EnvironmentState, Page
 from kernel.abi.messages import Preemption
 from kernel.abi.program import Activity
@@ -27,7 +27,7 @@ from kernel.idleness import TICK, UNKNOWN, Idleness, asleep
 from kernel.lending import heir
 from kernel.member import Ended, Member
 from kernel.reservation import FOREVER, GRAIN, Reserved, Turn
-from kernel.telling import LENT, Telling
+from kernel.telling import Telling
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -74,9 +74,7 @@ class Processor(Telling):
         self._end = 0  # of the slice, by the clock
         self._idle = Idleness()  # of the owner of the slice, which is charged that as well
         self._directed = self._deferred = self._tells_ends = False
-        self._lent: tuple[Member, int] | None = (
-            None  # the rest of a slice that is to be lent, in ns, and whose
-        )
+        self._lent: tuple[Member, int] | None = None  # whose rest of a slice is to be lent, and how many ns
         self._alone = False  # there was no competition at the last look: the slice has no end
         self._poll = TICK
         self._alarm: Alarm | None = None
@@ -297,7 +295,7 @@ class Processor(Telling):
         self._tell_stopped(stopped)
         self._show(environment, EnvironmentState.RUNNING)
         self._exposure.count(Counter.SWITCHES)
-        how = LENT if self._lender is not None else self._directed
+        how = LENT if self._lender is not None else DIRECTED * self._directed
         self._note(Event.SWITCHED, environment, microseconds, self._budget, how)
 
     def _set_alarm(self, delay: int) -> None:

@@ -106,12 +106,12 @@ class Removal:
         self._jobs.begin(self._clear(processor))
 
     def _left(self, processor: "Processor") -> "list[Environment]":
-        return [e for e in self._environments if processor.gone and e.alive and e.cpu == processor.number]
+        return [each for each in self._environments if _is_left(each, processor)]
 
     def _clear(self, processor: "Processor") -> "Steps[None]":
         """Move all from *processor*; who cannot be now runs there, until a second later."""
         for environment in self._left(processor):
-            if environment not in self._left(processor):
+            if not _is_left(environment, processor):  # any more
                 continue
             to = self._processors[self._environments.places.near(processor.number)]
             try:
@@ -121,3 +121,7 @@ class Removal:
             yield None
         if self._left(processor):
             self._watch(processor, ANSWER_TIME)
+
+
+def _is_left(environment: "Environment", processor: "Processor") -> bool:
+    return processor.gone and environment.alive and environment.cpu == processor.number

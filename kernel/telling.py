@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     _Slices = Sequence[tuple[Environment, int]]
 
-LENT = 2
-"""In the detail of SWITCHED."""
 EVENT_DELAY = 1_000_000
 """Preemption events are collected this long and sent as one message, in ns."""
 _EVENTS_PER_MESSAGE = 21

@@ -29,8 +29,8 @@ class Event(IntEnum):
     """a: receiving thread."""
     SWITCHED = 7
     """a: microseconds of the slice; b: processor, and from bit 32 on the microseconds of it that are left to it:
-    less what it used too much in slices before, or more; detail 1: not by the plan, its scheduler directs it; 2:
-    the slice is of another, which sleeps and waits for it."""
+    less what it used too much in slices before, or more; detail, DIRECTED: not by the plan, its scheduler directs
+    it; LENT: the slice is of another, which sleeps and waits for it."""
     PREEMPTED = 8
     """a: consumed nanoseconds; b: processor, and from bit 32 on the microseconds of the slice that it slept.
     detail, added up: 1: before it had used its slice, by the clock, or the scheduler gave the rest away; 2: it was
@@ -77,6 +77,9 @@ class Event(IntEnum):
 
 RECORD = struct.Struct("<QHHIQQ")
 """Time in ns, event, detail, environment, a, b."""
+DIRECTED: Final = 1
+LENT: Final = 2
+"""Details of SWITCHED."""
 ANYBODY: Final = 0xFFFF
 """In place of the number of a thread: any of several."""
 TRACE_SIZE: Final = FRAME_SIZE + TRACE_RECORDS * RECORD.size

@@ -85,16 +85,16 @@ class Preemption(IntEnum):
     """Its slice is over."""
     EXIT = 4
     """It ended, or was moved to another processor."""
+    LEAVES = 5
+    """A processor is taken out: move its members within a second. No thread; its number in place of the ns."""
+    RETURNS = 6
+    """A processor is back. As LEAVES."""
     LENT = 7
     """It slept, waited for another, and lent that one the rest of its slice: of it so many ns are gone."""
     BORROWED = 8
     """It ran, or slept, for so many ns in the slice of another. LENT, before it, says whose that was."""
     WAITS = 9
     """It sleeps, and says for whom it waits: the thread of that number, in place of the ns; 0: no one alone."""
-    LEAVES = 5
-    """A processor is taken out: move its members within a second. No thread; its number in place of the ns."""
-    RETURNS = 6
-    """A processor is back. As LEAVES."""
 
 
 class PacketKind(IntEnum):

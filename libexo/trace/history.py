@@ -28,8 +28,8 @@ _WALL = 3
 """A slice that lasts longer than so many times its length has no end: nobody else wants the processor."""
 _ALONE = 2
 """In the detail of PREEMPTED."""
-DIRECTED, LENT, RESERVED = 1, 2, 3
-"""Details of SWITCHED."""
+RESERVED = 3
+"""In place of the detail of SWITCHED (DIRECTED, LENT), for a reservation."""
 _STATES = {
     EnvironmentState.BLOCKED: "ASLEEP",
     EnvironmentState.READY: "READY",

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from kernel.abi.events import ANYBODY, Event
+from kernel.abi.events import ANYBODY, LENT, Event
 from kernel.abi.ids import KERNEL_PREDICATES
 from kernel.abi.predicates import Outcome
 from libexo.errors import NotFound
 from libexo.trace.history import (
-    LENT,
     RESERVED,
     STEP,
     History,

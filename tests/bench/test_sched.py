@@ -60,7 +60,6 @@ def test_accounts_of_those_that_compute(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.system
-@pytest.mark.beside
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to keep the reference on the plan's core")
 @pytest.mark.skipif(
@@ -81,4 +80,4 @@ def test_a_system_it_boots(
     assert list(dict.fromkeys(line["key"] for line in told)) == list(sched.KEYS)
     assert {"nice"} <= set(told[0]["beside"])
     assert all(0 <= line["value"] < sys.maxsize for line in told)
-    assert 0 < next(line["value"] for line in told if line["key"] == "given") < 100
+    assert 0 < next(line["value"] for line in told if line["key"] == "given") < 50

@@ -69,6 +69,14 @@ def told(scheduler: Puppet) -> Told:
     return [(Preemption(w[at]), w[at + 1], w[at + 2]) for w in words for at in range(0, len(w), 3)]
 
 
+def borrowing(stage: Theatre) -> tuple[Puppet, int, dict[str, Puppet]]:
+    """Play a client that uses 2 ms of its slice, and waits for a server that computes for ever, beside a loop."""
+    scheduler, cpu, members = cast_of(stage, server=compute, client=sleeps_after(2), a=compute)
+    plan(scheduler, cpu, members, server=10, client=10, a=10)
+    waits(members["client"], members["server"])
+    return scheduler, cpu, members
+
+
 def lent_to_server(
     stage: Theatre, *, says: bool, server: Work = stopped_server
 ) -> tuple[dict[str, float], Told]:
@@ -134,9 +142,7 @@ def test_a_server_that_does_not_stop() -> None:
 def test_its_own_slices_stay() -> None:
     """What it used in the client's slice does not come off its own: it has 10 ms in its turn."""
     with theatre() as stage:
-        scheduler, cpu, members = cast_of(stage, server=compute, client=sleeps_after(2), a=compute)
-        plan(scheduler, cpu, members, server=10, client=10, a=10)
-        waits(members["client"], members["server"])
+        _, _, members = borrowing(stage)
         stage.pass_time(30)
         before = used(members)["server"]
         stage.pass_time(10)
@@ -187,9 +193,7 @@ def test_a_server_of_a_server() -> None:
 def test_one_of_them_ends(gone: str) -> None:
     """When the client or the server ends, what was lent is over, and the plan goes on."""
     with theatre() as stage:
-        scheduler, cpu, members = cast_of(stage, server=compute, client=sleeps_after(2), a=compute)
-        plan(scheduler, cpu, members, server=10, client=10, a=10)
-        waits(members["client"], members["server"])
+        _, _, members = borrowing(stage)
         stage.pass_time(16)
         left = {name: member for name, member in members.items() if name not in (gone, "client")}
         stage.kill(members[gone])
@@ -203,9 +207,7 @@ def test_one_of_them_ends(gone: str) -> None:
 def test_a_plan_that_begins_now() -> None:
     """It ends what is lent, as any slice; one without the server does not, as long as it has the client."""
     with theatre() as stage:
-        scheduler, cpu, members = cast_of(stage, server=compute, client=sleeps_after(2), a=compute)
-        plan(scheduler, cpu, members, server=10, client=10, a=10)
-        waits(members["client"], members["server"])
+        scheduler, cpu, members = borrowing(stage)
         stage.pass_time(15)
         before = used(members)["server"]
         plan(scheduler, cpu, members, client=10, a=10)
