@@ -73,6 +73,7 @@ def test_a_system_it_boots(
     monkeypatch.setattr(sched, "WINDOW", sched.SECOND // 2)
     monkeypatch.setattr(sched, "SHORT", sched.SECOND)
     monkeypatch.setattr(sched, "COUNTS", (2, 4))
+    monkeypatch.setattr(sched, "ROUNDS", 1)
 
     assert cli.main(["sched", "--json"]) == 0
 
