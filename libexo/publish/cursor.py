@@ -51,8 +51,12 @@ class Cursor:
             self._begin_newest()
 
     def resume(self, words: memoryview, data: memoryview) -> bool:
-        """Go on in *words* and *data*, which replaced the memory, once the publisher has started over there."""
-        if words[GENERATION] <= self._generation:
+        """Go on in *words* and *data*, which replaced the memory, once the publisher has started over there.
+
+        After its last record it does not: a copy that it closed is whole, since the kernel copies in order.
+        """
+        closed, generation = words[CLOSED], words[GENERATION]
+        if generation < self._generation or (generation == self._generation and not closed):
             return False
         self._look_at(words, data)
         return True

@@ -16,7 +16,7 @@ class Publication(Interface, label=0x49, name="publication"):
 
     @operation(2)
     def after(self, frame: int, position: int) -> bool:  # type: ignore[empty-body]  # likewise
-        """Answer once there is a record after *position*; False: the channel is not at *frame* any more."""
+        """Answer once there is a record after *position*; False: the channel is closed, or not at *frame*."""
 
 
 class PublicationServer(Publication):
@@ -36,8 +36,10 @@ class PublicationServer(Publication):
     def after(self, frame: int, position: int) -> bool:
         """Keep the call, unless there is a record already."""
         publisher = self.publisher
-        if frame != publisher.extent.first or publisher.is_past(position):
-            return frame == publisher.extent.first
+        if publisher.closed or frame != publisher.extent.first:
+            return False
+        if publisher.is_past(position):
+            return True
         publisher.tell_next(self.call)
         later: bool = DEFERRED
         return later

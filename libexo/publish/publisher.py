@@ -7,7 +7,7 @@ import msgspec
 
 from libexo.errors import ExoError
 from libexo.extent import Extent
-from libexo.publish.layout import ChannelEnded
+from libexo.publish.layout import CLOSED, ChannelEnded
 from libexo.publish.window import Window
 from libexo.publish.writer import Writer
 
@@ -81,14 +81,17 @@ class Publisher(Generic[T]):
             with contextlib.suppress(ChannelEnded):  # its readers know
                 self._attend()
                 self._writer.close()
+                while not self._closed_for_all():
+                    self._start_over()
+                    self._writer.close()
             self.closed = True
             self._wake()
             self._window.close()
 
     def is_past(self, position: int) -> bool:
-        """Say whether a reader at *position* has something to learn."""
+        """Say whether there is a record after *position*."""
         self._attend()
-        return self.closed or self._writer.head > position
+        return self._writer.head > position
 
     def tell_next(self, call: "Call") -> None:
         """Answer *call* when the next record is published."""
@@ -116,6 +119,17 @@ class Publisher(Generic[T]):
     def _is_intact(self) -> bool:
         try:
             return self._writer.intact
+        except ValueError:
+            return False
+
+    def _closed_for_all(self) -> bool:
+        """Say whether the mark is in the memory that readers have: a move that was under way may have missed it.
+
+        The kernel maps memory once no move of it is under way, and a later move copies the mark.
+        """
+        self._window.reopen()
+        try:
+            return bool(self._window.words[CLOSED])
         except ValueError:
             return False
 

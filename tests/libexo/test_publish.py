@@ -1,9 +1,11 @@
 """Publish channels between environments of the simulated machine: readers, ends, moves, and sleeping."""
 
 import contextlib
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
@@ -20,6 +22,10 @@ from libexo.testing import System, simulated
 from tests.kernel.puppets import Puppet, Theatre, theatre
 from tests.libexo.test_publish_ring import record
 from tests.libexo.vm.test_vm import carved, lent
+
+if TYPE_CHECKING:
+    from kernel import frames
+    from kernel.jobs import Steps
 
 
 class Quote(msgspec.Struct, array_like=True):
@@ -204,11 +210,60 @@ def test_one_who_joins_after_a_move() -> None:
         assert (list(reader), reader.missed) == ([b"after"], 0)
 
 
-def move(stage: Theatre, holder: Puppet) -> None:
-    """Have the kernel move the extent of *holder*, as it does when one that attached by itself leaves."""
-    [thing] = {capability.resource for capability in holder.caps if capability.mapped}
-    stage.kernel.jobs.add(cast("Any", thing).move(None, range(cast("Any", thing).pages)))
-    stage.settle()
+def test_a_move_while_it_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mark that it stores in memory whose copy is made already is in the copy too: readers hear of it."""
+    with theatre() as stage:
+        a, publisher, extent = channel(stage)
+        reader = joined(a, stage.puppet(), extent)
+        publisher.publish(b"one")
+        store = publisher._writer.close
+
+        def close() -> None:
+            monkeypatch.undo()
+            move(stage, a, until=lambda moved: moved.pieces.at(0)[0].copied)
+            store()
+
+        monkeypatch.setattr(publisher._writer, "close", close)
+        publisher.close()
+
+        with pytest.raises(ChannelEnded, match="closed"):
+            reader.read()
+
+
+def test_a_move_after_it_closed() -> None:
+    """The copy has all, and the mark: readers lose nothing, and hear of the end."""
+    with theatre() as stage:
+        a, publisher, extent = channel(stage)
+        reader = joined(a, stage.puppet(), extent)
+        publisher.publish(b"one")
+        publisher.close()
+        move(stage, a)
+
+        assert reader.read() == b"one"
+        with pytest.raises(ChannelEnded, match="closed"):
+            reader.read()
+
+
+def move(stage: Theatre, holder: Puppet, *, until: "Callable[[frames.Extent], bool] | None" = None) -> None:
+    """Have the kernel move the extent of *holder*, as it does when one that attached by itself leaves.
+
+    Return when that is over, or as soon as it is so *until* then.
+    """
+    [resource] = {capability.resource for capability in holder.caps if capability.mapped}
+    moved = cast("frames.Extent", resource)
+    stage.kernel.jobs.add(moving(moved))
+    now = stage.machine.clock.now()
+    stage.machine.drive(stage.supervisor, until=until and partial(until, moved), limit=now)
+
+
+def moving(extent: "frames.Extent") -> "Steps[None]":
+    """Move it in steps, as `kernel.taking` does."""
+    pages = range(extent.pages)
+    yield from extent.lock()
+    yield extent.copy(pages)
+    yield None
+    yield from extent.move(None, pages)
+    extent.unlock()
 
 
 def test_start_is_checked() -> None:
