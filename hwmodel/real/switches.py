@@ -28,6 +28,8 @@ PAGES = 32
 """Pages of a ring: some 2,000 switches, as no core makes in 2 ms."""
 MOST = PAGES * mmap.PAGESIZE // 2
 """Bytes to read at once: with more there, it is too long ago to matter."""
+_IDLE = 0
+"""The pid of a core's idle task. That it comes is recorded, as the leaving of another; that it leaves is not."""
 _GONE = 1 << 31
 """Numbers from here on are of no process: the host writes -1 for one that was reaped before its last switch."""
 MAX_KNOWN = 4096
@@ -164,16 +166,20 @@ class RealSwitches:
             kind, flags, size, pid, tid, own_pid, own_tid, when = _RECORD.unpack_from(data, at)
             at += size
             if kind == _SWITCH:
-                if not flags & _OUT:
+                if flags & _OUT:
+                    left = known[own_pid] if own_pid in known else self._learn(own_pid)
+                    self._lend(left if own_pid == self._owner else None, when)
+                    if left is not None:
+                        if flags & _PREEMPTED:
+                            left.presence.came(own_tid, when)
+                        else:
+                            left.presence.went(own_tid, when)
+                elif pid == _IDLE:
+                    self._lend(None, when)
+                    pid, tid = own_pid, own_tid
+                else:
                     continue  # the other half of the last one
-                left = known[own_pid] if own_pid in known else self._learn(own_pid)
-                self._lend(left if own_pid == self._owner else None, when)
                 self._owner = pid
-                if left is not None:
-                    if flags & _PREEMPTED:
-                        left.presence.came(own_tid, when)
-                    else:
-                        left.presence.went(own_tid, when)
                 follows = known[pid] if pid in known else self._learn(pid)
                 if follows is not None and follows.presence.came(tid, when):
                     came.add(follows.body)

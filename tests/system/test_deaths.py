@@ -112,11 +112,11 @@ def test_an_end_while_the_process_server_is_gone_is_not_missed(own: System, clie
     """A program that ended meanwhile has ended, and a wait for it says how."""
     victims = [own.server("child").pid, own.server("process").pid]
     os.kill(victims[1], signal.SIGSTOP)
-    os.kill(victims[0], signal.SIGINT)
+    os.kill(victims[0], signal.SIGKILL)
     assert ended(victims[0])
     os.kill(victims[1], signal.SIGKILL)
 
-    assert client.ask("process.wait(child).status") == "-2"
+    assert client.ask("process.wait(child).status") == "-9"
 
 
 def test_a_wait_outlives_the_process_server(own: System, client: Running) -> None:

@@ -16,6 +16,7 @@ from hwmodel.real.switches import RealSwitches, Ring
 
 LEADER, CHILD, OTHER = 1 << 23, (1 << 23) + 1, (1 << 23) + 2
 """Numbers of no process."""
+IDLE = 0
 OUT, PREEMPTED = 1 << 13, 1 << 14
 UNKNOWN = -1
 
@@ -31,8 +32,9 @@ class Script:
         self.data = (self.data or b"") + switches._RECORD.pack(kind, flags, switches._RECORD.size, *rest)
 
     def switch(self, left: int, follows: int, at: int, *, preempted: bool = False) -> None:
-        """Write both halves of a switch between processes of one thread each."""
-        self.add(15, OUT | PREEMPTED * preempted, follows, follows, left, left, at)
+        """Write a switch between processes of one thread each: both halves, but from idle the second alone."""
+        if left != IDLE:
+            self.add(15, OUT | PREEMPTED * preempted, follows, follows, left, left, at)
         self.add(15, 0, left, left, follows, follows, at + 1)
 
     def take(self) -> bytes | None:
@@ -64,19 +66,35 @@ def test_who_comes_and_who_waits() -> None:
     assert made.read() == {body}
     assert since(body, 30) == 0
     script.switch(OTHER, LEADER, 40)
-    script.switch(LEADER, 0, 50)
+    script.switch(LEADER, IDLE, 50)
     assert made.read() == {body}
     assert since(body, 60) == 50
     assert made.read() == set()
+
+
+def test_who_wakes_an_idle_core() -> None:
+    """Who came to a core on which nobody was is in the second half only (findings/switch_from_idle.sh)."""
+    script, made, body = followed(group=True)
+    script.switch(LEADER, IDLE, 10)
+    script.switch(IDLE, LEADER, 30)
+    assert made.read() == {body}
+    assert since(body, 40) == 0
+    begun = time.monotonic_ns()
+    script.add(7, 0, CHILD, LEADER, CHILD, LEADER, begun)
+    script.switch(LEADER, IDLE, begun)
+    script.switch(IDLE, CHILD, begun + 99)  # its second half is at 100
+    script.switch(CHILD, IDLE, begun + 150)
+    made.read()
+    assert cast("Presence", body.presence).lent == 50
 
 
 def test_children_count_where_signals_go_to_them() -> None:
     """A child is the program as long as it lives, if it is of its group; its number may then be another's."""
     for group in (True, False):
         script, made, body = followed(group=group)
-        script.switch(LEADER, 0, 10)
+        script.switch(LEADER, IDLE, 10)
         script.add(7, 0, CHILD, LEADER, CHILD, LEADER, 11)
-        script.switch(0, CHILD, 12)
+        script.switch(IDLE, CHILD, 12)
         assert made.read() == ({body} if group else set())
         assert since(body, 20) == (0 if group else 10)
         script.switch(CHILD, OTHER, 30)
@@ -143,7 +161,7 @@ def test_what_is_missing(missing: bytes | None) -> None:
     """Where records were lost, or are too many to read, it says so; nothing is known until new ones come."""
     script, made, body = followed(group=False)
     script.switch(OTHER, LEADER, 10)
-    script.switch(LEADER, 0, 20)
+    script.switch(LEADER, IDLE, 20)
     made.read()
     assert since(body, 30) == 20
     script.data = missing
