@@ -10,6 +10,8 @@ The subjects are loops under a plan, on the plan's host core; what they had is t
   processes that a third stops and continues in turn.
 - `switch`: from the last step of the one to the first of the other.
 - `overhead`: CPU time of kernel and scheduler for each switch, with 2 to 200 environments: all sleep but two.
+- `deadlines`: late jobs of three programs that, with one that computes without end, have 90 % of the core reserved:
+  by the policy `edf`, and by the kernel. The same under the host's real-time class says what is late by the host.
 """
 
 import contextlib
@@ -25,6 +27,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.deadlines import CAST, by_fifo, told
 from bench.errors import BenchError
 from bench.facts import Facts
 from bench.harness import Worker, import_path, reference
@@ -40,10 +43,12 @@ MS = 1_000_000
 WINDOW = 5 * SECOND
 """Of `shares` and its like."""
 SHORT = 2 * SECOND
+LONG = 10 * SECOND
+"""Of `deadlines`."""
 LOOK = 50 * MS
 """From one look at the accounts to the next."""
 QUANTUM = 10 * MS
-KEYS = ("shares", "fair", "lottery", "given", "given-1ms", "switch", "overhead")
+KEYS = ("shares", "fair", "lottery", "given", "given-1ms", "switch", "overhead", "deadlines")
 COUNTS = (2, 50, 100, 200)
 ROUNDS = 5
 """Of a second each, of `overhead`."""
@@ -144,6 +149,20 @@ class Bench:
         """Start loops of *weights*, which compute only when they are told to."""
         with contextlib.closing(System(self._system.run, booted=False)) as own:
             yield [own.worker("bench.programs.looper", self._name(), share=weight) for weight in weights]
+
+    @contextlib.contextmanager
+    def periodic(self, *, reserved: bool) -> Iterator[dict[str, Worker]]:
+        """Start the programs of CAST, with what each has *reserved* by the kernel, or else says to the policy."""
+        with contextlib.closing(System(self._system.run, booted=False)) as own:
+            workers = {}
+            for each, (_, runtime, period) in CAST.items():
+                name = self._name()
+                workers[each] = own.worker("bench.programs.periodic", name, share=1)
+                if reserved:
+                    self._exo("sched", "reserve", name, f"{runtime}ms/{period}ms")
+                else:
+                    self._exo("sched", "set", name, f"runtime={runtime}ms", f"period={period}ms")
+            yield workers
 
     def _name(self) -> str:
         self._started += 1
@@ -320,6 +339,24 @@ def _cost(bench: Bench, count: int) -> float:
     return min(found)
 
 
+def _deadlines(bench: Bench) -> Iterator[Finding]:
+    """Whoever comes without a reservation divides the rest: two loops are there as well."""
+    host = by_fifo(bench.core, LONG)
+    beside = {"by the host's real-time class": host.missed, "latest, ms": host.latest} if host else {}
+    for way, reserved in (("edf", False), ("round-robin", True)):
+        bench.use(way)
+        with bench.loops((1, 1)) as loops, bench.periodic(reserved=reserved) as cast:
+            for each in loops:
+                each.tell("stretches", LONG + SECOND)
+            time.sleep(0.5)
+            ours = told(cast, LONG)
+            for each in loops:
+                each.answer()
+        title = f"deadlines missed, 90 % reserved by {'the kernel' if reserved else way}"
+        counts = {"jobs": ours.done, "the latest, ms": ours.latest}
+        yield Finding("deadlines", title, ours.missed, "", host.missed if host else 0, counts | beside)
+
+
 FINDERS: Mapping[str, Callable[[Bench], Iterator[Finding]]] = {
     "shares": _shares,
     "fair": _fair,
@@ -328,6 +365,7 @@ FINDERS: Mapping[str, Callable[[Bench], Iterator[Finding]]] = {
     "given-1ms": lambda bench: _given(bench, "given-1ms", MS, 92),
     "switch": _switch,
     "overhead": _overhead,
+    "deadlines": _deadlines,
 }
 
 

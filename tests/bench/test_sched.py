@@ -72,6 +72,7 @@ def test_a_system_it_boots(
     monkeypatch.setenv("EXO_RUN", f"{tmp_path}/nobody")
     monkeypatch.setattr(sched, "WINDOW", sched.SECOND // 2)
     monkeypatch.setattr(sched, "SHORT", sched.SECOND)
+    monkeypatch.setattr(sched, "LONG", sched.SECOND // 2)
     monkeypatch.setattr(sched, "COUNTS", (2, 4))
     monkeypatch.setattr(sched, "ROUNDS", 1)
 
