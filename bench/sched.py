@@ -10,6 +10,7 @@ The subjects are loops under a plan, on the plan's host core; what they had is t
   processes that a third stops and continues in turn.
 - `switch`: from the last step of the one to the first of the other.
 - `overhead`: CPU time of kernel and scheduler for each switch, with 2 to 200 environments: all sleep but two.
+- `hostile`: what two loops lose when the third under the plan is no loop but a program that tries to have more.
 - `deadlines`: late jobs of three programs that, with one that computes without end, have 90 % of the core reserved:
   by the policy `edf`, and by the kernel. The same under the host's real-time class says what is late by the host.
 """
@@ -31,6 +32,7 @@ from bench.deadlines import CAST, by_fifo, told
 from bench.errors import BenchError
 from bench.facts import Facts
 from bench.harness import Worker, import_path, reference
+from bench.hostile import KINDS, ORDINARY, TELLS, lost
 from bench.hostshares import by_cgroup, by_nice
 from bench.system import System
 from hwmodel.real.activity import cpu_time
@@ -43,12 +45,14 @@ MS = 1_000_000
 WINDOW = 5 * SECOND
 """Of `shares` and its like."""
 SHORT = 2 * SECOND
+HOSTILE = 3 * SECOND
+"""Of `hostile`, for each window."""
 LONG = 10 * SECOND
 """Of `deadlines`."""
 LOOK = 50 * MS
 """From one look at the accounts to the next."""
 QUANTUM = 10 * MS
-KEYS = ("shares", "fair", "lottery", "given", "given-1ms", "switch", "overhead", "deadlines")
+KEYS = ("shares", "fair", "lottery", "given", "given-1ms", "switch", "overhead", "hostile", "deadlines")
 COUNTS = (2, 50, 100, 200)
 ROUNDS = 5
 """Of a second each, of `overhead`."""
@@ -163,6 +167,16 @@ class Bench:
                 else:
                     self._exo("sched", "set", name, f"runtime={runtime}ms", f"period={period}ms")
             yield workers
+
+    @contextlib.contextmanager
+    def running(self, command: Sequence[str]) -> Iterator[None]:
+        """Have *command* run under the plan."""
+        name = self._name()
+        self._exo("run", "-d", "--name", name, "--share", "1", "--", *command)
+        try:
+            yield
+        finally:
+            self._exo("kill", "--end", name)
 
     def _name(self) -> str:
         self._started += 1
@@ -339,10 +353,37 @@ def _cost(bench: Bench, count: int) -> float:
     return min(found)
 
 
+def _hostile(bench: Bench) -> Iterator[Finding]:
+    bench.use("stride")
+    with bench.loops((1, 1)) as loops:
+        before = beside(bench, loops, ORDINARY)
+        for kind, command in KINDS.items():
+            had, after = beside(bench, loops, command), beside(bench, loops, ORDINARY)
+            title = f"lost beside one that {TELLS[kind]}"
+            told = {"of their part of the core, %": 100 * (before + after) / 2}
+            yield Finding("hostile", title, lost(had, before, after), "%", 1, told)
+            before = after
+
+
+def beside(bench: Bench, loops: Sequence[Worker], command: Sequence[str]) -> float:
+    """Return which part of the core *loops* have beside what runs by *command*."""
+    pids = [each.pid for each in loops]
+    with bench.running(command):
+        for each in loops:
+            each.tell("stretches", HOSTILE + 3 * SECOND // 2)
+        time.sleep(1)  # it has started
+        begun, before = time.monotonic_ns(), sum(map(cpu_time, pids))
+        time.sleep(HOSTILE / SECOND)
+        had = (sum(map(cpu_time, pids)) - before) / (time.monotonic_ns() - begun)
+        for each in loops:
+            each.answer()
+    return had
+
+
 def _deadlines(bench: Bench) -> Iterator[Finding]:
     """Whoever comes without a reservation divides the rest: two loops are there as well."""
     host = by_fifo(bench.core, LONG)
-    beside = {"by the host's real-time class": host.missed, "latest, ms": host.latest} if host else {}
+    theirs = {"by the host's real-time class": host.missed, "latest, ms": host.latest} if host else {}
     for way, reserved in (("edf", False), ("round-robin", True)):
         bench.use(way)
         with bench.loops((1, 1)) as loops, bench.periodic(reserved=reserved) as cast:
@@ -354,7 +395,7 @@ def _deadlines(bench: Bench) -> Iterator[Finding]:
                 each.answer()
         title = f"deadlines missed, 90 % reserved by {'the kernel' if reserved else way}"
         counts = {"jobs": ours.done, "the latest, ms": ours.latest}
-        yield Finding("deadlines", title, ours.missed, "", host.missed if host else 0, counts | beside)
+        yield Finding("deadlines", title, ours.missed, "", host.missed if host else 0, counts | theirs)
 
 
 FINDERS: Mapping[str, Callable[[Bench], Iterator[Finding]]] = {
@@ -365,6 +406,7 @@ FINDERS: Mapping[str, Callable[[Bench], Iterator[Finding]]] = {
     "given-1ms": lambda bench: _given(bench, "given-1ms", MS, 92),
     "switch": _switch,
     "overhead": _overhead,
+    "hostile": _hostile,
     "deadlines": _deadlines,
 }
 

@@ -21,30 +21,30 @@ UNKNOWN = -1
 
 
 class Idleness:
-    """That of one slice after the other: `total`, in ns, and how long until the `next` look at its owner."""
+    """That of one slice after the other: `total`, in ns, and when the next look at its owner is `due`."""
 
-    __slots__ = ("_at", "_consumed", "_early", "_slept", "next", "total")
+    __slots__ = ("_at", "_consumed", "_early", "_slept", "due", "total")
 
     def __init__(self) -> None:
         """Have no slice yet."""
         self._at = self._consumed = self._slept = self.total = 0
-        self._early, self.next = False, TICK
+        self._early, self.due = False, TICK
 
     def begin(self, body: "Body", now: int, consumed: int) -> None:
         """Begin a slice of *body*, which has *consumed* so much CPU time."""
         self._at, self._consumed, self._slept = now, consumed, asleep(body, now)[1]
-        self.total, self.next = 0, TICK
+        self.total, self.due = 0, now + TICK
 
     def look(self, body: "Body", now: int) -> bool:
         """Charge the slice what *body* slept since the last look; say whether it sleeps now, or is stopped."""
         at, used, slept = self._at, body.consumed() - self._consumed, self._slept
         self._at, self._consumed = now, self._consumed + used
         since, self._slept = asleep(body, now)
-        self._early, self.next = since > 0 and not self._early, TICK
+        self._early, self.due = since > 0 and not self._early, now + TICK
         if since != UNKNOWN:
             self.total += min(max(self._slept - slept, 0), now - at)  # before, it may not have been known
             if self._early:
-                self.next = max(since + PAUSE - now, 0)
+                self.due = since + PAUSE
             return bool(since) and now - since >= PAUSE
         idle = now - at - used
         if 2 * idle < now - at or body.activity() is Activity.RUNS:

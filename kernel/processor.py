@@ -23,7 +23,7 @@ from kernel.abi.messages import Preemption
 from kernel.abi.program import Activity
 from kernel.abi.rights import Kind
 from kernel.abi.traps import How
-from kernel.idleness import TICK, UNKNOWN, Idleness, asleep
+from kernel.idleness import PAUSE, TICK, UNKNOWN, Idleness, asleep
 from kernel.lending import heir
 from kernel.member import Ended, Member
 from kernel.reservation import FOREVER, GRAIN, Reserved, Turn
@@ -125,10 +125,7 @@ class Processor(Telling):
         self._walk()
 
     def leave(self, environment: "Environment") -> None:
-        """Take *environment*, which goes to another processor, out of the plan; the scheduler is told at once.
-
-        One scheduler may have both processors, and must not hear of the arrival first.
-        """
+        """Take out *environment*, which goes to another processor: its scheduler hears of that arrival later."""
         self.remove(environment)
         self._send_events()
 
@@ -172,26 +169,23 @@ class Processor(Telling):
             self._watchdog = None
         self._await_plan()
         self._tells_ends = bool(how & How.ENDS)
-        if self._interrupted is not None and how & How.NOW:
-            self._interrupted.member.carry += self._interrupted.microseconds * 1000
-        if self._interrupted is not None and (
-            how & How.NOW or self._interrupted.member.environment not in planned
-        ):
-            self._interrupted = None
+        if (later := self._interrupted) is not None:
+            later.member.carry += later.microseconds * 1000 * bool(how & How.NOW)
+            if how & How.NOW or later.member.environment not in planned:
+                self._interrupted = None
         self._set_plan(list(plan), 0)
         current = self._current
         if current is not None:
             self._exposure.kip.show(current.environment)  # so that the scheduler sees its CPU time
             owner = (self._lender or current).environment
             if (how & How.NOW or owner not in planned) and self.reserved.running is None:
-                self._end_slice()
+                self._cut()
         self._walk()
 
     def switch(self, scheduler: "Environment", environment: "Environment", microseconds: int) -> None:
         """Run *environment* for *microseconds* now, then go on with the plan."""
         self._follow(scheduler)
-        if self._current is not None:
-            self._end_slice()
+        self._cut()
         self._begin(Turn(self._members[environment], microseconds, directed=True))
         self._walk()
 
@@ -201,8 +195,7 @@ class Processor(Telling):
         current = self._current
         if current is None or current.environment is not giver:
             return
-        rest = max(self._rest(current), 0) // 1000
-        self._end_slice(given_up=True)
+        rest = max(self._cut(given_up=True), 0) // 1000
         if to is not None:
             self._begin(Turn(self._members[to], rest, directed=True))
         self._walk()
@@ -317,7 +310,7 @@ class Processor(Telling):
             self._charge_from_now(member, member.environment.body.consumed())
             self.reserved.arrive(member.environment)
             member.environment.page[Page.SLICE_ENDS] = member.mark + self._budget
-        wait = min(wait, CRITICAL if self._deferred else self._idle.next)
+        wait = min(wait, CRITICAL if self._deferred else self._idle.due - self._clock.now())
         return max(min(self._rest(member), self._end - self._clock.now(), wait), GRAIN)
 
     def _charge_from_now(self, member: Member, consumed: int) -> None:
@@ -329,10 +322,7 @@ class Processor(Telling):
         self._idle.begin(member.environment.body, now, consumed)
 
     def _contended(self) -> bool:
-        """Say whether a member other than the current one wants the core.
-
-        It need not be planned: a scheduler may be waiting for the current member to sleep.
-        """
+        """Say whether another member wants the core, planned or not: a scheduler may wait for this one to sleep."""
         return self._awake > (self._current is not None)
 
     def _rest(self, member: Member) -> int:
@@ -408,6 +398,17 @@ class Processor(Telling):
         self._deferred, page[Page.OVERDUE] = True, 1
         self._budget += CRITICAL
         return True
+
+    def _cut(self, *, given_up: bool = False) -> int:
+        """End the slice, if any, before its time.
+
+        What its owner slept since the last look is charged as well; and who gave it up pays for the switch.
+        """
+        self._find_woken()
+        if self._current is not None and not self._alone:
+            self._idle.look(self._current.environment.body, self._clock.now())
+            self._idle.total += PAUSE * given_up
+        return self._end_slice(given_up=given_up) if self._current is not None else 0
 
     def _end_slice(self, *, given_up: bool = False) -> int:
         """End the slice, and return what is left of it; its owner is stopped when another one's begins.

@@ -117,6 +117,38 @@ def test_what_is_slept_is_charged_exactly() -> None:
         assert slept / MS == pytest.approx(2000 - sum(had.values()), abs=15)
 
 
+def test_what_is_slept_before_a_slice_is_given_up() -> None:
+    """Who asks for its slice to be given up, and sleeps until it is, pays for that sleep, and for each switch."""
+    with theatre() as stage:
+        scheduler, cpu, members = cast_of(stage, a=compute, b=sleepy(30 * US, 200 * US))
+        plan(scheduler, cpu, members, a=1, b=1)
+        stage.pass_time(20)
+        told(scheduler)
+        before, slept, given_up = used(members), 0, 0
+        for _ in range(2000):
+            stage.pass_time(0.23)
+            given_up += current(stage) == "b"
+            scheduler.sys.thread_switch(cpu, 0, 0, members["b"].thread)
+            slept += told(scheduler).get(Preemption.SLICE_END, 0)
+        had = {name: each - before[name] for name, each in used(members).items()}
+
+        assert had["b"] > 10
+        assert slept / MS == pytest.approx(2000 * 0.23 - sum(had.values()) + given_up * 0.25, abs=5)
+
+
+def test_plans_do_not_put_off_a_look() -> None:
+    """However often a plan is installed, a member that sleeps in its slice is noticed and loses the core."""
+    with theatre() as stage:
+        scheduler, cpu, members = cast_of(stage, a=compute, b=sleepy(MS, LONG))
+        plan(scheduler, cpu, members, a=5, b=5)
+        for _ in range(100):
+            stage.pass_time(0.5)
+            plan(scheduler, cpu, members, b=5, a=5)
+
+        assert members["b"].environment.state is EnvironmentState.BLOCKED
+        assert used(members)["a"] > 40
+
+
 def test_who_naps_is_left_alone() -> None:
     """A sleeper that works for some microseconds now and then is not told of, nor stopped, until it adds up."""
     with theatre() as stage:

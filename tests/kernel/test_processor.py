@@ -304,7 +304,7 @@ def test_the_rest_is_given_up() -> None:
 
 
 def test_the_rest_is_given_to_another() -> None:
-    """It runs for as long as the giver had left, planned or not; then the plan goes on behind the giver."""
+    """It runs for what the giver had left, less the switch, planned or not; then the plan goes on behind it."""
     with theatre() as stage:
         scheduler, cpu, members = cast_of(stage, a=compute, b=compute, c=compute)
         plan(scheduler, cpu, members, a=10, b=10)
@@ -314,7 +314,7 @@ def test_the_rest_is_given_to_another() -> None:
         stage.pass_time(16)
         shares = [used(members)[name] - before[name] for name in "abc"]
 
-        assert shares == pytest.approx([0, 10, 6], abs=0.2)
+        assert shares == pytest.approx([0.25, 10, 5.75], abs=0.2)
 
 
 def test_only_what_one_has_is_given() -> None:
