@@ -110,6 +110,8 @@ class RealSwitches:
         """Until when it is known who had the core, in ns."""
         self._owner = 0
         """The pid of who has it."""
+        self._ending: Followed | None = None
+        """Whose child has it that has ended, and takes itself down still."""
         self._ring: Ring | None = None
         self.refused = ""
         """Why the host does not tell; empty: it does."""
@@ -145,7 +147,7 @@ class RealSwitches:
         data = self._ring.take()
         came: set[Body] = set()
         if data is None or not self._read(data, came):
-            self._owner, now = 0, monotonic_ns()
+            self._owner, self._ending, now = 0, None, monotonic_ns()
             for each in self._followed.values():
                 each.presence.lose(now)
             self._known = dict(self._followed)
@@ -168,7 +170,8 @@ class RealSwitches:
             if kind == _SWITCH:
                 if flags & _OUT:
                     left = known[own_pid] if own_pid in known else self._learn(own_pid)
-                    self._lend(left if own_pid == self._owner else None, when)
+                    ending, self._ending = self._ending, None
+                    self._lend(ending or (left if own_pid == self._owner else None), when)
                     if left is not None:
                         if flags & _PREEMPTED:
                             left.presence.came(own_tid, when)
@@ -187,7 +190,8 @@ class RealSwitches:
                 self._forked(pid, parent=tid)
             elif kind == _EXIT and pid == own_pid and pid not in self._followed:
                 left = known.pop(pid, None)
-                self._lend(left if pid == self._owner else None, when)
+                self._ending = left if pid == self._owner else None
+                self._lend(self._ending, when)
             elif kind == _LOST:
                 return False
         return True
