@@ -10,6 +10,7 @@ from bench import hostile, sched
 from bench.programs import hostile as programs
 from bench.system import running
 
+ATTEMPTS = 4
 AT_ONCE = 4
 """Kinds between two looks at ordinary loops."""
 MOST = 6
@@ -46,15 +47,19 @@ def bench() -> Iterator[sched.Bench]:
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, len(hostile.KINDS), AT_ONCE))
 def test_nobody_takes_from_others(bench: sched.Bench, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two loops have what they have beside a third loop, whatever the third program does instead."""
-    monkeypatch.setattr(sched, "HOSTILE", sched.SECOND)
-    with bench.loops((1, 1)) as loops:
-        before = sched.beside(bench, loops, hostile.ORDINARY)
-        had = {
-            kind: sched.beside(bench, loops, hostile.KINDS[kind])
-            for kind in list(hostile.KINDS)[first : first + AT_ONCE]
-        }
-        after = sched.beside(bench, loops, hostile.ORDINARY)
-    lost = {kind: hostile.lost(part, before, after) for kind, part in had.items()}
+    """Two loops have what they have beside a third loop, whatever the third program does instead.
 
-    assert max(lost.values()) < MOST, lost
+    What else the machine does changes from one look to the next: only what is lost at each attempt is lost.
+    """
+    monkeypatch.setattr(sched, "HOSTILE", sched.SECOND)
+    guilty = list(hostile.KINDS)[first : first + AT_ONCE]
+    with bench.loops((1, 1)) as loops:
+        for _ in range(ATTEMPTS):
+            before = sched.beside(bench, loops, hostile.ORDINARY)
+            had = {kind: sched.beside(bench, loops, hostile.KINDS[kind]) for kind in guilty}
+            after = sched.beside(bench, loops, hostile.ORDINARY)
+            guilty = [kind for kind, part in had.items() if hostile.lost(part, before, after) > MOST]
+            if not guilty:
+                break
+
+    assert guilty == []

@@ -247,6 +247,21 @@ def test_an_empty_plan() -> None:
         assert used(members)["a"] == before
 
 
+def test_a_scheduler_that_plans_nobody() -> None:
+    """One that is under its own processor, and leaves itself out or plans nobody, runs again within a second."""
+    with theatre() as stage:
+        scheduler = stage.puppet("scheduler", holds=("cpus",), cpu=0, work=compute)
+        other = stage.puppet("a", cpu=0, work=compute)
+        for slices in ([], [Slice(other.thread, 5000)]):
+            scheduler.sys.plan(scheduler.handles[0], slices)
+            stage.pass_time(10)
+            before = scheduler.body.consumed()
+            stage.pass_time(980)
+            assert scheduler.body.consumed() == before
+            stage.pass_time(60)
+            assert scheduler.body.consumed() > before
+
+
 def test_a_member_ends() -> None:
     """A member that ends leaves the plan, the next has the processor, and the scheduler is told."""
     with theatre() as stage:
