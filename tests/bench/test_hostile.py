@@ -41,7 +41,9 @@ def bench() -> Iterator[sched.Bench]:
     switches = RealSwitches(min(os.sched_getaffinity(0)))
     switches.close()
     if switches.refused:
-        pytest.skip(f"what others use is charged less exactly without a record of switches: {switches.refused}")
+        pytest.skip(
+            f"what others use is charged less exactly without a record of switches: {switches.refused}"
+        )
     with running() as system, contextlib.ExitStack() as opened:
         made = sched.Bench(system, opened)
         made.use("stride")
