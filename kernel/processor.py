@@ -169,16 +169,16 @@ class Processor(Telling):
             self._watchdog = None
         self._await_plan()
         self._tells_ends = bool(how & How.ENDS)
-        if (later := self._interrupted) is not None:
-            later.member.carry += later.microseconds * 1000 * bool(how & How.NOW)
-            if how & How.NOW or later.member.environment not in planned:
-                self._interrupted = None
+        later, now = self._interrupted, how & How.NOW
+        if later is not None and (now or later.member.environment not in planned):
+            later.member.carry += later.microseconds * 1000 if now else 0
+            self._interrupted = None
         self._set_plan(list(plan), 0)
         current = self._current
         if current is not None:
             self._exposure.kip.show(current.environment)  # so that the scheduler sees its CPU time
             owner = (self._lender or current).environment
-            if (how & How.NOW or owner not in planned) and self.reserved.running is None:
+            if (now or owner not in planned) and self.reserved.running is None:
                 self._cut()
         self._walk()
 

@@ -1,6 +1,5 @@
 """Programs that may have more of the processor than their part, if it can be had: each goes on without end."""
 
-import itertools
 import os
 import signal
 import sys
@@ -71,7 +70,7 @@ def shares() -> None:
     """Give up each slice at once, and have all planned anew by asking for another part."""
     environment = libexo.attach()
     scheduler = Scheduler.connect(environment)
-    for _ in itertools.count():
+    while True:
         scheduler.switch(0)
         scheduler.set_share(environment.thread.id, 1)
 

@@ -169,14 +169,7 @@ class RealSwitches:
             at += size
             if kind == _SWITCH:
                 if flags & _OUT:
-                    left = known[own_pid] if own_pid in known else self._learn(own_pid)
-                    ending, self._ending = self._ending, None
-                    self._lend(ending or (left if own_pid == self._owner else None), when)
-                    if left is not None:
-                        if flags & _PREEMPTED:
-                            left.presence.came(own_tid, when)
-                        else:
-                            left.presence.went(own_tid, when)
+                    self._left(own_pid, own_tid, when, preempted=bool(flags & _PREEMPTED))
                 elif pid == _IDLE:
                     self._lend(None, when)
                     pid, tid = own_pid, own_tid
@@ -195,6 +188,16 @@ class RealSwitches:
             elif kind == _LOST:
                 return False
         return True
+
+    def _left(self, pid: int, thread: int, when: int, *, preempted: bool) -> None:
+        """Note that a *thread* of *pid* left the core: *preempted*, or to wait for something."""
+        left = self._known[pid] if pid in self._known else self._learn(pid)
+        ending, self._ending = self._ending, None
+        self._lend(ending or (left if pid == self._owner else None), when)
+        if left is not None and preempted:
+            left.presence.came(thread, when)
+        elif left is not None:
+            left.presence.went(thread, when)
 
     def _learn(self, pid: int) -> Followed | None:
         """Find out once whose child an unknown process is."""
