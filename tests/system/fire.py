@@ -56,8 +56,6 @@ ROUNDS = 300
 """How many calls of each kind are measured at the least: of fewer, a percentile is one of the two slowest."""
 FOREVER = 3600
 """Seconds for which besiegers would go on: they are ended when enough was measured."""
-WAKE_UPS = 100
-"""A call may take so many bare wake-ups of the same run: where these take more than 1 ms, the machine is busy."""
 TIMES = 20
 LONGEST_NS = 100_000_000
 """What the 99th percentile of a call may be under fire, or `TIMES` its own in quiet times, whichever is more."""
@@ -234,7 +232,7 @@ def excess(fared: Fared, quiet: Fared) -> list[str]:
     """Return what of *fared* is not as it must be, beside *quiet*."""
     wrong = [f"a call failed: {text}" for text in fared.failed]
     for name, times in fared.times.items():
-        bound = max(LONGEST_NS, TIMES * quiet.times[name].p99, WAKE_UPS * fared.late)
+        bound = max(LONGEST_NS, TIMES * quiet.times[name].p99)
         if times.p99 > bound:
             wrong.append(
                 f"{name}: p99 {times.p99 / 1e6:.1f} ms of {times.calls} calls, "
